@@ -1,0 +1,41 @@
+# `make demo` and `make test` are each enough on a machine with python3 and pip: they make .venv and install into it.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?= ../shared/data
+
+.PHONY: demo test check format valles bench clean
+
+# constraints.txt pins the versions that were tested together; pyproject.toml has the tested lower bounds.
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/landslip demo demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The real site with optical bands, terrain and masks: prepare, train, map and score it again (data not in the repository).
+valles: .venv/installed
+	$(BIN)/landslip prepare sites/valles_marineris.toml valles/prepared --data $(DATA)/valles_marineris
+	$(BIN)/landslip train runs/valles_marineris.toml valles/prepared valles/model
+	$(BIN)/landslip map valles/model valles/prepared/stack.tif valles/map/probability.tif
+	$(BIN)/landslip inventory valles/map/probability.tif valles/inventory/landslides.gpkg
+	$(BIN)/landslip evaluate valles/map/probability.tif valles/prepared/label.tif --split valles/model/split.tif --part test --json valles/scores/test.json
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf .venv demo valles build *.egg-info

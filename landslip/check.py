@@ -1,0 +1,255 @@
+"""`landslip check`: reads every input of a site and lists all faults and warnings at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from landslip.errors import LandslipError
+from landslip.factors.lithology import unmapped
+from landslip.grid import Grid, metric_fault
+from landslip.label import burn_label, read_landslides
+from landslip.raster import RasterInfo, covering_window, read, read_info, unreadable_blocks
+from landslip.site import RASTER_SUFFIXES, ClassTable, DemTable, FileTable, ImageTable, Site, read_outline, site_grid
+from landslip.stack import class_table, read_classes
+from landslip.vector import burn, read_vector
+
+HALF = 0.5
+MOST_LISTED = 8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault (the site cannot be prepared) or warning (it can; look first)."""
+
+    severity: Literal["fault", "warning"]
+    text: str
+
+
+def check_site(site: Site) -> list[Finding]:
+    """Every fault and warning of a site's inputs; an empty list means that all is well."""
+    findings: list[Finding] = []
+
+    def attempt(step: Callable[[], None]) -> bool:
+        try:
+            step()
+        except LandslipError as error:
+            fault = Finding("fault", str(error))
+            if fault not in findings:
+                findings.append(fault)
+            return False
+        return True
+
+    readable = {path: attempt(lambda path=path: _readable(path, findings)) for _, path in site.inputs()}  # type: ignore[misc]
+    grids: list[Grid] = []
+    attempt(lambda: grids.append(site_grid(site)))
+    for image in (*site.image, *site.before):
+        if readable[image.path]:
+            attempt(lambda image=image: _check_image(image, grids, findings))  # type: ignore[misc]
+    if site.dem is not None and readable[site.dem.path]:
+        dem = site.dem
+        attempt(lambda: _check_dem(dem, grids, findings))
+    if not grids:
+        return findings
+    grid = grids[0]
+    inside = np.ones(grid.shape, bool)
+    if site.outline is not None and readable[site.outline.path]:
+        inside = burn(read_outline(site.outline, grid.crs).geometry, grid)
+        if not inside.any():
+            findings.append(Finding("fault", f"{site.outline.path} covers no pixel centre of {grid.describe()}."))
+    for table in (site.rivers, site.faults):
+        if table is not None and table.path is not None and readable[table.path]:
+            lines = FileTable(path=table.path, layer=table.layer)
+            attempt(lambda lines=lines: _check_lines(lines, grid, findings))  # type: ignore[misc]
+    if site.lithology is not None and readable[site.lithology.path]:
+        lithology = site.lithology
+        attempt(lambda: _check_classes("lithology", lithology, grid, inside, findings))
+    for factor in site.factor:
+        if factor.kind == "classes" and readable[factor.path]:
+            attempt(lambda factor=factor: _check_classes(factor.name, factor, grid, inside, findings))  # type: ignore[misc]
+        elif readable[factor.path]:
+            attempt(lambda factor=factor: _check_cover(factor.path, read_info(factor.path), grid, findings))  # type: ignore[misc]
+    if site.landslides is None:
+        findings.append(Finding("warning", "no [landslides]: the site can be prepared and mapped, not trained on."))
+    elif readable[site.landslides.path]:
+        attempt(lambda: _check_landslides(site, grid, inside, findings))
+    return findings
+
+
+def _readable(path: Path, findings: list[Finding]) -> None:
+    """A raster whose every block decodes and whose CRS is known, or a vector file with valid geometries."""
+    if path.suffix.lower() not in RASTER_SUFFIXES:
+        frame = read_vector(path)
+        broken = int((~frame.geometry.is_valid).sum())
+        if broken:
+            findings.append(
+                Finding("warning", f"{path}: {broken} of {len(frame)} geometries are invalid (crossing rings, say).")
+            )
+        return
+    info = read_info(path)
+    _ = info.grid  # no CRS or a rotated raster is a fault
+    bad = unreadable_blocks(path)
+    if bad:
+        where = ", ".join(f"row {w.row} column {w.column}" for w in bad[:3])
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        findings.append(
+            Finding("fault", f"{path}: {len(bad)} blocks cannot be read (at {where}{more}). Fetch the file again.")
+        )
+    for band, (nodata, dtype) in enumerate(zip(info.nodata, info.dtypes, strict=True), start=1):
+        if nodata is not None and np.issubdtype(np.dtype(dtype), np.integer):
+            limits = np.iinfo(np.dtype(dtype))
+            if not limits.min <= nodata <= limits.max:
+                findings.append(
+                    Finding("warning", f"{path} band {band}: declared nodata {nodata:g} cannot occur in {dtype}.")
+                )
+
+
+def _check_image(image: ImageTable, grids: list[Grid], findings: list[Finding]) -> None:
+    info = read_info(image.path)
+    for name, band in image.bands.items():
+        if band > info.count:
+            findings.append(
+                Finding("fault", f"{image.path}: {name} = {band}, but the file has {info.count} band(s). Count from 1.")
+            )
+        elif info.scales[band - 1] != 1 and image.scale == 1:
+            text = (
+                f"{image.path} band {band} declares scale {info.scales[band - 1]:g} and offset "
+                f"{info.offsets[band - 1]:g}; the site gives none, so values are taken as stored. "
+                "Give scale and offset in the site file if reflectance is wanted."
+            )
+            findings.append(Finding("warning", text))
+    if grids:
+        _check_cover(image.path, info, grids[0], findings)
+
+
+def _check_cover(path: Path, info: RasterInfo, grid: Grid, findings: list[Finding]) -> None:
+    if not _overlaps(info, grid):
+        findings.append(
+            Finding("fault", f"{path} ({info.grid.describe()}) does not overlap the site, {grid.describe()}.")
+        )
+        return
+    window = covering_window(info.grid, grid, 0)
+    for band in range(1, info.count + 1):
+        values = read(path, [band], window)[0]
+        defined = values[~np.isnan(values)]
+        if defined.size == 0:
+            findings.append(Finding("fault", f"{path} band {band} is undefined all over the site."))
+        elif defined.min() == defined.max():
+            findings.append(Finding("warning", f"{path} band {band} is {defined[0]:g} everywhere on the site."))
+        elif defined.size < HALF * values.size:
+            share = 100 * (1 - defined.size / values.size)
+            findings.append(
+                Finding("warning", f"{path} band {band} is undefined on {share:.0f} % of the site's rectangle.")
+            )
+
+
+def _overlaps(info: RasterInfo, grid: Grid) -> bool:
+    window = covering_window(info.grid, grid, 0)
+    return window.height > 0 and window.width > 0
+
+
+def _check_dem(dem: DemTable, grids: list[Grid], findings: list[Finding]) -> None:
+    info = read_info(dem.path)
+    if grids and not _overlaps(info, grids[0]):
+        findings.append(
+            Finding("fault", f"{dem.path} ({info.grid.describe()}) does not overlap the site, {grids[0].describe()}.")
+        )
+        return
+    window = covering_window(info.grid, grids[0], 0) if grids else None
+    z = read(dem.path, [1], window, dem.nodata)[0]
+    defined = z[~np.isnan(z)]
+    if defined.size == 0:
+        findings.append(Finding("fault", f"{dem.path} is undefined all over the site."))
+        return
+    zero = float((defined == 0).mean())
+    rest = defined[defined != 0]
+    if zero > 0.001 and rest.size and (rest.min() > 50 or rest.max() < -50):
+        text = (
+            f"{dem.path}: {100 * zero:.1f} % of its pixels are exactly 0 while the others start at {rest.min():g} m: "
+            "0 seems to stand for undefined. Give [dem] nodata = 0."
+        )
+        findings.append(Finding("warning", text))
+    step = repeated_pixels(z)
+    if step > 1 and dem.dem_resolution is None:
+        size = (metric_fault(info.crs) is None) and f" = {step * info.grid.x_size:g}"
+        text = (
+            f"{dem.path} repeats each pixel {step} times: slope taken on it shows terraces. "
+            f"Give [dem] dem_resolution{size or ''} (metres)."
+        )
+        findings.append(Finding("warning", text))
+    fine = metric_fault(info.crs) is None and info.grid.x_size < 20 and dem.dem_resolution is None
+    if fine and np.array_equal(defined, np.round(defined)):
+        text = (
+            f"{dem.path} has whole-metre steps at {info.grid.x_size:g} m: gentle slopes come out as terraces. "
+            "A coarser [dem] dem_resolution (30, say) smooths them."
+        )
+        findings.append(Finding("warning", text))
+
+
+def repeated_pixels(z: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> int:
+    """How many times each pixel of (H, W) elevation is repeated along a row: 1 where it is not.
+
+    Steps between neighbours then fall on every k-th column only.
+    """
+    changes = (np.diff(z, axis=1) != 0) & ~np.isnan(z[:, 1:]) & ~np.isnan(z[:, :-1])
+    columns = changes.mean(axis=0)
+    total = columns.sum()
+    if total == 0:
+        return 1
+    for k in (6, 5, 4, 3, 2):
+        if max(columns[phase::k].sum() for phase in range(k)) > 0.97 * total:
+            return k
+    return 1
+
+
+def _check_lines(lines: FileTable, grid: Grid, findings: list[Finding]) -> None:
+    frame = read_vector(lines.path, lines.layer, grid.crs)
+    if frame.empty:
+        findings.append(Finding("fault", f"{lines.path} holds no geometry. Leave the layer out, or give its lines."))
+        return
+    left, bottom, right, top = frame.total_bounds
+    width, height = grid.bounds[2] - grid.bounds[0], grid.bounds[3] - grid.bounds[1]
+    far = max(grid.bounds[0] - right, left - grid.bounds[2], grid.bounds[1] - top, bottom - grid.bounds[3])
+    if far > 10 * max(width, height):
+        findings.append(
+            Finding("warning", f"{lines.path}: the nearest feature is over {far / 1000:.0f} km from the site.")
+        )
+
+
+def _check_classes(
+    name: str,
+    table: ClassTable,
+    grid: Grid,
+    inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    findings: list[Finding],
+) -> None:
+    codes, meaning = read_classes(table, grid)
+    known, _ = class_table(table, meaning)
+    counts = unmapped(np.where(inside, codes, -1), known, nodata=-1)
+    if counts:
+        listed = ", ".join(f"{meaning.get(code, code)!r} ({count} pixels)" for code, count in counts.items())
+        text = f"{table.path}: {name} classes without an entry in [{name}] classes stay undefined: {listed}."
+        findings.append(Finding("warning", text))
+    if not np.isin(codes[inside], list(known)).any():
+        findings.append(Finding("fault", f"{table.path}: no {name} class of the table occurs on the site."))
+
+
+def _check_landslides(
+    site: Site, grid: Grid, inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], findings: list[Finding]
+) -> None:
+    table = site.landslides
+    if table is None:
+        return
+    _, lost = burn_label(table, grid, inside)
+    if lost:
+        total = len(read_landslides(table, grid))
+        shown = ", ".join(str(item) for item in lost[:MOST_LISTED]) + (" ..." if len(lost) > MOST_LISTED else "")
+        text = (
+            f"{table.path}: {len(lost)} of {total} landslides burn to no pixel by {table.burn} at {grid.x_size:g} m "
+            f'(rows {shown}). burn = "touched" keeps them.'
+        )
+        findings.append(Finding("warning", text))

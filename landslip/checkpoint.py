@@ -1,0 +1,119 @@
+"""A model folder: model.safetensors (weights) and model.json (all that is needed to rebuild and to use them).
+
+Nothing is pickled, so loading a model never runs code.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from landslip.errors import ModelError
+from landslip.models import build_model
+from landslip.output import file_hash, write_json, writing
+from landslip.stack import Channel
+from landslip.standardize import ZScore
+
+WEIGHTS, FACTS = "model.safetensors", "model.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network with the channels and statistics it was trained on.
+
+    `facts` is the whole of model.json: run, split, threshold, seed, scores, versions, machine, input hashes.
+    """
+
+    folder: Path
+    network: torch.nn.Module
+    channels: tuple[Channel, ...]
+    zscore: ZScore
+    threshold: float
+    facts: dict[str, Any]
+
+    @property
+    def multiple(self) -> int:
+        """Rows and columns of what the network takes are multiples of this."""
+        return int(self.network.multiple)  # type: ignore[arg-type]
+
+
+def save_model(
+    folder: Path,
+    weights: dict[str, torch.Tensor],
+    channels: tuple[Channel, ...],
+    zscore: ZScore,
+    threshold: float,
+    facts: dict[str, Any],
+    overwrite: bool = False,
+    half: bool = False,
+) -> None:
+    """Write a model folder's two files; `half` keeps the weights (not the running statistics) in half precision."""
+    kept = {name: _stored(name, tensor, half) for name, tensor in weights.items()}
+    with writing(folder / WEIGHTS, overwrite) as aside:
+        aside.write_bytes(save_tensors(kept))
+    value = {
+        "format": FORMAT,
+        "channels": [asdict(channel) for channel in channels],
+        "mean": zscore.mean.tolist(),
+        "std": zscore.std.tolist(),
+        "threshold": threshold,
+        "weights_sha256": file_hash(folder / WEIGHTS),
+        **facts,
+    }
+    write_json(folder / FACTS, value, overwrite=True)
+
+
+def _stored(name: str, tensor: torch.Tensor, half: bool) -> torch.Tensor:
+    tensor = tensor.detach().contiguous().cpu()
+    if half and tensor.is_floating_point() and "running_" not in name:
+        return tensor.half()
+    return tensor
+
+
+def load_model(folder: Path) -> Model:
+    """Rebuild a model from its folder alone. ModelError where it is missing, altered or of another format."""
+    facts = _read_facts(folder)
+    weights = folder / WEIGHTS
+    if not weights.exists():
+        raise ModelError(f"{weights} does not exist: the model folder is not whole. Copy it again or train it again.")
+    found = file_hash(weights)
+    if found != facts["weights_sha256"]:
+        raise ModelError(
+            f"{weights} is not the file that {FACTS} describes (SHA-256 {found[:12]}, not "
+            f"{str(facts['weights_sha256'])[:12]}): it is truncated or altered. Copy the model folder again."
+        )
+    try:
+        channels = tuple(Channel(**channel) for channel in facts["channels"])
+        zscore = ZScore(np.array(facts["mean"], float), np.array(facts["std"], float))
+        choice = facts["run"]["network"]
+        network = build_model(choice["name"], len(channels), **choice["options"])
+        tensors = load_tensors(weights.read_bytes())
+        network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+        threshold = float(facts["threshold"])
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{folder} does not hold a model that this version can read: {str(error)[:200]}.") from error
+    return Model(folder, network.eval(), channels, zscore, threshold, facts)
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    path = folder / FACTS
+    if not path.exists():
+        raise ModelError(f"{folder} is not a model folder: it has no {FACTS}. Train one with `landslip train`.")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        version = facts["format"]
+        _ = facts["weights_sha256"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ModelError(f"{path} is not a model description: {str(error)[:200]}.") from error
+    if version != FORMAT:
+        raise ModelError(f"{path} has format {version}; this version of landslip reads {FORMAT}.")
+    return dict(facts)

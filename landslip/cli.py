@@ -1,0 +1,217 @@
+"""The commands, in the order of the pipeline."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from landslip.errors import LandslipError, RunError
+
+app = typer.Typer(
+    help="Recognise landslides in satellite images and map them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Data = Annotated[Path | None, typer.Option(help="Folder that the site file's paths start at.")]
+
+
+@app.command()
+def check(site: Annotated[Path, typer.Argument(metavar="SITE.toml")], data: Data = None) -> None:
+    """Read every input of a site and list all faults and warnings at once; exit code 1 if there is a fault."""
+    from landslip.check import check_site
+    from landslip.site import read_site
+
+    findings = check_site(read_site(site, data))
+    for finding in findings:
+        typer.echo(f"{finding.severity}: {finding.text}")
+    faults = sum(finding.severity == "fault" for finding in findings)
+    typer.echo(f"{faults} fault(s), {len(findings) - faults} warning(s)")
+    if faults:
+        raise typer.Exit(1)
+
+
+@app.command()
+def prepare(
+    site: Annotated[Path, typer.Argument(metavar="SITE.toml")],
+    out: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    encoding: Annotated[
+        Literal["planes", "paper"], typer.Option(help="planes: aspect as sine and cosine, a plane per class")
+    ] = "planes",
+    data: Data = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Bring a site's inputs to one grid: stack.tif, valid.tif, label.tif, channels.json."""
+    from landslip.prepare import prepare as run
+    from landslip.prepare import table
+    from landslip.site import read_site
+
+    prepared = run(read_site(site, data), out, encoding, overwrite)
+    typer.echo(table(prepared))
+    typer.echo(
+        f"\n{prepared.grid.describe()}: {prepared.valid_pixels} valid pixels, {prepared.landslide_pixels} landslide"
+    )
+
+
+@app.command()
+def train(
+    run: Annotated[Path, typer.Argument(metavar="RUN.toml")],
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a choice of the run file.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a network on a prepared site; the same command goes on after an interruption."""
+    from landslip.draw import draw_history
+    from landslip.run import read_run
+    from landslip.train import train as fit
+
+    facts = fit(read_run(run, dict(map(_override, change or []))), prepared, model, overwrite)
+    draw_history(model / "history.csv", model / "history.png", overwrite=True)
+    typer.echo(
+        f"{model}: kappa {_figure(facts['validation']['validation_kappa'])}, F1 "
+        f"{_figure(facts['validation']['validation_f1'])} on validation ground, epoch {facts['chosen_epoch']}"
+    )
+
+
+def _figure(value: float) -> str:
+    return "undefined" if value != value else f"{value:.4f}"
+
+
+def _override(text: str) -> tuple[str, Any]:
+    import tomllib
+
+    key, equals, value = text.partition("=")
+    if not equals or key.count(".") != 1:
+        raise RunError(f"--set {text}: write TABLE.KEY=VALUE, such as --set training.epochs=20.")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+@app.command("map")
+def map_(
+    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
+    stack: Annotated[Path, typer.Argument(metavar="STACK.tif")],
+    probability: Annotated[Path, typer.Argument(metavar="PROBABILITY.tif")],
+    method: Annotated[
+        Literal["halo", "paper"], typer.Option(help="halo: cores with surroundings; paper: overlapping windows, mean")
+    ] = "halo",
+    precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="auto: bf16 where it is native")] = "auto",
+    valid: Annotated[
+        Path | None, typer.Option(help="Raster of valid pixels; default: valid.tif beside the stack")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Map a whole site into a probability raster."""
+    from landslip.output import refuse_existing
+
+    refuse_existing(probability, overwrite)
+    from landslip.checkpoint import load_model
+    from landslip.inference import map_site
+
+    done = map_site(load_model(model), stack, probability, method, precision, valid, overwrite)
+    typer.echo(f"{done.path}: {done.valid_pixels} pixels mapped, {done.windows} windows, {done.skipped} skipped")
+
+
+@app.command()
+def inventory(
+    probability: Annotated[Path, typer.Argument(metavar="PROBABILITY.tif")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.gpkg")],
+    threshold: Annotated[float | None, typer.Option(help="default: the one the raster carries, else 0.5")] = None,
+    min_area: Annotated[float | None, typer.Option(help="square metres; default: 4 pixels")] = None,
+    landslide_map: Annotated[Path | None, typer.Option("--map", help="class raster; default: OUT.tif")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn probabilities into a landslide map and polygons."""
+    from landslip.inventory import make_inventory
+
+    made = make_inventory(probability, out, threshold, min_area, landslide_map, overwrite)
+    typer.echo(
+        f"{out}: {made.count} landslides, {made.area_m2 / 1e6:.3f} km2 ({100 * made.share:.2f} % of the mapped ground), "
+        f"threshold {made.threshold:g} ({made.threshold_source}); {made.removed} specks under {made.min_area:g} m2 removed"
+    )
+
+
+@app.command()
+def evaluate(
+    probability: Annotated[Path, typer.Argument(metavar="PROBABILITY.tif")],
+    label: Annotated[Path, typer.Argument(metavar="LABEL.tif")],
+    split: Annotated[Path | None, typer.Option(help="split.tif that training wrote")] = None,
+    part: Annotated[
+        Literal["train", "validation", "test", "all"] | None, typer.Option(help="default: test with a split, else all")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="default: the one the raster carries, else 0.5")] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="also write the scores here")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Score a map against a label: confusion matrix and six scores, for one part of the split."""
+    from landslip.evaluate import evaluate as score
+    from landslip.evaluate import table, write_scores
+    from landslip.output import refuse_existing
+
+    if out is not None:
+        refuse_existing(out, overwrite)
+    scored = score(probability, label, split, part, threshold)
+    typer.echo(table(scored))
+    if out is not None:
+        write_scores(out, scored, overwrite)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(metavar="[OUT/]")] = Path("demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller site, in at most 90 seconds.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the made-up site.")] = 2021,
+    without_factors: Annotated[bool, typer.Option("--without-factors", help="Train on the bands alone.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Run everything on a made-up site with known landslides."""
+    from landslip.demo import demo as run
+
+    run(out, quick, seed, not without_factors, overwrite)
+
+
+@app.command()
+def info(
+    path: Annotated[Path | None, typer.Argument(metavar="FILE_OR_FOLDER")] = None,
+    network: Annotated[str | None, typer.Option(help="Print this network's layers instead.")] = None,
+    channels: Annotated[int, typer.Option(help="Input channels of the network.", min=1)] = 7,
+) -> None:
+    """Say what a stack, a model or a map is, or list a network's layers."""
+    from landslip.info import describe, network_table
+
+    if network is not None:
+        typer.echo(network_table(network, channels))
+    elif path is not None:
+        typer.echo(describe(path))
+    else:
+        raise RunError("landslip info needs a file, a folder or --network NAME.")
+
+
+def main() -> None:
+    """Run a command: 0 done, 1 faults found by check, 2 refused, 130 stopped by the user."""
+    # Threads that wait without spinning leave the processor to others; it must be said before torch starts its own.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except LandslipError as error:
+        print(f"landslip: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("landslip: stopped. What was half written is removed; the same command goes on.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

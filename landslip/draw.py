@@ -1,0 +1,210 @@
+"""Pictures: maps with scale bar, north arrow and coordinates, and training curves.
+
+Colours hold for the colour-blind (Okabe and Ito): hits bluish green, misses orange, false alarms purple.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from landslip.factors.terrain import hillshade
+from landslip.grid import Grid
+from landslip.label import LANDSLIDE, UNKNOWN
+from landslip.output import writing
+from landslip.raster import glance, read_info
+from landslip.split import PARTS
+
+HITS, MISSES, FALSE_ALARMS = "#009E73", "#E69F00", "#9B4F96"
+LABEL_COLOUR = "#D55E00"
+PART_COLOURS = {"train": "#56B4E9", "validation": "#F0E442", "test": "#CC79A7"}
+MOST = 1400  # pixels a side that a picture shows
+TRUE_COLOUR = ("red", "green", "blue")
+
+
+def draw_input(stack: Path, out: Path, overwrite: bool = False) -> None:
+    """The image in true colour where red, green and blue are there, else its first bands."""
+    names = [str(name) for name in read_info(stack).names]
+    chosen = [n for n in TRUE_COLOUR if n in names]
+    if len(chosen) < 3:
+        chosen = [n for n in names if n not in ("elevation", "slope", "curvature")][:3]
+        chosen = chosen if len(chosen) == 3 else names[:1] * 3
+    values, grid = glance(stack, [names.index(n) + 1 for n in chosen], MOST)
+    figure, axes = _map_figure(grid)
+    axes.imshow(_stretched(values), extent=_extent(grid))
+    _finish(figure, axes, grid, f"Image ({', '.join(dict.fromkeys(chosen))})", out, overwrite)
+
+
+def draw_label(stack: Path, label: Path, out: Path, overwrite: bool = False) -> None:
+    """The mapped landslides over the relief."""
+    values, grid = glance(label, [1], MOST, stored=True)
+    figure, axes = _map_figure(grid)
+    _relief(axes, stack, grid)
+    _overlay(axes, values[0] == LANDSLIDE, LABEL_COLOUR, grid)
+    _outside(axes, values[0] == UNKNOWN, grid)
+    axes.legend(handles=[Patch(color=LABEL_COLOUR, label="landslide")], loc="lower right", fontsize=8)
+    _finish(figure, axes, grid, "Label", out, overwrite)
+
+
+def draw_probability(probability: Path, out: Path, overwrite: bool = False) -> None:
+    """The probability of landslide, grey where undefined."""
+    values, grid = glance(probability, [1], MOST)
+    figure, axes = _map_figure(grid, right=0.9)
+    axes.set_facecolor("#bbbbbb")
+    shown = axes.imshow(values[0], extent=_extent(grid), cmap="viridis", vmin=0, vmax=1)
+    figure.colorbar(shown, ax=axes, shrink=0.7, label="landslide probability", pad=0.02)
+    _finish(figure, axes, grid, "Landslide probability", out, overwrite)
+
+
+def draw_split(stack: Path, split: Path, out: Path, overwrite: bool = False) -> None:
+    """Training, validation and test ground over the relief."""
+    values, grid = glance(split, [1], MOST, stored=True)
+    kind = read_info(split).tags.get("split", "unknown")
+    figure, axes = _map_figure(grid)
+    _relief(axes, stack, grid)
+    for name, colour in PART_COLOURS.items():
+        _overlay(axes, values[0] == PARTS[name], colour, grid, 0.55)
+    handles = [Patch(color=colour, label=name) for name, colour in PART_COLOURS.items()]
+    axes.legend(handles=handles, loc="lower right", fontsize=8)
+    _finish(figure, axes, grid, f"Split: {kind}", out, overwrite)
+
+
+def draw_judged(
+    probability: Path,
+    label: Path,
+    stack: Path,
+    threshold: float,
+    out: Path,
+    title: str,
+    split: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """The landslide map with hits, misses and false alarms over the relief; the test part framed where given."""
+    p, grid = glance(probability, [1], MOST)
+    truth, _ = glance(label, [1], MOST, stored=True)
+    mapped, known = p[0] >= threshold, ~np.isnan(p[0]) & (truth[0] != UNKNOWN)
+    figure, axes = _map_figure(grid)
+    _relief(axes, stack, grid)
+    slide = truth[0] == LANDSLIDE
+    _overlay(axes, known & mapped & slide, HITS, grid)
+    _overlay(axes, known & ~mapped & slide, MISSES, grid)
+    _overlay(axes, known & mapped & ~slide, FALSE_ALARMS, grid)
+    _outside(axes, ~known, grid)
+    handles = [
+        Patch(color=HITS, label="hits"),
+        Patch(color=MISSES, label="misses"),
+        Patch(color=FALSE_ALARMS, label="false alarms"),
+    ]
+    if split is not None:
+        parts, _ = glance(split, [1], MOST, stored=True)
+        test = (parts[0] == PARTS["test"]).astype(float)
+        if test.any():
+            left, right, bottom, top = _extent(grid)
+            x = left + (np.arange(test.shape[1]) + 0.5) * (right - left) / test.shape[1]
+            y = top - (np.arange(test.shape[0]) + 0.5) * (top - bottom) / test.shape[0]
+            axes.contour(x, y, test, [0.5], colors="black", linewidths=1.2)
+            handles.append(Patch(facecolor="none", edgecolor="black", label="test part"))
+    axes.legend(handles=handles, loc="lower right", fontsize=8)
+    _finish(figure, axes, grid, title, out, overwrite)
+
+
+def draw_history(history: Path, out: Path, overwrite: bool = False) -> None:
+    """Loss and validation scores by epoch, from history.csv."""
+    with history.open(encoding="utf-8") as file:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    epochs = [row["epoch"] for row in rows]
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    loss, scores = figure.subplots(1, 2)
+    loss.plot(epochs, [row["loss"] for row in rows], color="#0072B2", label="training")
+    loss.plot(epochs, [row["validation_loss"] for row in rows], color="#D55E00", ls="--", label="validation")
+    loss.set(xlabel="epoch", ylabel="loss", yscale="log")
+    scores.plot(epochs, [row["validation_kappa"] for row in rows], color="#009E73", label="kappa")
+    scores.plot(epochs, [row["validation_f1"] for row in rows], color="#CC79A7", ls="--", label="F1")
+    scores.set(xlabel="epoch", ylabel="on validation ground", ylim=(min(0, *scores.get_ylim()), 1))
+    for axes in (loss, scores):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    _save(figure, out, overwrite)
+
+
+def _map_figure(grid: Grid, right: float = 0.98) -> tuple[Figure, Axes]:
+    width = 9.0
+    height = min(12.0, max(3.2, width * right * grid.height / grid.width + 0.9))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _extent(grid: Grid) -> tuple[float, float, float, float]:
+    left, bottom, right, top = grid.bounds
+    return left / 1000, right / 1000, bottom / 1000, top / 1000
+
+
+def _stretched(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(3, H, W) to (H, W, 4) in [0, 1]: 2nd to 98th percentile of each band; transparent where undefined."""
+    out = np.zeros((*values.shape[1:], 4), np.float32)
+    for i, band in enumerate(values):
+        defined = band[~np.isnan(band)]
+        low, high = np.percentile(defined, (2, 98)) if defined.size else (0.0, 1.0)
+        out[..., i] = np.clip((np.nan_to_num(band) - low) / max(high - low, 1e-9), 0, 1)
+    out[..., 3] = ~np.isnan(values).any(axis=0)
+    return out
+
+
+def _relief(axes: Axes, stack: Path, grid: Grid) -> None:
+    names = list(read_info(stack).names)
+    if "elevation" not in names:
+        axes.set_facecolor("#dddddd")
+        return
+    z, _ = glance(stack, [names.index("elevation") + 1], MOST)
+    shade = hillshade(z[0], grid.x_size, grid.y_size)
+    axes.imshow(shade, extent=_extent(grid), cmap="gray", vmin=-0.3, vmax=1.1)
+
+
+def _overlay(axes: Axes, mask: NDArray[np.bool_], colour: str, grid: Grid, alpha: float = 1.0) -> None:
+    shown = np.ma.masked_where(~mask, np.ones(mask.shape))
+    axes.imshow(shown, extent=_extent(grid), cmap=ListedColormap([colour]), alpha=alpha, interpolation="nearest")
+
+
+def _outside(axes: Axes, mask: NDArray[np.bool_], grid: Grid) -> None:
+    _overlay(axes, mask, "white", grid, 0.55)
+
+
+def _finish(figure: Figure, axes: Axes, grid: Grid, title: str, out: Path, overwrite: bool) -> None:
+    left, right, bottom, top = _extent(grid)
+    axes.set(title=title, xlim=(left, right), ylim=(bottom, top), aspect="equal")
+    axes.set_xlabel("x (km)")
+    axes.set_ylabel("y (km)")
+    axes.ticklabel_format(useOffset=False, style="plain")
+    axes.tick_params(labelsize=8)
+    length = _round_length((right - left) / 5)
+    x, y = left + 0.03 * (right - left), bottom + 0.05 * (top - bottom)
+    halo: dict[str, Any] = {"bbox": {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}}
+    axes.plot([x, x + length], [y, y], color="white", lw=5, solid_capstyle="butt")
+    axes.plot([x, x + length], [y, y], color="black", lw=2.5, solid_capstyle="butt")
+    axes.text(x + length / 2, y + 0.02 * (top - bottom), f"{length:g} km", ha="center", va="bottom", fontsize=8, **halo)
+    axes.annotate(
+        "N", (0.965, 0.97), (0.965, 0.87), "axes fraction", ha="center", fontsize=9,
+        arrowprops={"arrowstyle": "-|>", "color": "black"}, **halo,
+    )  # fmt: skip
+    _save(figure, out, overwrite)
+
+
+def _round_length(wanted: float) -> float:
+    """The largest of 1, 2, 5 x 10^n that is at most `wanted`."""
+    power = 10.0 ** math.floor(math.log10(wanted))
+    return max(step * power for step in (1, 2, 5) if step * power <= wanted)
+
+
+def _save(figure: Figure, out: Path, overwrite: bool) -> None:
+    with matplotlib.rc_context({"savefig.dpi": 130}), writing(out, overwrite) as aside:
+        figure.savefig(aside, format=out.suffix.lstrip("."))

@@ -1,0 +1,60 @@
+"""One root, one class per kind of refusal. A message names the file, both values and the remedy.
+
+The command line prints the message of any `LandslipError` and leaves with exit code 2; anything else is a bug.
+"""
+
+
+class LandslipError(Exception):
+    """Root of everything landslip refuses."""
+
+
+class SiteError(LandslipError):
+    """A site file, or an input that it names, cannot be used."""
+
+
+class RunError(LandslipError):
+    """A run file, or a flag that overrides it, cannot be used."""
+
+
+class RasterError(LandslipError):
+    """A raster is missing, truncated or lacks what is asked of it."""
+
+
+class VectorError(LandslipError):
+    """A vector file is missing, unreadable or lacks what is asked of it."""
+
+
+class GridError(LandslipError):
+    """Two layers do not lie on one grid, or a grid cannot be used."""
+
+
+class ChannelError(LandslipError):
+    """A stack's channels are not the ones asked for."""
+
+
+class LabelError(LandslipError):
+    """The landslides given cannot train or score a map."""
+
+
+class SplitError(LandslipError):
+    """The site cannot be split as asked."""
+
+
+class ModelError(LandslipError):
+    """A model folder is missing, altered, or does not fit what it is used on."""
+
+
+class TrainingError(LandslipError):
+    """Training cannot go on (a loss that is not finite, say)."""
+
+
+class OutputError(LandslipError):
+    """An output exists already, or cannot be written (disk full, read-only)."""
+
+
+class ResumeError(LandslipError):
+    """What a killed run left behind does not belong to the run asked for."""
+
+
+class DependencyError(LandslipError):
+    """An optional library is needed and not installed."""

@@ -1,0 +1,195 @@
+"""`landslip map`: a stack becomes a probability raster, window by window.
+
+Method `halo` (default) cuts the raster into cores that tile it, reads each with a halo around it, and keeps the core:
+every pixel is computed once, with its surroundings. Method `paper` (III.C) slides windows of the training size at half
+their step from top left to bottom right and averages the probabilities. Both cover every edge pixel, skip windows
+without a valid pixel, and hold no more than a window (`halo`) or a row of windows (`paper`) in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landslip.checkpoint import Model
+from landslip.compute import Precision, device, precision, probabilities
+from landslip.errors import ChannelError
+from landslip.grid import Grid, Window, require_same_grid, starts, tiles
+from landslip.output import refuse_existing
+from landslip.progress import track
+from landslip.raster import creating, cut, opening, put, read_info
+from landslip.stack import StackInfo, read_stack_info
+
+Method = Literal["halo", "paper"]
+
+CORE = 256  # pixels a side: the tiles of the output
+HALO = 64  # pixels around a core; what is further away moves a probability by under 0.001
+NAN = np.float32(np.nan)
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """What mapping made: the probability raster, valid pixels in it, windows run and skipped."""
+
+    path: Path
+    valid_pixels: int
+    windows: int
+    skipped: int
+
+
+def map_site(
+    model: Model,
+    stack_path: Path,
+    out: Path,
+    method: Method = "halo",
+    precision_choice: str = "auto",
+    valid_path: Path | None = None,
+    overwrite: bool = False,
+) -> Mapping:
+    """Map a whole stack into a float32 probability raster, NaN outside valid.
+
+    valid.tif beside the stack says which pixels are valid; where there is none, those defined in every channel of the
+    stack are. Raises ChannelError, with both lists, where the stack lacks a channel of the model or has it in another
+    unit.
+    """
+    refuse_existing(out, overwrite)
+    stack = read_stack_info(stack_path)
+    positions = match_channels(model, stack)
+    valid_path = valid_path or (stack.valid_path if stack.valid_path.exists() else None)
+    if valid_path is not None:
+        require_same_grid(stack.grid, str(stack_path), read_info(valid_path).grid, str(valid_path))
+    how = precision(precision_choice)
+    model.network.to(device()).eval()
+    tags = {
+        "threshold": repr(model.threshold),
+        "model_sha256": str(model.facts["weights_sha256"]),
+        "method": method,
+        "precision": how,
+    }
+    with (
+        opening(stack_path) as dataset,
+        creating(
+            out, stack.grid, "float32", ["landslide probability"], float("nan"), tags, overwrite=overwrite
+        ) as target,
+    ):
+        source = _Source(dataset, model, positions, how, valid_path)
+        run = _map_by_halo if method == "halo" else _map_by_paper
+        valid, windows, skipped = run(source, stack.grid, target)
+    return Mapping(out, valid, windows, skipped)
+
+
+def match_channels(model: Model, stack: StackInfo) -> list[int]:
+    """Where each of the model's channels is in a stack; ChannelError where they do not match."""
+    names = [channel.name for channel in stack.channels]
+    wanted = [channel.name for channel in model.channels]
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise ChannelError(
+            f"{stack.path} lacks {', '.join(missing)}: the model {model.folder} was trained on {', '.join(wanted)}; "
+            f"the stack has {', '.join(names)}. Prepare the site with these channels, or use another model."
+        )
+    positions = [names.index(name) for name in wanted]
+    for channel, position in zip(model.channels, positions, strict=True):
+        found = stack.channels[position]
+        if found.unit and channel.unit and found.unit != channel.unit:
+            raise ChannelError(
+                f"{stack.path}: channel {channel.name} is in {found.unit}, and the model {model.folder} was trained on "
+                f"{channel.unit}. Prepare the site in the model's unit."
+            )
+    return positions
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An open stack with what it takes to turn a window of it into probabilities."""
+
+    dataset: Any
+    model: Model
+    positions: list[int]
+    precision: Precision
+    valid_path: Path | None
+
+    def valid(self, window: Window) -> NDArray[np.bool_]:
+        """(h, w) bool at a window inside the raster."""
+        if self.valid_path is None:
+            return np.asarray(~np.isnan(cut(self.dataset, window)).any(axis=0))
+        with opening(self.valid_path) as dataset:
+            return np.asarray(cut(dataset, window)[0] == 1)
+
+    def probability(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        """(B, h, w) float32 at windows of one size; beyond the edge the network sees 0, the mean."""
+        bands = [position + 1 for position in self.positions]
+        height, width = windows[0].height, windows[0].width
+        more_rows, more_columns = -height % self.model.multiple, -width % self.model.multiple
+        blocks = []
+        for window in windows:
+            whole = Window(window.row, window.column, height + more_rows, width + more_columns)
+            blocks.append(self.model.zscore.apply(cut(self.dataset, whole, bands)))
+        return probabilities(self.model.network, np.stack(blocks), self.precision)[:, :height, :width]
+
+
+def _map_by_halo(source: _Source, grid: Grid, target: Any) -> tuple[int, int, int]:
+    cores = list(tiles(grid.shape, CORE))
+    total = skipped = 0
+    for core in track(cores, len(cores), "map", "windows"):
+        valid = source.valid(core)
+        out = np.full(valid.shape, NAN, np.float32)
+        if valid.any():
+            window = halo_window(core, grid.shape)
+            p = source.probability([window])[0][core.within(window)]
+            out[valid] = p[valid]
+            total += int(valid.sum())
+        else:
+            skipped += 1
+        put(target, out[None], core)
+    return total, len(cores) - skipped, skipped
+
+
+def halo_window(core: Window, shape: tuple[int, int]) -> Window:
+    """The window read for a core: the core with its halo, cut at the raster's edge.
+
+    Its corner stays on a multiple of the halo, so that poolings fall on the same pixels for every core.
+    """
+    grown = Window(core.row - HALO, core.column - HALO, core.height + 2 * HALO, core.width + 2 * HALO)
+    return grown.clip(shape)
+
+
+def _map_by_paper(source: _Source, grid: Grid, target: Any) -> tuple[int, int, int]:
+    size = int(source.model.facts["run"]["blocks"]["window"])
+    step = size // 2
+    rows, columns = starts(grid.height, size, step), starts(grid.width, size, step)
+    total = skipped = ran = 0
+    sums = np.zeros((size, grid.width))
+    counts = np.zeros((size, grid.width), np.int32)
+    for i, row in enumerate(track(rows, len(rows), "map", "rows of windows")):
+        for batch in _batches(columns):
+            windows = [Window(row, column, size, size) for column in batch]
+            held = [w for w in windows if source.valid(w.clip(grid.shape)).any()]
+            skipped += len(windows) - len(held)
+            ran += len(held)
+            for window, p in zip(held, source.probability(held) if held else (), strict=True):
+                inside = window.clip(grid.shape)
+                rows_here, columns_here = inside.within(window)
+                at = slice(window.column, window.column + inside.width)
+                sums[: inside.height, at] += p[rows_here, columns_here]
+                counts[: inside.height, at] += 1
+        done = (rows[i + 1] if i + 1 < len(rows) else grid.height) - row
+        strip = Window(row, 0, done, grid.width)
+        valid = source.valid(strip)
+        with np.errstate(invalid="ignore"):
+            mean = (sums[:done] / counts[:done]).astype(np.float32)
+        put(target, np.where(valid, mean, NAN)[None], strip)
+        total += int(valid.sum())
+        sums = np.vstack([sums[done:], np.zeros((done, grid.width))])
+        counts = np.vstack([counts[done:], np.zeros((done, grid.width), np.int32)])
+    return total, ran, skipped
+
+
+def _batches(columns: list[int], size: int = 16) -> Iterator[list[int]]:
+    for i in range(0, len(columns), size):
+        yield columns[i : i + size]

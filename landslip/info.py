@@ -1,0 +1,105 @@
+"""`landslip info`: says what a stack, a model or a map is, and lists a network's layers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from landslip.checkpoint import FACTS, load_model
+from landslip.errors import LandslipError, RasterError
+from landslip.models import MODELS, build_model
+from landslip.raster import RasterInfo, read_info
+from landslip.stack import StackInfo, read_stack_info
+
+
+def describe(path: Path) -> str:
+    """What a file or a folder is, as text. RasterError where it is nothing that landslip knows."""
+    if not path.exists():
+        raise RasterError(f"{path} does not exist.")
+    if path.is_dir():
+        if (path / FACTS).exists():
+            return _model(path)
+        if (path / "stack.tif").exists():
+            return _prepared(path)
+        held = [p for p in (path / "model", path / "prepared") if p.is_dir()]
+        if held:
+            return "\n\n".join([f"{path}: a run folder", *(describe(p) for p in held)])
+        raise RasterError(f"{path} is neither a prepared site, a model nor a run folder.")
+    info = read_info(path)
+    if info.tags.get("threshold") and info.dtypes[0] == "float32":
+        return _probability(info)
+    if info.count > 1 or info.dtypes[0] == "float32":
+        try:
+            return _stack(read_stack_info(path))
+        except LandslipError:
+            pass
+    return _plain(info)
+
+
+def _model(path: Path) -> str:
+    model = load_model(path)
+    facts = model.facts
+    split = facts["split"]
+    rows = [
+        f"{path}: a model",
+        f"network     {facts['run']['network']['name']}, seed {facts['seed']}",
+        f"channels    {', '.join(channel.name for channel in model.channels)}",
+        f"split       {split['kind']}{' (leaky)' if split['leaky'] else ''}, guard {split['guard']} px",
+        f"windows     {facts['training_windows']} of {facts['run']['blocks']['window']} px",
+        f"trained     {facts['training_seconds'] / 60:.1f} min, epoch {facts['chosen_epoch']} chosen",
+        f"threshold   {model.threshold:g}",
+        "validation  " + ", ".join(f"{k.removeprefix('validation_')} {v:.4f}" for k, v in facts["validation"].items()),
+        f"machine     {facts['machine']['processor']}, {facts['machine']['threads']} threads, GPU {facts['machine']['gpu']}",
+        f"weights     SHA-256 {facts['weights_sha256']}",
+    ]
+    return "\n".join(rows)
+
+
+def _prepared(path: Path) -> str:
+    table = json.loads((path / "channels.json").read_text(encoding="utf-8"))
+    return f"{path}: a prepared site, encoding {table['encoding']}\n" + _stack(read_stack_info(path / "stack.tif"))
+
+
+def _stack(stack: StackInfo) -> str:
+    rows = [f"{stack.path}: a stack of {len(stack.channels)} channels", f"grid  {stack.grid.describe()}"]
+    for i, channel in enumerate(stack.channels, start=1):
+        rows.append(f"{i:3d}   {channel.name:<24} {channel.unit or '-':<10} {channel.group} {channel.factor}")
+    return "\n".join(rows)
+
+
+def _probability(info: RasterInfo) -> str:
+    tags = info.tags
+    return (
+        f"{info.path}: a probability raster\ngrid       {info.grid.describe()}\nthreshold  {tags['threshold']}\n"
+        f"method     {tags.get('method', 'unknown')}, {tags.get('precision', 'unknown')}\n"
+        f"model      SHA-256 {tags.get('model_sha256', 'unknown')}"
+    )
+
+
+def _plain(info: RasterInfo) -> str:
+    names = ", ".join(str(name) for name in info.names if name) or "unnamed"
+    return f"{info.path}: a raster of {info.count} band(s) ({names}), {info.dtypes[0]}\ngrid  {info.grid.describe()}"
+
+
+def network_table(name: str, in_channels: int = 7) -> str:
+    """A network's layers, parameters and multiply-adds for one 64 x 64 block (the paper's Tables III and IV)."""
+    from landslip.models.layers import layer_table, parameter_count
+
+    network = build_model(name, in_channels)
+    head = ("block", "kind", "output", "parameters", "statistics", "MACs")
+    rows = [head]
+    for row in layer_table(network, in_channels):
+        output = f"{row.rows} x {row.columns} x {row.channels}"
+        figures = (f"{row.parameters:,}", f"{row.statistics:,}", f"{row.macs:,}")
+        rows.append((row.name, row.kind, output, *figures))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = [
+        "  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    parameters, statistics, total = parameter_count(network)
+    lines.append(
+        f"\n{name}, {in_channels} channels: {parameters:,} parameters and {statistics:,} running statistics, "
+        f"{total:,} together. Networks: {', '.join(MODELS)}."
+    )
+    return "\n".join(lines)

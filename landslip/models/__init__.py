@@ -1,0 +1,55 @@
+"""The five networks by name: (B, C, H, W) channels in, (B, 1, H, W) logits out.
+
+Nothing here imports torch until a network is built, so that `landslip --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from landslip.errors import RunError
+
+if TYPE_CHECKING:
+    import torch
+
+# name -> (module, what builds the network), in the order of the paper's Table IX
+MODELS: dict[str, tuple[str, str]] = {
+    "fcn8s": ("landslip.models.fcn8s", "FCN8s"),
+    "segnet": ("landslip.models.segnet", "SegNet"),
+    "unet": ("landslip.models.unet", "UNet"),
+    "resunet": ("landslip.models.resunet", "ResUNet"),
+    "fc_densenet": ("landslip.models.fc_densenet", "FCDenseNet"),
+    "fc_densenet_shallow": ("landslip.models.fc_densenet", "fc_densenet_shallow"),
+}
+
+
+def build_model(name: str, in_channels: int, **options: Any) -> torch.nn.Module:
+    """Build a network by name, with torch's own initial weights (see `initial.py` for the others).
+
+    Its `forward` takes float (B, in_channels, H, W) and returns logits (B, 1, H, W); H and W must be a
+    multiple of its int attribute `multiple`. `options` are the keyword arguments of the class, e.g.
+    `growth_rate` of `fc_densenet`.
+
+    Raises RunError for an unknown name, an unknown option or a value the network cannot be built with.
+    """
+    if name not in MODELS:
+        _refuse_unknown("network", name, list(MODELS))
+    if isinstance(in_channels, bool) or not isinstance(in_channels, int) or in_channels < 1:
+        raise RunError(f"network {name} needs 1 channel or more, not {in_channels!r}; check the run's channels")
+    module, attribute = MODELS[name]
+    build = getattr(importlib.import_module(module), attribute)
+    known = [key for key in inspect.signature(build).parameters if key != "in_channels"]
+    for key in options:
+        if key not in known:
+            _refuse_unknown(f"option of network {name}", key, known)
+    model: torch.nn.Module = build(in_channels, **options)
+    return model
+
+
+def _refuse_unknown(what: str, given: str, known: list[str]) -> NoReturn:
+    nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.4)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    raise RunError(f"{given!r} is not a {what}: {hint}known are {', '.join(known) or 'none'}")

@@ -1,0 +1,48 @@
+"""Initial weights: the paper's positive unit ball, and He's.
+
+Both are drawn from a torch.Generator on the CPU in the order of `module.modules()`, so that one seed is one
+set of weights whatever the device. Batch norms keep their scale of 1 and shift of 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+def positive_unit_ball_(module: nn.Module, generator: torch.Generator) -> None:
+    """Fill convolutions and linear layers with weights in [0, 1) that sum to 1 over each neuron's inputs.
+
+    Drawn uniformly and scaled; biases 0. Gao et al. 2021, after Caffe's filler of that name. All weights
+    being positive, a network without batch norm averages its input over and over: `he_` suits it better.
+    """
+    for weight, bias in _weights(module):
+        drawn = torch.rand(weight.shape, generator=generator)
+        drawn /= drawn.flatten(1).sum(1).view(-1, *[1] * (drawn.ndim - 1))
+        _fill(weight, bias, drawn)
+
+
+def he_(module: nn.Module, generator: torch.Generator) -> None:
+    """Fill convolutions and linear layers with normal weights of variance 2 / inputs; biases 0.
+
+    He et al. 2015: keeps the variance from layer to layer under ReLU.
+    """
+    for weight, bias in _weights(module):
+        drawn = torch.empty(weight.shape)
+        nn.init.kaiming_normal_(drawn, mode="fan_in", nonlinearity="relu", generator=generator)
+        _fill(weight, bias, drawn)
+
+
+def _weights(module: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            yield part.weight, part.bias
+
+
+def _fill(weight: Tensor, bias: Tensor | None, drawn: Tensor) -> None:
+    with torch.no_grad():
+        weight.copy_(drawn)
+        if bias is not None:
+            bias.zero_()

@@ -1,0 +1,133 @@
+"""What the networks share (the size of their input) and what can be counted about them.
+
+Counts follow the paper's Table IX: it was made with Keras, which counts four numbers per batch-normalised
+channel, two of them moving statistics. Torch calls those two buffers.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from landslip.errors import ModelError
+
+
+def check_input(x: Tensor, in_channels: int, multiple: int) -> None:
+    """Refuse with ModelError an `x` that is not (B, in_channels, H, W) with H, W multiples of `multiple`."""
+    if x.ndim != 4 or x.shape[1] != in_channels:
+        raise ModelError(
+            f"the network takes (B, {in_channels}, H, W), not {tuple(x.shape)}; "
+            "give it the channels it was built for, as a batch"
+        )
+    height, width = x.shape[-2:]
+    if height % multiple or width % multiple or not height or not width:
+        raise ModelError(
+            f"the network cannot take {height} x {width} pixels: rows and columns must be a multiple of "
+            f"{multiple}; use blocks of such a size or pad_to_multiple"
+        )
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
+    """Pad (B, C, H, W) at the bottom and the right until H and W are multiples of `multiple`.
+
+    The image is reflected, or its edge repeated along an axis shorter than the padding needs. Returns the
+    padded array and (H, W) before, so that `out[..., :H, :W]` undoes it.
+    """
+    height, width = int(x.shape[-2]), int(x.shape[-1])
+    bottom, right = -height % multiple, -width % multiple
+    # torch's reflection needs an axis longer than the padding
+    if bottom:
+        x = F.pad(x, (0, 0, 0, bottom), mode="reflect" if bottom < height else "replicate")
+    if right:
+        x = F.pad(x, (0, right, 0, 0), mode="reflect" if right < width else "replicate")
+    return x, (height, width)
+
+
+def parameter_count(model: nn.Module) -> tuple[int, int, int]:
+    """Count (parameters, running means and variances, both together); the last is what Table IX counts."""
+    parameters = sum(p.numel() for p in model.parameters())
+    statistics = sum(b.numel() for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var")))
+    return parameters, statistics, parameters + statistics
+
+
+def macs(model: nn.Module, in_channels: int, size: int = 64) -> int:
+    """Count the multiply-adds of all convolutions for one block of `size` x `size` pixels."""
+    return sum(row.macs for row in layer_table(model, in_channels, size))
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One building block of a network: where it is, what it gives, what it costs."""
+
+    name: str  # path inside the network, e.g. dense_down.0
+    kind: str  # class, e.g. DenseBlock
+    channels: int  # of its output
+    rows: int
+    columns: int
+    parameters: int  # learnt
+    statistics: int  # running means and variances
+    macs: int  # multiply-adds of its convolutions, for one block
+
+
+def layer_table(model: nn.Module, in_channels: int, size: int = 64) -> list[LayerRow]:
+    """List the building blocks of a network in the order the data meets them (Tables III and IV).
+
+    A building block is a child of the network, or a member of a child that is a ModuleList. One pass of a
+    `size` x `size` block on torch's meta device, which computes shapes only; `model` is left as it is.
+    """
+    shadow = copy.deepcopy(model).to("meta").eval()
+    blocks = dict(_building_blocks(shadow))
+    shapes: dict[str, tuple[int, ...]] = {}  # in the order of the forward pass
+    work: dict[nn.Module, int] = {}
+
+    def note_shape(name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+            first = output if isinstance(output, Tensor) else output[0]
+            shapes[name] = tuple(first.shape)
+
+        return hook
+
+    def note_work(conv: nn.Conv2d, _inputs: object, output: Tensor) -> None:
+        per_output = conv.in_channels // conv.groups * math.prod(conv.kernel_size)
+        work[conv] = work.get(conv, 0) + output.numel() * per_output
+
+    for name, block in blocks.items():
+        block.register_forward_hook(note_shape(name))
+    for module in shadow.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(note_work)
+    with torch.no_grad():
+        shadow(torch.empty(1, in_channels, size, size, device="meta"))
+
+    table = []
+    for name, shape in shapes.items():
+        parameters, statistics, _ = parameter_count(blocks[name])
+        table.append(
+            LayerRow(
+                name=name,
+                kind=type(blocks[name]).__name__,
+                channels=shape[1],
+                rows=shape[2],
+                columns=shape[3],
+                parameters=parameters,
+                statistics=statistics,
+                macs=sum(work.get(m, 0) for m in blocks[name].modules()),
+            )
+        )
+    return table
+
+
+def _building_blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in model.named_children():
+        if isinstance(child, nn.ModuleList):
+            for index, member in enumerate(child):
+                yield f"{name}.{index}", member
+        else:
+            yield name, child

@@ -1,0 +1,145 @@
+"""Outputs are written aside and renamed, so that no half-written file ever carries a final name.
+
+Whatever goes wrong inside `writing` or `writing_folder` (an error, a full disk, Ctrl-C) removes what was written
+aside and leaves an earlier output untouched. What a killed process left aside is replaced by the next run.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from landslip.errors import OutputError
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise OutputError where `path` exists and may not be replaced. Call before long work."""
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already. Give another name, or --overwrite to replace it.")
+    if path.is_dir() and not _is_our_folder(path):
+        raise OutputError(
+            f"{path} is a folder that landslip did not write (no manifest.json in it), so --overwrite "
+            "does not replace it. Give another name."
+        )
+
+
+def _is_our_folder(path: Path) -> bool:
+    return (path / "manifest.json").exists() or not any(path.iterdir())
+
+
+def write_failure(path: Path, error: OSError) -> OutputError:
+    """The one error for a write that the system refused."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(_existing_parent(path)).free / 2**20
+        return OutputError(f"{path}: the disk is full ({free:.1f} MiB free). Free some space and run again.")
+    return OutputError(f"{path} cannot be written: {error.strerror or error}.")
+
+
+def require_space(path: Path, needed: float) -> None:
+    """Raise OutputError where fewer than `needed` bytes are free on the disk that will hold `path`."""
+    free = shutil.disk_usage(_existing_parent(path)).free
+    if free < needed:
+        raise OutputError(
+            f"{path} needs about {needed / 2**20:.1f} MiB and its disk has {free / 2**20:.1f} MiB free. "
+            "Free some space, or write elsewhere."
+        )
+
+
+def _existing_parent(path: Path) -> Path:
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+@contextmanager
+def writing(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
+
+    Raises OutputError where `path` exists (unless `overwrite`), and for a full or read-only disk.
+    """
+    refuse_existing(path, overwrite)
+    aside = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(aside)
+        yield aside
+        aside.replace(path)
+    except OSError as error:
+        _give_up(aside)
+        raise write_failure(path, error) from error
+    except BaseException:
+        _give_up(aside)
+        raise
+
+
+@contextmanager
+def writing_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """As `writing`, for a folder: everything in it appears at once, under its final name, or not at all."""
+    refuse_existing(path, overwrite)
+    aside = path.with_name(f".{path.name}.part")
+    replaced = path.with_name(f".{path.name}.replaced")
+    try:
+        _remove(aside)
+        _remove(replaced)
+        aside.mkdir(parents=True)
+        yield aside
+        if path.exists():
+            path.rename(replaced)
+        aside.rename(path)
+        _remove(replaced)
+    except OSError as error:
+        _give_up(aside)
+        raise write_failure(path, error) from error
+    except BaseException:
+        _give_up(aside)
+        raise
+
+
+def _give_up(aside: Path) -> None:
+    with suppress(OSError):  # what stopped the writing may stop this too, and is the error to show
+        _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, overwrite: bool = False) -> None:
+    """Write a UTF-8 text file aside and rename it."""
+    with writing(path, overwrite) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any, overwrite: bool = False) -> None:
+    """Write JSON aside and rename it. NaN is written as null, since JSON has no word for undefined."""
+    write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", overwrite)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, Path):
+        return value.as_posix()
+    if hasattr(value, "item"):  # a numpy scalar
+        return _plain(value.item())
+    return value
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

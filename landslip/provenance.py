@@ -1,0 +1,38 @@
+"""What a result was made with: software versions, and the machine as the paper's Table V lists it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from typing import Any
+
+LIBRARIES = ("landslip", "numpy", "scipy", "torch", "rasterio", "geopandas", "shapely", "pyflwdir")
+
+
+def software() -> dict[str, str]:
+    """Versions of Python and of the libraries that shape a result."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
+def machine() -> dict[str, Any]:
+    """The workstation, as the paper's Table V lists it."""
+    import torch
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": None if memory is None else round(memory, 1),
+        "gpu": gpu,
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

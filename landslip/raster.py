@@ -1,0 +1,386 @@
+"""The one module that opens rasters. Arrays are (band, row, column); undefined is NaN.
+
+Reading turns declared nodata, the site's own nodata values, masks and infinities into NaN, applies the site's scale
+and offset exactly once, and names the file in every error. Writing goes aside first and is renamed when whole.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.warp import calculate_default_transform, reproject, transform_bounds
+from rasterio.windows import Window as RasterioWindow
+
+from landslip.errors import GridError, OutputError, RasterError
+from landslip.grid import Grid, Window, crs_name, tiles
+from landslip.output import require_space, writing
+
+TILE = 256  # side of the tiles that rasters are stored in, pixels
+BYTES = {"float32": 4, "uint8": 1, "uint16": 2, "int16": 2, "int32": 4, "float64": 8}
+
+
+@dataclass(frozen=True)
+class RasterInfo:
+    """What a raster's header says. `crs` may be None; `rotated` where the transform is not north-up."""
+
+    path: Path
+    count: int
+    height: int
+    width: int
+    crs: CRS | None
+    transform: Affine
+    dtypes: tuple[str, ...]
+    nodata: tuple[float | None, ...]
+    names: tuple[str | None, ...]
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    tags: dict[str, str]
+    rotated: bool
+
+    @property
+    def grid(self) -> Grid:
+        """The raster's own grid; GridError where it has no CRS or is rotated."""
+        if self.crs is None:
+            raise GridError(f"{self.path} has no CRS. Assign one, e.g. with `gdal_edit.py -a_srs EPSG:32649`.")
+        if self.rotated:
+            raise GridError(f"{self.path} is rotated or south-up. Warp it north-up first, e.g. with gdalwarp.")
+        return Grid(self.crs, self.transform, self.height, self.width)
+
+
+@contextmanager
+def opening(path: Path) -> Iterator[Any]:
+    """Open a raster for reading; RasterError names a missing, unreadable or truncated file."""
+    if not path.exists():
+        raise RasterError(f"{path} does not exist. Check the path; paths in a site file start at its folder.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as dataset:
+                yield dataset
+    except (RasterioError, CRSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path | str, error: BaseException) -> RasterError:
+    return RasterError(
+        f"{path} cannot be read as a raster ({_reason(error)}): it is truncated, damaged or not a raster. "
+        "Fetch or make it again."
+    )
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return str(cause).replace("\n", " ").strip()[:200] or type(cause).__name__
+
+
+def read_info(path: Path) -> RasterInfo:
+    """Read a raster's header."""
+    with opening(path) as dataset:
+        transform = dataset.transform
+        return RasterInfo(
+            path,
+            dataset.count,
+            dataset.height,
+            dataset.width,
+            dataset.crs,
+            transform,
+            tuple(dataset.dtypes),
+            tuple(dataset.nodatavals),
+            tuple(dataset.descriptions),
+            tuple(dataset.scales),
+            tuple(dataset.offsets),
+            dict(dataset.tags()),
+            transform.b != 0 or transform.d != 0 or transform.a <= 0 or transform.e >= 0,
+        )
+
+
+def read_band_tags(path: Path) -> list[dict[str, str]]:
+    """The tags of every band, in band order."""
+    with opening(path) as dataset:
+        return [dict(dataset.tags(band)) for band in dataset.indexes]
+
+
+def cut(
+    dataset: Any,
+    window: Window,
+    bands: Sequence[int] | None = None,
+    nodata: Sequence[float] = (),
+) -> NDArray[np.float32]:
+    """Pixels of an open raster at a window, as (B, height, width) float32 with NaN where undefined.
+
+    What lies beyond the raster's edge is NaN. `nodata` adds values to those that the file declares.
+    """
+    bands = list(dataset.indexes if bands is None else bands)
+    inside = window.clip((dataset.height, dataset.width))
+    out = np.full((len(bands), window.height, window.width), np.nan, np.float32)
+    if inside.height == 0 or inside.width == 0:
+        return out
+    box = RasterioWindow(inside.column, inside.row, inside.width, inside.height)
+    stored = _decode(dataset, bands, box)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite, and so undefined
+        values = stored.astype(np.float32)
+    for value, band_values, declared in zip(values, stored, (dataset.nodatavals[b - 1] for b in bands), strict=True):
+        for missing in (*([] if declared is None else [declared]), *nodata):
+            with np.errstate(over="ignore"):
+                value[band_values == missing] = np.nan
+    flags = dataset.mask_flag_enums
+    if any("per_dataset" in {flag.name for flag in flags[b - 1]} for b in bands):
+        masks = dataset.read_masks(bands, window=box)
+        values[masks == 0] = np.nan
+    values[~np.isfinite(values)] = np.nan
+    rows, columns = inside.within(window)
+    out[:, rows, columns] = values
+    return out
+
+
+def cut_stored(dataset: Any, window: Window, band: int = 1) -> NDArray[Any]:
+    """One band of an open raster at a window inside it, (height, width), as it is stored: nothing turned into NaN."""
+    box = RasterioWindow(window.column, window.row, window.width, window.height)
+    return np.asarray(_decode(dataset, band, box))
+
+
+def _decode(dataset: Any, bands: Any, box: RasterioWindow) -> NDArray[Any]:
+    # Named here, not in `opening`: where several rasters are open at once, that would name the innermost.
+    try:
+        return np.asarray(dataset.read(bands, window=box))
+    except RasterioError as error:
+        raise _unreadable(dataset.name, error) from error
+
+
+def read(
+    path: Path,
+    bands: Sequence[int] | None = None,
+    window: Window | None = None,
+    nodata: Sequence[float] = (),
+) -> NDArray[np.float32]:
+    """Read a raster, or a window of it, as (B, H, W) float32 with NaN where undefined."""
+    with opening(path) as dataset:
+        return cut(dataset, window or Window(0, 0, dataset.height, dataset.width), bands, nodata)
+
+
+def read_stored(path: Path, band: int = 1, window: Window | None = None) -> NDArray[Any]:
+    """Read one band as it is stored (classes, labels, masks), (H, W), nothing turned into NaN."""
+    with opening(path) as dataset:
+        return cut_stored(dataset, window or Window(0, 0, dataset.height, dataset.width), band)
+
+
+def glance(path: Path, bands: Sequence[int], most: int, stored: bool = False) -> tuple[NDArray[Any], Grid]:
+    """A raster thinned to at most `most` pixels a side, for pictures: (B, H, W) and its grid.
+
+    Every n-th pixel is read, so classes stay classes; `stored` keeps nodata as it is instead of turning it into NaN.
+    """
+    with opening(path) as dataset:
+        grid = read_info(path).grid
+        thin = max(1, -(-max(grid.shape) // most))
+        height, width = -(-grid.height // thin), -(-grid.width // thin)
+        values = dataset.read(list(bands), out_shape=(len(bands), height, width), masked=not stored)
+        if not stored:
+            values = values.astype(np.float32).filled(np.nan)
+        a, e = grid.transform.a * grid.width / width, grid.transform.e * grid.height / height
+        return values, Grid(grid.crs, Affine(a, 0, grid.transform.c, 0, e, grid.transform.f), height, width)
+
+
+def warp(
+    path: Path,
+    grid: Grid,
+    bands: Sequence[int] | None = None,
+    resampling: str = "bilinear",
+    nodata: Sequence[float] = (),
+) -> NDArray[np.float32]:
+    """Bring a raster onto `grid` as (B, H, W) float32 with NaN where undefined.
+
+    `resampling` is bilinear or cubic for continuous values, nearest for classes. Only the part of the raster that
+    covers the grid is read. A raster that lies on the grid's own pixels is cut, not resampled.
+    """
+    with opening(path) as dataset:
+        source = read_info(path).grid
+        window = covering_window(source, grid)
+        values = cut(dataset, window, bands, nodata)
+    return warp_array(values, source.crop(window), grid, resampling)
+
+
+def warp_array(
+    values: NDArray[np.float32], source: Grid, grid: Grid, resampling: str = "bilinear"
+) -> NDArray[np.float32]:
+    """Bring (B, H, W) float32 values from one grid to another; NaN is undefined on both."""
+    if values.shape[1] == 0 or values.shape[2] == 0:
+        return np.full((len(values), *grid.shape), np.nan, np.float32)
+    offset = _whole_pixel_offset(source, grid)
+    if offset is not None:
+        return _cut_array(values, Window(*offset, *grid.shape))
+    out = np.full((len(values), *grid.shape), np.nan, np.float32)
+    for band, target in zip(values, out, strict=True):
+        reproject(
+            band,
+            target,
+            src_transform=source.transform,
+            src_crs=source.crs,
+            src_nodata=np.nan,
+            dst_transform=grid.transform,
+            dst_crs=grid.crs,
+            dst_nodata=np.nan,
+            init_dest_nodata=True,
+            resampling=Resampling[resampling],
+        )
+    return out
+
+
+def _whole_pixel_offset(source: Grid, grid: Grid, tolerance: float = 1e-3) -> tuple[int, int] | None:
+    """(row, column) of `grid`'s corner on `source`'s pixels, or None where resampling is needed."""
+    if source.crs != grid.crs:
+        return None
+    slack = tolerance / max(grid.height, grid.width, 1)
+    if abs(source.x_size / grid.x_size - 1) > slack or abs(source.y_size / grid.y_size - 1) > slack:
+        return None
+    row = (source.transform.f - grid.transform.f) / source.y_size
+    column = (grid.transform.c - source.transform.c) / source.x_size
+    if abs(row - round(row)) > tolerance or abs(column - round(column)) > tolerance:
+        return None
+    return round(row), round(column)
+
+
+def _cut_array(values: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+    out = np.full((len(values), window.height, window.width), np.nan, np.float32)
+    inside = window.clip((values.shape[1], values.shape[2]))
+    if inside.height and inside.width:
+        rows, columns = inside.within(window)
+        out[:, rows, columns] = values[:, inside.slices[0], inside.slices[1]]
+    return out
+
+
+def covering_window(source: Grid, grid: Grid, margin: int = 4) -> Window:
+    """The window of `source` that covers `grid` with `margin` source pixels to spare, clipped to `source`.
+
+    Where the grid's pixels are larger the margin grows with them, as GDAL's kernels do (cubic: two target pixels).
+    """
+    left, bottom, right, top = transform_bounds(grid.crs, source.crs, *grid.bounds, densify_pts=41)
+    x, y = source.transform.c, source.transform.f
+    across = (right - left) / source.x_size / max(grid.width, 1)  # source pixels in one target pixel
+    down = (top - bottom) / source.y_size / max(grid.height, 1)
+    columns, rows = max(margin, int(2 * across) + 2), max(margin, int(2 * down) + 2)
+    first_column = int(np.floor((left - x) / source.x_size)) - columns
+    last_column = int(np.ceil((right - x) / source.x_size)) + columns
+    first_row = int(np.floor((y - top) / source.y_size)) - rows
+    last_row = int(np.ceil((y - bottom) / source.y_size)) + rows
+    window = Window(first_row, first_column, last_row - first_row, last_column - first_column)
+    return window.clip(source.shape)
+
+
+def default_grid(info: RasterInfo, crs: CRS, resolution: float | None) -> Grid:
+    """The grid that a raster takes in another CRS and, where given, at another resolution (metres)."""
+    source = info.grid
+    transform, width, height = calculate_default_transform(
+        source.crs, crs, source.width, source.height, *source.bounds, resolution=resolution
+    )
+    if transform is None or not width or not height:
+        raise GridError(f"{info.path} cannot be brought from {crs_name(source.crs)} to {crs_name(crs)}.")
+    return Grid(crs, transform, int(height), int(width))
+
+
+@contextmanager
+def creating(
+    path: Path,
+    grid: Grid,
+    dtype: str,
+    names: Sequence[str],
+    nodata: float | None,
+    tags: Mapping[str, str] | None = None,
+    compress: bool = True,
+    overwrite: bool = False,
+) -> Iterator[Any]:
+    """Yield an open, tiled GeoTIFF to be written window by window; it gets its name when the block ends well.
+
+    Raises OutputError where the file exists (unless `overwrite`) and where the disk is full or read-only.
+    """
+    profile: dict[str, Any] = {
+        "driver": "GTiff",
+        "height": grid.height,
+        "width": grid.width,
+        "count": len(names),
+        "dtype": dtype,
+        "crs": grid.crs,
+        "transform": grid.transform,
+        "nodata": nodata,
+        "tiled": True,
+        "blockxsize": TILE,
+        "blockysize": TILE,
+        "interleave": "band",
+        "bigtiff": "if_safer",
+        "sparse_ok": not compress,
+    }
+    if compress:
+        profile |= {"compress": "deflate", "predictor": 3 if dtype.startswith("float") else 2, "zlevel": 6}
+    with writing(path, overwrite) as aside:
+        if compress:
+            require_space(path, 2**20)
+        try:
+            with rasterio.open(aside, "w", **profile) as dataset:
+                dataset.update_tags(**(tags or {}))
+                for band, name in enumerate(names, start=1):
+                    dataset.set_band_description(band, name)
+                yield dataset
+            _require_whole(aside)
+        except RasterioError as error:
+            raise OutputError(
+                f"{path} cannot be written ({_reason(error)}): the disk may be full. Free some space and run again."
+            ) from error
+
+
+def _require_whole(path: Path) -> None:
+    # GDAL may lose an error that comes while a file is closed: the file must at least read back to its last tile.
+    with rasterio.open(path) as dataset:
+        last = Window(dataset.height - 1, dataset.width - 1, 1, 1)
+        box = RasterioWindow(last.column, last.row, 1, 1)
+        for band in dataset.indexes:
+            dataset.read(band, window=box)
+
+
+def put(dataset: Any, values: NDArray[Any], window: Window, bands: Sequence[int] | None = None) -> None:
+    """Write (B, h, w) values at a window of a raster opened by `creating`."""
+    dataset.write(
+        values,
+        list(dataset.indexes if bands is None else bands),
+        window=RasterioWindow(window.column, window.row, window.width, window.height),
+    )
+
+
+def write_raster(
+    path: Path,
+    values: NDArray[Any],
+    grid: Grid,
+    names: Sequence[str],
+    nodata: float | None = None,
+    tags: Mapping[str, str] | None = None,
+    compress: bool = True,
+    overwrite: bool = False,
+) -> None:
+    """Write (B, H, W) values as a GeoTIFF in their own dtype, bands described by `names`."""
+    if values.shape != (len(names), *grid.shape):
+        raise GridError(f"{path}: values of shape {values.shape} do not fit {len(names)} bands of {grid.describe()}.")
+    with creating(path, grid, str(values.dtype), names, nodata, tags, compress, overwrite) as dataset:
+        for window in tiles(grid.shape, 16 * TILE):
+            put(dataset, values[:, window.slices[0], window.slices[1]], window)
+
+
+def unreadable_blocks(path: Path) -> list[Window]:
+    """Every stored block of a raster that does not decode, for `landslip check`."""
+    bad = []
+    with opening(path) as dataset:
+        for _, box in dataset.block_windows(1):
+            try:
+                dataset.read(window=box)
+            except RasterioError:
+                bad.append(Window(int(box.row_off), int(box.col_off), int(box.height), int(box.width)))
+    return bad

@@ -1,0 +1,120 @@
+"""Run files: the choices of a run (channels, blocks, split, network, training), with their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from landslip.errors import RunError
+from landslip.tables import Strict, read_toml, validated
+
+
+class ChannelChoice(Strict):
+    """[channels]: bands and factors the network sees; "all", or names of bands and factors."""
+
+    bands: Literal["all", "none"] | tuple[str, ...] = "all"
+    factors: Literal["all", "none"] | tuple[str, ...] = "all"
+
+
+class BlockChoice(Strict):
+    """[blocks]: windows of `window` pixels on a lattice of `step` that hold a drawn landslide pixel.
+
+    `seeds`: how many landslide pixels are drawn at random ("all": every one). `background`: windows without a
+    landslide that are added, as a share of the seeded ones.
+    """
+
+    window: int = Field(64, ge=16, le=1024)
+    step: int = Field(32, ge=1)
+    seeds: Literal["all"] | int = "all"
+    background: float = Field(0.0, ge=0)
+
+
+class SplitChoice(Strict):
+    """[split]: `apart` (parts are unions of regions, `guard` pixels apart) or `paper` (random windows, leaky)."""
+
+    kind: Literal["apart", "paper"] = "apart"
+    regions: Literal["squares", "pieces"] = "squares"
+    region: int = Field(128, ge=16, description="side of a square, pixels")
+    guard: int | None = Field(None, ge=0, description="pixels; default: the window")
+    train: float = Field(0.6, gt=0, lt=1)
+    validation: float = Field(0.15, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _leaves_a_test(self) -> SplitChoice:
+        if self.train + self.validation >= 1:
+            raise ValueError(f"train {self.train} and validation {self.validation} leave nothing to test on")
+        return self
+
+
+class NetworkChoice(Strict):
+    """[network]: its name, and options that its builder takes."""
+
+    name: str = "fc_densenet"
+    options: dict[str, Any] = {}
+
+
+class TrainingChoice(Strict):
+    """[training]: how the weights are found. `recipe = "paper"` sets the paper's IV.A for what is not given."""
+
+    recipe: Literal["default", "paper"] = "default"
+    epochs: int = Field(40, ge=1)
+    batch: int = Field(8, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    schedule: Literal["constant", "one-cycle"] = "one-cycle"
+    weight_decay: float = Field(1e-4, ge=0)
+    initial: Literal["he", "positive-unit-ball"] = "he"
+    loss: Literal["bce", "bce+dice"] = "bce"
+    augment: bool = True
+    average: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of the weights; 0: none")
+    choose: Literal["best", "last"] = "best"
+    threshold: Literal["f1", "kappa"] | float = "kappa"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: int = Field(0, ge=0)
+
+
+PAPER_TRAINING: dict[str, Any] = {
+    "epochs": 100,
+    "batch": 2,
+    "learning_rate": 1e-4,
+    "schedule": "constant",
+    "weight_decay": 0.0,
+    "initial": "positive-unit-ball",
+    "loss": "bce",
+    "augment": False,
+    "average": 0.0,
+    "choose": "last",
+    "threshold": 0.5,
+}
+
+
+class Run(Strict):
+    """The choices of a run: channels, blocks, split, network, training."""
+
+    channels: ChannelChoice = ChannelChoice()
+    blocks: BlockChoice = BlockChoice()
+    split: SplitChoice = SplitChoice()
+    network: NetworkChoice = NetworkChoice()
+    training: TrainingChoice = TrainingChoice()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("training"), dict):
+            training = value["training"]
+            if training.get("recipe") == "paper":
+                return {**value, "training": {**PAPER_TRAINING, **training}}
+        return value
+
+
+def read_run(path: Path, overrides: dict[str, Any] | None = None) -> Run:
+    """Read a run file; `overrides` maps "table.key" to a value that wins over the file's.
+
+    Raises RunError that lists every fault of the file.
+    """
+    value = read_toml(path, RunError)
+    for key, given in (overrides or {}).items():
+        table, _, name = key.partition(".")
+        value.setdefault(table, {})[name] = given
+    return validated(Run, value, path, RunError)

@@ -1,0 +1,291 @@
+"""Site files: the facts about a place, read from TOML into validated values, and the grid they stand for."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import geopandas as gpd
+from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+from landslip.errors import GridError, SiteError
+from landslip.grid import Grid, Window, metric_fault
+from landslip.raster import RasterInfo, default_grid, read_info
+from landslip.tables import Strict, read_toml, validated
+from landslip.vector import read_vector
+
+ROLES = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
+FACTORS = (
+    "elevation",
+    "slope",
+    "aspect",
+    "curvature",
+    "ndvi",
+    "mndwi",
+    "dndvi",
+    "distance_to_river",
+    "distance_to_fault",
+    "lithology",
+)
+RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".img", ".jp2", ".asc", ".bil", ".hgt", ".nc"}
+
+
+def _one_or_more(value: Any) -> Any:
+    return (value,) if isinstance(value, int | float) else value
+
+
+Nodata = Annotated[tuple[float, ...], BeforeValidator(_one_or_more)]
+
+
+class GridTable(Strict):
+    """[grid]: where left out, the first image's own CRS and pixels, cut to the outline."""
+
+    crs: str | None = None
+    resolution: float | None = Field(None, gt=0, description="metres")
+
+
+class FileTable(Strict):
+    """A file, with a layer where it is a vector file that has several."""
+
+    path: Path
+    layer: str | None = None
+
+    @property
+    def is_raster(self) -> bool:
+        """Whether the name is that of a raster."""
+        return self.path.suffix.lower() in RASTER_SUFFIXES
+
+
+class ImageTable(Strict):
+    """[[image]]: optical bands by role (or any name); value = stored x scale + offset, applied once."""
+
+    path: Path
+    bands: dict[str, int] = Field(min_length=1)
+    scale: float = 1.0
+    offset: float = 0.0
+    nodata: Nodata = ()
+    unit: str = ""
+
+    @field_validator("bands")
+    @classmethod
+    def _names(cls, bands: dict[str, int]) -> dict[str, int]:
+        for name, number in bands.items():
+            if not name.isidentifier() or name != name.lower():
+                raise ValueError(f"band name {name!r} must be lower-case letters, digits and underscores")
+            if name in FACTORS or name.startswith(("aspect_", "lithology_")):
+                raise ValueError(f"band name {name!r} is the name of a factor; give the band another")
+            near = difflib.get_close_matches(name, ROLES, 1, 0.85)
+            if near and name not in ROLES and name.isalpha():
+                raise ValueError(f"unknown role {name!r}: did you mean {near[0]!r}?")
+            if number < 1:
+                raise ValueError(f"band {name} = {number}: bands are counted from 1")
+        return bands
+
+
+class DemTable(Strict):
+    """[dem]: elevation in metres. `dem_resolution` (metres) where the file repeats coarser pixels."""
+
+    path: Path
+    dem_resolution: float | None = Field(None, gt=0)
+    nodata: Nodata = ()
+    scale: float = 1.0
+    edges: Literal["undefined", "one-sided"] = "undefined"
+
+
+class RiversTable(Strict):
+    """[rivers]: lines, or rivers derived from the DEM where at least `from_dem_km2` drain through a pixel."""
+
+    path: Path | None = None
+    layer: str | None = None
+    from_dem_km2: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> RiversTable:
+        if (self.path is None) == (self.from_dem_km2 is None):
+            raise ValueError("give either `path` or `from_dem_km2`")
+        return self
+
+
+class ClassTable(FileTable):
+    """Classes as a raster of codes or as polygons with a field; `classes` maps each to a class of the map."""
+
+    field: str | None = None
+    classes: dict[str, str] = {}
+    nodata: Nodata = ()
+
+    @model_validator(mode="after")
+    def _field_of_polygons(self) -> ClassTable:
+        if not self.is_raster and self.field is None:
+            raise ValueError(f"{self.path} holds polygons: give the `field` that names their class")
+        return self
+
+
+class LandslidesTable(FileTable):
+    """[landslides]: outlines, or a mask (1 landslide, 0 not, 255 or nodata unknown)."""
+
+    burn: Literal["centre", "majority", "touched"] = "centre"
+
+
+class FactorTable(ClassTable):
+    """[[factor]]: a further factor by name, continuous or in classes."""
+
+    name: str
+    kind: Literal["continuous", "classes"] = "continuous"
+    unit: str = ""
+    scale: float = 1.0
+    offset: float = 0.0
+    band: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _field_of_polygons(self) -> FactorTable:
+        if not self.is_raster:
+            if self.kind == "continuous":
+                raise ValueError(f"factor {self.name}: {self.path} is not a raster; only classes can be polygons")
+            if self.field is None:
+                raise ValueError(f"factor {self.name}: {self.path} holds polygons: give the `field` of their class")
+        if not self.name.isidentifier() or self.name != self.name.lower():
+            raise ValueError(f"factor name {self.name!r} must be lower-case letters, digits and underscores")
+        if self.name in FACTORS or self.name in ROLES:
+            raise ValueError(f"factor name {self.name!r} is taken by landslip itself; give it another")
+        return self
+
+
+class Site(Strict):
+    """One study area: its inputs and its outline. All paths are resolved when it is read."""
+
+    name: str = Field(min_length=1)
+    data: Path | None = Field(None, description="folder that the paths below start at")
+    grid: GridTable = GridTable()
+    outline: FileTable | None = None
+    image: tuple[ImageTable, ...] = ()
+    before: tuple[ImageTable, ...] = ()
+    dem: DemTable | None = None
+    rivers: RiversTable | None = None
+    faults: FileTable | None = None
+    lithology: ClassTable | None = None
+    landslides: LandslidesTable | None = None
+    factor: tuple[FactorTable, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Site:
+        if not self.image and self.dem is None and not self.factor:
+            raise ValueError("a site needs an [[image]], a [dem] or a [[factor]]: there is nothing to map from")
+        names = [name for image in self.image for name in image.bands] + [f.name for f in self.factor]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"named twice: {', '.join(twice)}")
+        if self.rivers is not None and self.rivers.from_dem_km2 is not None and self.dem is None:
+            raise ValueError("[rivers] from_dem_km2 needs a [dem]")
+        if self.before:
+            bands = [name for image in self.before for name in image.bands]
+            missing = [role for role in ("red", "nir") if role not in bands or role not in names]
+            if missing:
+                raise ValueError(f"[[before]] adds dNDVI, which needs {' and '.join(missing)} before and after")
+        return self
+
+    def inputs(self) -> list[tuple[str, Path]]:
+        """(what it is, path) of every input file, in the order of the site file."""
+        found: list[tuple[str, Path]] = []
+        for i, image in enumerate(self.image):
+            found.append((f"image[{i}]", image.path))
+        for i, image in enumerate(self.before):
+            found.append((f"before[{i}]", image.path))
+        for what in ("outline", "dem", "rivers", "faults", "lithology", "landslides"):
+            table = getattr(self, what)
+            if table is not None and table.path is not None:
+                found.append((what, table.path))
+        found.extend((f"factor {f.name}", f.path) for f in self.factor)
+        return found
+
+
+def read_site(path: Path, data: Path | None = None) -> Site:
+    """Read a site file. Paths in it start at its `data` folder, else at its own folder; `data` overrides both.
+
+    Raises SiteError that lists every fault of the file.
+    """
+    site = validated(Site, read_toml(path, SiteError), path, SiteError)
+    root = path.parent if site.data is None else path.parent / site.data
+    return _resolve(site, data if data is not None else root)
+
+
+def _resolve(site: Site, root: Path) -> Site:
+    def resolved(table: Any) -> Any:
+        if isinstance(table, tuple):
+            return tuple(resolved(item) for item in table)
+        if isinstance(table, BaseModel) and getattr(table, "path", None) is not None:
+            return table.model_copy(update={"path": root / table.path})  # type: ignore[attr-defined]
+        return table
+
+    return site.model_copy(update={name: resolved(getattr(site, name)) for name in Site.model_fields})
+
+
+def site_grid(site: Site) -> Grid:
+    """The grid of a site: [grid] where given, else the first image's (or the DEM's) own, cut to the outline.
+
+    Raises GridError where that is not a projected grid in metres, or does not meet the outline.
+    """
+    reference = _reference(site)
+    crs = _grid_crs(site, reference)
+    fault = metric_fault(crs)
+    if fault is not None:
+        origin = "[grid] crs" if site.grid.crs else str(reference.path)
+        raise GridError(
+            f"{origin} cannot be the site's grid: {fault}. Give [grid] a projected crs in metres, "
+            'such as crs = "EPSG:32649", and a resolution.'
+        )
+    if reference.crs == crs and not reference.rotated and site.grid.resolution is None:
+        whole = reference.grid
+    else:
+        whole = default_grid(reference, crs, site.grid.resolution)
+    return whole if site.outline is None else _cut_to_outline(site.outline, whole, reference.path)
+
+
+def read_outline(outline: FileTable, crs: CRS) -> gpd.GeoDataFrame:
+    """The study-area outline in `crs`: one or more polygons."""
+    frame = read_vector(outline.path, outline.layer, crs)
+    polygons = frame[frame.geom_type.isin(["Polygon", "MultiPolygon"])]
+    if polygons.empty:
+        raise SiteError(f"{outline.path} holds no polygon. The outline is the polygon of the study area.")
+    return polygons
+
+
+def _reference(site: Site) -> RasterInfo:
+    path = site.image[0].path if site.image else site.dem.path if site.dem else None
+    if path is None:
+        rasters = [factor.path for factor in site.factor if factor.is_raster]
+        if not rasters:
+            raise SiteError(f"site {site.name!r} has no raster to take the grid from. Add an [[image]] or a [dem].")
+        path = rasters[0]
+    return read_info(path)
+
+
+def _grid_crs(site: Site, reference: RasterInfo) -> CRS:
+    if site.grid.crs is not None:
+        try:
+            return CRS.from_user_input(site.grid.crs)
+        except CRSError as error:
+            raise GridError(f"[grid] crs = {site.grid.crs!r} is not a CRS ({error}).") from error
+    if reference.crs is None:
+        raise GridError(f"{reference.path} has no CRS. Assign one, e.g. with `gdal_edit.py -a_srs EPSG:32649`.")
+    return reference.crs
+
+
+def _cut_to_outline(outline: FileTable, whole: Grid, origin: Path) -> Grid:
+    left, bottom, right, top = read_outline(outline, whole.crs).total_bounds
+    x, y = whole.transform.c, whole.transform.f
+    nudge = 1e-6  # an outline drawn on pixel borders takes no further pixel
+    column = math.floor((left - x) / whole.x_size + nudge)
+    row = math.floor((y - top) / whole.y_size + nudge)
+    last_column = math.ceil((right - x) / whole.x_size - nudge)
+    last_row = math.ceil((y - bottom) / whole.y_size - nudge)
+    window = Window(row, column, last_row - row, last_column - column).clip(whole.shape)
+    if window.height == 0 or window.width == 0:
+        raise GridError(
+            f"{outline.path} (x {left:.0f} to {right:.0f}, y {bottom:.0f} to {top:.0f}) does not overlap "
+            f"{origin} ({whole.describe()}). Check the CRS of both."
+        )
+    return whole.crop(window)

@@ -1,0 +1,174 @@
+"""Splits of a site into training, validation and test ground.
+
+`apart` (default): parts are unions of whole regions and lie at least `guard` pixels apart. `paper`: windows 3:7 at
+random, no test part, always leaky, since overlapping windows share pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from landslip.errors import SplitError
+from landslip.grid import Window
+from landslip.label import LANDSLIDE, UNKNOWN
+from landslip.run import SplitChoice
+
+NONE, TRAIN, VALIDATION, TEST = 0, 1, 2, 3
+PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+TRIES = 300  # arrangements of regions looked at
+PAPER_TRAIN_SHARE = 0.3  # III.A: 30 % of the blocks train, 70 % validate
+
+
+@dataclass(frozen=True)
+class Split:
+    """`parts` is (H, W) uint8: 0 guard or nothing, 1 train, 2 validation, 3 test."""
+
+    kind: str
+    leaky: bool
+    guard: int
+    parts: NDArray[np.uint8]
+
+    def inside(self, windows: Sequence[Window], part: int) -> list[Window]:
+        """The windows that lie wholly inside a part."""
+        shape = self.parts.shape
+        return [w for w in windows if w.clip(shape) == w and bool((self.parts[w.slices] == part).all())]
+
+    def tags(self) -> dict[str, str]:
+        """What split.tif says of itself."""
+        return {"split": self.kind, "leaky": "yes" if self.leaky else "no", "guard": str(self.guard)}
+
+
+def split_paper(
+    windows: Sequence[Window], shape: tuple[int, int], rng: np.random.Generator
+) -> tuple[Split, list[Window]]:
+    """The paper's split: 30 % of the windows at random train; the rest of the ground under windows validates.
+
+    Returns the split and the training windows. Raises SplitError where there are fewer than two windows.
+    """
+    if len(windows) < 2:
+        raise SplitError(f"{len(windows)} window(s) hold landslides: at least two are needed. Use a smaller step.")
+    order = rng.permutation(len(windows))
+    count = max(1, round(PAPER_TRAIN_SHARE * len(windows)))
+    train = [windows[i] for i in sorted(order[:count])]
+    parts = np.zeros(shape, np.uint8)
+    for i in order[count:]:
+        parts[windows[i].clip(shape).slices] = VALIDATION
+    for window in train:
+        parts[window.clip(shape).slices] = TRAIN
+    if not (parts == VALIDATION).any():
+        raise SplitError("the training windows cover all validation ground. Use more or smaller windows.")
+    return Split("paper", True, 0, parts), train
+
+
+def split_apart(
+    choice: SplitChoice, window: int, label: NDArray[np.uint8], valid: NDArray[np.bool_], rng: np.random.Generator
+) -> Split:
+    """Parts that are unions of regions, `guard` pixels apart (default: the window).
+
+    Of many arrangements drawn from the seed, the one is taken whose parts hold shares of the landslide area and of
+    the ground nearest to those wanted, after the guard is taken off. Ground within the guard of the test part is
+    taken from the others, and within the guard of the validation part from training.
+    Raises SplitError where a part would hold no landslide.
+    """
+    guard = window if choice.guard is None else choice.guard
+    study = valid | (label != UNKNOWN)
+    regions = _pieces(study) if choice.regions == "pieces" else _squares(study.shape, choice.region)
+    cell = max(1, window // 8)
+    coarse = regions[cell // 2 :: cell, cell // 2 :: cell]
+    ground = _block_sums(valid, cell)[: coarse.shape[0], : coarse.shape[1]]
+    landslide = _block_sums((label == LANDSLIDE) & valid, cell)[: coarse.shape[0], : coarse.shape[1]]
+    held = [int(i) for i in np.unique(coarse[ground > 0]) if i > 0]
+    if len(held) < 3:
+        raise SplitError(_too_small(f"it has {len(held)} region(s) and three parts need three", choice))
+    part_of = _arrange(held, coarse, ground, landslide, guard / cell, choice, rng)
+    parts = keep_apart(part_of[regions], guard)
+    for name, part in PARTS.items():
+        if not ((label == LANDSLIDE) & valid & (parts == part)).any():
+            raise SplitError(_too_small(f"its {name} part holds no landslide", choice))
+    return Split("apart", False, guard, parts)
+
+
+def _too_small(why: str, choice: SplitChoice) -> str:
+    return (
+        f"the site is too small or too unevenly mapped to be split apart: {why}. Use a smaller [split] region "
+        f'(now {choice.region}) or guard, or kind = "paper", whose scores are leaky and labelled so.'
+    )
+
+
+def _squares(shape: tuple[int, int], side: int) -> NDArray[np.int32]:
+    """Region numbers from 1, (H, W): squares of about `side` pixels that fill the raster."""
+    rows, columns = (max(1, round(length / side)) for length in shape)
+    row = np.arange(shape[0]) * rows // shape[0]
+    column = np.arange(shape[1]) * columns // shape[1]
+    return (row[:, None] * columns + column[None, :] + 1).astype(np.int32)
+
+
+def _pieces(study: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Region numbers from 1, (H, W): the connected pieces of the study area; 0 outside."""
+    numbered, _ = ndimage.label(study)
+    return np.asarray(numbered, dtype=np.int32)
+
+
+def _block_sums(mask: NDArray[np.bool_], cell: int) -> NDArray[np.int64]:
+    height, width = (-(-length // cell) for length in mask.shape)
+    padded = np.zeros((height * cell, width * cell), bool)
+    padded[: mask.shape[0], : mask.shape[1]] = mask
+    return np.asarray(padded.reshape(height, cell, width, cell).sum((1, 3), dtype=np.int64))
+
+
+def _arrange(
+    held: list[int],
+    coarse: NDArray[np.int32],
+    ground: NDArray[np.int64],
+    landslide: NDArray[np.int64],
+    guard: float,
+    choice: SplitChoice,
+    rng: np.random.Generator,
+) -> NDArray[np.uint8]:
+    """The part of every region number, from the best of `TRIES` arrangements on a coarse grid."""
+    index = np.array(held)
+    centres = np.array(ndimage.center_of_mass(ground, coarse, index))
+    slides = np.asarray(ndimage.sum(landslide, coarse, index))
+    wanted = {
+        TRAIN: choice.train,
+        VALIDATION: choice.validation,
+        TEST: 1 - choice.train - choice.validation,
+    }
+    best_cost, best = np.inf, np.zeros(coarse.max() + 1, np.uint8)
+    for attempt in range(TRIES):
+        part_of = np.zeros(coarse.max() + 1, np.uint8)
+        part_of[index] = TRAIN
+        for part in (TEST, VALIDATION):
+            free = np.flatnonzero(part_of[index] == TRAIN)
+            if attempt % 2:  # neighbours together lose less ground to the guard; scattered regions are more alike
+                start = centres[rng.choice(free)]
+                free = free[np.argsort(((centres[free] - start) ** 2).sum(1), kind="stable")]
+            else:
+                free = rng.permutation(free)
+            enough = np.cumsum(slides[free]) >= wanted[part] * slides.sum()
+            part_of[index[free[: int(np.argmax(enough)) + 1]]] = part
+        parts = keep_apart(part_of[coarse], guard)
+        cost = 0.0
+        for part, share in wanted.items():
+            cost += abs(landslide[parts == part].sum() / max(landslide.sum(), 1) - share)
+            cost += abs(ground[parts == part].sum() / ground.sum() - share)
+        if cost < best_cost:
+            best_cost, best = cost, part_of
+    return best
+
+
+def keep_apart(parts: NDArray[np.uint8], guard: float) -> NDArray[np.uint8]:
+    """Take ground off so that parts of (H, W) lie at least `guard` pixels apart, centre to centre."""
+    if guard <= 1:
+        return parts
+    kept = parts.copy()
+    for keeper in (TEST, VALIDATION):
+        if (kept == keeper).any():
+            near = ndimage.distance_transform_edt(kept != keeper) < guard
+            kept[near & (kept != keeper) & (kept != TEST)] = NONE
+    return kept

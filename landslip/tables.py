@@ -1,0 +1,73 @@
+"""TOML files read into validated values: unknown keys are refused with the nearest known one, all faults at once."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from landslip.errors import LandslipError
+
+
+class Strict(BaseModel):
+    """A frozen table whose unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def read_toml(path: Path, error_class: type[LandslipError]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise error_class(f"{path} does not exist.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise error_class(f"{path} is not a TOML file: {error}.") from error
+
+
+def validated(model: type[T], value: dict[str, Any], path: Path, error_class: type[LandslipError]) -> T:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        faults = [_explain(item, model) for item in error.errors()]
+        raise error_class(f"{path}: " + "; ".join(faults) + ".") from error
+
+
+def _explain(item: Any, model: type[BaseModel]) -> str:
+    where = ".".join(str(part) for part in item["loc"] if part not in ("constrained-str",))
+    if item["type"] == "extra_forbidden":
+        known = list(_model_at(model, item["loc"][:-1]).model_fields)
+        near = difflib.get_close_matches(str(item["loc"][-1]), known, 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key {where!r} ({hint})"
+    if item["type"] == "missing":
+        return f"{where!r} is missing"
+    message = item["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
+    return f"{where}: {message}{shown}" if where else message
+
+
+def _model_at(model: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel]:
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[str(part)].annotation
+        found = _model_in(annotation)
+        if found is not None:
+            model = found
+    return model
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _model_in(inner)
+        if found is not None:
+            return found
+    return None

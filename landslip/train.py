@@ -1,0 +1,410 @@
+"""`landslip train`: one loop, readable from top to bottom.
+
+The model is chosen on validation ground and never sees the test part. After every epoch the whole state is kept in
+MODEL/state.safetensors, so that the same command goes on after an interruption and, on one processor type and thread
+count, ends with the weights of an undisturbed run: all randomness of an epoch follows from (seed, epoch).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+
+from landslip.blocks import Blocks, aspect_positions, seeded_windows, turn
+from landslip.checkpoint import FACTS, WEIGHTS, save_model
+from landslip.compute import Precision, autocast, device, precision, probabilities, to_network
+from landslip.errors import LabelError, ModelError, ResumeError, SplitError, TrainingError
+from landslip.grid import Window, lattice, require_same_grid
+from landslip.label import LANDSLIDE, UNKNOWN
+from landslip.metrics import Histogram
+from landslip.models import build_model
+from landslip.models.initial import he_, positive_unit_ball_
+from landslip.output import file_hash, refuse_existing, write_text, writing
+from landslip.progress import say, track
+from landslip.provenance import machine, software
+from landslip.raster import opening, read_info, read_stored, write_raster
+from landslip.run import Run, TrainingChoice
+from landslip.split import TRAIN, VALIDATION, Split, split_apart, split_paper
+from landslip.stack import Channel, StackInfo, choose_channels, read_stack_info
+from landslip.standardize import ZScore, fit
+
+STATE = "state.safetensors"
+WARM_UP = 0.1  # share of a one-cycle schedule in which the learning rate rises
+GENTLEST = 0.02  # of the learning rate, where a one-cycle schedule begins and ends
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a training run stands on: the stack's chosen channels, label, valid pixels, split and windows."""
+
+    stack: StackInfo
+    positions: tuple[int, ...]
+    channels: tuple[Channel, ...]
+    label: NDArray[np.uint8]
+    valid: NDArray[np.bool_]
+    split: Split
+    windows: list[Window]
+    validation: list[Window]
+
+
+@dataclass
+class State:
+    """All that changes while training goes on."""
+
+    network: torch.nn.Module
+    averaged: dict[str, torch.Tensor]
+    optimizer: torch.optim.Optimizer
+    best: dict[str, torch.Tensor]
+    epoch: int = 0
+    step: int = 0
+    best_score: float = -math.inf
+    best_epoch: int = 0
+    threshold: float = 0.5
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Train a network on a prepared site and write its model folder; returns the facts in model.json.
+
+    Writes split.tif first, history.csv after each epoch, model.safetensors and model.json at the end. Raises
+    OutputError where a finished model is there already, ResumeError where an unfinished one belongs to other inputs.
+    """
+    refuse_existing(folder / FACTS, overwrite)
+    began = time.monotonic()
+    hashes = {name: file_hash(_file(prepared, name)) for name in ("stack.tif", "valid.tif", "label.tif")}
+    identity = json.dumps({"run": run.model_dump(mode="json"), "inputs": hashes}, sort_keys=True)
+    if overwrite:
+        for name in (STATE, WEIGHTS, FACTS, "history.csv", "split.tif"):
+            (folder / name).unlink(missing_ok=True)
+    kept = _kept_state(folder, identity)
+    ground = survey(run, prepared)
+    how = precision(run.training.precision)
+    say(
+        f"{run.network.name} on {len(ground.channels)} channels, split {ground.split.kind}: {len(ground.windows)} "
+        f"training windows of {run.blocks.window} px, {how} on {device().type}"
+    )
+    write_raster(
+        folder / "split.tif",
+        ground.split.parts[None],
+        ground.stack.grid,
+        ["part"],
+        None,
+        ground.split.tags(),
+        True,
+        True,
+    )
+    with opening(ground.stack.path) as dataset:
+        zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
+        blocks = Blocks(dataset, ground.positions, zscore, ground.valid, ground.label)
+        state = _start(run, len(ground.channels))
+        if kept is not None:
+            _restore(state, folder / STATE, kept)
+            say(f"going on after epoch {state.epoch} of {run.training.epochs}")
+        while state.epoch < run.training.epochs:
+            _epoch(run, ground, blocks, state, how)
+            _keep(state, folder / STATE, identity)
+            write_text(folder / "history.csv", _history(state), overwrite=True)
+            say(_line(state, run.training))
+    return _finish(run, ground, zscore, state, folder, hashes, began)
+
+
+def _file(prepared: Path, name: str) -> Path:
+    path = prepared / name
+    if not path.exists():
+        raise ModelError(f"{path} does not exist: {prepared} is not a prepared site. Make it with `landslip prepare`.")
+    return path
+
+
+def survey(run: Run, prepared: Path) -> Ground:
+    """Read a prepared site and lay out split and windows; everything follows from the run and its seed."""
+    stack = read_stack_info(_file(prepared, "stack.tif"))
+    positions = choose_channels(stack.channels, run.channels, stack.path)
+    label, valid = read_stored(_file(prepared, "label.tif")), read_stored(_file(prepared, "valid.tif")) == 1
+    for name in ("label.tif", "valid.tif"):
+        require_same_grid(stack.grid, str(stack.path), read_info(prepared / name).grid, str(prepared / name))
+    if not ((label == LANDSLIDE) & valid).any():
+        raise LabelError(f"{prepared / 'label.tif'} holds no landslide on valid ground, so there is nothing to learn.")
+    channels = tuple(stack.channels[i] for i in positions)
+    if run.training.augment:
+        aspect_positions(channels)  # refuses aspect in degrees before any work
+    multiple = int(build_model(run.network.name, len(channels), **run.network.options).multiple)  # type: ignore[arg-type]
+    if run.blocks.window % multiple:
+        raise SplitError(
+            f"[blocks] window = {run.blocks.window} must be a multiple of {multiple} for {run.network.name}."
+        )
+    rng = np.random.default_rng(run.training.seed)
+    windows = seeded_windows(label, valid, run.blocks, rng)
+    if run.split.kind == "paper":
+        split, windows = split_paper(windows, label.shape, rng)
+    else:
+        split = split_apart(run.split, run.blocks.window, label, valid, rng)
+        windows = split.inside(windows, TRAIN)
+    if not windows:
+        raise SplitError(
+            f"no training window of {run.blocks.window} px fits into the training part. Use a smaller [blocks] window, "
+            'a smaller [split] guard, or kind = "paper" (leaky).'
+        )
+    scored = (split.parts == VALIDATION) & valid
+    size = run.blocks.window
+    validation = [w for w in lattice(label.shape, size, size) if scored[w.slices].any()]
+    return Ground(stack, tuple(positions), channels, label, valid, split, windows, validation)
+
+
+def _start(run: Run, in_channels: int) -> State:
+    network = build_model(run.network.name, in_channels, **run.network.options)
+    generator = torch.Generator().manual_seed(run.training.seed)
+    (positive_unit_ball_ if run.training.initial == "positive-unit-ball" else he_)(network, generator)
+    network = network.to(device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(
+        network.parameters(), run.training.learning_rate, weight_decay=run.training.weight_decay, fused=True
+    )
+    weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    return State(network, weights, optimizer, {name: tensor.clone() for name, tensor in weights.items()})
+
+
+def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precision) -> None:
+    choice = run.training
+    rng = np.random.default_rng((choice.seed, state.epoch))
+    torch.manual_seed(int(rng.integers(2**62)))  # dropout
+    order = rng.permutation(len(ground.windows))
+    aspect = aspect_positions(ground.channels) if choice.augment else None
+    batches = [order[i : i + choice.batch] for i in range(0, len(order), choice.batch)]
+    total_steps = len(batches) * choice.epochs
+    on = device()
+    state.network.train()
+    loss_sum, rate, began = 0.0, 0.0, time.monotonic()
+    for batch in track(batches, len(batches), f"epoch {state.epoch + 1}/{choice.epochs}", "batches"):
+        pairs = [blocks.cut(ground.windows[i]) for i in batch]
+        if choice.augment:
+            turns = [(int(rng.integers(4)), bool(rng.integers(2))) for _ in pairs]
+            pairs = [turn(x, y, *given, aspect) for (x, y), given in zip(pairs, turns, strict=True)]
+        x = to_network(np.stack([x for x, _ in pairs]), on)
+        y = torch.from_numpy(np.stack([y for _, y in pairs])).to(on)
+        rate = learning_rate(choice, state.step, total_steps)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        with autocast(how, on):
+            logits = state.network(x)
+        loss = masked_loss(logits[:, 0].float(), y, choice.loss)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss is {value} in epoch {state.epoch + 1}: the weights of epoch {state.epoch} are kept. Lower "
+                f"[training] learning_rate (now {choice.learning_rate:g}) and start again with --overwrite."
+            )
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        state.optimizer.step()
+        state.step += 1
+        _average(state, choice.average)
+        loss_sum += value * len(batch)
+    seconds = time.monotonic() - began
+    state.epoch += 1
+    row = {"epoch": state.epoch, "loss": loss_sum / len(order), "learning_rate": rate}
+    row |= _validate(ground, blocks, state, choice, how)
+    row |= {"seconds": seconds, "blocks_per_second": len(order) / seconds}
+    state.history.append(row)
+
+
+def masked_loss(logits: torch.Tensor, label: torch.Tensor, kind: str) -> torch.Tensor:
+    """Binary cross-entropy of (B, h, w) logits over the pixels whose label is known; `bce+dice` adds 1 - Dice."""
+    known = label != UNKNOWN
+    target = (label == LANDSLIDE).to(logits.dtype)
+    each = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    count = known.sum().clamp(min=1)
+    loss = (each * known).sum() / count
+    if kind == "bce+dice":
+        p = torch.sigmoid(logits) * known
+        t = target * known
+        loss = loss + 1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)
+    return loss
+
+
+def learning_rate(choice: TrainingChoice, step: int, total: int) -> float:
+    """The learning rate of a step: constant, or up for a tenth of the steps and down along a cosine (one-cycle)."""
+    if choice.schedule == "constant":
+        return choice.learning_rate
+    done = (step + 1) / total
+    if done < WARM_UP:
+        return choice.learning_rate * max(done / WARM_UP, GENTLEST)
+    fall = (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
+    return choice.learning_rate * max(fall, GENTLEST)
+
+
+def _average(state: State, decay: float) -> None:
+    weights = state.network.state_dict()
+    decay = min(decay, (1 + state.step) / (10 + state.step)) if decay else 0.0
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            if tensor.is_floating_point() and decay:
+                state.averaged[name].lerp_(tensor, 1 - decay)
+            else:
+                state.averaged[name].copy_(tensor)
+
+
+def _validate(ground: Ground, blocks: Blocks, state: State, choice: TrainingChoice, how: Precision) -> dict[str, float]:
+    """Score the averaged weights on the validation part; keep them where they are the best so far."""
+    own = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
+    state.network.load_state_dict(state.averaged)
+    state.network.eval()
+    found, loss_sum, pixels = Histogram.empty(), 0.0, 0
+    size = max(1, choice.batch)
+    for i in range(0, len(ground.validation), size):
+        windows = ground.validation[i : i + size]
+        x, y = blocks.batch(windows)
+        p = probabilities(state.network, x, how)
+        part = np.stack([_part(ground.split, w) == VALIDATION for w in windows]) & (y != UNKNOWN)
+        found += Histogram.from_arrays(p, y, part)
+        right = np.where(y == LANDSLIDE, p, 1 - p)[part]
+        loss_sum -= float(np.log(np.maximum(right, 1e-7), dtype=np.float64).sum())
+        pixels += right.size
+    state.network.load_state_dict(own)
+    by = choice.threshold if isinstance(choice.threshold, str) else "f1"
+    threshold = found.best_threshold(by) if isinstance(choice.threshold, str) else choice.threshold
+    scores = (
+        found.confusion(round(threshold, 3)).scores()
+        if math.isfinite(threshold)
+        else {"f1": math.nan, "kappa": math.nan}
+    )
+    score = scores[by]
+    if choice.choose == "last" or not math.isfinite(score) or score > state.best_score:
+        state.best = {name: tensor.clone() for name, tensor in state.averaged.items()}
+        state.best_score = score if math.isfinite(score) else -math.inf
+        state.best_epoch = state.epoch
+        state.threshold = threshold if math.isfinite(threshold) else 0.5
+    return {
+        "validation_loss": loss_sum / max(pixels, 1),
+        "validation_f1": scores["f1"],
+        "validation_kappa": scores["kappa"],
+        "threshold": threshold,
+    }
+
+
+def _part(split: Split, window: Window) -> NDArray[np.uint8]:
+    inside = window.clip(split.parts.shape)
+    out = np.zeros((window.height, window.width), np.uint8)
+    out[inside.within(window)] = split.parts[inside.slices]
+    return out
+
+
+def _keep(state: State, path: Path, identity: str) -> None:
+    tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
+    tensors |= {f"averaged.{k}": v for k, v in state.averaged.items()}
+    tensors |= {f"best.{k}": v for k, v in state.best.items()}
+    for index, slots in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
+    facts = {
+        "identity": identity,
+        "epoch": state.epoch,
+        "step": state.step,
+        "best_score": state.best_score if math.isfinite(state.best_score) else None,
+        "best_epoch": state.best_epoch,
+        "threshold": state.threshold,
+        "history": state.history,
+    }
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with writing(path, overwrite=True) as aside:
+        aside.write_bytes(save_tensors(kept, {"landslip": json.dumps(facts)}))
+
+
+def _kept_state(folder: Path, identity: str) -> dict[str, Any] | None:
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            facts: dict[str, Any] = json.loads(file.metadata()["landslip"])
+            known = facts["identity"]
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ResumeError(f"{path} cannot be read: {str(error)[:200]}. Start anew with --overwrite.") from error
+    if known != identity:
+        raise ResumeError(
+            f"{path} belongs to {_difference(known, identity)}. Start anew with --overwrite, or undo that."
+        )
+    return facts
+
+
+def _difference(known: str, identity: str) -> str:
+    before, now = json.loads(known), json.loads(identity)
+    changed = [name for name in now["inputs"] if before["inputs"].get(name) != now["inputs"][name]]
+    if changed:
+        return f"other inputs: {', '.join(changed)} changed since"
+    for table, choices in now["run"].items():
+        for key, value in choices.items():
+            old = before["run"].get(table, {}).get(key)
+            if old != value:
+                return f"another run: [{table}] {key} was {old!r} and is {value!r}"
+    return "another run"
+
+
+def _restore(state: State, path: Path, facts: dict[str, Any]) -> None:
+    with safe_open(path, "pt", device=str(device())) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+
+    def part(prefix: str) -> dict[str, torch.Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    state.network.load_state_dict(part("network."))
+    state.averaged, state.best = part("averaged."), part("best.")
+    slots: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in part("optimizer.").items():
+        index, slot = name.split(".", 1)
+        # Adam counts its steps on the CPU unless it is fused on a GPU; torch moves them where they belong
+        slots.setdefault(int(index), {})[slot] = tensor
+    whole = state.optimizer.state_dict()
+    state.optimizer.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
+    state.epoch, state.step = facts["epoch"], facts["step"]
+    state.best_score = -math.inf if facts["best_score"] is None else facts["best_score"]
+    state.best_epoch, state.threshold, state.history = facts["best_epoch"], facts["threshold"], facts["history"]
+
+
+def _history(state: State) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(state.history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: v if k == "epoch" else f"{v:.6g}" for k, v in row.items()} for row in state.history)
+    return text.getvalue()
+
+
+def _line(state: State, choice: TrainingChoice) -> str:
+    row = state.history[-1]
+    left = (choice.epochs - state.epoch) * (row["seconds"] + 1)
+    return (
+        f"epoch {state.epoch}/{choice.epochs}: loss {row['loss']:.4f}, validation loss {row['validation_loss']:.4f}, "
+        f"kappa {row['validation_kappa']:.4f}, F1 {row['validation_f1']:.4f}; {row['blocks_per_second']:.1f} blocks/s, "
+        f"about {left / 60:.1f} min left"
+    )
+
+
+def _finish(
+    run: Run, ground: Ground, zscore: ZScore, state: State, folder: Path, hashes: dict[str, str], began: float
+) -> dict[str, Any]:
+    row = state.history[state.best_epoch - 1]
+    facts = {
+        "run": run.model_dump(mode="json"),
+        "site_inputs": hashes,
+        "split": {"kind": ground.split.kind, "leaky": ground.split.leaky, "guard": ground.split.guard},
+        "training_windows": len(ground.windows),
+        "chosen_epoch": state.best_epoch,
+        "validation": {k: row[k] for k in ("validation_loss", "validation_f1", "validation_kappa", "threshold")},
+        "seed": run.training.seed,
+        "training_seconds": sum(r["seconds"] for r in state.history),
+        "machine": machine(),
+        "software": software(),
+    }
+    save_model(folder, state.best, ground.channels, zscore, state.threshold, facts, overwrite=True)
+    (folder / STATE).unlink(missing_ok=True)
+    say(f"chose epoch {state.best_epoch} of {state.epoch}; {(time.monotonic() - began) / 60:.1f} min")
+    return facts

@@ -1,0 +1,167 @@
+"""The one module that opens vectors; it burns them onto a grid and traces rasters into polygons."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError
+from rasterio.crs import CRS
+from rasterio.features import rasterize, shapes
+from rasterio.warp import transform_bounds
+
+from landslip.errors import OutputError, VectorError
+from landslip.grid import Grid, Window
+from landslip.output import writing
+
+BURN = ("centre", "majority", "touched")
+FINER = 5  # sub-pixels per side where a majority is counted
+STRIP = 512  # rows burnt at a time where a majority is counted
+
+
+def read_vector(
+    path: Path,
+    layer: str | None = None,
+    crs: CRS | None = None,
+    bounds: tuple[float, float, float, float] | None = None,
+) -> gpd.GeoDataFrame:
+    """Read features, reprojected to `crs` where given and limited to those that touch `bounds` (in `crs`).
+
+    Raises VectorError for a missing or unreadable file, an unknown layer or no CRS.
+    """
+    if not path.exists():
+        raise VectorError(f"{path} does not exist. Check the path; paths in a site file start at its folder.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            frame = gpd.read_file(path, layer=layer, bbox=_bounds_in_file(path, layer, crs, bounds))
+    except DataLayerError as error:
+        raise VectorError(f"{path} has no layer {layer!r}; its layers are {', '.join(layers(path))}.") from error
+    except (DataSourceError, ValueError, UnicodeDecodeError) as error:
+        raise VectorError(f"{path} cannot be read as a vector file ({str(error)[:200]}).") from error
+    if not isinstance(frame, gpd.GeoDataFrame):
+        raise VectorError(f"{path} holds a table without geometries. Give a layer that has them.")
+    if frame.crs is None:
+        raise VectorError(f"{path} has no CRS. Assign one (a .prj file beside a shapefile, say).")
+    frame = frame[~(frame.geometry.is_empty | frame.geometry.isna())]
+    frame = frame.set_geometry(shapely.force_2d(frame.geometry.values))
+    return frame if crs is None else frame.to_crs(crs.to_wkt())
+
+
+def _bounds_in_file(
+    path: Path, layer: str | None, crs: CRS | None, bounds: tuple[float, float, float, float] | None
+) -> tuple[float, float, float, float] | None:
+    if bounds is None or crs is None:
+        return None
+    import pyogrio
+
+    file_crs = pyogrio.read_info(path, layer=layer)["crs"]
+    if not file_crs:
+        return None
+    left, bottom, right, top = transform_bounds(crs, CRS.from_user_input(file_crs), *bounds, densify_pts=41)
+    return left, bottom, right, top
+
+
+def layers(path: Path) -> list[str]:
+    """Names of a vector file's layers."""
+    import pyogrio
+
+    return [str(name) for name, _ in pyogrio.list_layers(path)]
+
+
+def write_vector(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, overwrite: bool = False) -> None:
+    """Write features as a GeoPackage, aside first and renamed when whole."""
+    with writing(path, overwrite) as aside:
+        try:
+            frame.to_file(aside, layer=layer or path.stem, driver="GPKG", engine="pyogrio")
+        except (DataSourceError, RuntimeError) as error:
+            aside.unlink(missing_ok=True)
+            raise OutputError(f"{path} cannot be written ({str(error)[:200]}).") from error
+
+
+def burn(geometries: Iterable[Any], grid: Grid, how: str = "centre") -> NDArray[np.bool_]:
+    """Burn geometries, in the grid's CRS, into (H, W) bool.
+
+    `how`: "centre", a pixel whose centre lies inside; "touched", every pixel that a geometry touches; "majority", a
+    pixel at least half covered (counted on 5 x 5 sub-pixels). Raises VectorError for another word.
+    """
+    _require_known(how)
+    found = [geometry for geometry in geometries if geometry is not None and not geometry.is_empty]
+    if not found:
+        return np.zeros(grid.shape, bool)
+    if how == "majority":
+        return _burn_majority(found, grid)
+    burnt = rasterize(
+        found, grid.shape, transform=grid.transform, all_touched=how == "touched", dtype="uint8", default_value=1
+    )
+    return np.asarray(burnt, dtype=bool)
+
+
+def _require_known(how: str) -> None:
+    if how not in BURN:
+        raise VectorError(f"polygons cannot be burnt by {how!r}; the ways are {', '.join(BURN)}.")
+
+
+def _burn_majority(geometries: list[Any], grid: Grid) -> NDArray[np.bool_]:
+    out = np.zeros(grid.shape, bool)
+    tree = shapely.STRtree(geometries)
+    for row in range(0, grid.height, STRIP):
+        window = Window(row, 0, STRIP, grid.width).clip(grid.shape)
+        strip = grid.crop(window)
+        near = [geometries[i] for i in tree.query(shapely.box(*strip.bounds))]
+        if not near:
+            continue
+        corner = strip.transform
+        transform = Affine(corner.a / FINER, 0, corner.c, 0, corner.e / FINER, corner.f)
+        fine = rasterize(near, (strip.height * FINER, strip.width * FINER), transform=transform, dtype="uint8")
+        share = fine.reshape(strip.height, FINER, strip.width, FINER).sum((1, 3))
+        out[window.slices] = share * 2 >= FINER * FINER
+    return out
+
+
+def unburnt(geometries: list[Any], grid: Grid, how: str = "centre") -> list[int]:
+    """Positions of the geometries that burn to no pixel of the grid, each burnt by itself; empty ones too."""
+    _require_known(how)
+    full = [i for i, geometry in enumerate(geometries) if geometry is not None and not geometry.is_empty]
+    seen: set[int] = set()
+    if full and how != "majority":  # burnt all at once, what stays on top is seen; the rest is burnt one by one
+        ids = rasterize(
+            ((geometries[i], i + 1) for i in full),
+            grid.shape,
+            transform=grid.transform,
+            all_touched=how == "touched",
+            dtype="int32",
+        )
+        seen = set((np.unique(ids) - 1).tolist())
+    burnt = {i for i in full if i in seen or _burns(geometries[i], grid, how)}
+    return [i for i in range(len(geometries)) if i not in burnt]
+
+
+def _burns(geometry: Any, grid: Grid, how: str) -> bool:
+    left, bottom, right, top = geometry.bounds
+    x, y = grid.transform.c, grid.transform.f
+    row, column = int((y - top) // grid.y_size), int((left - x) // grid.x_size)
+    height = int((y - bottom) // grid.y_size) - row + 1
+    width = int((right - x) // grid.x_size) - column + 1
+    window = Window(row, column, height, width).clip(grid.shape)
+    return bool(window.height and window.width and burn([geometry], grid.crop(window), how).any())
+
+
+def trace(ids: NDArray[np.int32], grid: Grid) -> gpd.GeoDataFrame:
+    """Polygons around each id > 0 of (H, W) int32, one row an id (column `id`), in the grid's CRS.
+
+    Pieces of one id that meet only at a corner become one multipolygon, so that every geometry is valid.
+    """
+    pieces: dict[int, list[Any]] = {}
+    for geometry, value in shapes(ids, mask=ids > 0, connectivity=4, transform=grid.transform):
+        pieces.setdefault(int(value), []).append(shapely.geometry.shape(geometry))
+    order = sorted(pieces)
+    joined = [pieces[i][0] if len(pieces[i]) == 1 else shapely.MultiPolygon(pieces[i]) for i in order]
+    return gpd.GeoDataFrame({"id": np.array(order, np.int64)}, geometry=joined, crs=grid.crs.to_wkt())

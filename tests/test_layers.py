@@ -1,0 +1,97 @@
+"""Padding and counts, against numpy.pad and against arithmetic done by hand."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from landslip.errors import ModelError
+from landslip.models import build_model
+from landslip.models.layers import check_input, layer_table, macs, pad_to_multiple, parameter_count
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=st.integers(1, 40), width=st.integers(1, 40), multiple=st.sampled_from([1, 8, 16, 32]))
+def test_padding_equals_numpy(height: int, width: int, multiple: int) -> None:
+    x = torch.arange(2 * height * width, dtype=torch.float32).reshape(1, 2, height, width)
+    bottom, right = -height % multiple, -width % multiple
+    expected = x.numpy()
+    # numpy reflects again and again where torch cannot; there the edge is repeated
+    expected = np.pad(
+        expected, ((0, 0), (0, 0), (0, bottom), (0, 0)), mode="reflect" if bottom < height else "edge"
+    )
+    expected = np.pad(
+        expected, ((0, 0), (0, 0), (0, 0), (0, right)), mode="reflect" if right < width else "edge"
+    )
+
+    padded, size = pad_to_multiple(x, multiple)
+
+    assert size == (height, width)
+    assert padded.shape[-2] % multiple == 0 and padded.shape[-1] % multiple == 0
+    assert padded.shape[-2] - height < multiple and padded.shape[-1] - width < multiple
+    np.testing.assert_array_equal(padded.numpy(), expected)
+
+
+def test_check_input_names_size_and_multiple() -> None:
+    check_input(torch.zeros(1, 3, 32, 64), 3, 16)
+    with pytest.raises(ModelError, match=r"32 x 40 pixels.*multiple of 16"):
+        check_input(torch.zeros(1, 3, 32, 40), 3, 16)
+    with pytest.raises(ModelError, match=r"24 x 32 pixels.*multiple of 16"):
+        check_input(torch.zeros(1, 3, 24, 32), 3, 16)
+    with pytest.raises(ModelError, match="0 x 32 pixels"):
+        check_input(torch.zeros(1, 3, 0, 32), 3, 16)
+    with pytest.raises(ModelError, match=r"\(B, 3, H, W\), not \(1, 4, 32, 32\)"):
+        check_input(torch.zeros(1, 4, 32, 32), 3, 16)
+    with pytest.raises(ModelError, match=r"\(B, 3, H, W\), not \(3, 32, 32\)"):
+        check_input(torch.zeros(3, 32, 32), 3, 16)
+
+
+def test_parameter_count_by_hand() -> None:
+    # 3x3 from 2 to 5 with bias: 2*5*9 + 5 = 95; batch norm of 5: scale and shift 10, statistics 10
+    model = nn.Sequential(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5))
+    assert parameter_count(model) == (105, 10, 115)
+
+
+def test_macs_by_hand() -> None:
+    # one row per child; 8 x 8 outputs of the strided 3x3 with groups, then 8 x 8 of the 1x1
+    model = nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), nn.ReLU(), nn.Conv2d(6, 1, 1))
+    first, last = 8 * 8 * 6 * (4 // 2) * 9, 8 * 8 * 6
+    assert [row.macs for row in layer_table(model, 4, 16)] == [first, 0, last]
+    assert macs(model, 4, 16) == first + last
+
+
+def test_table_follows_the_data() -> None:
+    rows = layer_table(build_model("unet", 7), 7, 64)
+    assert [(row.name, row.channels, row.rows, row.columns) for row in rows] == [
+        ("down.0", 64, 64, 64),
+        ("down.1", 128, 32, 32),
+        ("down.2", 256, 16, 16),
+        ("bottom", 512, 8, 8),
+        ("up.0", 256, 16, 16),
+        ("join.0", 256, 16, 16),
+        ("up.1", 128, 32, 32),
+        ("join.1", 128, 32, 32),
+        ("up.2", 64, 64, 64),
+        ("join.2", 64, 64, 64),
+        ("head", 1, 64, 64),
+    ]
+
+
+@pytest.mark.parametrize("name", ["fcn8s", "segnet", "resunet", "fc_densenet"])
+def test_table_adds_up_to_the_network(name: str) -> None:
+    model = build_model(name, 5)
+    rows = layer_table(model, 5, 32)
+    assert sum(row.parameters for row in rows) == sum(p.numel() for p in model.parameters())
+    assert sum(row.parameters + row.statistics for row in rows) == parameter_count(model)[2]
+
+
+def test_table_leaves_the_network_alone() -> None:
+    model = build_model("resunet", 5).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    layer_table(model, 5, 32)
+    assert model.training
+    assert not any(module._forward_hooks for module in model.modules())
+    for key, value in model.state_dict().items():
+        assert value.device.type == "cpu" and torch.equal(value, before[key])

@@ -1,0 +1,146 @@
+"""An output appears whole under its name, or not at all, whatever interrupts the writing."""
+
+import errno
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from landslip.errors import OutputError
+from landslip.output import file_hash, refuse_existing, require_space, write_json, write_text, writing, writing_folder
+
+INTERRUPTIONS = [ValueError("bad"), KeyboardInterrupt(), SystemExit(1), MemoryError()]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_only_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "map.tif"
+    with writing(path) as aside:
+        aside.write_text("half")
+        assert not path.exists()
+        assert aside.suffix == ".tif" and aside.parent == path.parent  # a driver may go by the suffix
+    assert path.read_text() == "half"
+    assert names(path.parent) == ["map.tif"]
+
+
+@pytest.mark.parametrize("interruption", INTERRUPTIONS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("earlier", [None, "earlier"])
+def test_an_interruption_leaves_what_was_there(
+    tmp_path: Path, interruption: BaseException, earlier: str | None
+) -> None:
+    path = tmp_path / "scores.json"
+    if earlier:
+        path.write_text(earlier)
+    with pytest.raises(type(interruption)), writing(path, overwrite=True) as aside:
+        aside.write_text("half")
+        raise interruption
+    assert names(tmp_path) == ([path.name] if earlier else [])
+    assert not earlier or path.read_text() == earlier
+
+
+@pytest.mark.parametrize("interruption", INTERRUPTIONS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("earlier", [False, True])
+def test_an_interrupted_folder_leaves_what_was_there(
+    tmp_path: Path, interruption: BaseException, earlier: bool
+) -> None:
+    path = tmp_path / "model"
+    if earlier:
+        path.mkdir()
+        (path / "manifest.json").write_text("{}")
+    with pytest.raises(type(interruption)), writing_folder(path, overwrite=True) as aside:
+        (aside / "manifest.json").write_text("half")
+        raise interruption
+    assert names(tmp_path) == (["model"] if earlier else [])
+    assert not earlier or (path / "manifest.json").read_text() == "{}"
+
+
+def test_a_folder_appears_whole_and_replaces_whole(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    for content in ("one", "two"):
+        with writing_folder(path, overwrite=content == "two") as aside:
+            (aside / "manifest.json").write_text(content)
+            (aside / content).write_text("")
+        assert names(tmp_path) == ["model"]
+        assert names(path) == ["manifest.json", content]
+
+
+def test_existing_outputs_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "map.tif"
+    path.write_text("earlier")
+    for attempt in (writing, writing_folder):
+        with pytest.raises(OutputError, match=r"map\.tif exists already.*--overwrite"), attempt(path):
+            pytest.fail("the block must not run")
+    assert path.read_text() == "earlier"
+    write_text(path, "later", overwrite=True)
+    assert path.read_text() == "later"
+
+
+def test_a_strangers_folder_is_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "photographs"
+    path.mkdir()
+    (path / "holiday.jpg").write_text("sea")
+    with pytest.raises(OutputError, match="did not write"), writing_folder(path, overwrite=True):
+        pytest.fail("the block must not run")
+    with pytest.raises(OutputError, match="did not write"):
+        refuse_existing(path, overwrite=True)
+    assert names(path) == ["holiday.jpg"]
+
+
+def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "map.tif"
+    with writing(path) as aside:
+        aside.write_text("")
+        left = aside
+    path.unlink()
+    left.write_text("half of a killed run")
+    with writing(path) as aside:
+        assert not aside.exists()
+        aside.write_text("whole")
+    assert names(tmp_path) == ["map.tif"] and path.read_text() == "whole"
+    folder = tmp_path / "model"
+    (tmp_path / ".model.part").mkdir()
+    (tmp_path / ".model.part" / "half").write_text("")
+    with writing_folder(folder) as aside:
+        (aside / "manifest.json").write_text("{}")
+    assert names(folder) == ["manifest.json"]
+
+
+def test_a_full_disk_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "map.tif"
+    with pytest.raises(OutputError, match=r"map\.tif: the disk is full \(.* MiB free\)"), writing(path) as aside:
+        aside.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert names(tmp_path) == []
+    with pytest.raises(OutputError, match=r"needs about 1\d{9}\.\d MiB"):
+        require_space(path, 2**20 * 1e9)
+    require_space(tmp_path / "not" / "there" / "yet", 1)
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_text(tmp_path / "run" / "scores.json", "{}")
+
+
+def test_json_has_null_for_undefined(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    value = {
+        "f1": math.nan,
+        "n": np.int64(3),
+        "a": [np.float32(0.5), math.inf],
+        "p": Path("a") / "b",
+        "k": (True, None),
+    }
+    write_json(path, value)
+    assert json.loads(path.read_text()) == {"f1": None, "n": 3, "a": [0.5, None], "p": "a/b", "k": [True, None]}
+
+
+def test_hash_is_sha256(tmp_path: Path) -> None:
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")  # the first test vector of FIPS 180-2, appendix B.1
+    assert file_hash(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
