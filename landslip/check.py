@@ -20,6 +20,8 @@ from landslip.vector import burn, read_vector
 
 HALF = 0.5
 MOST_LISTED = 8
+SPAN = 6  # pixels over which ground is judged steep, for repeated pixels
+ENOUGH = 100  # steep places it takes to judge
 
 
 @dataclass(frozen=True)
@@ -191,19 +193,22 @@ def _check_dem(dem: DemTable, grids: list[Grid], findings: list[Finding]) -> Non
 
 
 def repeated_pixels(z: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> int:
-    """How many times each pixel of (H, W) elevation is repeated along a row: 1 where it is not.
+    """How many times each pixel of (H, W) elevation is repeated along a row, about: 1 where it is not.
 
-    Steps between neighbours then fall on every k-th column only.
+    On steep ground neighbours hardly ever have one elevation, unless pixels were repeated k times: then (k - 1) / k do.
     """
-    changes = (np.diff(z, axis=1) != 0) & ~np.isnan(z[:, 1:]) & ~np.isnan(z[:, :-1])
-    columns = changes.mean(axis=0)
-    total = columns.sum()
-    if total == 0:
+    if z.shape[1] <= SPAN:
         return 1
-    for k in (6, 5, 4, 3, 2):
-        if max(columns[phase::k].sum() for phase in range(k)) > 0.97 * total:
-            return k
-    return 1
+    rise = np.abs(z[:, SPAN:] - z[:, :-SPAN])
+    defined = rise[~np.isnan(rise)]
+    if defined.size == 0:
+        return 1
+    steep = rise >= max(float(np.quantile(defined, 0.75)), 1.5 * SPAN)
+    middle = SPAN // 2
+    level = z[:, middle : z.shape[1] - SPAN + middle] == z[:, middle + 1 : z.shape[1] - SPAN + middle + 1]
+    if steep.sum() < ENOUGH:
+        return 1
+    return round(1 / max(1 - float(level[steep].mean()), 0.05))
 
 
 def _check_lines(lines: FileTable, grid: Grid, findings: list[Finding]) -> None:

@@ -19,7 +19,7 @@ all; elevation is related to landslides only through the distance to rivers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,24 +30,35 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from landslip.errors import GridError
 from landslip.factors.distance import distance
 from landslip.factors.terrain import slope
 from landslip.grid import Grid, Window
-from landslip.output import write_text
+from landslip.output import refuse_existing, write_text
 from landslip.raster import warp_array, write_raster
-from landslip.terrain_synthesis import drainage, eroded_terrain, noise
+from landslip.terrain_synthesis import (
+    LITHOLOGY,
+    ROCKS,
+    Bodies,
+    Body,
+    body_sizes,
+    eroded_terrain,
+    fault_lines,
+    folded_beds,
+    noise,
+    river_lines,
+    rock_bodies,
+)
 from landslip.vector import burn, trace, write_vector
 
 Float = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-MIN_SLOPE = 15.0  # degrees
+MIN_SLOPE = 16.0  # degrees
 RIVER_REACH = 900.0  # metres
-FAULT_REACH = 2000.0  # metres
-ROCK_WEIGHT = 2.0
+FAULT_REACH = 2200.0  # metres
+ROCK_WEIGHT = 3.0
 SLOPE_MARGIN = 1.5  # degrees either side of MIN_SLOPE
 REACH_MARGIN = 0.05  # share of a reach either side of it
 
@@ -62,16 +73,6 @@ EFFECTS = {
     "aspect": 0.0,
 }
 
-# rock: (class, upper end in the folded series of beds, which runs from 0 to 1 and back)
-ROCKS = {
-    "shale": ("soft", 0.2),
-    "sandstone and shale": ("soft and hard", 0.38),
-    "mudstone": ("soft", 0.56),
-    "marl and limestone": ("soft and hard", 0.72),
-    "limestone": ("hard", 0.88),
-    "dolomite": ("hard", 1.0),
-}
-LITHOLOGY = {"soft": 1, "soft and hard": 2, "hard": 3}  # codes of SyntheticSite.lithology
 LOOK_ALIKES = {"field": 1, "outcrop": 2, "clearing": 3, "road": 4, "bar": 5}  # codes of SyntheticSite.look_alikes
 
 # Reflectance of the covers in coastal, blue, green, red, nir, swir1, swir2.
@@ -87,17 +88,15 @@ COVERS = {
 }
 SUN = (140.0, 50.0)  # azimuth clockwise from north and height, degrees
 
+STORED_SCALE = 0.0001  # reflectance of one step of the stored uint16
+
 EPSG = 32649
 ORIGIN = (465_600.0, 3_429_900.0)  # x, y of the upper left corner: 31.00 N 110.64 E
+SURVEY_NOISE = 0.5  # of the DEM, metres
 MARGIN = 40  # DEM pixels around the site
-STREAM_KM2 = 1.2  # area drained where a river begins
-FAULT_SPACING = 4_600.0  # metres
-FOLD_LENGTH = 6_000.0  # metres from anticline to anticline
 OUTLINE_SHARE = 0.85  # of the rectangle
 LANDSLIDES_PER_KM2 = 74 / 116.29  # Site 1 of the paper
-LANDSLIDE_SHARE = 0.06  # of the outline's area
-SIZES = (2_000.0, 600_000.0)  # smallest and largest landslide, square metres
-SIZE_MEDIAN, SIZE_SPREAD = 35_000.0, 1.5  # of the lognormal that sizes are drawn from
+LANDSLIDE_SHARE = 0.064  # of the outline's area, of which some 8 % finds no ground that holds it
 
 
 @dataclass(frozen=True)
@@ -159,18 +158,17 @@ def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: 
         raise GridError(f"a made-up site cannot have {shape[0]} x {shape[1]} pixels. Give even numbers from 128 up.")
     rng = np.random.default_rng(seed)
     grid = Grid(CRS.from_epsg(EPSG), Affine(resolution, 0, ORIGIN[0], 0, -resolution, ORIGIN[1]), *shape)
-    half = Grid(grid.crs, grid.transform @ Affine.scale(2), shape[0] // 2, shape[1] // 2)
-    dem_grid = half.pad(MARGIN)
+    dem_grid = _halved_grid(grid).pad(MARGIN)
 
-    bed, strike = _folded_beds(rng, dem_grid)
+    bed, strike = folded_beds(rng, dem_grid)
     hardness = np.interp(bed, [0.0, 0.5, 0.72, 0.8], [0.9, 0.95, 1.0, 1.2])
     gain = np.exp(0.4 * noise(rng, dem_grid.shape, 70, 4)) * hardness
     z = eroded_terrain(rng, gain, dem_grid.x_size)
-    rivers, bar_zone, water = _rivers(z, dem_grid, grid)
-    faults = _faults(rng, grid, strike)
-    to_river = _distance_to(rivers, dem_grid, grid)
-    to_fault = _distance_to(faults, dem_grid, grid)
-    rocks, lithology = _rocks(_onto(bed, dem_grid, grid), grid)
+    rivers = river_lines(z, dem_grid)
+    water, banks = _water(rivers, grid)
+    faults = fault_lines(rng, grid, strike)
+    to_river, to_fault = _distance_to(rivers, grid), _distance_to(faults, grid)
+    rocks, lithology = rock_bodies(_onto(bed, dem_grid, grid), grid)
     outline, inside = _outline(rng, grid)
 
     surface = ndimage.gaussian_filter(_onto(z, dem_grid, grid).astype(np.float64), 3)
@@ -180,10 +178,10 @@ def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: 
     hard = lithology == LITHOLOGY["hard"]
     weight = np.where(lithology == LITHOLOGY["soft"], 1.0, 1.0 / ROCK_WEIGHT)
     taken = ~inside | water
-    bodies = _Bodies(rng, surface, resolution, taken)
+    bodies = Bodies(rng, surface, resolution, taken)
     count = max(3, round(LANDSLIDES_PER_KM2 * inside.sum() * grid.pixel_area / 1e6))
     area = LANDSLIDE_SHARE * inside.sum() * grid.pixel_area
-    slides = bodies.place(failing, weight, _sizes(rng, count, area))
+    slides = bodies.place(failing, weight, body_sizes(rng, count, area))
     placed = sum(len(body.rows) for body in slides) * grid.pixel_area
     look_alikes = np.zeros(shape, np.uint8)
     others = []
@@ -192,7 +190,7 @@ def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: 
         ("outcrop", 0.28, hard & (steep > MIN_SLOPE)),
         ("clearing", 0.27, ~hard & ~near & (steep > MIN_SLOPE)),
     ):
-        found = bodies.place(where & ~water, np.ones(shape), _sizes(rng, round(share * count), share * placed))
+        found = bodies.place(where & ~water, np.ones(shape), body_sizes(rng, round(share * count), share * placed))
         for body in found:
             look_alikes[body.rows, body.columns] = LOOK_ALIKES[kind]
         others += found
@@ -203,15 +201,16 @@ def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: 
         ids[body.rows, body.columns] = number
         relief[body.rows, body.columns] = body.relief
     relief = ndimage.gaussian_filter(relief, 1)
-    dem = z.copy()
-    dem[MARGIN:-MARGIN, MARGIN:-MARGIN] += _halved(relief)
-    dem += 0.5 * ndimage.gaussian_filter(rng.standard_normal(dem.shape), 2) * np.sqrt(4 * np.pi) * 2
-    dem = dem.astype(np.float32)
+    rough = z.copy()
+    rough[MARGIN:-MARGIN, MARGIN:-MARGIN] += _halved(relief)
+    # survey noise: filtering by 2 pixels leaves white noise a deviation of 1 / (4 sqrt(pi))
+    rough += SURVEY_NOISE * 4 * np.sqrt(np.pi) * ndimage.gaussian_filter(rng.standard_normal(z.shape), 2)
+    dem = rough.astype(np.float32)
 
     cover = _land_cover(rng, steep, water)
     bare = (ids == 0) & (look_alikes == 0) & inside & ~water
     road = _roads(surface) & bare
-    bar = bar_zone & bare & (steep < 10) & (noise(rng, shape, 20, 3) > 0.3)
+    bar = banks & bare & (steep < 10) & (noise(rng, shape, 20, 3) > 0.3)
     look_alikes[road], look_alikes[bar] = LOOK_ALIKES["road"], LOOK_ALIKES["bar"]
     _paste(cover, 0.6 * road, {"road": 1.0})
     _paste(cover, 0.8 * bar, {"soil": 0.5, "rock": 0.5})
@@ -248,21 +247,23 @@ def write_site(site: SyntheticSite, folder: Path, overwrite: bool = False) -> Pa
     Reflectance is stored as uint16 x 10,000 with 0 for nodata, elevation as float32 with -9999. Raises OutputError
     where the files exist already (unless `overwrite`) or cannot be written.
     """
-    fine, coarse = BANDS[:5], BANDS[5:]
-    half = Grid(site.grid.crs, site.grid.transform @ Affine.scale(2), site.grid.height // 2, site.grid.width // 2)
-    for name, grid, names in (("image_15m.tif", site.grid, fine), ("image_30m.tif", half, coarse)):
-        stored = np.stack([np.maximum(np.rint(site.bands[band] * 10_000), 1) for band in names]).astype(np.uint16)
-        write_raster(folder / name, stored, grid, names, nodata=0, overwrite=overwrite)
-    write_raster(folder / "dem.tif", site.dem[None], site.dem_grid, ["elevation"], nodata=-9999.0, overwrite=overwrite)
+    images = {"image_15m.tif": (site.grid, BANDS[:5]), "image_30m.tif": (_halved_grid(site.grid), BANDS[5:])}
     vectors = {
-        "outline": site.outline,
-        "rivers": site.rivers,
-        "faults": site.faults,
-        "lithology": site.rocks,
-        "landslides": site.landslides,
+        "outline.gpkg": site.outline,
+        "rivers.gpkg": site.rivers,
+        "faults.gpkg": site.faults,
+        "lithology.gpkg": site.rocks,
+        "landslides.gpkg": site.landslides,
     }
+    for name in (*images, "dem.tif", *vectors, "site.toml"):
+        refuse_existing(folder / name, overwrite)
+    for name, (grid, names) in images.items():
+        stored = np.stack([np.rint(site.bands[band] / STORED_SCALE) for band in names]).astype(np.uint16)
+        write_raster(folder / name, stored, grid, names, nodata=0, overwrite=overwrite)
+    dem = site.dem[None]
+    write_raster(folder / "dem.tif", dem, site.dem_grid, ["elevation"], nodata=-9999.0, overwrite=overwrite)
     for name, frame in vectors.items():
-        write_vector(folder / f"{name}.gpkg", frame, overwrite=overwrite)
+        write_vector(folder / name, frame, overwrite=overwrite)
     path = folder / "site.toml"
     write_text(path, _site_toml(site), overwrite)
     return path
@@ -291,6 +292,11 @@ def _onto(values: NDArray[np.floating], source: Grid, grid: Grid) -> NDArray[np.
     return np.asarray(warp_array(values[None].astype(np.float32), source, grid)[0])
 
 
+def _halved_grid(grid: Grid) -> Grid:
+    """The grid of pixels twice as large."""
+    return Grid(grid.crs, grid.transform @ Affine.scale(2), grid.height // 2, grid.width // 2)
+
+
 def _halved(values: Float) -> Float:
     """Means of 2 x 2 pixels."""
     rows, columns = values.shape
@@ -301,74 +307,21 @@ def _slope_of(z: Float, size: float) -> NDArray[np.float32]:
     return slope(z, size, size, edges="one-sided")
 
 
-def _folded_beds(rng: np.random.Generator, grid: Grid) -> tuple[Float, float]:
-    """Position in the series of beds, (row, column) in [0, 1], and the strike of the fold axes (radians from east)."""
-    strike = np.radians(rng.uniform(25, 65))
-    row, column = np.indices(grid.shape)
-    across = (column * np.sin(strike) + row * np.cos(strike)) * grid.x_size / FOLD_LENGTH
-    wave = across + rng.uniform() + 0.08 * ndimage.gaussian_filter(noise(rng, grid.shape, 70, 4), 6)
-    return np.abs(2 * (wave % 1) - 1), float(strike)
-
-
-def _rocks(bed: NDArray[np.float32], grid: Grid) -> tuple[gpd.GeoDataFrame, NDArray[np.uint8]]:
-    names = list(ROCKS)
-    rock = np.minimum(np.searchsorted([end for _, end in ROCKS.values()], bed), len(names) - 1)
-    codes = np.array([LITHOLOGY[klass] for klass, _ in ROCKS.values()], np.uint8)
-    bodies, number = np.zeros(grid.shape, np.int32), 0
-    for i in range(len(names)):
-        pieces, found = ndimage.label(rock == i)
-        bodies[pieces > 0] = pieces[pieces > 0] + number
-        number += found
-    frame = trace(bodies, grid)
-    first = np.unique(bodies, return_index=True)[1]  # ids run from 1 without gaps
-    frame["rock"] = [names[i] for i in rock.ravel()[first]]
-    return frame, codes[rock]
-
-
-def _rivers(z: Float, dem_grid: Grid, grid: Grid) -> tuple[gpd.GeoDataFrame, Mask, Mask]:
-    """River lines traced down the drainage; where bars can lie beside the larger ones; where water stands."""
-    flow, area = drainage(z, dem_grid.x_size)
-    rows, columns = np.indices(dem_grid.shape)
-    xs, ys = dem_grid.transform * (columns + 0.5, rows + 0.5)
-    lines = gpd.GeoDataFrame.from_features(
-        flow.streams(mask=area >= STREAM_KM2, xs=xs, ys=ys, km2=area), crs=grid.crs.to_wkt()
-    )
-    lines = lines[lines.length > 0].reset_index(drop=True)[["km2", "geometry"]]
-    water, beside = np.zeros(grid.shape, bool), np.zeros(grid.shape, bool)
+def _water(rivers: gpd.GeoDataFrame, grid: Grid) -> tuple[Mask, Mask]:
+    """Where the larger rivers' water stands, and their banks."""
+    water, banks = np.zeros(grid.shape, bool), np.zeros(grid.shape, bool)
     for at_least, half_width in ((5.0, 12.0), (25.0, 35.0), (70.0, 60.0)):
-        large = lines[lines.km2 >= at_least]
-        if len(large):
-            channel = large.geometry.buffer(half_width)
-            water |= burn(channel, grid)
-            beside |= burn(channel.buffer(50.0), grid)
-    return lines, beside & ~water, water
+        channel = rivers.geometry[rivers.km2 >= at_least].buffer(half_width)
+        water |= burn(channel, grid)
+        banks |= burn(channel.buffer(50.0), grid)
+    return water, banks & ~water
 
 
-def _faults(rng: np.random.Generator, grid: Grid, strike: float) -> gpd.GeoDataFrame:
-    """Slightly bent lines at about FAULT_SPACING, aslant of the folds, which cross the site and run beyond it."""
-    left, bottom, right, top = grid.bounds
-    angle = strike + np.radians(rng.uniform(-25, 25))
-    along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
-    centre = np.array([(left + right) / 2, (bottom + top) / 2])
-    width = abs(across[0]) * (right - left) + abs(across[1]) * (top - bottom)
-    length = abs(along[0]) * (right - left) + abs(along[1]) * (top - bottom) + 6_000
-    count = int(np.clip(round(width / FAULT_SPACING), 1, 4))
-    steps = np.arange(-length / 2, length / 2 + 1, 1_000)
-    lines = []
-    for i in range(count):
-        offset = ((i + 0.5) / count - 0.5) * width + rng.uniform(-0.15, 0.15) * width / count
-        bends = np.cumsum(ndimage.gaussian_filter1d(rng.normal(0, 400, len(steps)), 2, mode="nearest"))
-        bends -= bends.mean()
-        lines.append(shapely.LineString(centre + steps[:, None] * along + (offset + bends)[:, None] * across))
-    return gpd.GeoDataFrame({"id": range(1, count + 1)}, geometry=lines, crs=grid.crs.to_wkt())
-
-
-def _distance_to(lines: gpd.GeoDataFrame, dem_grid: Grid, grid: Grid) -> NDArray[np.float32]:
+def _distance_to(lines: gpd.GeoDataFrame, grid: Grid) -> NDArray[np.float32]:
     pad = 8 * MARGIN  # on the pixels of `grid`, wide enough that what lies beyond is out of every reach
     wide = grid.pad(pad)
     burnt = burn(lines.geometry, wide, "touched")
     inner = Window(pad, pad, *grid.shape).slices
-    del dem_grid
     return np.ascontiguousarray(distance(burnt, grid.x_size, grid.y_size)[inner])
 
 
@@ -391,130 +344,6 @@ def _outline(rng: np.random.Generator, grid: Grid) -> tuple[gpd.GeoDataFrame, Ma
         too_small = polygon.area < OUTLINE_SHARE * (right - left) * (top - bottom)
         low, high = ((low + high) / 2, high) if too_small else (low, (low + high) / 2)
     return gpd.GeoDataFrame({"id": [1]}, geometry=[polygon], crs=grid.crs.to_wkt()), burn([polygon], grid)
-
-
-# ---- landslides and bodies of the same shapes ----
-
-
-def _sizes(rng: np.random.Generator, count: int, total: float) -> Float:
-    """Areas in square metres, largest first: lognormal between SIZES, scaled to sum to `total`."""
-    sizes = SIZE_MEDIAN * np.exp(SIZE_SPREAD * rng.standard_normal(count))
-    for _ in range(20):
-        sizes = np.clip(sizes * total / sizes.sum(), *SIZES)
-    return np.sort(sizes)[::-1]
-
-
-@dataclass(frozen=True)
-class _Body:
-    """Pixels of one body and the relief (metres) that it leaves as a landslide."""
-
-    rows: NDArray[np.intp]
-    columns: NDArray[np.intp]
-    relief: Float
-
-
-class _Bodies:
-    """Grows bodies down the slope of `surface`, none on ground that is taken."""
-
-    def __init__(self, rng: np.random.Generator, surface: Float, size: float, taken: Mask) -> None:
-        self.rng, self.size = rng, size
-        smooth = ndimage.gaussian_filter(surface, 3)
-        fall_row, fall_column = (-g for g in np.gradient(smooth))
-        steepness = np.hypot(fall_row, fall_column) + 1e-9
-        self.fall: tuple[Float, Float] = (fall_row / steepness, fall_column / steepness)
-        self.taken = taken.copy()
-
-    def place(self, where: Mask, weight: Float, sizes: Float) -> list[_Body]:
-        """Bodies of `sizes` (square metres) on ground `where`, started with chances by `weight`."""
-        found: list[_Body] = []
-        owed = 0.0
-        for i, wanted in enumerate(sizes):
-            left = sizes[i:].sum()
-            if wanted > SIZE_MEDIAN:  # what did not fit is made up for by the next, not by the small ones
-                wanted = min(wanted * min(1 + owed / left, 1.6), SIZES[1])
-            body = self._grow(where, weight, wanted / self.size**2)
-            got = 0.0 if body is None else len(body.rows) * self.size**2
-            owed += sizes[i] - got
-            if body is not None:
-                found.append(body)
-        return found
-
-    def _grow(self, where: Mask, weight: Float, pixels: float) -> _Body | None:
-        free = where & ~self.taken
-        inner = ndimage.binary_erosion(free, iterations=2) & (weight > 0)
-        starts = np.flatnonzero(inner)
-        if len(starts) == 0:
-            return None
-        chance = np.cumsum(weight.ravel()[starts])
-        for attempt in range(400):
-            start = starts[np.searchsorted(chance, self.rng.uniform(0, chance[-1]))]
-            body = self._body(free, *divmod(int(start), where.shape[1]), pixels)
-            if body is not None:
-                hull = np.zeros(where.shape, bool)
-                hull[body.rows, body.columns] = True
-                self.taken |= ndimage.binary_dilation(hull, np.ones((3, 3)), iterations=2)
-                return body
-            if attempt % 40 == 39:
-                pixels = max(pixels * 0.85, SIZES[0] / self.size**2)
-        return None
-
-    def _body(self, free: Mask, row: int, column: int, pixels: float) -> _Body | None:
-        """A body of about `pixels` from a source pixel down the slope, or None where it does not fit."""
-        elongation = self.rng.uniform(1.5, 3.3)
-        length = float(np.sqrt(pixels * elongation * 1.15))
-        path = self._path(free, row, column, length)
-        reached = len(path) * 0.5
-        if reached < 0.7 * length:
-            return None
-        width = pixels / reached
-        ragged = ndimage.gaussian_filter1d(self.rng.standard_normal((2, 41)), 4.0, axis=1) * 3.7
-        reach = int(np.ceil(width)) + 2
-        r0, c0 = np.maximum(np.floor(path.min(0)).astype(int) - reach, 0)
-        r1, c1 = np.minimum(np.ceil(path.max(0)).astype(int) + reach + 1, free.shape)
-        grid_rows, grid_columns = np.mgrid[r0:r1, c0:c1]
-        points = np.column_stack([grid_rows.ravel(), grid_columns.ravel()])
-        away, nearest = cKDTree(path).query(points, distance_upper_bound=reach)
-        nearest = np.minimum(nearest, len(path) - 1)
-        along = nearest / (len(path) - 1)
-        ahead = np.gradient(path, axis=0)[nearest]
-        side = ((points - path[nearest]) * np.column_stack([-ahead[:, 1], ahead[:, 0]])).sum(1) > 0
-        wave = ragged[side.astype(int), np.rint(along * 40).astype(int)]
-        # round crown, slight waist, wide toe
-        profile = np.interp(along, [0, 0.1, 0.3, 0.55, 0.8, 0.95, 1], [0.6, 0.95, 1.05, 0.85, 1.1, 0.95, 0.6])
-        for _ in range(4):
-            half = 0.5 * width * profile * np.clip(1 + 0.15 * wave, 0.5, 1.5)
-            whole = (away <= half).reshape(grid_rows.shape)
-            mask = whole & free[r0:r1, c0:c1]
-            mask = ndimage.binary_fill_holes(ndimage.binary_opening(mask)) & free[r0:r1, c0:c1]
-            pieces, found = ndimage.label(mask)
-            if found == 0:
-                return None
-            mask = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
-            width *= float(np.clip(pixels / mask.sum(), 0.7, 1.4))
-            if width > 0.95 * reached or width + 1 > reach * 1.6:
-                return None
-        if not 0.8 * pixels <= mask.sum() <= 1.3 * pixels or mask.sum() < 0.68 * whole.sum():
-            return None
-        rows, columns = grid_rows[mask], grid_columns[mask]
-        t, across = along.reshape(mask.shape)[mask], (away / np.maximum(half, 0.5)).reshape(mask.shape)[mask]
-        depth = min(6.0, 0.03 * width * self.size)
-        relief = -depth * np.sin(2 * np.pi * np.clip(t, 0, 1)) * np.clip(1 - across**2, 0, 1)
-        return _Body(rows, columns, relief)
-
-    def _path(self, free: Mask, row: int, column: int, length: float) -> Float:
-        """Points half a pixel apart down the slope, (n, 2) as row, column; they end where the ground is not free."""
-        here = np.array([row, column], float)
-        path = [here]
-        heading = np.array([self.fall[0][row, column], self.fall[1][row, column]])
-        for _ in range(int(2 * length)):
-            r, c = round(here[0]), round(here[1])
-            if not (0 <= r < free.shape[0] and 0 <= c < free.shape[1] and free[r, c]):
-                break
-            heading = 0.85 * heading + 0.15 * np.array([self.fall[0][r, c], self.fall[1][r, c]])
-            heading /= np.hypot(*heading) + 1e-9
-            here = here + 0.5 * heading
-            path.append(here)
-        return np.array(path)
 
 
 def _chamfered(frame: gpd.GeoDataFrame, grid: Grid) -> gpd.GeoDataFrame:
@@ -551,13 +380,13 @@ def _land_cover(rng: np.random.Generator, steep: NDArray[np.float32], water: Mas
     return cover
 
 
-def _paste(cover: dict[str, Float], share: NDArray[np.floating], mixture: dict[str, float | Float]) -> None:
+def _paste(cover: dict[str, Float], share: NDArray[np.floating], mixture: Mapping[str, float | Float]) -> None:
     """Lay `mixture` over the covers with an opacity `share`, (row, column) in [0, 1]."""
     for name in cover:
         cover[name] = cover[name] * (1 - share) + share * mixture.get(name, 0.0)
 
 
-def _lay_bare(rng: np.random.Generator, cover: dict[str, Float], bodies: list[_Body]) -> None:
+def _lay_bare(rng: np.random.Generator, cover: dict[str, Float], bodies: list[Body]) -> None:
     """Bare soil and rock on each body, with its own degree of regrowth, patchy within; alike for every kind."""
     shape = cover["soil"].shape
     patchy, stony = noise(rng, shape, 12, 3), noise(rng, shape, 25, 3)
@@ -601,5 +430,5 @@ def _reflectance(rng: np.random.Generator, cover: dict[str, Float], light: Float
         if i >= 5:
             value = _halved(value)
         value = value + 0.0015 * rng.standard_normal(value.shape)
-        bands[name] = np.clip(value, 0.001, 1.0).astype(np.float32)
+        bands[name] = (np.rint(np.clip(value, 0.001, 1.0) / STORED_SCALE) * STORED_SCALE).astype(np.float32)
     return bands

@@ -359,9 +359,11 @@ def _restore(state: State, path: Path, facts: dict[str, Any]) -> None:
     state.network.load_state_dict(part("network."))
     state.averaged, state.best = part("averaged."), part("best.")
     slots: dict[int, dict[str, torch.Tensor]] = {}
+    parameters = list(state.network.parameters())
     for name, tensor in part("optimizer.").items():
         index, slot = name.split(".", 1)
-        # Adam counts its steps on the CPU unless it is fused on a GPU; torch moves them where they belong
+        if tensor.ndim:  # the fused optimizer walks memory as it lies, so moments must lie as their weights do
+            tensor = torch.empty_like(parameters[int(index)]).copy_(tensor)
         slots.setdefault(int(index), {})[slot] = tensor
     whole = state.optimizer.state_dict()
     state.optimizer.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})

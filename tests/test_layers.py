@@ -19,12 +19,8 @@ def test_padding_equals_numpy(height: int, width: int, multiple: int) -> None:
     bottom, right = -height % multiple, -width % multiple
     expected = x.numpy()
     # numpy reflects again and again where torch cannot; there the edge is repeated
-    expected = np.pad(
-        expected, ((0, 0), (0, 0), (0, bottom), (0, 0)), mode="reflect" if bottom < height else "edge"
-    )
-    expected = np.pad(
-        expected, ((0, 0), (0, 0), (0, 0), (0, right)), mode="reflect" if right < width else "edge"
-    )
+    expected = np.pad(expected, ((0, 0), (0, 0), (0, bottom), (0, 0)), mode="reflect" if bottom < height else "edge")
+    expected = np.pad(expected, ((0, 0), (0, 0), (0, 0), (0, right)), mode="reflect" if right < width else "edge")
 
     padded, size = pad_to_multiple(x, multiple)
 

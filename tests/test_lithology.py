@@ -51,9 +51,7 @@ def test_unmapped_by_hand() -> None:
 
 
 @given(
-    codes=hnp.arrays(
-        np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.integers(0, 6)
-    ),
+    codes=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.integers(0, 6)),
     table=st.dictionaries(st.integers(0, 300), st.sampled_from(NAMES)),
     nodata=st.none() | st.integers(0, 6),
 )

@@ -212,9 +212,7 @@ def _closed_form(c: int, k: int, layers: list[int], first: int, theta: float) ->
         return i * o * kernel**2 + o
 
     def block(w: int, n: int) -> int:
-        return sum(
-            4 * (w + i * k) + conv(w + i * k, 4 * k, 1) + 4 * 4 * k + conv(4 * k, k, 3) for i in range(n)
-        )
+        return sum(4 * (w + i * k) + conv(w + i * k, 4 * k, 1) + 4 * 4 * k + conv(4 * k, k, 3) for i in range(n))
 
     depth = len(layers) // 2
     w, total, widths, skips = first, conv(c, first, 3), [], []
@@ -307,9 +305,7 @@ def test_checkpointing_changes_no_number() -> None:
         torch.manual_seed(9)
         for _ in range(2):
             model(x).square().mean().backward()
-        results.append(
-            (model.state_dict(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None})
-        )
+        results.append((model.state_dict(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
     (state, gradient), (state_again, gradient_again) = results
     assert all(torch.equal(state[key], state_again[key]) for key in state)  # running statistics among them
     assert len(gradient) == len(gradient_again) == len(list(model.parameters()))

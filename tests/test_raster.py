@@ -177,6 +177,8 @@ def test_a_raster_on_the_grid_is_cut_not_resampled(tmp_path: Path) -> None:
         np.testing.assert_array_equal(inside, values[5:15, 7:19])
         beyond = warp(path, utm(44, 54, east=-60, south=-60), resampling=method)[0]
         np.testing.assert_array_equal(beyond, np.pad(values, 2, constant_values=np.nan))
+        nearly = warp(path, utm(10, 12, east=30 * 7 + 0.02, south=30 * 5), resampling=method)[0]  # 0.0007 of a pixel
+        np.testing.assert_array_equal(nearly, values[5:15, 7:19])
 
 
 @pytest.mark.parametrize("method", ["bilinear", "cubic"])

@@ -101,9 +101,7 @@ def test_muzaffarabad_rivers_run_in_the_valleys() -> None:
     assert (z - around)[rivers & inner].mean() < -100
     # The ground rises away from them.
     away = distance(rivers, transform.a, -transform.e)
-    rings = [
-        z[(away >= low) & (away < high)].mean() for low, high in [(0, 1), (1, 150), (150, 400), (400, 800)]
-    ]
+    rings = [z[(away >= low) & (away < high)].mean() for low, high in [(0, 1), (1, 150), (150, 400), (400, 800)]]
     assert np.all(np.diff(rings) > 50), rings
 
 

@@ -58,9 +58,7 @@ def read(*parts: str) -> tuple[NDArray[np.float64], float, float]:
         return values, *source.res
 
 
-def gdaldem(
-    tmp_path: pathlib.Path, z: NDArray[Any], x_size: float, y_size: float, *args: str
-) -> NDArray[Any]:
+def gdaldem(tmp_path: pathlib.Path, z: NDArray[Any], x_size: float, y_size: float, *args: str) -> NDArray[Any]:
     """What gdaldem makes of z (no NaN in it)."""
     place, made = tmp_path / "z.tif", tmp_path / "made.tif"
     profile = {"driver": "GTiff", "height": z.shape[0], "width": z.shape[1], "count": 1, "dtype": "float32"}
@@ -103,9 +101,7 @@ def test_plane(steep: float, towards: float, x_size: float, y_size: float, edges
     np.testing.assert_allclose(sin, east, atol=1e-6)
     np.testing.assert_allclose(cos, north, atol=1e-6)
     assert np.abs(of(terrain.curvature)).max() < 1e-7
-    light = math.cos(math.radians(towards - 315)) * math.sin(math.radians(steep)) + math.cos(
-        math.radians(steep)
-    )
+    light = math.cos(math.radians(towards - 315)) * math.sin(math.radians(steep)) + math.cos(math.radians(steep))
     np.testing.assert_allclose(of(terrain.hillshade), max(0, light / math.sqrt(2)), atol=1e-6)
 
 
@@ -173,9 +169,7 @@ def test_hillshade_is_brightest_facing_the_light(azimuth: float, altitude: float
     x, y = xy(3, 3, 10, 10)
     tilt, turn = math.tan(math.radians(90 - altitude)), math.radians(azimuth)
     z = -tilt * (x * math.sin(turn) + y * math.cos(turn))
-    assert terrain.hillshade(z, 10, 10, azimuth=azimuth, altitude=altitude)[1, 1] == pytest.approx(
-        1, abs=1e-6
-    )
+    assert terrain.hillshade(z, 10, 10, azimuth=azimuth, altitude=altitude)[1, 1] == pytest.approx(1, abs=1e-6)
     away = terrain.hillshade(-3 * z, 10, 10, azimuth=azimuth, altitude=altitude)[1, 1]
     assert away == pytest.approx(1 if altitude == 90 else 0, abs=1e-6)
 
@@ -239,9 +233,7 @@ def test_one_sided_is_exact_on_planes_with_holes(data: st.DataObject) -> None:
     for hole in holes:
         z[hole] = np.nan
     there = np.pad(np.isfinite(z), 1)
-    both_axes = (
-        (there[1:-1, :-2] | there[1:-1, 2:]) & (there[:-2, 1:-1] | there[2:, 1:-1]) & there[1:-1, 1:-1]
-    )
+    both_axes = (there[1:-1, :-2] | there[1:-1, 2:]) & (there[:-2, 1:-1] | there[2:, 1:-1]) & there[1:-1, 1:-1]
     got = terrain.slope(z, 30, 20, edges="one-sided")
     np.testing.assert_allclose(got[both_axes], math.degrees(math.atan(math.hypot(0.3, 0.8))), rtol=1e-5)
     curved = terrain.curvature(z, 30, 20, edges="one-sided")
@@ -268,9 +260,7 @@ def test_one_sided_with_nothing_around() -> None:
     seed=st.integers(0, 999),
     edges=st.sampled_from(["undefined", "one-sided"]),
 )
-def test_same_bytes_whatever_the_strip(
-    rows: int, columns: int, strip: int, seed: int, edges: terrain.Edges
-) -> None:
+def test_same_bytes_whatever_the_strip(rows: int, columns: int, strip: int, seed: int, edges: terrain.Edges) -> None:
     random = np.random.default_rng(seed)
     z = random.normal(1000, 200, (rows, columns)).astype(np.float32)
     z[random.random(z.shape) < 0.05] = np.nan
@@ -429,9 +419,7 @@ def test_saga_values_of_southern_ecuador() -> None:
         got = factor(z, x_size, y_size)
         seen = ~np.isnan(got) & ~np.isnan(theirs)
         assert seen.sum() > 156_000
-        np.testing.assert_allclose(
-            got[seen], theirs[seen], rtol=1e-5, atol=tolerance, err_msg=factor.__name__
-        )
+        np.testing.assert_allclose(got[seen], theirs[seen], rtol=1e-5, atol=tolerance, err_msg=factor.__name__)
 
 
 def test_slope_of_jiuzhaigou() -> None:

@@ -1,0 +1,67 @@
+"""The layers of DESIGN.md: imports go down only, and only raster.py and vector.py open files of those kinds."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "landslip"
+LAYERS = [
+    ["errors"],
+    ["metrics", "grid", "output", "progress", "provenance"],
+    ["factors", "models"],
+    ["raster", "vector", "tables"],
+    ["site", "run"],
+    ["terrain_synthesis"],
+    ["synthetic", "stack", "label"],
+    ["standardize"],
+    ["split", "blocks"],
+    ["checkpoint", "compute"],
+    ["train", "inference"],
+    ["inventory", "evaluate"],
+    ["check", "draw"],
+    ["prepare", "info"],
+    ["demo"],
+    ["cli"],
+]
+LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py" or p.parent != PACKAGE)
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_a_module_imports_lower_layers_only(path: Path) -> None:
+    own = layer_of(path)
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "landslip" and len(parts) > 1 and parts[1] in LEVEL and parts[1] != own:
+            assert LEVEL[parts[1]] < LEVEL[own], f"{own} imports {name}, which is not in a lower layer"
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {layer_of(path) for path in MODULES} == set(LEVEL)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_only_raster_and_vector_open_such_files(path: Path) -> None:
+    if layer_of(path) in ("raster", "vector"):
+        return
+    text = path.read_text(encoding="utf-8")
+    for call in ("rasterio.open", "read_file(", ".to_file(", "pyogrio.", "fiona"):
+        assert call not in text, f"{path.name} uses {call}"
+    assert "pickle" not in imported(path) and "torch.load" not in text

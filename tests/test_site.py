@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import pytest
+from conftest import GRID, TinySite
+
+from landslip.errors import GridError, RunError, SiteError
+from landslip.grid import same_grid
+from landslip.run import read_run
+from landslip.site import read_site, site_grid
+
+
+def change(path: Path, old: str, new: str) -> Path:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return path
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(tiny: TinySite) -> None:
+    with pytest.raises(SiteError, match=r"unknown key 'image.0.scal' \(did you mean 'scale'\?\)"):
+        read_site(change(tiny.site, "scale =", "scal ="))
+
+
+def test_all_faults_of_a_file_are_listed_at_once(tiny: TinySite) -> None:
+    change(tiny.site, "scale =", "scal =")
+    with pytest.raises(SiteError, match=r"(?s)did you mean 'green'.*did you mean 'scale'"):
+        read_site(change(tiny.site, "green = 3", "gren = 3"))
+
+
+def test_any_band_name_is_taken_that_is_not_a_slip_of_a_role(tiny: TinySite) -> None:
+    site = read_site(change(tiny.site, "coastal = 1", "thermal_inertia = 1"))
+    assert "thermal_inertia" in site.image[0].bands
+
+
+def test_a_band_may_not_be_called_as_a_factor(tiny: TinySite) -> None:
+    with pytest.raises(SiteError, match="'slope' is the name of a factor"):
+        read_site(change(tiny.site, "coastal = 1", "slope = 1"))
+
+
+def test_paths_start_at_the_site_file_or_where_told(tiny: TinySite, tmp_path: Path) -> None:
+    assert read_site(tiny.site).image[0].path == tiny.folder / "image.tif"
+    assert read_site(tiny.site, tmp_path / "other").image[0].path == tmp_path / "other" / "image.tif"
+
+
+def test_the_grid_is_the_images_own(tiny: TinySite) -> None:
+    assert same_grid(site_grid(read_site(tiny.site)), GRID)
+
+
+def test_a_geographic_grid_is_refused_with_the_remedy(tiny: TinySite) -> None:
+    change(tiny.site, 'name = "tiny"', 'name = "tiny"\n[grid]\ncrs = "EPSG:4326"')
+    with pytest.raises(GridError, match=r"geographic.*EPSG:32649"):
+        site_grid(read_site(tiny.site))
+
+
+def test_a_stated_resolution_is_kept(tiny: TinySite) -> None:
+    change(tiny.site, 'name = "tiny"', 'name = "tiny"\n[grid]\nresolution = 30')
+    grid = site_grid(read_site(tiny.site))
+    assert (grid.x_size, grid.height, grid.width) == (30, 64, 96)
+
+
+def test_an_outline_elsewhere_is_refused(tiny: TinySite) -> None:
+    from conftest import frame
+    from shapely import box
+
+    from landslip.vector import write_vector
+
+    write_vector(tiny.folder / "outline.gpkg", frame([box(0, 0, 100, 100)]), overwrite=True)
+    with pytest.raises(GridError, match="does not overlap"):
+        site_grid(read_site(tiny.site))
+
+
+def test_a_recipe_sets_what_is_not_given_and_a_flag_wins(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('[training]\nrecipe = "paper"\nepochs = 7\n')
+    run = read_run(path, {"training.batch": 3})
+    # the paper, IV.A: Adam 1e-4, batch 2, no augmentation beyond the overlapping blocks
+    assert (run.training.learning_rate, run.training.augment, run.training.initial) == (
+        1e-4,
+        False,
+        "positive-unit-ball",
+    )
+    assert (run.training.epochs, run.training.batch) == (7, 3)
+
+
+def test_a_run_with_an_unknown_key_or_value_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text("[training]\nepoch = 7\n")
+    with pytest.raises(RunError, match="did you mean 'epochs'"):
+        read_run(path)
+    path.write_text("[blocks]\nwindow = 2\n")
+    with pytest.raises(RunError, match=r"blocks.window.*16.*not 2"):
+        read_run(path)
+    path.write_text("[blocks\n")
+    with pytest.raises(RunError, match="is not a TOML file"):
+        read_run(path)
+    with pytest.raises(RunError, match="does not exist"):
+        read_run(tmp_path / "none.toml")

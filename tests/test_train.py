@@ -1,0 +1,158 @@
+import csv
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TinySite
+
+from landslip.checkpoint import load_model
+from landslip.errors import LabelError, OutputError, ResumeError, SplitError, TrainingError
+from landslip.prepare import prepare
+from landslip.run import TrainingChoice, read_run
+from landslip.site import read_site
+from landslip.train import STATE, learning_rate, masked_loss, survey, train
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_a_model_folder_holds_all_that_is_promised(made: TinySite) -> None:
+    folder = made.folder / "model"
+    assert {p.name for p in folder.iterdir()} == {"model.safetensors", "model.json", "history.csv", "split.tif"}
+    facts = json.loads((folder / "model.json").read_text())
+    assert facts["split"] == {"kind": "apart", "leaky": False, "guard": 8}
+    assert facts["machine"]["threads"] >= 1 and facts["software"]["torch"]
+    assert len(facts["mean"]) == len(facts["channels"]) == 18
+    with (folder / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(made: TinySite, tmp_path: Path) -> None:
+    run, prepared = read_run(made.run), made.folder / "prepared"
+
+    class Pulled(Exception):
+        pass
+
+    from landslip import train as module
+
+    keep, kept = module._keep, []
+
+    def pull(*args: object) -> None:
+        keep(*args)  # type: ignore[arg-type]
+        kept.append(1)
+        if len(kept) == 2:
+            raise Pulled
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_keep", pull)
+        with pytest.raises(Pulled):
+            train(run, prepared, tmp_path / "model")
+    assert (tmp_path / "model" / STATE).exists() and not (tmp_path / "model" / "model.json").exists()
+    train(run, prepared, tmp_path / "model")
+    assert weights(tmp_path / "model") == weights(made.folder / "model")
+
+
+def test_other_inputs_or_choices_are_not_resumed(made: TinySite, tmp_path: Path) -> None:
+    prepared = made.folder / "prepared"
+    train(read_run(made.run), prepared, tmp_path / "model")
+    from landslip import train as module
+    from landslip.train import _kept_state
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_finish", lambda *a: {})
+        train(read_run(made.run, {"training.epochs": 1}), prepared, tmp_path / "cut")
+    with pytest.raises(ResumeError, match=r"\[training\] epochs was 1 and is 3.*--overwrite"):
+        train(read_run(made.run), prepared, tmp_path / "cut")
+    assert _kept_state(tmp_path / "none", "") is None
+
+
+def test_a_finished_model_is_not_replaced(made: TinySite) -> None:
+    before = weights(made.folder / "model")
+    with pytest.raises(OutputError, match="exists already"):
+        train(read_run(made.run), made.folder / "prepared", made.folder / "model")
+    assert weights(made.folder / "model") == before
+
+
+def test_the_zscore_is_that_of_the_training_windows(made: TinySite) -> None:
+    from landslip.raster import read
+
+    ground = survey(read_run(made.run), made.folder / "prepared")
+    union = np.zeros(made.label.shape, bool)
+    for window in ground.windows:
+        union[window.slices] = True
+    values = read(made.folder / "prepared" / "stack.tif")[:, union & ground.valid].astype(float)
+    model = load_model(made.folder / "model")
+    for i, channel in enumerate(model.channels):
+        if channel.standardised:
+            assert model.zscore.mean[i] == pytest.approx(values[i].mean(), rel=1e-9, abs=1e-12)
+            assert model.zscore.std[i] == pytest.approx(values[i].std(), rel=1e-9)
+        else:
+            assert (model.zscore.mean[i], model.zscore.std[i]) == (0, 1)
+
+
+def test_bands_alone_can_be_chosen(made: TinySite) -> None:
+    ground = survey(read_run(made.run, {"channels.factors": "none"}), made.folder / "prepared")
+    assert [c.name for c in ground.channels] == ["coastal", "blue", "green", "red", "nir", "swir1", "swir2"]
+    ground = survey(
+        read_run(made.run, {"channels.factors": ["aspect"], "channels.bands": "none"}), made.folder / "prepared"
+    )
+    assert [c.name for c in ground.channels] == ["aspect_sin", "aspect_cos"]
+
+
+def test_a_label_without_landslides_cannot_train(tiny: TinySite) -> None:
+    text = tiny.site.read_text()
+    tiny.site.write_text(text[: text.index("[landslides]")])
+    prepare(read_site(tiny.site), tiny.folder / "p")
+    with pytest.raises(LabelError, match=r"label\.tif holds no landslide"):
+        train(read_run(tiny.run), tiny.folder / "p", tiny.folder / "model")
+
+
+def test_a_window_that_the_network_cannot_take_is_refused(made: TinySite, tmp_path: Path) -> None:
+    with pytest.raises(SplitError, match="multiple of 2"):
+        train(read_run(made.run, {"blocks.window": 33}), made.folder / "prepared", tmp_path / "m")
+
+
+def test_a_loss_that_is_not_finite_stops_training(made: TinySite, tmp_path: Path) -> None:
+    from landslip import train as module
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "masked_loss", lambda logits, y, kind: logits.sum() * float("nan"))
+        with pytest.raises(TrainingError, match=r"nan in epoch 1.*learning_rate"):
+            train(read_run(made.run), made.folder / "prepared", tmp_path / "m")
+
+
+def test_the_loss_is_the_cross_entropy_of_known_pixels() -> None:
+    logits = torch.tensor([[[0.0, 2.0], [-1.0, 9.0]]])
+    label = torch.tensor([[[1, 0], [0, 255]]], dtype=torch.uint8)
+    # -log sigmoid(0), -log(1 - sigmoid(2)), -log(1 - sigmoid(-1)); the unknown pixel does not count
+    expected = (math.log(2) + math.log(1 + math.exp(2)) + math.log(1 + math.exp(-1))) / 3
+    assert masked_loss(logits, label, "bce").item() == pytest.approx(expected, rel=1e-6)
+    p = [1 / (1 + math.exp(-v)) for v in (0, 2, -1)]
+    dice = 1 - (2 * p[0] + 1) / (sum(p) + 1 + 1)
+    assert masked_loss(logits, label, "bce+dice").item() == pytest.approx(expected + dice, rel=1e-6)
+
+
+def test_the_schedule_rises_then_falls_and_the_papers_is_constant() -> None:
+    choice = TrainingChoice(learning_rate=1.0)
+    rates = [learning_rate(choice, step, 100) for step in range(100)]
+    assert max(rates) == pytest.approx(1.0) and int(np.argmax(rates)) == 9
+    assert rates[-1] == pytest.approx(0.02) and all(a >= b for a, b in pairwise(rates[9:]))
+    paper = TrainingChoice(schedule="constant", learning_rate=1e-4)
+    assert {learning_rate(paper, step, 100) for step in range(100)} == {1e-4}
+
+
+def test_the_papers_recipe_trains_on_the_leaky_split(made: TinySite, tmp_path: Path) -> None:
+    changes = {"training.recipe": "paper", "training.epochs": 1, "split.kind": "paper", "training.batch": 2}
+    from landslip.run import Run
+
+    run = Run.model_validate(
+        {**read_run(made.run).model_dump(), "split": {"kind": "paper"}, "training": {"recipe": "paper", "epochs": 1}}
+    )
+    assert changes["training.batch"] == run.training.batch
+    facts = train(run, made.folder / "prepared", tmp_path / "m")
+    assert facts["split"]["leaky"] and load_model(tmp_path / "m").threshold == 0.5
