@@ -193,21 +193,23 @@ def _check_dem(dem: DemTable, grids: list[Grid], findings: list[Finding]) -> Non
 
 
 def repeated_pixels(z: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> int:
-    """How many times each pixel of (H, W) elevation is repeated along a row, about: 1 where it is not.
+    """How many times each pixel of (H, W) elevation is repeated, about, along the axis where it is more: 1 where not.
 
     On steep ground neighbours hardly ever have one elevation, unless pixels were repeated k times: then (k - 1) / k do.
     """
-    if z.shape[1] <= SPAN:
-        return 1
+    return max(_repeats_along_rows(z), _repeats_along_rows(z.T))
+
+
+def _repeats_along_rows(z: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> int:
     rise = np.abs(z[:, SPAN:] - z[:, :-SPAN])
     defined = rise[~np.isnan(rise)]
     if defined.size == 0:
         return 1
     steep = rise >= max(float(np.quantile(defined, 0.75)), 1.5 * SPAN)
-    middle = SPAN // 2
-    level = z[:, middle : z.shape[1] - SPAN + middle] == z[:, middle + 1 : z.shape[1] - SPAN + middle + 1]
     if steep.sum() < ENOUGH:
         return 1
+    middle = SPAN // 2
+    level = z[:, middle : z.shape[1] - SPAN + middle] == z[:, middle + 1 : z.shape[1] - SPAN + middle + 1]
     return round(1 / max(1 - float(level[steep].mean()), 0.05))
 
 

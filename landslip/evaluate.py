@@ -78,7 +78,7 @@ def evaluate(
     for other in (label, split):
         if other is not None:
             require_same_grid(grid, str(probability), read_info(other).grid, str(other))
-    at, source = choose_threshold(threshold, info.tags.get("threshold"), str(probability))
+    at, source = choose_threshold(threshold, info.tags.get("threshold"), probability.name)
 
     total = Confusion(0, 0, 0, 0)
     landslide = missed = no_part = train = 0

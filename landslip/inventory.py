@@ -67,7 +67,7 @@ def make_inventory(
     info = read_info(probability)
     grid = info.grid
     require_metric(grid, str(probability))
-    at, source = choose_threshold(threshold, info.tags.get("threshold"), str(probability))
+    at, source = choose_threshold(threshold, info.tags.get("threshold"), probability.name)
     min_area = SMALLEST * grid.pixel_area if min_area is None else min_area
     if not (math.isfinite(min_area) and min_area >= 0):
         raise RunError(f"the smallest area kept, {min_area}, is not an area in square metres. Give 0 or more.")

@@ -114,7 +114,7 @@ def test_the_map_says_what_it_is(tmp_path: Path) -> None:
     path = store(tmp_path, probability, {"threshold": "0.6", "model": "abc"})
     summary = make_inventory(path, tmp_path / "out" / "i.gpkg", map_path=tmp_path / "map" / "map.tif")
     assert (summary.threshold, summary.min_area) == (0.6, pytest.approx(4 * 29.997 * 30.0016))
-    assert summary.threshold_source == f"tag of {path}"
+    assert summary.threshold_source == "tag of probability.tif"
     info = read_info(tmp_path / "map" / "map.tif")
     assert same_grid(info.grid, read_info(path).grid)
     assert (info.dtypes, info.nodata, info.names) == (("uint8",), (255.0,), ("landslide",))

@@ -167,7 +167,7 @@ def test_names_and_options_are_refused_with_the_nearest() -> None:
         build_model("fcdensenet", 7)
     with pytest.raises(RunError, match=r"'growth'.*did you mean growth_rate\?.*compression"):
         build_model("fc_densenet", 7, growth=12)
-    with pytest.raises(RunError, match=r"'dropout' is not a option of network unet.*none"):
+    with pytest.raises(RunError, match=r"'dropout' is no option of network unet.*none"):
         build_model("unet", 7, dropout=0.1)
     for channels in (0, -1, True, 7.0):
         with pytest.raises(RunError, match="1 channel or more"):

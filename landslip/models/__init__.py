@@ -52,4 +52,4 @@ def build_model(name: str, in_channels: int, **options: Any) -> torch.nn.Module:
 def _refuse_unknown(what: str, given: str, known: list[str]) -> NoReturn:
     nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.4)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
-    raise RunError(f"{given!r} is not a {what}: {hint}known are {', '.join(known) or 'none'}")
+    raise RunError(f"{given!r} is no {what}: {hint}known are {', '.join(known) or 'none'}")
