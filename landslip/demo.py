@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from landslip.checkpoint import FACTS
+from landslip.checkpoint import FACTS, load_model
 from landslip.draw import draw_history, draw_input, draw_judged, draw_label, draw_probability, draw_split
 from landslip.errors import OutputError
 from landslip.evaluate import Evaluation, evaluate, write_scores
 from landslip.evaluate import table as score_table
+from landslip.inference import map_site
 from landslip.inventory import make_inventory
 from landslip.output import write_json, write_text
 from landslip.prepare import prepare
@@ -20,6 +22,7 @@ from landslip.progress import duration, say
 from landslip.run import read_run
 from landslip.site import read_site
 from landslip.synthetic import generate, write_site
+from landslip.train import train
 
 FULL = (616, 976)  # the paper's Site 1
 QUICK = (320, 400)
@@ -35,22 +38,21 @@ step = 32
 [split]
 kind = "apart"
 regions = "squares"
-region = 96
-guard = 64
+region = 64
 
 [network]
 name = "fc_densenet"
 
 [training]
-epochs = 16
+epochs = 20
 batch = 4
 """
 QUICK_RUN = """\
-# A short run on a small made-up site.
+# A short run on a small made-up site, with a shallower network.
 
 [blocks]
 window = 64
-step = 32
+step = 16
 
 [split]
 kind = "apart"
@@ -76,7 +78,7 @@ def demo(
     The same call goes on where an interrupted one stopped; a finished or different one is refused unless `overwrite`.
     """
     began = time.monotonic()
-    wanted = {"quick": quick, "seed": seed, "factors": factors}
+    wanted: dict[str, object] = {"quick": quick, "seed": seed, "factors": factors}
     _claim(folder, wanted, overwrite)
     shape, text = (QUICK, QUICK_RUN) if quick else (FULL, FULL_RUN)
     if not factors:
@@ -136,8 +138,6 @@ def _claim(folder: Path, wanted: dict[str, object], overwrite: bool) -> None:
 
 
 def _clear(folder: Path) -> None:
-    import shutil
-
     for name in ("inputs", "prepared", "model", "map", "inventory", "scores", "pictures"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("scores.json", "site.toml", "run.toml"):
@@ -151,15 +151,10 @@ def _at_root(site_file: Path) -> str:
 
 
 def _train(run_file: Path, folder: Path) -> None:
-    from landslip.train import train  # torch takes seconds to import, and a refusal should come at once
-
     train(read_run(run_file), folder / "prepared", folder / "model")
 
 
 def _map(folder: Path, stack: Path, probability: Path) -> None:
-    from landslip.checkpoint import load_model
-    from landslip.inference import map_site
-
     map_site(load_model(folder / "model"), stack, probability)
 
 

@@ -210,7 +210,7 @@ class Bodies:
         for i, wanted in enumerate(sizes):
             left = sizes[i:].sum()
             if wanted > SIZE_MEDIAN:  # what did not fit is made up for by the next, not by the small ones
-                wanted = min(wanted * min(1 + owed / left, 1.6), SIZES[1])
+                wanted = min(wanted * min(1 + owed / left, 1.3), SIZES[1])
             body = self._grow(where, weight, wanted / self.size**2)
             got = 0.0 if body is None else len(body.rows) * self.size**2
             owed += sizes[i] - got
@@ -234,12 +234,13 @@ class Bodies:
                 self.taken |= ndimage.binary_dilation(hull, np.ones((3, 3)), iterations=2)
                 return body
             if attempt % 40 == 39:
-                pixels = max(pixels * 0.85, SIZES[0] / self.size**2)
+                pixels = max(pixels * self.rng.uniform(0.75, 0.95), SIZES[0] / self.size**2)
         return None
 
     def _body(self, free: Mask, row: int, column: int, pixels: float) -> Body | None:
         """A body of about `pixels` from a source pixel down the slope, or None where it does not fit."""
-        elongation = self.rng.uniform(1.5, 3.3)
+        # the larger a landslide, the less it can grow in length, which ends at the valley, and the more in width
+        elongation = self.rng.uniform(1.6, 3.4) * min(1.0, (500 / pixels) ** 0.4)
         length = float(np.sqrt(pixels * elongation * 1.15))
         path = self._path(free, row, column, length)
         reached = len(path) * 0.5
@@ -270,7 +271,7 @@ class Bodies:
                 return None
             mask = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
             width *= float(np.clip(pixels / mask.sum(), 0.7, 1.4))
-            if width > 0.95 * reached or width + 1 > reach * 1.6:
+            if width > 1.3 * reached or width + 1 > reach * 1.6:
                 return None
         if not 0.8 * pixels <= mask.sum() <= 1.3 * pixels or mask.sum() < 0.68 * whole.sum():
             return None
