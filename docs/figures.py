@@ -107,7 +107,7 @@ def framework() -> Figure:
     train = "S Split into\ntrain, validation,\ntest; guard between|S Windows 64 × 64\nat landslides,\nwithin train"
     train += "|S z-score fitted on\ntheir valid pixels|S Blocks z-scored,\nturned, mirrored"
     row(axes, 4.22, train + "|L FC-DenseNet\ncross-entropy on\nknown pixels", "0123")
-    row(axes, 3.1, "F split.tif||||L Average of the\nweights, after\nevery epoch")
+    row(axes, 3.1, "F split.tif||||L Average of the\nweights, scored\nevery epoch")
     for column in (0, 4):
         arrow(axes, (0.865 + 1.52 * column, 4.22), (0.865 + 1.52 * column, 3.76))
     box(axes, 3.97, 3.1, 2.0, 0.66, "Scored on validation\nground: best epoch,\nbest threshold", STEP)
@@ -152,7 +152,7 @@ def architecture() -> Figure:
 
     for i in range(depth):
         away, y, below = (
-            3.175 - 0.5 * i,
+            3.4 - 0.5 * i,
             5.38 - 1.13 * i,
             4.71 - 1.13 * i,
         )  # from the centre; foot; top of the next level
@@ -175,7 +175,7 @@ def architecture() -> Figure:
     y = 5.38 - 1.13 * depth
     label(axes, 0.12, y + high / 2, f"{found['bottom'].rows} × {found['bottom'].columns}", at="left", bold=True)
     dense(centre, y, "bottom", net.bottom)
-    left, right, top = centre - 3.175 + wide / 2, centre + 3.175 - wide / 2, 5.38 + high
+    left, right, top = centre - 3.4 + wide / 2, centre + 3.4 - wide / 2, 5.38 + high
     for x, above, text in (
         (left, "block, C channels", f"3 × 3 convolution\n{found['first'].channels}"),
         (right, "logits (sigmoid outside)", f"1 × 1 convolution,\nbatch norm: {found['head'].channels}"),
@@ -261,7 +261,7 @@ def bottleneck() -> Figure:
         return x, total
 
     layer(2.52, "Without", [(3, made)])
-    x, total = layer(0.95, "With bottleneck\n(DenseNet-B):\nas built", [(1, inner), (3, made)])
+    x, total = layer(0.95, "With bottleneck\n(DenseNet-B),\nas built", [(1, inner), (3, made)])
     label(axes, 4.01, 1.6, f"together {total:,}", size=8, bold=True)
     arrow(axes, (x, 0.95), (x + 0.32, 0.95))
     box(axes, x + 0.32, 0.79, 0.78, 0.32, "dropout", STEP)

@@ -200,7 +200,7 @@ def repeated_pixels(z: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> int
     return max(_repeats_along_rows(z), _repeats_along_rows(z.T))
 
 
-def _repeats_along_rows(z: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> int:
+def _repeats_along_rows(z: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> int:
     rise = np.abs(z[:, SPAN:] - z[:, :-SPAN])
     defined = rise[~np.isnan(rise)]
     if defined.size == 0:

@@ -68,6 +68,7 @@ def train(
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a choice of the run file.")
     ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Keep the weights in half precision: half the file.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a network on a prepared site; the same command goes on after an interruption."""
@@ -75,7 +76,7 @@ def train(
     from landslip.run import read_run
     from landslip.train import train as fit
 
-    facts = fit(read_run(run, dict(map(_override, change or []))), prepared, model, overwrite)
+    facts = fit(read_run(run, dict(map(_override, change or []))), prepared, model, overwrite, half)
     draw_history(model / "history.csv", model / "history.png", overwrite=True)
     typer.echo(
         f"{model}: kappa {_figure(facts['validation']['validation_kappa'])}, F1 "
@@ -108,9 +109,7 @@ def map_(
         Literal["halo", "paper"], typer.Option(help="halo: cores with surroundings; paper: overlapping windows, mean")
     ] = "halo",
     precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="auto: bf16 where it is native")] = "auto",
-    valid: Annotated[
-        Path | None, typer.Option(help="Raster of valid pixels; default: valid.tif beside the stack")
-    ] = None,
+    valid: Annotated[Path | None, typer.Option(help="default: valid.tif beside the stack")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Map a whole site into a probability raster."""
@@ -138,8 +137,8 @@ def inventory(
 
     made = make_inventory(probability, out, threshold, min_area, landslide_map, overwrite)
     typer.echo(
-        f"{out}: {made.count} landslides, {made.area_m2 / 1e6:.3f} km2 ({100 * made.share:.2f} % of the mapped ground), "
-        f"threshold {made.threshold:g} ({made.threshold_source}); {made.removed} specks under {made.min_area:g} m2 removed"
+        f"{out}: {made.count} landslides, {made.area_m2 / 1e6:.3f} km2, {100 * made.share:.2f} % of the mapped ground; "
+        f"threshold {made.threshold:g} ({made.threshold_source}), {made.removed} specks under {made.min_area:g} m2 removed"
     )
 
 

@@ -172,8 +172,14 @@ def lattice(shape: tuple[int, int], size: int, step: int) -> Iterator[Window]:
             yield Window(row, column, size, size)
 
 
-def tiles(shape: tuple[int, int], size: int) -> Iterator[Window]:
-    """Windows that tile a raster of `shape` exactly once; those at the bottom and right may be smaller."""
+def squares(shape: tuple[int, int], size: int) -> Iterator[Window]:
+    """As `tiles`, but all of one size: those at the bottom and right may reach beyond the edge."""
     for row in range(0, shape[0], size):
         for column in range(0, shape[1], size):
-            yield Window(row, column, size, size).clip(shape)
+            yield Window(row, column, size, size)
+
+
+def tiles(shape: tuple[int, int], size: int) -> Iterator[Window]:
+    """Windows that tile a raster of `shape` exactly once; those at the bottom and right may be smaller."""
+    for square in squares(shape, size):
+        yield square.clip(shape)

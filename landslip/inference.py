@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.checkpoint import Model
-from landslip.compute import Precision, device, precision, probabilities
+from landslip.compute import Precision, device, keep_memory, precision, probabilities
 from landslip.errors import ChannelError
 from landslip.grid import Grid, Window, require_same_grid, starts, tiles
 from landslip.output import refuse_existing
@@ -64,6 +64,7 @@ def map_site(
     if valid_path is not None:
         require_same_grid(stack.grid, str(stack_path), read_info(valid_path).grid, str(valid_path))
     how = precision(precision_choice)
+    keep_memory()
     model.network.to(device()).eval()
     tags = {
         "threshold": repr(model.threshold),

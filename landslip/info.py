@@ -39,7 +39,7 @@ def describe(path: Path) -> str:
 def _model(path: Path) -> str:
     model = load_model(path)
     facts = model.facts
-    split = facts["split"]
+    split, machine = facts["split"], facts["machine"]
     rows = [
         f"{path}: a model",
         f"network     {facts['run']['network']['name']}, seed {facts['seed']}",
@@ -48,8 +48,8 @@ def _model(path: Path) -> str:
         f"windows     {facts['training_windows']} of {facts['run']['blocks']['window']} px",
         f"trained     {facts['training_seconds'] / 60:.1f} min, epoch {facts['chosen_epoch']} chosen",
         f"threshold   {model.threshold:g}",
-        "validation  " + ", ".join(f"{k.removeprefix('validation_')} {v:.4f}" for k, v in facts["validation"].items()),
-        f"machine     {facts['machine']['processor']}, {facts['machine']['threads']} threads, GPU {facts['machine']['gpu']}",
+        f"validation  {', '.join(f'{name} {value}' for name, value in facts['validation'].items())}",
+        f"machine     {machine['processor']}, {machine['threads']} threads, GPU {machine['gpu']}",
         f"weights     SHA-256 {facts['weights_sha256']}",
     ]
     return "\n".join(rows)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,18 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
             f"{path} is a folder that landslip did not write (no manifest.json in it), so --overwrite "
             "does not replace it. Give another name."
         )
+    parent = _existing_parent(path.parent)
+    if not parent.is_dir():
+        raise OutputError(f"{path} cannot be written: {parent} is not a folder. Give another name.")
+    if not os.access(parent, os.W_OK):
+        raise OutputError(f"{path} cannot be written: {parent} is read-only. Write elsewhere, or change its rights.")
+
+
+def refuse_input(path: Path, inputs: Iterable[Path]) -> None:
+    """Raise OutputError where an output would replace one of the files it is made from."""
+    for source in inputs:
+        if path.resolve() == source.resolve():
+            raise OutputError(f"{path} is read by this command and cannot be its output too. Give another name.")
 
 
 def _is_our_folder(path: Path) -> bool:
@@ -38,7 +51,9 @@ def write_failure(path: Path, error: OSError) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(_existing_parent(path)).free / 2**20
         return OutputError(f"{path}: the disk is full ({free:.1f} MiB free). Free some space and run again.")
-    return OutputError(f"{path} cannot be written: {error.strerror or error}.")
+    return OutputError(
+        f"{path} cannot be written: {error.strerror or error}. Give another place, or change its rights."
+    )
 
 
 def require_space(path: Path, needed: float) -> None:
@@ -70,6 +85,7 @@ def writing(path: Path, overwrite: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(aside)
         yield aside
+        _settle(aside)
         aside.replace(path)
     except OSError as error:
         _give_up(aside)
@@ -82,9 +98,10 @@ def writing(path: Path, overwrite: bool = False) -> Iterator[Path]:
 @contextmanager
 def writing_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """As `writing`, for a folder: everything in it appears at once, under its final name, or not at all."""
-    refuse_existing(path, overwrite)
     aside = path.with_name(f".{path.name}.part")
     replaced = path.with_name(f".{path.name}.replaced")
+    _bring_back(replaced, path)
+    refuse_existing(path, overwrite)
     try:
         _remove(aside)
         _remove(replaced)
@@ -96,10 +113,24 @@ def writing_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         _remove(replaced)
     except OSError as error:
         _give_up(aside)
+        _bring_back(replaced, path)
         raise write_failure(path, error) from error
     except BaseException:
         _give_up(aside)
+        _bring_back(replaced, path)
         raise
+
+
+def _bring_back(replaced: Path, path: Path) -> None:
+    """Give an earlier folder its name again where a run stopped between taking it and giving it to the new one."""
+    if replaced.exists() and not path.exists():
+        replaced.rename(path)
+
+
+def _settle(path: Path) -> None:
+    # A full disk may show only when the system stores what it holds in memory, and a rename must not overtake that.
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _give_up(aside: Path) -> None:

@@ -1,7 +1,7 @@
 """The one module that opens rasters. Arrays are (band, row, column); undefined is NaN.
 
-Reading turns declared nodata, the site's own nodata values, masks and infinities into NaN, applies the site's scale
-and offset exactly once, and names the file in every error. Writing goes aside first and is renamed when whole.
+Reading turns declared nodata, the site's own nodata values, masks and infinities into NaN and names the file in every
+error. Writing goes aside first and is renamed when whole.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from landslip.grid import Grid, Window, crs_name, tiles
 from landslip.output import require_space, writing
 
 TILE = 256  # side of the tiles that rasters are stored in, pixels
-BYTES = {"float32": 4, "uint8": 1, "uint16": 2, "int16": 2, "int32": 4, "float64": 8}
+MOST_OF_A_BLOCK = 2**31  # bytes of one stored block, which is decoded as a whole
+GEOTIFF_SUFFIXES = {".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,20 @@ def opening(path: Path) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as dataset:
+                _require_small_blocks(dataset, path)
                 yield dataset
     except (RasterioError, CRSError) as error:
         raise _unreadable(path, error) from error
+
+
+def _require_small_blocks(dataset: Any, path: Path) -> None:
+    # A file of a kilobyte can claim blocks of gigabytes.
+    for (height, width), dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True):
+        if height * width * np.dtype(dtype).itemsize > MOST_OF_A_BLOCK:
+            raise RasterError(
+                f"{path} claims {dataset.height} x {dataset.width} pixels stored in blocks of {height} x {width}, more "
+                "than can be held in memory. If it is not damaged, tile it: gdal_translate -co TILED=YES."
+            )
 
 
 def _unreadable(path: Path | str, error: BaseException) -> RasterError:
@@ -123,6 +136,8 @@ def cut(
     What lies beyond the raster's edge is NaN. `nodata` adds values to those that the file declares.
     """
     bands = list(dataset.indexes if bands is None else bands)
+    if not set(bands) <= set(dataset.indexes):
+        raise RasterError(f"{dataset.name} has {dataset.count} band(s), so no band {max(bands)}. Bands count from 1.")
     inside = window.clip((dataset.height, dataset.width))
     out = np.full((len(bands), window.height, window.width), np.nan, np.float32)
     if inside.height == 0 or inside.width == 0:
@@ -302,8 +317,10 @@ def creating(
 ) -> Iterator[Any]:
     """Yield an open, tiled GeoTIFF to be written window by window; it gets its name when the block ends well.
 
-    Raises OutputError where the file exists (unless `overwrite`) and where the disk is full or read-only.
+    Raises OutputError where the file exists (unless `overwrite`), is not called .tif, and where the disk is full or
+    read-only.
     """
+    require_geotiff_name(path)
     profile: dict[str, Any] = {
         "driver": "GTiff",
         "height": grid.height,
@@ -318,7 +335,6 @@ def creating(
         "blockysize": TILE,
         "interleave": "band",
         "bigtiff": "if_safer",
-        "sparse_ok": not compress,
     }
     if compress:
         profile |= {"compress": "deflate", "predictor": 3 if dtype.startswith("float") else 2, "zlevel": 6}
@@ -331,20 +347,44 @@ def creating(
                 for band, name in enumerate(names, start=1):
                     dataset.set_band_description(band, name)
                 yield dataset
-            _require_whole(aside)
+                header = _header(dataset)
+            if not _is_whole(aside, header):
+                raise RasterioError("the file is shorter than what was written into it")
         except RasterioError as error:
             raise OutputError(
                 f"{path} cannot be written ({_reason(error)}): the disk may be full. Free some space and run again."
             ) from error
 
 
-def _require_whole(path: Path) -> None:
-    # GDAL may lose an error that comes while a file is closed: the file must at least read back to its last tile.
+def require_geotiff_name(path: Path) -> None:
+    """Raise OutputError for an output raster that is not called .tif: what is inside is always a GeoTIFF."""
+    if path.suffix.lower() not in GEOTIFF_SUFFIXES:
+        raise OutputError(f"{path} would hold a GeoTIFF: give it a name that ends in .tif.")
+
+
+def _header(dataset: Any) -> list[Any]:
+    own = {key: value for key, value in dataset.tags().items() if key != "AREA_OR_POINT"}
+    return [own, dataset.descriptions, *(dataset.tags(band) for band in dataset.indexes)]
+
+
+def _is_whole(path: Path, header: list[Any]) -> bool:
+    # GDAL says nothing of a write that fails while a file is closed: every block must lie inside the file, and the
+    # header, which is written last, must hold what was put into it.
+    size = path.stat().st_size
     with rasterio.open(path) as dataset:
-        last = Window(dataset.height - 1, dataset.width - 1, 1, 1)
-        box = RasterioWindow(last.column, last.row, 1, 1)
+        if _header(dataset) != header:
+            return False
+        height, width = dataset.block_shapes[0]
+        rows, columns = -(-dataset.height // height), -(-dataset.width // width)
         for band in dataset.indexes:
-            dataset.read(band, window=box)
+            for row in range(rows):
+                for column in range(columns):
+                    start = dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
+                    length = dataset.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=band)
+                    if not start or not length or int(start) + int(length) > size:
+                        return False
+        dataset.read(window=RasterioWindow(dataset.width - 1, dataset.height - 1, 1, 1))
+    return True
 
 
 def put(dataset: Any, values: NDArray[Any], window: Window, bands: Sequence[int] | None = None) -> None:
@@ -374,13 +414,19 @@ def write_raster(
             put(dataset, values[:, window.slices[0], window.slices[1]], window)
 
 
-def unreadable_blocks(path: Path) -> list[Window]:
-    """Every stored block of a raster that does not decode, for `landslip check`."""
+def unreadable_blocks(path: Path, within: Window | None = None) -> list[Window]:
+    """Every stored block of a raster that does not decode (of those that meet `within`), for `landslip check`."""
     bad = []
     with opening(path) as dataset:
-        for _, box in dataset.block_windows(1):
+        part = (within or Window(0, 0, dataset.height, dataset.width)).clip((dataset.height, dataset.width))
+        height, width = dataset.block_shapes[0]
+        rows = range(part.row // height, -(-(part.row + part.height) // height))
+        columns = range(part.column // width, -(-(part.column + part.width) // width))
+        for row, column in product(rows, columns):
+            block = Window(row * height, column * width, height, width).clip((dataset.height, dataset.width))
+            box = RasterioWindow(block.column, block.row, block.width, block.height)
             try:
                 dataset.read(window=box)
             except RasterioError:
-                bad.append(Window(int(box.row_off), int(box.col_off), int(box.height), int(box.width)))
+                bad.append(block)
     return bad

@@ -86,6 +86,7 @@ PAPER_TRAINING: dict[str, Any] = {
     "average": 0.0,
     "choose": "last",
     "threshold": 0.5,
+    "precision": "fp32",
 }
 
 

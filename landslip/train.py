@@ -24,9 +24,9 @@ from safetensors.torch import save as save_tensors
 
 from landslip.blocks import Blocks, aspect_positions, seeded_windows, turn
 from landslip.checkpoint import FACTS, WEIGHTS, save_model
-from landslip.compute import Precision, autocast, device, precision, probabilities, to_network
+from landslip.compute import Precision, autocast, device, keep_memory, precision, probabilities, to_network
 from landslip.errors import LabelError, ModelError, ResumeError, SplitError, TrainingError
-from landslip.grid import Window, lattice, require_same_grid
+from landslip.grid import Window, require_same_grid, squares
 from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.metrics import Histogram
 from landslip.models import build_model
@@ -75,10 +75,11 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False) -> dict[str, Any]:
+def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half: bool = False) -> dict[str, Any]:
     """Train a network on a prepared site and write its model folder; returns the facts in model.json.
 
-    Writes split.tif first, history.csv after each epoch, model.safetensors and model.json at the end. Raises
+    Writes split.tif first, history.csv after each epoch, model.safetensors (weights in half precision if `half`) and
+    model.json at the end. Raises
     OutputError where a finished model is there already, ResumeError where an unfinished one belongs to other inputs.
     """
     refuse_existing(folder / FACTS, overwrite)
@@ -90,6 +91,7 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False) -> di
             (folder / name).unlink(missing_ok=True)
     kept = _kept_state(folder, identity)
     ground = survey(run, prepared)
+    keep_memory()
     how = precision(run.training.precision)
     say(
         f"{run.network.name} on {len(ground.channels)} channels, split {ground.split.kind}: {len(ground.windows)} "
@@ -117,7 +119,7 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False) -> di
             _keep(state, folder / STATE, identity)
             write_text(folder / "history.csv", _history(state), overwrite=True)
             say(_line(state, run.training))
-    return _finish(run, ground, zscore, state, folder, hashes, began)
+    return _finish(run, ground, zscore, state, folder, hashes, began, half)
 
 
 def _file(prepared: Path, name: str) -> Path:
@@ -158,7 +160,7 @@ def survey(run: Run, prepared: Path) -> Ground:
         )
     scored = (split.parts == VALIDATION) & valid
     size = run.blocks.window
-    validation = [w for w in lattice(label.shape, size, size) if scored[w.slices].any()]
+    validation = [w for w in squares(label.shape, size) if scored[w.slices].any()]
     return Ground(stack, tuple(positions), channels, label, valid, split, windows, validation)
 
 
@@ -391,7 +393,14 @@ def _line(state: State, choice: TrainingChoice) -> str:
 
 
 def _finish(
-    run: Run, ground: Ground, zscore: ZScore, state: State, folder: Path, hashes: dict[str, str], began: float
+    run: Run,
+    ground: Ground,
+    zscore: ZScore,
+    state: State,
+    folder: Path,
+    hashes: dict[str, str],
+    began: float,
+    half: bool,
 ) -> dict[str, Any]:
     row = state.history[state.best_epoch - 1]
     facts = {
@@ -406,7 +415,7 @@ def _finish(
         "machine": machine(),
         "software": software(),
     }
-    save_model(folder, state.best, ground.channels, zscore, state.threshold, facts, overwrite=True)
+    save_model(folder, state.best, ground.channels, zscore, state.threshold, facts, overwrite=True, half=half)
     (folder / STATE).unlink(missing_ok=True)
     say(f"chose epoch {state.best_epoch} of {state.epoch}; {(time.monotonic() - began) / 60:.1f} min")
     return facts
