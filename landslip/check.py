@@ -9,15 +9,27 @@ from typing import Literal
 
 import numpy as np
 
-from landslip.errors import LandslipError
+from landslip.errors import LandslipError, RasterError
 from landslip.factors.lithology import unmapped
 from landslip.grid import Grid, metric_fault
 from landslip.label import burn_label, read_landslides
 from landslip.raster import RasterInfo, covering_window, read, read_info, unreadable_blocks
-from landslip.site import RASTER_SUFFIXES, ClassTable, DemTable, FileTable, ImageTable, Site, read_outline, site_grid
+from landslip.site import (
+    RASTER_SUFFIXES,
+    ClassTable,
+    DemTable,
+    FactorTable,
+    FileTable,
+    ImageTable,
+    Site,
+    read_outline,
+    site_grid,
+)
 from landslip.stack import class_table, read_classes
 from landslip.vector import burn, read_vector
 
+ALWAYS_RASTERS = ("image", "before", "dem")
+MARGIN = 16  # pixels read beyond the site
 HALF = 0.5
 MOST_LISTED = 8
 SPAN = 6  # pixels over which ground is judged steep, for repeated pixels
@@ -46,9 +58,12 @@ def check_site(site: Site) -> list[Finding]:
             return False
         return True
 
-    readable = {path: attempt(lambda path=path: _readable(path, findings)) for _, path in site.inputs()}  # type: ignore[misc]
     grids: list[Grid] = []
     attempt(lambda: grids.append(site_grid(site)))
+    readable = {
+        path: attempt(lambda what=what, path=path: _readable(site, what, path, grids, findings))  # type: ignore[misc]
+        for what, path in site.inputs()
+    }
     for image in (*site.image, *site.before):
         if readable[image.path]:
             attempt(lambda image=image: _check_image(image, grids, findings))  # type: ignore[misc]
@@ -74,7 +89,7 @@ def check_site(site: Site) -> list[Finding]:
         if factor.kind == "classes" and readable[factor.path]:
             attempt(lambda factor=factor: _check_classes(factor.name, factor, grid, inside, findings))  # type: ignore[misc]
         elif readable[factor.path]:
-            attempt(lambda factor=factor: _check_cover(factor.path, read_info(factor.path), grid, findings))  # type: ignore[misc]
+            attempt(lambda factor=factor: _check_factor(factor, grid, findings))  # type: ignore[misc]
     if site.landslides is None:
         findings.append(Finding("warning", "no [landslides]: the site can be prepared and mapped, not trained on."))
     elif readable[site.landslides.path]:
@@ -82,10 +97,10 @@ def check_site(site: Site) -> list[Finding]:
     return findings
 
 
-def _readable(path: Path, findings: list[Finding]) -> None:
-    """A raster whose every block decodes and whose CRS is known, or a vector file with valid geometries."""
-    if path.suffix.lower() not in RASTER_SUFFIXES:
-        frame = read_vector(path)
+def _readable(site: Site, what: str, path: Path, grids: list[Grid], findings: list[Finding]) -> None:
+    """A raster whose every block on the site decodes and whose CRS is known, or a vector file with valid geometries."""
+    if not what.startswith(ALWAYS_RASTERS) and path.suffix.lower() not in RASTER_SUFFIXES:
+        frame = read_vector(path, _layer(site, what))
         broken = int((~frame.geometry.is_valid).sum())
         if broken:
             findings.append(
@@ -93,13 +108,13 @@ def _readable(path: Path, findings: list[Finding]) -> None:
             )
         return
     info = read_info(path)
-    _ = info.grid  # no CRS or a rotated raster is a fault
-    bad = unreadable_blocks(path)
+    own = info.grid  # no CRS or a rotated raster is a fault
+    bad = unreadable_blocks(path, covering_window(own, grids[0], MARGIN)) if grids else []
     if bad:
         where = ", ".join(f"row {w.row} column {w.column}" for w in bad[:3])
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-        findings.append(
-            Finding("fault", f"{path}: {len(bad)} blocks cannot be read (at {where}{more}). Fetch the file again.")
+        raise RasterError(
+            f"{path}: {len(bad)} block(s) cannot be read (at {where}{more}): truncated or damaged. Fetch it again."
         )
     for band, (nodata, dtype) in enumerate(zip(info.nodata, info.dtypes, strict=True), start=1):
         if nodata is not None and np.issubdtype(np.dtype(dtype), np.integer):
@@ -108,6 +123,23 @@ def _readable(path: Path, findings: list[Finding]) -> None:
                 findings.append(
                     Finding("warning", f"{path} band {band}: declared nodata {nodata:g} cannot occur in {dtype}.")
                 )
+
+
+def _layer(site: Site, what: str) -> str | None:
+    for factor in site.factor:
+        if what == f"factor {factor.name}":
+            return factor.layer
+    return getattr(getattr(site, what, None), "layer", None)
+
+
+def _check_factor(factor: FactorTable, grid: Grid, findings: list[Finding]) -> None:
+    info = read_info(factor.path)
+    if factor.band > info.count:
+        raise RasterError(
+            f"{factor.path}: factor {factor.name} is band {factor.band}, but the file has {info.count} band(s). "
+            "Count from 1."
+        )
+    _check_cover(factor.path, info, grid, findings)
 
 
 def _check_image(image: ImageTable, grids: list[Grid], findings: list[Finding]) -> None:

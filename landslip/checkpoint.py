@@ -16,14 +16,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from landslip.errors import ModelError
+from landslip.errors import LandslipError, ModelError
 from landslip.models import build_model
 from landslip.output import file_hash, write_json, writing
+from landslip.run import Run
 from landslip.stack import Channel
 from landslip.standardize import ZScore
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"
 FORMAT = 1
+BEYOND = float(np.finfo(np.float32).max)  # what the network takes is float32
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,36 @@ def load_model(folder: Path) -> Model:
     try:
         channels = tuple(Channel(**channel) for channel in facts["channels"])
         zscore = ZScore(np.array(facts["mean"], float), np.array(facts["std"], float))
-        choice = facts["run"]["network"]
-        network = build_model(choice["name"], len(channels), **choice["options"])
-        tensors = load_tensors(weights.read_bytes())
-        network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+        run = Run.model_validate(facts["run"])
         threshold = float(facts["threshold"])
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{folder} does not hold a model that this version can read: {str(error)[:200]}.") from error
+        _require_sound(channels, zscore, threshold)
+        with torch.device("meta"):  # takes no memory, whatever sizes the description claims
+            network = build_model(run.network.name, len(channels), **run.network.options)
+        tensors = load_tensors(weights.read_bytes())
+        tensors = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+        network.load_state_dict(tensors, assign=True)
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            raise ValueError("its weights are not all finite")
+    except (LandslipError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"{folder} does not hold a model that this version can read ({reason}). Copy the model folder again, or "
+            "train it again."
+        ) from error
+    facts["run"] = run.model_dump(mode="json")
     return Model(folder, network.eval(), channels, zscore, threshold, facts)
+
+
+def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: float) -> None:
+    names = [channel.name for channel in channels]
+    if len(set(names)) < len(names):
+        raise ValueError("two of its channels have one name")
+    if not zscore.mean.shape == zscore.std.shape == (len(names),):
+        raise ValueError(f"{len(names)} channels, {zscore.mean.size} means and {zscore.std.size} deviations")
+    if not ((np.abs(zscore.mean) < BEYOND).all() and ((zscore.std > 0) & (zscore.std < BEYOND)).all()):
+        raise ValueError("its means and deviations are not all numbers, or a deviation is not above 0")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"its threshold {threshold} is not between 0 and 1")
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
@@ -113,7 +137,11 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         version = facts["format"]
         _ = facts["weights_sha256"]
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ModelError(f"{path} is not a model description: {str(error)[:200]}.") from error
+        raise ModelError(
+            f"{path} is not a model description ({str(error)[:200]}). Copy the model folder again, or train it again."
+        ) from error
     if version != FORMAT:
-        raise ModelError(f"{path} has format {version}; this version of landslip reads {FORMAT}.")
+        raise ModelError(
+            f"{path} has format {version!r}; this version of landslip reads {FORMAT}. Train the model again."
+        )
     return dict(facts)

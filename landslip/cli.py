@@ -157,10 +157,11 @@ def evaluate(
     """Score a map against a label: confusion matrix and six scores, for one part of the split."""
     from landslip.evaluate import evaluate as score
     from landslip.evaluate import table, write_scores
-    from landslip.output import refuse_existing
+    from landslip.output import refuse_existing, refuse_input
 
     if out is not None:
         refuse_existing(out, overwrite)
+        refuse_input(out, [path for path in (probability, label, split) if path is not None])
     scored = score(probability, label, split, part, threshold)
     typer.echo(table(scored))
     if out is not None:
@@ -169,9 +170,9 @@ def evaluate(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Argument(metavar="[OUT/]")] = Path("demo"),
+    out: Annotated[Path, typer.Argument(metavar="OUT/")] = Path("demo"),
     quick: Annotated[bool, typer.Option("--quick", help="A smaller site, in at most 90 seconds.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the made-up site.")] = 2021,
+    seed: Annotated[int, typer.Option(help="Of the made-up site.", min=0)] = 2021,
     without_factors: Annotated[bool, typer.Option("--without-factors", help="Train on the bands alone.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -207,7 +208,12 @@ def main() -> None:
     except LandslipError as error:
         print(f"landslip: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except MemoryError as error:
+        print(f"landslip: not enough memory ({error}). Use a smaller outline or a coarser grid.", file=sys.stderr)
+        sys.exit(2)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != 130:  # typer turns Ctrl-C into an exit of its own
+            raise
         print("landslip: stopped. What was half written is removed; the same command goes on.", file=sys.stderr)
         sys.exit(130)
 

@@ -44,7 +44,7 @@ region = 64
 name = "fc_densenet"
 
 [training]
-epochs = 20
+epochs = 14
 batch = 4
 """
 QUICK_RUN = """\
@@ -122,8 +122,10 @@ def demo(
 def _claim(folder: Path, wanted: dict[str, object], overwrite: bool) -> None:
     """Make the folder this demo's own, go on in it, or refuse."""
     note = folder / "demo.json"
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file. Give the demo a folder of its own.")
     if folder.exists() and any(folder.iterdir()):
-        known = json.loads(note.read_text(encoding="utf-8")) if note.exists() else None
+        known = _read_note(note)
         if known is None:
             raise OutputError(f"{folder} holds other files. Give the demo a folder of its own.")
         if overwrite:
@@ -135,6 +137,14 @@ def _claim(folder: Path, wanted: dict[str, object], overwrite: bool) -> None:
         elif (folder / "scores.json").exists():
             raise OutputError(f"{folder} holds this demo, finished. Give another folder, or --overwrite.")
     write_json(note, wanted, overwrite=True)
+
+
+def _read_note(note: Path) -> dict[str, object] | None:
+    try:
+        known = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return known if isinstance(known, dict) and known.keys() == {"quick", "seed", "factors"} else None
 
 
 def _clear(folder: Path) -> None:

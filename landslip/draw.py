@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from landslip.factors.terrain import hillshade
@@ -52,7 +53,7 @@ def draw_label(stack: Path, label: Path, out: Path, overwrite: bool = False) -> 
     _relief(axes, stack, grid)
     _overlay(axes, values[0] == LANDSLIDE, LABEL_COLOUR, grid)
     _outside(axes, values[0] == UNKNOWN, grid)
-    axes.legend(handles=[Patch(color=LABEL_COLOUR, label="landslide")], loc="lower right", fontsize=8)
+    _legend(axes, [Patch(color=LABEL_COLOUR, label="landslide")])
     _finish(figure, axes, grid, "Label", out, overwrite)
 
 
@@ -75,7 +76,7 @@ def draw_split(stack: Path, split: Path, out: Path, overwrite: bool = False) -> 
     for name, colour in PART_COLOURS.items():
         _overlay(axes, values[0] == PARTS[name], colour, grid, 0.55)
     handles = [Patch(color=colour, label=name) for name, colour in PART_COLOURS.items()]
-    axes.legend(handles=handles, loc="lower right", fontsize=8)
+    _legend(axes, handles)
     _finish(figure, axes, grid, f"Split: {kind}", out, overwrite)
 
 
@@ -114,14 +115,14 @@ def draw_judged(
             y = top - (np.arange(test.shape[0]) + 0.5) * (top - bottom) / test.shape[0]
             axes.contour(x, y, test, [0.5], colors="black", linewidths=1.2)
             handles.append(Patch(facecolor="none", edgecolor="black", label="test part"))
-    axes.legend(handles=handles, loc="lower right", fontsize=8)
+    _legend(axes, handles)
     _finish(figure, axes, grid, title, out, overwrite)
 
 
 def draw_history(history: Path, out: Path, overwrite: bool = False) -> None:
-    """Loss and validation scores by epoch, from history.csv."""
+    """Loss and validation scores by epoch, from history.csv; an empty cell is undefined and leaves a gap."""
     with history.open(encoding="utf-8") as file:
-        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        rows = [{k: float(v) if v else math.nan for k, v in row.items()} for row in csv.DictReader(file)]
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     loss, scores = figure.subplots(1, 2)
@@ -175,6 +176,13 @@ def _overlay(axes: Axes, mask: NDArray[np.bool_], colour: str, grid: Grid, alpha
     axes.imshow(shown, extent=_extent(grid), cmap=ListedColormap([colour]), alpha=alpha, interpolation="nearest")
 
 
+def _legend(axes: Axes, handles: list[Patch]) -> None:
+    # below the map: inside, it would hide ground
+    axes.legend(
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=len(handles), fontsize=8, frameon=False
+    )
+
+
 def _outside(axes: Axes, mask: NDArray[np.bool_], grid: Grid) -> None:
     _overlay(axes, mask, "white", grid, 0.55)
 
@@ -194,7 +202,8 @@ def _finish(figure: Figure, axes: Axes, grid: Grid, title: str, out: Path, overw
     axes.text(x + length / 2, y + 0.02 * (top - bottom), f"{length:g} km", ha="center", va="bottom", fontsize=8, **halo)
     axes.annotate(
         "N", (0.965, 0.97), (0.965, 0.87), "axes fraction", ha="center", fontsize=9,
-        arrowprops={"arrowstyle": "-|>", "color": "black"}, **halo,
+        arrowprops={"arrowstyle": "-|>", "color": "black", "path_effects": [withStroke(linewidth=3, foreground="w")]},
+        **halo,
     )  # fmt: skip
     _save(figure, out, overwrite)
 
@@ -207,4 +216,4 @@ def _round_length(wanted: float) -> float:
 
 def _save(figure: Figure, out: Path, overwrite: bool) -> None:
     with matplotlib.rc_context({"savefig.dpi": 130}), writing(out, overwrite) as aside:
-        figure.savefig(aside, format=out.suffix.lstrip("."))
+        figure.savefig(aside, format=out.suffix.lstrip("."), bbox_inches="tight", pad_inches=0.1)

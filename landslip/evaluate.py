@@ -21,7 +21,7 @@ from landslip.grid import Grid, require_metric, require_same_grid, tiles
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import SCORES, Confusion, choose_threshold, require_probabilities
 from landslip.output import write_json
-from landslip.raster import TILE, cut, cut_stored, opening, read_info
+from landslip.raster import TILE, cut, cut_stored, opening, read_info, require_one_band
 from landslip.split import NONE, PARTS
 
 SIDE = 4 * TILE  # pixels per side of what is held at a time
@@ -75,8 +75,10 @@ def evaluate(
     info = read_info(probability)
     grid = info.grid
     require_metric(grid, str(probability))
-    for other in (label, split):
+    require_one_band(info, "probability")
+    for other, what in ((label, "label"), (split, "split")):
         if other is not None:
+            require_one_band(read_info(other), what)
             require_same_grid(grid, str(probability), read_info(other).grid, str(other))
     at, source = choose_threshold(threshold, info.tags.get("threshold"), probability.name)
 

@@ -20,9 +20,9 @@ from landslip.checkpoint import Model
 from landslip.compute import Precision, device, keep_memory, precision, probabilities
 from landslip.errors import ChannelError
 from landslip.grid import Grid, Window, require_same_grid, starts, tiles
-from landslip.output import refuse_existing
+from landslip.output import refuse_existing, refuse_input
 from landslip.progress import track
-from landslip.raster import creating, cut, opening, put, read_info
+from landslip.raster import creating, cut, opening, put, read_info, require_one_band
 from landslip.stack import StackInfo, read_stack_info
 
 Method = Literal["halo", "paper"]
@@ -61,8 +61,11 @@ def map_site(
     stack = read_stack_info(stack_path)
     positions = match_channels(model, stack)
     valid_path = valid_path or (stack.valid_path if stack.valid_path.exists() else None)
+    refuse_input(out, [stack_path, valid_path or stack.valid_path])
     if valid_path is not None:
-        require_same_grid(stack.grid, str(stack_path), read_info(valid_path).grid, str(valid_path))
+        info = read_info(valid_path)
+        require_one_band(info, "valid")
+        require_same_grid(stack.grid, str(stack_path), info.grid, str(valid_path))
     how = precision(precision_choice)
     keep_memory()
     model.network.to(device()).eval()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from landslip.checkpoint import FACTS, load_model
-from landslip.errors import LandslipError, RasterError
+from landslip.checkpoint import FACTS, Model, load_model
+from landslip.errors import LandslipError, ModelError, RasterError
 from landslip.models import MODELS, build_model
 from landslip.raster import RasterInfo, read_info
 from landslip.stack import StackInfo, read_stack_info
@@ -38,6 +38,16 @@ def describe(path: Path) -> str:
 
 def _model(path: Path) -> str:
     model = load_model(path)
+    try:
+        return _model_facts(path, model)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{path / FACTS} lacks what training writes there, or was changed ({error}). The model still maps; copy "
+            "the folder again to have the whole description."
+        ) from error
+
+
+def _model_facts(path: Path, model: Model) -> str:
     facts = model.facts
     split, machine = facts["split"], facts["machine"]
     rows = [
@@ -48,16 +58,24 @@ def _model(path: Path) -> str:
         f"windows     {facts['training_windows']} of {facts['run']['blocks']['window']} px",
         f"trained     {facts['training_seconds'] / 60:.1f} min, epoch {facts['chosen_epoch']} chosen",
         f"threshold   {model.threshold:g}",
-        f"validation  {', '.join(f'{name} {value}' for name, value in facts['validation'].items())}",
+        f"validation  {', '.join(_score(name, value) for name, value in facts['validation'].items())}",
         f"machine     {machine['processor']}, {machine['threads']} threads, GPU {machine['gpu']}",
         f"weights     SHA-256 {facts['weights_sha256']}",
     ]
     return "\n".join(rows)
 
 
+def _score(name: str, value: float | None) -> str:
+    return f"{name.removeprefix('validation_')} {'undefined' if value is None else format(value, '.4f')}"
+
+
 def _prepared(path: Path) -> str:
-    table = json.loads((path / "channels.json").read_text(encoding="utf-8"))
-    return f"{path}: a prepared site, encoding {table['encoding']}\n" + _stack(read_stack_info(path / "stack.tif"))
+    table = path / "channels.json"
+    try:
+        encoding = json.loads(table.read_text(encoding="utf-8"))["encoding"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RasterError(f"{table} is not what prepare wrote ({str(error)[:120]}). Prepare the site again.") from error
+    return f"{path}: a prepared site, encoding {encoding}\n" + _stack(read_stack_info(path / "stack.tif"))
 
 
 def _stack(stack: StackInfo) -> str:

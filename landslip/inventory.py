@@ -18,9 +18,19 @@ from scipy import ndimage
 from landslip.errors import OutputError, RunError
 from landslip.grid import Grid, require_metric, tiles
 from landslip.metrics import choose_threshold, require_probabilities
-from landslip.output import refuse_existing
-from landslip.raster import TILE, RasterInfo, creating, cut, opening, put, read_info
-from landslip.vector import trace, write_vector
+from landslip.output import refuse_existing, writing
+from landslip.raster import (
+    TILE,
+    RasterInfo,
+    creating,
+    cut,
+    opening,
+    put,
+    read_info,
+    require_geotiff_name,
+    require_one_band,
+)
+from landslip.vector import fill_vector, require_geopackage_name, trace
 
 LAYER = "inventory"
 NOT_VALID = 255
@@ -65,6 +75,7 @@ def make_inventory(
     map_path = out_gpkg.with_suffix(".tif") if map_path is None else map_path
     _check_outputs(probability, out_gpkg, map_path, overwrite)
     info = read_info(probability)
+    require_one_band(info, "probability")
     grid = info.grid
     require_metric(grid, str(probability))
     at, source = choose_threshold(threshold, info.tags.get("threshold"), probability.name)
@@ -89,11 +100,12 @@ def make_inventory(
     frame["perimeter_m"] = frame.geometry.length.astype(float)
 
     tags = _tags(info, at, source, min_area)
-    with creating(map_path, grid, "uint8", ["landslide"], NOT_VALID, tags, overwrite=overwrite) as dataset:
-        dataset.write_colormap(1, COLOURS)
-        for window in tiles(grid.shape, SIDE):
-            put(dataset, classes[None, window.slices[0], window.slices[1]], window)
-        write_vector(out_gpkg, frame, LAYER, overwrite)  # inside: where the polygons fail, no map is left
+    with writing(out_gpkg, overwrite) as aside:  # around the map: both get their names once both are whole
+        fill_vector(aside, out_gpkg, frame, LAYER)
+        with creating(map_path, grid, "uint8", ["landslide"], NOT_VALID, tags, overwrite=overwrite) as dataset:
+            dataset.write_colormap(1, COLOURS)
+            for window in tiles(grid.shape, SIDE):
+                put(dataset, classes[None, window.slices[0], window.slices[1]], window)
 
     valid = int(np.count_nonzero(classes != NOT_VALID))
     landslide = int(pixels.sum())
@@ -117,6 +129,8 @@ def _check_outputs(probability: Path, out_gpkg: Path, map_path: Path, overwrite:
             f"the probability raster {probability}, the inventory {out_gpkg} and the map {map_path} must be three "
             "files. Give the inventory or the map another name."
         )
+    require_geopackage_name(out_gpkg)
+    require_geotiff_name(map_path)
     refuse_existing(out_gpkg, overwrite)
     refuse_existing(map_path, overwrite)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
@@ -15,6 +16,18 @@ from landslip.site import LandslidesTable
 from landslip.vector import burn, read_vector, unburnt
 
 LANDSLIDE, OTHER, UNKNOWN = 1, 0, 255
+
+
+def read_label(path: Path) -> NDArray[np.uint8]:
+    """A label raster as it is stored, (H, W) uint8; LabelError where it holds anything but 1, 0 and 255."""
+    label = read_stored(path)
+    strange = ~np.isin(label, (LANDSLIDE, OTHER, UNKNOWN))
+    if strange.any():
+        raise LabelError(
+            f"{path} holds {label[strange][0]}; a label holds {LANDSLIDE} (landslide), {OTHER} (not) and {UNKNOWN} "
+            "(unknown). Prepare it again with landslip, or recode it."
+        )
+    return label.astype(np.uint8)
 
 
 def read_landslides(table: LandslidesTable, grid: Grid) -> gpd.GeoDataFrame:

@@ -115,6 +115,10 @@ def writing_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         _give_up(aside)
         _bring_back(replaced, path)
         raise write_failure(path, error) from error
+    except OutputError as error:  # of a file in it, named as it will be
+        _give_up(aside)
+        _bring_back(replaced, path)
+        raise OutputError(str(error).replace(str(aside), str(path))) from error
     except BaseException:
         _give_up(aside)
         _bring_back(replaced, path)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.check import check_site
-from landslip.errors import SiteError
+from landslip.errors import OutputError, SiteError
 from landslip.grid import Grid, tiles
 from landslip.label import UNKNOWN, burn_label
 from landslip.output import file_hash, refuse_existing, require_space, write_json, writing_folder
@@ -20,6 +20,9 @@ from landslip.raster import creating, put, write_raster
 from landslip.site import Site, read_outline, site_grid
 from landslip.stack import Channel, Encoding, channels
 from landslip.vector import burn
+
+WRITTEN = {"stack.tif", "valid.tif", "label.tif", "channels.json", "manifest.json"}
+ALONGSIDE = (".aux.xml", ".ovr")  # what viewers put beside rasters
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def prepare(site: Site, folder: Path, encoding: Encoding = "planes", overwrite: 
     Raises SiteError that lists every fault of the inputs before any long work, OutputError where the folder exists.
     """
     refuse_existing(folder, overwrite)
+    _refuse_losses(site, folder)
     findings = check_site(site)
     faults = [finding.text for finding in findings if finding.severity == "fault"]
     if faults:
@@ -80,6 +84,18 @@ def prepare(site: Site, folder: Path, encoding: Encoding = "planes", overwrite: 
     return Prepared(folder, grid, summaries, int(valid.sum()), landslide_pixels, lost)
 
 
+def _refuse_losses(site: Site, folder: Path) -> None:
+    """Raise OutputError where replacing `folder` would remove more than prepare wrote into it."""
+    for _, path in site.inputs():
+        if path.exists() and folder.resolve() in path.resolve().parents:
+            raise OutputError(f"{path} is an input and lies in {folder}, which is to be replaced. Give another folder.")
+    if folder.is_dir():
+        others = sorted(p.name for p in folder.iterdir() if not (p.name in WRITTEN or p.name.endswith(ALONGSIDE)))
+        if others:
+            listed = ", ".join(others[:5]) + (" ..." if len(others) > 5 else "")
+            raise OutputError(f"{folder} also holds {listed}, which would be lost. Move it, or give another folder.")
+
+
 def _write_layers(
     site: Site, grid: Grid, encoding: Encoding, inside: NDArray[np.bool_], aside: Path
 ) -> tuple[list[Channel], NDArray[np.bool_]]:
@@ -87,6 +103,10 @@ def _write_layers(
     valid = inside.copy()
     found: list[Channel] = []
     for channel, values in track(channels(site, grid, encoding), 0, "prepare", "channels"):
+        if channel.name in (other.name for other in found):
+            raise SiteError(
+                f"site {site.name!r} would have two channels called {channel.name}. Rename the band, factor or class."
+            )
         require_space(aside, values.nbytes * 2)
         np.save(aside / f"{channel.name}.npy", values)
         found.append(channel)

@@ -6,6 +6,7 @@ error. Writing goes aside first and is renamed when whole.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,8 +29,13 @@ from landslip.errors import GridError, OutputError, RasterError
 from landslip.grid import Grid, Window, crs_name, tiles
 from landslip.output import require_space, writing
 
+# GDAL would keep a twentieth of the machine's memory in blocks it has read; memory is to follow the window instead.
+os.environ.setdefault("GDAL_CACHEMAX", "128")
+
 TILE = 256  # side of the tiles that rasters are stored in, pixels
 MOST_OF_A_BLOCK = 2**31  # bytes of one stored block, which is decoded as a whole
+MOST_FROM_A_BYTE = 100_000  # pixels; the best compressors reach some thousands
+MOST_UNQUESTIONED = 10**9  # pixels
 GEOTIFF_SUFFIXES = {".tif", ".tiff"}
 
 
@@ -61,6 +67,12 @@ class RasterInfo:
         return Grid(self.crs, self.transform, self.height, self.width)
 
 
+def require_one_band(info: RasterInfo, what: str) -> None:
+    """Raise RasterError for a raster of several bands where a `what` raster has one."""
+    if info.count != 1:
+        raise RasterError(f"{info.path} has {info.count} bands, and a {what} raster has one. Is it the file you meant?")
+
+
 @contextmanager
 def opening(path: Path) -> Iterator[Any]:
     """Open a raster for reading; RasterError names a missing, unreadable or truncated file."""
@@ -70,14 +82,20 @@ def opening(path: Path) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as dataset:
-                _require_small_blocks(dataset, path)
+                _require_plausible(dataset, path)
                 yield dataset
     except (RasterioError, CRSError) as error:
         raise _unreadable(path, error) from error
 
 
-def _require_small_blocks(dataset: Any, path: Path) -> None:
-    # A file of a kilobyte can claim blocks of gigabytes.
+def _require_plausible(dataset: Any, path: Path) -> None:
+    """Refuse a small file that claims to be a huge raster before any of it is read."""
+    claimed = dataset.height * dataset.width * dataset.count
+    if dataset.driver == "GTiff" and claimed > max(MOST_UNQUESTIONED, MOST_FROM_A_BYTE * path.stat().st_size):
+        raise RasterError(
+            f"{path} claims {dataset.count} x {dataset.height} x {dataset.width} pixels and holds "
+            f"{path.stat().st_size:,} bytes: it is damaged or not meant to be read. Fetch or make it again."
+        )
     for (height, width), dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True):
         if height * width * np.dtype(dtype).itemsize > MOST_OF_A_BLOCK:
             raise RasterError(
@@ -363,8 +381,9 @@ def require_geotiff_name(path: Path) -> None:
 
 
 def _header(dataset: Any) -> list[Any]:
-    own = {key: value for key, value in dataset.tags().items() if key != "AREA_OR_POINT"}
-    return [own, dataset.descriptions, *(dataset.tags(band) for band in dataset.indexes)]
+    tags = [dataset.tags(), *(dataset.tags(band) for band in dataset.indexes)]
+    tags[0].pop("AREA_OR_POINT", None)  # GDAL's own
+    return [dataset.descriptions, *({key: value for key, value in own.items() if value} for own in tags)]
 
 
 def _is_whole(path: Path, header: list[Any]) -> bool:

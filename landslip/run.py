@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,7 +27,7 @@ class BlockChoice(Strict):
 
     window: int = Field(64, ge=16, le=1024)
     step: int = Field(32, ge=1)
-    seeds: Literal["all"] | int = "all"
+    seeds: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
     background: float = Field(0.0, ge=0)
 
 
@@ -60,18 +60,19 @@ class TrainingChoice(Strict):
 
     recipe: Literal["default", "paper"] = "default"
     epochs: int = Field(40, ge=1)
-    batch: int = Field(8, ge=1)
+    batch: int = Field(8, ge=1, le=2**16)
     learning_rate: float = Field(2e-3, gt=0)
     schedule: Literal["constant", "one-cycle"] = "one-cycle"
     weight_decay: float = Field(1e-4, ge=0)
     initial: Literal["he", "positive-unit-ball"] = "he"
+    prior_bias: bool = Field(True, description="start from the share of landslide pixels, not from one half")
     loss: Literal["bce", "bce+dice"] = "bce"
     augment: bool = True
     average: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of the weights; 0: none")
     choose: Literal["best", "last"] = "best"
-    threshold: Literal["f1", "kappa"] | float = "kappa"
+    threshold: Literal["f1", "kappa"] | Annotated[float, Field(ge=0, le=1)] = "kappa"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
 
 
 PAPER_TRAINING: dict[str, Any] = {
@@ -81,6 +82,7 @@ PAPER_TRAINING: dict[str, Any] = {
     "schedule": "constant",
     "weight_decay": 0.0,
     "initial": "positive-unit-ball",
+    "prior_bias": False,
     "loss": "bce",
     "augment": False,
     "average": 0.0,

@@ -38,7 +38,9 @@ def _one_or_more(value: Any) -> Any:
     return (value,) if isinstance(value, int | float) else value
 
 
-Nodata = Annotated[tuple[float, ...], BeforeValidator(_one_or_more)]
+Number = Annotated[float, Field(allow_inf_nan=True)]  # files do state nodata = nan
+Nodata = Annotated[tuple[Number, ...], BeforeValidator(_one_or_more)]
+MOST_PIXELS = 2_000_000_000  # of a grid: preparing holds some 60 bytes per pixel
 
 
 class GridTable(Strict):
@@ -92,7 +94,7 @@ class DemTable(Strict):
     path: Path
     dem_resolution: float | None = Field(None, gt=0)
     nodata: Nodata = ()
-    scale: float = 1.0
+    scale: float = Field(1.0, gt=0)
     edges: Literal["undefined", "one-sided"] = "undefined"
 
 
@@ -241,7 +243,15 @@ def site_grid(site: Site) -> Grid:
         whole = reference.grid
     else:
         whole = default_grid(reference, crs, site.grid.resolution)
-    return whole if site.outline is None else _cut_to_outline(site.outline, whole, reference.path)
+    grid = whole if site.outline is None else _cut_to_outline(site.outline, whole, reference.path)
+    require_size(grid, "the site's grid", "Give an [outline], or a coarser [grid] resolution.")
+    return grid
+
+
+def require_size(grid: Grid, what: str, remedy: str) -> None:
+    """Raise GridError for a grid of more than MOST_PIXELS, which no memory holds."""
+    if grid.height * grid.width > MOST_PIXELS:
+        raise GridError(f"{what} would have {grid.describe()}, more than {MOST_PIXELS:,} in all. {remedy}")
 
 
 def read_outline(outline: FileTable, crs: CRS) -> gpd.GeoDataFrame:

@@ -25,11 +25,23 @@ from landslip.factors.terrain import aspect_from, aspect_sin_cos, curvature, slo
 from landslip.grid import Grid, Window, metric_fault
 from landslip.raster import covering_window, default_grid, read, read_band_tags, read_info, warp, warp_array
 from landslip.run import ChannelChoice
-from landslip.site import ROLES, ClassTable, DemTable, FactorTable, FileTable, ImageTable, RiversTable, Site
+from landslip.site import (
+    ROLES,
+    ClassTable,
+    DemTable,
+    FactorTable,
+    FileTable,
+    ImageTable,
+    RiversTable,
+    Site,
+    require_size,
+)
 from landslip.vector import burn, read_vector
 
 Encoding = Literal["planes", "paper"]
 Kind = Literal["continuous", "sine", "cosine", "class"]
+KINDS, GROUPS = ("continuous", "sine", "cosine", "class"), ("band", "factor")
+MOST_CLASSES = 100  # more values than this are hardly classes
 Layer = tuple["Channel", NDArray[np.float32]]
 
 TERRAIN_HALO = 8  # DEM pixels read beyond the site, so that no edge is wrong
@@ -50,6 +62,14 @@ class Channel:
     group: Literal["band", "factor"]
     unit: str = ""
     kind: Kind = "continuous"
+
+    def __post_init__(self) -> None:
+        texts = (self.name, self.factor, self.unit)
+        if not all(isinstance(text, str) for text in texts) or self.group not in GROUPS or self.kind not in KINDS:
+            raise ChannelError(
+                f"channel {self.name!r} (factor {self.factor!r}, group {self.group!r}, kind {self.kind!r}) is none "
+                f"that landslip knows: groups are {', '.join(GROUPS)}, kinds {', '.join(KINDS)}."
+            )
 
     @property
     def standardised(self) -> bool:
@@ -84,6 +104,9 @@ def read_stack_info(path: Path) -> StackInfo:
             f"{path} is not a stack: band {', '.join(unnamed)} has no description. Make one with `landslip prepare`, "
             "or set the band descriptions to the channel names."
         )
+    twice = sorted({str(name) for name in info.names if info.names.count(name) > 1})
+    if twice:
+        raise ChannelError(f"{path} has two channels called {', '.join(twice)}. Rename one band's description.")
     channels = []
     for name, tags in zip(info.names, read_band_tags(path), strict=True):
         own = {k.removeprefix("landslip_"): v for k, v in tags.items() if k.startswith("landslip_")}
@@ -176,6 +199,7 @@ def read_dem(dem: DemTable, grid: Grid, halo: int = TERRAIN_HALO) -> tuple[NDArr
     if metric_fault(source.crs) is None and dem.dem_resolution is None:
         window = covering_window(source, grid, halo)
         _require_cover(window, dem, grid)
+        require_size(source.crop(window), str(dem.path), "Give a coarser [dem] dem_resolution.")
         values = read(dem.path, [1], window, dem.nodata)[0]
         return values * np.float32(dem.scale), source.crop(window)
     _require_cover(covering_window(source, grid, 0), dem, grid)
@@ -183,6 +207,7 @@ def read_dem(dem: DemTable, grid: Grid, halo: int = TERRAIN_HALO) -> tuple[NDArr
     left, bottom, right, top = grid.bounds
     height, width = int(np.ceil((top - bottom) / size)), int(np.ceil((right - left) / size))
     around = Grid(grid.crs, Affine(size, 0, left, 0, -size, top), height, width).pad(halo)
+    require_size(around, f"{dem.path} at {size:g} m", "Give a coarser [dem] dem_resolution.")
     values = warp(dem.path, around, [1], "cubic", dem.nodata)[0]
     return values * np.float32(dem.scale), around
 
@@ -267,6 +292,7 @@ def read_classes(table: ClassTable, grid: Grid) -> tuple[NDArray[np.int32], dict
     """Class codes on `grid`, (H, W) int32 with -1 where undefined, and what each code stands for in the source."""
     if table.is_raster:
         values = warp(table.path, grid, [1], "nearest", table.nodata)[0]
+        _require_classes(table, values)
         codes = np.where(np.isnan(values), -1, np.nan_to_num(values)).astype(np.int32)
         return codes, {int(code): str(int(code)) for code in np.unique(codes) if code >= 0}
     frame = read_vector(table.path, table.layer, grid.crs, grid.bounds)
@@ -279,6 +305,17 @@ def read_classes(table: ClassTable, grid: Grid) -> tuple[NDArray[np.int32], dict
     for code, text in meaning.items():
         codes[burn(frame.geometry[texts == text], grid)] = code
     return codes, meaning
+
+
+def _require_classes(table: ClassTable, values: NDArray[np.float32]) -> None:
+    found = np.unique(values[~np.isnan(values)])
+    whole = found[(found == np.round(found)) & (found >= 0) & (found < 2**24)]
+    if len(whole) < len(found) or len(found) > MOST_CLASSES:
+        strange = found[~np.isin(found, whole)] if len(whole) < len(found) else found
+        raise SiteError(
+            f"{table.path} does not hold classes: {len(found)} different values, such as {strange[0]:g}. Classes are "
+            f"at most {MOST_CLASSES} whole numbers from 0 up. Give a class raster, or state nodata where undefined."
+        )
 
 
 def class_table(table: ClassTable, meaning: dict[int, str]) -> tuple[dict[int, str], list[str]]:

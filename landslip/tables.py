@@ -13,9 +13,9 @@ from landslip.errors import LandslipError
 
 
 class Strict(BaseModel):
-    """A frozen table whose unknown keys are errors."""
+    """A frozen table whose unknown keys are errors, and whose numbers are finite unless a field says otherwise."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, allow_inf_nan=False)
 
 
 T = TypeVar("T", bound=BaseModel)
@@ -23,9 +23,9 @@ T = TypeVar("T", bound=BaseModel)
 
 def read_toml(path: Path, error_class: type[LandslipError]) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a byte-order mark first
     except FileNotFoundError as error:
-        raise error_class(f"{path} does not exist.") from error
+        raise error_class(f"{path} does not exist. Check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise error_class(f"{path} is not a TOML file: {error}.") from error
 

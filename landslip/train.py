@@ -27,14 +27,14 @@ from landslip.checkpoint import FACTS, WEIGHTS, save_model
 from landslip.compute import Precision, autocast, device, keep_memory, precision, probabilities, to_network
 from landslip.errors import LabelError, ModelError, ResumeError, SplitError, TrainingError
 from landslip.grid import Window, require_same_grid, squares
-from landslip.label import LANDSLIDE, UNKNOWN
+from landslip.label import LANDSLIDE, UNKNOWN, read_label
 from landslip.metrics import Histogram
 from landslip.models import build_model
-from landslip.models.initial import he_, positive_unit_ball_
+from landslip.models.initial import he_, positive_unit_ball_, prior_bias_
 from landslip.output import file_hash, refuse_existing, write_text, writing
 from landslip.progress import say, track
 from landslip.provenance import machine, software
-from landslip.raster import opening, read_info, read_stored, write_raster
+from landslip.raster import opening, read_info, read_stored, require_one_band, write_raster
 from landslip.run import Run, TrainingChoice
 from landslip.split import TRAIN, VALIDATION, Split, split_apart, split_paper
 from landslip.stack import Channel, StackInfo, choose_channels, read_stack_info
@@ -83,13 +83,13 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half:
     OutputError where a finished model is there already, ResumeError where an unfinished one belongs to other inputs.
     """
     refuse_existing(folder / FACTS, overwrite)
+    if not (folder / STATE).exists():
+        for name in (WEIGHTS, "history.csv"):  # somebody else's
+            refuse_existing(folder / name, overwrite)
     began = time.monotonic()
     hashes = {name: file_hash(_file(prepared, name)) for name in ("stack.tif", "valid.tif", "label.tif")}
     identity = json.dumps({"run": run.model_dump(mode="json"), "inputs": hashes}, sort_keys=True)
-    if overwrite:
-        for name in (STATE, WEIGHTS, FACTS, "history.csv", "split.tif"):
-            (folder / name).unlink(missing_ok=True)
-    kept = _kept_state(folder, identity)
+    kept = _kept_state(folder, identity, overwrite)
     ground = survey(run, prepared)
     keep_memory()
     how = precision(run.training.precision)
@@ -97,6 +97,9 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half:
         f"{run.network.name} on {len(ground.channels)} channels, split {ground.split.kind}: {len(ground.windows)} "
         f"training windows of {run.blocks.window} px, {how} on {device().type}"
     )
+    if kept is None:  # only now, when nothing is left to refuse
+        for name in (STATE, FACTS, WEIGHTS, "history.csv"):
+            (folder / name).unlink(missing_ok=True)
     write_raster(
         folder / "split.tif",
         ground.split.parts[None],
@@ -110,7 +113,7 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half:
     with opening(ground.stack.path) as dataset:
         zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
         blocks = Blocks(dataset, ground.positions, zscore, ground.valid, ground.label)
-        state = _start(run, len(ground.channels))
+        state = _start(run, ground)
         if kept is not None:
             _restore(state, folder / STATE, kept)
             say(f"going on after epoch {state.epoch} of {run.training.epochs}")
@@ -133,9 +136,11 @@ def survey(run: Run, prepared: Path) -> Ground:
     """Read a prepared site and lay out split and windows; everything follows from the run and its seed."""
     stack = read_stack_info(_file(prepared, "stack.tif"))
     positions = choose_channels(stack.channels, run.channels, stack.path)
-    label, valid = read_stored(_file(prepared, "label.tif")), read_stored(_file(prepared, "valid.tif")) == 1
     for name in ("label.tif", "valid.tif"):
-        require_same_grid(stack.grid, str(stack.path), read_info(prepared / name).grid, str(prepared / name))
+        info = read_info(_file(prepared, name))
+        require_one_band(info, name.removesuffix(".tif"))
+        require_same_grid(stack.grid, str(stack.path), info.grid, str(info.path))
+    label, valid = read_label(prepared / "label.tif"), read_stored(prepared / "valid.tif") == 1
     if not ((label == LANDSLIDE) & valid).any():
         raise LabelError(f"{prepared / 'label.tif'} holds no landslide on valid ground, so there is nothing to learn.")
     channels = tuple(stack.channels[i] for i in positions)
@@ -164,16 +169,29 @@ def survey(run: Run, prepared: Path) -> Ground:
     return Ground(stack, tuple(positions), channels, label, valid, split, windows, validation)
 
 
-def _start(run: Run, in_channels: int) -> State:
-    network = build_model(run.network.name, in_channels, **run.network.options)
+def _start(run: Run, ground: Ground) -> State:
+    network = build_model(run.network.name, len(ground.channels), **run.network.options)
     generator = torch.Generator().manual_seed(run.training.seed)
     (positive_unit_ball_ if run.training.initial == "positive-unit-ball" else he_)(network, generator)
+    if run.training.prior_bias:
+        prior_bias_(network, _landslide_share(ground))
     network = network.to(device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(), run.training.learning_rate, weight_decay=run.training.weight_decay, fused=True
     )
     weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
     return State(network, weights, optimizer, {name: tensor.clone() for name, tensor in weights.items()})
+
+
+def _landslide_share(ground: Ground) -> float:
+    """Share of landslide among the known pixels of the training windows, kept off 0 and 1."""
+    landslide = known = 0
+    for window in ground.windows:
+        inside = window.clip(ground.label.shape).slices
+        scored = ground.valid[inside] & (ground.label[inside] != UNKNOWN)
+        known += int(scored.sum())
+        landslide += int((scored & (ground.label[inside] == LANDSLIDE)).sum())
+    return min(max(landslide / known, 1e-4), 1 - 1e-4)
 
 
 def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precision) -> None:
@@ -321,10 +339,20 @@ def _keep(state: State, path: Path, identity: str) -> None:
         aside.write_bytes(save_tensors(kept, {"landslip": json.dumps(facts)}))
 
 
-def _kept_state(folder: Path, identity: str) -> dict[str, Any] | None:
+def _kept_state(folder: Path, identity: str, overwrite: bool = False) -> dict[str, Any] | None:
+    """What an interrupted run of this very kind left; with `overwrite` any other is as good as none."""
     path = folder / STATE
     if not path.exists():
         return None
+    try:
+        return _matching_state(path, identity)
+    except ResumeError:
+        if overwrite:
+            return None
+        raise
+
+
+def _matching_state(path: Path, identity: str) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:
             facts: dict[str, Any] = json.loads(file.metadata()["landslip"])

@@ -45,7 +45,10 @@ def read_vector(
     except DataLayerError as error:
         raise VectorError(f"{path} has no layer {layer!r}; its layers are {', '.join(layers(path))}.") from error
     except (DataSourceError, ValueError, UnicodeDecodeError) as error:
-        raise VectorError(f"{path} cannot be read as a vector file ({str(error)[:200]}).") from error
+        raise VectorError(
+            f"{path} cannot be read as a vector file ({str(error).split(';')[0][:200]}): it is truncated, damaged or "
+            "not a vector file. Fetch or make it again."
+        ) from error
     if not isinstance(frame, gpd.GeoDataFrame):
         raise VectorError(f"{path} holds a table without geometries. Give a layer that has them.")
     if frame.crs is None:
@@ -79,11 +82,30 @@ def layers(path: Path) -> list[str]:
 def write_vector(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, overwrite: bool = False) -> None:
     """Write features as a GeoPackage, aside first and renamed when whole."""
     with writing(path, overwrite) as aside:
-        try:
-            frame.to_file(aside, layer=layer or path.stem, driver="GPKG", engine="pyogrio")
-        except (DataSourceError, RuntimeError) as error:
-            aside.unlink(missing_ok=True)
-            raise OutputError(f"{path} cannot be written ({str(error)[:200]}).") from error
+        fill_vector(aside, path, frame, layer)
+
+
+def fill_vector(aside: Path, path: Path, frame: gpd.GeoDataFrame, layer: str | None = None) -> None:
+    """Write features into `aside`, a file that `writing` will rename to the GeoPackage `path`."""
+    import pyogrio
+
+    require_geopackage_name(path)
+    try:
+        frame.to_file(aside, layer=layer or path.stem, driver="GPKG", engine="pyogrio")
+        kept = pyogrio.read_info(aside)
+        # GDAL says nothing of an index that it could not store while it closes the file
+        if kept["features"] != len(frame) or not kept["capabilities"]["fast_spatial_filter"]:
+            raise RuntimeError("the file holds less than what was written into it")
+    except (DataSourceError, RuntimeError) as error:
+        raise OutputError(
+            f"{path} cannot be written ({str(error)[:120]}): the disk may be full. Free some space and run again."
+        ) from error
+
+
+def require_geopackage_name(path: Path) -> None:
+    """Raise OutputError for an output of polygons that is not called .gpkg: what is inside is always a GeoPackage."""
+    if path.suffix.lower() != ".gpkg":
+        raise OutputError(f"{path} would hold a GeoPackage: give it a name that ends in .gpkg.")
 
 
 def burn(geometries: Iterable[Any], grid: Grid, how: str = "centre") -> NDArray[np.bool_]:

@@ -179,7 +179,7 @@ def test_both_outputs_or_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def full(*_: object) -> None:
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr(landslip.inventory, "write_vector", full)
+    monkeypatch.setattr(landslip.inventory, "fill_vector", full)
     with pytest.raises(OutputError, match="disk is full"):
         make_inventory(path, tmp_path / "i.gpkg", overwrite=True)
     assert (tmp_path / "i.tif").read_text() == "earlier"

@@ -363,3 +363,15 @@ def test_one_seed_is_one_set_of_weights(fill: Any) -> None:
     torch.manual_seed(1)  # the global generator plays no part
     assert all(torch.equal(a, b) for a, b in zip(first, filled(1), strict=True))
     assert not torch.equal(first[0], filled(2)[0])
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_the_prior_bias_is_what_an_idle_network_gives(name: str) -> None:
+    from landslip.models.initial import prior_bias_
+
+    network = build_model(name, 3)
+    for parameter in network.parameters():
+        torch.nn.init.zeros_(parameter)
+    prior_bias_(network, 0.06)
+    given = torch.sigmoid(network.eval()(torch.randn(1, 3, 32, 32)))
+    assert torch.allclose(given, torch.tensor(0.06), atol=1e-6)

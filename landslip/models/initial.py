@@ -6,6 +6,7 @@ set of weights whatever the device. Batch norms keep their scale of 1 and shift 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -33,6 +34,17 @@ def he_(module: nn.Module, generator: torch.Generator) -> None:
         drawn = torch.empty(weight.shape)
         nn.init.kaiming_normal_(drawn, mode="fan_in", nonlinearity="relu", generator=generator)
         _fill(weight, bias, drawn)
+
+
+def prior_bias_(module: nn.Module, share: float) -> None:
+    """Set the bias of the output so that a network that knows nothing yet gives `share`, the rare class's, everywhere.
+
+    Otherwise training first spends its steps on learning that landslides are rare (Lin et al. 2017, RetinaNet, 4.1).
+    The output's bias is the last of a single number: that of the last convolution or of the batch norm after it.
+    """
+    biases = [p for name, p in module.named_parameters() if name.endswith("bias") and p.numel() == 1]
+    with torch.no_grad():
+        biases[-1].fill_(math.log(share / (1 - share)))
 
 
 def _weights(module: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
