@@ -98,6 +98,7 @@ def test_check_says_0_for_a_good_site_and_1_with_all_faults_at_once(folder: Path
     assert bad.code == 1 and bad.err == ""
     for name in ("dem.tif", "rivers.gpkg", "image.tif"):
         assert len(re.findall(rf"^fault: \S*{re.escape(name)}", bad.out, re.M)) == 1, bad.out
+    assert "image.tif: 1 block(s) cannot be read (at row 0 column 0): truncated or damaged. Fetch it again." in bad.out
     assert bad.out.endswith("3 fault(s), 0 warning(s)\n")
 
 

@@ -1,5 +1,6 @@
 """What is broken, hostile or careless ends in one error that names the file and the remedy, and costs nothing."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyogrio
 import pytest
 import rasterio
 import torch
@@ -448,6 +451,7 @@ TOGETHER: dict[str, tuple[str, Change, str]] = {
     "prepare over inputs": ("prepare site.toml . --overwrite", removed("run.toml"), r"did not write"),
     "demo among files": ("demo . --overwrite", removed("run.toml"), r"holds other files.*a folder of its own"),
     "demo with a strange note": ("demo .", holding("demo.json", "{"), r"holds other files"),
+    "demo with another note": ("demo . --overwrite", holding("demo.json", "[]"), r"holds other files"),
     "demo in a file": ("demo p.tif", removed("run.toml"), r"p\.tif is a file"),
     "info on nothing": ("info nothing", removed("run.toml"), r"nothing does not exist"),
     "info on a text": ("info site.toml", removed("run.toml"), r"site\.toml cannot be read as a raster"),
@@ -496,6 +500,48 @@ def test_somebody_elses_history_is_not_replaced(here: Path) -> None:
     refused(TRAIN, r"new/history\.csv exists already")
 
 
+def test_a_run_killed_between_two_names_loses_no_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(here / "prepared")
+    (here / "prepared").rename(here / ".prepared.replaced")  # as `--overwrite` leaves it for a moment
+    outcome = command("prepare", "site.toml", "prepared")
+    assert outcome.code == 2 and "prepared exists already" in outcome.err
+    assert contents(here / "prepared") == before and not (here / ".prepared.replaced").exists()
+
+    rename = Path.rename
+
+    def stopped(self: Path, target: Path) -> Path:
+        if self.name == ".prepared.part":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    assert command("prepare", "site.toml", "prepared", "--overwrite").code == 130
+    assert contents(here / "prepared") == before and not list(here.glob(".prepared*"))
+
+
+def test_a_disk_that_is_full_only_when_it_settles(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for line in (PREPARE, MAP, INVENTORY, EVALUATE):
+        before = contents(here)
+        outcome = command(*line.split())
+        assert outcome.code == 2 and re.search(r"landslip: new\S*: the disk is full .*Free some", outcome.err)
+        assert contents(here) == before
+
+
+def test_a_layer_among_tables_is_found(here: Path) -> None:
+    path, rivers = here / "rivers.gpkg", read_vector(here / "rivers.gpkg")
+    path.unlink()
+    pyogrio.write_dataframe(pd.DataFrame({"note": ["surveyed"]}), path, layer="notes")
+    pyogrio.write_dataframe(rivers, path, layer="rivers", append=True)
+    edit("site.toml", '"rivers.gpkg"', '"rivers.gpkg"\nlayer = "rivers"')(here)
+    assert command("check", "site.toml").out == "0 fault(s), 0 warning(s)\n"
+    edit("site.toml", 'layer = "rivers"', 'layer = "notes"')(here)
+    refused(PREPARE, r"rivers\.gpkg holds a table without geometries")
+
+
 # ---- claims of size ----
 
 CLAIMS = {
@@ -530,16 +576,27 @@ def test_a_small_file_that_claims_a_million_times_a_million_pixels(
         assert time.monotonic() - began < 5
 
 
-def test_a_large_raster_that_is_mostly_empty_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "wide.tif"
+def empty_raster(path: Path, side: int, block: int, dtype: str) -> Path:
     with rasterio.open(
-        path, "w", driver="GTiff", height=20_000, width=30_000, count=1, dtype="uint8", crs=CRS_UTM, sparse_ok=True,
-        transform=Affine(15, 0, 0, 0, -15, 0), tiled=True, compress="deflate",
-    ) as dataset:  # fmt: skip
-        dataset.write(np.ones((1, 256, 256), np.uint8), window=((0, 256), (0, 256)))
-    assert read(path, window=Window(0, 0, 9, 9)).all()
+        path, "w", driver="GTiff", height=side, width=side, count=1, dtype=dtype, crs=CRS_UTM, sparse_ok=True,
+        transform=Affine(15, 0, 0, 0, -15, 0), tiled=True, blockxsize=block, blockysize=block,
+    ):  # fmt: skip
+        pass
+    return path
+
+
+def test_a_large_raster_that_is_empty_is_read(tmp_path: Path) -> None:
+    path = empty_raster(tmp_path / "wide.tif", 30_000, 4096, "uint8")
+    assert path.stat().st_size < 2000
+    assert not read(path, window=Window(0, 0, 9, 9)).any()
     with pytest.raises(RasterError, match=r"wide\.tif has 1 band\(s\), so no band 2"):
         read(path, [2])
+
+
+def test_a_block_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
+    path = empty_raster(tmp_path / "one.tif", 30_000, 30_000, "float32")  # 3.6 GB
+    with pytest.raises(RasterError, match=r"one\.tif claims.*blocks of 30000 x 30000.*TILED=YES"):
+        read_info(path)
 
 
 # ---- disks ----
