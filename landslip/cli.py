@@ -138,7 +138,8 @@ def inventory(
     made = make_inventory(probability, out, threshold, min_area, landslide_map, overwrite)
     typer.echo(
         f"{out}: {made.count} landslides, {made.area_m2 / 1e6:.3f} km2, {100 * made.share:.2f} % of the mapped ground; "
-        f"threshold {made.threshold:g} ({made.threshold_source}), {made.removed} specks under {made.min_area:g} m2 removed"
+        f"threshold {made.threshold:g} ({made.threshold_source}), {made.removed} specks under {made.min_area:g} m2 "
+        "removed"
     )
 
 

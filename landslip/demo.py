@@ -44,7 +44,7 @@ region = 64
 name = "fc_densenet"
 
 [training]
-epochs = 14
+epochs = 10
 batch = 4
 """
 QUICK_RUN = """\

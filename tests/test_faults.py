@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyogrio
 import pytest
 import rasterio
@@ -21,7 +20,7 @@ from affine import Affine
 from conftest import CRS_UTM, GRID, SHAPE, TinySite, frame, polygon
 from rasterio.crs import CRS
 from safetensors.torch import load, save
-from shapely import LineString, Point, box
+from shapely import LineString, Point, Polygon, box
 from shapely.affinity import translate
 from test_cli import command, contents, finished, folder  # noqa: F401 - fixtures
 
@@ -531,15 +530,16 @@ def test_a_disk_that_is_full_only_when_it_settles(here: Path, monkeypatch: pytes
         assert contents(here) == before
 
 
-def test_a_layer_among_tables_is_found(here: Path) -> None:
+def test_only_the_layer_that_is_asked_for_is_judged(here: Path) -> None:
     path, rivers = here / "rivers.gpkg", read_vector(here / "rivers.gpkg")
     path.unlink()
-    pyogrio.write_dataframe(pd.DataFrame({"note": ["surveyed"]}), path, layer="notes")
+    bow = Polygon([(0, 0), (9, 9), (9, 0), (0, 9)])
+    pyogrio.write_dataframe(frame([bow]), path, layer="drafts")
     pyogrio.write_dataframe(rivers, path, layer="rivers", append=True)
     edit("site.toml", '"rivers.gpkg"', '"rivers.gpkg"\nlayer = "rivers"')(here)
     assert command("check", "site.toml").out == "0 fault(s), 0 warning(s)\n"
-    edit("site.toml", 'layer = "rivers"', 'layer = "notes"')(here)
-    refused(PREPARE, r"rivers\.gpkg holds a table without geometries")
+    edit("site.toml", 'layer = "rivers"', 'layer = "drafts"')(here)
+    assert "rivers.gpkg: 1 of 1 geometries are invalid" in command("check", "site.toml").out
 
 
 # ---- claims of size ----
