@@ -1,4 +1,4 @@
-"""Where and how networks run: device, precision, and a batch turned into probabilities."""
+"""What training and mapping share: device, precision, the windows of a map, and blocks turned into probabilities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from landslip.grid import Window
+
 Precision = Literal["fp32", "bf16"]
+
+CORE = 256  # pixels a side that a map keeps of a window: the tiles of its raster
+HALO = 64  # pixels read around a core
 
 # glibc's names for mallopt: keep freed memory (trim), take it in large steps (top pad), map only giants by themselves
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
@@ -61,3 +66,12 @@ def probabilities(network: torch.nn.Module, x: NDArray[np.float32], how: Precisi
     with autocast(how, on):
         logits = network(to_network(x, on))
     return torch.sigmoid(logits.float())[:, 0].cpu().numpy()
+
+
+def halo_window(core: Window, shape: tuple[int, int]) -> Window:
+    """The window read for a core: the core with its halo, cut at the raster's edge.
+
+    Its corner stays on a multiple of the halo, so that poolings fall on the same pixels for every core.
+    """
+    grown = Window(core.row - HALO, core.column - HALO, core.height + 2 * HALO, core.width + 2 * HALO)
+    return grown.clip(shape)

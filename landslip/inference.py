@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.checkpoint import Model
-from landslip.compute import Precision, device, keep_memory, precision, probabilities
+from landslip.compute import CORE, Precision, device, halo_window, keep_memory, precision, probabilities
 from landslip.errors import ChannelError
 from landslip.grid import Grid, Window, require_same_grid, starts, tiles
 from landslip.output import refuse_existing, refuse_input
@@ -27,8 +27,6 @@ from landslip.stack import StackInfo, read_stack_info
 
 Method = Literal["halo", "paper"]
 
-CORE = 256  # pixels a side: the tiles of the output
-HALO = 64  # pixels around a core; what is further away moves a probability by under 0.001
 NAN = np.float32(np.nan)
 
 
@@ -152,15 +150,6 @@ def _map_by_halo(source: _Source, grid: Grid, target: Any) -> tuple[int, int, in
             skipped += 1
         put(target, out[None], core)
     return total, len(cores) - skipped, skipped
-
-
-def halo_window(core: Window, shape: tuple[int, int]) -> Window:
-    """The window read for a core: the core with its halo, cut at the raster's edge.
-
-    Its corner stays on a multiple of the halo, so that poolings fall on the same pixels for every core.
-    """
-    grown = Window(core.row - HALO, core.column - HALO, core.height + 2 * HALO, core.width + 2 * HALO)
-    return grown.clip(shape)
 
 
 def _map_by_paper(source: _Source, grid: Grid, target: Any) -> tuple[int, int, int]:

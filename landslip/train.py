@@ -24,9 +24,19 @@ from safetensors.torch import save as save_tensors
 
 from landslip.blocks import Blocks, aspect_positions, seeded_windows, turn
 from landslip.checkpoint import FACTS, WEIGHTS, save_model
-from landslip.compute import Precision, autocast, device, keep_memory, precision, probabilities, to_network
+from landslip.compute import (
+    CORE,
+    Precision,
+    autocast,
+    device,
+    halo_window,
+    keep_memory,
+    precision,
+    probabilities,
+    to_network,
+)
 from landslip.errors import LabelError, ModelError, ResumeError, SplitError, TrainingError
-from landslip.grid import Window, require_same_grid, squares
+from landslip.grid import Window, require_same_grid, squares, tiles
 from landslip.label import LANDSLIDE, UNKNOWN, read_label
 from landslip.metrics import Histogram
 from landslip.models import build_model
@@ -122,6 +132,7 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half:
             _keep(state, folder / STATE, identity)
             write_text(folder / "history.csv", _history(state), overwrite=True)
             say(_line(state, run.training))
+        _choose_threshold(run, ground, blocks, state, how)
     return _finish(run, ground, zscore, state, folder, hashes, began, half)
 
 
@@ -310,6 +321,31 @@ def _validate(ground: Ground, blocks: Blocks, state: State, choice: TrainingChoi
         "validation_kappa": scores["kappa"],
         "threshold": threshold,
     }
+
+
+def _choose_threshold(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precision) -> None:
+    """Choose the threshold anew for the weights that were chosen, on validation ground mapped as `landslip map` does.
+
+    With their surroundings, pixels get other probabilities than in windows of the training size.
+    """
+    by = run.training.threshold
+    if not isinstance(by, str):
+        return
+    state.network.load_state_dict(state.best)
+    state.network.eval()
+    multiple = int(state.network.multiple)  # type: ignore[arg-type]
+    found = Histogram.empty()
+    for core in tiles(ground.label.shape, CORE):
+        part = (ground.split.parts[core.slices] == VALIDATION) & ground.valid[core.slices]
+        if part.any():
+            window = halo_window(core, ground.label.shape)
+            height, width = (-(-size // multiple) * multiple for size in (window.height, window.width))
+            x, _ = blocks.cut(Window(window.row, window.column, height, width))
+            p = probabilities(state.network, x[None], how)[0][core.within(window)]
+            found += Histogram.from_arrays(p, ground.label[core.slices], part)
+    threshold = found.best_threshold(by)
+    if math.isfinite(threshold):
+        state.threshold = threshold
 
 
 def _part(split: Split, window: Window) -> NDArray[np.uint8]:

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landslip.checkpoint import load_model
-from landslip.compute import probabilities
+from landslip.compute import CORE, HALO, halo_window, probabilities
 from landslip.errors import ChannelError, ModelError
 from landslip.evaluate import evaluate
 from landslip.grid import tiles
-from landslip.inference import CORE, HALO, halo_window, map_site
+from landslip.inference import map_site
 from landslip.raster import read, read_info, read_stored, write_raster
 
 
@@ -117,3 +117,13 @@ def test_weights_in_half_precision_map_alike(made: TinySite, tmp_path: Path) -> 
     assert (tmp_path / "model.safetensors").stat().st_size < (
         made.folder / "model" / "model.safetensors"
     ).stat().st_size
+
+
+def test_the_threshold_is_the_best_of_the_validation_part_as_mapped(made: TinySite, tmp_path: Path) -> None:
+    from landslip.metrics import Histogram
+
+    model, prepared = load_model(made.folder / "model"), made.folder / "prepared"
+    map_site(model, prepared / "stack.tif", tmp_path / "p.tif", precision_choice="fp32")
+    p, label = read(tmp_path / "p.tif")[0], read_stored(prepared / "label.tif")
+    part = read_stored(made.folder / "model" / "split.tif") == 2
+    assert model.threshold == Histogram.from_arrays(p, label, part).best_threshold("kappa")
