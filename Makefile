@@ -28,11 +28,11 @@ format: .venv/installed
 
 # The real site with optical bands, terrain and masks: prepare, train, map and score it again (data not in the repository).
 valles: .venv/installed
-	$(BIN)/landslip prepare sites/valles_marineris.toml valles/prepared --data $(DATA)/valles_marineris
-	$(BIN)/landslip train runs/valles_marineris.toml valles/prepared valles/model --half
-	$(BIN)/landslip map valles/model valles/prepared/stack.tif valles/map/probability.tif
-	$(BIN)/landslip inventory valles/map/probability.tif valles/inventory/landslides.gpkg
-	$(BIN)/landslip evaluate valles/map/probability.tif valles/prepared/label.tif --split valles/model/split.tif --part test --json valles/scores/test.json
+	test -f valles/prepared/manifest.json || $(BIN)/landslip prepare sites/valles_marineris.toml valles/prepared --data $(DATA)/valles_marineris
+	test -f valles/model/model.json || $(BIN)/landslip train runs/valles_marineris.toml valles/prepared valles/model --half
+	$(BIN)/landslip map valles/model valles/prepared/stack.tif valles/map/probability.tif --overwrite
+	$(BIN)/landslip inventory valles/map/probability.tif valles/inventory/landslides.gpkg --overwrite
+	$(BIN)/landslip evaluate valles/map/probability.tif valles/prepared/label.tif --split valles/model/split.tif --part test --json valles/scores/test.json --overwrite
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/run.py

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -139,7 +139,7 @@ def _check_factor(factor: FactorTable, grid: Grid, findings: list[Finding]) -> N
             f"{factor.path}: factor {factor.name} is band {factor.band}, but the file has {info.count} band(s). "
             "Count from 1."
         )
-    _check_cover(factor.path, info, grid, findings)
+    _check_cover(factor.path, info, grid, findings, [factor.band], factor.nodata)
 
 
 def _check_image(image: ImageTable, grids: list[Grid], findings: list[Finding]) -> None:
@@ -157,18 +157,26 @@ def _check_image(image: ImageTable, grids: list[Grid], findings: list[Finding]) 
             )
             findings.append(Finding("warning", text))
     if grids:
-        _check_cover(image.path, info, grids[0], findings)
+        named = [band for band in image.bands.values() if band <= info.count]
+        _check_cover(image.path, info, grids[0], findings, named, image.nodata)
 
 
-def _check_cover(path: Path, info: RasterInfo, grid: Grid, findings: list[Finding]) -> None:
+def _check_cover(
+    path: Path,
+    info: RasterInfo,
+    grid: Grid,
+    findings: list[Finding],
+    bands: Sequence[int],
+    nodata: Sequence[float],
+) -> None:
     if not _overlaps(info, grid):
         findings.append(
             Finding("fault", f"{path} ({info.grid.describe()}) does not overlap the site, {grid.describe()}.")
         )
         return
     window = covering_window(info.grid, grid, 0)
-    for band in range(1, info.count + 1):
-        values = read(path, [band], window)[0]
+    for band in bands:
+        values = read(path, [band], window, nodata)[0]
         defined = values[~np.isnan(values)]
         if defined.size == 0:
             findings.append(Finding("fault", f"{path} band {band} is undefined all over the site."))
@@ -193,6 +201,8 @@ def _check_dem(dem: DemTable, grids: list[Grid], findings: list[Finding]) -> Non
             Finding("fault", f"{dem.path} ({info.grid.describe()}) does not overlap the site, {grids[0].describe()}.")
         )
         return
+    if info.count > 1:
+        findings.append(Finding("warning", f"{dem.path} has {info.count} bands: band 1 is taken for elevation."))
     window = covering_window(info.grid, grids[0], 0) if grids else None
     z = read(dem.path, [1], window, dem.nodata)[0]
     defined = z[~np.isnan(z)]
@@ -289,6 +299,6 @@ def _check_landslides(
         shown = ", ".join(str(item) for item in lost[:MOST_LISTED]) + (" ..." if len(lost) > MOST_LISTED else "")
         text = (
             f"{table.path}: {len(lost)} of {total} landslides burn to no pixel by {table.burn} at {grid.x_size:g} m "
-            f'(rows {shown}). burn = "touched" keeps them.'
+            f'(features {shown}). burn = "touched" keeps them.'
         )
         findings.append(Finding("warning", text))

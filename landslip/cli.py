@@ -129,7 +129,7 @@ def inventory(
     out: Annotated[Path, typer.Argument(metavar="OUT.gpkg")],
     threshold: Annotated[float | None, typer.Option(help="default: the one the raster carries, else 0.5")] = None,
     min_area: Annotated[float | None, typer.Option(help="square metres; default: 4 pixels")] = None,
-    landslide_map: Annotated[Path | None, typer.Option("--map", help="class raster; default: OUT.tif")] = None,
+    landslide_map: Annotated[Path | None, typer.Option("--map", help="landslide map; default: OUT.tif")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Turn probabilities into a landslide map and polygons."""
@@ -211,6 +211,12 @@ def main() -> None:
         sys.exit(2)
     except MemoryError as error:
         print(f"landslip: not enough memory ({error}). Use a smaller outline or a coarser grid.", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:
+        if "allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        remedy = "Use a smaller [training] batch or [blocks] window, or a machine with more memory."
+        print(f"landslip: not enough memory for the network. {remedy}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != 130:  # typer turns Ctrl-C into an exit of its own

@@ -15,6 +15,8 @@ from rasterio.crs import CRS
 
 from landslip.errors import GridError
 
+WEB_MERCATOR = 3857
+
 
 @dataclass(frozen=True, order=True)
 class Window:
@@ -137,6 +139,8 @@ def metric_fault(crs: CRS | None) -> str | None:
         return f"its CRS {crs_name(crs)} is geographic (degrees)"
     if not crs.is_projected:
         return f"its CRS {crs_name(crs)} is not projected"
+    if crs.to_epsg() == WEB_MERCATOR:
+        return "its CRS EPSG:3857 is Web Mercator, whose metres grow with latitude"
     if not math.isclose(crs.linear_units_factor[1], 1.0, rel_tol=1e-9):
         return f"its CRS {crs_name(crs)} is in {crs.linear_units_factor[0]}, not metres"
     return None

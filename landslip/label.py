@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from landslip.errors import LabelError
 from landslip.grid import Grid
-from landslip.raster import read_stored, warp
+from landslip.raster import read_info, read_stored, warp, warp_array
 from landslip.site import LandslidesTable
 from landslip.vector import burn, read_vector, unburnt
 
@@ -54,16 +54,14 @@ def read_landslides(table: LandslidesTable, grid: Grid) -> gpd.GeoDataFrame:
 
 
 def burn_label(table: LandslidesTable, grid: Grid, inside: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], list[Any]]:
-    """The label (H, W) uint8, 255 outside, and the landslides inside that burn to no pixel (their row or id).
+    """The label (H, W) uint8, 255 outside, and the landslides inside that burn to no pixel (their feature ids).
 
     Raises LabelError where no landslide pixel lies inside the outline.
     """
     lost: list[Any] = []
     if table.is_raster:
-        mask = warp(table.path, grid, [1], "nearest", (float(UNKNOWN),))[0]
-        _require_mask(table, mask)
+        mask = _read_mask(table, grid)
         label = np.where(np.isnan(mask), UNKNOWN, np.nan_to_num(mask) > 0).astype(np.uint8)
-        label[declared_not_landslide(table, grid, label)] = OTHER
     else:
         frame = read_landslides(table, grid)
         label = burn(frame.geometry, grid, table.burn).astype(np.uint8)
@@ -83,14 +81,20 @@ def burn_label(table: LandslidesTable, grid: Grid, inside: NDArray[np.bool_]) ->
     return label, lost
 
 
-def declared_not_landslide(table: LandslidesTable, grid: Grid, label: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Pixels of a mask whose 0 is declared nodata, as masks of 0 and 1 often are: 0 means not a landslide there."""
-    from landslip.raster import read_info
+def _read_mask(table: LandslidesTable, grid: Grid) -> NDArray[np.float32]:
+    """A mask on the grid: 1 landslide, 0 not, NaN unknown or beyond the mask.
 
-    if 0.0 not in read_info(table.path).nodata:
-        return np.zeros(grid.shape, bool)
-    values = set(np.unique(read_stored(table.path)).tolist())
-    return (label == UNKNOWN) if values <= {0, 1} else np.zeros(grid.shape, bool)
+    Masks of 0 and 1 often declare 0 as nodata; there it means not a landslide. Beyond the file all is unknown.
+    """
+    info = read_info(table.path)
+    if 0.0 in info.nodata:
+        stored = read_stored(table.path)
+        if set(np.unique(stored).tolist()) <= {0, 1}:
+            mask = warp_array(stored[None].astype(np.float32), info.grid, grid, "nearest")[0]
+            return np.asarray(mask)
+    mask = warp(table.path, grid, [1], "nearest", (float(UNKNOWN),))[0]
+    _require_mask(table, mask)
+    return np.asarray(mask)
 
 
 def _require_mask(table: LandslidesTable, mask: NDArray[np.float32]) -> None:

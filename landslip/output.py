@@ -175,6 +175,9 @@ def _plain(value: Any) -> Any:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal."""
+    """SHA-256 of a file's bytes, as hexadecimal; of a folder (a file geodatabase, say), that of its files' in order."""
+    if path.is_dir():
+        inner = [f"{file.name} {file_hash(file)}" for file in sorted(path.iterdir()) if file.is_file()]
+        return hashlib.sha256("\n".join(inner).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

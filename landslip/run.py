@@ -119,5 +119,9 @@ def read_run(path: Path, overrides: dict[str, Any] | None = None) -> Run:
     value = read_toml(path, RunError)
     for key, given in (overrides or {}).items():
         table, _, name = key.partition(".")
-        value.setdefault(table, {})[name] = given
+        if not isinstance(value.setdefault(table, {}), dict):
+            raise RunError(
+                f"{path}: {table} is {value[table]!r} and not a table; write [{table}] and its keys below it."
+            )
+        value[table][name] = given
     return validated(Run, value, path, RunError)

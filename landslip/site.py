@@ -80,8 +80,8 @@ class ImageTable(Strict):
                 raise ValueError(f"band name {name!r} must be lower-case letters, digits and underscores")
             if name in FACTORS or name.startswith(("aspect_", "lithology_")):
                 raise ValueError(f"band name {name!r} is the name of a factor; give the band another")
-            near = difflib.get_close_matches(name, ROLES, 1, 0.85)
-            if near and name not in ROLES and name.isalpha():
+            near = difflib.get_close_matches(name.replace("_", ""), ROLES, 1, 0.8 if name.isalpha() else 0.9)
+            if near and name not in ROLES:
                 raise ValueError(f"unknown role {name!r}: did you mean {near[0]!r}?")
             if number < 1:
                 raise ValueError(f"band {name} = {number}: bands are counted from 1")

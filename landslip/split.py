@@ -85,7 +85,7 @@ def split_apart(
     held = [int(i) for i in np.unique(coarse[ground > 0]) if i > 0]
     if len(held) < 3:
         raise SplitError(_too_small(f"it has {len(held)} region(s) and three parts need three", choice))
-    part_of = _arrange(held, coarse, ground, landslide, guard / cell, choice, rng)
+    part_of = _arrange(held, int(regions.max()), coarse, ground, landslide, guard / cell, choice, rng)
     parts = keep_apart(part_of[regions], guard)
     for name, part in PARTS.items():
         if not ((label == LANDSLIDE) & valid & (parts == part)).any():
@@ -123,6 +123,7 @@ def _block_sums(mask: NDArray[np.bool_], cell: int) -> NDArray[np.int64]:
 
 def _arrange(
     held: list[int],
+    last: int,
     coarse: NDArray[np.int32],
     ground: NDArray[np.int64],
     landslide: NDArray[np.int64],
@@ -130,7 +131,10 @@ def _arrange(
     choice: SplitChoice,
     rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
-    """The part of every region number, from the best of `TRIES` arrangements on a coarse grid."""
+    """The part of every region number up to `last`, from the best of `TRIES` arrangements on a coarse grid.
+
+    Regions too small to be seen there train.
+    """
     index = np.array(held)
     centres = np.array(ndimage.center_of_mass(ground, coarse, index))
     slides = np.asarray(ndimage.sum(landslide, coarse, index))
@@ -139,10 +143,10 @@ def _arrange(
         VALIDATION: choice.validation,
         TEST: 1 - choice.train - choice.validation,
     }
-    best_cost, best = np.inf, np.zeros(coarse.max() + 1, np.uint8)
+    best_cost, best = np.inf, np.zeros(last + 1, np.uint8)
     for attempt in range(TRIES):
-        part_of = np.zeros(coarse.max() + 1, np.uint8)
-        part_of[index] = TRAIN
+        part_of = np.full(last + 1, TRAIN, np.uint8)
+        part_of[0] = NONE  # no region
         for part in (TEST, VALIDATION):
             free = np.flatnonzero(part_of[index] == TRAIN)
             if attempt % 2:  # neighbours together lose less ground to the guard; scattered regions are more alike

@@ -185,7 +185,9 @@ def read_images(images: Sequence[ImageTable], grid: Grid) -> dict[str, NDArray[n
 
 
 def _unit(images: Sequence[ImageTable], name: str) -> str:
-    return next(image.unit for image in images if name in image.bands)
+    """The unit the site states; else whether values were scaled, so that a model refuses those of another scale."""
+    image = next(image for image in images if name in image.bands)
+    return image.unit or ("stored" if image.scale == 1 and image.offset == 0 else "reflectance")
 
 
 def read_dem(dem: DemTable, grid: Grid, halo: int = TERRAIN_HALO) -> tuple[NDArray[np.float32], Grid]:

@@ -98,28 +98,23 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half:
             refuse_existing(folder / name, overwrite)
     began = time.monotonic()
     hashes = {name: file_hash(_file(prepared, name)) for name in ("stack.tif", "valid.tif", "label.tif")}
-    identity = json.dumps({"run": run.model_dump(mode="json"), "inputs": hashes}, sort_keys=True)
+    how = precision(run.training.precision)
+    choices = run.model_dump(mode="json")
+    choices["training"]["precision"] = how  # another processor's would not go on with the same numbers
+    identity = json.dumps({"run": choices, "inputs": hashes}, sort_keys=True)
     kept = _kept_state(folder, identity, overwrite)
     ground = survey(run, prepared)
     keep_memory()
-    how = precision(run.training.precision)
     say(
         f"{run.network.name} on {len(ground.channels)} channels, split {ground.split.kind}: {len(ground.windows)} "
         f"training windows of {run.blocks.window} px, {how} on {device().type}"
     )
-    if kept is None:  # only now, when nothing is left to refuse
-        for name in (STATE, FACTS, WEIGHTS, "history.csv"):
-            (folder / name).unlink(missing_ok=True)
-    write_raster(
-        folder / "split.tif",
-        ground.split.parts[None],
-        ground.stack.grid,
-        ["part"],
-        None,
-        ground.split.tags(),
-        True,
-        True,
-    )
+    if kept is None:
+        (folder / STATE).unlink(missing_ok=True)
+    # an earlier model stays whole, with the split and the history that belong to it, until the new one is finished
+    replacing = (folder / FACTS).exists()
+    if not replacing:
+        _write_split(ground, folder)
     with opening(ground.stack.path) as dataset:
         zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
         blocks = Blocks(dataset, ground.positions, zscore, ground.valid, ground.label)
@@ -130,10 +125,11 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half:
         while state.epoch < run.training.epochs:
             _epoch(run, ground, blocks, state, how)
             _keep(state, folder / STATE, identity)
-            write_text(folder / "history.csv", _history(state), overwrite=True)
+            if not replacing:
+                write_text(folder / "history.csv", _history(state), overwrite=True)
             say(_line(state, run.training))
-        _choose_threshold(run, ground, blocks, state, how)
-    return _finish(run, ground, zscore, state, folder, hashes, began, half)
+        scores = _choose_threshold(run, ground, blocks, state, how)
+    return _finish(run, ground, zscore, state, scores, how, folder, hashes, began, half)
 
 
 def _file(prepared: Path, name: str) -> Path:
@@ -323,14 +319,18 @@ def _validate(ground: Ground, blocks: Blocks, state: State, choice: TrainingChoi
     }
 
 
-def _choose_threshold(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precision) -> None:
+def _write_split(ground: Ground, folder: Path) -> None:
+    tags = ground.split.tags()
+    write_raster(folder / "split.tif", ground.split.parts[None], ground.stack.grid, ["part"], None, tags, True, True)
+
+
+def _choose_threshold(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precision) -> dict[str, float]:
     """Choose the threshold anew for the weights that were chosen, on validation ground mapped as `landslip map` does.
 
-    With their surroundings, pixels get other probabilities than in windows of the training size.
+    With their surroundings, pixels get other probabilities than in windows of the training size. Returns the scores
+    of the validation part so mapped.
     """
     by = run.training.threshold
-    if not isinstance(by, str):
-        return
     state.network.load_state_dict(state.best)
     state.network.eval()
     multiple = int(state.network.multiple)  # type: ignore[arg-type]
@@ -343,9 +343,12 @@ def _choose_threshold(run: Run, ground: Ground, blocks: Blocks, state: State, ho
             x, _ = blocks.cut(Window(window.row, window.column, height, width))
             p = probabilities(state.network, x[None], how)[0][core.within(window)]
             found += Histogram.from_arrays(p, ground.label[core.slices], part)
-    threshold = found.best_threshold(by)
-    if math.isfinite(threshold):
-        state.threshold = threshold
+    threshold = found.best_threshold(by) if isinstance(by, str) else by
+    if not math.isfinite(threshold):
+        return {"validation_f1": math.nan, "validation_kappa": math.nan, "threshold": state.threshold}
+    state.threshold = threshold
+    scores = found.confusion(round(threshold, 3)).scores()
+    return {"validation_f1": scores["f1"], "validation_kappa": scores["kappa"], "threshold": threshold}
 
 
 def _part(split: Split, window: Window) -> NDArray[np.uint8]:
@@ -461,6 +464,8 @@ def _finish(
     ground: Ground,
     zscore: ZScore,
     state: State,
+    scores: dict[str, float],
+    how: Precision,
     folder: Path,
     hashes: dict[str, str],
     began: float,
@@ -473,12 +478,15 @@ def _finish(
         "split": {"kind": ground.split.kind, "leaky": ground.split.leaky, "guard": ground.split.guard},
         "training_windows": len(ground.windows),
         "chosen_epoch": state.best_epoch,
-        "validation": {k: row[k] for k in ("validation_loss", "validation_f1", "validation_kappa", "threshold")},
+        "validation": {"validation_loss": row["validation_loss"], **scores},
+        "precision": how,
         "seed": run.training.seed,
         "training_seconds": sum(r["seconds"] for r in state.history),
         "machine": machine(),
         "software": software(),
     }
+    _write_split(ground, folder)
+    write_text(folder / "history.csv", _history(state), overwrite=True)
     save_model(folder, state.best, ground.channels, zscore, state.threshold, facts, overwrite=True, half=half)
     (folder / STATE).unlink(missing_ok=True)
     say(f"chose epoch {state.best_epoch} of {state.epoch}; {(time.monotonic() - began) / 60:.1f} min")

@@ -41,7 +41,7 @@ def read_vector(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            frame = gpd.read_file(path, layer=layer, bbox=_bounds_in_file(path, layer, crs, bounds))
+            frame = gpd.read_file(path, layer=layer, bbox=_bounds_in_file(path, layer, crs, bounds), fid_as_index=True)
     except DataLayerError as error:
         raise VectorError(f"{path} has no layer {layer!r}; its layers are {', '.join(layers(path))}.") from error
     except (DataSourceError, ValueError, UnicodeDecodeError) as error:

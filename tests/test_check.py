@@ -111,3 +111,28 @@ def test_emilias_dem_is_a_30_m_model_repeated_at_10_m() -> None:
     from landslip.raster import read
 
     assert repeated_pixels(read(data / "dem.tif")[0]) == 3
+
+
+def test_a_mask_says_nothing_beyond_its_own_extent(tiny: TinySite) -> None:
+    from landslip.grid import Window
+    from landslip.prepare import prepare
+    from landslip.raster import read_stored
+
+    half = Window(0, 0, GRID.height, GRID.width // 2)
+    mask = tiny.label[None, :, : GRID.width // 2].astype(np.uint8)
+    write_raster(tiny.folder / "mask.tif", mask, GRID.crop(half), ["landslides"], nodata=0)
+    edit(tiny, 'path = "landslides.gpkg"', 'path = "mask.tif"')
+    prepare(read_site(tiny.site), tiny.folder / "p")
+    label = read_stored(tiny.folder / "p" / "label.tif")
+    assert np.array_equal(label[:, : GRID.width // 2], mask[0]) and (label[:, GRID.width // 2 :] == 255).all()
+
+
+def test_a_band_that_the_site_does_not_use_may_be_empty(tiny: TinySite) -> None:
+    edit(tiny, ", swir2 = 7", "")
+    from landslip.raster import read_stored
+
+    stored = np.stack([read_stored(tiny.folder / "image.tif", b) for b in range(1, 8)])
+    stored[6] = 0
+    names = ["coastal", "blue", "green", "red", "nir", "swir1", "swir2"]
+    write_raster(tiny.folder / "image.tif", stored, GRID, names, nodata=0, overwrite=True)
+    assert found(tiny) == {"fault": "", "warning": ""}

@@ -89,8 +89,8 @@ def test_landslides_that_burn_to_no_pixel_are_listed(tiny: TinySite) -> None:
     small = box(x + 1, y + 1, x + 4, y + 4)
     write_vector(tiny.folder / "landslides.gpkg", frame([polygon(8, 8, 40, 40), small], id=[0, 1]), overwrite=True)
     prepared = prepare(read_site(tiny.site), tiny.folder / "p")
-    assert prepared.unburnt == [1]
-    assert json.loads((tiny.folder / "p" / "manifest.json").read_text())["landslides_that_burn_to_no_pixel"] == ["1"]
+    assert prepared.unburnt == [2]  # feature ids of a GeoPackage begin at 1
+    assert json.loads((tiny.folder / "p" / "manifest.json").read_text())["landslides_that_burn_to_no_pixel"] == ["2"]
 
 
 def test_a_site_without_landslides_is_prepared_with_an_unknown_label(tiny: TinySite) -> None:

@@ -1,7 +1,6 @@
 """The chain on real data, in reduced form. Skipped where the data is absent: it is not in the repository."""
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -131,9 +130,9 @@ def test_valles_marineris_channels_are_those_the_model_wants(tmp_path: Path) -> 
 
 def test_the_kept_model_maps_valles_marineris(tmp_path: Path) -> None:
     model = ROOT / "models" / "valles_marineris"
-    # tiles of the test part, never trained on; see docs/results.md for the whole of it
-    window = Window(*json.loads((model / "model.json").read_text())["example_test_window"])
+    # four tiles of the test part, never trained on, and easy ones: docs/results.md has the whole of it
+    window = Window(1408, 2048, 256, 256)
     prepare(read_site(valles_window(tmp_path, window), tmp_path), tmp_path / "prepared")
     map_site(load_model(model), tmp_path / "prepared" / "stack.tif", tmp_path / "p.tif")
     scored = evaluate(tmp_path / "p.tif", tmp_path / "prepared" / "label.tif")
-    assert scored.scores["f1"] > 0.6 and not math.isnan(scored.scores["kappa"])
+    assert scored.scores["f1"] > 0.85 and scored.scores["kappa"] > 0.7

@@ -95,3 +95,20 @@ def test_a_run_with_an_unknown_key_or_value_is_refused(tmp_path: Path) -> None:
         read_run(path)
     with pytest.raises(RunError, match="does not exist"):
         read_run(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("slip", ["swir_1", "swirl1", "gren", "rd", "grene"])
+def test_a_slip_of_a_role_is_refused(tiny: TinySite, slip: str) -> None:
+    with pytest.raises(SiteError, match=f"unknown role '{slip}'"):
+        read_site(change(tiny.site, "coastal = 1", f"{slip} = 1"))
+
+
+@pytest.mark.parametrize("name", ["gray", "red_edge", "nir_narrow", "swir3", "colour_1", "pan", "thermal"])
+def test_other_names_of_bands_are_not_slips(tiny: TinySite, name: str) -> None:
+    assert name in read_site(change(tiny.site, "coastal = 1", f"{name} = 1")).image[0].bands
+
+
+def test_web_mercator_is_no_grid_in_metres(tiny: TinySite) -> None:
+    change(tiny.site, 'name = "tiny"', 'name = "tiny"\n[grid]\ncrs = "EPSG:3857"')
+    with pytest.raises(GridError, match="Web Mercator"):
+        site_grid(read_site(tiny.site))

@@ -87,3 +87,12 @@ def test_a_window_beyond_the_edge_belongs_to_no_part() -> None:
     split, _ = split_paper([Window(0, 0, 8, 8), Window(8, 8, 8, 8)], (16, 16), np.random.default_rng(0))
     split.parts[:] = TRAIN
     assert split.inside([Window(12, 12, 8, 8)], TRAIN) == []
+
+
+def test_a_piece_too_small_to_be_seen_on_the_coarse_grid_trains() -> None:
+    label = np.full((60, 230), 255, np.uint8)
+    for i in range(5):
+        label[10:50, 10 + 40 * i : 40 + 40 * i] = np.eye(40, 30, dtype=np.uint8)
+    label[58, 225] = 0  # one pixel, numbered last; cells of the coarse grid are 8 pixels wide
+    split = split_apart(SplitChoice(regions="pieces", guard=0), 64, label, label != 255, np.random.default_rng(1))
+    assert split.parts[58, 225] == TRAIN

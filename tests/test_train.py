@@ -78,6 +78,24 @@ def test_a_finished_model_is_not_replaced(made: TinySite) -> None:
     assert weights(made.folder / "model") == before
 
 
+def test_an_earlier_model_stays_until_the_new_one_is_finished(made: TinySite, tmp_path: Path) -> None:
+    import shutil
+
+    from landslip import train as module
+
+    shutil.copytree(made.folder / "model", tmp_path / "model")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "model").iterdir()}
+    other = read_run(made.run, {"training.seed": 5})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_choose_threshold", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(other, made.folder / "prepared", tmp_path / "model", overwrite=True)
+    after = {p.name: p.read_bytes() for p in (tmp_path / "model").iterdir() if p.name != STATE}
+    assert after == before
+    train(other, made.folder / "prepared", tmp_path / "model", overwrite=True)
+    assert weights(tmp_path / "model") != before["model.safetensors"]
+
+
 def test_the_zscore_is_that_of_the_training_windows(made: TinySite) -> None:
     from landslip.raster import read
 

@@ -27,7 +27,7 @@ def catchment_area(z: ArrayLike, transform: "Affine") -> NDArray[np.float32]:
         import pyflwdir
     except ImportError as error:
         raise DependencyError(
-            'rivers from elevation need pyflwdir, which is not installed: pip install "landslip[rivers]"'
+            "rivers from elevation need pyflwdir, which is not installed: pip install pyflwdir"
         ) from error
     elevation = np.array(z, np.float32)  # a copy: undefined values are marked in it
     if elevation.ndim != 2:
