@@ -1,6 +1,6 @@
-"""Measure preparation, training and mapping in one run: `python benchmarks/run.py [--json]`.
+"""Measure preparation, training and mapping in one run: `python benchmarks/run.py [--runs N] [--json]`.
 
-Machines are shared and noisy: read the ratios. Each pair is run in turn, three times, and the medians are compared.
+Machines are shared and noisy: read the ratios. Each pair is run in turn, three times by default, and the medians are compared.
 The site is the made-up one (616 x 976 px); weights are those that training starts from, since speed does not depend on
 them.
 """
@@ -41,7 +41,6 @@ from landslip.standardize import fit
 from landslip.synthetic import generate, write_site
 from landslip.train import masked_loss
 
-RUNS = 3
 TIMES = 4  # a side: 16 times the area
 
 
@@ -52,7 +51,7 @@ def seconds(step: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def in_turn(a: Callable[[], Any], b: Callable[[], Any], runs: int = RUNS) -> tuple[float, float]:
+def in_turn(a: Callable[[], Any], b: Callable[[], Any], runs: int) -> tuple[float, float]:
     """Medians of two steps run A B A B ..., so that a drift of the machine meets both."""
     pairs = [(seconds(a), seconds(b)) for _ in range(runs)]
     return statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs)
@@ -131,7 +130,7 @@ def peak_of_map(stack: Path, model: Path, out: Path) -> tuple[float, float]:
     return int(done.stdout) / 1024, time.perf_counter() - began
 
 
-def measure(folder: Path) -> dict[str, float]:
+def measure(folder: Path, runs: int) -> dict[str, float]:
     """All figures, by name."""
     found: dict[str, float] = {}
     site = read_site(write_site(generate(), folder / "inputs"))
@@ -148,7 +147,7 @@ def measure(folder: Path) -> dict[str, float]:
         found["blocks_read_per_second"] = len(windows) / seconds(lambda: blocks.batch(windows))
         x, y = (torch.from_numpy(a) for a in blocks.batch(windows))
     keep_memory()
-    plain, best = in_turn(training_step("fp32", False, x, y), training_step("bf16", True, x, y))
+    plain, best = in_turn(training_step("fp32", False, x, y), training_step("bf16", True, x, y), runs)
     found["training_blocks_per_second_fp32"] = len(windows) / plain
     found["training_blocks_per_second_bf16_channels_last"] = len(windows) / best
     found["training_ratio"] = plain / best
@@ -157,7 +156,7 @@ def measure(folder: Path) -> dict[str, float]:
         map_site(load_model(model), stack.path, folder / "p.tif", overwrite=True)
 
     default()
-    naive, ours = in_turn(lambda: naive_map(prepared, model), default)
+    naive, ours = in_turn(lambda: naive_map(prepared, model), default, runs)
     found |= {"naive_map_seconds": naive, "map_seconds": ours, "mapping_ratio": naive / ours}
 
     enlarge(prepared, folder / "large")
@@ -172,9 +171,10 @@ def main() -> None:
     """Print the figures, as text or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--runs", type=int, default=3, help="pairs of runs; medians are compared")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder))
+        found = measure(Path(folder), arguments.runs)
     found["threads"] = torch.get_num_threads()
     found["peak_mib_of_this_run"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if arguments.json:

@@ -34,6 +34,7 @@ FULL_RUN = """\
 [blocks]
 window = 64
 step = 32
+background = 1.0  # look-alikes far from landslides are seen too
 
 [split]
 kind = "apart"
@@ -44,7 +45,7 @@ region = 64
 name = "fc_densenet"
 
 [training]
-epochs = 10
+epochs = 8
 batch = 4
 """
 QUICK_RUN = """\
@@ -53,6 +54,7 @@ QUICK_RUN = """\
 [blocks]
 window = 64
 step = 16
+background = 1.0
 
 [split]
 kind = "apart"
