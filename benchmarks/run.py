@@ -1,6 +1,6 @@
 """Measure preparation, training and mapping in one run: `python benchmarks/run.py [--runs N] [--json]`.
 
-Machines are shared and noisy: read the ratios. Each pair is run in turn, three times by default, and the medians are compared.
+Machines are shared and noisy: read the ratios. Pairs are run in turn, three times by default; medians are compared.
 The site is the made-up one (616 x 976 px); weights are those that training starts from, since speed does not depend on
 them.
 """
