@@ -263,7 +263,6 @@ def feature_distance(source: FileTable, grid: Grid) -> NDArray[np.float32]:
     Features outside the grid count: the grid is widened until nothing beyond it can be nearer.
     """
     reach = FIRST_REACH
-    whole = read_vector(source.path, source.layer, grid.crs, grid.pad(reach).bounds)
     while True:
         wide = grid.pad(reach)
         if wide.height * wide.width > MOST_PIXELS:
