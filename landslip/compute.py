@@ -40,12 +40,15 @@ def device() -> torch.device:
 
 
 def precision(choice: str) -> Precision:
-    """`auto` is bf16 where the processor multiplies it natively (without that it is slower than fp32), else fp32."""
+    """`auto` is bf16 where there are matrix units for it (a GPU's, a processor's AMX), else fp32.
+
+    A processor that only has bf16 vectors gains nothing: U-Net trains at 0.6 of its speed in fp32 there.
+    """
     if choice == "fp32":
         return "fp32"
     if choice == "bf16":
         return "bf16"
-    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_amx_tile_supported()
     return "bf16" if native else "fp32"
 
 

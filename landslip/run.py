@@ -32,14 +32,19 @@ class BlockChoice(Strict):
 
 
 class SplitChoice(Strict):
-    """[split]: `apart` (parts are unions of regions, `guard` pixels apart) or `paper` (random windows, leaky)."""
+    """[split]: how the ground is divided; drawn from its own seed, so that trainings of several seeds share it.
 
-    kind: Literal["apart", "paper"] = "apart"
+    `apart`: parts are unions of regions, `guard` pixels apart. `paper`: random windows, leaky. `given`: split.tif in
+    the prepared folder.
+    """
+
+    kind: Literal["apart", "paper", "given"] = "apart"
     regions: Literal["squares", "pieces"] = "squares"
     region: int = Field(128, ge=16, description="side of a square, pixels")
     guard: int | None = Field(None, ge=0, description="pixels; default: the window")
     train: float = Field(0.6, gt=0, lt=1)
     validation: float = Field(0.15, gt=0, lt=1)
+    seed: int = Field(0, ge=0, lt=2**63)
 
     @model_validator(mode="after")
     def _leaves_a_test(self) -> SplitChoice:
@@ -58,7 +63,7 @@ class NetworkChoice(Strict):
 class TrainingChoice(Strict):
     """[training]: how the weights are found. `recipe = "paper"` sets the paper's IV.A for what is not given."""
 
-    recipe: Literal["default", "paper"] = "default"
+    recipe: Literal["best", "paper"] = "best"
     epochs: int = Field(40, ge=1)
     batch: int = Field(8, ge=1, le=2**16)
     learning_rate: float = Field(2e-3, gt=0)

@@ -37,7 +37,7 @@ from landslip.compute import (
 )
 from landslip.errors import LabelError, ModelError, ResumeError, SplitError, TrainingError
 from landslip.grid import Window, require_same_grid, squares, tiles
-from landslip.label import LANDSLIDE, UNKNOWN, read_label
+from landslip.label import LANDSLIDE, OTHER, UNKNOWN, read_label
 from landslip.metrics import Histogram
 from landslip.models import build_model
 from landslip.models.initial import he_, positive_unit_ball_, prior_bias_
@@ -46,7 +46,7 @@ from landslip.progress import say, track
 from landslip.provenance import machine, software
 from landslip.raster import opening, read_info, read_stored, require_one_band, write_raster
 from landslip.run import Run, TrainingChoice
-from landslip.split import TRAIN, VALIDATION, Split, split_apart, split_paper
+from landslip.split import NONE, PARTS, TRAIN, VALIDATION, Split, split_apart, split_paper
 from landslip.stack import Channel, StackInfo, choose_channels, read_stack_info
 from landslip.standardize import ZScore, fit
 
@@ -158,10 +158,13 @@ def survey(run: Run, prepared: Path) -> Ground:
         raise SplitError(
             f"[blocks] window = {run.blocks.window} must be a multiple of {multiple} for {run.network.name}."
         )
-    rng = np.random.default_rng(run.training.seed)
+    rng = np.random.default_rng(run.split.seed)
     windows = seeded_windows(label, valid, run.blocks, rng)
     if run.split.kind == "paper":
         split, windows = split_paper(windows, label.shape, rng)
+    elif run.split.kind == "given":
+        split = _given_split(_file(prepared, "split.tif"), stack)
+        windows = split.inside(windows, TRAIN)
     else:
         split = split_apart(run.split, run.blocks.window, label, valid, rng)
         windows = split.inside(windows, TRAIN)
@@ -170,10 +173,34 @@ def survey(run: Run, prepared: Path) -> Ground:
             f"no training window of {run.blocks.window} px fits into the training part. Use a smaller [blocks] window, "
             'a smaller [split] guard, or kind = "paper" (leaky).'
         )
+    _require_both_classes(windows, label, valid, prepared)
     scored = (split.parts == VALIDATION) & valid
     size = run.blocks.window
     validation = [w for w in squares(label.shape, size) if scored[w.slices].any()]
     return Ground(stack, tuple(positions), channels, label, valid, split, windows, validation)
+
+
+def _given_split(path: Path, stack: StackInfo) -> Split:
+    info = read_info(path)
+    require_one_band(info, "split")
+    require_same_grid(stack.grid, str(stack.path), info.grid, str(path))
+    parts = read_stored(path)
+    strange = sorted(set(np.unique(parts).tolist()) - {NONE, *PARTS.values()})
+    if strange:
+        raise SplitError(f"{path} holds {strange[0]}; a split holds 0 (none), 1 (train), 2 (validation) and 3 (test).")
+    return Split("given", info.tags.get("leaky") == "yes", int(info.tags.get("guard", 0)), parts.astype(np.uint8))
+
+
+def _require_both_classes(
+    windows: list[Window], label: NDArray[np.uint8], valid: NDArray[np.bool_], prepared: Path
+) -> None:
+    seen = {int(code) for w in windows for code in np.unique(label[w.slices][valid[w.slices]])}
+    for code, name in ((LANDSLIDE, "landslide"), (OTHER, "other ground")):
+        if code not in seen:
+            raise LabelError(
+                f"{prepared / 'label.tif'}: the training windows hold no pixel of {name}, so there is nothing to tell "
+                "apart. Use another [split] seed or region, or map more ground."
+            )
 
 
 def _start(run: Run, ground: Ground) -> State:

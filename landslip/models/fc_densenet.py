@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
 from landslip.errors import RunError
-from landslip.models.layers import check_input
+from landslip.models.layers import Pointwise, check_input
 
 BOTTLENECK = 4  # the 1x1 convolution of a dense layer gives 4k maps (Huang et al. 2017)
 
@@ -35,7 +35,7 @@ class DenseLayer(nn.Module):
         super().__init__()
         inner = BOTTLENECK * growth_rate
         self.norm1 = nn.BatchNorm2d(width)
-        self.conv1 = nn.Conv2d(width, inner, 1, bias=bias)
+        self.conv1 = Pointwise(width, inner, bias)
         self.norm2 = nn.BatchNorm2d(inner)
         self.conv2 = nn.Conv2d(inner, growth_rate, 3, padding=1, bias=bias)
         self.dropout = nn.Dropout(dropout)
@@ -102,7 +102,7 @@ class TransitionDown(nn.Module):
     def __init__(self, width: int, out_width: int, dropout: float, bias: bool) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(width)
-        self.conv = nn.Conv2d(width, out_width, 1, bias=bias)
+        self.conv = Pointwise(width, out_width, bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

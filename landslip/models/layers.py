@@ -34,6 +34,22 @@ def check_input(x: Tensor, in_channels: int, multiple: int) -> None:
         )
 
 
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution; in training one matrix product over the channels, forward and back.
+
+    torch's fp32 path for a channels-last 1x1 convolution zeroes and copies gradients that a product does not need.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        maps = F.linear(x.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias)
+        return maps.permute(0, 3, 1, 2)
+
+
 def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
     """Pad (B, C, H, W) at the bottom and the right until H and W are multiples of `multiple`.
 
