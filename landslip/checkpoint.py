@@ -112,7 +112,7 @@ def load_model(folder: Path) -> Model:
             f"{folder} does not hold a model that this version can read ({reason}). Copy the model folder again, or "
             "train it again."
         ) from error
-    facts["run"] = run.model_dump(mode="json")
+    facts["run"] = run.model_dump(mode="json", exclude={"compare"})
     return Model(folder, network.eval(), channels, zscore, threshold, facts)
 
 

@@ -170,6 +170,28 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    run: Annotated[Path, typer.Argument(metavar="RUN.toml")],
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    out: Annotated[Path, typer.Argument(metavar="OUT/")],
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a choice of the run file.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train every network with and without factors on the same ground: tables, maps and curves side by side."""
+    from landslip.compare import compare as compare_all
+    from landslip.comparison import write_comparison
+    from landslip.run import read_run
+
+    results = compare_all(read_run(run, dict(map(_override, change or []))), prepared, out, overwrite)
+    typer.echo(write_comparison(results, prepared, out, overwrite))
+    typer.echo(f"{out / 'comparison.md'}, comparison.csv, comparison.json and pictures are in {out}")
+    if any("failed" in result for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT/")] = Path("demo"),
     quick: Annotated[bool, typer.Option("--quick", help="A smaller site, in at most 90 seconds.")] = False,

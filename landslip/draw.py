@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import csv
 import math
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from landslip.split import PARTS
 HITS, MISSES, FALSE_ALARMS = "#009E73", "#E69F00", "#9B4F96"
 LABEL_COLOUR = "#D55E00"
 PART_COLOURS = {"train": "#56B4E9", "validation": "#F0E442", "test": "#CC79A7"}
+LINE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")  # Okabe and Ito
 MOST = 1400  # pixels a side that a picture shows
 TRUE_COLOUR = ("red", "green", "blue")
 
@@ -91,10 +95,18 @@ def draw_judged(
     overwrite: bool = False,
 ) -> None:
     """The landslide map with hits, misses and false alarms over the relief; the test part framed where given."""
+    _, grid = glance(probability, [1], MOST)
+    figure, axes = _map_figure(grid)
+    _legend(axes, _judged(axes, probability, label, stack, threshold, split))
+    _finish(figure, axes, grid, title, out, overwrite)
+
+
+def _judged(
+    axes: Axes, probability: Path, label: Path, stack: Path, threshold: float, split: Path | None
+) -> list[Patch]:
     p, grid = glance(probability, [1], MOST)
     truth, _ = glance(label, [1], MOST, stored=True)
     mapped, known = p[0] >= threshold, ~np.isnan(p[0]) & (truth[0] != UNKNOWN)
-    figure, axes = _map_figure(grid)
     _relief(axes, stack, grid)
     slide = truth[0] == LANDSLIDE
     _overlay(axes, known & mapped & slide, HITS, grid)
@@ -115,14 +127,70 @@ def draw_judged(
             y = top - (np.arange(test.shape[0]) + 0.5) * (top - bottom) / test.shape[0]
             axes.contour(x, y, test, [0.5], colors="black", linewidths=1.2)
             handles.append(Patch(facecolor="none", edgecolor="black", label="test part"))
-    _legend(axes, handles)
-    _finish(figure, axes, grid, title, out, overwrite)
+    return handles
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One map of a figure of several: its title, probability raster, threshold and split.tif."""
+
+    title: str
+    probability: Path
+    threshold: float
+    split: Path | None
+
+
+def draw_panels(
+    panels: Sequence[Panel], label: Path, stack: Path, out: Path, title: str, overwrite: bool = False
+) -> None:
+    """Maps of one site side by side, lettered (a), (b) ..., with hits, misses and false alarms (Figs. 7 and 8)."""
+    _, grid = glance(label, [1], MOST, stored=True)
+    columns = 2 if grid.width >= grid.height else 3
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    width = 11.0
+    height = min(16.0, rows * (width / columns * grid.height / grid.width + 0.35) + 0.9)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    every = list(figure.subplots(rows, columns, squeeze=False).flat)
+    handles: list[Patch] = []
+    for letter, axes, panel in zip(string.ascii_lowercase, every, panels, strict=False):
+        handles = _judged(axes, panel.probability, label, stack, panel.threshold, panel.split)
+        _dress(axes, grid, f"({letter}) {panel.title}", labels=False)
+    for axes in every[len(panels) :]:
+        axes.set_axis_off()
+    figure.suptitle(title, fontsize=11)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, frameon=False)
+    _save(figure, out, overwrite)
+
+
+def draw_curves(histories: Mapping[str, Path], out: Path, title: str, overwrite: bool = False) -> None:
+    """Validation loss and kappa by epoch of several trainings, a line each; dashed where a name ends in `bands`."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    loss, kappa = figure.subplots(1, 2)
+    names = list(dict.fromkeys(name.partition(",")[0] for name in histories))
+    for name, history in histories.items():
+        rows = _rows(history)
+        epochs = [row["epoch"] for row in rows]
+        look: dict[str, Any] = {
+            "color": LINE_COLOURS[names.index(name.partition(",")[0]) % len(LINE_COLOURS)],
+            "ls": "--" if name.endswith("bands") else "-",
+            "marker": "." if len(rows) < 3 else None,
+        }
+        loss.plot(epochs, [row["validation_loss"] for row in rows], label=name, **look)
+        kappa.plot(epochs, [row["validation_kappa"] for row in rows], **look)
+    loss.set(xlabel="epoch", ylabel="loss on validation ground", yscale="log")
+    kappa.set(xlabel="epoch", ylabel="kappa on validation ground", ylim=(min(0, *kappa.get_ylim()), 1))
+    for axes in (loss, kappa):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.suptitle(title, fontsize=11)
+    figure.legend(loc="outside lower center", ncols=min(4, len(histories)), fontsize=8, frameon=False)
+    _save(figure, out, overwrite)
 
 
 def draw_history(history: Path, out: Path, overwrite: bool = False) -> None:
     """Loss and validation scores by epoch, from history.csv; an empty cell is undefined and leaves a gap."""
-    with history.open(encoding="utf-8") as file:
-        rows = [{k: float(v) if v else math.nan for k, v in row.items()} for row in csv.DictReader(file)]
+    rows = _rows(history)
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     loss, scores = figure.subplots(1, 2)
@@ -136,6 +204,11 @@ def draw_history(history: Path, out: Path, overwrite: bool = False) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     _save(figure, out, overwrite)
+
+
+def _rows(history: Path) -> list[dict[str, float]]:
+    with history.open(encoding="utf-8") as file:
+        return [{k: float(v) if v else math.nan for k, v in row.items()} for row in csv.DictReader(file)]
 
 
 def _map_figure(grid: Grid, right: float = 0.98) -> tuple[Figure, Axes]:
@@ -188,10 +261,17 @@ def _outside(axes: Axes, mask: NDArray[np.bool_], grid: Grid) -> None:
 
 
 def _finish(figure: Figure, axes: Axes, grid: Grid, title: str, out: Path, overwrite: bool) -> None:
+    _dress(axes, grid, title)
+    _save(figure, out, overwrite)
+
+
+def _dress(axes: Axes, grid: Grid, title: str, labels: bool = True) -> None:
+    """Title, coordinates, scale bar and north arrow."""
     left, right, bottom, top = _extent(grid)
     axes.set(title=title, xlim=(left, right), ylim=(bottom, top), aspect="equal")
-    axes.set_xlabel("x (km)")
-    axes.set_ylabel("y (km)")
+    if labels:
+        axes.set_xlabel("x (km)")
+        axes.set_ylabel("y (km)")
     axes.ticklabel_format(useOffset=False, style="plain")
     axes.tick_params(labelsize=8)
     length = _round_length((right - left) / 5)
@@ -205,7 +285,6 @@ def _finish(figure: Figure, axes: Axes, grid: Grid, title: str, out: Path, overw
         arrowprops={"arrowstyle": "-|>", "color": "black", "path_effects": [withStroke(linewidth=3, foreground="w")]},
         **halo,
     )  # fmt: skip
-    _save(figure, out, overwrite)
 
 
 def _round_length(wanted: float) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import sys
 from importlib.metadata import version
 from typing import Any
 
@@ -28,6 +30,22 @@ def machine() -> dict[str, Any]:
         "memory_gib": None if memory is None else round(memory, 1),
         "gpu": gpu,
     }
+
+
+def peak_memory() -> float:
+    """The most memory this process has held so far, MiB; NaN where the system does not tell."""
+    try:
+        # not getrusage: under Linux a new program starts with its parent's peak there
+        with open("/proc/self/status", encoding="utf-8") as file:
+            return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def _processor() -> str:

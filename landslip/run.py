@@ -97,14 +97,30 @@ PAPER_TRAINING: dict[str, Any] = {
 }
 
 
+class CompareChoice(Strict):
+    """[compare]: the grid of runs; every network is trained on each choice of channels, split and seed.
+
+    `options` gives a network options of its builder, by its name. The split's own seed stays: seeds differ in weights
+    and order only.
+    """
+
+    networks: tuple[str, ...] = ("fcn8s", "segnet", "unet", "resunet", "fc_densenet")
+    baselines: tuple[str, ...] = ("random_forest", "svm", "ann")
+    channels: tuple[Literal["bands", "bands + factors"], ...] = ("bands", "bands + factors")
+    splits: tuple[Literal["apart", "paper", "given"], ...] = ("apart", "paper")
+    seeds: int = Field(1, ge=1)
+    options: dict[str, dict[str, Any]] = {}
+
+
 class Run(Strict):
-    """The choices of a run: channels, blocks, split, network, training."""
+    """The choices of a run: channels, blocks, split, network, training; and of a comparison of several."""
 
     channels: ChannelChoice = ChannelChoice()
     blocks: BlockChoice = BlockChoice()
     split: SplitChoice = SplitChoice()
     network: NetworkChoice = NetworkChoice()
     training: TrainingChoice = TrainingChoice()
+    compare: CompareChoice = CompareChoice()
 
     @model_validator(mode="before")
     @classmethod

@@ -43,7 +43,7 @@ from landslip.models import build_model
 from landslip.models.initial import he_, positive_unit_ball_, prior_bias_
 from landslip.output import file_hash, refuse_existing, write_text, writing
 from landslip.progress import say, track
-from landslip.provenance import machine, software
+from landslip.provenance import machine, peak_memory, software
 from landslip.raster import opening, read_info, read_stored, require_one_band, write_raster
 from landslip.run import Run, TrainingChoice
 from landslip.split import NONE, PARTS, TRAIN, VALIDATION, Split, split_apart, split_paper
@@ -97,9 +97,9 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half:
         for name in (WEIGHTS, "history.csv"):  # somebody else's
             refuse_existing(folder / name, overwrite)
     began = time.monotonic()
-    hashes = {name: file_hash(_file(prepared, name)) for name in ("stack.tif", "valid.tif", "label.tif")}
+    hashes = {name: file_hash(prepared_file(prepared, name)) for name in ("stack.tif", "valid.tif", "label.tif")}
     how = precision(run.training.precision)
-    choices = run.model_dump(mode="json")
+    choices = run.model_dump(mode="json", exclude={"compare"})
     choices["training"]["precision"] = how  # another processor's would not go on with the same numbers
     identity = json.dumps({"run": choices, "inputs": hashes}, sort_keys=True)
     kept = _kept_state(folder, identity, overwrite)
@@ -114,7 +114,7 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half:
     # an earlier model stays whole, with the split and the history that belong to it, until the new one is finished
     replacing = (folder / FACTS).exists()
     if not replacing:
-        _write_split(ground, folder)
+        write_split(ground, folder)
     with opening(ground.stack.path) as dataset:
         zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
         blocks = Blocks(dataset, ground.positions, zscore, ground.valid, ground.label)
@@ -132,7 +132,8 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half:
     return _finish(run, ground, zscore, state, scores, how, folder, hashes, began, half)
 
 
-def _file(prepared: Path, name: str) -> Path:
+def prepared_file(prepared: Path, name: str) -> Path:
+    """A file of a prepared site; ModelError where it is not there."""
     path = prepared / name
     if not path.exists():
         raise ModelError(f"{path} does not exist: {prepared} is not a prepared site. Make it with `landslip prepare`.")
@@ -141,10 +142,10 @@ def _file(prepared: Path, name: str) -> Path:
 
 def survey(run: Run, prepared: Path) -> Ground:
     """Read a prepared site and lay out split and windows; everything follows from the run and its seed."""
-    stack = read_stack_info(_file(prepared, "stack.tif"))
+    stack = read_stack_info(prepared_file(prepared, "stack.tif"))
     positions = choose_channels(stack.channels, run.channels, stack.path)
     for name in ("label.tif", "valid.tif"):
-        info = read_info(_file(prepared, name))
+        info = read_info(prepared_file(prepared, name))
         require_one_band(info, name.removesuffix(".tif"))
         require_same_grid(stack.grid, str(stack.path), info.grid, str(info.path))
     label, valid = read_label(prepared / "label.tif"), read_stored(prepared / "valid.tif") == 1
@@ -153,17 +154,13 @@ def survey(run: Run, prepared: Path) -> Ground:
     channels = tuple(stack.channels[i] for i in positions)
     if run.training.augment:
         aspect_positions(channels)  # refuses aspect in degrees before any work
-    multiple = int(build_model(run.network.name, len(channels), **run.network.options).multiple)  # type: ignore[arg-type]
-    if run.blocks.window % multiple:
-        raise SplitError(
-            f"[blocks] window = {run.blocks.window} must be a multiple of {multiple} for {run.network.name}."
-        )
+    require_window(run, len(channels))
     rng = np.random.default_rng(run.split.seed)
     windows = seeded_windows(label, valid, run.blocks, rng)
     if run.split.kind == "paper":
         split, windows = split_paper(windows, label.shape, rng)
     elif run.split.kind == "given":
-        split = _given_split(_file(prepared, "split.tif"), stack)
+        split = _given_split(prepared_file(prepared, "split.tif"), stack)
         windows = split.inside(windows, TRAIN)
     else:
         split = split_apart(run.split, run.blocks.window, label, valid, rng)
@@ -178,6 +175,16 @@ def survey(run: Run, prepared: Path) -> Ground:
     size = run.blocks.window
     validation = [w for w in squares(label.shape, size) if scored[w.slices].any()]
     return Ground(stack, tuple(positions), channels, label, valid, split, windows, validation)
+
+
+def require_window(run: Run, channels: int) -> None:
+    """Raise SplitError where the network cannot take the run's windows, RunError where it cannot be built."""
+    with torch.device("meta"):
+        multiple = int(build_model(run.network.name, channels, **run.network.options).multiple)  # type: ignore[arg-type]
+    if run.blocks.window % multiple:
+        raise SplitError(
+            f"[blocks] window = {run.blocks.window} must be a multiple of {multiple} for {run.network.name}."
+        )
 
 
 def _given_split(path: Path, stack: StackInfo) -> Split:
@@ -346,7 +353,8 @@ def _validate(ground: Ground, blocks: Blocks, state: State, choice: TrainingChoi
     }
 
 
-def _write_split(ground: Ground, folder: Path) -> None:
+def write_split(ground: Ground, folder: Path) -> None:
+    """Write the ground's parts to split.tif in a folder."""
     tags = ground.split.tags()
     write_raster(folder / "split.tif", ground.split.parts[None], ground.stack.grid, ["part"], None, tags, True, True)
 
@@ -500,7 +508,7 @@ def _finish(
 ) -> dict[str, Any]:
     row = state.history[state.best_epoch - 1]
     facts = {
-        "run": run.model_dump(mode="json"),
+        "run": run.model_dump(mode="json", exclude={"compare"}),
         "site_inputs": hashes,
         "split": {"kind": ground.split.kind, "leaky": ground.split.leaky, "guard": ground.split.guard},
         "training_windows": len(ground.windows),
@@ -509,10 +517,12 @@ def _finish(
         "precision": how,
         "seed": run.training.seed,
         "training_seconds": sum(r["seconds"] for r in state.history),
+        "peak_mib": peak_memory(),
+        "peak_gpu_mib": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None,
         "machine": machine(),
         "software": software(),
     }
-    _write_split(ground, folder)
+    write_split(ground, folder)
     write_text(folder / "history.csv", _history(state), overwrite=True)
     save_model(folder, state.best, ground.channels, zscore, state.threshold, facts, overwrite=True, half=half)
     (folder / STATE).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from torch import nn
 
 from landslip.errors import ModelError
 from landslip.models import build_model
-from landslip.models.layers import check_input, layer_table, macs, pad_to_multiple, parameter_count
+from landslip.models.layers import Pointwise, check_input, layer_table, macs, pad_to_multiple, parameter_count
 
 
 @settings(max_examples=60, deadline=None)
@@ -91,3 +91,22 @@ def test_table_leaves_the_network_alone() -> None:
     assert not any(module._forward_hooks for module in model.modules())
     for key, value in model.state_dict().items():
         assert value.device.type == "cpu" and torch.equal(value, before[key])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_pointwise_is_a_1x1_convolution_in_training_and_in_use(bias: bool) -> None:
+    torch.manual_seed(3)
+    layer = Pointwise(5, 4, bias)
+    plain = nn.Conv2d(5, 4, 1, bias=bias)
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 5, 6, 7).to(memory_format=torch.channels_last)
+    weight = torch.randn(2, 4, 6, 7)
+    found = []
+    for one in (layer.train(), plain):
+        given = x.clone().requires_grad_()
+        out = one(given)
+        (out * weight).sum().backward()
+        found.append((out.detach(), given.grad, one.weight.grad))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer.eval()(x), plain(x), rtol=0, atol=0)

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import torch
 from conftest import TinySite
 
 from landslip.checkpoint import load_model
-from landslip.errors import LabelError, OutputError, ResumeError, SplitError, TrainingError
+from landslip.errors import LabelError, ModelError, OutputError, ResumeError, SplitError, TrainingError
 from landslip.prepare import prepare
-from landslip.run import TrainingChoice, read_run
+from landslip.raster import write_raster
+from landslip.run import Run, TrainingChoice, read_run
 from landslip.site import read_site
+from landslip.stack import read_stack_info
 from landslip.train import STATE, learning_rate, masked_loss, survey, train
 
 
@@ -166,11 +169,54 @@ def test_the_schedule_rises_then_falls_and_the_papers_is_constant() -> None:
 
 def test_the_papers_recipe_trains_on_the_leaky_split(made: TinySite, tmp_path: Path) -> None:
     changes = {"training.recipe": "paper", "training.epochs": 1, "split.kind": "paper", "training.batch": 2}
-    from landslip.run import Run
-
     run = Run.model_validate(
         {**read_run(made.run).model_dump(), "split": {"kind": "paper"}, "training": {"recipe": "paper", "epochs": 1}}
     )
     assert changes["training.batch"] == run.training.batch
     facts = train(run, made.folder / "prepared", tmp_path / "m")
     assert facts["split"]["leaky"] and load_model(tmp_path / "m").threshold == 0.5
+
+
+def test_a_given_split_is_used_as_it_is(made: TinySite, tmp_path: Path) -> None:
+    prepared = tmp_path / "prepared"
+    shutil.copytree(made.folder / "prepared", prepared)
+    stack = read_stack_info(prepared / "stack.tif")
+    parts = np.zeros(stack.grid.shape, np.uint8)
+    parts[:64], parts[64:96], parts[96:] = 1, 2, 3
+    run = Run.model_validate({**read_run(made.run).model_dump(), "split": {"kind": "given"}})
+    with pytest.raises(ModelError, match=r"split\.tif does not exist"):
+        survey(run, prepared)
+    write_raster(prepared / "split.tif", parts[None], stack.grid, ["part"], None, {"leaky": "no"})
+    ground = survey(run, prepared)
+    assert (ground.split.parts == parts).all() and not ground.split.leaky
+    assert ground.windows and all(w.row + w.height <= 64 for w in ground.windows)
+    write_raster(prepared / "split.tif", parts[None] + 1, stack.grid, ["part"], None, {}, overwrite=True)
+    with pytest.raises(SplitError, match="holds 4"):
+        survey(run, prepared)
+
+
+def test_training_windows_of_one_class_are_refused(made: TinySite, tmp_path: Path) -> None:
+    prepared = tmp_path / "prepared"
+    shutil.copytree(made.folder / "prepared", prepared)
+    stack = read_stack_info(prepared / "stack.tif")
+    label = np.zeros(stack.grid.shape, np.uint8)
+    parts = np.full(stack.grid.shape, 1, np.uint8)
+    parts[96:] = 2
+    label[:64, :64] = 1  # the windows seeded there that lie wholly on it hold nothing else
+    parts[:96] = 0
+    parts[:64, :64] = 1
+    label[96:, :64] = 1
+    write_raster(prepared / "label.tif", label[None], stack.grid, ["label"], 255, {}, overwrite=True)
+    write_raster(prepared / "split.tif", parts[None], stack.grid, ["part"], None, {"leaky": "no"})
+    run = Run.model_validate({**read_run(made.run).model_dump(), "split": {"kind": "given"}})
+    with pytest.raises(LabelError, match="hold no pixel of other ground"):
+        survey(run, prepared)
+
+
+def test_trainings_of_several_seeds_share_split_and_windows(made: TinySite) -> None:
+    run = read_run(made.run)
+    other = read_run(made.run, {"training.seed": 9})
+    a, b = survey(run, made.folder / "prepared"), survey(other, made.folder / "prepared")
+    assert a.windows == b.windows and (a.split.parts == b.split.parts).all()
+    c = survey(read_run(made.run, {"split.seed": 9}), made.folder / "prepared")
+    assert (c.split.parts != a.split.parts).any()

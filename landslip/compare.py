@@ -1,0 +1,310 @@
+"""`landslip compare`: every network, with and without factors, on the same ground; Tables VII to IX of any site.
+
+A run is one method on one choice of channels, split and seed. Networks and pixel baselines see the same windows, valid
+pixels, statistics and order. Each run has its folder and leaves result.json there when it is done, so that the same
+command goes on where it stopped, also in the midst of a training. Runs go one after another, each in a process of its
+own: what it held at most is then its own too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from landslip.baselines import fit_baseline, map_baseline, require_baseline, size
+from landslip.checkpoint import FACTS, WEIGHTS, load_model
+from landslip.errors import ChannelError, LandslipError, ResumeError, RunError, TrainingError
+from landslip.evaluate import evaluate
+from landslip.inference import map_site
+from landslip.models import build_model
+from landslip.models.layers import macs, parameter_count
+from landslip.output import file_hash, refuse_existing, write_json
+from landslip.progress import duration, say
+from landslip.provenance import machine, peak_memory, software
+from landslip.run import Run
+from landslip.train import prepared_file, require_window, survey, train, write_split
+
+RESULT, PROBABILITY = "result.json", "probability.tif"
+SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area
+INPUTS = ("stack.tif", "valid.tif", "label.tif")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the comparison: a network or pixel baseline on some channels, one split, one seed."""
+
+    split: str
+    method: str
+    channels: str
+    seed: int
+    network: bool
+
+    @property
+    def name(self) -> str:
+        """What people read of it."""
+        return f"{self.method} on {self.channels}, split {self.split}, seed {self.seed}"
+
+    def folder(self, out: Path) -> Path:
+        """Where it keeps its model, its map and its result."""
+        return out / "runs" / self.split / self.method / self.channels.replace(" + ", "_") / str(self.seed)
+
+    def run(self, run: Run) -> Run:
+        """The run file's choices, with this run's own in their place."""
+        values = run.model_dump(mode="json")
+        values["split"]["kind"] = self.split
+        values["training"]["seed"] = self.seed
+        if self.channels == "bands":
+            values["channels"]["factors"] = "none"
+        if self.network:
+            own = run.network.options if run.network.name == self.method else {}
+            values["network"] = {"name": self.method, "options": run.compare.options.get(self.method, own)}
+        return Run.model_validate(values)
+
+
+def plan(run: Run) -> list[Cell]:
+    """All runs of a comparison, in the order in which they are made: a whole table of a split before the next."""
+    choice = run.compare
+    methods = [(name, True) for name in choice.networks] + [(name, False) for name in choice.baselines]
+    return [
+        Cell(split, name, channels, seed, network)
+        for split in choice.splits
+        for seed in range(run.training.seed, run.training.seed + choice.seeds)
+        for channels in choice.channels
+        for name, network in methods
+    ]
+
+
+def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> list[dict[str, Any]]:
+    """Make all runs that are not made yet and return their results, one dict each, in the order of the plan.
+
+    A run that fails by itself (a loss that is not finite, say) is reported in its result and does not stop the others;
+    the same command tries it again. Raises what cannot be run at all before any training: RunError, SplitError,
+    ChannelError, LabelError; ResumeError where `out` holds runs of other inputs or choices.
+    """
+    refuse_existing(out / "comparison.json", overwrite)
+    cells = plan(run)
+    windows = _require_runnable(run, cells, prepared)
+    hashes = {name: file_hash(prepared_file(prepared, name)) for name in INPUTS}
+    identities = [_identity(cell, run, hashes) for cell in cells]
+    results: list[dict[str, Any] | None] = []
+    for cell, identity in zip(cells, identities, strict=True):
+        results.append(_finished(cell.folder(out), identity, overwrite))
+    done = sum(result is not None for result in results)
+    say(f"{len(cells)} runs, {done} of them finished; " + ", ".join(f"{n} windows ({k})" for k, n in windows.items()))
+    for i, (cell, identity) in enumerate(zip(cells, identities, strict=True)):
+        if results[i] is None:
+            left = _time_left([c for c, r in zip(cells, results, strict=True) if r is None], _known(cells, results))
+            say(f"-- run {i + 1}/{len(cells)}: {cell.name}; {left}")
+            results[i] = _make(cell, run, prepared, out, identity, overwrite)
+    return [result for result in results if result is not None]
+
+
+def _require_runnable(run: Run, cells: Sequence[Cell], prepared: Path) -> dict[str, int]:
+    """Refuse before any work what would fail hours later; returns the number of training windows of each split."""
+    if not cells:
+        raise RunError("[compare] names no run: give networks or baselines, channels and splits.")
+    windows: dict[str, int] = {}
+    channels: dict[str, int] = {}
+    for cell in cells:
+        own = cell.run(run)
+        if cell.split not in windows or cell.channels not in channels:
+            ground = survey(own, prepared)
+            windows[cell.split], channels[cell.channels] = len(ground.windows), len(ground.channels)
+            factors = any(channel.group == "factor" for channel in ground.channels)
+            if cell.channels != "bands" and not factors:
+                raise ChannelError(
+                    f"{ground.stack.path} holds no factor that the run chooses, so that there is nothing to compare "
+                    'bands with. Add a DEM or other factors to the site, or set [compare] channels = ["bands"].'
+                )
+        if cell.network:
+            require_window(own, channels[cell.channels])
+        else:
+            require_baseline(cell.method)
+    for name in run.compare.options:
+        if name not in run.compare.networks:
+            raise RunError(
+                f"[compare.options] names {name}, which is not among the networks {', '.join(run.compare.networks)}."
+            )
+    return windows
+
+
+def _identity(cell: Cell, run: Run, hashes: dict[str, str]) -> dict[str, Any]:
+    return {"run": cell.run(run).model_dump(mode="json", exclude={"compare"}), "inputs": hashes}
+
+
+def _finished(folder: Path, identity: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known = result["identity"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResumeError(
+            f"{path} cannot be read ({str(error)[:100]}). Remove it, and the run is made again."
+        ) from error
+    if known != identity:
+        if overwrite:
+            return None
+        raise ResumeError(
+            f"{path} is of {_difference(known, identity)}. Give another folder, or --overwrite to make it again."
+        )
+    return None if result.get("failed") else result
+
+
+def _difference(known: dict[str, Any], wanted: dict[str, Any]) -> str:
+    for name, digest in wanted["inputs"].items():
+        if known["inputs"].get(name) != digest:
+            return f"another {name}"
+    for table, choices in wanted["run"].items():
+        for key, value in choices.items():
+            before = known["run"].get(table, {}).get(key)
+            if before != value:
+                return f"another run: [{table}] {key} was {before!r} and is {value!r}"
+    return "another run"
+
+
+def _known(cells: Sequence[Cell], results: Sequence[dict[str, Any] | None]) -> list[tuple[Cell, float]]:
+    return [
+        (cell, result["training_seconds"] + result["mapping_seconds"])
+        for cell, result in zip(cells, results, strict=True)
+        if result is not None and "failed" not in result
+    ]
+
+
+def _time_left(todo: Sequence[Cell], known: Sequence[tuple[Cell, float]]) -> str:
+    """From the runs of the same method so far, else of the same kind; without any, said so."""
+    total = 0.0
+    for cell in todo:
+        alike = [s for c, s in known if c.method == cell.method] or [s for c, s in known if c.network == cell.network]
+        if not alike and cell.network:
+            return "time left is known after the first network"
+        total += sum(alike) / len(alike) if alike else 0.0
+    return f"about {duration(total)} left for all"
+
+
+def _make(cell: Cell, run: Run, prepared: Path, out: Path, identity: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+    folder = cell.folder(out)
+    own = cell.run(run)
+    base = {
+        "identity": identity,
+        "split": cell.split,
+        "method": cell.method,
+        "channels": cell.channels,
+        "seed": cell.seed,
+        "network": cell.network,
+    }
+    try:
+        if cell.network:
+            made = {**_apart(_train, own, prepared, folder, overwrite), **_apart(_map, prepared, folder)}
+        else:
+            made = _apart(_baseline, cell.method, own, prepared, folder)
+    except LandslipError as error:
+        say(f"failed: {error}")
+        failed = {**base, "failed": str(error)}
+        write_json(folder / RESULT, failed, overwrite=True)
+        return failed
+    part = SCORED_PART[cell.split]
+    scored = evaluate(folder / PROBABILITY, prepared / "label.tif", folder / "model" / "split.tif", part)
+    result: dict[str, Any] = {
+        **base,
+        **scored.scores,
+        "part": part,
+        "leaky": scored.leaky,
+        "pixels": scored.pixels,
+        "threshold": scored.threshold,
+        **made,
+        "machine": machine(),
+        "software": software(),
+    }
+    write_json(folder / RESULT, result, overwrite=True)
+    say(f"{cell.name}: F1 {_percent(scored.scores['f1'])}, kappa {_percent(scored.scores['kappa'])}")
+    return result
+
+
+def _apart(step: Any, *given: Any) -> dict[str, Any]:
+    """Run a step in a process of its own; an error it raises is raised here."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        try:
+            made: dict[str, Any] = pool.submit(step, *given).result()
+        except BrokenProcessPool as error:
+            raise TrainingError(
+                "the process that did the work was killed, for want of memory most likely. Use a smaller [training] "
+                "batch or [blocks] window, and run the same command again."
+            ) from error
+    return made
+
+
+def _train(run: Run, prepared: Path, folder: Path, overwrite: bool) -> dict[str, Any]:
+    model = folder / "model"
+    if (model / FACTS).exists() and _trained_so(model, run, prepared):
+        facts = load_model(model).facts
+    else:
+        facts = train(run, prepared, model, overwrite=overwrite or (model / FACTS).exists())
+    network = build_model(run.network.name, len(facts["channels"]), **run.network.options)
+    return {
+        "chosen_epoch": facts["chosen_epoch"],
+        "validation": facts["validation"],
+        "training_windows": facts["training_windows"],
+        "training_seconds": facts["training_seconds"],
+        "training_peak_mib": facts["peak_mib"],
+        "parameters": parameter_count(network)[2],
+        "macs": macs(network, len(facts["channels"])),
+        "model_mib": (model / WEIGHTS).stat().st_size / 2**20,
+    }
+
+
+def _trained_so(model: Path, run: Run, prepared: Path) -> bool:
+    """Whether the finished model there is this run's: then only its map was lost."""
+    facts = load_model(model).facts
+    hashes = {name: file_hash(prepared / name) for name in INPUTS}
+    return bool(facts["run"] == run.model_dump(mode="json", exclude={"compare"}) and facts["site_inputs"] == hashes)
+
+
+def _map(prepared: Path, folder: Path) -> dict[str, Any]:
+    model = load_model(folder / "model")
+    began = time.monotonic()
+    map_site(model, prepared / "stack.tif", folder / PROBABILITY, overwrite=True)
+    return {"mapping_seconds": time.monotonic() - began, "mapping_peak_mib": peak_memory()}
+
+
+def _baseline(name: str, run: Run, prepared: Path, folder: Path) -> dict[str, Any]:
+    ground = survey(run, prepared)
+    write_split(ground, folder / "model")
+    began = time.monotonic()
+    baseline = fit_baseline(name, run, ground)
+    trained = time.monotonic()
+    training_peak = peak_memory()
+    map_baseline(baseline, ground, folder / PROBABILITY, overwrite=True)
+    return {
+        "validation": baseline.validation,
+        "training_windows": len(ground.windows),
+        "training_pixels": baseline.pixels,
+        "training_seconds": trained - began,
+        "training_peak_mib": training_peak,
+        "mapping_seconds": time.monotonic() - trained,
+        "parameters": size(baseline.estimator),
+    }
+
+
+def _percent(score: float) -> str:
+    return "undefined" if math.isnan(score) else f"{100 * score:.2f} %"
+
+
+def spread(results: Iterable[dict[str, Any]], key: str) -> tuple[float, float]:
+    """Mean and standard deviation (of a sample; NaN for one) of a number over results, undefined ones left out."""
+    values = [float(r[key]) for r in results if r.get(key) is not None and not math.isnan(float(r[key]))]
+    if not values:
+        return math.nan, math.nan
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return mean, math.nan
+    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))

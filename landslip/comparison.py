@@ -1,0 +1,190 @@
+"""What a comparison shows: scores (Tables VII, VIII), complexity (Table IX), maps (Figs. 7, 8), learning curves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from landslip.compare import PROBABILITY, Cell, spread
+from landslip.draw import Panel, draw_curves, draw_panels
+from landslip.metrics import SCORES
+from landslip.output import write_json, write_text
+
+TITLES = {
+    "fcn8s": "FCN-8s",
+    "segnet": "SegNet",
+    "unet": "U-Net",
+    "resunet": "ResU-Net",
+    "fc_densenet": "FC-DenseNet",
+    "fc_densenet_shallow": "FC-DenseNet (shallow)",
+    "random_forest": "random forest",
+    "svm": "SVM",
+    "ann": "ANN",
+}
+HEADS = ("Accuracy (%)", "Precision (%)", "Recall (%)", "F1-score (%)", "Kappa (%)", "MIoU (%)")
+COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("Parameters", "parameters", lambda v: f"{v:,.0f}"),
+    ("Model file (MiB)", "model_mib", lambda v: f"{v:.1f}"),
+    ("MACs, 64 x 64 block (G)", "macs", lambda v: f"{v / 1e9:.3f}"),
+    ("Training (s)", "training_seconds", lambda v: f"{v:,.0f}"),
+    ("Training, peak memory (MiB)", "training_peak_mib", lambda v: f"{v:,.0f}"),
+    ("Mapping the site (s)", "mapping_seconds", lambda v: f"{v:,.1f}"),
+    ("Mapping, peak memory (MiB)", "mapping_peak_mib", lambda v: f"{v:,.0f}"),
+)
+COLUMNS = (
+    "split", "part", "leaky", "method", "channels", "seed", *SCORES, "threshold", "pixels", "chosen_epoch",
+    "training_windows", "parameters", "macs", "model_mib", "training_seconds", "training_peak_mib", "mapping_seconds",
+    "mapping_peak_mib", "failed",
+)  # fmt: skip
+Results = Sequence[dict[str, Any]]
+
+
+def write_comparison(results: Results, prepared: Path, out: Path, overwrite: bool = False) -> str:
+    """Write comparison.csv, .json and .md, maps and curves of every split into `out`; returns the tables as text."""
+    text = tables(results)
+    plain = [{key: value for key, value in result.items() if key != "identity"} for result in results]
+    write_text(out / "comparison.csv", _csv(results), overwrite=True)
+    write_text(out / "comparison.md", text, overwrite=True)
+    for split in dict.fromkeys(r["split"] for r in results):
+        _figures([r for r in results if r["split"] == split and "failed" not in r], split, prepared, out)
+    write_json(out / "comparison.json", {"runs": plain, "summary": summary(results)}, overwrite)
+    return text
+
+
+def tables(results: Results) -> str:
+    """The scores of each split in the layout of Tables VII and VIII, then Table IX, as Markdown."""
+    parts = []
+    for split in dict.fromkeys(r["split"] for r in results):
+        rows = [row for row in summary(results) if row["split"] == split]
+        parts.append(f"## {_ground(rows[0])}\n\n{_scores(rows)}")
+    parts.append(f"## Complexity\n\n{_costs(results)}")
+    failed = [f"- {_cell(r).name}: {r['failed']}" for r in results if "failed" in r]
+    if failed:
+        parts.append("## Failed\n\nThe same command tries these again.\n\n" + "\n".join(failed))
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(results: Results) -> list[dict[str, Any]]:
+    """Mean and standard deviation over seeds of each method on each choice of channels, split by split."""
+    rows = []
+    for split, channels, method in dict.fromkeys((r["split"], r["channels"], r["method"]) for r in results):
+        alike = [r for r in results if (r["split"], r["channels"], r["method"]) == (split, channels, method)]
+        made = [r for r in alike if "failed" not in r]
+        row: dict[str, Any] = {"split": split, "method": method, "channels": channels, "runs": len(made)}
+        row["part"] = made[0]["part"] if made else None
+        row["leaky"] = any(bool(r["leaky"]) for r in made)
+        for name in SCORES:
+            row[name], row[f"{name}_sd"] = spread(made, name)
+        rows.append(row)
+    return rows
+
+
+def _ground(row: dict[str, Any]) -> str:
+    if row["split"] == "paper":
+        return "Split paper: LEAKY, the whole study area scored, training windows included"
+    part = f"the {row['part'] or 'test'} part"
+    return f"Split {row['split']}: {part}, ground never trained on" + (" (marked LEAKY)" if row["leaky"] else "")
+
+
+def _title(row: dict[str, Any]) -> str:
+    name = TITLES.get(row["method"], row["method"])
+    return name if row["channels"] == "bands" else f"{name} + factors"
+
+
+def _scores(rows: Sequence[dict[str, Any]]) -> str:
+    best = {
+        name: max((_shown(row[name]) for row in rows if not math.isnan(row[name])), default=None) for name in SCORES
+    }
+    lines = []
+    for row in rows:
+        cells = []
+        for name in SCORES:
+            text = "undefined" if math.isnan(row[name]) else f"{_shown(row[name]):.2f}"
+            if not math.isnan(row[f"{name}_sd"]):
+                text += f" ± {100 * row[f'{name}_sd']:.2f}"
+            cells.append(f"**{text}**" if not math.isnan(row[name]) and _shown(row[name]) == best[name] else text)
+        lines.append([_title(row), *cells])
+    seeds = max(row["runs"] for row in rows)
+    note = f"Mean ± standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
+    return _table(["Method", *HEADS], lines) + f"\n\n{note}Bold: the best of its column."
+
+
+def _shown(score: float) -> float:
+    return round(100 * score, 2)
+
+
+def _costs(results: Results) -> str:
+    made = [r for r in results if "failed" not in r]
+    lines = []
+    for channels, method in dict.fromkeys((r["channels"], r["method"]) for r in made):
+        alike = [r for r in made if (r["channels"], r["method"]) == (channels, method)]
+        means = [(spread(alike, key)[0], shown) for _, key, shown in COSTS]
+        title = _title({"method": method, "channels": channels})
+        lines.append([title, *("-" if math.isnan(value) else shown(value) for value, shown in means)])
+    heads = ["Method", *(head for head, _, _ in COSTS)]
+    return _table(heads, lines) + "\n\nMeans over splits and seeds. Memory is that of the whole process at its peak."
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = cells
+        return (
+            f"| {first:<{widths[0]}} | "
+            + " | ".join(f"{c:>{w}}" for c, w in zip(others, widths[1:], strict=True))
+            + " |"
+        )
+
+    rule = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
+    return "\n".join([line(heads), rule, *map(line, rows)])
+
+
+def _csv(results: Results) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for result in results:
+        row = {key: value for key, value in result.items() if value is not None and value == value}
+        writer.writerow(row)
+    return text.getvalue()
+
+
+def _cell(result: dict[str, Any]) -> Cell:
+    return Cell(result["split"], result["method"], result["channels"], result["seed"], result["network"])
+
+
+def _figures(results: Results, split: str, prepared: Path, out: Path) -> None:
+    """Maps of the first seed: on bands with the last network's on factors beside them, then all on factors."""
+    first = [r for r in results if r["seed"] == min(s["seed"] for s in results)]
+    networks = [r for r in first if r["network"]]
+    bands = [r for r in networks if r["channels"] == "bands"]
+    both = [r for r in networks if r["channels"] != "bands"]
+    where = "leaky: training windows included" if split == "paper" else "test part framed"
+    sets = {"maps": bands + both[-1:], "maps_factors": both, "maps_baselines": [r for r in first if not r["network"]]}
+    for name, chosen in sets.items():
+        if chosen:
+            panels = [_panel(r, out) for r in chosen]
+            label, stack = prepared / "label.tif", prepared / "stack.tif"
+            draw_panels(panels, label, stack, out / f"{name}_{split}.png", f"Split {split} ({where})", True)
+    if networks:
+        histories = {
+            f"{TITLES.get(r['method'], r['method'])}, {r['channels']}": _cell(r).folder(out) / "model" / "history.csv"
+            for r in networks
+        }
+        draw_curves(histories, out / f"curves_{split}.png", f"Split {split}, seed {networks[0]['seed']}", True)
+
+
+def _panel(result: dict[str, Any], out: Path) -> Panel:
+    folder = _cell(result).folder(out)
+    kappa = "undefined" if math.isnan(_number(result["kappa"])) else f"{result['kappa']:.3f}"
+    title = f"{_title(result)}: kappa {kappa}"
+    return Panel(title, folder / PROBABILITY, result["threshold"], folder / "model" / "split.tif")
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

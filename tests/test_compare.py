@@ -1,0 +1,248 @@
+"""The comparison: one grid of runs on the same ground, resumed, reported, and told apart from a leaky one."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TinySite
+
+from landslip import compare as module
+from landslip.compare import Cell, compare, plan, spread
+from landslip.comparison import summary, tables, write_comparison
+from landslip.errors import ChannelError, OutputError, ResumeError, RunError, SplitError
+from landslip.evaluate import evaluate
+from landslip.raster import read_stored
+from landslip.run import Run, read_run
+
+TINY = {"layers": [1, 1, 1], "first_width": 8, "growth_rate": 4}
+
+
+def chosen(made: TinySite, **choices: object) -> Run:
+    values = read_run(made.run).model_dump(mode="json")
+    values["training"]["epochs"] = 1
+    values["blocks"]["background"] = 0.5
+    values["compare"] = {"networks": ["fc_densenet"], "baselines": [], "splits": ["apart"], **choices}
+    return Run.model_validate(values)
+
+
+def test_the_plan_is_the_whole_grid_split_by_split() -> None:
+    run = Run.model_validate({"compare": {"seeds": 2}, "training": {"seed": 5}})
+    cells = plan(run)
+    assert len(cells) == len(set(cells)) == 2 * 2 * 2 * (5 + 3)
+    assert [c.split for c in cells] == ["apart"] * 32 + ["paper"] * 32
+    assert {c.seed for c in cells} == {5, 6}
+    assert len({c.folder(Path("out")) for c in cells}) == len(cells)
+
+
+def test_a_cell_changes_network_channels_split_and_seed_and_nothing_else() -> None:
+    run = Run.model_validate({"network": {"name": "fc_densenet", "options": TINY}, "split": {"seed": 3}})
+    bands = Cell("paper", "unet", "bands", 7, True).run(run)
+    both = Cell("paper", "fc_densenet", "bands + factors", 7, True).run(run)
+    assert (bands.network.name, bands.network.options, bands.channels.factors) == ("unet", {}, "none")
+    assert (both.network.options, both.channels.factors) == (TINY, "all")
+    for cell in (bands, both):
+        assert (cell.split.kind, cell.split.seed, cell.training.seed) == ("paper", 3, 7)
+        assert cell.blocks == run.blocks
+        assert cell.training.model_copy(update={"seed": 0}) == run.training
+
+
+@pytest.fixture(scope="module")
+def compared(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path, list[dict]]:
+    """Two networks and a baseline on both channels, both splits."""
+    out = tmp_path_factory.mktemp("compare") / "out"
+    run = chosen(
+        made, networks=["fcn8s", "fc_densenet"], baselines=["random_forest"], splits=["apart", "paper"],
+        options={"fc_densenet": TINY},
+    )  # fmt: skip
+    results = compare(run, made.folder / "prepared", out)
+    write_comparison(results, made.folder / "prepared", out)
+    return run, out, results
+
+
+def test_every_run_has_its_scores_and_what_it_cost(compared: tuple[Run, Path, list[dict]], made: TinySite) -> None:
+    run, out, results = compared
+    assert len(results) == len(plan(run)) == 12 and not any("failed" in r for r in results)
+    for cell, result in zip(plan(run), results, strict=True):
+        folder = cell.folder(out)
+        part = "test" if cell.split == "apart" else "all"
+        alone = evaluate(
+            folder / "probability.tif", made.folder / "prepared" / "label.tif", folder / "model" / "split.tif", part
+        )
+        assert {k: result[k] for k in alone.scores} == pytest.approx(alone.scores, nan_ok=True)
+        assert result["leaky"] is (cell.split == "paper")
+        assert result["training_peak_mib"] > 50 and result["training_seconds"] > 0 and result["mapping_seconds"] > 0
+    networks = [r for r in results if r["method"] == "fcn8s"]
+    assert {r["parameters"] for r in networks if r["channels"] == "bands"} == {6_300_549}  # Table IX, seven channels
+    assert {r["macs"] for r in networks if r["channels"] == "bands"} == {391_938_048}
+
+
+def test_all_methods_stand_on_the_same_ground(compared: tuple[Run, Path, list[dict]]) -> None:
+    run, out, results = compared
+    for split in ("apart", "paper"):
+        cells = [c for c in plan(run) if c.split == split]
+        parts = [read_stored(c.folder(out) / "model" / "split.tif") for c in cells]
+        assert all((p == parts[0]).all() for p in parts)
+        assert len({r["training_windows"] for r in results if r["split"] == split}) == 1
+        assert len({r["pixels"] for r in results if r["split"] == split}) == 1
+    models = [
+        json.loads((c.folder(out) / "model" / "model.json").read_text())
+        for c in plan(run)
+        if c.network and c.split == "apart" and c.channels == "bands"
+    ]
+    assert models[0]["mean"] == models[1]["mean"] and models[0]["std"] == models[1]["std"]
+
+
+def test_tables_name_the_split_and_mark_the_best(compared: tuple[Run, Path, list[dict]]) -> None:
+    _, out, results = compared
+    text = tables(results)
+    assert text == (out / "comparison.md").read_text()
+    heads = [line for line in text.splitlines() if line.startswith("## ")]
+    assert heads == [
+        "## Split apart: the test part, ground never trained on",
+        "## Split paper: LEAKY, the whole study area scored, training windows included",
+        "## Complexity",
+    ]
+    apart = text.split("## ")[1]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in apart.splitlines() if line[:2] == "| "]
+    assert [row[0] for row in rows[1:]] == [
+        "FCN-8s", "FC-DenseNet", "random forest",
+        "FCN-8s + factors", "FC-DenseNet + factors", "random forest + factors",
+    ]  # fmt: skip
+    kappas = [row[5] for row in rows[1:]]
+    numbers = [float(k.strip("*")) for k in kappas if k != "undefined"]
+    assert [float(k.strip("*")) for k in kappas if k.startswith("**")] == [max(numbers)] * numbers.count(max(numbers))
+
+
+def test_the_csv_holds_every_run(compared: tuple[Run, Path, list[dict]]) -> None:
+    _, out, results = compared
+    with (out / "comparison.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["split"], r["method"], r["channels"]) for r in rows] == [
+        (r["split"], r["method"], r["channels"]) for r in results
+    ]
+    for row, result in zip(rows, results, strict=True):
+        kappa = result["kappa"]
+        assert row["kappa"] == "" if kappa is None or math.isnan(kappa) else float(row["kappa"]) == pytest.approx(kappa)
+    for name in (
+        "maps_apart",
+        "maps_paper",
+        "maps_factors_apart",
+        "maps_baselines_paper",
+        "curves_apart",
+        "curves_paper",
+    ):
+        assert (out / f"{name}.png").stat().st_size > 10_000
+
+
+def test_finished_runs_are_not_made_again(
+    compared: tuple[Run, Path, list[dict]], made: TinySite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, out, results = compared
+    monkeypatch.setattr(module, "_make", lambda *_: pytest.fail("made again"))
+    with pytest.raises(OutputError, match="exists already"):
+        compare(run, made.folder / "prepared", out)
+    again = compare(run, made.folder / "prepared", out, overwrite=True)
+    assert [r["pixels"] for r in again] == [r["pixels"] for r in results]
+    changed = run.model_copy(update={"training": run.training.model_copy(update={"batch": 2})})
+    (out / "comparison.json").rename(out / "aside.json")
+    try:
+        with pytest.raises(ResumeError, match=r"\[training\] batch was 4 and is 2"):
+            compare(changed, made.folder / "prepared", out)
+    finally:
+        (out / "aside.json").rename(out / "comparison.json")
+
+
+def test_a_stopped_comparison_goes_on(made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = chosen(made, channels=["bands"], seeds=2, baselines=["ann"])
+    real, calls = module._make, []
+
+    def stops(cell: Cell, *given: object) -> dict:
+        calls.append(cell)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(cell, *given)
+
+    monkeypatch.setattr(module, "_make", stops)
+    with pytest.raises(KeyboardInterrupt):
+        compare(run, made.folder / "prepared", tmp_path / "out")
+    first = tmp_path / "out" / "runs" / "apart" / "fc_densenet" / "bands" / "0" / "model" / "model.safetensors"
+    before = first.stat().st_mtime_ns
+    results = compare(run, made.folder / "prepared", tmp_path / "out")
+    assert [c.name for c in calls[3:]] == [c.name for c in plan(run)[2:]]
+    assert first.stat().st_mtime_ns == before and len(results) == 4
+    rows = {r["method"]: r for r in summary(results)}
+    pair = [r["kappa"] for r in results if r["method"] == "fc_densenet"]
+    assert rows["fc_densenet"]["runs"] == 2
+    assert rows["fc_densenet"]["kappa"] == pytest.approx(np.mean(pair))
+    assert rows["fc_densenet"]["kappa_sd"] == pytest.approx(np.std(pair, ddof=1))
+
+
+def test_a_map_that_was_lost_is_made_again_without_training(made: TinySite, tmp_path: Path) -> None:
+    run = chosen(made, channels=["bands"])
+    out = tmp_path / "out"
+    compare(run, made.folder / "prepared", out)
+    folder = plan(run)[0].folder(out)
+    weights = folder / "model" / "model.safetensors"
+    before, mapped = weights.stat().st_mtime_ns, (folder / "probability.tif").read_bytes()
+    (folder / "result.json").unlink()
+    (folder / "probability.tif").unlink()
+    compare(run, made.folder / "prepared", out)
+    assert weights.stat().st_mtime_ns == before and (folder / "probability.tif").read_bytes() == mapped
+
+
+def test_one_failed_run_does_not_stop_the_others(made: TinySite, tmp_path: Path) -> None:
+    run = chosen(made, channels=["bands"], baselines=["random_forest"])
+    run = run.model_copy(update={"training": run.training.model_copy(update={"learning_rate": 1e30, "epochs": 2})})
+    results = compare(run, made.folder / "prepared", tmp_path / "out")
+    assert "the loss is" in results[0]["failed"] and "failed" not in results[1]
+    text = write_comparison(results, made.folder / "prepared", tmp_path / "out")
+    assert "## Failed" in text and "fc_densenet on bands, split apart, seed 0: the loss is" in text
+    assert "| FC-DenseNet   |    undefined |" in text
+
+
+def test_a_process_that_is_killed_is_one_clear_failure(made: TinySite, tmp_path: Path) -> None:
+    run = chosen(made, channels=["bands"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_train", _killed)
+        results = compare(run, made.folder / "prepared", tmp_path / "out")
+    assert "was killed" in results[0]["failed"]
+    assert "failed" not in compare(run, made.folder / "prepared", tmp_path / "out")[0]
+
+
+def _killed(*_: object) -> dict:
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def test_what_cannot_run_is_refused_before_any_training(made: TinySite, tmp_path: Path) -> None:
+    prepared, out = made.folder / "prepared", tmp_path / "out"
+    with pytest.raises(RunError, match="'unett' is no network: did you mean unet"):
+        compare(chosen(made, networks=["unett"]), prepared, out)
+    with pytest.raises(RunError, match="'forest' is no baseline"):
+        compare(chosen(made, baselines=["forest"]), prepared, out)
+    with pytest.raises(SplitError, match=r"window = 48 must be a multiple of 32 for fcn8s"):
+        run = chosen(made, networks=["fc_densenet", "fcn8s"], options={"fc_densenet": TINY})
+        compare(run.model_copy(update={"blocks": run.blocks.model_copy(update={"window": 48})}), prepared, out)
+    with pytest.raises(RunError, match="names segnet, which is not among the networks"):
+        compare(chosen(made, options={"segnet": {}}), prepared, out)
+    with pytest.raises(ChannelError, match="holds no factor"):
+        run = chosen(made)
+        compare(run.model_copy(update={"channels": run.channels.model_copy(update={"factors": "none"})}), prepared, out)
+    with pytest.raises(RunError, match="names no run"):
+        compare(chosen(made, networks=[]), prepared, out)
+    assert not out.exists()
+
+
+def test_spread_by_hand() -> None:
+    rows = [{"kappa": 0.5}, {"kappa": 0.7}, {"kappa": None}, {"kappa": math.nan}]
+    assert spread(rows, "kappa") == pytest.approx((0.6, math.sqrt(0.02)))
+    assert spread(rows[:1], "kappa") == (0.5, pytest.approx(math.nan, nan_ok=True))
+    assert all(math.isnan(v) for v in spread([], "kappa"))
