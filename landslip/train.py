@@ -52,6 +52,7 @@ from landslip.standardize import ZScore, fit
 
 STATE = "state.safetensors"
 WARM_UP = 0.1  # share of a one-cycle schedule in which the learning rate rises
+FOCUS = 2  # gamma of the focal loss
 GENTLEST = 0.02  # of the learning rate, where a one-cycle schedule begins and ends
 
 
@@ -280,10 +281,15 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
 
 
 def masked_loss(logits: torch.Tensor, label: torch.Tensor, kind: str) -> torch.Tensor:
-    """Binary cross-entropy of (B, h, w) logits over the pixels whose label is known; `bce+dice` adds 1 - Dice."""
+    """Binary cross-entropy of (B, h, w) logits over the pixels whose label is known.
+
+    `bce+dice` adds 1 - Dice of the batch; `focal` weights each pixel by (1 - p of its class)^2 (Lin et al. 2017).
+    """
     known = label != UNKNOWN
     target = (label == LANDSLIDE).to(logits.dtype)
     each = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    if kind == "focal":
+        each = each * (1 - torch.exp(-each)) ** FOCUS  # exp(-cross-entropy) is the probability of the pixel's class
     count = known.sum().clamp(min=1)
     loss = (each * known).sum() / count
     if kind == "bce+dice":

@@ -156,6 +156,9 @@ def test_the_loss_is_the_cross_entropy_of_known_pixels() -> None:
     p = [1 / (1 + math.exp(-v)) for v in (0, 2, -1)]
     dice = 1 - (2 * p[0] + 1) / (sum(p) + 1 + 1)
     assert masked_loss(logits, label, "bce+dice").item() == pytest.approx(expected + dice, rel=1e-6)
+    own = [p[0], 1 - p[1], 1 - p[2]]  # -(1 - p)^2 log p (Lin et al. 2017), p that of each pixel's class
+    focal = -sum((1 - q) ** 2 * math.log(q) for q in own) / 3
+    assert masked_loss(logits, label, "focal").item() == pytest.approx(focal, rel=1e-5)
 
 
 def test_the_schedule_rises_then_falls_and_the_papers_is_constant() -> None:
