@@ -19,9 +19,10 @@ LAYERS = [
     ["split", "blocks"],
     ["checkpoint", "compute"],
     ["train", "inference"],
-    ["inventory", "evaluate"],
+    ["inventory", "evaluate", "baselines"],
     ["check", "draw"],
-    ["prepare", "info"],
+    ["prepare", "info", "compare"],
+    ["comparison"],
     ["demo"],
     ["cli"],
 ]
