@@ -10,6 +10,9 @@ from landslip.errors import LandslipError, ModelError, RasterError
 from landslip.models import MODELS, build_model
 from landslip.raster import RasterInfo, read_info
 from landslip.stack import StackInfo, read_stack_info
+from landslip.vector import read_vector
+
+VECTORS = (".gpkg", ".shp", ".geojson", ".json", ".fgb")
 
 
 def describe(path: Path) -> str:
@@ -25,7 +28,11 @@ def describe(path: Path) -> str:
         if held:
             return "\n\n".join([f"{path}: a run folder", *(describe(p) for p in held)])
         raise RasterError(f"{path} is neither a prepared site, a model nor a run folder.")
+    if path.suffix.lower() in VECTORS:
+        return _features(path)
     info = read_info(path)
+    if info.tags.get("threshold") and info.dtypes[0] == "uint8":
+        return _landslide_map(info)
     if info.tags.get("threshold") and info.dtypes[0] == "float32":
         return _probability(info)
     if info.count > 1 or info.dtypes[0] == "float32":
@@ -92,6 +99,27 @@ def _probability(info: RasterInfo) -> str:
         f"method     {tags.get('method', 'unknown')}, {tags.get('precision', 'unknown')}\n"
         f"model      SHA-256 {tags.get('model_sha256', 'unknown')}"
     )
+
+
+def _landslide_map(info: RasterInfo) -> str:
+    tags = info.tags
+    return (
+        f"{info.path}: a landslide map (1 landslide, 0 not, 255 outside valid)\n"
+        f"grid       {info.grid.describe()}\n"
+        f"threshold  {tags['threshold']} ({tags.get('threshold_source', 'unknown')})\n"
+        f"min area   {tags.get('min_area', 'unknown')} m2\nmodel      SHA-256 {tags.get('model_sha256', 'unknown')}"
+    )
+
+
+def _features(path: Path) -> str:
+    frame = read_vector(path)
+    kinds = ", ".join(sorted(set(frame.geom_type))) or "no geometry"
+    columns = ", ".join(str(name) for name in frame.columns if name != frame.geometry.name) or "none"
+    what = "an inventory" if {"area_m2", "probability_mean"} <= set(frame.columns) else "features"
+    rows = [f"{path}: {what}, {len(frame)} ({kinds})", f"CRS      {frame.crs.name}", f"columns  {columns}"]
+    if what == "an inventory":
+        rows.append(f"area     {frame['area_m2'].sum() / 1e6:.3f} km2")
+    return "\n".join(rows)
 
 
 def _plain(info: RasterInfo) -> str:

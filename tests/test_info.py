@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
 from conftest import GRID, SHAPE
@@ -72,10 +73,22 @@ def test_a_probability_raster(finished: Path) -> None:  # noqa: F811
 
 
 def test_a_landslide_map_and_other_rasters(finished: Path, tmp_path: Path) -> None:  # noqa: F811
-    assert f"i.tif: a raster of 1 band(s) (landslide), uint8\ngrid  {PLACE}" in describe(finished / "i.tif")
+    text = describe(finished / "i.tif")
+    assert "i.tif: a landslide map (1 landslide, 0 not, 255 outside valid)\n" in text and PLACE in text
+    threshold = load_model(finished / "model").threshold
+    assert float(re.findall(r"threshold +(\S+)", text)[0]) == pytest.approx(threshold)
     assert "image.tif: a " in describe(finished / "image.tif") and "swir2" in describe(finished / "image.tif")
     write_raster(tmp_path / "bare.tif", np.zeros((1, *SHAPE), np.int16), GRID, [""])
     assert "bare.tif: a raster of 1 band(s) (unnamed), int16" in describe(tmp_path / "bare.tif")
+
+
+def test_an_inventory_and_other_features(finished: Path) -> None:  # noqa: F811
+    text = describe(finished / "i.gpkg")
+    frame = gpd.read_file(finished / "i.gpkg")
+    assert f"i.gpkg: an inventory, {len(frame)} (" in text and "CRS      WGS 84 / UTM zone 49N" in text
+    assert float(re.findall(r"area +(\S+) km2", text)[0]) == pytest.approx(frame.area.sum() / 1e6, abs=6e-4)
+    others = describe(finished / "landslides.gpkg")
+    assert ": features, " in others and "area  " not in others
 
 
 def test_a_run_folder(finished: Path) -> None:  # noqa: F811
