@@ -19,7 +19,7 @@ LAYERS = [
     ["split", "blocks"],
     ["checkpoint", "compute"],
     ["train", "inference"],
-    ["inventory", "evaluate"],
+    ["inventory", "evaluate", "baselines"],
     ["check", "draw"],
     ["prepare", "info"],
     ["demo"],
