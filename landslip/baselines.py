@@ -93,10 +93,7 @@ def fit_baseline(name: str, run: Run, ground: Ground) -> Baseline:
 
     Raises RunError for an unknown name and LabelError where the pixels drawn hold fewer than FEWEST of a class.
     """
-    if name not in BASELINES:
-        nearest = difflib.get_close_matches(name, BASELINES, n=1, cutoff=0.4)
-        hint = f"did you mean {nearest[0]}? " if nearest else ""
-        raise RunError(f"{name!r} is no baseline: {hint}known are {', '.join(BASELINES)}")
+    require_baseline(name)
     rng = np.random.default_rng(run.training.seed)
     candidates = training_pixels(ground)
     drawn = _draw(candidates, rng)
@@ -119,6 +116,14 @@ def fit_baseline(name: str, run: Run, ground: Ground) -> Baseline:
             estimator.set_params(n_jobs=1)  # threads add up the trees' votes in any order, and the last digits change
         threshold, scores = _choose_threshold(run, ground, dataset, zscore, estimator)
     return Baseline(name, estimator, zscore, threshold, pixels, landslides, scores)
+
+
+def require_baseline(name: str) -> None:
+    """Raise RunError for an unknown name, with the nearest known one."""
+    if name not in BASELINES:
+        nearest = difflib.get_close_matches(name, BASELINES, n=1, cutoff=0.4)
+        hint = f"did you mean {nearest[0]}? " if nearest else ""
+        raise RunError(f"{name!r} is no baseline: {hint}known are {', '.join(BASELINES)}")
 
 
 def training_pixels(ground: Ground) -> NDArray[np.bool_]:

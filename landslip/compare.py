@@ -245,10 +245,9 @@ def _apart(step: Any, *given: Any) -> dict[str, Any]:
 
 def _train(run: Run, prepared: Path, folder: Path, overwrite: bool) -> dict[str, Any]:
     model = folder / "model"
-    if (model / FACTS).exists() and _trained_so(model, run, prepared):
-        facts = load_model(model).facts
-    else:
-        facts = train(run, prepared, model, overwrite=overwrite or (model / FACTS).exists())
+    if not ((model / FACTS).exists() and _trained_so(model, run, prepared)):
+        train(run, prepared, model, overwrite=overwrite or (model / FACTS).exists())
+    facts = load_model(model).facts
     network = build_model(run.network.name, len(facts["channels"]), **run.network.options)
     return {
         "chosen_epoch": facts["chosen_epoch"],
