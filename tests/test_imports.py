@@ -22,7 +22,7 @@ LAYERS = [
     ["inventory", "evaluate"],
     ["check", "draw"],
     ["prepare", "info"],
-    ["demo"],
+    ["demo", "patches"],
     ["cli"],
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
