@@ -284,8 +284,9 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], type[LandslipError], str]
     "no picture": (IMAGE, lambda p: p.write_text("hello"), RasterError, r"image_10\.png cannot be read"),
     "an empty file": (MASK, lambda p: p.write_bytes(b""), RasterError, r"mask_10\.png cannot be read"),
     "a mask cut short": (MASK, lambda p: p.write_bytes(p.read_bytes()[:60]), RasterError, r"mask_10\.png cannot be"),
-    "an altered byte": (IMAGE, altered, RasterError, r"image_10\.png cannot be read .* damaged"),
-    "an image cut short": (IMAGE, cut_short, RasterError, r"image_10\.png cannot be read .* truncated"),
+    "an altered byte": (IMAGE, altered, RasterError, r"image_10\.png cannot be read .*PNG chunks"),
+    "no end": (IMAGE, lambda p: p.write_bytes(p.read_bytes()[:-12]), RasterError, r"image_10\.png cannot be read"),
+    "an image cut short": (IMAGE, cut_short, RasterError, r"image_10\.png cannot be read .*PNG chunks"),
     "twins": (IMAGE, lambda p: p.with_name("img_10.png").write_bytes(p.read_bytes()), PatchError, r"image_10\.png"),
 }  # fmt: skip
 
