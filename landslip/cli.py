@@ -60,6 +60,36 @@ def prepare(
     )
 
 
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER/")],
+    out: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    train: Annotated[str | None, typer.Option(metavar="NAME", help="default: train or TrainData")] = None,
+    test: Annotated[
+        str | None, typer.Option(metavar="NAME", help="what is scored; default: the test folder, else validation's")
+    ] = None,
+    validation: Annotated[
+        str | None, typer.Option(metavar="NAME", help="default: a share of the training patches")
+    ] = None,
+    validation_share: Annotated[float, typer.Option(help="of the training patches, drawn at random")] = 0.15,
+    seed: Annotated[int, typer.Option(help="of that draw", min=0)] = 0,
+    resolution: Annotated[float, typer.Option(help="side of a pixel, metres")] = 10.0,
+    channels: Annotated[
+        str, typer.Option(metavar="NAME,NAME", help="default: gray, red,green,blue or Landslide4Sense's 14")
+    ] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Bring a set of patches (images and masks, PNG or HDF5) to a prepared folder; see [split] kind = "given"."""
+    from landslip.patches import import_patches, table_of_parts
+    from landslip.prepare import table
+
+    names = [name.strip() for name in channels.split(",")] if channels else []
+    done = import_patches(
+        folder, out, train, test, validation, validation_share, seed, resolution, names, overwrite=overwrite
+    )
+    typer.echo(f"{table(done.prepared)}\n\n{table_of_parts(done)}\n\n{done.prepared.grid.describe()}")
+
+
 @app.command()
 def train(
     run: Annotated[Path, typer.Argument(metavar="RUN.toml")],

@@ -20,6 +20,10 @@ class RasterError(LandslipError):
     """A raster is missing, truncated or lacks what is asked of it."""
 
 
+class PatchError(LandslipError):
+    """A data set of patches cannot be imported."""
+
+
 class VectorError(LandslipError):
     """A vector file is missing, unreadable or lacks what is asked of it."""
 

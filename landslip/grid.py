@@ -146,10 +146,15 @@ def metric_fault(crs: CRS | None) -> str | None:
     return None
 
 
+def is_local_metric(crs: CRS) -> bool:
+    """Whether `crs` is an engineering CRS in metres: sizes and areas are true, but nobody knows where on Earth."""
+    return crs.to_wkt().startswith("LOCAL_CS[") and math.isclose(crs.units_factor[1], 1.0, rel_tol=1e-9)
+
+
 def require_metric(grid: Grid, name: str) -> None:
     """Raise GridError unless the grid of `name` is in metres, so that its areas are in square metres."""
     fault = metric_fault(grid.crs)
-    if fault:
+    if fault and not is_local_metric(grid.crs):
         raise GridError(f"{name}: {fault}, and areas are in square metres. Warp it to a metric CRS first.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def prepare(site: Site, folder: Path, encoding: Encoding = "planes", overwrite: 
     Raises SiteError that lists every fault of the inputs before any long work, OutputError where the folder exists.
     """
     refuse_existing(folder, overwrite)
-    _refuse_losses(site, folder)
+    refuse_losses(folder, [path for _, path in site.inputs()], WRITTEN)
     findings = check_site(site)
     faults = [finding.text for finding in findings if finding.severity == "fault"]
     if faults:
@@ -78,19 +79,19 @@ def prepare(site: Site, folder: Path, encoding: Encoding = "planes", overwrite: 
         write_raster(aside / "label.tif", label[None], grid, ["label"], UNKNOWN, {"burn": burnt})
         write_raster(aside / "valid.tif", valid[None].astype(np.uint8), grid, ["valid"])
         summaries = _assemble(found, grid, inside, valid, aside)
-        write_json(aside / "channels.json", _channels_json(summaries, encoding))
+        write_json(aside / "channels.json", channels_json(summaries, encoding))
         write_json(aside / "manifest.json", _manifest(site, grid, encoding, lost))
     landslide_pixels = int(((label == 1) & valid).sum())
     return Prepared(folder, grid, summaries, int(valid.sum()), landslide_pixels, lost)
 
 
-def _refuse_losses(site: Site, folder: Path) -> None:
-    """Raise OutputError where replacing `folder` would remove more than prepare wrote into it."""
-    for _, path in site.inputs():
+def refuse_losses(folder: Path, inputs: Iterable[Path], written: set[str]) -> None:
+    """Raise OutputError where replacing `folder` would remove more than the files `written` there, or an input."""
+    for path in inputs:
         if path.exists() and folder.resolve() in path.resolve().parents:
             raise OutputError(f"{path} is an input and lies in {folder}, which is to be replaced. Give another folder.")
     if folder.is_dir():
-        others = sorted(p.name for p in folder.iterdir() if not (p.name in WRITTEN or p.name.endswith(ALONGSIDE)))
+        others = sorted(p.name for p in folder.iterdir() if not (p.name in written or p.name.endswith(ALONGSIDE)))
         if others:
             listed = ", ".join(others[:5]) + (" ..." if len(others) > 5 else "")
             raise OutputError(f"{folder} also holds {listed}, which would be lost. Move it, or give another folder.")
@@ -147,7 +148,8 @@ def _summary(
     return ChannelSummary(channel, float(kept.min()), float(kept.max()), float(kept.mean(dtype=np.float64)), undefined)
 
 
-def _channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[str, Any]:
+def channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[str, Any]:
+    """What channels.json holds: a row per channel, and which channels make which band or factor."""
     factors: dict[str, list[str]] = {}
     for summary in summaries:
         factors.setdefault(summary.channel.factor, []).append(summary.channel.name)
@@ -167,16 +169,21 @@ def _channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[
 def _manifest(site: Site, grid: Grid, encoding: Encoding, lost: list[Any]) -> dict[str, Any]:
     return {
         "site": site.model_dump(mode="json", exclude_defaults=True),
-        "grid": {
-            "crs": grid.crs.to_wkt(),
-            "transform": list(grid.transform)[:6],
-            "height": grid.height,
-            "width": grid.width,
-        },
+        "grid": grid_json(grid),
         "encoding": encoding,
         "inputs": [{"what": what, "file": path.name, "sha256": file_hash(path)} for what, path in site.inputs()],
         "landslides_that_burn_to_no_pixel": [str(item) for item in lost],
         "software": software(),
+    }
+
+
+def grid_json(grid: Grid) -> dict[str, Any]:
+    """A grid as manifest.json holds it."""
+    return {
+        "crs": grid.crs.to_wkt(),
+        "transform": list(grid.transform)[:6],
+        "height": grid.height,
+        "width": grid.width,
     }
 
 

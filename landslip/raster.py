@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.warp import calculate_default_transform, reproject, transform_bounds
 from rasterio.windows import Window as RasterioWindow
@@ -207,6 +208,40 @@ def read_stored(path: Path, band: int = 1, window: Window | None = None) -> NDAr
     """Read one band as it is stored (classes, labels, masks), (H, W), nothing turned into NaN."""
     with opening(path) as dataset:
         return cut_stored(dataset, window or Window(0, 0, dataset.height, dataset.width), band)
+
+
+def picture_shape(path: Path) -> tuple[int, int, int]:
+    """(bands, rows, columns) of a picture (a PNG, say), its alpha band not counted."""
+    with opening(path) as dataset:
+        return len(_but_alpha(dataset)), dataset.height, dataset.width
+
+
+def read_picture(path: Path) -> NDArray[np.float32]:
+    """Read a picture, which needs no CRS, as (B, H, W) float32 without its alpha band; NaN where alpha is 0."""
+    with opening(path) as dataset:
+        return cut(dataset, Window(0, 0, dataset.height, dataset.width), _but_alpha(dataset))
+
+
+def require_whole_png(path: Path) -> None:
+    """Raise RasterError for a PNG that is cut short or altered: GDAL reads such a file as if nothing were wrong.
+
+    Every chunk carries its length and a CRC, and the last is IEND (ISO/IEC 15948, 5.3).
+    """
+    if not path.exists():
+        raise RasterError(f"{path} does not exist. Check the path.")
+    stored, at, name = path.read_bytes(), 8, b""
+    whole = stored[:8] == b"\x89PNG\r\n\x1a\n"
+    while whole and name != b"IEND":
+        length = int.from_bytes(stored[at : at + 4])
+        name, end = stored[at + 4 : at + 8], at + 8 + length
+        whole = len(stored) >= end + 4 and zlib.crc32(stored[at + 4 : end]) == int.from_bytes(stored[end : end + 4])
+        at = end + 4
+    if not whole:
+        raise _unreadable(path, RasterioError("its PNG chunks are not whole"))
+
+
+def _but_alpha(dataset: Any) -> list[int]:
+    return [band for band, what in zip(dataset.indexes, dataset.colorinterp, strict=True) if what != ColorInterp.alpha]
 
 
 def glance(path: Path, bands: Sequence[int], most: int, stored: bool = False) -> tuple[NDArray[Any], Grid]:

@@ -12,6 +12,7 @@ from landslip.grid import (
     Grid,
     Window,
     crs_name,
+    is_local_metric,
     lattice,
     metric_fault,
     require_metric,
@@ -172,6 +173,18 @@ def test_metric_fault(crs: CRS | None, fault: str | None) -> None:
     if crs is not None and fault:
         with pytest.raises(GridError, match=r"p\.tif"):
             require_metric(Grid(crs, Affine(1, 0, 0, 0, -1, 0), 2, 2), "p.tif")
+
+
+def test_a_local_crs_in_metres_has_areas_but_is_no_crs_for_a_site() -> None:
+    for unit, good in (('"metre",1', True), ('"foot",0.3048', False)):
+        crs = CRS.from_wkt(f'LOCAL_CS["nowhere",UNIT[{unit}]]')
+        assert "not projected" in str(metric_fault(crs)) and is_local_metric(crs) == good
+        grid = Grid(crs, Affine(1, 0, 0, 0, -1, 0), 2, 2)
+        if good:
+            require_metric(grid, "p.tif")
+        else:
+            with pytest.raises(GridError, match=r"p\.tif"):
+                require_metric(grid, "p.tif")
 
 
 def test_crs_names() -> None:

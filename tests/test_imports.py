@@ -22,8 +22,7 @@ LAYERS = [
     ["inventory", "evaluate", "baselines"],
     ["check", "draw"],
     ["prepare", "info", "compare"],
-    ["comparison"],
-    ["demo"],
+    ["demo", "patches", "comparison"],
     ["cli"],
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
