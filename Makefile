@@ -36,6 +36,8 @@ valles: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/training.py --batch 8 --side 128
 
 clean:
 	rm -rf .venv demo valles build *.egg-info

@@ -1,4 +1,4 @@
-"""Measure preparation, training and mapping in one run: `python benchmarks/run.py [--runs N] [--json]`.
+"""Measure preparation and mapping in one run: `python benchmarks/run.py [--runs N] [--json]`; training.py: training.
 
 Machines are shared and noisy: read the ratios. Pairs are run in turn, three times by default; medians are compared.
 The site is the made-up one (616 x 976 px); weights are those that training starts from, since speed does not depend on
@@ -27,7 +27,7 @@ import torch
 
 from landslip.blocks import Blocks
 from landslip.checkpoint import load_model, save_model
-from landslip.compute import autocast, keep_memory
+from landslip.compute import keep_memory
 from landslip.grid import Grid, lattice, tiles
 from landslip.inference import map_site
 from landslip.models import build_model
@@ -39,7 +39,6 @@ from landslip.site import read_site
 from landslip.stack import read_stack_info
 from landslip.standardize import fit
 from landslip.synthetic import generate, write_site
-from landslip.train import masked_loss
 
 TIMES = 4  # a side: 16 times the area
 
@@ -55,26 +54,6 @@ def in_turn(a: Callable[[], Any], b: Callable[[], Any], runs: int) -> tuple[floa
     """Medians of two steps run A B A B ..., so that a drift of the machine meets both."""
     pairs = [(seconds(a), seconds(b)) for _ in range(runs)]
     return statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs)
-
-
-def training_step(precision: str, channels_last: bool, x: torch.Tensor, y: torch.Tensor) -> Callable[[], None]:
-    """One step of training FC-DenseNet on a batch."""
-    network = build_model("fc_densenet", x.shape[1])
-    if channels_last:
-        network = network.to(memory_format=torch.channels_last)
-        x = x.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-3, fused=True)
-
-    def step() -> None:
-        with autocast(precision, x.device):  # type: ignore[arg-type]
-            logits = network(x)
-        loss = masked_loss(logits[:, 0].float(), y, "bce")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-
-    step()  # warm
-    return step
 
 
 def untrained_model(prepared: Path, folder: Path) -> None:
@@ -145,12 +124,7 @@ def measure(folder: Path, runs: int) -> dict[str, float]:
         blocks = Blocks(dataset, tuple(range(len(stack.channels))), zscore, valid, label)
         windows = list(lattice(valid.shape, 64, 64))[40:56]
         found["blocks_read_per_second"] = len(windows) / seconds(lambda: blocks.batch(windows))
-        x, y = (torch.from_numpy(a) for a in blocks.batch(windows))
     keep_memory()
-    plain, best = in_turn(training_step("fp32", False, x, y), training_step("bf16", True, x, y), runs)
-    found["training_blocks_per_second_fp32"] = len(windows) / plain
-    found["training_blocks_per_second_bf16_channels_last"] = len(windows) / best
-    found["training_ratio"] = plain / best
 
     def default() -> None:
         map_site(load_model(model), stack.path, folder / "p.tif", overwrite=True)
