@@ -71,6 +71,15 @@ def probabilities(network: torch.nn.Module, x: NDArray[np.float32], how: Precisi
     return torch.sigmoid(logits.float())[:, 0].cpu().numpy()
 
 
+def trim(core: Window, valid: NDArray[np.bool_]) -> Window:
+    """The part of a core around its valid pixels, (h, w) bool with at least one, in steps of the halo."""
+    rows, columns = np.flatnonzero(valid.any(1)), np.flatnonzero(valid.any(0))
+    top, left = (int(at[0]) // HALO * HALO for at in (rows, columns))
+    bottom = min(-(-(int(rows[-1]) + 1) // HALO) * HALO, core.height)
+    right = min(-(-(int(columns[-1]) + 1) // HALO) * HALO, core.width)
+    return Window(core.row + top, core.column + left, bottom - top, right - left)
+
+
 def halo_window(core: Window, shape: tuple[int, int]) -> Window:
     """The window read for a core: the core with its halo, cut at the raster's edge.
 

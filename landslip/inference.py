@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.checkpoint import Model
-from landslip.compute import CORE, Precision, device, halo_window, keep_memory, precision, probabilities
+from landslip.compute import CORE, Precision, device, halo_window, keep_memory, precision, probabilities, trim
 from landslip.errors import ChannelError
 from landslip.grid import Grid, Window, require_same_grid, starts, tiles
 from landslip.output import refuse_existing, refuse_input
@@ -142,9 +142,11 @@ def _map_by_halo(source: _Source, grid: Grid, target: Any) -> tuple[int, int, in
         valid = source.valid(core)
         out = np.full(valid.shape, NAN, np.float32)
         if valid.any():
-            window = halo_window(core, grid.shape)
-            p = source.probability([window])[0][core.within(window)]
-            out[valid] = p[valid]
+            kept = trim(core, valid)
+            window = halo_window(kept, grid.shape)
+            p = source.probability([window])[0][kept.within(window)]
+            inside = kept.within(core)
+            out[inside] = np.where(valid[inside], p, NAN)
             total += int(valid.sum())
         else:
             skipped += 1

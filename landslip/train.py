@@ -34,6 +34,7 @@ from landslip.compute import (
     precision,
     probabilities,
     to_network,
+    trim,
 )
 from landslip.errors import LabelError, ModelError, ResumeError, SplitError, TrainingError
 from landslip.grid import Window, require_same_grid, squares, tiles
@@ -376,14 +377,15 @@ def _choose_threshold(run: Run, ground: Ground, blocks: Blocks, state: State, ho
     state.network.eval()
     multiple = int(state.network.multiple)  # type: ignore[arg-type]
     found = Histogram.empty()
-    for core in tiles(ground.label.shape, CORE):
-        part = (ground.split.parts[core.slices] == VALIDATION) & ground.valid[core.slices]
-        if part.any():
+    scored = (ground.split.parts == VALIDATION) & ground.valid
+    for tile in tiles(ground.label.shape, CORE):
+        if scored[tile.slices].any():
+            core = trim(tile, ground.valid[tile.slices])
             window = halo_window(core, ground.label.shape)
             height, width = (-(-size // multiple) * multiple for size in (window.height, window.width))
             x, _ = blocks.cut(Window(window.row, window.column, height, width))
             p = probabilities(state.network, x[None], how)[0][core.within(window)]
-            found += Histogram.from_arrays(p, ground.label[core.slices], part)
+            found += Histogram.from_arrays(p, ground.label[core.slices], scored[core.slices])
     threshold = found.best_threshold(by) if isinstance(by, str) else by
     if not math.isfinite(threshold):
         return {"validation_f1": math.nan, "validation_kappa": math.nan, "threshold": state.threshold}

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landslip.checkpoint import load_model
-from landslip.compute import CORE, HALO, halo_window, probabilities
+from landslip.compute import CORE, HALO, halo_window, probabilities, trim
 from landslip.errors import ChannelError, ModelError
 from landslip.evaluate import evaluate
-from landslip.grid import tiles
+from landslip.grid import Window, tiles
 from landslip.inference import map_site
 from landslip.raster import read, read_info, read_stored, write_raster
 
@@ -127,3 +127,29 @@ def test_the_threshold_is_the_best_of_the_validation_part_as_mapped(made: TinySi
     p, label = read(tmp_path / "p.tif")[0], read_stored(prepared / "label.tif")
     part = read_stored(made.folder / "model" / "split.tif") == 2
     assert model.threshold == Histogram.from_arrays(p, label, part).best_threshold("kappa")
+
+
+def test_a_core_is_trimmed_to_its_valid_pixels_in_steps_of_the_halo() -> None:
+    valid = np.zeros((256, 200), bool)
+    valid[70, 130] = valid[190, 140] = True
+    assert trim(Window(512, 256, 256, 200), valid) == Window(512 + 64, 256 + 128, 128, 64)
+    valid[255, 199] = True
+    assert trim(Window(0, 0, 256, 200), valid) == Window(64, 128, 192, 72)
+    assert trim(Window(0, 0, 256, 200), np.ones((256, 200), bool)) == Window(0, 0, 256, 200)
+
+
+def test_trimming_changes_no_pixel_whose_surroundings_the_halo_holds(made: TinySite, tmp_path: Path) -> None:
+    # the tiny network sees no further than 64 px; the raster is less than a core, so the whole is one window
+    model, prepared = load_model(made.folder / "model"), made.folder / "prepared"
+    map_site(model, prepared / "stack.tif", tmp_path / "all.tif", precision_choice="fp32")
+    valid = read_stored(prepared / "valid.tif")
+    valid[:110] = 0
+    valid[:, :160] = 0
+    assert valid.any()
+    write_raster(tmp_path / "valid.tif", valid[None], GRID, ["valid"])
+    map_site(
+        model, prepared / "stack.tif", tmp_path / "few.tif", precision_choice="fp32", valid_path=tmp_path / "valid.tif"
+    )
+    whole, few = read(tmp_path / "all.tif")[0], read(tmp_path / "few.tif")[0]
+    assert np.array_equal(~np.isnan(few), valid == 1)
+    np.testing.assert_allclose(few[valid == 1], whole[valid == 1], atol=1e-5)
