@@ -38,7 +38,7 @@ BASE: dict[str, Any] = {
         "name": "fc_densenet",
         "options": {"growth_rate": 8, "first_width": 24, "layers": [2, 2, 3, 3, 4, 3, 3, 2, 2]},
     },
-    "training": {"epochs": 6, "batch": 8, "threshold": "f1"},
+    "training": {"epochs": 4, "batch": 8, "threshold": "f1"},
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "whole recipe": {},
@@ -52,6 +52,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "weight decay 1e-2": {"weight_decay": 1e-2},
     "positive unit ball": {"initial": "positive-unit-ball"},
     "no prior bias": {"prior_bias": False},
+    "jitter 0.2": {"jitter": 0.2},
+    "jitter 0.5": {"jitter": 0.5},
 }
 
 

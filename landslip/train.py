@@ -243,6 +243,7 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
     torch.manual_seed(int(rng.integers(2**62)))  # dropout
     order = rng.permutation(len(ground.windows))
     aspect = aspect_positions(ground.channels) if choice.augment else None
+    shifted = np.array([channel.standardised for channel in ground.channels])
     batches = [order[i : i + choice.batch] for i in range(0, len(order), choice.batch)]
     total_steps = len(batches) * choice.epochs
     on = device()
@@ -253,7 +254,11 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
         if choice.augment:
             turns = [(int(rng.integers(4)), bool(rng.integers(2))) for _ in pairs]
             pairs = [turn(x, y, *given, aspect) for (x, y), given in zip(pairs, turns, strict=True)]
-        x = to_network(np.stack([x for x, _ in pairs]), on)
+        stacked = np.stack([x for x, _ in pairs])
+        if choice.jitter:
+            shift = rng.normal(0, choice.jitter, stacked.shape[:2]) * shifted
+            stacked += shift[:, :, None, None].astype(np.float32)
+        x = to_network(stacked, on)
         y = torch.from_numpy(np.stack([y for _, y in pairs])).to(on)
         rate = learning_rate(choice, state.step, total_steps)
         for group in state.optimizer.param_groups:

@@ -11,6 +11,7 @@ import torch
 from conftest import TinySite
 
 from landslip.checkpoint import load_model
+from landslip.compute import to_network
 from landslip.errors import LabelError, ModelError, OutputError, ResumeError, SplitError, TrainingError
 from landslip.prepare import prepare
 from landslip.raster import write_raster
@@ -223,3 +224,30 @@ def test_trainings_of_several_seeds_share_split_and_windows(made: TinySite) -> N
     assert a.windows == b.windows and (a.split.parts == b.split.parts).all()
     c = survey(read_run(made.run, {"split.seed": 9}), made.folder / "prepared")
     assert (c.split.parts != a.split.parts).any()
+
+
+def test_jitter_shifts_whole_blocks_of_the_zscored_channels_alone(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.ndarray] = []
+
+    def watched(x: np.ndarray, on: torch.device) -> torch.Tensor:
+        seen.append(x.copy())
+        return to_network(x, on)
+
+    monkeypatch.setattr("landslip.train.to_network", watched)
+    prepared = made.folder / "prepared"
+    changes = {"training.epochs": 1, "training.augment": False}
+    train(read_run(made.run, changes), prepared, tmp_path / "plain")
+    plain, seen = seen, []
+    train(read_run(made.run, {**changes, "training.jitter": 0.5}), prepared, tmp_path / "jitter")
+    channels = survey(read_run(made.run), prepared).channels
+    shifts = []
+    for before, after in zip(plain, seen, strict=True):
+        moved = after - before
+        np.testing.assert_allclose(moved, np.broadcast_to(moved[:, :, :1, :1], moved.shape), atol=1e-5)
+        for c, channel in enumerate(channels):
+            if not channel.standardised:
+                assert (moved[:, c] == 0).all()
+        shifts.append(moved[:, [c.standardised for c in channels], 0, 0])
+    assert 0.4 < np.concatenate(shifts).std() < 0.6
