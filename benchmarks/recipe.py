@@ -21,7 +21,7 @@ import numpy as np
 
 from landslip.blocks import Blocks, aspect_positions, turn
 from landslip.checkpoint import FACTS, load_model
-from landslip.compute import CORE, halo_window, probabilities
+from landslip.compute import CORE, halo_window, probabilities, trim
 from landslip.grid import Window, tiles
 from landslip.metrics import Histogram
 from landslip.output import write_json
@@ -70,10 +70,11 @@ def scores(folder: Path, ground: Ground, part: str, turns: int = 1) -> dict[str,
     found = Histogram.empty()
     with opening(ground.stack.path) as dataset:
         blocks = Blocks(dataset, ground.positions, model.zscore, ground.valid, ground.label)
-        for core in tiles(ground.label.shape, CORE):
-            inside = (ground.split.parts[core.slices] == PARTS[part]) & ground.valid[core.slices]
-            if not inside.any():
+        scored = (ground.split.parts == PARTS[part]) & ground.valid
+        for tile in tiles(ground.label.shape, CORE):
+            if not scored[tile.slices].any():
                 continue
+            core = trim(tile, ground.valid[tile.slices])
             window = halo_window(core, ground.label.shape)
             side = -(-max(window.height, window.width) // model.multiple) * model.multiple
             x, y = blocks.cut(Window(window.row, window.column, side, side))
@@ -82,7 +83,9 @@ def scores(folder: Path, ground: Ground, part: str, turns: int = 1) -> dict[str,
                 turned, _ = turn(x, y, quarter, mirror, aspect)
                 seen = probabilities(model.network, turned[None], "fp32")[0]
                 p += np.rot90(seen[:, ::-1] if mirror else seen, -quarter)
-            found += Histogram.from_arrays((p / len(views))[core.within(window)], ground.label[core.slices], inside)
+            found += Histogram.from_arrays(
+                (p / len(views))[core.within(window)], ground.label[core.slices], scored[core.slices]
+            )
     at = found.best_threshold("f1") if part == "validation" else model.threshold
     made = found.confusion(round(at, 3)).scores()
     return {"f1": made["f1"], "kappa": made["kappa"]}
