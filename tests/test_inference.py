@@ -153,3 +153,12 @@ def test_trimming_changes_no_pixel_whose_surroundings_the_halo_holds(made: TinyS
     whole, few = read(tmp_path / "all.tif")[0], read(tmp_path / "few.tif")[0]
     assert np.array_equal(~np.isnan(few), valid == 1)
     np.testing.assert_allclose(few[valid == 1], whole[valid == 1], atol=1e-5)
+
+
+def test_the_model_in_the_repository_can_be_used_and_is_small() -> None:
+    folder = Path(__file__).resolve().parents[1] / "models" / "valles_marineris"
+    model = load_model(folder)
+    x = np.zeros((1, len(model.channels), 64, 64), np.float32)
+    p = probabilities(model.network, x, "fp32")
+    assert np.isfinite(p).all() and 0 < p.mean() < 1 and 0 < model.threshold < 1
+    assert (folder / "model.safetensors").stat().st_size < 6 * 2**20
