@@ -138,6 +138,8 @@ def match(reference: NDArray[Any], mapped: NDArray[Any], overlap: float = OVERLA
 def _joint_area(shared: NDArray[Any], owner: NDArray[np.intp], count: int) -> NDArray[np.float64]:
     """Area of the union of the pieces of each owner."""
     out = np.zeros(count)
+    if not len(owner):
+        return out
     order = np.argsort(owner, kind="stable")
     owners, first = np.unique(owner[order], return_index=True)
     for who, pieces in zip(owners, np.split(shared[order], first[1:]), strict=True):
@@ -234,8 +236,8 @@ def _read(path: Path, layer: str | None, grid: Grid, what: str, notes: list[str]
     strange = frame[~frame.geom_type.isin(POLYGONS)]
     if len(strange):
         raise LabelError(
-            f"{path} holds {', '.join(sorted(strange.geom_type.unique()))}, and an {what} is scored by the ground that "
-            "its landslides cover. Give polygons."
+            f"{path} holds {', '.join(sorted(strange.geom_type.unique()))}, and landslides are matched by the ground "
+            f"that they cover. Give polygons as the {what}."
         )
     if frame.empty:
         whole: gpd.GeoDataFrame = read_vector(path, layer, grid.crs)
