@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from landslip.factors.terrain import hillshade
 from landslip.grid import Grid
-from landslip.inventory_scores import COMPLETE, InventoryScores
+from landslip.inventory_scores import COMPLETE, InventoryScores, area_text
 from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.output import writing
 from landslip.powerlaw import Tail
@@ -244,7 +244,10 @@ def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> N
     share.axhline(COMPLETE, color="black", lw=0.8, ls=":", label=f"{100 * COMPLETE:g} %")
     if not math.isnan(scores.completeness_m2):
         share.axvline(
-            scores.completeness_m2, color=FALSE_ALARMS, ls="--", label=f"complete from {scores.completeness_m2:,.0f} m²"
+            scores.completeness_m2,
+            color=FALSE_ALARMS,
+            ls="--",
+            label=f"complete from {area_text(scores.completeness_m2)}",
         )
     share.set(xscale="log", xlim=density.get_xlim(), ylim=(0, 1.1), xlabel="landslide area (m²)", ylabel="share found")
     share.legend(fontsize=8, loc="lower right")

@@ -373,8 +373,8 @@ def table(scores: InventoryScores) -> str:
     lines = [
         f"Landslides of {ground}, matched where {100 * scores.overlap:g} % of the area is covered",
         "",
-        f"{'Size (m2)':<26}{'Reference':>10}{'Found':>8}{'':>8}{'Missed':>8}{'Mapped':>8}{'Invented':>10}",
-        *(_row(f"{c.low:,.0f} to {c.high:,.0f}", c.reference, c.found, c.mapped, c.invented) for c in scores.classes),
+        f"{'Size':<26}{'Reference':>10}{'Found':>8}{'':>8}{'Missed':>8}{'Mapped':>8}{'Invented':>10}",
+        *(_row(_size(c), c.reference, c.found, c.mapped, c.invented) for c in scores.classes),
         _row("all", scores.reference, scores.found, scores.mapped, scores.invented),
         "",
         f"Touched by the map, of those missed {scores.missed_touched:,}; touching a landslide, of those invented "
@@ -384,7 +384,7 @@ def table(scores: InventoryScores) -> str:
         f"Number {_times(scores.number_bias)}, area {_times(scores.area_bias)} the reference's "
         f"({scores.mapped_area_m2 / 1e6:,.2f} km2 of {scores.reference_area_m2 / 1e6:,.2f} km2)",
         f"Completeness limit ({100 * COMPLETE:g} % found from it on): "
-        + ("none" if math.isnan(scores.completeness_m2) else f"{scores.completeness_m2:,.0f} m2"),
+        + ("none" if math.isnan(scores.completeness_m2) else area_text(scores.completeness_m2)),
         f"Power-law tail of the reference: {_tail(scores.reference_tail)}",
         f"Power-law tail of the map:       {_tail(scores.mapped_tail)}",
         "Boundary F1: "
@@ -396,6 +396,17 @@ def table(scores: InventoryScores) -> str:
     if scores.notes:
         lines += ["", *(f"Note: {note}." for note in scores.notes)]
     return "\n".join(lines)
+
+
+def area_text(square_metres: float) -> str:
+    """An area in m2, or from 1 km2 on in km2."""
+    return f"{square_metres:,.0f} m2" if square_metres < 1e6 else f"{square_metres / 1e6:,.6g} km2"
+
+
+def _size(size: SizeClass) -> str:
+    if size.low >= 1e6:
+        return f"{size.low / 1e6:,g} to {size.high / 1e6:,g} km2"
+    return f"{size.low:,g} to {size.high:,.0f} m2"
 
 
 def _row(size: str, reference: int, found: int, mapped: int, invented: int) -> str:
@@ -411,7 +422,7 @@ def _tail(tail: Tail) -> str:
     if math.isnan(tail.exponent):
         return f"none: fewer than {FEWEST} landslides"
     return (
-        f"exponent {tail.exponent:.2f} +- {tail.standard_error:.2f} from {tail.x_min:,.0f} m2 on "
+        f"exponent {tail.exponent:.2f} +- {tail.standard_error:.2f} from {area_text(tail.x_min)} on "
         f"({tail.count:,} landslides)"
     )
 

@@ -10,6 +10,7 @@ import pytest
 import shapely
 from conftest import GRID, SHAPE, frame, polygon
 from numpy.typing import NDArray
+from test_cli import command
 
 from landslip import inventory_scores as module
 from landslip.draw import draw_areas
@@ -171,6 +172,9 @@ def test_a_square_moved_by_pixels_has_a_known_boundary_f1(tmp_path: Path) -> Non
     true = [polygon(30, 30, 20, 20)]
     one, two = score_inventory(*store(tmp_path, true, [polygon(30, 31, 20, 20)])).boundary
     assert (one.pixels, one.f1, two.pixels, two.f1) == (1, 1, 2, 1)
+    # by 1 along both axes, the corner that is foremost is the root of 2 away
+    one, two = score_inventory(*store(tmp_path, true, [polygon(31, 31, 20, 20)])).boundary
+    assert one.precision == one.recall == 75 / 76 and one.f1 == pytest.approx(75 / 76) and two.f1 == 1
     one, two = score_inventory(*store(tmp_path, true, [polygon(30, 32, 20, 20)])).boundary
     # every distance, by numpy
     drawn, moved = burn(true, GRID), burn([polygon(30, 32, 20, 20)], GRID)
@@ -299,7 +303,7 @@ def test_table_json_and_picture(tmp_path: Path) -> None:
     lines = table(found).splitlines()
     assert lines[0] == "Landslides of the test part, matched where 50 % of the area is covered"
     rows = {line[:26].strip(): line[26:].split() for line in lines[3:8]}
-    assert rows["20,000 to 50,000"] == ["5", "3", "60.0", "%", "2", "2", "0"]
+    assert rows["20,000 to 50,000 m2"] == ["5", "3", "60.0", "%", "2", "2", "0"]
     assert rows["all"] == ["7", "5", "71.4", "%", "2", "8", "2"]
     assert "Split 1 landslides, mapped as 2; merged 1 mapped landslides, 2 in truth" in lines
     write_json(tmp_path / "scores.json", content(found))
@@ -308,3 +312,24 @@ def test_table_json_and_picture(tmp_path: Path) -> None:
     assert kept.keys() == {f.name for f in dataclasses.fields(found)} - {"reference_areas", "mapped_areas"}
     draw_areas(found, tmp_path / "areas.png")
     assert (tmp_path / "areas.png").stat().st_size > 10_000
+
+
+def test_the_command_scores_both(tmp_path: Path) -> None:
+    inventory, reference, probability, label, split = store(tmp_path)
+    given = ("evaluate", probability, label, "--split", split, "--inventory", inventory)
+    out, picture = tmp_path / "scores.json", tmp_path / "areas.png"
+    done = command(*given, "--reference", reference, "--block", 16, "--json", out, "--picture", picture)
+    assert done.code == 0 and "Landslides of the test part" in done.out and picture.exists()
+    kept = json.loads(out.read_text())
+    assert kept["inventory"]["found"] == 5 and kept["bootstrap"]["block"] == 16 and kept["recall"] == 0
+    lax = command(*given, "--reference", reference, "--overlap", 0.1)
+    assert lax.code == 0 and "matched where 10 %" in lax.out
+    for arguments, why in (
+        (given, "give both --inventory and --reference"),
+        ((*given[:-2], "--picture", tmp_path / "b.png"), "--picture shows the scores of an inventory"),
+        ((*given, "--reference", reference, "--json", reference, "--overwrite"), "is read by this command"),
+        ((*given, "--reference", reference, "--picture", picture), "exists already"),
+        ((*given, "--reference", tmp_path / "none.gpkg"), "does not exist"),
+    ):
+        refused = command(*arguments)
+        assert refused.code == 2 and why in refused.err
