@@ -182,21 +182,50 @@ def evaluate(
         Literal["train", "validation", "test", "all"] | None, typer.Option(help="default: test with a split, else all")
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="default: the one the raster carries, else 0.5")] = None,
+    block: Annotated[int, typer.Option(help="side of the blocks that intervals are drawn from, pixels", min=1)] = 64,
+    inventory: Annotated[
+        Path | None, typer.Option(metavar="INV.gpkg", help="also score these polygons, landslide by landslide")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="LANDSLIDES.gpkg", help="the site's landslides, to score the polygons by")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="of the reference, where it has several")] = None,
+    overlap: Annotated[float, typer.Option(help="share of a landslide's area that matches it")] = 0.5,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="OUT.png", help="area-frequency curves of the inventory and the reference")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--json", help="also write the scores here")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score a map against a label: confusion matrix and six scores, for one part of the split."""
-    from landslip.evaluate import evaluate as score
-    from landslip.evaluate import table, write_scores
+    """Score a map against a label: confusion matrix and six scores with intervals, for one part of the split."""
     from landslip.output import refuse_existing, refuse_input
 
-    if out is not None:
-        refuse_existing(out, overwrite)
-        refuse_input(out, [path for path in (probability, label, split) if path is not None])
-    scored = score(probability, label, split, part, threshold)
+    if (inventory is None) != (reference is None):
+        raise RunError("an inventory is scored by a reference: give both --inventory and --reference, or neither.")
+    if picture is not None and inventory is None:
+        raise RunError("--picture shows the scores of an inventory: give --inventory and --reference too.")
+    for path in (out, picture):
+        if path is not None:
+            refuse_existing(path, overwrite)
+            refuse_input(path, [p for p in (probability, label, split, inventory, reference) if p is not None])
+    from landslip.evaluate import evaluate as score
+    from landslip.evaluate import table, write_scores
+
+    scored = score(probability, label, split, part, threshold, block)
     typer.echo(table(scored))
+    found = None
+    if inventory is not None and reference is not None:
+        from landslip import inventory_scores
+
+        judged = inventory_scores.score_inventory(inventory, reference, probability, label, split, part, overlap, layer)
+        typer.echo(f"\n{inventory_scores.table(judged)}")
+        found = inventory_scores.content(judged)
+        if picture is not None:
+            from landslip.draw import draw_areas
+
+            draw_areas(judged, picture, overwrite)
     if out is not None:
-        write_scores(out, scored, overwrite)
+        write_scores(out, scored, overwrite, found)
 
 
 @app.command()

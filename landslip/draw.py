@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 
 from landslip.factors.terrain import hillshade
 from landslip.grid import Grid
+from landslip.inventory_scores import COMPLETE, InventoryScores, area_text
 from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.output import writing
+from landslip.powerlaw import Tail
 from landslip.raster import glance, read_info
 from landslip.split import PARTS
 
@@ -204,6 +206,73 @@ def draw_history(history: Path, out: Path, overwrite: bool = False) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     _save(figure, out, overwrite)
+
+
+def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> None:
+    """Frequency density of landslide areas with power-law tails, map beside reference, and the share found by size."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    density, share = figure.subplots(1, 2)
+    classes = scores.classes
+    middle = np.array([math.sqrt(size.low * size.high) for size in classes])
+    width = np.array([size.high - size.low for size in classes])
+    for name, counts, tail, colour, marker in (
+        ("reference", [size.reference for size in classes], scores.reference_tail, "#0072B2", "o"),
+        ("map", [size.mapped for size in classes], scores.mapped_tail, LABEL_COLOUR, "s"),
+    ):
+        number = np.array(counts, float)
+        if not number.any():
+            continue
+        some, scale = number > 0, width * number.sum()
+        off = np.sqrt(number[some]) / scale[some]
+        density.errorbar(
+            middle[some], number[some] / scale[some], np.minimum(off, 0.9 * number[some] / scale[some]),
+            color=colour, marker=marker, ms=4, lw=0.8, capsize=2, label=f"{name}: {number.sum():,.0f} landslides",
+        )  # fmt: skip
+        _draw_tail(density, tail, number.sum(), max(size.high for size in classes), colour, name)
+    density.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="frequency density (1/m²)")
+    density.legend(fontsize=8)
+
+    held = [i for i, size in enumerate(classes) if size.reference]
+    at = [classes[i].found / classes[i].reference for i in held]
+    low, high = zip(*(_wilson(classes[i].found, classes[i].reference) for i in held), strict=True) if held else ((), ())
+    off = np.array([[p - a for p, a in zip(at, low, strict=True)], [b - p for p, b in zip(at, high, strict=True)]])
+    share.errorbar(middle[held], at, np.maximum(off, 0), color=HITS, marker="o", ms=4, lw=0.8, capsize=2)
+    for i, b in zip(held, high, strict=True):
+        share.annotate(
+            str(classes[i].reference), (middle[i], b), (0, 2), textcoords="offset points", ha="center", fontsize=7
+        )
+    share.axhline(COMPLETE, color="black", lw=0.8, ls=":", label=f"{100 * COMPLETE:g} %")
+    if not math.isnan(scores.completeness_m2):
+        share.axvline(
+            scores.completeness_m2,
+            color=FALSE_ALARMS,
+            ls="--",
+            label=f"complete from {area_text(scores.completeness_m2)}",
+        )
+    share.set(xscale="log", xlim=density.get_xlim(), ylim=(0, 1.1), xlabel="landslide area (m²)", ylabel="share found")
+    share.legend(fontsize=8, loc="lower right")
+    for axes in (density, share):
+        axes.grid(alpha=0.3)
+    ground = "all mapped ground" if scores.part == "all" else f"the {scores.part} part"
+    figure.suptitle(f"Inventory against reference, {ground} (bars: 1 sigma of counts; 95 % of shares)", fontsize=11)
+    _save(figure, out, overwrite)
+
+
+def _draw_tail(axes: Axes, tail: Tail, total: float, largest: float, colour: str, name: str) -> None:
+    if math.isnan(tail.exponent):
+        return
+    x = np.geomspace(tail.x_min, largest, 50)
+    y = tail.count / total * (tail.exponent - 1) / tail.x_min * (x / tail.x_min) ** -tail.exponent
+    label = f"{name}: exponent {tail.exponent:.2f} ± {tail.standard_error:.2f}"
+    axes.plot(x, y, color=colour, ls="--", lw=1.4, label=label)
+
+
+def _wilson(found: int, count: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927)."""
+    z = 1.959964
+    middle = (found + z * z / 2) / (count + z * z)
+    off = z / (count + z * z) * math.sqrt(found * (count - found) / count + z * z / 4)
+    return middle - off, middle + off
 
 
 def _rows(history: Path) -> list[dict[str, float]]:

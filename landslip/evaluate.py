@@ -1,23 +1,26 @@
 """Score a probability raster against a label, over a stated part of a site, window by window.
 
 Only pixels with a probability (valid) and a known label (1 or 0) are scored; how much landslide area that leaves out is
-part of every result, and so is whether training ground was scored.
+part of every result, and so are how far the scored ground lies from training ground and what the scores would be on
+other ground of the same kind.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.errors import LabelError, SplitError
-from landslip.grid import Grid, require_metric, require_same_grid, tiles
+from landslip.audit import Audit, audit, count_cells, empty_cells, windows_of
+from landslip.bootstrap import BLOCK, DRAWS, LEVEL, SEED, Interval, add_block_sums, block_shape, intervals
+from landslip.errors import LabelError, RunError, SplitError
+from landslip.grid import Grid, Window, require_metric, require_same_grid, tiles
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import SCORES, Confusion, choose_threshold, require_probabilities
 from landslip.output import write_json
@@ -25,6 +28,8 @@ from landslip.raster import TILE, cut, cut_stored, opening, read_info, require_o
 from landslip.split import NONE, PARTS
 
 SIDE = 4 * TILE  # pixels per side of what is held at a time
+WINDOW = 64  # pixels of a training window, where split.tif does not say
+FEW_BLOCKS = 30  # fewer, and intervals are rough
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Evaluation:
 
     `leaky` is True where training ground was scored or reached the scored windows, None where that is not known.
     `landslide_share_not_scored` is that area over all landslide area of the part; NaN where the part has none.
+    `intervals` of the scores are from `blocks` square blocks of `block` pixels a side; `audit` is None without a split.
     """
 
     confusion: Confusion
@@ -47,6 +53,10 @@ class Evaluation:
     landslide_share_not_scored: float
     leaky: bool | None
     notes: list[str]
+    intervals: dict[str, Interval]
+    block: int
+    blocks: int
+    audit: Audit | None
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,7 @@ class _Split:
     part: str
     leaky: bool | None
     notes: tuple[str, ...]
+    window: int = WINDOW
 
 
 def evaluate(
@@ -63,41 +74,61 @@ def evaluate(
     split: Path | None = None,
     part: str | None = None,
     threshold: float | None = None,
+    block: int = BLOCK,
 ) -> Evaluation:
     """Score `probability` (float raster, NaN outside valid) against `label` (1, 0, 255 unknown) on one grid.
 
     `split` is the split.tif that training wrote; `part` is "train", "validation", "test" or "all", by default "test"
-    with a split and "all" without. `threshold` is the raster's tag, or 0.5, where not given. Raises GridError where
-    the rasters do not lie on one metric grid, RasterError for values outside [0, 1], LabelError for labels and
-    SplitError for parts that do not exist, RunError for an impossible threshold.
+    with a split and "all" without. `threshold` is the raster's tag, or 0.5, where not given. `block` is the side, in
+    pixels, of the blocks that confidence intervals are drawn from. Raises GridError where the rasters do not lie on
+    one metric grid, RasterError for values outside [0, 1], LabelError for labels and SplitError for parts that do not
+    exist, RunError for an impossible threshold or block.
     """
+    if block < 1:
+        raise RunError(f"blocks of {block} pixels a side hold no ground. Give 1 or more; {BLOCK} is the default.")
     chosen = _read_split(split, part)
-    info = read_info(probability)
-    grid = info.grid
-    require_metric(grid, str(probability))
-    require_one_band(info, "probability")
-    for other, what in ((label, "label"), (split, "split")):
-        if other is not None:
-            require_one_band(read_info(other), what)
-            require_same_grid(grid, str(probability), read_info(other).grid, str(other))
-    at, source = choose_threshold(threshold, info.tags.get("threshold"), probability.name)
+    grid = _one_grid(probability, label, split)
+    at, source = choose_threshold(threshold, read_info(probability).tags.get("threshold"), probability.name)
 
-    total = Confusion(0, 0, 0, 0)
+    sums = np.zeros((4, *block_shape(grid.shape, block)), np.int64)
+    cells = empty_cells(grid)
     landslide = missed = no_part = train = 0
-    for values, truth, parts in _windows(probability, label, split, grid):
-        inside = np.ones(truth.shape, bool) if chosen.part == "all" else parts == PARTS[chosen.part]
+    paths = probability, label, split
+    for window, values, truth, parts in _windows(paths, grid, tiles(grid.shape, SIDE)):
+        inside = _inside(parts, chosen.part)
         defined = np.isfinite(values)
-        total += Confusion.from_arrays(values >= at, truth, inside & defined)
-        drawn = inside & (truth == LANDSLIDE)
-        landslide += int(np.count_nonzero(drawn))
-        missed += int(np.count_nonzero(drawn & ~defined))
-        no_part += int(np.count_nonzero((truth == LANDSLIDE) & (parts == NONE)))
-        train += int(np.count_nonzero(inside & defined & (truth != UNKNOWN) & (parts == PARTS["train"])))
+        mapped, drawn, scored = values >= at, truth == LANDSLIDE, _scored(values, truth, inside)
+        for by_block, this in zip(sums, _four(mapped, drawn, scored), strict=True):
+            add_block_sums(by_block, this, window.row, window.column, block)
+        landslide += int(np.count_nonzero(inside & drawn))
+        missed += int(np.count_nonzero(inside & drawn & ~defined))
+        no_part += int(np.count_nonzero(drawn & (parts == NONE)))
+        if split is not None:
+            train += int(np.count_nonzero(scored & (parts == PARTS["train"])))
+            count_cells(cells, scored & (parts != PARTS["train"]), window)
+    total = Confusion(*(int(pixels.sum()) for pixels in sums))
+
+    def off_training(held: NDArray[np.bool_]) -> Iterator[tuple[Window, NDArray[np.bool_]]]:
+        for window, values, truth, parts in _windows(paths, grid, windows_of(held, grid, SIDE)):
+            yield window, _scored(values, truth, _inside(parts, chosen.part)) & (parts != PARTS["train"])
+
+    measured = None if split is None else audit(split, grid, train, cells, off_training, chosen.window)
+    matrices = sums.reshape(4, -1).T
+    blocks = int(np.count_nonzero(matrices.any(1)))
 
     leaky, notes = chosen.leaky, list(chosen.notes)
     if split is not None and train:
         leaky = True
         notes.append(f"includes training ground: {100 * train / total.n:.1f} % of the pixels scored")
+    if measured is not None and measured.share_near and not leaky:
+        notes.append(
+            f"{100 * measured.share_near:.1f} % of the pixels scored lie nearer to training ground than one window of "
+            f"{measured.window} pixels: their surroundings were trained on"
+        )
+    if total.n and blocks < FEW_BLOCKS:
+        notes.append(
+            f"only {blocks} block(s) of {block} pixels hold scored ground: the intervals are rough or undefined"
+        )
     if split is not None and chosen.part != "all" and no_part:
         notes.append(f"{_area(no_part * grid.pixel_area)} of landslide lies in no part (guard) and is never scored")
     if missed:
@@ -119,7 +150,56 @@ def evaluate(
         missed / landslide if landslide else math.nan,
         leaky,
         notes,
+        intervals(matrices),
+        block,
+        blocks,
+        measured,
     )
+
+
+def known_windows(
+    probability: Path, label: Path, split: Path | None, part: str | None, windows: Iterable[Window]
+) -> tuple[str, Iterator[tuple[Window, NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]]]:
+    """The part that `evaluate` scores and, at each window: label, where label and probability are known, and scored.
+
+    Arrays are (h, w). Raises as `evaluate` does for rasters and parts that do not fit.
+    """
+    chosen = _read_split(split, part)
+    grid = _one_grid(probability, label, split)
+
+    def read() -> Iterator[tuple[Window, NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]]:
+        for window, values, truth, parts in _windows((probability, label, split), grid, windows):
+            known = _scored(values, truth, np.ones(truth.shape, bool))
+            yield window, truth, known, known & _inside(parts, chosen.part)
+
+    return chosen.part, read()
+
+
+def _one_grid(probability: Path, label: Path, split: Path | None) -> Grid:
+    info = read_info(probability)
+    require_metric(info.grid, str(probability))
+    require_one_band(info, "probability")
+    for other, what in ((label, "label"), (split, "split")):
+        if other is not None:
+            require_one_band(read_info(other), what)
+            require_same_grid(info.grid, str(probability), read_info(other).grid, str(other))
+    return info.grid
+
+
+def _inside(parts: NDArray[np.uint8], part: str) -> NDArray[np.bool_]:
+    return np.ones(parts.shape, bool) if part == "all" else np.asarray(parts == PARTS[part])
+
+
+def _scored(values: NDArray[np.float32], truth: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return np.asarray(inside & np.isfinite(values) & (truth != UNKNOWN))
+
+
+def _four(
+    mapped: NDArray[np.bool_], drawn: NDArray[np.bool_], scored: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], ...]:
+    """Where a pixel is TP, FP, FN and TN."""
+    yes, no = scored & mapped, scored & ~mapped
+    return yes & drawn, yes & ~drawn, no & drawn, no & ~drawn
 
 
 def _read_split(split: Path | None, part: str | None) -> _Split:
@@ -148,25 +228,27 @@ def _read_split(split: Path | None, part: str | None) -> _Split:
         notes.append(f"{split.name} does not say whether its split is leaky")
     if part == "validation" and not leaky:
         notes.append("validation ground chose the epoch and the threshold: the test part is the unbiased one")
-    return _Split(name, part, leaky, tuple(notes))
+    stated = tags.get("window", "")
+    return _Split(name, part, leaky, tuple(notes), int(stated) if stated.isdecimal() else WINDOW)
 
 
 def _windows(
-    probability: Path, label: Path, split: Path | None, grid: Grid
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]]:
+    paths: tuple[Path, Path, Path | None], grid: Grid, windows: Iterable[Window]
+) -> Iterator[tuple[Window, NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]]:
     """(h, w) probabilities, labels and parts of one window after another; parts are 255 where there is no split."""
+    probability, label, split = paths
     with ExitStack() as open_files:
         mapped = open_files.enter_context(opening(probability))
         drawn = open_files.enter_context(opening(label))
         divided = None if split is None else open_files.enter_context(opening(split))
-        for window in tiles(grid.shape, SIDE):
+        for window in windows:
             values = cut(mapped, window, [1])[0]
             truth = _codes(cut_stored(drawn, window), (OTHER, LANDSLIDE, UNKNOWN), label, LabelError)
             parts = np.full(truth.shape, UNKNOWN, np.uint8)
             if split is not None:
                 parts = _codes(cut_stored(divided, window), (NONE, *PARTS.values()), split, SplitError)
             require_probabilities(values, str(probability))
-            yield values, truth, parts
+            yield window, values, truth, parts
 
 
 def _codes(
@@ -219,8 +301,13 @@ def table(evaluation: Evaluation) -> str:
         f"Taken over {ground}: {_area(evaluation.area_m2)}, {evaluation.pixels:,} pixels "
         f"(split {evaluation.split}{leaky})",
         f"Threshold {evaluation.threshold:g} ({evaluation.threshold_source})",
+        *([] if evaluation.audit is None else [_audited(evaluation.audit)]),
         "",
-        *(f"{names[key]:<10}{_percent(value):>12}" for key, value in evaluation.scores.items()),
+        *(
+            f"{names[key]:<10}{_percent(value):>12}{_between(evaluation.intervals[key])}"
+            for key, value in evaluation.scores.items()
+        ),
+        *_about_intervals(evaluation),
         "",
         f"{'Mapped / true':<15}{'Landslide':>{width}}{'Non-landslide':>{width}}",
         f"{'Landslide':<15}{counts.tp:>{width},}{counts.fp:>{width},}",
@@ -231,14 +318,46 @@ def table(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
+def _audited(found: Audit) -> str:
+    if math.isnan(found.minimum_m):
+        return "Nearest training ground: no distance to it, since nothing was scored or nothing trains"
+    return (
+        f"Nearest training ground: {_length(found.minimum_m)} at least, {_length(found.median_m)} in the median; "
+        f"{100 * found.share_inside:.1f} % of the pixels scored lie on it, {100 * found.share_near:.1f} % nearer than "
+        f"one window ({found.window} pixels)"
+    )
+
+
+def _length(metres: float) -> str:
+    return f"{metres / 1000:.1f} km" if metres >= 10_000 else f"{metres:,.0f} m"
+
+
+def _between(interval: Interval) -> str:
+    return "" if math.isnan(interval.low) else f"   {100 * interval.low:6.2f} to {100 * interval.high:6.2f}"
+
+
+def _about_intervals(evaluation: Evaluation) -> list[str]:
+    """What the intervals beside the scores are; nothing where there are none."""
+    if all(math.isnan(interval.low) for interval in evaluation.intervals.values()):
+        return []
+    lost = max(interval.undefined for interval in evaluation.intervals.values())
+    return [
+        f"Beside them: {100 * LEVEL:g} % intervals, {DRAWS:,} draws of {evaluation.blocks:,} blocks of "
+        f"{evaluation.block} x {evaluation.block} pixels" + (f" (up to {lost} undefined and left out)" if lost else "")
+    ]
+
+
 def _percent(score: float) -> str:
     return "undefined" if math.isnan(score) else f"{100 * score:.2f} %"
 
 
-def write_scores(path: Path, evaluation: Evaluation, overwrite: bool = False) -> None:
+def write_scores(
+    path: Path, evaluation: Evaluation, overwrite: bool = False, inventory: dict[str, Any] | None = None
+) -> None:
     """Write an evaluation as JSON: scores are fractions, null where undefined; areas in square metres.
 
-    Raises OutputError where `path` exists (unless `overwrite`) or cannot be written.
+    `inventory` holds the scores of an inventory, where one was scored too. Raises OutputError where `path` exists
+    (unless `overwrite`) or cannot be written.
     """
     confusion = evaluation.confusion
     content = {
@@ -253,4 +372,22 @@ def write_scores(path: Path, evaluation: Evaluation, overwrite: bool = False) ->
         "landslide_share_not_scored": evaluation.landslide_share_not_scored,
         "notes": evaluation.notes,
     }
+    content |= _trust(evaluation) | ({} if inventory is None else {"inventory": inventory})
     write_json(path, content, overwrite)
+
+
+def _trust(evaluation: Evaluation) -> dict[str, Any]:
+    """What JSON says of the scores: intervals, how they were drawn, and the audit (null without a split)."""
+    found = evaluation.intervals
+    return {
+        "intervals": {name: [interval.low, interval.high] for name, interval in found.items()},
+        "bootstrap": {
+            "level": LEVEL,
+            "draws": DRAWS,
+            "seed": SEED,
+            "block": evaluation.block,
+            "blocks": evaluation.blocks,
+            "undefined": {name: interval.undefined for name, interval in found.items()},
+        },
+        "audit": None if evaluation.audit is None else asdict(evaluation.audit),
+    }

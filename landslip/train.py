@@ -367,7 +367,7 @@ def _validate(ground: Ground, blocks: Blocks, state: State, choice: TrainingChoi
 
 def write_split(ground: Ground, folder: Path) -> None:
     """Write the ground's parts to split.tif in a folder."""
-    tags = ground.split.tags()
+    tags = ground.split.tags() | {"window": str(ground.windows[0].height)}
     write_raster(folder / "split.tif", ground.split.parts[None], ground.stack.grid, ["part"], None, tags, True, True)
 
 

@@ -167,13 +167,20 @@ def unburnt(geometries: list[Any], grid: Grid, how: str = "centre") -> list[int]
 
 
 def _burns(geometry: Any, grid: Grid, how: str) -> bool:
+    return bool(burn_alone(geometry, grid, how)[1].any())
+
+
+def burn_alone(geometry: Any, grid: Grid, how: str = "centre") -> tuple[Window, NDArray[np.bool_]]:
+    """The window of the grid around a geometry, and the geometry burnt into it, (h, w) bool; empty beyond the grid."""
     left, bottom, right, top = geometry.bounds
     x, y = grid.transform.c, grid.transform.f
     row, column = int((y - top) // grid.y_size), int((left - x) // grid.x_size)
     height = int((y - bottom) // grid.y_size) - row + 1
     width = int((right - x) // grid.x_size) - column + 1
     window = Window(row, column, height, width).clip(grid.shape)
-    return bool(window.height and window.width and burn([geometry], grid.crop(window), how).any())
+    if not (window.height and window.width):
+        return Window(0, 0, 0, 0), np.zeros((0, 0), bool)
+    return window, burn([geometry], grid.crop(window), how)
 
 
 def trace(ids: NDArray[np.int32], grid: Grid) -> gpd.GeoDataFrame:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 import landslip.evaluate
+from landslip.bootstrap import intervals
 from landslip.errors import GridError, LabelError, OutputError, RasterError, RunError, SplitError
 from landslip.evaluate import Evaluation, evaluate, table, write_scores
 from landslip.grid import Grid
@@ -44,11 +46,13 @@ def store(
     leaky: str = "no",
     tags: dict[str, str] | None = None,
     grid: Grid = GRID,
+    window: str | None = None,
 ) -> tuple[Path, Path, Path]:
     paths = folder / "probability.tif", folder / "label.tif", folder / "split.tif"
     write_raster(paths[0], probability[None], grid, ["probability"], np.nan, tags, overwrite=True)
     write_raster(paths[1], label[None], grid, ["label"], 255, overwrite=True)
-    write_raster(paths[2], parts[None], grid, ["split"], None, {"split": split, "leaky": leaky}, overwrite=True)
+    said = {"split": split, "leaky": leaky} | ({} if window is None else {"window": window})
+    write_raster(paths[2], parts[None], grid, ["split"], None, said, overwrite=True)
     return paths
 
 
@@ -69,6 +73,38 @@ def test_the_test_part_by_hand(tmp_path: Path) -> None:
     # one landslide pixel, (2, 2), is guard
     assert any("225 m2 of landslide lies in no part" in note for note in found.notes)
     assert any("225 m2 of landslide (33.3 %" in note for note in found.notes)
+
+
+def test_the_ground_is_audited_by_hand(tmp_path: Path) -> None:
+    # the five test pixels lie 1, 1, 2, 2 and 2 pixels from the training pixel above them
+    found = evaluate(*store(tmp_path)).audit
+    assert found is not None and (found.minimum_m, found.median_m, found.reach_m) == (15, 30, 64 * 15)
+    assert (found.share_inside, found.share_near) == (0, 1)
+    found = evaluate(*store(tmp_path, window="2")).audit
+    assert found is not None and (found.window, found.share_near) == (2, 0.4)
+    whole = evaluate(*store(tmp_path), part="all").audit
+    assert whole is not None and whole.share_inside == 6 / 16 and whole.minimum_m == 0
+    assert evaluate(*store(tmp_path)[:2]).audit is None
+    near = "lie nearer to training ground than one window of 64 pixels"
+    assert sum(near in note for note in evaluate(*store(tmp_path)).notes) == 1
+    assert not any(near in note for note in evaluate(*store(tmp_path, window="1")).notes)
+
+
+def test_intervals_come_from_blocks_of_the_part_scored(tmp_path: Path) -> None:
+    # 1 x 1 blocks of a part with one pixel of each kind but two TN: the blocks are the pixels
+    found = evaluate(*store(tmp_path), block=1)
+    assert found.blocks == 5 and found.intervals == intervals(
+        np.array([[1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]])
+    )
+    # 2 x 2: rows 2 and 3 in columns 0 and 1, and the one pixel at (3, 2)
+    found = evaluate(*store(tmp_path), block=2)
+    assert found.blocks == 2 and found.intervals == intervals(np.array([[1, 1, 0, 2], [0, 0, 1, 0]]))
+    text = table(found)
+    assert "of 2 blocks of 2 x 2 pixels" in text and "Note: only 2 block(s) of 2 pixels" in text
+    assert re.search(r"Accuracy       60\.00 % +0\.00 to +75\.00\n", text)
+    assert all(math.isnan(interval.low) for interval in evaluate(*store(tmp_path)).intervals.values())
+    with pytest.raises(RunError, match="blocks of 0 pixels"):
+        evaluate(*store(tmp_path), block=0)
 
 
 def test_other_parts_by_hand(tmp_path: Path) -> None:
@@ -203,6 +239,10 @@ def test_a_label_that_declares_0_as_nodata_still_has_other_ground(tmp_path: Path
 def test_table_reads_as_the_papers_table_6(tmp_path: Path) -> None:
     lines = table(evaluate(*store(tmp_path))).splitlines()
     assert lines[0] == "Taken over the test part: 1,125 m2, 5 pixels (split apart)"
+    assert lines[2] == (
+        "Nearest training ground: 15 m at least, 30 m in the median; 0.0 % of the pixels scored lie on it, 100.0 % "
+        "nearer than one window (64 pixels)"
+    )
     assert "Accuracy       60.00 %" in lines and "Precision      50.00 %" in lines
     at = next(i for i, line in enumerate(lines) if "Non-landslide" in line)
     assert lines[at].split() == ["Mapped", "/", "true", "Landslide", "Non-landslide"]
@@ -226,10 +266,14 @@ def test_scores_as_json(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     assert list(content) == [
         *SCORES, "split", "part", "threshold", "leaky", "confusion", "pixels", "landslide_area_not_scored_m2",
-        "landslide_share_not_scored", "notes",
+        "landslide_share_not_scored", "notes", "intervals", "bootstrap", "audit",
     ]  # fmt: skip
     assert content["precision"] is None and content["leaky"] is None and content["f1"] == 0
     assert content["confusion"] == {"tp": 0, "fp": 0, "fn": 6, "tn": 10} and content["pixels"] == 16
+    assert content["intervals"]["f1"] == [None, None] and content["audit"] is None
     with pytest.raises(OutputError, match="exists already"):
         write_scores(path, found)
-    write_scores(path, found, overwrite=True)
+    write_scores(path, evaluate(*store(tmp_path), block=2), overwrite=True, inventory={"found": 3})
+    content = json.loads(path.read_text())
+    assert content["audit"]["median_m"] == 30 and content["bootstrap"]["blocks"] == 2
+    assert content["intervals"]["accuracy"] == [0, 0.75] and content["inventory"] == {"found": 3}

@@ -1,0 +1,69 @@
+"""Confidence intervals from blocks, held against the binomial distribution and counting by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from landslip.bootstrap import add_block_sums, block_shape, intervals
+from landslip.grid import tiles
+from landslip.metrics import SCORES
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 12), st.integers(1, 17), st.integers(0, 10**6))
+def test_windows_fall_into_blocks_pixel_by_pixel(height: int, width: int, side: int, window: int, seed: int) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < 0.5
+    total = np.zeros(block_shape(mask.shape, side), np.int64)
+    for at in tiles(mask.shape, window):
+        add_block_sums(total, mask[at.slices], at.row, at.column, side)
+    expected = np.zeros_like(total)
+    for row, column in np.argwhere(mask):  # one by one
+        expected[row // side, column // side] += 1
+    assert (total == expected).all()
+
+
+def test_blocks_all_right_or_all_wrong_are_a_binomial() -> None:
+    # 200 blocks of 4,096 pixels, 160 right and 40 wrong throughout: a draw's accuracy is Binomial(200, 0.8) / 200,
+    # and pixels drawn one by one would give an interval 64 times narrower
+    right, wrong = [1000, 0, 0, 3096], [0, 3096, 1000, 0]
+    found = intervals(np.array([right] * 160 + [wrong] * 40), draws=4000)["accuracy"]
+    assert found.low == pytest.approx(binom.ppf(0.025, 200, 0.8) / 200, abs=0.0051)
+    assert found.high == pytest.approx(binom.ppf(0.975, 200, 0.8) / 200, abs=0.0051)
+    assert found.undefined == 0
+
+
+def test_blocks_alike_leave_no_doubt_and_empty_ones_drop_out() -> None:
+    blocks = np.array([[5, 2, 3, 90]] * 7 + [[0, 0, 0, 0]] * 50)
+    found = intervals(blocks)
+    assert list(found) == list(SCORES)
+    for interval in found.values():
+        assert interval.low == pytest.approx(interval.high) and interval.undefined == 0
+    assert found["precision"].low == pytest.approx(5 / 7)
+    assert intervals(blocks) == found
+
+
+def test_an_interval_holds_its_score_and_follows_the_seed_alone() -> None:
+    rng = np.random.default_rng(4)
+    blocks = rng.integers(0, 50, (60, 4))
+    found = intervals(blocks)
+    tp, fp, fn, _ = blocks.sum(0)
+    assert found["f1"].low < 2 * tp / (2 * tp + fp + fn) < found["f1"].high
+    assert intervals(blocks) == found != intervals(blocks, seed=1)
+
+
+def test_undefined_draws_are_left_out_and_counted() -> None:
+    # of two blocks, one without landslide: a quarter of the draws are twice that one (250 expected, 14 the s.d.)
+    found = intervals(np.array([[8, 1, 2, 50], [0, 0, 0, 60]]))
+    assert 190 < found["recall"].undefined < 310 and found["accuracy"].undefined == 0
+    assert found["recall"].low == found["recall"].high == pytest.approx(0.8)
+
+
+def test_one_block_or_none_has_no_interval() -> None:
+    for blocks in (np.array([[8, 1, 2, 50]]), np.zeros((3, 4), np.int64)):
+        assert all(math.isnan(i.low) and math.isnan(i.high) and not i.undefined for i in intervals(blocks).values())
+    nothing_mapped = intervals(np.array([[0, 0, 2, 50], [0, 0, 1, 9]]))["precision"]
+    assert math.isnan(nothing_mapped.low) and nothing_mapped.undefined == 1000
