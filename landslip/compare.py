@@ -8,14 +8,19 @@ own: what it held at most is then its own too.
 
 from __future__ import annotations
 
+import _thread
 import json
 import math
+import os
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +40,8 @@ from landslip.train import prepared_file, require_window, survey, train, write_s
 RESULT, PROBABILITY = "result.json", "probability.tif"
 SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area
 INPUTS = ("stack.tif", "valid.tif", "label.tif")
+NO_MEMORY = ("allocate memory", "out of memory")  # how torch says it, on a processor and on a GPU
+GRACE = 2.0  # seconds that a step has to end by itself once the comparison has been stopped
 
 
 @dataclass(frozen=True)
@@ -231,8 +238,10 @@ def _make(cell: Cell, run: Run, prepared: Path, out: Path, identity: dict[str, A
 
 
 def _apart(step: Any, *given: Any) -> dict[str, Any]:
-    """Run a step in a process of its own; an error it raises is raised here."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    """Run a step in a process of its own, which ends with this one; an error it raises is raised here."""
+    context = get_context("spawn")
+    mine, its = context.Pipe()
+    with mine, its, ProcessPoolExecutor(1, context, _end_with, (its,)) as pool:
         try:
             made: dict[str, Any] = pool.submit(step, *given).result()
         except BrokenProcessPool as error:
@@ -240,7 +249,33 @@ def _apart(step: Any, *given: Any) -> dict[str, Any]:
                 "the process that did the work was killed, for want of memory most likely. Use a smaller [training] "
                 "batch or [blocks] window, and run the same command again."
             ) from error
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
+                raise
+            raise TrainingError(
+                "not enough memory. Use a smaller [training] batch or [blocks] window, and run the same command again."
+            ) from error
+        except KeyboardInterrupt:
+            mine.close()  # the signal may have come to this process alone, and leaving waits for the other
+            raise
     return made
+
+
+def _end_with(parent: Connection) -> None:
+    """In the process of a step: stop when the other end is closed, which it is too when the other process is killed.
+
+    A step that went on alone would write the same files as the same command given again.
+    """
+
+    def watch() -> None:
+        with suppress(EOFError, OSError):
+            parent.recv_bytes()
+        time.sleep(GRACE)  # Ctrl-C comes to both processes: what is half written is being removed already
+        _thread.interrupt_main()
+        time.sleep(GRACE)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _train(run: Run, prepared: Path, folder: Path, overwrite: bool) -> dict[str, Any]:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import TinySite
 
 from landslip import compare as module
@@ -227,11 +233,67 @@ def test_a_process_that_is_killed_is_one_clear_failure(made: TinySite, tmp_path:
 
 
 def _killed(*_: object) -> dict:
-    import os
-    import signal
-
     os.kill(os.getpid(), signal.SIGKILL)
     return {}
+
+
+def test_want_of_memory_is_one_failed_run(made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = chosen(made, channels=["bands"])
+    for step in (_too_big, _too_big_for_numpy):
+        monkeypatch.setattr(module, "_train", step)
+        results = compare(run, made.folder / "prepared", tmp_path / "out")
+        assert "not enough memory" in results[0]["failed"]
+
+
+def _too_big(*_: object) -> dict:
+    torch.empty(2**60)
+    return {}
+
+
+def _too_big_for_numpy(*_: object) -> dict:
+    np.empty(2**58)
+    return {}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_a_step_ends_with_the_comparison_that_was_stopped(tmp_path: Path, name: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, pathlib, signal, time\n"
+        "from landslip.compare import _apart\n"
+        "def step():\n"
+        "    pathlib.Path('pid').write_text(str(os.getpid()))\n"
+        "    time.sleep(120)\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "    _apart(step)\n"
+    )
+    stopped = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        assert _within(60, lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
+        step = int((tmp_path / "pid").read_text())
+        stopped.send_signal(getattr(signal, name))  # to it alone, not to the step
+        assert _within(20, lambda: stopped.poll() is not None)
+        assert _within(20, lambda: not _lives(step))
+    finally:
+        stopped.kill()
+
+
+def _within(seconds: float, done: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not done() and time.monotonic() < end:
+        time.sleep(0.1)
+    return done()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")  # dead, but nobody has asked for its exit code yet
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_what_cannot_run_is_refused_before_any_training(made: TinySite, tmp_path: Path) -> None:
