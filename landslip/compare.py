@@ -8,33 +8,39 @@ own: what it held at most is then its own too.
 
 from __future__ import annotations
 
+import _thread
 import json
 import math
+import os
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from landslip.baselines import fit_baseline, map_baseline, require_baseline, size
 from landslip.checkpoint import FACTS, WEIGHTS, load_model
-from landslip.errors import ChannelError, LandslipError, ResumeError, RunError, TrainingError
+from landslip.errors import ChannelError, LandslipError, ModelError, OutputError, ResumeError, RunError, TrainingError
 from landslip.evaluate import evaluate
 from landslip.inference import map_site
 from landslip.models import build_model
 from landslip.models.layers import macs, parameter_count
-from landslip.output import file_hash, refuse_existing, write_json
+from landslip.output import refuse_existing, write_json
 from landslip.progress import duration, say
 from landslip.provenance import machine, peak_memory, software
 from landslip.run import Run
-from landslip.train import prepared_file, require_window, survey, train, write_split
+from landslip.train import input_hashes, require_window, survey, train, write_split
 
-RESULT, PROBABILITY = "result.json", "probability.tif"
+RESULT, PROBABILITY, COMPARISON = "result.json", "probability.tif", "comparison.json"
 SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area
-INPUTS = ("stack.tif", "valid.tif", "label.tif")
+NO_MEMORY = ("allocate memory", "out of memory")  # how torch says it, on a processor and on a GPU
+GRACE = 2.0  # seconds that a step has to end by itself once the comparison has been stopped
 
 
 @dataclass(frozen=True)
@@ -89,15 +95,18 @@ def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> lis
     the same command tries it again. Raises what cannot be run at all before any training: RunError, SplitError,
     ChannelError, LabelError; ResumeError where `out` holds runs of other inputs or choices.
     """
-    refuse_existing(out / "comparison.json", overwrite)
+    refuse_finished(out, overwrite)
     cells = plan(run)
     windows = _require_runnable(run, cells, prepared)
-    hashes = {name: file_hash(prepared_file(prepared, name)) for name in INPUTS}
-    identities = [_identity(cell, run, hashes) for cell in cells]
+    hashes = {split: input_hashes(cell.run(run), prepared) for split, cell in {c.split: c for c in cells}.items()}
+    identities = [_identity(cell, run, hashes[cell.split]) for cell in cells]
     results: list[dict[str, Any] | None] = []
     for cell, identity in zip(cells, identities, strict=True):
         results.append(_finished(cell.folder(out), identity, overwrite))
     done = sum(result is not None for result in results)
+    lost = sum(r is None and _holds_scores(cell.folder(out)) for cell, r in zip(cells, results, strict=True))
+    if lost:
+        say(f"warning: {lost} finished run(s) are of other inputs or choices; --overwrite makes them again.")
     say(f"{len(cells)} runs, {done} of them finished; " + ", ".join(f"{n} windows ({k})" for k, n in windows.items()))
     for i, (cell, identity) in enumerate(zip(cells, identities, strict=True)):
         if results[i] is None:
@@ -107,10 +116,35 @@ def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> lis
     return [result for result in results if result is not None]
 
 
+def refuse_finished(out: Path, overwrite: bool) -> None:
+    """Raise OutputError where `out` holds a comparison without a failed run and it may not be written anew."""
+    path = out / COMPARISON
+    refuse_existing(path, overwrite=True)
+    if overwrite or not path.exists():
+        return
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        if any("failed" in result for result in json.loads(path.read_text(encoding="utf-8"))["runs"]):
+            return
+    raise OutputError(
+        f"{path} exists already. Give another folder, or --overwrite to write it anew: finished runs of the same "
+        "inputs and choices are kept, others are made again."
+    )
+
+
 def _require_runnable(run: Run, cells: Sequence[Cell], prepared: Path) -> dict[str, int]:
     """Refuse before any work what would fail hours later; returns the number of training windows of each split."""
     if not cells:
         raise RunError("[compare] names no run: give networks or baselines, channels and splits.")
+    if len(set(cells)) < len(cells):
+        twice = next(cell for i, cell in enumerate(cells) if cell in cells[:i])
+        raise RunError(
+            f"[compare] names a run twice: {twice.name}. Name each network, baseline, choice and split once."
+        )
+    if run.split.kind == "given" and "given" not in run.compare.splits:
+        raise RunError(
+            f'[split] kind is "given" and [compare] splits are {", ".join(run.compare.splits)}, which would leave '
+            'split.tif unused. Set [compare] splits = ["given"].'
+        )
     windows: dict[str, int] = {}
     channels: dict[str, int] = {}
     for cell in cells:
@@ -158,6 +192,11 @@ def _finished(folder: Path, identity: dict[str, Any], overwrite: bool) -> dict[s
             f"{path} is of {_difference(known, identity)}. Give another folder, or --overwrite to make it again."
         )
     return None if result.get("failed") else result
+
+
+def _holds_scores(folder: Path) -> bool:
+    path = folder / RESULT
+    return path.exists() and not json.loads(path.read_text(encoding="utf-8")).get("failed")
 
 
 def _difference(known: dict[str, Any], wanted: dict[str, Any]) -> str:
@@ -226,13 +265,16 @@ def _make(cell: Cell, run: Run, prepared: Path, out: Path, identity: dict[str, A
         "software": software(),
     }
     write_json(folder / RESULT, result, overwrite=True)
-    say(f"{cell.name}: F1 {_percent(scored.scores['f1'])}, kappa {_percent(scored.scores['kappa'])}")
+    leaky = " (leaky)" if scored.leaky else ""
+    say(f"{cell.name}{leaky}: F1 {_percent(scored.scores['f1'])}, kappa {_percent(scored.scores['kappa'])}")
     return result
 
 
 def _apart(step: Any, *given: Any) -> dict[str, Any]:
-    """Run a step in a process of its own; an error it raises is raised here."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    """Run a step in a process of its own, which ends with this one; an error it raises is raised here."""
+    context = get_context("spawn")
+    mine, its = context.Pipe()
+    with mine, its, ProcessPoolExecutor(1, context, _end_with, (its,)) as pool:
         try:
             made: dict[str, Any] = pool.submit(step, *given).result()
         except BrokenProcessPool as error:
@@ -240,13 +282,39 @@ def _apart(step: Any, *given: Any) -> dict[str, Any]:
                 "the process that did the work was killed, for want of memory most likely. Use a smaller [training] "
                 "batch or [blocks] window, and run the same command again."
             ) from error
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
+                raise
+            raise TrainingError(
+                "not enough memory. Use a smaller [training] batch or [blocks] window, and run the same command again."
+            ) from error
+        except KeyboardInterrupt:
+            mine.close()  # the signal may have come to this process alone, and leaving waits for the other
+            raise
     return made
+
+
+def _end_with(parent: Connection) -> None:
+    """In the process of a step: stop when the other end is closed, which it is too when the other process is killed.
+
+    A step that went on alone would write the same files as the same command given again.
+    """
+
+    def watch() -> None:
+        with suppress(EOFError, OSError):
+            parent.recv_bytes()
+        time.sleep(GRACE)  # Ctrl-C comes to both processes: what is half written is being removed already
+        _thread.interrupt_main()
+        time.sleep(GRACE)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _train(run: Run, prepared: Path, folder: Path, overwrite: bool) -> dict[str, Any]:
     model = folder / "model"
     if not ((model / FACTS).exists() and _trained_so(model, run, prepared)):
-        train(run, prepared, model, overwrite=overwrite or (model / FACTS).exists())
+        train(run, prepared, model, overwrite)
     facts = load_model(model).facts
     network = build_model(run.network.name, len(facts["channels"]), **run.network.options)
     return {
@@ -263,9 +331,12 @@ def _train(run: Run, prepared: Path, folder: Path, overwrite: bool) -> dict[str,
 
 def _trained_so(model: Path, run: Run, prepared: Path) -> bool:
     """Whether the finished model there is this run's: then only its map was lost."""
-    facts = load_model(model).facts
-    hashes = {name: file_hash(prepared / name) for name in INPUTS}
-    return bool(facts["run"] == run.model_dump(mode="json", exclude={"compare"}) and facts["site_inputs"] == hashes)
+    try:
+        facts = load_model(model).facts
+    except ModelError:  # stopped between its two files
+        return False
+    chosen = run.model_dump(mode="json", exclude={"compare"})
+    return bool(facts["run"] == chosen and facts["site_inputs"] == input_hashes(run, prepared))
 
 
 def _map(prepared: Path, folder: Path) -> dict[str, Any]:

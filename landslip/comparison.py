@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from landslip.compare import PROBABILITY, Cell, spread
+from landslip.compare import COMPARISON, PROBABILITY, SCORED_PART, Cell, refuse_finished, spread
 from landslip.draw import Panel, draw_curves, draw_panels
 from landslip.metrics import SCORES
 from landslip.output import write_json, write_text
@@ -40,18 +40,24 @@ COLUMNS = (
     "training_windows", "parameters", "macs", "model_mib", "training_seconds", "training_peak_mib", "mapping_seconds",
     "mapping_peak_mib", "failed",
 )  # fmt: skip
+PICTURES = ("maps", "maps_factors", "maps_baselines", "curves")
 Results = Sequence[dict[str, Any]]
 
 
 def write_comparison(results: Results, prepared: Path, out: Path, overwrite: bool = False) -> str:
     """Write comparison.csv, .json and .md, maps and curves of every split into `out`; returns the tables as text."""
+    refuse_finished(out, overwrite)
     text = tables(results)
     plain = [{key: value for key, value in result.items() if key != "identity"} for result in results]
     write_text(out / "comparison.csv", _csv(results), overwrite=True)
     write_text(out / "comparison.md", text, overwrite=True)
+    for name in PICTURES:  # those of an earlier, larger grid would stand beside tables that do not speak of them
+        for path in out.glob(f"{name}_*.png"):
+            if path.stem.removeprefix(f"{name}_") in SCORED_PART:
+                path.unlink()
     for split in dict.fromkeys(r["split"] for r in results):
         _figures([r for r in results if r["split"] == split and "failed" not in r], split, prepared, out)
-    write_json(out / "comparison.json", {"runs": plain, "summary": summary(results)}, overwrite)
+    write_json(out / COMPARISON, {"runs": plain, "summary": summary(results)}, overwrite=True)
     return text
 
 
@@ -79,6 +85,8 @@ def summary(results: Results) -> list[dict[str, Any]]:
         row["leaky"] = any(bool(r["leaky"]) for r in made)
         for name in SCORES:
             row[name], row[f"{name}_sd"] = spread(made, name)
+            row[f"{name}_n"] = sum(r[name] is not None and not math.isnan(r[name]) for r in made)
+        row["seeds"] = len(alike)
         rows.append(row)
     return rows
 
@@ -87,7 +95,7 @@ def _ground(row: dict[str, Any]) -> str:
     if row["split"] == "paper":
         return "Split paper: LEAKY, the whole study area scored, training windows included"
     part = f"the {row['part'] or 'test'} part"
-    return f"Split {row['split']}: {part}, ground never trained on" + (" (marked LEAKY)" if row["leaky"] else "")
+    return f"Split {row['split']}: {'LEAKY, ' if row['leaky'] else ''}{part}, ground never trained on"
 
 
 def _title(row: dict[str, Any]) -> str:
@@ -96,8 +104,10 @@ def _title(row: dict[str, Any]) -> str:
 
 
 def _scores(rows: Sequence[dict[str, Any]]) -> str:
+    """A mean over fewer seeds than the others says so and is never the best."""
     best = {
-        name: max((_shown(row[name]) for row in rows if not math.isnan(row[name])), default=None) for name in SCORES
+        name: max((_shown(row[name]) for row in rows if row[f"{name}_n"] == row["seeds"]), default=None)
+        for name in SCORES
     }
     lines = []
     for row in rows:
@@ -106,7 +116,10 @@ def _scores(rows: Sequence[dict[str, Any]]) -> str:
             text = "undefined" if math.isnan(row[name]) else f"{_shown(row[name]):.2f}"
             if not math.isnan(row[f"{name}_sd"]):
                 text += f" ± {100 * row[f'{name}_sd']:.2f}"
-            cells.append(f"**{text}**" if not math.isnan(row[name]) and _shown(row[name]) == best[name] else text)
+            whole = row[f"{name}_n"] == row["seeds"]
+            if not whole and not math.isnan(row[name]):
+                text += f" ({row[f'{name}_n']} of {row['seeds']})"
+            cells.append(f"**{text}**" if whole and _shown(row[name]) == best[name] else text)
         lines.append([_title(row), *cells])
     seeds = max(row["runs"] for row in rows)
     note = f"Mean ± standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
@@ -176,7 +189,8 @@ def _figures(results: Results, split: str, prepared: Path, out: Path) -> None:
             f"{TITLES.get(r['method'], r['method'])}, {r['channels']}": _cell(r).folder(out) / "model" / "history.csv"
             for r in networks
         }
-        draw_curves(histories, out / f"curves_{split}.png", f"Split {split}, seed {networks[0]['seed']}", True)
+        leaky = " (leaky)" if any(r["leaky"] for r in networks) else ""
+        draw_curves(histories, out / f"curves_{split}.png", f"Split {split}{leaky}, seed {networks[0]['seed']}", True)
 
 
 def _panel(result: dict[str, Any], out: Path) -> Panel:

@@ -99,7 +99,7 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half:
         for name in (WEIGHTS, "history.csv"):  # somebody else's
             refuse_existing(folder / name, overwrite)
     began = time.monotonic()
-    hashes = {name: file_hash(prepared_file(prepared, name)) for name in ("stack.tif", "valid.tif", "label.tif")}
+    hashes = input_hashes(run, prepared)
     how = precision(run.training.precision)
     choices = run.model_dump(mode="json", exclude={"compare"})
     choices["training"]["precision"] = how  # another processor's would not go on with the same numbers
@@ -140,6 +140,12 @@ def prepared_file(prepared: Path, name: str) -> Path:
     if not path.exists():
         raise ModelError(f"{path} does not exist: {prepared} is not a prepared site. Make it with `landslip prepare`.")
     return path
+
+
+def input_hashes(run: Run, prepared: Path) -> dict[str, str]:
+    """SHA-256 of each file of a prepared site that a run's weights and scores follow from, by name."""
+    given = ("split.tif",) if run.split.kind == "given" else ()
+    return {name: file_hash(prepared_file(prepared, name)) for name in ("stack.tif", "valid.tif", "label.tif", *given)}
 
 
 def survey(run: Run, prepared: Path) -> Ground:
@@ -197,7 +203,10 @@ def _given_split(path: Path, stack: StackInfo) -> Split:
     strange = sorted(set(np.unique(parts).tolist()) - {NONE, *PARTS.values()})
     if strange:
         raise SplitError(f"{path} holds {strange[0]}; a split holds 0 (none), 1 (train), 2 (validation) and 3 (test).")
-    return Split("given", info.tags.get("leaky") == "yes", int(info.tags.get("guard", 0)), parts.astype(np.uint8))
+    guard = info.tags.get("guard", "0")
+    if not guard.isdecimal():
+        raise SplitError(f"{path}: its guard is {guard!r} and not a whole number of pixels. Mend or remove that tag.")
+    return Split("given", info.tags.get("leaky") == "yes", int(guard), parts.astype(np.uint8))
 
 
 def _require_both_classes(
@@ -282,6 +291,11 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
     state.epoch += 1
     row = {"epoch": state.epoch, "loss": loss_sum / len(order), "learning_rate": rate}
     row |= _validate(ground, blocks, state, choice, how)
+    if not math.isfinite(row["validation_loss"]):  # the last step of an epoch is judged by no loss of its own
+        raise TrainingError(
+            f"the weights are no longer finite at the end of epoch {state.epoch}: those of epoch {state.epoch - 1} are "
+            f"kept. Lower [training] learning_rate (now {choice.learning_rate:g}) and start again with --overwrite."
+        )
     row |= {"seconds": seconds, "blocks_per_second": len(order) / seconds}
     state.history.append(row)
 
@@ -456,7 +470,7 @@ def _matching_state(path: Path, identity: str) -> dict[str, Any]:
 def _difference(known: str, identity: str) -> str:
     before, now = json.loads(known), json.loads(identity)
     changed = [name for name in now["inputs"] if before["inputs"].get(name) != now["inputs"][name]]
-    if changed:
+    if changed and before["run"]["split"]["kind"] == now["run"]["split"]["kind"]:
         return f"other inputs: {', '.join(changed)} changed since"
     for table, choices in now["run"].items():
         for key, value in choices.items():

@@ -5,11 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import TinySite
 
 from landslip import compare as module
@@ -17,6 +23,7 @@ from landslip.compare import Cell, compare, plan, spread
 from landslip.comparison import summary, tables, write_comparison
 from landslip.errors import ChannelError, OutputError, ResumeError, RunError, SplitError
 from landslip.evaluate import evaluate
+from landslip.metrics import SCORES
 from landslip.raster import read_stored
 from landslip.run import Run, read_run
 
@@ -212,9 +219,48 @@ def test_one_failed_run_does_not_stop_the_others(
     run = run.model_copy(update={"training": run.training.model_copy(update={"learning_rate": 1e30, "epochs": 2})})
     results = compare(run, made.folder / "prepared", tmp_path / "out")
     assert "the loss is" in results[0]["failed"] and "failed" not in results[1]
+    stale = tmp_path / "out" / "curves_paper.png"
+    stale.touch()
     text = write_comparison(results, made.folder / "prepared", tmp_path / "out")
+    assert not stale.exists()  # of an earlier, larger grid
     assert "## Failed" in text and "fc_densenet on bands, split apart, seed 0: the loss is" in text
     assert "| FC-DenseNet   |    undefined |" in text
+    again = compare(run, made.folder / "prepared", tmp_path / "out")  # the same command tries it again, as Failed says
+    assert "the loss is" in again[0]["failed"]
+    write_comparison(again, made.folder / "prepared", tmp_path / "out")
+
+
+def test_a_mean_over_fewer_seeds_says_so_and_is_not_the_best() -> None:
+    common = {"split": "apart", "channels": "bands", "network": True, "part": "test", "leaky": False}
+    rows = [
+        common | dict.fromkeys(SCORES, value) | {"method": method, "seed": seed}
+        for method, seed, value in (("unet", 0, 0.5), ("unet", 1, 0.6), ("segnet", 0, 0.9))
+    ]
+    rows.append(common | {"method": "segnet", "seed": 1, "failed": "killed"})
+    lines = tables(rows).splitlines()
+    unet, segnet = (next(line for line in lines if line.startswith(f"| {name}")) for name in ("U-Net", "SegNet"))
+    assert unet.count("**55.00 ± 7.07**") == 6
+    assert segnet.count("90.00 (1 of 2)") == 6 and "*" not in segnet
+    rows[0]["precision"] = None  # nothing was mapped with this seed
+    assert "60.00 (1 of 2)" in tables(rows)
+
+
+def test_a_finished_model_of_another_run_is_not_replaced_unasked(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_apart", here)
+    run, out = chosen(made, channels=["bands"]), tmp_path / "out"
+    (first,) = compare(run, made.folder / "prepared", out)
+    folder = plan(run)[0].folder(out)
+    (folder / "result.json").unlink()  # killed while mapping
+    before = (folder / "model" / "model.safetensors").read_bytes()
+    changed = run.model_copy(update={"training": run.training.model_copy(update={"batch": 2})})
+    assert "exists already" in compare(changed, made.folder / "prepared", out)[0]["failed"]
+    assert (folder / "model" / "model.safetensors").read_bytes() == before
+    # --overwrite makes it again, also where it was stopped between the two files of the new model
+    (folder / "model" / "model.safetensors").write_bytes(b"new")
+    (made_again,) = compare(run, made.folder / "prepared", out, overwrite=True)
+    assert "failed" not in made_again and made_again["kappa"] == first["kappa"]
 
 
 def test_a_process_that_is_killed_is_one_clear_failure(made: TinySite, tmp_path: Path) -> None:
@@ -227,11 +273,67 @@ def test_a_process_that_is_killed_is_one_clear_failure(made: TinySite, tmp_path:
 
 
 def _killed(*_: object) -> dict:
-    import os
-    import signal
-
     os.kill(os.getpid(), signal.SIGKILL)
     return {}
+
+
+def test_want_of_memory_is_one_failed_run(made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = chosen(made, channels=["bands"])
+    for step in (_too_big, _too_big_for_numpy):
+        monkeypatch.setattr(module, "_train", step)
+        results = compare(run, made.folder / "prepared", tmp_path / "out")
+        assert "not enough memory" in results[0]["failed"]
+
+
+def _too_big(*_: object) -> dict:
+    torch.empty(2**60)
+    return {}
+
+
+def _too_big_for_numpy(*_: object) -> dict:
+    np.empty(2**58)
+    return {}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_a_step_ends_with_the_comparison_that_was_stopped(tmp_path: Path, name: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, pathlib, signal, time\n"
+        "from landslip.compare import _apart\n"
+        "def step():\n"
+        "    pathlib.Path('pid').write_text(str(os.getpid()))\n"
+        "    time.sleep(120)\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "    _apart(step)\n"
+    )
+    stopped = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        assert _within(60, lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
+        step = int((tmp_path / "pid").read_text())
+        stopped.send_signal(getattr(signal, name))  # to it alone, not to the step
+        assert _within(20, lambda: stopped.poll() is not None)
+        assert _within(20, lambda: not _lives(step))
+    finally:
+        stopped.kill()
+
+
+def _within(seconds: float, done: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not done() and time.monotonic() < end:
+        time.sleep(0.1)
+    return done()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")  # dead, but nobody has asked for its exit code yet
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_what_cannot_run_is_refused_before_any_training(made: TinySite, tmp_path: Path) -> None:
@@ -248,6 +350,11 @@ def test_what_cannot_run_is_refused_before_any_training(made: TinySite, tmp_path
     with pytest.raises(ChannelError, match="holds no factor"):
         run = chosen(made)
         compare(run.model_copy(update={"channels": run.channels.model_copy(update={"factors": "none"})}), prepared, out)
+    with pytest.raises(RunError, match="names a run twice: fc_densenet on bands, split apart, seed 0"):
+        compare(chosen(made, networks=["fc_densenet", "fc_densenet"]), prepared, out)
+    with pytest.raises(RunError, match=r'kind is "given" and \[compare\] splits are apart'):
+        run = chosen(made)
+        compare(run.model_copy(update={"split": run.split.model_copy(update={"kind": "given"})}), prepared, out)
     with pytest.raises(RunError, match="names no run"):
         compare(chosen(made, networks=[]), prepared, out)
     assert not out.exists()

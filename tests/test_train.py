@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import TinySite
+from safetensors.torch import load_file
 
+from landslip import train as module
 from landslip.checkpoint import load_model
 from landslip.compute import to_network
 from landslip.errors import LabelError, ModelError, OutputError, ResumeError, SplitError, TrainingError
@@ -197,6 +199,50 @@ def test_a_given_split_is_used_as_it_is(made: TinySite, tmp_path: Path) -> None:
     write_raster(prepared / "split.tif", parts[None] + 1, stack.grid, ["part"], None, {}, overwrite=True)
     with pytest.raises(SplitError, match="holds 4"):
         survey(run, prepared)
+    write_raster(prepared / "split.tif", parts[None], stack.grid, ["part"], None, {"guard": "wide"}, overwrite=True)
+    with pytest.raises(SplitError, match="its guard is 'wide'"):
+        survey(run, prepared)
+
+
+def test_a_training_on_another_given_split_does_not_go_on(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, folder = tmp_path / "prepared", tmp_path / "model"
+    shutil.copytree(made.folder / "prepared", prepared)
+    stack = read_stack_info(prepared / "stack.tif")
+    parts = np.zeros(stack.grid.shape, np.uint8)
+    parts[:64], parts[64:96], parts[96:] = 1, 2, 3
+    write_raster(prepared / "split.tif", parts[None], stack.grid, ["part"], None, {"leaky": "no"})
+    run = Run.model_validate({**read_run(made.run).model_dump(), "split": {"kind": "given"}})
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_choose_threshold", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, prepared, folder)
+    write_raster(prepared / "split.tif", parts[::-1][None], stack.grid, ["part"], None, {"leaky": "no"}, overwrite=True)
+    with pytest.raises(ResumeError, match=r"split\.tif changed"):
+        train(run, prepared, folder)
+
+
+def stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_weights_that_the_last_step_of_an_epoch_spoils_are_not_kept(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module._validate
+
+    def spoilt(ground: object, blocks: object, state: module.State, *given: object) -> dict:
+        if state.epoch == 2:
+            for weights in (*state.averaged.values(), *state.network.state_dict().values()):
+                weights.mul_(math.nan) if weights.is_floating_point() else None
+        return real(ground, blocks, state, *given)
+
+    monkeypatch.setattr(module, "_validate", spoilt)
+    with pytest.raises(TrainingError, match="no longer finite at the end of epoch 2: those of epoch 1 are kept"):
+        train(read_run(made.run), made.folder / "prepared", tmp_path / "model")
+    kept = load_file(tmp_path / "model" / STATE)
+    assert all(bool(t.isfinite().all()) for name, t in kept.items() if name.startswith("best."))
 
 
 def test_training_windows_of_one_class_are_refused(made: TinySite, tmp_path: Path) -> None:
