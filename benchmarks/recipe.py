@@ -52,8 +52,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "weight decay 1e-2": {"weight_decay": 1e-2},
     "positive unit ball": {"initial": "positive-unit-ball"},
     "no prior bias": {"prior_bias": False},
-    "jitter 0.2": {"jitter": 0.2},
-    "jitter 0.5": {"jitter": 0.5},
 }
 
 

@@ -26,16 +26,27 @@ from typing import Any
 
 from landslip.baselines import fit_baseline, map_baseline, require_baseline, size
 from landslip.checkpoint import FACTS, WEIGHTS, load_model
-from landslip.errors import ChannelError, LandslipError, ModelError, OutputError, ResumeError, RunError, TrainingError
+from landslip.errors import (
+    ChannelError,
+    LandslipError,
+    ModelError,
+    OutputError,
+    ResumeError,
+    RunError,
+    SplitError,
+    TrainingError,
+)
 from landslip.evaluate import evaluate
 from landslip.inference import map_site
+from landslip.label import LANDSLIDE
 from landslip.models import build_model
 from landslip.models.layers import macs, parameter_count
 from landslip.output import refuse_existing, write_json
 from landslip.progress import duration, say
 from landslip.provenance import machine, peak_memory, software
 from landslip.run import Run
-from landslip.train import input_hashes, require_window, survey, train, write_split
+from landslip.split import TEST
+from landslip.train import Ground, input_hashes, require_window, survey, train, write_split
 
 RESULT, PROBABILITY, COMPARISON = "result.json", "probability.tif", "comparison.json"
 SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area
@@ -152,6 +163,7 @@ def _require_runnable(run: Run, cells: Sequence[Cell], prepared: Path) -> dict[s
         if cell.split not in windows or cell.channels not in channels:
             ground = survey(own, prepared)
             windows[cell.split], channels[cell.channels] = len(ground.windows), len(ground.channels)
+            _require_scored_landslide(ground, cell.split)
             factors = any(channel.group == "factor" for channel in ground.channels)
             if cell.channels != "bands" and not factors:
                 raise ChannelError(
@@ -168,6 +180,14 @@ def _require_runnable(run: Run, cells: Sequence[Cell], prepared: Path) -> dict[s
                 f"[compare.options] names {name}, which is not among the networks {', '.join(run.compare.networks)}."
             )
     return windows
+
+
+def _require_scored_landslide(ground: Ground, split: str) -> None:
+    if split == "given" and not ((ground.split.parts == TEST) & (ground.label == LANDSLIDE) & ground.valid).any():
+        raise SplitError(
+            f"{ground.stack.path.with_name('split.tif')}: its test part holds no landslide, so that nothing can be "
+            "scored. Give ground with landslides to part 3."
+        )
 
 
 def _identity(cell: Cell, run: Run, hashes: dict[str, str]) -> dict[str, Any]:

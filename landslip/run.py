@@ -73,9 +73,6 @@ class TrainingChoice(Strict):
     prior_bias: bool = Field(True, description="start from the share of landslide pixels, not from one half")
     loss: Literal["bce", "bce+dice", "focal"] = "bce"
     augment: bool = True
-    jitter: float = Field(
-        0.0, ge=0, description="standard deviation of a block's random shift of each z-scored channel"
-    )
     average: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of the weights; 0: none")
     choose: Literal["best", "last"] = "best"
     threshold: Literal["f1", "kappa"] | Annotated[float, Field(ge=0, le=1)] = "kappa"
@@ -93,7 +90,6 @@ PAPER_TRAINING: dict[str, Any] = {
     "prior_bias": False,
     "loss": "bce",
     "augment": False,
-    "jitter": 0.0,
     "average": 0.0,
     "choose": "last",
     "threshold": 0.5,

@@ -179,6 +179,11 @@ def survey(run: Run, prepared: Path) -> Ground:
             'a smaller [split] guard, or kind = "paper" (leaky).'
         )
     _require_both_classes(windows, label, valid, prepared)
+    if run.split.kind == "given" and not ((split.parts == VALIDATION) & (label == LANDSLIDE) & valid).any():
+        raise SplitError(
+            f"{prepared / 'split.tif'}: its validation part holds no landslide, so that neither an epoch nor a "
+            "threshold can be chosen. Give ground with landslides to part 2."
+        )
     scored = (split.parts == VALIDATION) & valid
     size = run.blocks.window
     validation = [w for w in squares(label.shape, size) if scored[w.slices].any()]
@@ -252,7 +257,6 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
     torch.manual_seed(int(rng.integers(2**62)))  # dropout
     order = rng.permutation(len(ground.windows))
     aspect = aspect_positions(ground.channels) if choice.augment else None
-    shifted = np.array([channel.standardised for channel in ground.channels])
     batches = [order[i : i + choice.batch] for i in range(0, len(order), choice.batch)]
     total_steps = len(batches) * choice.epochs
     on = device()
@@ -263,11 +267,7 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
         if choice.augment:
             turns = [(int(rng.integers(4)), bool(rng.integers(2))) for _ in pairs]
             pairs = [turn(x, y, *given, aspect) for (x, y), given in zip(pairs, turns, strict=True)]
-        stacked = np.stack([x for x, _ in pairs])
-        if choice.jitter:
-            shift = rng.normal(0, choice.jitter, stacked.shape[:2]) * shifted
-            stacked += shift[:, :, None, None].astype(np.float32)
-        x = to_network(stacked, on)
+        x = to_network(np.stack([x for x, _ in pairs]), on)
         y = torch.from_numpy(np.stack([y for _, y in pairs])).to(on)
         rate = learning_rate(choice, state.step, total_steps)
         for group in state.optimizer.param_groups:
@@ -278,7 +278,7 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
-                f"the loss is {value} in epoch {state.epoch + 1}: the weights of epoch {state.epoch} are kept. Lower "
+                f"the loss is {value} in epoch {state.epoch + 1}: {_kept_weights(state.epoch)}. Lower "
                 f"[training] learning_rate (now {choice.learning_rate:g}) and start again with --overwrite."
             )
         state.optimizer.zero_grad(set_to_none=True)
@@ -293,11 +293,16 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
     row |= _validate(ground, blocks, state, choice, how)
     if not math.isfinite(row["validation_loss"]):  # the last step of an epoch is judged by no loss of its own
         raise TrainingError(
-            f"the weights are no longer finite at the end of epoch {state.epoch}: those of epoch {state.epoch - 1} are "
-            f"kept. Lower [training] learning_rate (now {choice.learning_rate:g}) and start again with --overwrite."
+            f"the weights are no longer finite at the end of epoch {state.epoch}: "
+            f"{_kept_weights(state.epoch - 1)}. Lower [training] learning_rate (now {choice.learning_rate:g}) and start "
+            "again with --overwrite."
         )
     row |= {"seconds": seconds, "blocks_per_second": len(order) / seconds}
     state.history.append(row)
+
+
+def _kept_weights(epoch: int) -> str:
+    return f"the weights of epoch {epoch} are kept" if epoch else "no weights are kept before the first epoch"
 
 
 def masked_loss(logits: torch.Tensor, label: torch.Tensor, kind: str) -> torch.Tensor:
