@@ -294,8 +294,8 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
     if not math.isfinite(row["validation_loss"]):  # the last step of an epoch is judged by no loss of its own
         raise TrainingError(
             f"the weights are no longer finite at the end of epoch {state.epoch}: "
-            f"{_kept_weights(state.epoch - 1)}. Lower [training] learning_rate (now {choice.learning_rate:g}) and start "
-            "again with --overwrite."
+            f"{_kept_weights(state.epoch - 1)}. Lower [training] learning_rate (now {choice.learning_rate:g}) and "
+            "start again with --overwrite."
         )
     row |= {"seconds": seconds, "blocks_per_second": len(order) / seconds}
     state.history.append(row)
