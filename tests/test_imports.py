@@ -21,8 +21,8 @@ LAYERS = [
     ["train", "inference"],
     ["inventory", "evaluate", "baselines"],
     ["check", "draw"],
-    ["prepare", "info", "compare"],
-    ["demo", "patches", "comparison"],
+    ["prepare", "info", "compare", "intervals"],
+    ["demo", "patches", "comparison", "importance"],
     ["cli"],
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
