@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,14 @@ from landslip.stack import Channel
 from landslip.standardize import ZScore
 
 NAN = math.nan
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_forests() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(landslip.importance, "TREES", 30)
+        patch.setattr(landslip.importance, "CUTS", 60)
+        yield
 
 
 def by_factor(made: Importance, measure: str) -> dict[str, Score]:
@@ -162,7 +171,7 @@ def test_a_smooth_factor_that_only_tells_places_apart_shows_no_effect(tmp_path: 
         drawn = landslip.importance.draw_sample(landslip.importance.read_prepared(prepared), 2000, 0)
         stack = landslip.importance.read_prepared(prepared)
         counted = landslip.importance.count(stack, [landslip.importance.make_classes(stack, "smooth", drawn, 5)], 20)
-        effects.append(landslip.importance.gain_ratios(counted, 0)[0].effect)
+        effects.append(landslip.importance.gain_ratios(counted, drawn, stack.grid, 20, 0)[0].effect)
     assert sum(map(bool, effects)) <= 8  # a test of pixels would call every one of them an effect
 
 
@@ -272,6 +281,11 @@ def test_places_whose_intervals_overlap_are_unstable() -> None:
     assert [(s.factor, s.rank, s.unstable) for s in out] == [
         ("a", 1, False), ("b", 2, False), ("c", 3, True), ("d", 4, True), ("nan", None, False), ("c + d", None, False),
     ]  # fmt: skip
+
+
+def test_factors_without_an_effect_come_last_whatever_their_number() -> None:
+    given = [score("noise", 0.5, 0.4, 0.6, effect=False), score("class", 0.45, 0.4, 0.5, effect=True)]
+    assert [(s.factor, s.rank, s.unstable) for s in ranked(given)] == [("class", 1, False), ("noise", 2, False)]
 
 
 def test_correlation_links_over_others() -> None:
