@@ -488,7 +488,7 @@ def permutation_importance(
 
     Each repeat draws one order for all factors, so that they are compared on the same pixels. The estimate is the mean
     over repeats; the interval holds both the orders and spatial blocks drawn with replacement. A factor that the
-    network ignores drops exactly 0, and has no effect; one whose interval reaches 0 has none that can be shown.
+    network ignores drops exactly 0, and has no effect; where more than 5 % of the draws do not drop, none is shown.
     """
     groups: list[tuple[str, Literal["factor", "together", "bands"], list[int]]] = [
         (name, "factor", positions) for name, positions in held.factors.items()
@@ -602,7 +602,7 @@ def _notes(
         f"gain ratio: continuous factors in {CLASSES} natural breaks of {len(drawn.label):,} pixels, aspect in eight "
         "directions and flat",
         "a factor shows an effect where it beats itself carried from other blocks (one-sided, 5 %; the network: where "
-        "its interval lies above 0); those that show none rank last",
+        "at most 5 % of the draws do not drop); those that show none rank last",
     ]
     notes += [
         f"{' + '.join(group)} are correlated (|Spearman| above {CORRELATED}): what one says the other says too, so "
