@@ -229,6 +229,41 @@ def evaluate(
 
 
 @app.command()
+def intervals(
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    out: Annotated[Path, typer.Argument(metavar="OUT/")],
+    factor: Annotated[list[str] | None, typer.Option(metavar="NAME", help="May be repeated; default: all.")] = None,
+    classes: Annotated[int, typer.Option(help="natural breaks of a continuous factor")] = 5,
+    sample: Annotated[int, typer.Option(metavar="N", help="pixels that natural breaks are exact on")] = 10_000,
+    seed: Annotated[int, typer.Option(help="of the sample", min=0)] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """How often landslides lie in each class of a factor: frequency, area share and frequency ratio."""
+    from landslip.intervals import intervals as count
+    from landslip.intervals import table
+
+    typer.echo(table(count(prepared, out, factor or (), classes, sample, seed, overwrite)))
+
+
+@app.command()
+def importance(
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    out: Annotated[Path, typer.Argument(metavar="OUT/")],
+    model: Annotated[Path | None, typer.Option(metavar="MODEL/", help="also what this network makes of them")] = None,
+    repeats: Annotated[int, typer.Option(help="forests, and permutations of the network's factors")] = 20,
+    block: Annotated[int, typer.Option(help="side of the spatial blocks that are drawn anew, pixels")] = 128,
+    sample: Annotated[int, typer.Option(metavar="N", help="pixels of a forest, half of them landslide")] = 10_000,
+    seed: Annotated[int, typer.Option(help="of all draws", min=0)] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Rank the factors by random forest, information gain ratio and, with a model, by permutation; with intervals."""
+    from landslip.importance import importance as rank
+    from landslip.importance import table
+
+    typer.echo(table(rank(prepared, out, model, repeats, block, sample, seed, overwrite)))
+
+
+@app.command()
 def compare(
     run: Annotated[Path, typer.Argument(metavar="RUN.toml")],
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],

@@ -24,7 +24,20 @@ from landslip.tables import _model_at
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DOCUMENTS += [path for path in (ROOT / "CONTRIBUTING.md", ROOT / "DESIGN.md") if path.exists()]
-PIPELINE = ["check", "prepare", "import", "train", "map", "inventory", "evaluate", "compare", "demo", "info"]
+PIPELINE = [
+    "check",
+    "prepare",
+    "import",
+    "train",
+    "map",
+    "inventory",
+    "evaluate",
+    "intervals",
+    "importance",
+    "compare",
+    "demo",
+    "info",
+]
 SOURCES = sorted((ROOT / "landslip").rglob("*.py"))
 
 group = get_command(cli.app)

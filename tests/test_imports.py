@@ -22,8 +22,8 @@ LAYERS = [
     ["inventory", "evaluate", "baselines"],
     ["inventory_scores"],
     ["check", "draw"],
-    ["prepare", "info", "compare"],
-    ["demo", "patches", "comparison"],
+    ["prepare", "info", "compare", "intervals"],
+    ["demo", "patches", "comparison", "importance"],
     ["cli"],
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
