@@ -168,7 +168,9 @@ def test_an_output_that_exists_is_kept_and_replaced_on_demand(
 
 # The command itself, in a process of its own, that stops at a stated point until it is told to stop for good.
 PAUSED = """
-import sys, time
+import signal, sys, time
+# a test run started in the background hands down that Ctrl-C is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import {module} as module
 from landslip.cli import main
 
