@@ -136,7 +136,7 @@ class FCDenseNet(nn.Module):
     dropout       share of values dropped after each dense layer and transition down, in [0, 1)
     bias          whether the convolutions have biases (those of transitions up and of the head always do)
     norm_first    BN-ReLU before the convolution of transitions up and head; False: a BN after the head
-    checkpoint    recompute dense layers in the backward pass: a third less memory, a third more time
+    checkpoint    recompute dense layers in the backward pass: 40 % less memory, a quarter to 40 % more time
 
     H and W must be multiples of `multiple` (2 per transition down), else ModelError. Options that make no
     network raise RunError.
