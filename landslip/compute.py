@@ -34,12 +34,6 @@ def keep_memory() -> None:
     libc.mallopt(TOP_PAD, 256 << 20)
 
 
-def give_back_memory() -> None:
-    """Return what glibc keeps free to the system, lest windows of many sizes leave ever more holes behind."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def device() -> torch.device:
     """The first CUDA device where there is one, else the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

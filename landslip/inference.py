@@ -17,17 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.checkpoint import Model
-from landslip.compute import (
-    CORE,
-    Precision,
-    device,
-    give_back_memory,
-    halo_window,
-    keep_memory,
-    precision,
-    probabilities,
-    trim,
-)
+from landslip.compute import CORE, Precision, device, halo_window, keep_memory, precision, probabilities, trim
 from landslip.errors import ChannelError
 from landslip.grid import Grid, Window, require_same_grid, starts, tiles
 from landslip.output import refuse_existing, refuse_input
@@ -37,7 +27,6 @@ from landslip.stack import StackInfo, read_stack_info
 
 Method = Literal["halo", "paper"]
 
-HOLD = 4  # windows between two times that free memory is given back
 NAN = np.float32(np.nan)
 
 
@@ -149,9 +138,7 @@ class _Source:
 def _map_by_halo(source: _Source, grid: Grid, target: Any) -> tuple[int, int, int]:
     cores = list(tiles(grid.shape, CORE))
     total = skipped = 0
-    for i, core in enumerate(track(cores, len(cores), "map", "windows")):
-        if i % HOLD == HOLD - 1:
-            give_back_memory()
+    for core in track(cores, len(cores), "map", "windows"):
         valid = source.valid(core)
         out = np.full(valid.shape, NAN, np.float32)
         if valid.any():
