@@ -11,7 +11,6 @@ Baselines are not kept as models, since scikit-learn's would have to be pickled:
 
 from __future__ import annotations
 
-import difflib
 import math
 import warnings
 from collections.abc import Callable
@@ -28,11 +27,12 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from landslip.errors import LabelError, RunError
-from landslip.grid import Window, tiles
+from landslip.errors import LabelError
+from landslip.grid import Window, covered, tiles
 from landslip.inference import NAN, Mapping
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import DEFAULT_THRESHOLD, Histogram
+from landslip.models import refuse_unknown
 from landslip.output import refuse_existing, refuse_input
 from landslip.progress import say, track
 from landslip.raster import TILE, creating, cut, opening, put
@@ -121,17 +121,12 @@ def fit_baseline(name: str, run: Run, ground: Ground) -> Baseline:
 def require_baseline(name: str) -> None:
     """Raise RunError for an unknown name, with the nearest known one."""
     if name not in BASELINES:
-        nearest = difflib.get_close_matches(name, BASELINES, n=1, cutoff=0.4)
-        hint = f"did you mean {nearest[0]}? " if nearest else ""
-        raise RunError(f"{name!r} is no baseline: {hint}known are {', '.join(BASELINES)}")
+        refuse_unknown("baseline", name, list(BASELINES))
 
 
 def training_pixels(ground: Ground) -> NDArray[np.bool_]:
     """(H, W): the valid pixels of known label in the union of the training windows."""
-    union = np.zeros(ground.valid.shape, bool)
-    for window in ground.windows:
-        union[window.clip(ground.valid.shape).slices] = True
-    return np.asarray(union & ground.valid & (ground.label != UNKNOWN))
+    return np.asarray(covered(ground.windows, ground.valid.shape) & ground.valid & (ground.label != UNKNOWN))
 
 
 def _draw(candidates: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:

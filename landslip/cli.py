@@ -20,6 +20,9 @@ app = typer.Typer(
 )
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Change = Annotated[
+    list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a choice of the run file.")
+]
 Data = Annotated[Path | None, typer.Option(help="Folder that the site file's paths start at.")]
 
 
@@ -95,9 +98,7 @@ def train(
     run: Annotated[Path, typer.Argument(metavar="RUN.toml")],
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
     model: Annotated[Path, typer.Argument(metavar="MODEL/")],
-    change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a choice of the run file.")
-    ] = None,
+    change: Change = None,
     half: Annotated[bool, typer.Option("--half", help="Keep the weights in half precision: half the file.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -268,9 +269,7 @@ def compare(
     run: Annotated[Path, typer.Argument(metavar="RUN.toml")],
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
     out: Annotated[Path, typer.Argument(metavar="OUT/")],
-    change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a choice of the run file.")
-    ] = None,
+    change: Change = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train every network with and without factors on the same ground: tables, maps and curves side by side."""

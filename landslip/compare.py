@@ -46,7 +46,7 @@ from landslip.progress import duration, say
 from landslip.provenance import machine, peak_memory, software
 from landslip.run import Run
 from landslip.split import TEST
-from landslip.train import Ground, input_hashes, require_window, survey, train, write_split
+from landslip.train import Ground, difference, input_hashes, require_window, survey, train, write_split
 
 RESULT, PROBABILITY, COMPARISON = "result.json", "probability.tif", "comparison.json"
 SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area
@@ -209,7 +209,7 @@ def _finished(folder: Path, identity: dict[str, Any], overwrite: bool) -> dict[s
         if overwrite:
             return None
         raise ResumeError(
-            f"{path} is of {_difference(known, identity)}. Give another folder, or --overwrite to make it again."
+            f"{path} is of {difference(known, identity)}. Give another folder, or --overwrite to make it again."
         )
     return None if result.get("failed") else result
 
@@ -217,18 +217,6 @@ def _finished(folder: Path, identity: dict[str, Any], overwrite: bool) -> dict[s
 def _holds_scores(folder: Path) -> bool:
     path = folder / RESULT
     return path.exists() and not json.loads(path.read_text(encoding="utf-8")).get("failed")
-
-
-def _difference(known: dict[str, Any], wanted: dict[str, Any]) -> str:
-    for name, digest in wanted["inputs"].items():
-        if known["inputs"].get(name) != digest:
-            return f"another {name}"
-    for table, choices in wanted["run"].items():
-        for key, value in choices.items():
-            before = known["run"].get(table, {}).get(key)
-            if before != value:
-                return f"another run: [{table}] {key} was {before!r} and is {value!r}"
-    return "another run"
 
 
 def _known(cells: Sequence[Cell], results: Sequence[dict[str, Any] | None]) -> list[tuple[Cell, float]]:

@@ -7,10 +7,12 @@ A `Grid` is one frozen value compared by equality: rows, columns, affine transfo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from landslip.errors import GridError
@@ -38,6 +40,10 @@ class Window:
         bottom = min(self.row + self.height, shape[0])
         right = min(self.column + self.width, shape[1])
         return Window(row, column, max(bottom - row, 0), max(right - column, 0))
+
+    def round_up(self, multiple: int) -> Window:
+        """The window grown down and right until its sides are multiples of `multiple`."""
+        return Window(self.row, self.column, self.height + -self.height % multiple, self.width + -self.width % multiple)
 
     def within(self, outer: Window) -> tuple[slice, slice]:
         """Slices of this window in an array cut at `outer`, which must hold it."""
@@ -179,6 +185,14 @@ def lattice(shape: tuple[int, int], size: int, step: int) -> Iterator[Window]:
     for row in starts(shape[0], size, step):
         for column in starts(shape[1], size, step):
             yield Window(row, column, size, size)
+
+
+def covered(windows: Iterable[Window], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The union of windows, (H, W) bool; what lies beyond the raster is left out."""
+    union = np.zeros(shape, bool)
+    for window in windows:
+        union[window.clip(shape).slices] = True
+    return union
 
 
 def squares(shape: tuple[int, int], size: int) -> Iterator[Window]:

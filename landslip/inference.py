@@ -9,6 +9,7 @@ without a valid pixel, and hold no more than a window (`halo`) or a row of windo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from landslip.ahead import ahead
 from landslip.checkpoint import Model
 from landslip.compute import CORE, Precision, device, halo_window, keep_memory, precision, probabilities, trim
 from landslip.errors import ChannelError
@@ -123,34 +125,37 @@ class _Source:
         with opening(self.valid_path) as dataset:
             return np.asarray(cut(dataset, window)[0] == 1)
 
-    def probability(self, windows: Sequence[Window]) -> NDArray[np.float32]:
-        """(B, h, w) float32 at windows of one size; beyond the edge the network sees 0, the mean."""
+    def block(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        """(B, C, h, w) standardised at windows of one size, rounded up to the poolings; beyond the edge 0, the mean."""
         bands = [position + 1 for position in self.positions]
-        height, width = windows[0].height, windows[0].width
-        more_rows, more_columns = -height % self.model.multiple, -width % self.model.multiple
-        blocks = []
-        for window in windows:
-            whole = Window(window.row, window.column, height + more_rows, width + more_columns)
-            blocks.append(self.model.zscore.apply(cut(self.dataset, whole, bands)))
-        return probabilities(self.model.network, np.stack(blocks), self.precision)[:, :height, :width]
+        grown = [window.round_up(self.model.multiple) for window in windows]
+        return np.stack([self.model.zscore.apply(cut(self.dataset, window, bands)) for window in grown])
+
+    def probability(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(B, h, w) of what `block` gave."""
+        return probabilities(self.model.network, block, self.precision)
 
 
 def _map_by_halo(source: _Source, grid: Grid, target: Any) -> tuple[int, int, int]:
     cores = list(tiles(grid.shape, CORE))
-    total = skipped = 0
-    for core in track(cores, len(cores), "map", "windows"):
+
+    def read(core: Window) -> tuple[NDArray[np.bool_], Window, NDArray[np.float32] | None]:
         valid = source.valid(core)
-        out = np.full(valid.shape, NAN, np.float32)
-        if valid.any():
-            kept = trim(core, valid)
-            window = halo_window(kept, grid.shape)
-            p = source.probability([window])[0][kept.within(window)]
-            inside = kept.within(core)
-            out[inside] = np.where(valid[inside], p, NAN)
-            total += int(valid.sum())
-        else:
-            skipped += 1
-        put(target, out[None], core)
+        kept = trim(core, valid) if valid.any() else core
+        return valid, kept, source.block([halo_window(kept, grid.shape)]) if valid.any() else None
+
+    total = skipped = 0
+    with ThreadPoolExecutor(1) as files:
+        for core, (valid, kept, block) in track(ahead(read, cores, files), len(cores), "map", "windows"):
+            out = np.full(valid.shape, NAN, np.float32)
+            if block is None:
+                skipped += 1
+            else:
+                p = source.probability(block)[0][kept.within(halo_window(kept, grid.shape))]
+                inside = kept.within(core)
+                out[inside] = np.where(valid[inside], p, NAN)
+                total += int(valid.sum())
+            files.submit(put, target, out[None], core).result()
     return total, len(cores) - skipped, skipped
 
 
@@ -158,30 +163,35 @@ def _map_by_paper(source: _Source, grid: Grid, target: Any) -> tuple[int, int, i
     size = int(source.model.facts["run"]["blocks"]["window"])
     step = size // 2
     rows, columns = starts(grid.height, size, step), starts(grid.width, size, step)
+
+    def read(windows: Sequence[Window]) -> tuple[list[Window], NDArray[np.float32] | None]:
+        held = [w for w in windows if source.valid(w.clip(grid.shape)).any()]
+        return held, source.block(held) if held else None
+
     total = skipped = ran = 0
     sums = np.zeros((size, grid.width))
     counts = np.zeros((size, grid.width), np.int32)
-    for i, row in enumerate(track(rows, len(rows), "map", "rows of windows")):
-        for batch in _batches(columns):
-            windows = [Window(row, column, size, size) for column in batch]
-            held = [w for w in windows if source.valid(w.clip(grid.shape)).any()]
-            skipped += len(windows) - len(held)
-            ran += len(held)
-            for window, p in zip(held, source.probability(held) if held else (), strict=True):
-                inside = window.clip(grid.shape)
-                rows_here, columns_here = inside.within(window)
-                at = slice(window.column, window.column + inside.width)
-                sums[: inside.height, at] += p[rows_here, columns_here]
-                counts[: inside.height, at] += 1
-        done = (rows[i + 1] if i + 1 < len(rows) else grid.height) - row
-        strip = Window(row, 0, done, grid.width)
-        valid = source.valid(strip)
-        with np.errstate(invalid="ignore"):
-            mean = (sums[:done] / counts[:done]).astype(np.float32)
-        put(target, np.where(valid, mean, NAN)[None], strip)
-        total += int(valid.sum())
-        sums = np.vstack([sums[done:], np.zeros((done, grid.width))])
-        counts = np.vstack([counts[done:], np.zeros((done, grid.width), np.int32)])
+    with ThreadPoolExecutor(1) as files:
+        for i, row in enumerate(track(rows, len(rows), "map", "rows of windows")):
+            batches = [[Window(row, column, size, size) for column in batch] for batch in _batches(columns)]
+            for windows, (held, block) in ahead(read, batches, files):
+                skipped += len(windows) - len(held)
+                ran += len(held)
+                for window, p in zip(held, source.probability(block) if block is not None else (), strict=True):
+                    inside = window.clip(grid.shape)
+                    rows_here, columns_here = inside.within(window)
+                    at = slice(window.column, window.column + inside.width)
+                    sums[: inside.height, at] += p[rows_here, columns_here]
+                    counts[: inside.height, at] += 1
+            done = (rows[i + 1] if i + 1 < len(rows) else grid.height) - row
+            strip = Window(row, 0, done, grid.width)
+            valid = files.submit(source.valid, strip).result()
+            with np.errstate(invalid="ignore"):
+                mean = (sums[:done] / counts[:done]).astype(np.float32)
+            files.submit(put, target, np.where(valid, mean, NAN)[None], strip).result()
+            total += int(valid.sum())
+            sums = np.vstack([sums[done:], np.zeros((done, grid.width))])
+            counts = np.vstack([counts[done:], np.zeros((done, grid.width), np.int32)])
     return total, ran, skipped
 
 

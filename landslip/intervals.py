@@ -26,7 +26,7 @@ from landslip.draw import draw_intervals
 from landslip.errors import ChannelError, LabelError, RasterError, RunError
 from landslip.factors.terrain import aspect_from
 from landslip.grid import Grid, Window, require_same_grid, tiles
-from landslip.label import LANDSLIDE, OTHER, UNKNOWN
+from landslip.label import LANDSLIDE, OTHER, UNKNOWN, known_label
 from landslip.output import file_hash, refuse_existing, refuse_input, write_json, write_text
 from landslip.progress import track
 from landslip.provenance import software
@@ -224,14 +224,8 @@ class Rasters:
 
     def known(self, window: Window) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
         """(h, w) bool, valid and of known label, and (h, w) labels, at a window inside the raster."""
-        label = cut_stored(self.label, window)
-        if not np.isin(label, (LANDSLIDE, OTHER, UNKNOWN)).all():
-            strange = label[~np.isin(label, (LANDSLIDE, OTHER, UNKNOWN))][0]
-            raise LabelError(
-                f"{self.label.name} holds {strange}; a label holds {LANDSLIDE}, {OTHER} and {UNKNOWN} (unknown). "
-                "Prepare it again with landslip, or recode it."
-            )
-        return (cut_stored(self.valid, window) == 1) & (label != UNKNOWN), label.astype(np.uint8)
+        label = known_label(cut_stored(self.label, window), self.label.name)
+        return (cut_stored(self.valid, window) == 1) & (label != UNKNOWN), label
 
     def values(self, window: Window, positions: Sequence[int]) -> NDArray[np.float32]:
         """(C, h, w) of the stack's channels at `positions`, NaN where undefined."""

@@ -20,7 +20,11 @@ LANDSLIDE, OTHER, UNKNOWN = 1, 0, 255
 
 def read_label(path: Path) -> NDArray[np.uint8]:
     """A label raster as it is stored, (H, W) uint8; LabelError where it holds anything but 1, 0 and 255."""
-    label = read_stored(path)
+    return known_label(read_stored(path), path)
+
+
+def known_label(label: NDArray[Any], path: Path | str) -> NDArray[np.uint8]:
+    """Stored label values as uint8; LabelError where they hold anything but 1, 0 and 255."""
     strange = ~np.isin(label, (LANDSLIDE, OTHER, UNKNOWN))
     if strange.any():
         raise LabelError(

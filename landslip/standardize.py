@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import LabelError
-from landslip.grid import Window, tiles
+from landslip.grid import Window, covered, tiles
 from landslip.progress import say
 from landslip.raster import cut
 from landslip.stack import Channel
@@ -42,10 +42,7 @@ def fit(
 
     Means and variances of pieces are merged in float64 (Chan et al. 1979), so that large rasters lose no digits.
     """
-    union = np.zeros(valid.shape, bool)
-    for window in windows:
-        union[window.clip(valid.shape).slices] = True
-    union &= valid
+    union = covered(windows, valid.shape) & valid
     if not union.any():
         raise LabelError("no valid pixel in the training windows, so no statistics. Check valid.tif and the split.")
     bands = [position + 1 for position in positions]

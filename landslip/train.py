@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 
-from landslip.blocks import Blocks, aspect_positions, seeded_windows, turn
+from landslip.ahead import ahead
+from landslip.blocks import Block, Blocks, aspect_positions, seeded_windows, turn
 from landslip.checkpoint import FACTS, WEIGHTS, save_model
 from landslip.compute import (
     CORE,
@@ -37,7 +38,7 @@ from landslip.compute import (
     trim,
 )
 from landslip.errors import LabelError, ModelError, ResumeError, SplitError, TrainingError
-from landslip.grid import Window, require_same_grid, squares, tiles
+from landslip.grid import Window, covered, require_same_grid, squares, tiles
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN, read_label
 from landslip.metrics import Histogram
 from landslip.models import build_model
@@ -179,12 +180,12 @@ def survey(run: Run, prepared: Path) -> Ground:
             'a smaller [split] guard, or kind = "paper" (leaky).'
         )
     _require_both_classes(windows, label, valid, prepared)
-    if run.split.kind == "given" and not ((split.parts == VALIDATION) & (label == LANDSLIDE) & valid).any():
+    scored = (split.parts == VALIDATION) & valid
+    if run.split.kind == "given" and not (scored & (label == LANDSLIDE)).any():
         raise SplitError(
             f"{prepared / 'split.tif'}: its validation part holds no landslide, so that neither an epoch nor a "
             "threshold can be chosen. Give ground with landslides to part 2."
         )
-    scored = (split.parts == VALIDATION) & valid
     size = run.blocks.window
     validation = [w for w in squares(label.shape, size) if scored[w.slices].any()]
     return Ground(stack, tuple(positions), channels, label, valid, split, windows, validation)
@@ -217,7 +218,7 @@ def _given_split(path: Path, stack: StackInfo) -> Split:
 def _require_both_classes(
     windows: list[Window], label: NDArray[np.uint8], valid: NDArray[np.bool_], prepared: Path
 ) -> None:
-    seen = {int(code) for w in windows for code in np.unique(label[w.slices][valid[w.slices]])}
+    seen = np.unique(label[covered(windows, label.shape) & valid])
     for code, name in ((LANDSLIDE, "landslide"), (OTHER, "other ground")):
         if code not in seen:
             raise LabelError(
@@ -260,15 +261,19 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
     batches = [order[i : i + choice.batch] for i in range(0, len(order), choice.batch)]
     total_steps = len(batches) * choice.epochs
     on = device()
-    state.network.train()
-    loss_sum, rate, began = 0.0, 0.0, time.monotonic()
-    for batch in track(batches, len(batches), f"epoch {state.epoch + 1}/{choice.epochs}", "batches"):
+
+    def read(batch: NDArray[np.int64]) -> Block:
         pairs = [blocks.cut(ground.windows[i]) for i in batch]
         if choice.augment:
             turns = [(int(rng.integers(4)), bool(rng.integers(2))) for _ in pairs]
             pairs = [turn(x, y, *given, aspect) for (x, y), given in zip(pairs, turns, strict=True)]
-        x = to_network(np.stack([x for x, _ in pairs]), on)
-        y = torch.from_numpy(np.stack([y for _, y in pairs])).to(on)
+        return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
+
+    state.network.train()
+    loss_sum, rate, began = 0.0, 0.0, time.monotonic()
+    label = f"epoch {state.epoch + 1}/{choice.epochs}"
+    for batch, (block, known) in track(ahead(read, batches), len(batches), label, "batches"):
+        x, y = to_network(block, on), torch.from_numpy(known).to(on)
         rate = learning_rate(choice, state.step, total_steps)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
@@ -353,9 +358,8 @@ def _validate(ground: Ground, blocks: Blocks, state: State, choice: TrainingChoi
     state.network.eval()
     found, loss_sum, pixels = Histogram.empty(), 0.0, 0
     size = max(1, choice.batch)
-    for i in range(0, len(ground.validation), size):
-        windows = ground.validation[i : i + size]
-        x, y = blocks.batch(windows)
+    batches = [ground.validation[i : i + size] for i in range(0, len(ground.validation), size)]
+    for windows, (x, y) in ahead(blocks.batch, batches):
         p = probabilities(state.network, x, how)
         part = np.stack([_part(ground.split, w) == VALIDATION for w in windows]) & (y != UNKNOWN)
         found += Histogram.from_arrays(p, y, part)
@@ -402,14 +406,16 @@ def _choose_threshold(run: Run, ground: Ground, blocks: Blocks, state: State, ho
     multiple = int(state.network.multiple)  # type: ignore[arg-type]
     found = Histogram.empty()
     scored = (ground.split.parts == VALIDATION) & ground.valid
-    for tile in tiles(ground.label.shape, CORE):
-        if scored[tile.slices].any():
-            core = trim(tile, ground.valid[tile.slices])
-            window = halo_window(core, ground.label.shape)
-            height, width = (-(-size // multiple) * multiple for size in (window.height, window.width))
-            x, _ = blocks.cut(Window(window.row, window.column, height, width))
-            p = probabilities(state.network, x[None], how)[0][core.within(window)]
-            found += Histogram.from_arrays(p, ground.label[core.slices], scored[core.slices])
+    held = [tile for tile in tiles(ground.label.shape, CORE) if scored[tile.slices].any()]
+    cores = [trim(tile, ground.valid[tile.slices]) for tile in held]
+
+    def read(core: Window) -> Block:
+        return blocks.cut(halo_window(core, ground.label.shape).round_up(multiple))
+
+    for core, (x, _) in ahead(read, cores):
+        inside = core.within(halo_window(core, ground.label.shape))
+        p = probabilities(state.network, x[None], how)[0][inside]
+        found += Histogram.from_arrays(p, ground.label[core.slices], scored[core.slices])
     threshold = found.best_threshold(by) if isinstance(by, str) else by
     if not math.isfinite(threshold):
         return {"validation_f1": math.nan, "validation_kappa": math.nan, "threshold": state.threshold}
@@ -467,13 +473,14 @@ def _matching_state(path: Path, identity: str) -> dict[str, Any]:
         raise ResumeError(f"{path} cannot be read: {str(error)[:200]}. Start anew with --overwrite.") from error
     if known != identity:
         raise ResumeError(
-            f"{path} belongs to {_difference(known, identity)}. Start anew with --overwrite, or undo that."
+            f"{path} belongs to {difference(json.loads(known), json.loads(identity))}. Start anew with --overwrite, or "
+            "undo that."
         )
     return facts
 
 
-def _difference(known: str, identity: str) -> str:
-    before, now = json.loads(known), json.loads(identity)
+def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What tells two runs apart, in words; each is the choices of a `run` and the hashes of its `inputs`."""
     changed = [name for name in now["inputs"] if before["inputs"].get(name) != now["inputs"][name]]
     if changed and before["run"]["split"]["kind"] == now["run"]["split"]["kind"]:
         return f"other inputs: {', '.join(changed)} changed since"

@@ -17,7 +17,7 @@ LAYERS = [
     ["synthetic", "stack", "label"],
     ["standardize"],
     ["split", "blocks"],
-    ["checkpoint", "compute", "audit"],
+    ["checkpoint", "compute", "ahead", "audit"],
     ["train", "inference"],
     ["inventory", "evaluate", "baselines"],
     ["inventory_scores"],

@@ -36,7 +36,7 @@ def build_model(name: str, in_channels: int, **options: Any) -> torch.nn.Module:
     Raises RunError for an unknown name, an unknown option or a value the network cannot be built with.
     """
     if name not in MODELS:
-        _refuse_unknown("network", name, list(MODELS))
+        refuse_unknown("network", name, list(MODELS))
     if isinstance(in_channels, bool) or not isinstance(in_channels, int) or in_channels < 1:
         raise RunError(f"network {name} needs 1 channel or more, not {in_channels!r}; check the run's channels")
     module, attribute = MODELS[name]
@@ -44,12 +44,13 @@ def build_model(name: str, in_channels: int, **options: Any) -> torch.nn.Module:
     known = [key for key in inspect.signature(build).parameters if key != "in_channels"]
     for key in options:
         if key not in known:
-            _refuse_unknown(f"option of network {name}", key, known)
+            refuse_unknown(f"option of network {name}", key, known)
     model: torch.nn.Module = build(in_channels, **options)
     return model
 
 
-def _refuse_unknown(what: str, given: str, known: list[str]) -> NoReturn:
+def refuse_unknown(what: str, given: str, known: list[str]) -> NoReturn:
+    """Raise RunError for a name that is not known, with the nearest that is."""
     nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.4)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
     raise RunError(f"{given!r} is no {what}: {hint}known are {', '.join(known) or 'none'}")
