@@ -34,6 +34,11 @@ class Window:
         """(row slice, column slice) for an array that starts at pixel (0, 0)."""
         return slice(self.row, self.row + self.height), slice(self.column, self.column + self.width)
 
+    @property
+    def area(self) -> int:
+        """Pixels in the window."""
+        return self.height * self.width
+
     def clip(self, shape: tuple[int, int]) -> Window:
         """The part of the window inside a raster of `shape` (rows, columns)."""
         row, column = max(self.row, 0), max(self.column, 0)

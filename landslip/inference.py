@@ -137,7 +137,7 @@ class _Source:
 
 
 def _map_by_halo(source: _Source, grid: Grid, target: Any) -> tuple[int, int, int]:
-    cores = list(tiles(grid.shape, CORE))
+    cores = sorted(tiles(grid.shape, CORE), key=lambda core: -halo_window(core, grid.shape).area)
 
     def read(core: Window) -> tuple[NDArray[np.bool_], Window, NDArray[np.float32] | None]:
         valid = source.valid(core)
