@@ -1,6 +1,6 @@
 """`landslip importance`: which factors tell landslides from other ground (the paper's Fig. 9), with intervals.
 
-Three measures, each a ranking of the factors (channels of one factor together):
+Four measures, each a ranking of the factors (channels of one factor together):
 
 - Gini importance: the mean decrease of impurity in a random forest (Breiman 2001), summed over a factor's channels; all
   factors sum to 1.
@@ -8,15 +8,15 @@ Three measures, each a ranking of the factors (channels of one factor together):
 - Permutation importance of a trained network on ground held out from its training: the drop of kappa and F1 where a
   factor's channels are those of another window (Breiman 2001, Fisher et al. 2019). Whole windows are swapped, so that
   what a factor looks like stays and only its place is lost.
+- Ablation, where a budget for it is given: the same drop where the network is trained anew without the factor.
 
-impurity.py holds the first two, permutation.py the third. Pixels beside each other say the same, so intervals come from
-spatial blocks drawn anew with replacement, not pixels.
+impurity.py holds the first two, permutation.py and ablation.py the others. Pixels beside each other say the same, so
+intervals come from spatial blocks drawn anew with replacement, not pixels.
 
 A factor is said to have an effect where it beats itself with its link to the landslides cut: its blocks carried to
 other blocks (after Altmann et al. 2010). That is the fair null for a smooth factor, which tells places apart by chance.
 Factors that show none rank last.
 Bands are left out of the first two, as in the paper; the network loses all of them at once as a yardstick, unranked.
-Training anew without each factor is left out.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landslip.ablation import Budget, ablation_importance, plan_ablation
 from landslip.checkpoint import load_model
 from landslip.draw import Whisker, draw_ranking
 from landslip.errors import LabelError, RunError
@@ -46,9 +47,9 @@ from landslip.intervals import (
     table_csv,
 )
 from landslip.output import file_hash, refuse_existing, refuse_input, write_json, write_text
-from landslip.permutation import FEWEST_BLOCKS, held_out, permutation_importance
+from landslip.permutation import held_out, permutation_importance
 from landslip.provenance import software
-from landslip.ranking import MEASURES, Score, ranked
+from landslip.ranking import FEWEST_BLOCKS, MEASURES, Score, ranked
 from landslip.stack import StackInfo
 
 FILES = ("importance.csv", "importance.json", "importance.png")
@@ -75,12 +76,14 @@ def importance(
     sample: int = SAMPLE,
     seed: int = 0,
     overwrite: bool = False,
+    budget: Budget | None = None,
 ) -> Importance:
     """Rank the factors of a prepared site and write importance.csv, .json and .png into `out`.
 
     `model` adds the permutation importance of a network on the test part of its split.tif, or the validation part
     where there is no test part. `repeats` forests are fitted, and as often the network's factors are permuted; `block`
-    is the side of the spatial blocks in pixels; a forest sees `sample` pixels, half of them landslide.
+    is the side of the spatial blocks in pixels; a forest sees `sample` pixels, half of them landslide. `budget` adds
+    the network trained anew without each factor, in `out`/ablation, where the same call goes on when it was stopped.
     Raises LabelError where the label holds one class only or too few blocks hold landslides, ChannelError where the
     stack has no factor, RunError for impossible numbers.
     """
@@ -94,7 +97,10 @@ def importance(
     stack = read_prepared(prepared)
     factors = choose_factors(stack, ())
     refuse_input(out, [stack.path, prepared / "label.tif", prepared / "valid.tif"])
+    if budget is not None and model is None:
+        raise RunError("what is trained anew without a factor is a model's network: give --model too.")
     loaded = None if model is None else load_model(model)
+    planned = None if loaded is None or budget is None else plan_ablation(loaded, prepared, budget)
     held = None if loaded is None else held_out(loaded, stack, block, seed)  # refused before any long work
     drawn = draw_sample(stack, SAMPLE, seed)
     counted = count(stack, [make_classes(stack, name, drawn, CLASSES) for name in factors], block)
@@ -110,8 +116,12 @@ def importance(
     if loaded is not None and held is not None:
         scores += permutation_importance(loaded, held, together, repeats, seed)
         notes += held.notes
+    if planned is not None:
+        drop, more = ablation_importance(planned, out / "ablation", block, seed, overwrite)
+        scores, notes = scores + drop, notes + more
     made = Importance(ranked(scores), together, rho, auc, notes)
-    _write(made, out, stack, {"seed": seed, "repeats": repeats, "block": block, "sample": sample}, overwrite)
+    facts = {"seed": seed, "repeats": repeats, "block": block, "sample": sample}
+    _write(made, out, stack, facts | ({} if budget is None else {"budget": asdict(budget)}), overwrite)
     return made
 
 
@@ -167,7 +177,7 @@ def _write(made: Importance, out: Path, stack: StackInfo, facts: dict[str, Any],
     panels = {
         title: [Whisker(s.factor, s.estimate, s.low, s.high, s.effect, s.unstable) for s in own]
         for measure, title in MEASURES.items()
-        if measure != "permutation_f1" and (own := [s for s in made.scores if s.measure == measure])
+        if not measure.endswith("_f1") and (own := [s for s in made.scores if s.measure == measure])
     }
     draw_ranking(panels, out / "importance.png", overwrite)
     known = {**facts, "stack_sha256": file_hash(stack.path), "software": software()}

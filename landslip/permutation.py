@@ -21,15 +21,13 @@ from landslip.grid import Window, require_same_grid, squares, tiles
 from landslip.inference import match_channels
 from landslip.intervals import SIDE, choose_factors, opening_prepared
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
-from landslip.metrics import Confusion
 from landslip.progress import track
-from landslip.ranking import DRAWS, Float, Score, donor_cycle, multiplicities, percentiles
+from landslip.ranking import DRAWS, FEWEST_BLOCKS, Float, Score, donor_cycle, kappa_f1, multiplicities, percentiles
 from landslip.raster import cut_stored, opening, read_info, require_one_band
 from landslip.split import PARTS
 from landslip.stack import StackInfo
 
 HELD_PIXELS = 2**21  # pixels of held-out windows that are held at once, at most
-FEWEST_BLOCKS = 5  # spatial blocks that an interval stands on at least
 BATCH = 16
 
 
@@ -175,8 +173,8 @@ def permutation_importance(
         swapped = held.x.copy()
         swapped[:, positions] = held.x[donor][:, positions]
         after = _tables(_mapped(model, swapped, how), held, scored, blocks)
-        drops[name][repeat] = _kappa_f1(before.sum(0)) - _kappa_f1(after.sum(0))
-        spread[name].append(np.array([_kappa_f1(many @ before) - _kappa_f1(many @ after) for many in drawn]))
+        drops[name][repeat] = kappa_f1(before.sum(0)) - kappa_f1(after.sum(0))
+        spread[name].append(np.array([kappa_f1(many @ before) - kappa_f1(many @ after) for many in drawn]))
     scores = []
     for at, measure in enumerate(("permutation_kappa", "permutation_f1")):
         for name, kind, _ in groups:
@@ -202,8 +200,3 @@ def _tables(mapped: NDArray[np.bool_], held: HeldOut, scored: NDArray[np.bool_],
     landslide, other = scored & (held.label == LANDSLIDE), scored & (held.label == OTHER)
     masks = (mapped & landslide, mapped & other, ~mapped & landslide, ~mapped & other)
     return np.stack([np.bincount(held.block, mask.sum((1, 2)), blocks) for mask in masks], 1)
-
-
-def _kappa_f1(table: Float) -> Float:
-    confusion = Confusion(*(int(pixels) for pixels in table))
-    return np.array([confusion.kappa, confusion.f1])

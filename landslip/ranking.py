@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from landslip.metrics import Confusion
+
+FEWEST_BLOCKS = 5  # spatial blocks that an interval stands on at least
 DRAWS = 1000  # bootstrap draws of tables, which cost nothing
 MEASURES = {
     "gini": "Gini importance, random forest",
     "gain_ratio": "information gain ratio",
     "permutation_kappa": "permutation, network: drop of kappa",
     "permutation_f1": "permutation, network: drop of F1",
+    "ablation_kappa": "trained anew without it: drop of kappa",
+    "ablation_f1": "trained anew without it: drop of F1",
 }
 Float = NDArray[np.float64]
 
@@ -24,7 +29,8 @@ Float = NDArray[np.float64]
 class Score:
     """What one measure says of a factor.
 
-    `kind`: a single factor, correlated factors taken together (names joined by " + "), or all bands. `low` and `high`
+    `kind`: a single factor, correlated factors taken together (names joined by " + "), all bands, or another training
+    seed and nothing else. `low` and `high`
     bound 95 % of the bootstrap. `rank` counts single factors from 1; None for others and where the estimate is NaN.
     `unstable`: its interval overlaps that of the factor before or after it. `effect`: whether it beats itself with the
     link to the landslides cut (one-sided, 5 %); None where that was not tested. `note` explains NaN.
@@ -32,7 +38,7 @@ class Score:
 
     measure: str
     factor: str
-    kind: Literal["factor", "together", "bands"]
+    kind: Literal["factor", "together", "bands", "seed"]
     estimate: float
     low: float
     high: float
@@ -85,3 +91,9 @@ def percentiles(values: Float) -> tuple[float, float]:
         return math.nan, math.nan
     low, high = np.percentile(defined, (2.5, 97.5))
     return float(low), float(high)
+
+
+def kappa_f1(table: NDArray[Any]) -> Float:
+    """Kappa and F1, (2,), of (4,) pixels: TP, FP, FN, TN."""
+    confusion = Confusion(*(int(pixels) for pixels in table))
+    return np.array([confusion.kappa, confusion.f1])

@@ -23,7 +23,7 @@ LAYERS = [
     ["inventory_scores"],
     ["check", "draw"],
     ["prepare", "info", "compare", "intervals"],
-    ["impurity", "permutation"],
+    ["impurity", "permutation", "ablation"],
     ["demo", "patches", "comparison", "importance"],
     ["cli"],
 ]
