@@ -35,7 +35,7 @@ from landslip.errors import (
     SplitError,
     TrainingError,
 )
-from landslip.evaluate import evaluate
+from landslip.evaluate import evaluate, trust
 from landslip.inference import map_site
 from landslip.label import LANDSLIDE
 from landslip.models import build_model
@@ -267,6 +267,7 @@ def _make(cell: Cell, run: Run, prepared: Path, out: Path, identity: dict[str, A
         "leaky": scored.leaky,
         "pixels": scored.pixels,
         "threshold": scored.threshold,
+        **trust(scored),
         **made,
         "machine": machine(),
         "software": software(),

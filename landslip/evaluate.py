@@ -390,12 +390,12 @@ def write_scores(
         "landslide_share_not_scored": evaluation.landslide_share_not_scored,
         "notes": evaluation.notes,
     }
-    content |= _trust(evaluation) | ({} if inventory is None else {"inventory": inventory})
+    content |= trust(evaluation) | ({} if inventory is None else {"inventory": inventory})
     write_json(path, content, overwrite)
 
 
-def _trust(evaluation: Evaluation) -> dict[str, Any]:
-    """What JSON says of the scores: intervals, how they were drawn, and the audit (null without a split)."""
+def trust(evaluation: Evaluation) -> dict[str, Any]:
+    """What the scores stand on, for JSON: intervals, how they were drawn, and the audit (None without a split)."""
     found = evaluation.intervals
     return {
         "intervals": {name: [interval.low, interval.high] for name, interval in found.items()},
