@@ -3,7 +3,9 @@
 Distances are exact, centre to centre, and no array of the whole raster is held. The training pixel nearest to one
 outside lies on the edge of the training ground, so a tree of the edge's pixels answers every question; and a cell of
 16 x 16 pixels whose distances cannot decide the minimum, the median or the share near by is asked at its centre only.
-Memory follows the length of that edge (about 100 bytes a pixel of it) and the number of cells (1/256 of the pixels).
+Where most pixels of a window must be asked, a distance transform of it answers them at once: its bounds say how far
+around it the nearest edge can lie. Memory follows the length of that edge (about 100 bytes a pixel of it) and the
+number of cells (1/256 of the pixels).
 
 A training window lies wholly on training ground, which may reach beyond the windows: to be on it is to be where the
 network may have trained.
@@ -18,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from landslip.bootstrap import add_block_sums, block_shape
@@ -27,6 +30,8 @@ from landslip.split import TRAIN
 
 CELL = 16  # pixels a side of what is decided at once
 SIDE = 4 * TILE
+TRANSFORMED = 8  # pixels that a transform takes in the time that the tree takes for one
+LARGEST = 4 * SIDE**2  # pixels of a transform, which holds some 20 bytes of each
 
 # windows of the raster that hold one of the cells (rows, columns) bool, each with its (h, w) scored pixels off training
 # ground
@@ -85,7 +90,9 @@ def audit(split: Path, grid: Grid, inside: int, cells: NDArray[np.int64], scored
     undecided = (high >= first) & (low <= last) | (low < reach) & (high >= reach)
     if not inside:
         undecided |= low <= high.min()
-    values, times = _exact(distance, at[undecided], (cells.shape[0], cells.shape[1]), scored)
+    farthest = np.zeros(cells.shape)
+    farthest[tuple(at[undecided].T)] = high[undecided]
+    values, times = _exact(distance, farthest, scored)
 
     below = int(many[~undecided & (high < first)].sum())
     middle = [_at_rank(values, times, rank - below) if rank >= 0 else 0.0 for rank in ranks]
@@ -115,15 +122,31 @@ class _Distance:
     """Distances to the edge of the training ground, metres."""
 
     def __init__(self, edge: NDArray[np.int32], grid: Grid) -> None:
-        self.edge = edge
+        self.edge = edge[np.argsort(edge[:, 0], kind="stable")]
         self.size = np.array([grid.y_size, grid.x_size])
-        self.tree = cKDTree(edge * self.size)
+        self.tree = cKDTree(self.edge * self.size)
 
-    def of_pixels(self, at: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Of (N, 2) rows and columns. From whole pixels, so that equal distances are equal numbers."""
-        _, nearest = self.tree.query(at * self.size)
-        away = (self.edge[nearest] - at) * self.size
-        return np.asarray(np.hypot(away[:, 0], away[:, 1]))
+    def of_pixels(self, at: NDArray[np.intp], farthest: float) -> NDArray[np.float64]:
+        """Of (N, 2) rows and columns, none more than `farthest` metres away.
+
+        From whole pixels, so that equal distances are equal numbers.
+        """
+        margin = np.ceil(farthest / self.size).astype(np.intp)
+        corner, end = at.min(0) - margin, at.max(0) + margin + 1
+        pixels = math.prod((end - corner).tolist())
+        if pixels > min(TRANSFORMED * len(at), LARGEST):
+            nearest = self.edge[self.tree.query(at * self.size)[1]]
+        else:
+            first, behind = np.searchsorted(self.edge[:, 0], (corner[0], end[0]))
+            inside = self.edge[first:behind] - corner
+            inside = inside[(inside[:, 1] >= 0) & (inside[:, 1] < end[1] - corner[1])]
+            away = np.ones(end - corner, bool)
+            away[inside[:, 0], inside[:, 1]] = False
+            rows, columns = distance_transform_edt(away, self.size, return_distances=False, return_indices=True)
+            row, column = (at - corner).T
+            nearest = np.stack([rows[row, column], columns[row, column]], 1) + corner
+        apart = (nearest - at) * self.size
+        return np.asarray(np.hypot(apart[:, 0], apart[:, 1]))
 
     def of_cells(self, at: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Bounds on the distances of all pixels of (N, 2) cells: that of the centre, less and more a half diagonal."""
@@ -141,17 +164,20 @@ def _at_rank(values: NDArray[np.float64], times: NDArray[np.int64], rank: int) -
 
 
 def _exact(
-    distance: _Distance, at: NDArray[np.intp], shape: tuple[int, int], scored: Scored
+    distance: _Distance, farthest: NDArray[np.float64], scored: Scored
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The distances of all scored pixels in some cells, each different one once in order, and how many have it."""
-    wanted = np.zeros(shape, bool)
-    wanted[at[:, 0], at[:, 1]] = True
+    """The distances of all scored pixels in some cells, each different one once in order, and how many have it.
+
+    `farthest` bounds the distances in those cells, metres, and is 0 in the others.
+    """
+    wanted = farthest > 0
     values, times = np.zeros(0), np.zeros(0, np.int64)
     for window, mask in scored(wanted):
         pixels = np.argwhere(mask) + np.array([window.row, window.column])
-        pixels = pixels[wanted[pixels[:, 0] // CELL, pixels[:, 1] // CELL]]
+        bound = farthest[pixels[:, 0] // CELL, pixels[:, 1] // CELL]
+        pixels, most = pixels[bound > 0], bound.max(initial=0)
         if len(pixels):
-            found, many = np.unique(distance.of_pixels(pixels), return_counts=True)
+            found, many = np.unique(distance.of_pixels(pixels, most), return_counts=True)
             values, where = np.unique(np.concatenate([values, found]), return_inverse=True)
             times = np.bincount(where, np.concatenate([times, many])).astype(np.int64)
     return values, times

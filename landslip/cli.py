@@ -254,14 +254,22 @@ def importance(
     repeats: Annotated[int, typer.Option(help="forests, and permutations of the network's factors")] = 20,
     block: Annotated[int, typer.Option(help="side of the spatial blocks that are drawn anew, pixels")] = 128,
     sample: Annotated[int, typer.Option(metavar="N", help="pixels of a forest, half of them landslide")] = 10_000,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="E", help="also train the network anew without each factor, E epochs each")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(metavar="MINUTES", help="the same, for as many epochs as so many minutes buy")
+    ] = None,
     seed: Annotated[int, typer.Option(help="of all draws", min=0)] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Rank the factors by random forest, information gain ratio and, with a model, by permutation; with intervals."""
+    from landslip.ablation import Budget
     from landslip.importance import importance as rank
     from landslip.importance import table
 
-    typer.echo(table(rank(prepared, out, model, repeats, block, sample, seed, overwrite)))
+    spent = None if epochs is None and budget is None else Budget(epochs, budget)
+    typer.echo(table(rank(prepared, out, model, repeats, block, sample, seed, overwrite, spent)))
 
 
 @app.command()

@@ -25,18 +25,17 @@ from pathlib import Path
 from typing import Any
 
 from landslip.baselines import fit_baseline, map_baseline, require_baseline, size
-from landslip.checkpoint import FACTS, WEIGHTS, load_model
+from landslip.checkpoint import WEIGHTS, load_model
 from landslip.errors import (
     ChannelError,
     LandslipError,
-    ModelError,
     OutputError,
     ResumeError,
     RunError,
     SplitError,
     TrainingError,
 )
-from landslip.evaluate import evaluate
+from landslip.evaluate import evaluate, trust
 from landslip.inference import map_site
 from landslip.label import LANDSLIDE
 from landslip.models import build_model
@@ -46,7 +45,7 @@ from landslip.progress import duration, say
 from landslip.provenance import machine, peak_memory, software
 from landslip.run import Run
 from landslip.split import TEST
-from landslip.train import Ground, difference, input_hashes, require_window, survey, train, write_split
+from landslip.train import Ground, difference, input_hashes, is_trained, require_window, survey, train, write_split
 
 RESULT, PROBABILITY, COMPARISON = "result.json", "probability.tif", "comparison.json"
 SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area
@@ -268,6 +267,7 @@ def _make(cell: Cell, run: Run, prepared: Path, out: Path, identity: dict[str, A
         "leaky": scored.leaky,
         "pixels": scored.pixels,
         "threshold": scored.threshold,
+        **trust(scored),
         **made,
         "machine": machine(),
         "software": software(),
@@ -321,7 +321,7 @@ def _end_with(parent: Connection) -> None:
 
 def _train(run: Run, prepared: Path, folder: Path, overwrite: bool) -> dict[str, Any]:
     model = folder / "model"
-    if not ((model / FACTS).exists() and _trained_so(model, run, prepared)):
+    if not is_trained(model, run, prepared):
         train(run, prepared, model, overwrite)
     facts = load_model(model).facts
     network = build_model(run.network.name, len(facts["channels"]), **run.network.options)
@@ -335,16 +335,6 @@ def _train(run: Run, prepared: Path, folder: Path, overwrite: bool) -> dict[str,
         "macs": macs(network, len(facts["channels"])),
         "model_mib": (model / WEIGHTS).stat().st_size / 2**20,
     }
-
-
-def _trained_so(model: Path, run: Run, prepared: Path) -> bool:
-    """Whether the finished model there is this run's: then only its map was lost."""
-    try:
-        facts = load_model(model).facts
-    except ModelError:  # stopped between its two files
-        return False
-    chosen = run.model_dump(mode="json", exclude={"compare"})
-    return bool(facts["run"] == chosen and facts["site_inputs"] == input_hashes(run, prepared))
 
 
 def _map(prepared: Path, folder: Path) -> dict[str, Any]:

@@ -38,9 +38,12 @@ COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 COLUMNS = (
     "split", "part", "leaky", "method", "channels", "seed", *SCORES, "threshold", "pixels", "chosen_epoch",
     "training_windows", "parameters", "macs", "model_mib", "training_seconds", "training_peak_mib", "mapping_seconds",
-    "mapping_peak_mib", "failed",
+    "mapping_peak_mib", "f1_low", "f1_high", "kappa_low", "kappa_high", "on_training_ground", "near_training_ground",
+    "median_distance_m", "failed",
 )  # fmt: skip
 PICTURES = ("maps", "maps_factors", "maps_baselines", "curves")
+INTERVALS = ("f1", "kappa")  # whose intervals are shown
+AUDITED = {"share_inside": "on_training_ground", "share_near": "near_training_ground", "median_m": "median_distance_m"}
 Results = Sequence[dict[str, Any]]
 
 
@@ -67,6 +70,9 @@ def tables(results: Results) -> str:
     for split in dict.fromkeys(r["split"] for r in results):
         rows = [row for row in summary(results) if row["split"] == split]
         parts.append(f"## {_ground(rows[0])}\n\n{_scores(rows)}")
+        made = [r for r in results if r["split"] == split and "failed" not in r]
+        if made:
+            parts.append(f"### What the scores stand on\n\n{_trust(made)}")
     parts.append(f"## Complexity\n\n{_costs(results)}")
     failed = [f"- {_cell(r).name}: {r['failed']}" for r in results if "failed" in r]
     if failed:
@@ -130,6 +136,44 @@ def _shown(score: float) -> float:
     return round(100 * score, 2)
 
 
+def _trust(made: Results) -> str:
+    """Intervals of each run of a split and how near the scored ground lies to training ground."""
+    heads = [
+        "Method",
+        "Seed",
+        "F1-score (%)",
+        "Kappa (%)",
+        "On training ground (%)",
+        "Near it (%)",
+        "Leaky",
+    ]
+    lines = []
+    for result in made:
+        flat = _flat(result)
+        spans = [_span(flat.get(f"{name}_low"), flat.get(f"{name}_high")) for name in INTERVALS]
+        near = [flat.get(AUDITED[name]) for name in ("share_inside", "share_near")]
+        shares = ["-" if share is None else f"{100 * share:.1f}" for share in near]
+        leaky = {True: "yes", False: "no"}.get(result["leaky"], "unknown")
+        lines.append([_title(result), str(result["seed"]), *spans, *shares, leaky])
+    return _table(heads, lines) + (
+        "\n\n95 % intervals of the scored ground, drawn by blocks; they hold no chance in a training. Shares are of "
+        "the pixels scored; near: less than a training window away, or on it."
+    )
+
+
+def _span(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{_shown(low):.2f} to {_shown(high):.2f}"
+
+
+def _flat(result: dict[str, Any]) -> dict[str, Any]:
+    """A result with its intervals and audit as columns; undefined ones, and those of older results, are left out."""
+    flat = dict(result)
+    for name in INTERVALS:
+        flat[f"{name}_low"], flat[f"{name}_high"] = (result.get("intervals") or {}).get(name, (None, None))
+    flat |= {column: (result.get("audit") or {}).get(name) for name, column in AUDITED.items()}
+    return {key: value for key, value in flat.items() if value is not None and value == value}
+
+
 def _costs(results: Results) -> str:
     made = [r for r in results if "failed" not in r]
     lines = []
@@ -162,8 +206,7 @@ def _csv(results: Results) -> str:
     writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for result in results:
-        row = {key: value for key, value in result.items() if value is not None and value == value}
-        writer.writerow(row)
+        writer.writerow(_flat(result))
     return text.getvalue()
 
 

@@ -24,7 +24,7 @@ from safetensors.torch import save as save_tensors
 
 from landslip.ahead import ahead
 from landslip.blocks import Block, Blocks, aspect_positions, seeded_windows, turn
-from landslip.checkpoint import FACTS, WEIGHTS, save_model
+from landslip.checkpoint import FACTS, WEIGHTS, load_model, save_model
 from landslip.compute import (
     CORE,
     Precision,
@@ -141,6 +141,16 @@ def prepared_file(prepared: Path, name: str) -> Path:
     if not path.exists():
         raise ModelError(f"{path} does not exist: {prepared} is not a prepared site. Make it with `landslip prepare`.")
     return path
+
+
+def is_trained(folder: Path, run: Run, prepared: Path) -> bool:
+    """Whether the model folder holds this run's finished model, of a prepared site as it is now."""
+    try:
+        facts = load_model(folder).facts
+    except ModelError:  # none, or stopped between its two files
+        return False
+    chosen = run.model_dump(mode="json", exclude={"compare"})
+    return bool(facts["run"] == chosen and facts["site_inputs"] == input_hashes(run, prepared))
 
 
 def input_hashes(run: Run, prepared: Path) -> dict[str, str]:

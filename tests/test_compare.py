@@ -90,6 +90,9 @@ def test_every_run_has_its_scores_and_what_it_cost(compared: tuple[Run, Path, li
         )
         assert {k: result[k] for k in alone.scores} == pytest.approx(alone.scores, nan_ok=True)
         assert result["leaky"] is (cell.split == "paper")
+        kappa = alone.intervals["kappa"]
+        assert result["intervals"]["kappa"] == pytest.approx([kappa.low, kappa.high], nan_ok=True)
+        assert alone.audit is not None and result["audit"]["share_near"] == alone.audit.share_near
         assert result["training_peak_mib"] > 50 and result["training_seconds"] > 0 and result["mapping_seconds"] > 0
     networks = [r for r in results if r["method"] == "fcn8s"]
     assert {r["parameters"] for r in networks if r["channels"] == "bands"} == {6_300_549}  # Table IX, seven channels
@@ -131,6 +134,28 @@ def test_tables_name_the_split_and_mark_the_best(compared: tuple[Run, Path, list
     kappas = [row[5] for row in rows[1:]]
     numbers = [float(k.strip("*")) for k in kappas if k != "undefined"]
     assert [float(k.strip("*")) for k in kappas if k.startswith("**")] == [max(numbers)] * numbers.count(max(numbers))
+
+
+def test_tables_say_what_the_scores_stand_on(compared: tuple[Run, Path, list[dict]]) -> None:
+    _, out, results = compared
+    tables_of = [text.split("\n## ")[0] for text in (out / "comparison.md").read_text().split("### What ")[1:]]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for text in tables_of
+        for line in text.splitlines()
+        if line[:2] == "| " and "Leaky" not in line
+    ]
+    assert len(rows) == len(results) == 12
+    for row, result in zip(rows, results, strict=True):
+        low, high = result["intervals"]["f1"]
+        assert row[2] == ("-" if low is None or math.isnan(low) else f"{100 * low:.2f} to {100 * high:.2f}")
+        assert row[4:6] == [f"{100 * result['audit'][name]:.1f}" for name in ("share_inside", "share_near")]
+        assert row[6] == {"apart": "no", "paper": "yes"}[result["split"]]
+    # paper scores its training windows, apart none of them
+    assert all((float(row[4]) > 5) is (row[6] == "yes") for row in rows)
+    columns = next(csv.DictReader((out / "comparison.csv").open()))
+    assert float(columns["near_training_ground"]) == results[0]["audit"]["share_near"]
+    assert float(columns["kappa_high"]) == pytest.approx(results[0]["intervals"]["kappa"][1])
 
 
 def test_the_csv_holds_every_run(compared: tuple[Run, Path, list[dict]]) -> None:

@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 import landslip.evaluate
 from landslip.bootstrap import intervals
 from landslip.errors import GridError, LabelError, OutputError, RasterError, RunError, SplitError
-from landslip.evaluate import Evaluation, evaluate, table, write_scores
+from landslip.evaluate import Evaluation, confusion_by_block, evaluate, table, write_scores
 from landslip.grid import Grid
 from landslip.metrics import SCORES
 from landslip.raster import write_raster
@@ -73,6 +73,14 @@ def test_the_test_part_by_hand(tmp_path: Path) -> None:
     # one landslide pixel, (2, 2), is guard
     assert any("225 m2 of landslide lies in no part" in note for note in found.notes)
     assert any("225 m2 of landslide (33.3 %" in note for note in found.notes)
+
+
+def test_blocks_by_hand(tmp_path: Path) -> None:
+    # blocks of two pixels: the five test pixels (0.9/1, 0.1/0 | 0.6/0, 0.2/0, 0.4/1) lie in (2-3, 0-1) and (2-3, 2-3)
+    found = confusion_by_block(*store(tmp_path), "test", 2)
+    assert found.tolist() == [[0] * 4] * 3 + [[1, 1, 0, 2], [0, 0, 1, 0], [0] * 4]
+    strict = confusion_by_block(*store(tmp_path, tags={"threshold": "0.7"}), "test", 4)  # 0.6 is mapped no more
+    assert strict.tolist() == [[1, 0, 1, 3], [0] * 4]
 
 
 def test_the_ground_is_audited_by_hand(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "landslip"
 LAYERS = [
     ["errors"],
     ["metrics", "grid", "output", "progress", "provenance"],
-    ["factors", "models", "bootstrap", "powerlaw"],
+    ["factors", "models", "bootstrap", "powerlaw", "ranking"],
     ["raster", "vector", "tables"],
     ["site", "run"],
     ["terrain_synthesis"],
@@ -23,6 +23,7 @@ LAYERS = [
     ["inventory_scores"],
     ["check", "draw"],
     ["prepare", "info", "compare", "intervals"],
+    ["impurity", "permutation", "ablation"],
     ["demo", "patches", "comparison", "importance"],
     ["cli"],
 ]
