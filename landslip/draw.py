@@ -73,6 +73,33 @@ def draw_probability(probability: Path, out: Path, overwrite: bool = False) -> N
     _finish(figure, axes, grid, "Landslide probability", out, overwrite)
 
 
+def draw_uncertainty(probability: Path, out: Path, overwrite: bool = False) -> None:
+    """Probability, dissimilarity index and disagreement side by side, hatched outside the area of applicability."""
+    (p, index, area, doubt), grid = glance(probability, [1, 2, 3, 4], MOST // 2)
+    across = grid.width < 2 * grid.height
+    figure = Figure(figsize=(12, 4.6) if across else (9, 12), layout="constrained")
+    left, right, bottom, top = _extent(grid)
+    panels = ((p, "probability", 1.0), (index, "dissimilarity index", None), (doubt, "disagreement", None))
+    every = figure.subplots(*((1, 3) if across else (3, 1)))
+    for letter, axes, (values, name, most) in zip(string.ascii_lowercase, every, panels, strict=False):
+        axes.set_facecolor("#bbbbbb")
+        if np.isnan(values).all():
+            axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center")
+        else:
+            most = float(np.nanpercentile(values, 99)) if most is None else most
+            shown = axes.imshow(values, extent=_extent(grid), cmap="viridis", vmin=0, vmax=max(most, 1e-9))
+            figure.colorbar(shown, ax=axes, shrink=0.7, pad=0.02, extend="neither" if name == "probability" else "max")
+        if letter == "a" and (area == 0).any():
+            x = left + (np.arange(area.shape[1]) + 0.5) * (right - left) / area.shape[1]
+            y = top - (np.arange(area.shape[0]) + 0.5) * (top - bottom) / area.shape[0]
+            hatched = {"hatches": ["xxxx"], "colors": "none"}
+            with matplotlib.rc_context({"hatch.color": "white", "hatch.linewidth": 0.7}):
+                axes.contourf(x, y, area == 0, [0.5, 1.5], **hatched)
+        _dress(axes, grid, f"({letter}) {name}", labels=False)
+    figure.suptitle("Where not to trust the map (hatched: outside the area of applicability)", fontsize=11)
+    _save(figure, out, overwrite)
+
+
 def draw_split(stack: Path, split: Path, out: Path, overwrite: bool = False) -> None:
     """Training, validation and test ground over the relief."""
     values, grid = glance(split, [1], MOST, stored=True)

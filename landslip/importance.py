@@ -35,12 +35,11 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from scipy.stats import spearmanr
 
-from landslip.checkpoint import Model, load_model
+from landslip.checkpoint import Model, load_model, match_channels
 from landslip.compute import device, keep_memory, precision, probabilities
 from landslip.draw import Whisker, draw_ranking
 from landslip.errors import LabelError, RunError, SplitError
 from landslip.grid import Grid, Window, require_same_grid, squares, tiles
-from landslip.inference import match_channels
 from landslip.intervals import (
     SAMPLE,
     SIDE,
