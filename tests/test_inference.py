@@ -204,8 +204,8 @@ def test_uncertainty_is_three_bands_beside_an_unchanged_probability(made: TinySi
 def test_readers_of_a_probability_take_its_first_band_and_no_other_raster(made: TinySite, doubted: Path) -> None:
     label, stack = made.folder / "prepared" / "label.tif", made.folder / "prepared" / "stack.tif"
     assert evaluate(doubted / "u.tif", label).confusion == evaluate(doubted / "plain.tif", label).confusion
-    one = make_inventory(doubted / "u.tif", doubted / "i.gpkg")
-    assert one == make_inventory(doubted / "plain.tif", doubted / "j.gpkg")
+    one, other = (make_inventory(doubted / f"{name}.tif", doubted / f"{name}_i.gpkg") for name in ("u", "plain"))
+    assert replace(one, threshold_source="") == replace(other, threshold_source="") and one.count > 10
     for refused in (lambda: evaluate(stack, label), lambda: make_inventory(stack, doubted / "s.gpkg")):
         with pytest.raises(RasterError, match=r"18 bands, and its first is called coastal, not landslide probability"):
             refused()
