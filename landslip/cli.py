@@ -144,7 +144,10 @@ def map_(
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Add bands that say where not to trust the map.")
     ] = False,
-    samples: Annotated[int | None, typer.Option(help="of dropout, for --uncertainty; default: 8", min=2)] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(help="of dropout, each as long as the map, for --uncertainty; default: 8; 0: none", min=0),
+    ] = None,
     training: Annotated[
         Path | None, typer.Option(metavar="PREPARED/", help="for --uncertainty; default: pixels kept with the model")
     ] = None,

@@ -80,14 +80,14 @@ def dropout_layers(network: torch.nn.Module) -> list[torch.nn.Module]:
 def disagreement(
     network: torch.nn.Module, x: NDArray[np.float32], how: Precision, samples: int, seed: int
 ) -> NDArray[np.float32]:
-    """Standard deviation (B, H, W) of the probability over `samples` (2 or more) networks drawn by dropout.
+    """Standard deviation (B, H, W) of the probability over `samples` (0, or 2 or more) networks drawn by dropout.
 
     Monte Carlo dropout (Gal and Ghahramani 2016, "Dropout as a Bayesian approximation"): dropout as in training, batch
     normalisation as in mapping. All follows from `seed`; the stream that others draw from is left as it was. NaN where
-    the network has no dropout, which is not the same as agreement.
+    the network has no dropout, which is not the same as agreement, and where no sample is asked for.
     """
     layers = dropout_layers(network)
-    if not layers:
+    if not layers or not samples:
         return np.full((len(x), *x.shape[2:]), np.nan, np.float32)
     on = next(network.parameters()).device
     with torch.random.fork_rng([on] if on.type == "cuda" else []):

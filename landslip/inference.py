@@ -62,7 +62,7 @@ class Mapping:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """What tells where not to trust a map: the training pixels' area of applicability, samples of dropout."""
+    """What tells where not to trust a map: the training pixels' area of applicability, samples of dropout (0: none)."""
 
     area: Applicability
     samples: int = 8
@@ -82,7 +82,7 @@ def map_site(
 
     `uncertainty` adds three bands: the dissimilarity index (0 or more), the area of applicability (1 inside, 0 outside)
     and the disagreement, the standard deviation of the probability over samples of dropout. A band that cannot be told
-    (one block of training ground; a network without dropout) is NaN all over.
+    (one block of training ground; a network without dropout; no samples) is NaN all over.
 
     valid.tif beside the stack says which pixels are valid; where there is none, those defined in every channel of the
     stack are. Raises ChannelError, with both lists, where the stack lacks a channel of the model or has it in another
@@ -128,8 +128,8 @@ def map_site(
 def _require_uncertainty(uncertainty: Uncertainty, method: Method) -> None:
     if method != "halo":
         raise RunError(f"--uncertainty goes with --method halo, where each pixel is computed once, not with {method}.")
-    if uncertainty.samples < 2:
-        raise RunError(f"--samples {uncertainty.samples} cannot disagree: give 2 or more.")
+    if uncertainty.samples < 2 and uncertainty.samples != 0:
+        raise RunError(f"--samples {uncertainty.samples} cannot disagree: give 2 or more, or 0 to leave it undefined.")
 
 
 def _say_what_is_unknown(model: Model, uncertainty: Uncertainty) -> None:
@@ -138,7 +138,7 @@ def _say_what_is_unknown(model: Model, uncertainty: Uncertainty) -> None:
             "warning: the training pixels lie in one block of ground, which does not tell how unlike other ground may "
             "be: the area of applicability is NaN all over."
         )
-    if not dropout_layers(model.network):
+    if uncertainty.samples and not dropout_layers(model.network):
         say(
             f"warning: {model.facts['run']['network']['name']} was trained without dropout, so no samples can be drawn "
             "from it: the disagreement is NaN all over, which does not mean that it is sure."

@@ -286,6 +286,18 @@ def test_one_block_of_training_ground_leaves_the_area_undefined(
     assert "one block of ground" in capsys.readouterr().err
 
 
+def test_without_samples_the_disagreement_is_undefined_and_the_rest_there(
+    made: TinySite, doubted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = load_model(made.folder / "model"), doubted / "none.tif"
+    asked = Uncertainty(area_of(model), 0)
+    stack, valid = made.folder / "prepared" / "stack.tif", doubted / "valid.tif"
+    map_site(model, stack, out, precision_choice="fp32", valid_path=valid, uncertainty=asked)
+    none, three = read(out), read(doubted / "u.tif")
+    assert np.array_equal(none[:3], three[:3], equal_nan=True) and np.isnan(none[3]).all()
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_uncertainty_by_the_papers_method_or_of_one_sample_is_refused(made: TinySite, tmp_path: Path) -> None:
     model, stack = load_model(made.folder / "model"), made.folder / "prepared" / "stack.tif"
     area = area_of(model)
@@ -293,4 +305,6 @@ def test_uncertainty_by_the_papers_method_or_of_one_sample_is_refused(made: Tiny
         map_site(model, stack, tmp_path / "p.tif", "paper", uncertainty=Uncertainty(area))
     with pytest.raises(RunError, match="2 or more"):
         map_site(model, stack, tmp_path / "p.tif", uncertainty=Uncertainty(area, 1))
+    with pytest.raises(RunError, match="2 or more"):
+        map_site(model, stack, tmp_path / "p.tif", uncertainty=Uncertainty(area, -2))
     assert not (tmp_path / "p.tif").exists()
