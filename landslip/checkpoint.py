@@ -16,11 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from landslip.errors import LandslipError, ModelError
+from landslip.errors import ChannelError, LandslipError, ModelError
 from landslip.models import build_model
 from landslip.output import file_hash, write_json, writing
 from landslip.run import Run
-from landslip.stack import Channel
+from landslip.stack import Channel, StackInfo
 from landslip.standardize import ZScore
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"
@@ -114,6 +114,27 @@ def load_model(folder: Path) -> Model:
         ) from error
     facts["run"] = run.model_dump(mode="json", exclude={"compare"})
     return Model(folder, network.eval(), channels, zscore, threshold, facts)
+
+
+def match_channels(model: Model, stack: StackInfo) -> list[int]:
+    """Where each of the model's channels is in a stack; ChannelError where they do not match."""
+    names = [channel.name for channel in stack.channels]
+    wanted = [channel.name for channel in model.channels]
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise ChannelError(
+            f"{stack.path} lacks {', '.join(missing)}: the model {model.folder} was trained on {', '.join(wanted)}; "
+            f"the stack has {', '.join(names)}. Prepare the site with these channels, or use another model."
+        )
+    positions = [names.index(name) for name in wanted]
+    for channel, position in zip(model.channels, positions, strict=True):
+        found = stack.channels[position]
+        if found.unit and channel.unit and found.unit != channel.unit:
+            raise ChannelError(
+                f"{stack.path}: channel {channel.name} is in {found.unit}, and the model {model.folder} was trained on "
+                f"{channel.unit}. Prepare the site in the model's unit."
+            )
+    return positions
 
 
 def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: float) -> None:

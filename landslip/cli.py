@@ -141,17 +141,47 @@ def map_(
     ] = "halo",
     precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="auto: bf16 where it is native")] = "auto",
     valid: Annotated[Path | None, typer.Option(help="default: valid.tif beside the stack")] = None,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Add bands that say where not to trust the map.")
+    ] = False,
+    samples: Annotated[
+        int | None,
+        typer.Option(help="of dropout, each as long as the map, for --uncertainty; default: 8; 0: none", min=0),
+    ] = None,
+    training: Annotated[
+        Path | None, typer.Option(metavar="PREPARED/", help="for --uncertainty; default: pixels kept with the model")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="OUT.png", help="of the bands of --uncertainty")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Map a whole site into a probability raster."""
-    from landslip.output import refuse_existing
+    from landslip.output import refuse_existing, refuse_input
 
+    if not uncertainty and (samples, training, picture) != (None, None, None):
+        raise RunError("--samples, --training and --picture belong to --uncertainty: give it too, or none of them.")
     refuse_existing(probability, overwrite)
+    if picture is not None:
+        refuse_existing(picture, overwrite)
+        refuse_input(picture, [stack, probability, *([] if valid is None else [valid])])
     from landslip.checkpoint import load_model
-    from landslip.inference import map_site
+    from landslip.inference import Uncertainty, map_site
 
-    done = map_site(load_model(model), stack, probability, method, precision, valid, overwrite)
+    loaded, asked = load_model(model), None
+    if uncertainty:
+        from landslip.training_pixels import area_of
+
+        asked = Uncertainty(area_of(loaded, training), 8 if samples is None else samples)
+    done = map_site(loaded, stack, probability, method, precision, valid, overwrite, asked)
     typer.echo(f"{done.path}: {done.valid_pixels} pixels mapped, {done.windows} windows, {done.skipped} skipped")
+    if asked is not None and done.outside is not None and done.valid_pixels:
+        typer.echo(
+            f"{100 * done.outside / done.valid_pixels:.1f} % of them lie outside the area of applicability, on ground "
+            f"unlike what the model was trained on (dissimilarity index above {asked.area.threshold:.3f})"
+        )
+    if picture is not None:
+        from landslip.draw import draw_uncertainty
+
+        draw_uncertainty(probability, picture, overwrite)
 
 
 @app.command()

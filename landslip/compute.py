@@ -71,6 +71,37 @@ def probabilities(network: torch.nn.Module, x: NDArray[np.float32], how: Precisi
     return torch.sigmoid(logits.float())[:, 0].cpu().numpy()
 
 
+def dropout_layers(network: torch.nn.Module) -> list[torch.nn.Module]:
+    """The layers of a network that drop values in training; none where its dropout is 0."""
+    kinds = (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d)
+    return [layer for layer in network.modules() if isinstance(layer, kinds) and layer.p > 0]
+
+
+def disagreement(
+    network: torch.nn.Module, x: NDArray[np.float32], how: Precision, samples: int, seed: int
+) -> NDArray[np.float32]:
+    """Standard deviation (B, H, W) of the probability over `samples` (0, or 2 or more) networks drawn by dropout.
+
+    Monte Carlo dropout (Gal and Ghahramani 2016, "Dropout as a Bayesian approximation"): dropout as in training, batch
+    normalisation as in mapping. All follows from `seed`; the stream that others draw from is left as it was. NaN where
+    the network has no dropout, which is not the same as agreement, and where no sample is asked for.
+    """
+    layers = dropout_layers(network)
+    if not layers or not samples:
+        return np.full((len(x), *x.shape[2:]), np.nan, np.float32)
+    on = next(network.parameters()).device
+    with torch.random.fork_rng([on] if on.type == "cuda" else []):
+        torch.manual_seed(seed)
+        try:
+            for layer in layers:
+                layer.train()
+            drawn = [probabilities(network, x, how) for _ in range(samples)]
+        finally:
+            for layer in layers:
+                layer.eval()
+    return np.asarray(np.std(drawn, axis=0, ddof=1, dtype=np.float64), np.float32)
+
+
 def trim(core: Window, valid: NDArray[np.bool_]) -> Window:
     """The part of a core around its valid pixels, (h, w) bool with at least one, in steps of the halo."""
     rows, columns = np.flatnonzero(valid.any(1)), np.flatnonzero(valid.any(0))

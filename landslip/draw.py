@@ -73,6 +73,37 @@ def draw_probability(probability: Path, out: Path, overwrite: bool = False) -> N
     _finish(figure, axes, grid, "Landslide probability", out, overwrite)
 
 
+def draw_uncertainty(probability: Path, out: Path, overwrite: bool = False) -> None:
+    """Probability, dissimilarity index and disagreement side by side, hatched outside the area of applicability."""
+    (p, index, area, doubt), grid = glance(probability, [1, 2, 3, 4], MOST // 2)
+    rows, columns = (1, 3) if grid.width < 2.5 * grid.height else (3, 1)
+    width = 13.0 if columns == 3 else 9.0
+    height = rows * (0.78 * width / columns * grid.height / grid.width + 0.5) + 0.5
+    figure = Figure(figsize=(width, min(16.0, max(3.0, height))), layout="constrained")
+    left, right, bottom, top = _extent(grid)
+    panels = ((p, "probability", 1.0), (index, "dissimilarity index", None), (doubt, "disagreement", None))
+    every = figure.subplots(rows, columns)
+    for letter, axes, (values, name, most) in zip(string.ascii_lowercase, every, panels, strict=False):
+        axes.set_facecolor("#bbbbbb")
+        if np.isnan(values).all():
+            axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center")
+        else:
+            most = float(np.nanpercentile(values, 99)) if most is None else most
+            look: dict[str, Any] = {"cmap": "Greys" if letter == "a" else "viridis", "vmin": 0, "vmax": max(most, 1e-9)}
+            shown = axes.imshow(values, extent=_extent(grid), **look)
+            figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02, extend="neither" if letter == "a" else "max")
+        if letter == "a" and (area == 0).any():
+            x = left + (np.arange(area.shape[1]) + 0.5) * (right - left) / area.shape[1]
+            y = top - (np.arange(area.shape[0]) + 0.5) * (top - bottom) / area.shape[0]
+            # seen on black and on white, in colour and in grey
+            with matplotlib.rc_context({"hatch.color": LABEL_COLOUR, "hatch.linewidth": 0.8}):
+                axes.contourf(x, y, area == 0, [0.5, 1.5], hatches=["xxxxx"], colors="none")
+            axes.contour(x, y, area == 0, [0.5], colors=LABEL_COLOUR, linewidths=0.5)
+        _dress(axes, grid, f"({letter}) {name}", labels=False)
+    figure.suptitle("Where not to trust the map; hatched: outside the area of applicability", fontsize=11)
+    _save(figure, out, overwrite)
+
+
 def draw_split(stack: Path, split: Path, out: Path, overwrite: bool = False) -> None:
     """Training, validation and test ground over the relief."""
     values, grid = glance(split, [1], MOST, stored=True)

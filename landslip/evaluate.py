@@ -24,7 +24,7 @@ from landslip.grid import Grid, Window, require_metric, require_same_grid, tiles
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import SCORES, Confusion, choose_threshold, require_probabilities
 from landslip.output import write_json
-from landslip.raster import TILE, cut, cut_stored, opening, read_info, require_one_band
+from landslip.raster import TILE, cut, cut_stored, opening, read_info, require_one_band, require_probability
 from landslip.split import NONE, PARTS
 
 SIDE = 4 * TILE  # pixels per side of what is held at a time
@@ -196,7 +196,7 @@ def known_windows(
 def _one_grid(probability: Path, label: Path, split: Path | None) -> Grid:
     info = read_info(probability)
     require_metric(info.grid, str(probability))
-    require_one_band(info, "probability")
+    require_probability(info)
     for other, what in ((label, "label"), (split, "split")):
         if other is not None:
             require_one_band(read_info(other), what)

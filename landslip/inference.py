@@ -18,28 +18,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.ahead import ahead
-from landslip.checkpoint import Model
-from landslip.compute import CORE, Precision, device, halo_window, keep_memory, precision, probabilities, trim
-from landslip.errors import ChannelError
+from landslip.applicability import Applicability
+from landslip.checkpoint import Model, match_channels
+from landslip.compute import (
+    CORE,
+    Precision,
+    device,
+    disagreement,
+    dropout_layers,
+    halo_window,
+    keep_memory,
+    precision,
+    probabilities,
+    trim,
+)
+from landslip.errors import RunError
 from landslip.grid import Grid, Window, require_same_grid, starts, tiles
 from landslip.output import refuse_existing, refuse_input
-from landslip.progress import track
-from landslip.raster import creating, cut, opening, put, read_info, require_one_band
-from landslip.stack import StackInfo, read_stack_info
+from landslip.progress import say, track
+from landslip.raster import PROBABILITY, creating, cut, opening, put, read_info, require_one_band
+from landslip.stack import read_stack_info
 
 Method = Literal["halo", "paper"]
 
 NAN = np.float32(np.nan)
+SEED = 0  # of the dropout samples; each core draws from it and its own place
+UNCERTAINTY = ("dissimilarity index", "area of applicability", "disagreement")  # bands after the probability
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """What mapping made: the probability raster, valid pixels in it, windows run and skipped."""
+    """What mapping made: the probability raster, valid pixels in it, windows run and skipped.
+
+    `outside` counts the valid pixels outside the area of applicability; None where that was not asked, or not known.
+    """
 
     path: Path
     valid_pixels: int
     windows: int
     skipped: int
+    outside: int | None = None
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """What tells where not to trust a map: the training pixels' area of applicability, samples of dropout (0: none)."""
+
+    area: Applicability
+    samples: int = 8
 
 
 def map_site(
@@ -50,14 +76,21 @@ def map_site(
     precision_choice: str = "auto",
     valid_path: Path | None = None,
     overwrite: bool = False,
+    uncertainty: Uncertainty | None = None,
 ) -> Mapping:
     """Map a whole stack into a float32 probability raster, NaN outside valid.
 
+    `uncertainty` adds three bands: the dissimilarity index (0 or more), the area of applicability (1 inside, 0 outside)
+    and the disagreement, the standard deviation of the probability over samples of dropout. A band that cannot be told
+    (one block of training ground; a network without dropout; no samples) is NaN all over.
+
     valid.tif beside the stack says which pixels are valid; where there is none, those defined in every channel of the
     stack are. Raises ChannelError, with both lists, where the stack lacks a channel of the model or has it in another
-    unit.
+    unit; RunError for uncertainty by the paper's method or from fewer than two samples.
     """
     refuse_existing(out, overwrite)
+    if uncertainty is not None:
+        _require_uncertainty(uncertainty, method)
     stack = read_stack_info(stack_path)
     positions = match_channels(model, stack)
     valid_path = valid_path or (stack.valid_path if stack.valid_path.exists() else None)
@@ -75,37 +108,41 @@ def map_site(
         "method": method,
         "precision": how,
     }
+    names = [PROBABILITY]
+    if uncertainty is not None:
+        names += UNCERTAINTY
+        tags |= {"applicability_threshold": repr(uncertainty.area.threshold), "samples": str(uncertainty.samples)}
+        _say_what_is_unknown(model, uncertainty)
     with (
         opening(stack_path) as dataset,
-        creating(
-            out, stack.grid, "float32", ["landslide probability"], float("nan"), tags, overwrite=overwrite
-        ) as target,
+        creating(out, stack.grid, "float32", names, float("nan"), tags, overwrite=overwrite) as target,
     ):
-        source = _Source(dataset, model, positions, how, valid_path)
-        run = _map_by_halo if method == "halo" else _map_by_paper
-        valid, windows, skipped = run(source, stack.grid, target)
-    return Mapping(out, valid, windows, skipped)
+        source = _Source(dataset, model, positions, how, valid_path, uncertainty)
+        if method == "paper":
+            return Mapping(out, *_map_by_paper(source, stack.grid, target))
+        valid, windows, skipped, outside = _map_by_halo(source, stack.grid, target)
+    known = uncertainty is not None and not np.isnan(uncertainty.area.threshold)
+    return Mapping(out, valid, windows, skipped, outside if known else None)
 
 
-def match_channels(model: Model, stack: StackInfo) -> list[int]:
-    """Where each of the model's channels is in a stack; ChannelError where they do not match."""
-    names = [channel.name for channel in stack.channels]
-    wanted = [channel.name for channel in model.channels]
-    missing = [name for name in wanted if name not in names]
-    if missing:
-        raise ChannelError(
-            f"{stack.path} lacks {', '.join(missing)}: the model {model.folder} was trained on {', '.join(wanted)}; "
-            f"the stack has {', '.join(names)}. Prepare the site with these channels, or use another model."
+def _require_uncertainty(uncertainty: Uncertainty, method: Method) -> None:
+    if method != "halo":
+        raise RunError(f"--uncertainty goes with --method halo, where each pixel is computed once, not with {method}.")
+    if uncertainty.samples < 2 and uncertainty.samples != 0:
+        raise RunError(f"--samples {uncertainty.samples} cannot disagree: give 2 or more, or 0 to leave it undefined.")
+
+
+def _say_what_is_unknown(model: Model, uncertainty: Uncertainty) -> None:
+    if np.isnan(uncertainty.area.threshold):
+        say(
+            "warning: the training pixels lie in one block of ground, which does not tell how unlike other ground may "
+            "be: the area of applicability is NaN all over."
         )
-    positions = [names.index(name) for name in wanted]
-    for channel, position in zip(model.channels, positions, strict=True):
-        found = stack.channels[position]
-        if found.unit and channel.unit and found.unit != channel.unit:
-            raise ChannelError(
-                f"{stack.path}: channel {channel.name} is in {found.unit}, and the model {model.folder} was trained on "
-                f"{channel.unit}. Prepare the site in the model's unit."
-            )
-    return positions
+    if uncertainty.samples and not dropout_layers(model.network):
+        say(
+            f"warning: {model.facts['run']['network']['name']} was trained without dropout, so no samples can be drawn "
+            "from it: the disagreement is NaN all over, which does not mean that it is sure."
+        )
 
 
 @dataclass(frozen=True)
@@ -117,6 +154,7 @@ class _Source:
     positions: list[int]
     precision: Precision
     valid_path: Path | None
+    uncertainty: Uncertainty | None = None
 
     def valid(self, window: Window) -> NDArray[np.bool_]:
         """(h, w) bool at a window inside the raster."""
@@ -135,8 +173,21 @@ class _Source:
         """(B, h, w) of what `block` gave."""
         return probabilities(self.model.network, block, self.precision)
 
+    def doubt(
+        self, block: NDArray[np.float32], at: tuple[slice, slice], valid: NDArray[np.bool_], core: Window
+    ) -> NDArray[np.float32]:
+        """(3, h, w) bands of uncertainty of one block (1, C, ..) `at` the pixels to keep; `valid` is (h, w) of them."""
+        assert self.uncertainty is not None
+        out = np.full((len(UNCERTAINTY), *valid.shape), NAN, np.float32)
+        area = self.uncertainty.area
+        out[0, valid] = area.index(np.ascontiguousarray(block[0][:, at[0], at[1]][:, valid].T))
+        out[1, valid] = area.inside(out[0, valid])
+        seed = int(np.random.default_rng((SEED, core.row, core.column)).integers(2**62))
+        out[2] = disagreement(self.model.network, block, self.precision, self.uncertainty.samples, seed)[0][at]
+        return out
 
-def _map_by_halo(source: _Source, grid: Grid, target: Any) -> tuple[int, int, int]:
+
+def _map_by_halo(source: _Source, grid: Grid, target: Any) -> tuple[int, int, int, int]:
     cores = sorted(tiles(grid.shape, CORE), key=lambda core: -halo_window(core, grid.shape).area)
 
     def read(core: Window) -> tuple[NDArray[np.bool_], Window, NDArray[np.float32] | None]:
@@ -144,19 +195,23 @@ def _map_by_halo(source: _Source, grid: Grid, target: Any) -> tuple[int, int, in
         kept = trim(core, valid) if valid.any() else core
         return valid, kept, source.block([halo_window(kept, grid.shape)]) if valid.any() else None
 
-    total = skipped = 0
+    total = skipped = outside = 0
+    bands = 1 if source.uncertainty is None else 1 + len(UNCERTAINTY)
     with ThreadPoolExecutor(1) as files:
         for core, (valid, kept, block) in track(ahead(read, cores, files), len(cores), "map", "windows"):
-            out = np.full(valid.shape, NAN, np.float32)
+            out = np.full((bands, *valid.shape), NAN, np.float32)
             if block is None:
                 skipped += 1
             else:
-                p = source.probability(block)[0][kept.within(halo_window(kept, grid.shape))]
-                inside = kept.within(core)
-                out[inside] = np.where(valid[inside], p, NAN)
+                at, inside = kept.within(halo_window(kept, grid.shape)), kept.within(core)
+                out[0, *inside] = source.probability(block)[0][at]
+                if source.uncertainty is not None:
+                    out[1:, *inside] = source.doubt(block, at, valid[inside], core)
+                    outside += int(np.count_nonzero(out[2] == 0))
+                out[:, ~valid] = NAN
                 total += int(valid.sum())
-            files.submit(put, target, out[None], core).result()
-    return total, len(cores) - skipped, skipped
+            files.submit(put, target, out, core).result()
+    return total, len(cores) - skipped, skipped, outside
 
 
 def _map_by_paper(source: _Source, grid: Grid, target: Any) -> tuple[int, int, int]:

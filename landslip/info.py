@@ -94,10 +94,11 @@ def _stack(stack: StackInfo) -> str:
 
 def _probability(info: RasterInfo) -> str:
     tags = info.tags
+    further = f"\nbands      {', '.join(str(name) for name in info.names)}" if info.count > 1 else ""
     return (
         f"{info.path}: a probability raster\ngrid       {info.grid.describe()}\nthreshold  {tags['threshold']}\n"
         f"method     {tags.get('method', 'unknown')}, {tags.get('precision', 'unknown')}\n"
-        f"model      SHA-256 {tags.get('model_sha256', 'unknown')}"
+        f"model      SHA-256 {tags.get('model_sha256', 'unknown')}{further}"
     )
 
 

@@ -28,7 +28,7 @@ from landslip.raster import (
     put,
     read_info,
     require_geotiff_name,
-    require_one_band,
+    require_probability,
 )
 from landslip.vector import fill_vector, require_geopackage_name, trace
 
@@ -75,7 +75,7 @@ def make_inventory(
     map_path = out_gpkg.with_suffix(".tif") if map_path is None else map_path
     _check_outputs(probability, out_gpkg, map_path, overwrite)
     info = read_info(probability)
-    require_one_band(info, "probability")
+    require_probability(info)
     grid = info.grid
     require_metric(grid, str(probability))
     at, source = choose_threshold(threshold, info.tags.get("threshold"), probability.name)

@@ -14,11 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.checkpoint import Model
+from landslip.checkpoint import Model, match_channels
 from landslip.compute import device, keep_memory, precision, probabilities
 from landslip.errors import LabelError, SplitError
 from landslip.grid import Window, require_same_grid, squares, tiles
-from landslip.inference import match_channels
 from landslip.intervals import SIDE, choose_factors, opening_prepared
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.progress import track

@@ -38,6 +38,7 @@ MOST_OF_A_BLOCK = 2**31  # bytes of one stored block, which is decoded as a whol
 MOST_FROM_A_BYTE = 100_000  # pixels; the best compressors reach some thousands
 MOST_UNQUESTIONED = 10**9  # pixels
 GEOTIFF_SUFFIXES = {".tif", ".tiff"}
+PROBABILITY = "landslide probability"  # the description of that band
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,18 @@ def require_one_band(info: RasterInfo, what: str) -> None:
     """Raise RasterError for a raster of several bands where a `what` raster has one."""
     if info.count != 1:
         raise RasterError(f"{info.path} has {info.count} bands, and a {what} raster has one. Is it the file you meant?")
+
+
+def require_probability(info: RasterInfo) -> None:
+    """Raise RasterError for a raster of several bands whose first does not say that it is the probability.
+
+    A raster of one band is taken as it is, whoever made it.
+    """
+    if info.count != 1 and info.names[0] != PROBABILITY:
+        raise RasterError(
+            f"{info.path} has {info.count} bands, and its first is called {info.names[0] or 'nothing'}, not "
+            f"{PROBABILITY}. Is it the file you meant?"
+        )
 
 
 @contextmanager

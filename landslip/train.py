@@ -51,6 +51,13 @@ from landslip.run import Run, TrainingChoice
 from landslip.split import NONE, PARTS, TRAIN, VALIDATION, Split, split_apart, split_paper
 from landslip.stack import Channel, StackInfo, choose_channels, read_stack_info
 from landslip.standardize import ZScore, fit
+from landslip.training_pixels import (
+    PIXELS,
+    TrainingPixels,
+    draw_training_pixels,
+    training_ground,
+    write_training_pixels,
+)
 
 STATE = "state.safetensors"
 WARM_UP = 0.1  # share of a one-cycle schedule in which the learning rate rises
@@ -91,13 +98,13 @@ class State:
 def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half: bool = False) -> dict[str, Any]:
     """Train a network on a prepared site and write its model folder; returns the facts in model.json.
 
-    Writes split.tif first, history.csv after each epoch, model.safetensors (weights in half precision if `half`) and
-    model.json at the end. Raises
-    OutputError where a finished model is there already, ResumeError where an unfinished one belongs to other inputs.
+    Writes split.tif first, history.csv after each epoch, and at the end training_pixels.safetensors, model.safetensors
+    (weights in half precision if `half`) and model.json. Raises OutputError where a finished model is there already,
+    ResumeError where an unfinished one belongs to other inputs.
     """
     refuse_existing(folder / FACTS, overwrite)
     if not (folder / STATE).exists():
-        for name in (WEIGHTS, "history.csv"):  # somebody else's
+        for name in (WEIGHTS, PIXELS, "history.csv"):  # somebody else's
             refuse_existing(folder / name, overwrite)
     began = time.monotonic()
     hashes = input_hashes(run, prepared)
@@ -132,7 +139,9 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half:
                 write_text(folder / "history.csv", _history(state), overwrite=True)
             say(_line(state, run.training))
         scores = _choose_threshold(run, ground, blocks, state, how)
-    return _finish(run, ground, zscore, state, scores, how, folder, hashes, began, half)
+        trained_on = training_ground(ground.windows, ground.label, ground.valid)
+        pixels = draw_training_pixels(dataset, ground.positions, zscore, trained_on, run.blocks.window, run.split.seed)
+    return _finish(run, ground, zscore, pixels, state, scores, how, folder, hashes, began, half)
 
 
 def prepared_file(prepared: Path, name: str) -> Path:
@@ -547,6 +556,7 @@ def _finish(
     run: Run,
     ground: Ground,
     zscore: ZScore,
+    pixels: TrainingPixels,
     state: State,
     scores: dict[str, float],
     how: Precision,
@@ -573,6 +583,7 @@ def _finish(
     }
     write_split(ground, folder)
     write_text(folder / "history.csv", _history(state), overwrite=True)
+    facts["training_pixels"] = write_training_pixels(pixels, folder)
     save_model(folder, state.best, ground.channels, zscore, state.threshold, facts, overwrite=True, half=half)
     (folder / STATE).unlink(missing_ok=True)
     say(f"chose epoch {state.best_epoch} of {state.epoch}; {(time.monotonic() - began) / 60:.1f} min")

@@ -88,6 +88,32 @@ def test_every_command_leaves_what_it_promises(finished: Path) -> None:
     assert not list(finished.rglob(".*"))
 
 
+def test_a_map_says_where_not_to_trust_it_and_draws_it(folder: Path) -> None:
+    words = "map", folder / "model", folder / "prepared" / "stack.tif", folder / "u.tif"
+    done = command(*words, "--uncertainty", "--samples", 2, "--picture", folder / "u.png")
+    inside = read(folder / "u.tif")[2]
+    share = float(re.findall(r"(\S+) % of them lie outside", done.out)[0])
+    assert done.code == 0 and share == pytest.approx(100 * (inside == 0).sum() / np.isfinite(inside).sum(), abs=0.05)
+    assert (folder / "u.png").read_bytes()[:4] == b"\x89PNG"
+    assert np.array_equal(read(folder / "u.tif")[0], read(folder / "p.tif")[0], equal_nan=True)
+    label, split = folder / "prepared" / "label.tif", folder / "model" / "split.tif"
+    assert command("evaluate", folder / "u.tif", label, "--split", split).code == 0
+    assert "disagreement" in command("info", folder / "u.tif").out
+    again = command(*words, "--uncertainty", "--overwrite", "--samples", 2, "--training", folder / "prepared")
+    assert again.out == done.out
+
+
+def test_what_belongs_to_uncertainty_is_not_silently_left_out(folder: Path) -> None:
+    words = "map", folder / "model", folder / "prepared" / "stack.tif", folder / "u.tif"
+    for more in (("--samples", 4), ("--training", folder / "prepared"), ("--picture", folder / "u.png")):
+        said = command(*words, *more)
+        assert said.code == 2 and "belong to --uncertainty" in said.err and not (folder / "u.tif").exists()
+    said = command(*words, "--uncertainty", "--method", "paper")
+    assert said.code == 2 and "--method halo" in said.err
+    said = command(*words, "--uncertainty", "--picture", folder / "u.tif")
+    assert said.code == 2 and "cannot be its output too" in said.err
+
+
 def test_check_says_0_for_a_good_site_and_1_with_all_faults_at_once(folder: Path) -> None:
     good = command("check", folder / "site.toml")
     assert (good.code, good.out, good.err) == (0, "0 fault(s), 0 warning(s)\n", "")

@@ -25,6 +25,7 @@ from landslip.draw import (
     draw_label,
     draw_probability,
     draw_split,
+    draw_uncertainty,
 )
 from landslip.errors import OutputError
 from landslip.grid import Grid
@@ -141,6 +142,20 @@ def test_probabilities_run_through_viridis_and_the_undefined_is_grey(tmp_path: P
     low, high, grey = (where(picture, c) for c in (viridis(0.0)[:3], viridis(1.0)[:3], to_rgb("#bbbbbb")))
     assert low[1] < high[1] < grey[1]
     assert high[2] == pytest.approx(grey[2], rel=0.1)
+
+
+def test_ground_outside_the_area_of_applicability_is_hatched(tmp_path: Path) -> None:
+    bands = np.concatenate([flat(0), flat(0.5), flat(1), flat(NAN)])  # a network without dropout cannot disagree
+    pictures = []
+    for name in ("inside", "outside"):
+        write_raster(tmp_path / f"{name}.tif", bands, GRID, ["p", "index", "area", "doubt"], np.nan)
+        draw_uncertainty(tmp_path / f"{name}.tif", tmp_path / f"{name}.png")
+        pictures.append(read_picture(tmp_path / f"{name}.png"))
+        bands[2, :, 30:] = 0
+    with pytest.raises(AssertionError, match="is nowhere"):
+        where(pictures[0], to_rgb(LABEL_COLOUR))
+    _, column, count = where(pictures[1], to_rgb(LABEL_COLOUR))
+    assert count > 200 and 0.12 < column < 0.3  # the right half of the first of three maps
 
 
 def test_an_image_is_shown_in_its_colours_and_its_gaps_are_empty(tmp_path: Path, stack: Path) -> None:

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "landslip"
 LAYERS = [
     ["errors"],
     ["metrics", "grid", "output", "progress", "provenance"],
-    ["factors", "models", "bootstrap", "powerlaw", "ranking"],
+    ["factors", "models", "bootstrap", "powerlaw", "ranking", "applicability"],
     ["raster", "vector", "tables"],
     ["site", "run"],
     ["terrain_synthesis"],
@@ -18,6 +18,7 @@ LAYERS = [
     ["standardize"],
     ["split", "blocks"],
     ["checkpoint", "compute", "ahead", "audit"],
+    ["training_pixels"],
     ["train", "inference"],
     ["inventory", "evaluate", "baselines"],
     ["inventory_scores"],

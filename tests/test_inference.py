@@ -1,18 +1,23 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import GRID, TinySite
 from hypothesis import given
 from hypothesis import strategies as st
 
 from landslip.checkpoint import load_model
-from landslip.compute import CORE, HALO, halo_window, probabilities, trim
-from landslip.errors import ChannelError, ModelError
+from landslip.compute import CORE, HALO, disagreement, halo_window, probabilities, trim
+from landslip.errors import ChannelError, ModelError, RasterError, RunError
 from landslip.evaluate import evaluate
 from landslip.grid import Window, tiles
-from landslip.inference import map_site
+from landslip.inference import Uncertainty, map_site
+from landslip.inventory import make_inventory
+from landslip.models import build_model
 from landslip.raster import read, read_info, read_stored, write_raster
+from landslip.training_pixels import area_of
 
 
 @pytest.mark.parametrize("method", ["halo", "paper"])
@@ -162,3 +167,144 @@ def test_the_model_in_the_repository_can_be_used_and_is_small() -> None:
     p = probabilities(model.network, x, "fp32")
     assert np.isfinite(p).all() and 0 < p.mean() < 1 and 0 < model.threshold < 1
     assert (folder / "model.safetensors").stat().st_size < 6 * 2**20
+
+
+@pytest.fixture(scope="module")
+def doubted(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("doubted")
+    valid = read_stored(made.folder / "prepared" / "valid.tif")
+    valid[:5] = 0
+    valid[50:60, 70:90] = 0
+    write_raster(out / "valid.tif", valid[None], GRID, ["valid"])
+    model = load_model(made.folder / "model")
+    stack = made.folder / "prepared" / "stack.tif"
+    map_site(model, stack, out / "plain.tif", valid_path=out / "valid.tif", precision_choice="fp32")
+    asked = Uncertainty(area_of(model), 3)
+    map_site(model, stack, out / "u.tif", valid_path=out / "valid.tif", precision_choice="fp32", uncertainty=asked)
+    return out
+
+
+def test_uncertainty_is_three_bands_beside_an_unchanged_probability(made: TinySite, doubted: Path) -> None:
+    info = read_info(doubted / "u.tif")
+    assert info.names == ("landslide probability", "dissimilarity index", "area of applicability", "disagreement")
+    p, index, inside, doubt = read(doubted / "u.tif")
+    assert np.array_equal(p, read(doubted / "plain.tif")[0], equal_nan=True)
+    valid = read_stored(doubted / "valid.tif") == 1
+    for band in (p, index, inside, doubt):
+        assert np.array_equal(~np.isnan(band), valid)
+    model = load_model(made.folder / "model")
+    area = area_of(model)
+    x = model.zscore.apply(read(made.folder / "prepared" / "stack.tif"))
+    np.testing.assert_allclose(index[valid], area.index(x[:, valid].T.copy()), rtol=1e-5)
+    assert np.array_equal(inside[valid], index[valid] <= np.float32(area.threshold)) and 0 < inside[valid].mean() < 1
+    assert float(info.tags["applicability_threshold"]) == area.threshold and info.tags["samples"] == "3"
+    assert 0 < doubt[valid].max() < 0.58  # three numbers in [0, 1] deviate by at most 1 / sqrt(3)
+
+
+def test_readers_of_a_probability_take_its_first_band_and_no_other_raster(made: TinySite, doubted: Path) -> None:
+    label, stack = made.folder / "prepared" / "label.tif", made.folder / "prepared" / "stack.tif"
+    assert evaluate(doubted / "u.tif", label).confusion == evaluate(doubted / "plain.tif", label).confusion
+    one, other = (make_inventory(doubted / f"{name}.tif", doubted / f"{name}_i.gpkg") for name in ("u", "plain"))
+    assert replace(one, threshold_source="") == replace(other, threshold_source="") and one.count > 10
+    for refused in (lambda: evaluate(stack, label), lambda: make_inventory(stack, doubted / "s.gpkg")):
+        with pytest.raises(RasterError, match=r"18 bands, and its first is called coastal, not landslide probability"):
+            refused()
+
+
+def test_disagreement_depends_on_place_and_on_nothing_else(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, stack = load_model(made.folder / "model"), made.folder / "prepared" / "stack.tif"
+    asked = Uncertainty(area_of(model), 2)
+
+    def mapped(name: str) -> np.ndarray:
+        map_site(model, stack, tmp_path / name, precision_choice="fp32", uncertainty=asked)
+        return read(tmp_path / name)
+
+    monkeypatch.setattr("landslip.inference.CORE", 64)  # six cores
+    first = mapped("a.tif")
+    torch.manual_seed(99)
+    stream = torch.get_rng_state()
+    monkeypatch.setattr("landslip.inference.tiles", lambda shape, size: list(tiles(shape, size))[::-1])
+    assert np.array_equal(mapped("b.tif"), first)
+    assert torch.equal(torch.get_rng_state(), stream) and not any(m.training for m in model.network.modules())
+    # two cores differ in more than their place in the file
+    assert not np.array_equal(first[3, :64, :64], first[3, :64, 64:128])
+
+
+class Coin(torch.nn.Module):
+    """Probability 1/2 where the pixel is dropped, else as good as 1."""
+
+    multiple = 1
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm2d(1)  # with its statistics of mapping, 0 and 1, it changes nothing
+        self.dropout = torch.nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.dropout(self.norm(x))
+
+
+def test_disagreement_of_a_coin_is_known() -> None:
+    network, x = Coin(0.3).eval(), np.full((1, 1, 32, 32), 50, np.float32)
+    found = disagreement(network, x, "fp32", 400, 1)
+    # the probability is 1/2 + Bernoulli(0.7) / 2, so it deviates by sqrt(0.7 * 0.3) / 2
+    assert found.shape == (1, 32, 32) and found.mean() == pytest.approx(0.21**0.5 / 2, rel=0.005)
+    assert int(network.norm.num_batches_tracked) == 0
+    # two samples either agree or deviate by 1/2 / sqrt(2)
+    two = disagreement(network, x, "fp32", 2, 1)
+    assert set(np.round(np.unique(two), 6)) == {0, np.float32(np.round(0.125**0.5, 6))}
+    assert not np.array_equal(two, disagreement(network, x, "fp32", 2, 2))
+
+
+def test_a_network_without_dropout_does_not_pretend_to_agree(
+    made: TinySite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert np.isnan(disagreement(Coin(0.0).eval(), np.ones((1, 1, 4, 4), np.float32), "fp32", 2, 0)).all()
+    model = load_model(made.folder / "model")
+    options = {"layers": [1, 1, 1], "first_width": 8, "growth_rate": 4, "dropout": 0}
+    network = build_model("fc_densenet", len(model.channels), **options)
+    network.load_state_dict(model.network.state_dict())
+    sure = replace(model, network=network)
+    done = map_site(
+        sure, made.folder / "prepared" / "stack.tif", tmp_path / "u.tif", uncertainty=Uncertainty(area_of(model))
+    )
+    _, _, inside, doubt = read(tmp_path / "u.tif")
+    assert np.isnan(doubt).all() and done.outside == (inside == 0).sum() > 0
+    assert "without dropout" in capsys.readouterr().err
+
+
+def test_one_block_of_training_ground_leaves_the_area_undefined(
+    made: TinySite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load_model(made.folder / "model")
+    asked = Uncertainty(replace(area_of(model), threshold=float("nan")), 2)
+    done = map_site(model, made.folder / "prepared" / "stack.tif", tmp_path / "u.tif", uncertainty=asked)
+    _, index, inside, _ = read(tmp_path / "u.tif")
+    assert np.isnan(inside).all() and np.isfinite(index).any() and done.outside is None
+    assert "one block of ground" in capsys.readouterr().err
+
+
+def test_without_samples_the_disagreement_is_undefined_and_the_rest_there(
+    made: TinySite, doubted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = load_model(made.folder / "model"), doubted / "none.tif"
+    asked = Uncertainty(area_of(model), 0)
+    stack, valid = made.folder / "prepared" / "stack.tif", doubted / "valid.tif"
+    map_site(model, stack, out, precision_choice="fp32", valid_path=valid, uncertainty=asked)
+    none, three = read(out), read(doubted / "u.tif")
+    assert np.array_equal(none[:3], three[:3], equal_nan=True) and np.isnan(none[3]).all()
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_uncertainty_by_the_papers_method_or_of_one_sample_is_refused(made: TinySite, tmp_path: Path) -> None:
+    model, stack = load_model(made.folder / "model"), made.folder / "prepared" / "stack.tif"
+    area = area_of(model)
+    with pytest.raises(RunError, match="--method halo"):
+        map_site(model, stack, tmp_path / "p.tif", "paper", uncertainty=Uncertainty(area))
+    with pytest.raises(RunError, match="2 or more"):
+        map_site(model, stack, tmp_path / "p.tif", uncertainty=Uncertainty(area, 1))
+    with pytest.raises(RunError, match="2 or more"):
+        map_site(model, stack, tmp_path / "p.tif", uncertainty=Uncertainty(area, -2))
+    assert not (tmp_path / "p.tif").exists()

@@ -28,7 +28,8 @@ def weights(folder: Path) -> bytes:
 
 def test_a_model_folder_holds_all_that_is_promised(made: TinySite) -> None:
     folder = made.folder / "model"
-    assert {p.name for p in folder.iterdir()} == {"model.safetensors", "model.json", "history.csv", "split.tif"}
+    promised = {"model.safetensors", "model.json", "history.csv", "split.tif", "training_pixels.safetensors"}
+    assert {p.name for p in folder.iterdir()} == promised
     facts = json.loads((folder / "model.json").read_text())
     assert facts["split"] == {"kind": "apart", "leaky": False, "guard": 8}
     assert facts["machine"]["threads"] >= 1 and facts["software"]["torch"]
@@ -60,6 +61,8 @@ def test_an_interrupted_training_ends_with_the_same_weights(made: TinySite, tmp_
     assert (tmp_path / "model" / STATE).exists() and not (tmp_path / "model" / "model.json").exists()
     train(run, prepared, tmp_path / "model")
     assert weights(tmp_path / "model") == weights(made.folder / "model")
+    pixels = "training_pixels.safetensors"
+    assert (tmp_path / "model" / pixels).read_bytes() == (made.folder / "model" / pixels).read_bytes()
 
 
 def test_other_inputs_or_choices_are_not_resumed(made: TinySite, tmp_path: Path) -> None:
