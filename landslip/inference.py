@@ -75,6 +75,8 @@ def map_site(
         "method": method,
         "precision": how,
     }
+    if model.temperature != 1:  # the weights alone no longer say what made the map
+        tags["temperature"] = repr(model.temperature)
     with (
         opening(stack_path) as dataset,
         creating(
@@ -133,7 +135,7 @@ class _Source:
 
     def probability(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         """(B, h, w) of what `block` gave."""
-        return probabilities(self.model.network, block, self.precision)
+        return probabilities(self.model.network, block, self.precision, self.model.temperature)
 
 
 def _map_by_halo(source: _Source, grid: Grid, target: Any) -> tuple[int, int, int]:

@@ -11,6 +11,7 @@ LAYERS = [
     ["errors"],
     ["metrics", "grid", "output", "progress", "provenance"],
     ["factors", "models", "bootstrap", "powerlaw"],
+    ["calibration"],
     ["raster", "vector", "tables"],
     ["site", "run"],
     ["terrain_synthesis"],
@@ -22,7 +23,7 @@ LAYERS = [
     ["inventory", "evaluate", "baselines"],
     ["inventory_scores"],
     ["check", "draw"],
-    ["prepare", "info", "compare", "intervals"],
+    ["prepare", "info", "compare", "intervals", "calibrate"],
     ["demo", "patches", "comparison", "importance"],
     ["cli"],
 ]
