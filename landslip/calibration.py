@@ -209,7 +209,7 @@ def observed_intervals(blocks: NDArray[np.int64], draws: int = DRAWS, seed: int 
     count, classes = len(blocks), blocks.shape[1]
     shares = np.full((draws if count > 1 else 0, classes), math.nan)
     rng = np.random.default_rng(seed)
-    pixels = blocks.reshape(count, -1).astype(np.float64)
+    pixels = blocks.reshape(count, 2 * classes).astype(np.float64)
     for draw in range(len(shares)):
         times = np.bincount(rng.integers(0, count, count), minlength=count)
         held, landslide = (times @ pixels).reshape(classes, 2).T

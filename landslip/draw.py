@@ -266,7 +266,7 @@ def draw_reliability(
 
     On the dashed diagonal probabilities can be taken at their word. Bars are 95 % intervals, where there are any.
     """
-    figure = Figure(figsize=(5.4, 6.6), layout="constrained")
+    figure = Figure(figsize=(5.4, 7.2), layout="constrained")
     shares, counts = figure.subplots(2, 1, height_ratios=(3.2, 1))
     shares.plot([0, 1], [0, 1], color="black", ls=":", lw=1, label="calibrated")
     looks: list[dict[str, Any]] = [
@@ -278,15 +278,15 @@ def draw_reliability(
         held = [row for row in table if row.pixels]
         said, observed = np.array([row.probability for row in held]), np.array([row.observed for row in held])
         low, high = np.array([row.observed_low for row in held]), np.array([row.observed_high for row in held])
-        off = np.maximum(np.nan_to_num(np.array([observed - low, high - observed])), 0)
-        ece = expected_calibration_error(list(table))
-        label = f"{name} (ECE {100 * ece:.1f} %)".strip()
-        shares.errorbar(said, observed, off, lw=1.3, ms=5, capsize=2.5, elinewidth=0.9, label=label, **look)
+        label = f"{name}: ECE {100 * expected_calibration_error(list(table)):.1f} %"
+        shares.plot(said, observed, lw=1.3, ms=5, clip_on=False, zorder=3, label=label, **look)
+        shares.vlines(said, low, high, color=look["color"], lw=1.1)
+        shares.scatter([*said, *said], [*low, *high], 36, look["color"], "_", linewidths=1.1)
         edges = [row.low for row in table] + [table[-1].high]
-        counts.stairs([row.pixels for row in table], edges, color=look["color"], ls=look["ls"], lw=1.3)
-    shares.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", ylabel="share that is landslide")
+        counts.stairs([row.pixels for row in table], edges, baseline=None, color=look["color"], ls=look["ls"], lw=1.3)
+    shares.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is landslide")
     shares.set_title(title, fontsize=11)
-    shares.legend(fontsize=8, loc="upper left")
+    figure.legend(loc="outside lower center", ncols=1 + len(tables), fontsize=8, frameon=False)
     counts.set(xlim=(0, 1), xlabel="landslide probability", ylabel="pixels", yscale="log")
     for axes in (shares, counts):
         axes.grid(alpha=0.3)

@@ -383,8 +383,6 @@ def write_scores(
         "pixels": evaluation.pixels,
         "landslide_area_not_scored_m2": evaluation.landslide_area_not_scored_m2,
         "landslide_share_not_scored": evaluation.landslide_share_not_scored,
-        "expected_calibration_error": evaluation.expected_calibration_error,
-        "reliability": [asdict(row) for row in evaluation.reliability],
         "notes": evaluation.notes,
     }
     content |= _trust(evaluation) | ({} if inventory is None else {"inventory": inventory})
@@ -392,7 +390,7 @@ def write_scores(
 
 
 def _trust(evaluation: Evaluation) -> dict[str, Any]:
-    """What JSON says of the scores: intervals, how they were drawn, and the audit (null without a split)."""
+    """What JSON says of the scores: intervals, how they were drawn, the audit (null without a split), calibration."""
     found = evaluation.intervals
     return {
         "intervals": {name: [interval.low, interval.high] for name, interval in found.items()},
@@ -405,4 +403,6 @@ def _trust(evaluation: Evaluation) -> dict[str, Any]:
             "undefined": {name: interval.undefined for name, interval in found.items()},
         },
         "audit": None if evaluation.audit is None else asdict(evaluation.audit),
+        "expected_calibration_error": evaluation.expected_calibration_error,
+        "reliability": [asdict(row) for row in evaluation.reliability],
     }
