@@ -71,10 +71,11 @@ def intervals(blocks: NDArray[np.int64], draws: int = DRAWS, seed: int = SEED) -
             drawn = Confusion(*(int(n) for n in times @ pixels))
             for name, score in drawn.scores().items():
                 found[name].append(score)
-    return {name: _interval(np.array(scores)) for name, scores in found.items()}
+    return {name: percentile_interval(np.array(scores)) for name, scores in found.items()}
 
 
-def _interval(scores: NDArray[np.float64]) -> Interval:
+def percentile_interval(scores: NDArray[np.float64]) -> Interval:
+    """The middle 95 % of (draws,) values; those that are NaN are left out and counted."""
     defined = scores[~np.isnan(scores)]
     undefined = len(scores) - len(defined)
     if not len(defined):

@@ -6,6 +6,7 @@ Nothing is pickled, so loading a model never runs code.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ BEYOND = float(np.finfo(np.float32).max)  # what the network takes is float32
 class Model:
     """A trained network with the channels and statistics it was trained on.
 
-    `facts` is the whole of model.json: run, split, threshold, seed, scores, versions, machine, input hashes.
+    `facts` is the whole of model.json: run, split, threshold, seed, scores, versions, machine, input hashes. Logits are
+    divided by `temperature` before they become probabilities: 1 until `landslip calibrate` has fitted another.
     """
 
     folder: Path
@@ -41,6 +43,7 @@ class Model:
     zscore: ZScore
     threshold: float
     facts: dict[str, Any]
+    temperature: float = 1.0
 
     @property
     def multiple(self) -> int:
@@ -74,6 +77,13 @@ def save_model(
     write_json(folder / FACTS, value, overwrite=True)
 
 
+def save_changed_model(model: Model, folder: Path, changes: dict[str, Any], overwrite: bool = False) -> None:
+    """Write a model's folder anew with other facts: the weights byte for byte, model.json with `changes` last."""
+    with writing(folder / WEIGHTS, overwrite) as aside:
+        aside.write_bytes((model.folder / WEIGHTS).read_bytes())
+    write_json(folder / FACTS, {**model.facts, **changes}, overwrite)
+
+
 def _stored(name: str, tensor: torch.Tensor, half: bool) -> torch.Tensor:
     tensor = tensor.detach().contiguous().cpu()
     if half and tensor.is_floating_point() and "running_" not in name:
@@ -97,8 +107,8 @@ def load_model(folder: Path) -> Model:
         channels = tuple(Channel(**channel) for channel in facts["channels"])
         zscore = ZScore(np.array(facts["mean"], float), np.array(facts["std"], float))
         run = Run.model_validate(facts["run"])
-        threshold = float(facts["threshold"])
-        _require_sound(channels, zscore, threshold)
+        threshold, temperature = float(facts["threshold"]), float(facts.get("temperature", 1))
+        _require_sound(channels, zscore, threshold, temperature)
         with torch.device("meta"):  # takes no memory, whatever sizes the description claims
             network = build_model(run.network.name, len(channels), **run.network.options)
         tensors = load_tensors(weights.read_bytes())
@@ -113,7 +123,7 @@ def load_model(folder: Path) -> Model:
             "train it again."
         ) from error
     facts["run"] = run.model_dump(mode="json", exclude={"compare"})
-    return Model(folder, network.eval(), channels, zscore, threshold, facts)
+    return Model(folder, network.eval(), channels, zscore, threshold, facts, temperature)
 
 
 def match_channels(model: Model, stack: StackInfo) -> list[int]:
@@ -137,7 +147,7 @@ def match_channels(model: Model, stack: StackInfo) -> list[int]:
     return positions
 
 
-def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: float) -> None:
+def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: float, temperature: float) -> None:
     names = [channel.name for channel in channels]
     if len(set(names)) < len(names):
         raise ValueError("two of its channels have one name")
@@ -147,6 +157,8 @@ def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: flo
         raise ValueError("its means and deviations are not all numbers, or a deviation is not above 0")
     if not 0 <= threshold <= 1:
         raise ValueError(f"its threshold {threshold} is not between 0 and 1")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"its temperature {temperature} is not a number above 0")
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:

@@ -131,6 +131,40 @@ def _override(text: str) -> tuple[str, Any]:
         return key.strip(), value.strip()
 
 
+@app.command()
+def calibrate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    out: Annotated[Path, typer.Argument(metavar="OUT_MODEL/")],
+    threshold: Annotated[
+        Literal["f1", "kappa", "miss"], typer.Option(help="what it is chosen by; miss: see --miss")
+    ] = "f1",
+    miss: Annotated[
+        float | None,
+        typer.Option(help="share of a region's landslide pixels that may be missed in expectation, default 0.1"),
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="OUT.png", help="reliability before and after")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a model's probabilities fit the shares observed on its validation ground, and choose its threshold there."""
+    from landslip.output import refuse_existing
+
+    if miss is not None and threshold != "miss":
+        raise RunError(f"--miss {miss:g} is for --threshold miss, and the threshold is chosen by {threshold}.")
+    if picture is not None:
+        refuse_existing(picture, overwrite)
+    from landslip.calibrate import calibrate as fit
+    from landslip.calibrate import table
+
+    done = fit(model, prepared, out, threshold, 0.1 if miss is None else miss, overwrite)
+    typer.echo(f"{out}\n{table(done)}")
+    if picture is not None:
+        from landslip.draw import draw_reliability
+
+        tables = {"before": done.before, f"temperature {done.temperature:.3g}": done.after}
+        draw_reliability(tables, picture, "Reliability on the validation part", overwrite)
+
+
 @app.command("map")
 def map_(
     model: Annotated[Path, typer.Argument(metavar="MODEL/")],
@@ -225,6 +259,9 @@ def evaluate(
     picture: Annotated[
         Path | None, typer.Option(metavar="OUT.png", help="area-frequency curves of the inventory and the reference")
     ] = None,
+    reliability: Annotated[
+        Path | None, typer.Option(metavar="OUT.png", help="share of landslide by class of probability")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--json", help="also write the scores here")] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -235,7 +272,7 @@ def evaluate(
         raise RunError("an inventory is scored by a reference: give both --inventory and --reference, or neither.")
     if picture is not None and inventory is None:
         raise RunError("--picture shows the scores of an inventory: give --inventory and --reference too.")
-    for path in (out, picture):
+    for path in (out, picture, reliability):
         if path is not None:
             refuse_existing(path, overwrite)
             refuse_input(path, [p for p in (probability, label, split, inventory, reference) if p is not None])
@@ -244,6 +281,11 @@ def evaluate(
 
     scored = score(probability, label, split, part, threshold, block)
     typer.echo(table(scored))
+    if reliability is not None:
+        from landslip.draw import draw_reliability
+
+        ground = "all mapped ground" if scored.part == "all" else f"the {scored.part} part"
+        draw_reliability({probability.name: scored.reliability}, reliability, f"Reliability on {ground}", overwrite)
     found = None
     if inventory is not None and reference is not None:
         from landslip import inventory_scores

@@ -63,12 +63,33 @@ def to_network(x: NDArray[np.float32], on: torch.device) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def probabilities(network: torch.nn.Module, x: NDArray[np.float32], how: Precision) -> NDArray[np.float32]:
-    """Probability of landslide (B, H, W) for standardised blocks (B, C, H, W), H and W multiples of the poolings."""
+def probabilities(
+    network: torch.nn.Module, x: NDArray[np.float32], how: Precision, temperature: float = 1.0
+) -> NDArray[np.float32]:
+    """Probability of landslide (B, H, W) for standardised blocks (B, C, H, W), H and W multiples of the poolings.
+
+    The logits are divided by the temperature; by 1 they stay what they are, to the bit.
+    """
+    return torch.sigmoid(_logits(network, x, how) / temperature).cpu().numpy()
+
+
+@torch.inference_mode()
+def logits(network: torch.nn.Module, x: NDArray[np.float32], how: Precision) -> NDArray[np.float32]:
+    """What `probabilities` takes the sigmoid of, (B, H, W)."""
+    return _logits(network, x, how).cpu().numpy()
+
+
+@torch.inference_mode()
+def at_temperature(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """The probabilities of logits of any shape, as `probabilities` makes them."""
+    return torch.sigmoid(torch.from_numpy(logits).to(device()) / temperature).cpu().numpy()
+
+
+def _logits(network: torch.nn.Module, x: NDArray[np.float32], how: Precision) -> torch.Tensor:
     on = next(network.parameters()).device
     with autocast(how, on):
-        logits = network(to_network(x, on))
-    return torch.sigmoid(logits.float())[:, 0].cpu().numpy()
+        found = network(to_network(x, on))
+    return torch.as_tensor(found.float()[:, 0])
 
 
 def dropout_layers(network: torch.nn.Module) -> list[torch.nn.Module]:
@@ -78,7 +99,12 @@ def dropout_layers(network: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 def disagreement(
-    network: torch.nn.Module, x: NDArray[np.float32], how: Precision, samples: int, seed: int
+    network: torch.nn.Module,
+    x: NDArray[np.float32],
+    how: Precision,
+    samples: int,
+    seed: int,
+    temperature: float = 1.0,
 ) -> NDArray[np.float32]:
     """Standard deviation (B, H, W) of the probability over `samples` (0, or 2 or more) networks drawn by dropout.
 
@@ -95,7 +121,7 @@ def disagreement(
         try:
             for layer in layers:
                 layer.train()
-            drawn = [probabilities(network, x, how) for _ in range(samples)]
+            drawn = [probabilities(network, x, how, temperature) for _ in range(samples)]
         finally:
             for layer in layers:
                 layer.eval()

@@ -22,6 +22,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from landslip.calibration import Reliability, expected_calibration_error
 from landslip.factors.terrain import hillshade
 from landslip.grid import Grid
 from landslip.inventory_scores import COMPLETE, InventoryScores, area_text
@@ -286,6 +287,41 @@ def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> N
         axes.grid(alpha=0.3)
     ground = "all mapped ground" if scores.part == "all" else f"the {scores.part} part"
     figure.suptitle(f"Inventory against reference, {ground} (bars: 1 sigma of counts; 95 % of shares)", fontsize=11)
+    _save(figure, out, overwrite)
+
+
+def draw_reliability(
+    tables: Mapping[str, Sequence[Reliability]], out: Path, title: str, overwrite: bool = False
+) -> None:
+    """Share of landslide against mean probability, a line per table, over the pixels of each class.
+
+    On the dashed diagonal probabilities can be taken at their word. Bars are 95 % intervals, where there are any.
+    """
+    figure = Figure(figsize=(5.4, 7.2), layout="constrained")
+    shares, counts = figure.subplots(2, 1, height_ratios=(3.2, 1))
+    shares.plot([0, 1], [0, 1], color="black", ls=":", lw=1, label="calibrated")
+    looks: list[dict[str, Any]] = [
+        {"color": LINE_COLOURS[0], "marker": "o", "ls": "-", "mfc": LINE_COLOURS[0]},
+        {"color": LINE_COLOURS[4], "marker": "s", "ls": "--", "mfc": "white"},
+    ]
+    for i, (name, table) in enumerate(tables.items()):
+        look = looks[i % len(looks)]
+        held = [row for row in table if row.pixels]
+        said, observed = np.array([row.probability for row in held]), np.array([row.observed for row in held])
+        low, high = np.array([row.observed_low for row in held]), np.array([row.observed_high for row in held])
+        label = f"{name}: ECE {100 * expected_calibration_error(list(table)):.1f} %"
+        shares.plot(said, observed, lw=1.3, ms=5, clip_on=False, zorder=3, label=label, **look)
+        shares.vlines(said, low, high, color=look["color"], lw=1.1)
+        shares.scatter([*said, *said], [*low, *high], 36, look["color"], "_", linewidths=1.1)
+        edges = [row.low for row in table] + [table[-1].high]
+        counts.stairs([row.pixels for row in table], edges, baseline=None, color=look["color"], ls=look["ls"], lw=1.3)
+    shares.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is landslide")
+    shares.set_title(title, fontsize=11)
+    figure.legend(loc="outside lower center", ncols=1 + len(tables), fontsize=8, frameon=False)
+    counts.set(xlim=(0, 1), xlabel="landslide probability", ylabel="pixels", yscale="log")
+    for axes in (shares, counts):
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=8)
     _save(figure, out, overwrite)
 
 

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from landslip.audit import Audit, audit, count_cells, empty_cells, windows_of
 from landslip.bootstrap import BLOCK, DRAWS, LEVEL, SEED, Interval, add_block_sums, block_shape, intervals
+from landslip.calibration import CLASSES, Reliability, add_class_sums, expected_calibration_error, reliability
 from landslip.errors import LabelError, RunError, SplitError
 from landslip.grid import Grid, Window, require_metric, require_same_grid, tiles
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
-from landslip.metrics import SCORES, Confusion, choose_threshold, require_probabilities
+from landslip.metrics import SCORES, Confusion, Histogram, choose_threshold, require_probabilities
 from landslip.output import write_json
 from landslip.raster import TILE, cut, cut_stored, opening, read_info, require_one_band, require_probability
 from landslip.split import NONE, PARTS
@@ -39,6 +40,7 @@ class Evaluation:
     `leaky` is True where training ground was scored or reached the scored windows, None where that is not known.
     `landslide_share_not_scored` is that area over all landslide area of the part; NaN where the part has none.
     `intervals` of the scores are from `blocks` square blocks of `block` pixels a side; `audit` is None without a split.
+    `reliability` says, by class of probability, what share of the pixels scored is landslide.
     """
 
     confusion: Confusion
@@ -57,6 +59,8 @@ class Evaluation:
     block: int
     blocks: int
     audit: Audit | None
+    reliability: list[Reliability]
+    expected_calibration_error: float
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ def evaluate(
     at, source = choose_threshold(threshold, read_info(probability).tags.get("threshold"), probability.name)
 
     sums = np.zeros((4, *block_shape(grid.shape, block)), np.int64)
+    by_class = np.zeros((*block_shape(grid.shape, block), CLASSES, 2), np.int64)
+    counted = Histogram.empty()
     cells = empty_cells(grid)
     landslide = missed = no_part = train = 0
     paths = probability, label, split
@@ -100,6 +106,8 @@ def evaluate(
         mapped, drawn, scored = values >= at, truth == LANDSLIDE, _scored(values, truth, inside)
         for by_block, this in zip(sums, _four(mapped, drawn, scored), strict=True):
             add_block_sums(by_block, this, window.row, window.column, block)
+        counted += Histogram.from_arrays(values, truth, scored)
+        add_class_sums(by_class, values, drawn, scored, (window.row, window.column), block)
         landslide += int(np.count_nonzero(inside & drawn))
         missed += int(np.count_nonzero(inside & drawn & ~defined))
         no_part += int(np.count_nonzero(drawn & (parts == NONE)))
@@ -137,6 +145,7 @@ def evaluate(
             "where nothing was mapped and is not scored"
         )
     notes += _undefined(total)
+    calibrated = reliability(counted, by_class.reshape(-1, CLASSES, 2))
     return Evaluation(
         total,
         total.scores(),
@@ -154,6 +163,8 @@ def evaluate(
         block,
         blocks,
         measured,
+        calibrated,
+        expected_calibration_error(calibrated),
     )
 
 
@@ -326,6 +337,8 @@ def table(evaluation: Evaluation) -> str:
             for key, value in evaluation.scores.items()
         ),
         *_about_intervals(evaluation),
+        f"Calibration: expected calibration error {_percent(evaluation.expected_calibration_error)}, in "
+        f"{len(evaluation.reliability)} classes of probability",
         "",
         f"{'Mapped / true':<15}{'Landslide':>{width}}{'Non-landslide':>{width}}",
         f"{'Landslide':<15}{counts.tp:>{width},}{counts.fp:>{width},}",
@@ -395,7 +408,7 @@ def write_scores(
 
 
 def trust(evaluation: Evaluation) -> dict[str, Any]:
-    """What the scores stand on, for JSON: intervals, how they were drawn, and the audit (None without a split)."""
+    """What the scores stand on, for JSON: intervals, how they were drawn, the audit (None without a split), calibration."""
     found = evaluation.intervals
     return {
         "intervals": {name: [interval.low, interval.high] for name, interval in found.items()},
@@ -408,4 +421,6 @@ def trust(evaluation: Evaluation) -> dict[str, Any]:
             "undefined": {name: interval.undefined for name, interval in found.items()},
         },
         "audit": None if evaluation.audit is None else asdict(evaluation.audit),
+        "expected_calibration_error": evaluation.expected_calibration_error,
+        "reliability": [asdict(row) for row in evaluation.reliability],
     }

@@ -108,6 +108,8 @@ def map_site(
         "method": method,
         "precision": how,
     }
+    if model.temperature != 1:  # the weights alone no longer say what made the map
+        tags["temperature"] = repr(model.temperature)
     names = [PROBABILITY]
     if uncertainty is not None:
         names += UNCERTAINTY
@@ -171,7 +173,7 @@ class _Source:
 
     def probability(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         """(B, h, w) of what `block` gave."""
-        return probabilities(self.model.network, block, self.precision)
+        return probabilities(self.model.network, block, self.precision, self.model.temperature)
 
     def doubt(
         self, block: NDArray[np.float32], at: tuple[slice, slice], valid: NDArray[np.bool_], core: Window
@@ -183,7 +185,8 @@ class _Source:
         out[0, valid] = area.index(np.ascontiguousarray(block[0][:, at[0], at[1]][:, valid].T))
         out[1, valid] = area.inside(out[0, valid])
         seed = int(np.random.default_rng((SEED, core.row, core.column)).integers(2**62))
-        out[2] = disagreement(self.model.network, block, self.precision, self.uncertainty.samples, seed)[0][at]
+        samples, temperature = self.uncertainty.samples, self.model.temperature
+        out[2] = disagreement(self.model.network, block, self.precision, samples, seed, temperature)[0][at]
         return out
 
 

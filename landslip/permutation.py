@@ -190,7 +190,7 @@ def _mapped(model: Model, x: NDArray[np.float32], how: Any) -> NDArray[np.bool_]
     height, width = x.shape[2:]
     more = ((0, 0), (0, 0), (0, -height % model.multiple), (0, -width % model.multiple))
     batches = (np.pad(x[i : i + BATCH], more) for i in range(0, len(x), BATCH))
-    p = np.concatenate([probabilities(model.network, batch, how) for batch in batches])
+    p = np.concatenate([probabilities(model.network, batch, how, model.temperature) for batch in batches])
     return np.asarray(p[:, :height, :width] >= model.threshold)
 
 

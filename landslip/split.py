@@ -114,6 +114,22 @@ def _pieces(study: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.asarray(numbered, dtype=np.int32)
 
 
+def independent_regions(part: NDArray[np.bool_], guard: int) -> NDArray[np.int32]:
+    """Region numbers from 1, (H, W): the pieces of a part that lie about `guard` pixels apart; 0 outside.
+
+    Pieces that touch, if only at a corner, or are nearer to each other than the guard that keeps parts apart are one.
+    """
+    numbers = np.zeros(part.shape, np.int32)
+    if part.any():
+        rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
+        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        held = part[box]
+        joined = held if guard <= 1 else ndimage.distance_transform_edt(~held) < guard / 2
+        numbered, _ = ndimage.label(joined, np.ones((3, 3)))
+        numbers[box] = np.where(held, numbered, 0)
+    return numbers
+
+
 def _block_sums(mask: NDArray[np.bool_], cell: int) -> NDArray[np.int64]:
     height, width = (-(-length // cell) for length in mask.shape)
     padded = np.zeros((height * cell, width * cell), bool)

@@ -12,7 +12,8 @@ import io
 import json
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,11 +173,7 @@ def survey(run: Run, prepared: Path) -> Ground:
     """Read a prepared site and lay out split and windows; everything follows from the run and its seed."""
     stack = read_stack_info(prepared_file(prepared, "stack.tif"))
     positions = choose_channels(stack.channels, run.channels, stack.path)
-    for name in ("label.tif", "valid.tif"):
-        info = read_info(prepared_file(prepared, name))
-        require_one_band(info, name.removesuffix(".tif"))
-        require_same_grid(stack.grid, str(stack.path), info.grid, str(info.path))
-    label, valid = read_label(prepared / "label.tif"), read_stored(prepared / "valid.tif") == 1
+    label, valid = read_label_and_valid(prepared, stack)
     if not ((label == LANDSLIDE) & valid).any():
         raise LabelError(f"{prepared / 'label.tif'} holds no landslide on valid ground, so there is nothing to learn.")
     channels = tuple(stack.channels[i] for i in positions)
@@ -188,7 +185,7 @@ def survey(run: Run, prepared: Path) -> Ground:
     if run.split.kind == "paper":
         split, windows = split_paper(windows, label.shape, rng)
     elif run.split.kind == "given":
-        split = _given_split(prepared_file(prepared, "split.tif"), stack)
+        split = replace(read_split(prepared_file(prepared, "split.tif"), stack), kind="given")
         windows = split.inside(windows, TRAIN)
     else:
         split = split_apart(run.split, run.blocks.window, label, valid, rng)
@@ -210,6 +207,15 @@ def survey(run: Run, prepared: Path) -> Ground:
     return Ground(stack, tuple(positions), channels, label, valid, split, windows, validation)
 
 
+def read_label_and_valid(prepared: Path, stack: StackInfo) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A prepared site's label (1, 0, 255) and valid pixels, (H, W); GridError where they lie on another grid."""
+    for name in ("label.tif", "valid.tif"):
+        info = read_info(prepared_file(prepared, name))
+        require_one_band(info, name.removesuffix(".tif"))
+        require_same_grid(stack.grid, str(stack.path), info.grid, str(info.path))
+    return read_label(prepared / "label.tif"), read_stored(prepared / "valid.tif") == 1
+
+
 def require_window(run: Run, channels: int) -> None:
     """Raise SplitError where the network cannot take the run's windows, RunError where it cannot be built."""
     with torch.device("meta"):
@@ -220,7 +226,8 @@ def require_window(run: Run, channels: int) -> None:
         )
 
 
-def _given_split(path: Path, stack: StackInfo) -> Split:
+def read_split(path: Path, stack: StackInfo) -> Split:
+    """A split raster on a stack's grid. GridError where it lies on another, SplitError for what it cannot hold."""
     info = read_info(path)
     require_one_band(info, "split")
     require_same_grid(stack.grid, str(stack.path), info.grid, str(path))
@@ -231,7 +238,8 @@ def _given_split(path: Path, stack: StackInfo) -> Split:
     guard = info.tags.get("guard", "0")
     if not guard.isdecimal():
         raise SplitError(f"{path}: its guard is {guard!r} and not a whole number of pixels. Mend or remove that tag.")
-    return Split("given", info.tags.get("leaky") == "yes", int(guard), parts.astype(np.uint8))
+    kind = info.tags.get("split", "given")
+    return Split(kind, info.tags.get("leaky") == "yes", int(guard), parts.astype(np.uint8))
 
 
 def _require_both_classes(
@@ -422,18 +430,10 @@ def _choose_threshold(run: Run, ground: Ground, blocks: Blocks, state: State, ho
     by = run.training.threshold
     state.network.load_state_dict(state.best)
     state.network.eval()
-    multiple = int(state.network.multiple)  # type: ignore[arg-type]
     found = Histogram.empty()
     scored = (ground.split.parts == VALIDATION) & ground.valid
-    held = [tile for tile in tiles(ground.label.shape, CORE) if scored[tile.slices].any()]
-    cores = [trim(tile, ground.valid[tile.slices]) for tile in held]
-
-    def read(core: Window) -> Block:
-        return blocks.cut(halo_window(core, ground.label.shape).round_up(multiple))
-
-    for core, (x, _) in ahead(read, cores):
-        inside = core.within(halo_window(core, ground.label.shape))
-        p = probabilities(state.network, x[None], how)[0][inside]
+    for core, x, inside in mapped_cores(blocks, scored, int(state.network.multiple)):  # type: ignore[arg-type]
+        p = probabilities(state.network, x, how)[0][inside]
         found += Histogram.from_arrays(p, ground.label[core.slices], scored[core.slices])
     threshold = found.best_threshold(by) if isinstance(by, str) else by
     if not math.isfinite(threshold):
@@ -441,6 +441,25 @@ def _choose_threshold(run: Run, ground: Ground, blocks: Blocks, state: State, ho
     state.threshold = threshold
     scores = found.confusion(round(threshold, 3)).scores()
     return {"validation_f1": scores["f1"], "validation_kappa": scores["kappa"], "threshold": threshold}
+
+
+def mapped_cores(
+    blocks: Blocks, scored: NDArray[np.bool_], multiple: int
+) -> Iterator[tuple[Window, NDArray[np.float32], tuple[slice, slice]]]:
+    """The windows in which `landslip map` would map the (H, W) `scored` pixels, one after another.
+
+    Yields the core, the (1, C, h, w) block that is read for it (sides are multiples of `multiple`), and where in that
+    the core lies.
+    """
+    shape = scored.shape
+    held = [tile for tile in tiles(shape, CORE) if scored[tile.slices].any()]
+    cores = [trim(tile, blocks.valid[tile.slices]) for tile in held]
+
+    def read(core: Window) -> Block:
+        return blocks.cut(halo_window(core, shape).round_up(multiple))
+
+    for core, (x, _) in ahead(read, cores):
+        yield core, x[None], core.within(halo_window(core, shape))
 
 
 def _part(split: Split, window: Window) -> NDArray[np.uint8]:

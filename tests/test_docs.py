@@ -29,6 +29,7 @@ PIPELINE = [
     "prepare",
     "import",
     "train",
+    "calibrate",
     "map",
     "inventory",
     "evaluate",

@@ -11,10 +11,12 @@ from conftest import CRS_UTM
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
+from landslip.calibration import Reliability
 from landslip.draw import (
     FALSE_ALARMS,
     HITS,
     LABEL_COLOUR,
+    LINE_COLOURS,
     MISSES,
     PART_COLOURS,
     _round_length,
@@ -24,6 +26,7 @@ from landslip.draw import (
     draw_judged,
     draw_label,
     draw_probability,
+    draw_reliability,
     draw_split,
     draw_uncertainty,
 )
@@ -221,6 +224,20 @@ def test_the_curve_of_kappa_climbs(tmp_path: Path) -> None:
     assert columns.min() > 0.5 * picture.shape[1]  # in the right-hand half
     left, right = np.median(rows_[columns < columns.min() + 20]), np.median(rows_[columns > columns.max() - 20])
     assert right < left - 50  # rows count downwards
+
+
+def test_a_reliability_diagram_lies_where_its_shares_do(tmp_path: Path) -> None:
+    def drawn(shares: list[float], name: str) -> float:
+        """The mean row of the line's colour in the upper, larger panel, as a share of the picture's height."""
+        table = [Reliability(i / 10, (i + 1) / 10, 100, i / 10 + 0.05, share) for i, share in enumerate(shares)]
+        table[0] = Reliability(0, 0.1, 0, np.nan, np.nan)
+        draw_reliability({"p.tif": table}, tmp_path / name, "Reliability")
+        picture = read_picture(tmp_path / name)
+        upper = picture[: int(0.6 * len(picture))]
+        return where(upper, to_rgb(LINE_COLOURS[0]))[0] / len(picture)
+
+    low, middle, high = drawn([0.2] * 10, "low.png"), drawn([0.5] * 10, "middle.png"), drawn([0.8] * 10, "high.png")
+    assert high < middle < low and low - middle == pytest.approx(middle - high, abs=0.02)
 
 
 def test_a_picture_that_exists_is_kept(tmp_path: Path) -> None:

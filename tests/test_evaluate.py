@@ -98,6 +98,19 @@ def test_the_ground_is_audited_by_hand(tmp_path: Path) -> None:
     assert not any(near in note for note in evaluate(*store(tmp_path, window="1")).notes)
 
 
+def test_calibration_is_of_the_part_scored(tmp_path: Path) -> None:
+    # the five test pixels: 0.9/1, 0.1/0 | 0.6/0, 0.2/0, 0.4/1; a bin's centre lies 0.0005 above them
+    found = evaluate(*store(tmp_path))
+    assert [row.pixels for row in found.reliability] == [0, 1, 1, 0, 1, 0, 1, 0, 0, 1]
+    by_hand = (0.0995 + 0.1005 + 0.6005 + 0.2005 + 0.5995) / 5
+    assert found.expected_calibration_error == pytest.approx(by_hand)
+    assert f"expected calibration error {100 * by_hand:.2f} %, in 10 classes" in table(found)
+    # of two 2 x 2 blocks, that with 0.4/1 holds no other pixel of its class
+    assert (found.reliability[4].observed_low, found.reliability[4].observed_high) != (1, 1)
+    drawn = evaluate(*store(tmp_path), block=2).reliability
+    assert (drawn[4].observed_low, drawn[4].observed_high) == (1, 1) and math.isnan(drawn[0].observed_low)
+
+
 def test_intervals_come_from_blocks_of_the_part_scored(tmp_path: Path) -> None:
     # 1 x 1 blocks of a part with one pixel of each kind but two TN: the blocks are the pixels
     found = evaluate(*store(tmp_path), block=1)
@@ -274,11 +287,15 @@ def test_scores_as_json(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     assert list(content) == [
         *SCORES, "split", "part", "threshold", "leaky", "confusion", "pixels", "landslide_area_not_scored_m2",
-        "landslide_share_not_scored", "notes", "intervals", "bootstrap", "audit",
+        "landslide_share_not_scored", "notes", "intervals", "bootstrap", "audit", "expected_calibration_error",
+        "reliability",
     ]  # fmt: skip
     assert content["precision"] is None and content["leaky"] is None and content["f1"] == 0
     assert content["confusion"] == {"tp": 0, "fp": 0, "fn": 6, "tn": 10} and content["pixels"] == 16
     assert content["intervals"]["f1"] == [None, None] and content["audit"] is None
+    assert content["expected_calibration_error"] == found.expected_calibration_error
+    assert [row["pixels"] for row in content["reliability"]] == [0, 6, 2, 1, 2, 0, 2, 1, 0, 2]
+    assert content["reliability"][0]["probability"] is None and content["reliability"][9]["observed"] == 1
     with pytest.raises(OutputError, match="exists already"):
         write_scores(path, found)
     write_scores(path, evaluate(*store(tmp_path), block=2), overwrite=True, inventory={"found": 3})

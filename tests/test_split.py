@@ -7,7 +7,16 @@ from scipy.spatial import cKDTree
 from landslip.errors import SplitError
 from landslip.grid import Window, lattice
 from landslip.run import SplitChoice
-from landslip.split import PARTS, TEST, TRAIN, VALIDATION, keep_apart, split_apart, split_paper
+from landslip.split import (
+    PARTS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    independent_regions,
+    keep_apart,
+    split_apart,
+    split_paper,
+)
 
 
 def ground(shape: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,6 +90,17 @@ def test_keep_apart_takes_ground_from_training_not_from_the_test() -> None:
     kept = keep_apart(parts, 4)
     # centres 4 apart are far enough: columns 5 to 7 are nearer than that to column 4
     assert kept.tolist() == [[TEST] * 5 + [0] * 3 + [TRAIN] * 7]
+
+
+def test_regions_are_pieces_a_guard_apart() -> None:
+    part = np.zeros((40, 60), bool)
+    part[5:10, 5:10] = part[10:15, 10:15] = True  # touch at a corner
+    part[5:10, 30:35] = part[30, 50] = True  # 16 columns from the first two, 24 rows and more from them all
+    assert np.array_equal(independent_regions(part, 0) > 0, part)
+    assert [len(np.unique(independent_regions(part, guard))) - 1 for guard in (0, 8, 14, 20, 60)] == [3, 3, 3, 2, 1]
+    found = independent_regions(part, 0)
+    assert found[5, 5] == found[14, 14] != found[5, 30] != found[30, 50]
+    assert not independent_regions(np.zeros((4, 4), bool), 8).any()
 
 
 def test_a_window_beyond_the_edge_belongs_to_no_part() -> None:
