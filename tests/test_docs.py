@@ -35,6 +35,8 @@ PIPELINE = [
     "intervals",
     "importance",
     "compare",
+    "ladder",
+    "transfer",
     "demo",
     "info",
 ]

@@ -22,8 +22,8 @@ LAYERS = [
     ["inventory", "evaluate", "baselines"],
     ["inventory_scores"],
     ["check", "draw"],
-    ["prepare", "info", "compare", "intervals"],
-    ["demo", "patches", "comparison", "importance"],
+    ["prepare", "info", "compare", "intervals", "transfer"],
+    ["demo", "patches", "comparison", "importance", "ladder"],
     ["cli"],
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
