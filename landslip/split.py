@@ -137,7 +137,7 @@ def _groups(
     near[held] = held  # whatever lies about the same centre
     best_cost, best = np.inf, np.zeros(last, np.int64)
     for attempt in range(max(TRIES // folds, 1)):  # as many distance transforms as without folds
-        groups = _fill(held, centres, slides, folds, bool(attempt % 2), rng)[near]
+        groups = _fill(held, centres, slides, folds, ("scattered", "nearest", "strips")[attempt % 3], rng)[near]
         everywhere = np.concatenate([[-1], groups])[coarse]
         cost = 0.0
         for group in range(folds):
@@ -145,7 +145,7 @@ def _groups(
             cost += abs(area[groups == group].sum() / area.sum() - 1 / folds)
             if guard > 1:
                 lost = (everywhere != group) & (ndimage.distance_transform_edt(everywhere != group) < guard)
-                cost += ground[lost].sum() / ground.sum() / folds
+                cost += ground[lost].sum() / ground.sum() / 2
         if cost < best_cost:
             best_cost, best = cost, groups
     return np.concatenate([[-1], best])
@@ -156,21 +156,23 @@ def _fill(
     centres: NDArray[np.float64],
     slides: NDArray[np.float64],
     folds: int,
-    neighbours: bool,
+    order: str,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
     """One arrangement, a group for every region index: each in turn takes an even share of what landslide area is left.
 
-    It leaves at least one region with landslides to each group that follows.
+    It leaves at least one region with landslides to each group that follows. Regions are taken at random
+    ("scattered"), from one on ("nearest") or along one direction ("strips").
     """
     groups = np.full(len(slides), folds - 1)
-    free = held
+    angle = rng.random() * 2 * np.pi
+    free = rng.permutation(held)
+    if order == "strips":
+        free = free[np.argsort(centres[free] @ [np.cos(angle), np.sin(angle)], kind="stable")]
     for group in range(folds - 1):
-        if neighbours:
+        if order == "nearest":
             start = centres[rng.choice(free)]
             free = free[np.argsort(((centres[free] - start) ** 2).sum(1), kind="stable")]
-        else:
-            free = rng.permutation(free)
         enough = int(np.argmax(np.cumsum(slides[free]) >= slides[free].sum() / (folds - group) * (1 - 1e-9))) + 1
         others = np.count_nonzero(slides[free]) - np.cumsum(slides[free] > 0)  # with landslides, after so many taken
         most = int(np.flatnonzero(others >= folds - group - 1)[-1]) + 1

@@ -80,6 +80,7 @@ class State:
 
     network: torch.nn.Module
     averaged: dict[str, torch.Tensor]
+    fine: bool  # fine-tuning: batch normalisation stays as it is, since few blocks would give it their own statistics
     optimizer: torch.optim.Optimizer
     best: dict[str, torch.Tensor]
     epoch: int = 0
@@ -103,8 +104,9 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half:
 def fine_tune(model: Model, run: Run, ground: Ground, folder: Path, overwrite: bool = False) -> dict[str, Any]:
     """Go on training a model's weights on the ground of another site and write a model folder of its own.
 
-    `run` has the model's network; the model's z-score is kept, since its weights were found with it. Channels are the
-    model's, found in the stack of `ground`. Returns and raises as `train`.
+    `run` has the model's network; the model's z-score and the statistics of its batch normalisation are kept, since
+    its weights were found with them and a few blocks have others than a site. Channels are the model's, found in the
+    stack of `ground`. Returns and raises as `train`.
     """
     site, origin = ground.stack.path.parent, origin_of(model, ground)
     return _train(run, lambda: ground, lambda: site_hashes(site), folder, overwrite, False, model, origin)
@@ -293,7 +295,9 @@ def _start(run: Run, ground: Ground, begin: Model | None) -> State:
         network.parameters(), run.training.learning_rate, weight_decay=run.training.weight_decay, fused=True
     )
     weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-    return State(network, weights, optimizer, {name: tensor.clone() for name, tensor in weights.items()})
+    return State(
+        network, weights, begin is not None, optimizer, {name: tensor.clone() for name, tensor in weights.items()}
+    )
 
 
 def _landslide_share(ground: Ground) -> float:
@@ -325,6 +329,10 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
         return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
 
     state.network.train()
+    if state.fine:
+        for module in state.network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
     loss_sum, rate, began = 0.0, 0.0, time.monotonic()
     label = f"epoch {state.epoch + 1}/{choice.epochs}"
     for batch, (block, known) in track(ahead(read, batches), len(batches), label, "batches"):

@@ -23,7 +23,7 @@ from landslip.checkpoint import FACTS, Model, load_model
 from landslip.errors import LabelError, ModelError, RunError, SplitError
 from landslip.evaluate import HEADS, Evaluation, cells, evaluate, leakage
 from landslip.evaluate import content as evaluation_content
-from landslip.grid import Window, starts
+from landslip.grid import Window
 from landslip.inference import map_site, match_channels
 from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.output import file_hash, markdown_table, refuse_existing, refuse_input, write_json, write_text
@@ -159,10 +159,10 @@ def choose_blocks(
     """
     uncertainty = np.where(valid, 4 * probability * (1 - probability), 0)
     half = more_uncertain_half(valid, uncertainty)
-    rows = [half.row + at for at in starts(half.height, window, window)]
-    columns = [half.column + at for at in starts(half.width, window, window)]
+    rows = range(half.row, half.row + half.height - window + 1, window)
+    columns = range(half.column, half.column + half.width - window + 1, window)
     inside = [Window(row, column, window, window) for row in rows for column in columns]
-    held = [w for w in inside if w.clip(valid.shape) == w and 2 * valid[w.slices].sum() >= window**2]
+    held = [w for w in inside if 2 * valid[w.slices].sum() >= window**2]
     if len(held) < count:
         raise SplitError(
             f"{stack.path.parent}: {count} blocks are to be chosen and {len(held)} windows of {window} px lie side by "
@@ -285,9 +285,9 @@ def table(done: Transfer) -> str:
     if done.blocks:
         side = done.blocks[0].height
         ground += (
-            f", at least {side} pixels from {len(done.blocks)} blocks of {side} x {side} pixels chosen for fine-tuning, "
-            "all in the half of the site where the model is less certain: half of them the windows of most doubt, the "
-            "others those least like the ones chosen before"
+            f", at least {side} pixels from {len(done.blocks)} blocks of {side} x {side} pixels that were chosen for "
+            "fine-tuning, all in the half of the site where the model is less sure: half of them the windows of most "
+            "doubt, the others those least like the ones chosen before"
         )
     lines = [markdown_table(["Model", "Leaky", "Threshold", *HEADS], rows), "", f"{ground}."]
     if done.overlap:
