@@ -25,18 +25,17 @@ from landslip.calibration import (
     reliability,
     require_regions,
 )
-from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model, save_changed_model
+from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model, match_channels, save_changed_model
 from landslip.compute import at_temperature, device, keep_memory, logits, precision
 from landslip.errors import ModelError, SplitError
-from landslip.inference import match_channels
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import BINS, Histogram
 from landslip.output import file_hash, refuse_existing, refuse_input, writing
 from landslip.provenance import software
 from landslip.raster import opening
 from landslip.split import VALIDATION, Split, independent_regions
-from landslip.stack import StackInfo, read_stack_info
-from landslip.train import mapped_cores, prepared_file, read_label_and_valid, read_split
+from landslip.stack import StackInfo
+from landslip.train import mapped_cores, read_prepared, read_split
 
 Choice = Literal["f1", "kappa", "miss"]
 
@@ -91,9 +90,8 @@ def calibrate(
             f"{path} does not exist, so that nobody knows what ground {folder} was not trained on. Copy it from where "
             "the model was trained, or train it again."
         )
-    stack = read_stack_info(prepared_file(prepared, "stack.tif"))
+    stack, label, valid = read_prepared(prepared)
     positions = match_channels(model, stack)
-    label, valid = read_label_and_valid(prepared, stack)
     split = read_split(path, stack)
     scored = (split.parts == VALIDATION) & valid & (label != UNKNOWN)
     landslide = scored & (label == LANDSLIDE)

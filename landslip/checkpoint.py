@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -128,20 +129,25 @@ def load_model(folder: Path) -> Model:
 
 def match_channels(model: Model, stack: StackInfo) -> list[int]:
     """Where each of the model's channels is in a stack; ChannelError where they do not match."""
+    return find_channels(model.channels, f"the model {model.folder}", stack)
+
+
+def find_channels(channels: Sequence[Channel], trained: str, stack: StackInfo) -> list[int]:
+    """Where each of the channels that `trained`, a model in words, takes is in a stack; ChannelError as above."""
     names = [channel.name for channel in stack.channels]
-    wanted = [channel.name for channel in model.channels]
+    wanted = [channel.name for channel in channels]
     missing = [name for name in wanted if name not in names]
     if missing:
         raise ChannelError(
-            f"{stack.path} lacks {', '.join(missing)}: the model {model.folder} was trained on {', '.join(wanted)}; "
+            f"{stack.path} lacks {', '.join(missing)}: {trained} was trained on {', '.join(wanted)}; "
             f"the stack has {', '.join(names)}. Prepare the site with these channels, or use another model."
         )
     positions = [names.index(name) for name in wanted]
-    for channel, position in zip(model.channels, positions, strict=True):
+    for channel, position in zip(channels, positions, strict=True):
         found = stack.channels[position]
         if found.unit and channel.unit and found.unit != channel.unit:
             raise ChannelError(
-                f"{stack.path}: channel {channel.name} is in {found.unit}, and the model {model.folder} was trained on "
+                f"{stack.path}: channel {channel.name} is in {found.unit}, and {trained} was trained on "
                 f"{channel.unit}. Prepare the site in the model's unit."
             )
     return positions

@@ -365,6 +365,44 @@ def compare(
 
 
 @app.command()
+def ladder(
+    run: Annotated[Path, typer.Argument(metavar="RUN.toml")],
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    out: Annotated[Path, typer.Argument(metavar="OUT/")],
+    elsewhere: Annotated[
+        list[Path] | None, typer.Option(metavar="PREPARED_B/", help="Another site to score on. May be repeated.")
+    ] = None,
+    change: Change = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Score one network as the paper does, on ground kept apart, and elsewhere: what the headline is worth."""
+    from landslip.ladder import ladder as climb
+    from landslip.ladder import table
+    from landslip.run import read_run
+
+    rungs = climb(read_run(run, dict(map(_override, change or []))), prepared, out, elsewhere or (), overwrite)
+    typer.echo(table(rungs))
+    if any("failed" in rung for rung in rungs):
+        raise typer.Exit(1)
+
+
+@app.command()
+def transfer(
+    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED_B/")],
+    out: Annotated[Path, typer.Argument(metavar="OUT/")],
+    blocks: Annotated[int, typer.Option(metavar="N", help="fine-tune on so many blocks, which the tool chooses")] = 0,
+    epochs: Annotated[int, typer.Option(help="of fine-tuning", min=1)] = 20,
+    overwrite: Overwrite = False,
+) -> None:
+    """Map and score a site that a model was not trained on, as it is and fine-tuned on a few blocks there."""
+    from landslip.transfer import table
+    from landslip.transfer import transfer as carry
+
+    typer.echo(table(carry(model, prepared, out, blocks, epochs, overwrite)))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT/")] = Path("demo"),
     quick: Annotated[bool, typer.Option("--quick", help="A smaller site, in at most 90 seconds.")] = False,

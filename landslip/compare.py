@@ -62,20 +62,27 @@ class Cell:
     channels: str
     seed: int
     network: bool
+    fold: int | None = None  # of an apart split in folds; None: as the run file says
 
     @property
     def name(self) -> str:
         """What people read of it."""
-        return f"{self.method} on {self.channels}, split {self.split}, seed {self.seed}"
+        fold = "" if self.fold is None else f", fold {self.fold}"
+        return f"{self.method} on {self.channels}, split {self.split}{fold}, seed {self.seed}"
 
     def folder(self, out: Path) -> Path:
         """Where it keeps its model, its map and its result."""
-        return out / "runs" / self.split / self.method / self.channels.replace(" + ", "_") / str(self.seed)
+        folder = out / "runs" / self.split / self.method / self.channels.replace(" + ", "_") / str(self.seed)
+        return folder if self.fold is None else folder / f"fold_{self.fold}"
 
     def run(self, run: Run) -> Run:
         """The run file's choices, with this run's own in their place."""
         values = run.model_dump(mode="json")
         values["split"]["kind"] = self.split
+        if self.split != "apart":
+            values["split"] |= {"folds": 1, "fold": 0}
+        if self.fold is not None:
+            values["split"]["fold"] = self.fold
         values["training"]["seed"] = self.seed
         if self.channels == "bands":
             values["channels"]["factors"] = "none"
@@ -105,9 +112,19 @@ def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> lis
     the same command tries it again. Raises what cannot be run at all before any training: RunError, SplitError,
     ChannelError, LabelError; ResumeError where `out` holds runs of other inputs or choices.
     """
-    refuse_finished(out, overwrite)
+    refuse_finished(out / COMPARISON, overwrite)
     cells = plan(run)
     windows = _require_runnable(run, cells, prepared)
+    return make_runs(cells, run, prepared, out, overwrite, ", ".join(f"{n} windows ({k})" for k, n in windows.items()))
+
+
+def make_runs(
+    cells: Sequence[Cell], run: Run, prepared: Path, out: Path, overwrite: bool = False, about: str = ""
+) -> list[dict[str, Any]]:
+    """Make those runs that are not made yet, one after another, and return the results of all in their order.
+
+    `about` is said of them first. Raises ResumeError where `out` holds runs of other inputs or choices.
+    """
     hashes = {split: input_hashes(cell.run(run), prepared) for split, cell in {c.split: c for c in cells}.items()}
     identities = [_identity(cell, run, hashes[cell.split]) for cell in cells]
     results: list[dict[str, Any] | None] = []
@@ -117,7 +134,7 @@ def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> lis
     lost = sum(r is None and _holds_scores(cell.folder(out)) for cell, r in zip(cells, results, strict=True))
     if lost:
         say(f"warning: {lost} finished run(s) are of other inputs or choices; --overwrite makes them again.")
-    say(f"{len(cells)} runs, {done} of them finished; " + ", ".join(f"{n} windows ({k})" for k, n in windows.items()))
+    say(f"{len(cells)} runs, {done} of them finished; {about}".rstrip("; "))
     for i, (cell, identity) in enumerate(zip(cells, identities, strict=True)):
         if results[i] is None:
             left = _time_left([c for c, r in zip(cells, results, strict=True) if r is None], _known(cells, results))
@@ -126,9 +143,8 @@ def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> lis
     return [result for result in results if result is not None]
 
 
-def refuse_finished(out: Path, overwrite: bool) -> None:
-    """Raise OutputError where `out` holds a comparison without a failed run and it may not be written anew."""
-    path = out / COMPARISON
+def refuse_finished(path: Path, overwrite: bool) -> None:
+    """Raise OutputError where `path`, what a set of runs ends in, holds no failed one and may not be written anew."""
     refuse_existing(path, overwrite=True)
     if overwrite or not path.exists():
         return
@@ -250,9 +266,9 @@ def _make(cell: Cell, run: Run, prepared: Path, out: Path, identity: dict[str, A
     }
     try:
         if cell.network:
-            made = {**_apart(_train, own, prepared, folder, overwrite), **_apart(_map, prepared, folder)}
+            made = {**apart(_train, own, prepared, folder, overwrite), **apart(_map, prepared, folder)}
         else:
-            made = _apart(_baseline, cell.method, own, prepared, folder)
+            made = apart(_baseline, cell.method, own, prepared, folder)
     except LandslipError as error:
         say(f"failed: {error}")
         failed = {**base, "failed": str(error)}
@@ -278,7 +294,7 @@ def _make(cell: Cell, run: Run, prepared: Path, out: Path, identity: dict[str, A
     return result
 
 
-def _apart(step: Any, *given: Any) -> dict[str, Any]:
+def apart(step: Any, *given: Any) -> dict[str, Any]:
     """Run a step in a process of its own, which ends with this one; an error it raises is raised here."""
     context = get_context("spawn")
     mine, its = context.Pipe()

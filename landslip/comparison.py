@@ -11,8 +11,9 @@ from typing import Any
 
 from landslip.compare import COMPARISON, PROBABILITY, SCORED_PART, Cell, refuse_finished, spread
 from landslip.draw import Panel, draw_curves, draw_panels
+from landslip.evaluate import HEADS
 from landslip.metrics import SCORES
-from landslip.output import write_json, write_text
+from landslip.output import markdown_table, write_json, write_text
 
 TITLES = {
     "fcn8s": "FCN-8s",
@@ -25,7 +26,6 @@ TITLES = {
     "svm": "SVM",
     "ann": "ANN",
 }
-HEADS = ("Accuracy (%)", "Precision (%)", "Recall (%)", "F1-score (%)", "Kappa (%)", "MIoU (%)")
 COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("Parameters", "parameters", lambda v: f"{v:,.0f}"),
     ("Model file (MiB)", "model_mib", lambda v: f"{v:.1f}"),
@@ -49,7 +49,7 @@ Results = Sequence[dict[str, Any]]
 
 def write_comparison(results: Results, prepared: Path, out: Path, overwrite: bool = False) -> str:
     """Write comparison.csv, .json and .md, maps and curves of every split into `out`; returns the tables as text."""
-    refuse_finished(out, overwrite)
+    refuse_finished(out / COMPARISON, overwrite)
     text = tables(results)
     plain = [{key: value for key, value in result.items() if key != "identity"} for result in results]
     write_text(out / "comparison.csv", _csv(results), overwrite=True)
@@ -129,7 +129,7 @@ def _scores(rows: Sequence[dict[str, Any]]) -> str:
         lines.append([_title(row), *cells])
     seeds = max(row["runs"] for row in rows)
     note = f"Mean ± standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
-    return _table(["Method", *HEADS], lines) + f"\n\n{note}Bold: the best of its column."
+    return markdown_table(["Method", *HEADS], lines) + f"\n\n{note}Bold: the best of its column."
 
 
 def _shown(score: float) -> float:
@@ -155,7 +155,7 @@ def _trust(made: Results) -> str:
         shares = ["-" if share is None else f"{100 * share:.1f}" for share in near]
         leaky = {True: "yes", False: "no"}.get(result["leaky"], "unknown")
         lines.append([_title(result), str(result["seed"]), *spans, *shares, leaky])
-    return _table(heads, lines) + (
+    return markdown_table(heads, lines) + (
         "\n\n95 % intervals of the scored ground, drawn by blocks; they hold no chance in a training. Shares are of "
         "the pixels scored; near: less than a training window away, or on it."
     )
@@ -183,22 +183,8 @@ def _costs(results: Results) -> str:
         title = _title({"method": method, "channels": channels})
         lines.append([title, *("-" if math.isnan(value) else shown(value) for value, shown in means)])
     heads = ["Method", *(head for head, _, _ in COSTS)]
-    return _table(heads, lines) + "\n\nMeans over splits and seeds. Memory is that of the whole process at its peak."
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = cells
-        return (
-            f"| {first:<{widths[0]}} | "
-            + " | ".join(f"{c:>{w}}" for c, w in zip(others, widths[1:], strict=True))
-            + " |"
-        )
-
-    rule = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
-    return "\n".join([line(heads), rule, *map(line, rows)])
+    note = "Means over splits and seeds. Memory is that of the whole process at its peak."
+    return f"{markdown_table(heads, lines)}\n\n{note}"
 
 
 def _csv(results: Results) -> str:

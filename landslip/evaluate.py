@@ -8,7 +8,7 @@ other ground of the same kind.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from landslip.split import NONE, PARTS
 SIDE = 4 * TILE  # pixels per side of what is held at a time
 WINDOW = 64  # pixels of a training window, where split.tif does not say
 FEW_BLOCKS = 30  # fewer, and intervals are rough
+HEADS = ("Accuracy (%)", "Precision (%)", "Recall (%)", "F1-score (%)", "Kappa (%)", "MIoU (%)")  # of SCORES
 
 
 @dataclass(frozen=True)
@@ -292,6 +293,23 @@ def _codes(
     return stored.astype(np.uint8)
 
 
+def cells(scores: Mapping[str, float | None], between: Mapping[str, Sequence[float | None]]) -> list[str]:
+    """The six scores as cells of a table, per cent, each with the interval [low, high] `between` holds for it."""
+    found = []
+    for name in SCORES:
+        score, (low, high) = scores[name], between[name]
+        text = "undefined" if score is None or math.isnan(score) else f"{100 * score:.2f}"
+        if low is not None and high is not None and not math.isnan(low):
+            text += f" [{100 * low:.1f}, {100 * high:.1f}]"
+        found.append(text)
+    return found
+
+
+def leakage(leaky: bool | None) -> str:
+    """Whether scores are leaky, as a cell of a table."""
+    return {True: "LEAKY", False: "no", None: "unknown"}[leaky]
+
+
 def _undefined(confusion: Confusion) -> list[str]:
     """Why scores are NaN, in words."""
     unscored = [name for name in SCORES if math.isnan(getattr(confusion, name))]
@@ -390,8 +408,13 @@ def write_scores(
     `inventory` holds the scores of an inventory, where one was scored too. Raises OutputError where `path` exists
     (unless `overwrite`) or cannot be written.
     """
+    write_json(path, content(evaluation) | ({} if inventory is None else {"inventory": inventory}), overwrite)
+
+
+def content(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation as JSON holds it."""
     confusion = evaluation.confusion
-    content = {
+    found = {
         **evaluation.scores,
         "split": evaluation.split,
         "part": evaluation.part,
@@ -403,12 +426,11 @@ def write_scores(
         "landslide_share_not_scored": evaluation.landslide_share_not_scored,
         "notes": evaluation.notes,
     }
-    content |= trust(evaluation) | ({} if inventory is None else {"inventory": inventory})
-    write_json(path, content, overwrite)
+    return found | trust(evaluation)
 
 
 def trust(evaluation: Evaluation) -> dict[str, Any]:
-    """What the scores stand on, for JSON: intervals, how they were drawn, the audit (None without a split), calibration."""
+    """What scores stand on, for JSON: intervals, how they were drawn, the audit (None without a split), calibration."""
     found = evaluation.intervals
     return {
         "intervals": {name: [interval.low, interval.high] for name, interval in found.items()},

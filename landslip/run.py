@@ -35,7 +35,8 @@ class SplitChoice(Strict):
     """[split]: how the ground is divided; drawn from its own seed, so that trainings of several seeds share it.
 
     `apart`: parts are unions of regions, `guard` pixels apart. `paper`: random windows, leaky. `given`: split.tif in
-    the prepared folder.
+    the prepared folder. `folds` of an `apart` split: whole regions in so many groups, of which group `fold` (from 0)
+    is the test part; `train` and `validation` then share the rest in their proportion.
     """
 
     kind: Literal["apart", "paper", "given"] = "apart"
@@ -44,12 +45,18 @@ class SplitChoice(Strict):
     guard: int | None = Field(None, ge=0, description="pixels; default: the window")
     train: float = Field(0.6, gt=0, lt=1)
     validation: float = Field(0.15, gt=0, lt=1)
+    folds: int = Field(1, ge=1, le=100)
+    fold: int = Field(0, ge=0)
     seed: int = Field(0, ge=0, lt=2**63)
 
     @model_validator(mode="after")
     def _leaves_a_test(self) -> SplitChoice:
         if self.train + self.validation >= 1:
             raise ValueError(f"train {self.train} and validation {self.validation} leave nothing to test on")
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} is none of {self.folds} folds, which are counted from 0")
+        if self.folds > 1 and self.kind != "apart":
+            raise ValueError(f'folds are groups of whole regions and kind is "{self.kind}": folds need kind "apart"')
         return self
 
 

@@ -44,10 +44,21 @@ MOST_PIXELS = 2_000_000_000  # of a grid: preparing holds some 60 bytes per pixe
 
 
 class GridTable(Strict):
-    """[grid]: where left out, the first image's own CRS and pixels, cut to the outline."""
+    """[grid]: where left out, the first image's own CRS and pixels, cut to the outline.
+
+    `extent` cuts it to a rectangle too: left, bottom, right and top in metres of the grid's CRS, the nearest pixels.
+    """
 
     crs: str | None = None
     resolution: float | None = Field(None, gt=0, description="metres")
+    extent: tuple[float, float, float, float] | None = None
+
+    @field_validator("extent")
+    @classmethod
+    def _ordered(cls, extent: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
+        if extent is not None and not (extent[0] < extent[2] and extent[1] < extent[3]):
+            raise ValueError(f"{list(extent)} is not left, bottom, right, top")
+        return extent
 
 
 class FileTable(Strict):
@@ -243,6 +254,8 @@ def site_grid(site: Site) -> Grid:
         whole = reference.grid
     else:
         whole = default_grid(reference, crs, site.grid.resolution)
+    if site.grid.extent is not None:
+        whole = _cut_to_extent(site.grid.extent, whole, reference.path)
     grid = whole if site.outline is None else _cut_to_outline(site.outline, whole, reference.path)
     require_size(grid, "the site's grid", "Give an [outline], or a coarser [grid] resolution.")
     return grid
@@ -282,6 +295,21 @@ def _grid_crs(site: Site, reference: RasterInfo) -> CRS:
     if reference.crs is None:
         raise GridError(f"{reference.path} has no CRS. Assign one, e.g. with `gdal_edit.py -a_srs EPSG:32649`.")
     return reference.crs
+
+
+def _cut_to_extent(extent: tuple[float, float, float, float], whole: Grid, origin: Path) -> Grid:
+    """The grid cut at the pixel borders nearest to an extent, so that two extents that meet share no pixel."""
+    left, bottom, right, top = extent
+    x, y = whole.transform.c, whole.transform.f
+    column, last_column = (round((at - x) / whole.x_size) for at in (left, right))
+    row, last_row = (round((y - at) / whole.y_size) for at in (top, bottom))
+    window = Window(row, column, last_row - row, last_column - column).clip(whole.shape)
+    if window.height == 0 or window.width == 0:
+        raise GridError(
+            f"[grid] extent (x {left:.0f} to {right:.0f}, y {bottom:.0f} to {top:.0f}) does not overlap "
+            f"{origin} ({whole.describe()}). Give left, bottom, right and top in metres of the grid's CRS."
+        )
+    return whole.crop(window)
 
 
 def _cut_to_outline(outline: FileTable, whole: Grid, origin: Path) -> Grid:

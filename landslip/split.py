@@ -1,6 +1,7 @@
 """Splits of a site into training, validation and test ground.
 
-`apart` (default): parts are unions of whole regions and lie at least `guard` pixels apart. `paper`: windows 3:7 at
+`apart` (default): parts are unions of whole regions and lie at least `guard` pixels apart. In folds, the regions make
+groups, each the test part of one fold, so that over all folds every region is tested once. `paper`: windows 3:7 at
 random, no test part, always leaky, since overlapping windows share pixels.
 """
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from landslip.errors import SplitError
 from landslip.grid import Window
@@ -32,6 +34,7 @@ class Split:
     leaky: bool
     guard: int
     parts: NDArray[np.uint8]
+    fold: str = ""  # in words, where there are several
 
     def inside(self, windows: Sequence[Window], part: int) -> list[Window]:
         """The windows that lie wholly inside a part."""
@@ -40,7 +43,8 @@ class Split:
 
     def tags(self) -> dict[str, str]:
         """What split.tif says of itself."""
-        return {"split": self.kind, "leaky": "yes" if self.leaky else "no", "guard": str(self.guard)}
+        tags = {"split": self.kind, "leaky": "yes" if self.leaky else "no", "guard": str(self.guard)}
+        return tags | ({"fold": self.fold} if self.fold else {})
 
 
 def split_paper(
@@ -72,8 +76,9 @@ def split_apart(
 
     Of many arrangements drawn from the seed, the one is taken whose parts hold shares of the landslide area and of
     the ground nearest to those wanted, after the guard is taken off. Ground within the guard of the test part is
-    taken from the others, and within the guard of the validation part from training.
-    Raises SplitError where a part would hold no landslide.
+    taken from the others, and within the guard of the validation part from training. In folds the test part is one
+    group of regions, the same groups for every fold of one seed, and the validation part is drawn from the others.
+    Raises SplitError where a part would hold no landslide, or there are fewer regions with landslides than folds.
     """
     guard = window if choice.guard is None else choice.guard
     study = valid | (label != UNKNOWN)
@@ -85,12 +90,95 @@ def split_apart(
     held = [int(i) for i in np.unique(coarse[ground > 0]) if i > 0]
     if len(held) < 3:
         raise SplitError(_too_small(f"it has {len(held)} region(s) and three parts need three", choice))
-    part_of = _arrange(held, int(regions.max()), coarse, ground, landslide, guard / cell, choice, rng)
+    tested, fold = None, ""
+    if choice.folds > 1:
+        fold = f"{choice.fold + 1} of {choice.folds}"
+        groups = _groups(regions, (label == LANDSLIDE) & valid, coarse, ground, guard / cell, choice, rng)
+        tested = groups == choice.fold
+    part_of = _arrange(held, int(regions.max()), coarse, ground, landslide, guard / cell, choice, rng, tested)
     parts = keep_apart(part_of[regions], guard)
     for name, part in PARTS.items():
         if not ((label == LANDSLIDE) & valid & (parts == part)).any():
-            raise SplitError(_too_small(f"its {name} part holds no landslide", choice))
-    return Split("apart", False, guard, parts)
+            left = f" ({int((valid & (parts == part)).sum()):,} pixels of it are left beside a guard of {guard})"
+            where = f" in fold {fold}{left}" if fold else ""
+            raise SplitError(_too_small(f"its {name} part holds no landslide{where}", choice))
+    return Split("apart", False, guard, parts, fold)
+
+
+def _groups(
+    regions: NDArray[np.int32],
+    landslide: NDArray[np.bool_],
+    coarse: NDArray[np.int32],
+    ground: NDArray[np.int64],
+    guard: float,
+    choice: SplitChoice,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """The group, 0 to folds - 1, of every region number; -1 for 0, no region.
+
+    Of arrangements drawn from `rng`, the one whose groups hold the most even shares of landslide area and of ground
+    and lose the least ground to the guard. A region too small for the coarse grid, or without ground, goes with the
+    nearest of the others.
+    """
+    last, folds = int(regions.max()), choice.folds
+    slides = np.bincount(regions[landslide], minlength=last + 1)[1:].astype(float)
+    seen = np.unique(coarse[ground > 0])
+    held = np.union1d(seen[seen > 0], np.flatnonzero(slides) + 1).astype(np.int64) - 1
+    with_landslides = int(np.count_nonzero(slides))
+    if with_landslides < folds:
+        raise SplitError(
+            f"{with_landslides} region(s) hold landslides and [split] folds = {folds} need one each. Use fewer folds, "
+            f"or a smaller [split] region (now {choice.region})."
+        )
+    boxes = ndimage.find_objects(regions)
+    centres = np.array([[(s.start + s.stop) / 2 for s in box] for box in boxes])
+    area = np.asarray(ndimage.sum(ground, coarse, np.arange(1, last + 1)))
+    near = held[cKDTree(centres[held]).query(centres)[1]]
+    near[held] = held  # whatever lies about the same centre
+    best_cost, best = np.inf, np.zeros(last, np.int64)
+    for attempt in range(max(TRIES // folds, 1)):  # as many distance transforms as without folds
+        groups = _fill(held, centres, slides, folds, ("scattered", "nearest", "strips")[attempt % 3], rng)[near]
+        everywhere = np.concatenate([[-1], groups])[coarse]
+        cost = 0.0
+        for group in range(folds):
+            cost += abs(slides[groups == group].sum() / slides.sum() - 1 / folds)
+            cost += abs(area[groups == group].sum() / area.sum() - 1 / folds)
+            if guard > 1:
+                lost = (everywhere != group) & (ndimage.distance_transform_edt(everywhere != group) < guard)
+                cost += ground[lost].sum() / ground.sum() / 2
+        if cost < best_cost:
+            best_cost, best = cost, groups
+    return np.concatenate([[-1], best])
+
+
+def _fill(
+    held: NDArray[np.int64],
+    centres: NDArray[np.float64],
+    slides: NDArray[np.float64],
+    folds: int,
+    order: str,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """One arrangement, a group for every region index: each in turn takes an even share of what landslide area is left.
+
+    It leaves at least one region with landslides to each group that follows. Regions are taken at random
+    ("scattered"), from one on ("nearest") or along one direction ("strips").
+    """
+    groups = np.full(len(slides), folds - 1)
+    angle = rng.random() * 2 * np.pi
+    free = rng.permutation(held)
+    if order == "strips":
+        free = free[np.argsort(centres[free] @ [np.cos(angle), np.sin(angle)], kind="stable")]
+    for group in range(folds - 1):
+        if order == "nearest":
+            start = centres[rng.choice(free)]
+            free = free[np.argsort(((centres[free] - start) ** 2).sum(1), kind="stable")]
+        enough = int(np.argmax(np.cumsum(slides[free]) >= slides[free].sum() / (folds - group) * (1 - 1e-9))) + 1
+        others = np.count_nonzero(slides[free]) - np.cumsum(slides[free] > 0)  # with landslides, after so many taken
+        most = int(np.flatnonzero(others >= folds - group - 1)[-1]) + 1
+        groups[free[: min(enough, most)]] = group
+        free = free[min(enough, most) :]
+    return groups
 
 
 def _too_small(why: str, choice: SplitChoice) -> str:
@@ -146,10 +234,11 @@ def _arrange(
     guard: float,
     choice: SplitChoice,
     rng: np.random.Generator,
+    tested: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
     """The part of every region number up to `last`, from the best of `TRIES` arrangements on a coarse grid.
 
-    Regions too small to be seen there train.
+    Regions too small to be seen there train. `tested` says which region numbers are the test part; drawn where None.
     """
     index = np.array(held)
     centres = np.array(ndimage.center_of_mass(ground, coarse, index))
@@ -159,12 +248,21 @@ def _arrange(
         VALIDATION: choice.validation,
         TEST: 1 - choice.train - choice.validation,
     }
+    drawn: tuple[int, ...] = (TEST, VALIDATION)
+    if tested is not None:
+        rest = float(slides[~tested[index]].sum() / max(slides.sum(), 1)) / (choice.train + choice.validation)
+        wanted = {TRAIN: choice.train * rest, VALIDATION: choice.validation * rest}
+        drawn = (VALIDATION,)
     best_cost, best = np.inf, np.zeros(last + 1, np.uint8)
     for attempt in range(TRIES):
         part_of = np.full(last + 1, TRAIN, np.uint8)
         part_of[0] = NONE  # no region
-        for part in (TEST, VALIDATION):
+        if tested is not None:
+            part_of[tested] = TEST
+        for part in drawn:
             free = np.flatnonzero(part_of[index] == TRAIN)
+            if not free.size:
+                break
             if attempt % 2:  # neighbours together lose less ground to the guard; scattered regions are more alike
                 start = centres[rng.choice(free)]
                 free = free[np.argsort(((centres[free] - start) ** 2).sum(1), kind="stable")]

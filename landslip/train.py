@@ -8,11 +8,12 @@ count, ends with the weights of an undisturbed run: all randomness of an epoch f
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from safetensors.torch import save as save_tensors
 
 from landslip.ahead import ahead
 from landslip.blocks import Block, Blocks, aspect_positions, seeded_windows, turn
-from landslip.checkpoint import FACTS, WEIGHTS, load_model, save_model
+from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model, save_model
 from landslip.compute import (
     CORE,
     Precision,
@@ -86,6 +87,7 @@ class State:
 
     network: torch.nn.Module
     averaged: dict[str, torch.Tensor]
+    fine: bool  # fine-tuning: batch normalisation stays as it is, since few blocks would give it their own statistics
     optimizer: torch.optim.Optimizer
     best: dict[str, torch.Tensor]
     epoch: int = 0
@@ -103,18 +105,53 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half:
     (weights in half precision if `half`) and model.json. Raises OutputError where a finished model is there already,
     ResumeError where an unfinished one belongs to other inputs.
     """
+    return _train(run, lambda: survey(run, prepared), lambda: input_hashes(run, prepared), folder, overwrite, half)
+
+
+def fine_tune(model: Model, run: Run, ground: Ground, folder: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Go on training a model's weights on the ground of another site and write a model folder of its own.
+
+    `run` has the model's network; the model's z-score and the statistics of its batch normalisation are kept, since
+    its weights were found with them and a few blocks have others than a site. Channels are the model's, found in the
+    stack of `ground`. Returns and raises as `train`.
+    """
+    site, origin = ground.stack.path.parent, origin_of(model, ground)
+    return _train(run, lambda: ground, lambda: site_hashes(site), folder, overwrite, False, model, origin)
+
+
+def origin_of(model: Model, ground: Ground) -> dict[str, str]:
+    """What a fine-tuned model's facts say of the model it began as and of the parts it was tuned and chosen on."""
+    parts = hashlib.sha256(ground.split.parts.tobytes()).hexdigest()
+    return {"fine_tuned_from": str(model.facts["weights_sha256"]), "parts_sha256": parts}
+
+
+def _train(
+    run: Run,
+    lay_out: Callable[[], Ground],
+    hash_inputs: Callable[[], dict[str, str]],
+    folder: Path,
+    overwrite: bool,
+    half: bool,
+    begin: Model | None = None,
+    origin: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """The one training: from new weights, or from those of the model to `begin` with.
+
+    `origin` is what model.json says of that beginning.
+    """
     refuse_existing(folder / FACTS, overwrite)
     if not (folder / STATE).exists():
         for name in (WEIGHTS, PIXELS, "history.csv"):  # somebody else's
             refuse_existing(folder / name, overwrite)
     began = time.monotonic()
-    hashes = input_hashes(run, prepared)
+    hashes = hash_inputs()
     how = precision(run.training.precision)
     choices = run.model_dump(mode="json", exclude={"compare"})
     choices["training"]["precision"] = how  # another processor's would not go on with the same numbers
-    identity = json.dumps({"run": choices, "inputs": hashes}, sort_keys=True)
+    origin = origin or {}
+    identity = json.dumps({"run": choices, "inputs": hashes | origin}, sort_keys=True)
     kept = _kept_state(folder, identity, overwrite)
-    ground = survey(run, prepared)
+    ground = lay_out()
     keep_memory()
     say(
         f"{run.network.name} on {len(ground.channels)} channels, split {ground.split.kind}: {len(ground.windows)} "
@@ -127,9 +164,12 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half:
     if not replacing:
         write_split(ground, folder)
     with opening(ground.stack.path) as dataset:
-        zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
+        if begin is None:
+            zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
+        else:
+            zscore = begin.zscore
         blocks = Blocks(dataset, ground.positions, zscore, ground.valid, ground.label)
-        state = _start(run, ground)
+        state = _start(run, ground, begin)
         if kept is not None:
             _restore(state, folder / STATE, kept)
             say(f"going on after epoch {state.epoch} of {run.training.epochs}")
@@ -142,7 +182,7 @@ def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half:
         scores = _choose_threshold(run, ground, blocks, state, how)
         trained_on = training_ground(ground.windows, ground.label, ground.valid)
         pixels = draw_training_pixels(dataset, ground.positions, zscore, trained_on, run.blocks.window, run.split.seed)
-    return _finish(run, ground, zscore, pixels, state, scores, how, folder, hashes, began, half)
+    return _finish(run, ground, zscore, pixels, state, scores, how, folder, hashes, began, half, origin)
 
 
 def prepared_file(prepared: Path, name: str) -> Path:
@@ -165,15 +205,19 @@ def is_trained(folder: Path, run: Run, prepared: Path) -> bool:
 
 def input_hashes(run: Run, prepared: Path) -> dict[str, str]:
     """SHA-256 of each file of a prepared site that a run's weights and scores follow from, by name."""
-    given = ("split.tif",) if run.split.kind == "given" else ()
-    return {name: file_hash(prepared_file(prepared, name)) for name in ("stack.tif", "valid.tif", "label.tif", *given)}
+    given = {"split.tif": file_hash(prepared_file(prepared, "split.tif"))} if run.split.kind == "given" else {}
+    return site_hashes(prepared) | given
+
+
+def site_hashes(prepared: Path) -> dict[str, str]:
+    """SHA-256 of a prepared site's stack, valid pixels and label, by file name."""
+    return {name: file_hash(prepared_file(prepared, name)) for name in ("stack.tif", "valid.tif", "label.tif")}
 
 
 def survey(run: Run, prepared: Path) -> Ground:
     """Read a prepared site and lay out split and windows; everything follows from the run and its seed."""
-    stack = read_stack_info(prepared_file(prepared, "stack.tif"))
+    stack, label, valid = read_prepared(prepared)
     positions = choose_channels(stack.channels, run.channels, stack.path)
-    label, valid = read_label_and_valid(prepared, stack)
     if not ((label == LANDSLIDE) & valid).any():
         raise LabelError(f"{prepared / 'label.tif'} holds no landslide on valid ground, so there is nothing to learn.")
     channels = tuple(stack.channels[i] for i in positions)
@@ -207,13 +251,17 @@ def survey(run: Run, prepared: Path) -> Ground:
     return Ground(stack, tuple(positions), channels, label, valid, split, windows, validation)
 
 
-def read_label_and_valid(prepared: Path, stack: StackInfo) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """A prepared site's label (1, 0, 255) and valid pixels, (H, W); GridError where they lie on another grid."""
+def read_prepared(prepared: Path) -> tuple[StackInfo, NDArray[np.uint8], NDArray[np.bool_]]:
+    """A prepared site's stack header, its label (H, W) uint8 and its valid pixels (H, W) bool, all on one grid.
+
+    Raises ModelError where a file is missing and GridError where they do not lie on one grid.
+    """
+    stack = read_stack_info(prepared_file(prepared, "stack.tif"))
     for name in ("label.tif", "valid.tif"):
         info = read_info(prepared_file(prepared, name))
         require_one_band(info, name.removesuffix(".tif"))
         require_same_grid(stack.grid, str(stack.path), info.grid, str(info.path))
-    return read_label(prepared / "label.tif"), read_stored(prepared / "valid.tif") == 1
+    return stack, read_label(prepared / "label.tif"), read_stored(prepared / "valid.tif") == 1
 
 
 def require_window(run: Run, channels: int) -> None:
@@ -254,18 +302,23 @@ def _require_both_classes(
             )
 
 
-def _start(run: Run, ground: Ground) -> State:
+def _start(run: Run, ground: Ground, begin: Model | None) -> State:
     network = build_model(run.network.name, len(ground.channels), **run.network.options)
-    generator = torch.Generator().manual_seed(run.training.seed)
-    (positive_unit_ball_ if run.training.initial == "positive-unit-ball" else he_)(network, generator)
-    if run.training.prior_bias:
-        prior_bias_(network, _landslide_share(ground))
+    if begin is not None:
+        network.load_state_dict(begin.network.state_dict())
+    else:
+        generator = torch.Generator().manual_seed(run.training.seed)
+        (positive_unit_ball_ if run.training.initial == "positive-unit-ball" else he_)(network, generator)
+        if run.training.prior_bias:
+            prior_bias_(network, _landslide_share(ground))
     network = network.to(device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(), run.training.learning_rate, weight_decay=run.training.weight_decay, fused=True
     )
     weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-    return State(network, weights, optimizer, {name: tensor.clone() for name, tensor in weights.items()})
+    return State(
+        network, weights, begin is not None, optimizer, {name: tensor.clone() for name, tensor in weights.items()}
+    )
 
 
 def _landslide_share(ground: Ground) -> float:
@@ -297,6 +350,10 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
         return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
 
     state.network.train()
+    if state.fine:
+        for module in state.network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
     loss_sum, rate, began = 0.0, 0.0, time.monotonic()
     label = f"epoch {state.epoch + 1}/{choice.epochs}"
     for batch, (block, known) in track(ahead(read, batches), len(batches), label, "batches"):
@@ -583,12 +640,14 @@ def _finish(
     hashes: dict[str, str],
     began: float,
     half: bool,
+    origin: dict[str, str],
 ) -> dict[str, Any]:
     row = state.history[state.best_epoch - 1]
     facts = {
         "run": run.model_dump(mode="json", exclude={"compare"}),
         "site_inputs": hashes,
         "split": {"kind": ground.split.kind, "leaky": ground.split.leaky, "guard": ground.split.guard},
+        **origin,
         "training_windows": len(ground.windows),
         "chosen_epoch": state.best_epoch,
         "validation": {"validation_loss": row["validation_loss"], **scores},

@@ -68,7 +68,7 @@ def compared(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         options={"fc_densenet": TINY},
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_apart", here)
+        patch.setattr(module, "apart", here)
         results = compare(run, made.folder / "prepared", out)
     write_comparison(results, made.folder / "prepared", out)
     return run, out, results
@@ -208,7 +208,7 @@ def test_a_stopped_comparison_goes_on(made: TinySite, tmp_path: Path, monkeypatc
         return real(cell, *given)
 
     monkeypatch.setattr(module, "_make", stops)
-    monkeypatch.setattr(module, "_apart", here)
+    monkeypatch.setattr(module, "apart", here)
     with pytest.raises(KeyboardInterrupt):
         compare(run, made.folder / "prepared", tmp_path / "out")
     first = tmp_path / "out" / "runs" / "apart" / "fc_densenet" / "bands" / "0" / "model" / "model.safetensors"
@@ -239,7 +239,7 @@ def test_a_map_that_was_lost_is_made_again_without_training(made: TinySite, tmp_
 def test_one_failed_run_does_not_stop_the_others(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_apart", here)
+    monkeypatch.setattr(module, "apart", here)
     run = chosen(made, channels=["bands"], baselines=["random_forest"])
     run = run.model_copy(update={"training": run.training.model_copy(update={"learning_rate": 1e30, "epochs": 2})})
     results = compare(run, made.folder / "prepared", tmp_path / "out")
@@ -273,7 +273,7 @@ def test_a_mean_over_fewer_seeds_says_so_and_is_not_the_best() -> None:
 def test_a_finished_model_of_another_run_is_not_replaced_unasked(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_apart", here)
+    monkeypatch.setattr(module, "apart", here)
     run, out = chosen(made, channels=["bands"]), tmp_path / "out"
     (first,) = compare(run, made.folder / "prepared", out)
     folder = plan(run)[0].folder(out)
@@ -326,13 +326,13 @@ def test_a_step_ends_with_the_comparison_that_was_stopped(tmp_path: Path, name: 
     script = tmp_path / "script.py"
     script.write_text(
         "import os, pathlib, signal, time\n"
-        "from landslip.compare import _apart\n"
+        "from landslip.compare import apart\n"
         "def step():\n"
         "    pathlib.Path('pid').write_text(str(os.getpid()))\n"
         "    time.sleep(120)\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "    _apart(step)\n"
+        "    apart(step)\n"
     )
     stopped = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, stderr=subprocess.DEVNULL)
     try:

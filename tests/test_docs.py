@@ -36,6 +36,8 @@ PIPELINE = [
     "intervals",
     "importance",
     "compare",
+    "ladder",
+    "transfer",
     "demo",
     "info",
 ]

@@ -24,9 +24,9 @@ LAYERS = [
     ["inventory", "evaluate", "baselines"],
     ["inventory_scores"],
     ["check", "draw"],
-    ["prepare", "info", "compare", "intervals", "calibrate"],
+    ["prepare", "info", "compare", "intervals", "calibrate", "transfer"],
     ["impurity", "permutation", "ablation"],
-    ["demo", "patches", "comparison", "importance"],
+    ["demo", "patches", "comparison", "importance", "ladder"],
     ["cli"],
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}

@@ -4,7 +4,7 @@ import pytest
 from conftest import GRID, TinySite
 
 from landslip.errors import GridError, RunError, SiteError
-from landslip.grid import same_grid
+from landslip.grid import Window, same_grid
 from landslip.run import read_run
 from landslip.site import read_site, site_grid
 
@@ -112,3 +112,25 @@ def test_web_mercator_is_no_grid_in_metres(tiny: TinySite) -> None:
     change(tiny.site, 'name = "tiny"', 'name = "tiny"\n[grid]\ncrs = "EPSG:3857"')
     with pytest.raises(GridError, match="Web Mercator"):
         site_grid(read_site(tiny.site))
+
+
+def test_an_extent_cuts_the_grid_at_the_nearest_pixel_borders(tiny: TinySite) -> None:
+    left, bottom, right, top = GRID.bounds
+    middle = left + 100 * 15 + 4  # nearest to the border before column 100
+    original = tiny.site.read_text()
+    found = []
+    for extent in ([left, bottom, middle, top], [middle, bottom + 30, right + 999, top]):
+        tiny.site.write_text(original.replace('name = "tiny"', f'name = "tiny"\n[grid]\nextent = {extent}'))
+        found.append(site_grid(read_site(tiny.site)))
+    west, east = found
+    assert same_grid(west, GRID.crop(Window(0, 0, 128, 100))) and same_grid(east, GRID.crop(Window(0, 100, 126, 92)))
+
+
+def test_an_extent_elsewhere_or_the_wrong_way_round_is_refused(tiny: TinySite) -> None:
+    original = tiny.site.read_text()
+    tiny.site.write_text(original.replace('name = "tiny"', 'name = "tiny"\n[grid]\nextent = [0, 0, 90, 90]'))
+    with pytest.raises(GridError, match=r"extent \(x 0 to 90, y 0 to 90\) does not overlap .*image.tif"):
+        site_grid(read_site(tiny.site))
+    tiny.site.write_text(original.replace('name = "tiny"', 'name = "tiny"\n[grid]\nextent = [90, 0, 0, 90]'))
+    with pytest.raises(SiteError, match=r"extent: \[90.0, 0.0, 0.0, 90.0\] is not left, bottom, right, top"):
+        read_site(tiny.site)

@@ -1,9 +1,12 @@
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
+from landslip import split as module
 from landslip.errors import SplitError
 from landslip.grid import Window, lattice
 from landslip.run import SplitChoice
@@ -12,6 +15,7 @@ from landslip.split import (
     TEST,
     TRAIN,
     VALIDATION,
+    _squares,
     independent_regions,
     keep_apart,
     split_apart,
@@ -116,3 +120,83 @@ def test_a_piece_too_small_to_be_seen_on_the_coarse_grid_trains() -> None:
     label[58, 225] = 0  # one pixel, numbered last; cells of the coarse grid are 8 pixels wide
     split = split_apart(SplitChoice(regions="pieces", guard=0), 64, label, label != 255, np.random.default_rng(1))
     assert split.parts[58, 225] == TRAIN
+
+
+def folds_of(choice: SplitChoice, label: np.ndarray, valid: np.ndarray, seed: int) -> list[np.ndarray]:
+    """The parts of every fold, each drawn anew from the seed as separate trainings draw them."""
+    every = [SplitChoice(**{**choice.model_dump(), "fold": i}) for i in range(choice.folds)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "TRIES", 100)
+        return [split_apart(one, 16, label, valid, np.random.default_rng(seed)).parts for one in every]
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    guard=st.sampled_from([0, 4, 12]),
+    side=st.sampled_from([20, 32]),
+    folds=st.integers(2, 5),
+)
+def test_every_region_is_tested_once_over_all_folds(seed: int, guard: int, side: int, folds: int) -> None:
+    label, valid = ground((120, 160), seed)
+    choice = SplitChoice(region=side, guard=guard, folds=folds)
+    found = folds_of(choice, label, valid, seed)
+    tested = sum((parts == TEST).astype(int) for parts in found)
+    assert (tested == 1).all()  # squares fill the raster
+    squares = _squares(label.shape, side)
+    for parts in found:
+        assert all(len(np.unique(parts[squares == n] == TEST)) == 1 for n in np.unique(squares))
+        for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
+            assert nearest(parts == PARTS[a], parts == PARTS[b]) >= max(guard, 1)
+
+
+def test_folds_are_even_in_landslide_and_ground() -> None:
+    label, valid = ground((240, 320), 5)
+    label[:, 160:] &= ground((240, 320), 6)[0][:, 160:]  # three times as many in the west
+    found = folds_of(SplitChoice(region=32, guard=4, folds=4), label, valid, 0)
+    for parts in found:
+        slides = (label == 1) & valid
+        assert abs((slides & (parts == TEST)).sum() / slides.sum() - 1 / 4) < 0.05
+        assert abs((valid & (parts == TEST)).sum() / valid.sum() - 1 / 4) < 0.08
+        rest = slides & (parts != TEST) & (parts != 0)
+        assert abs((slides & (parts == VALIDATION)).sum() / rest.sum() - 0.2) < 0.08  # 0.15 of 0.75
+
+
+def test_pieces_in_folds_are_whole_and_specks_are_tested_too() -> None:
+    label = np.full((60, 270), 255, np.uint8)
+    for i in range(6):
+        label[10:50, 10 + 40 * i : 40 + 40 * i] = np.eye(40, 30, dtype=np.uint8)
+    label[20:40, 18:32] = 255
+    label[28:32, 22:28] = 1  # an island about the centre of the piece around it
+    label[58, 265] = 0  # a pixel that the coarse grid of windows of 16 pixels misses
+    found = folds_of(SplitChoice(regions="pieces", guard=0, folds=3), label, label != 255, 1)
+    assert (sum((parts == TEST).astype(int) for parts in found) == (label != 255)).all()
+    for parts in found:
+        for i in range(1, 6):
+            piece = parts[10:50, 10 + 40 * i : 40 + 40 * i]
+            assert len(np.unique(piece)) == 1
+
+
+def test_folds_that_cannot_be_are_refused_with_both_numbers() -> None:
+    label = np.zeros((120, 120), np.uint8)
+    for i in range(3):
+        label[40 * i + 10 : 40 * i + 20, 50:60] = 1
+    valid = np.ones_like(label, bool)
+    with pytest.raises(SplitError, match=r"3 region\(s\) hold landslides and \[split\] folds = 4 need one each.*fewer"):
+        split_apart(SplitChoice(region=40, guard=0, folds=4), 16, label, valid, np.random.default_rng(0))
+    with pytest.raises(SplitError, match=r"in fold 2 of 3 \(.* pixels of it are left beside a guard of 90\).*guard"):
+        split_apart(SplitChoice(region=40, guard=90, folds=3, fold=1), 16, label, valid, np.random.default_rng(0))
+
+
+def test_a_fold_beyond_the_last_and_folds_of_windows_are_refused() -> None:
+    with pytest.raises(ValueError, match="fold 3 is none of 3 folds"):
+        SplitChoice(folds=3, fold=3)
+    with pytest.raises(ValueError, match='folds need kind "apart"'):
+        SplitChoice(kind="paper", folds=3)
+
+
+def test_a_split_without_folds_is_the_one_it_was() -> None:
+    # SHA-256 of the parts as drawn before there were folds (commit 45086e6)
+    label, valid = ground((160, 200), 3)
+    split = split_apart(SplitChoice(region=40, guard=8), 16, label, valid, np.random.default_rng(0))
+    assert hashlib.sha256(split.parts.tobytes()).hexdigest()[:16] == "774516818c39282a"

@@ -1,0 +1,227 @@
+"""A model on another site: scored as it is, and fine-tuned on blocks that the tool chooses, on the same ground."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from conftest import GRID, TinySite
+from scipy.spatial import cKDTree
+
+from landslip import train as training
+from landslip.checkpoint import load_model
+from landslip.errors import ChannelError, LabelError, OutputError, RunError, SplitError
+from landslip.evaluate import evaluate
+from landslip.grid import Grid, Window
+from landslip.inference import map_site
+from landslip.metrics import Confusion
+from landslip.raster import creating, put, read, read_info, read_stored, write_raster
+from landslip.split import NONE, TEST, TRAIN, VALIDATION
+from landslip.stack import read_stack_info
+from landslip.transfer import choose_blocks, more_uncertain_half, transfer
+
+WINDOW = 32
+
+
+def other_site(made: TinySite, folder: Path, east: float = 1e5, without: str = "", unit: str = "") -> Path:
+    """The prepared tiny site mirrored, darker and `east` metres away, as another site would be."""
+    source = made.folder / "prepared"
+    info = read_stack_info(source / "stack.tif")
+    t = GRID.transform
+    grid = Grid(GRID.crs, Affine(t.a, 0, t.c + east, 0, t.e, t.f), *GRID.shape)
+    kept = [i for i, channel in enumerate(info.channels) if channel.name != without]
+    values = read(source / "stack.tif")[kept][:, :, ::-1].copy()
+    values[:7] -= 0.02
+    names = [info.channels[i].name for i in kept]
+    with creating(folder / "stack.tif", grid, "float32", names, float("nan")) as dataset:
+        for band, i in enumerate(kept, start=1):
+            tags = info.channels[i].tags()
+            dataset.update_tags(band, **(tags | ({"landslip_unit": unit} if unit and band == 1 else {})))
+        put(dataset, values, Window(0, 0, *grid.shape))
+    for name in ("label", "valid"):
+        stored = read_stored(source / f"{name}.tif")[:, ::-1].copy()
+        write_raster(folder / f"{name}.tif", stored[None], grid, [name], 255 if name == "label" else None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def other(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return other_site(made, tmp_path_factory.mktemp("other") / "prepared")
+
+
+def test_a_model_as_it_is_is_scored_on_all_the_site(made: TinySite, other: Path, tmp_path: Path) -> None:
+    done = transfer(made.folder / "model", other, tmp_path / "out")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "probability.tif", "split.tif", "scores.json", "transfer.md"
+    }  # fmt: skip
+    alone = tmp_path / "alone.tif"
+    model = load_model(made.folder / "model")
+    map_site(model, other / "stack.tif", alone)
+    label, valid = read_stored(other / "label.tif"), read_stored(other / "valid.tif") == 1
+    wanted = Confusion.from_arrays(read(alone)[0] >= model.threshold, label, valid)
+    assert done.as_trained.confusion == wanted and done.fine_tuned is None
+    assert (done.as_trained.split, done.as_trained.leaky, done.overlap) == ("elsewhere", False, 0)
+    text = (tmp_path / "out" / "transfer.md").read_text()
+    assert "| as trained |    no |" in text and "fine-tuned" not in text
+    with pytest.raises(OutputError, match="exists already"):
+        transfer(made.folder / "model", other, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def tuned(made: TinySite, other: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tuned") / "out"
+    transfer(made.folder / "model", other, out, blocks=4, epochs=2)
+    return out
+
+
+def test_both_models_are_scored_on_ground_a_window_from_the_blocks(made: TinySite, other: Path, tuned: Path) -> None:
+    scores = json.loads((tuned / "scores.json").read_text())
+    parts = read_stored(tuned / "split.tif")
+    blocks = [Window(**block) for block in scores["blocks"]]
+    used = np.isin(parts, (TRAIN, VALIDATION))
+    assert len(set(blocks)) == 4 and used.sum() == 4 * WINDOW**2  # side by side at most
+    assert [int(parts[w.row, w.column]) for w in blocks] == [TRAIN] * 3 + [VALIDATION]
+    columns = {w.column >= GRID.shape[1] // 2 for w in blocks}
+    assert len(columns) == 1  # one half of the site
+    distance, _ = cKDTree(np.argwhere(used)).query(np.argwhere(np.ones_like(used)))
+    far = (distance >= WINDOW).reshape(used.shape)
+    assert (far == (parts == TEST)).all() and (parts[~far & ~used] == NONE).all()
+    label, valid = read_stored(other / "label.tif"), read_stored(other / "valid.tif") == 1
+    for name, path, folder in (("as_trained", "probability.tif", made.folder), ("fine_tuned", "fine_tuned.tif", tuned)):
+        threshold = load_model(folder / "model").threshold
+        wanted = Confusion.from_arrays(read(tuned / path)[0] >= threshold, label, valid & far)
+        assert scores[name]["confusion"] == vars(wanted) and scores[name]["leaky"] is False
+    assert scores["as_trained"]["pixels"] == scores["fine_tuned"]["pixels"]
+    assert len([line for line in (tuned / "transfer.md").read_text().splitlines() if line.startswith("| ")]) == 3
+
+
+def test_fine_tuning_keeps_the_models_statistics_and_changes_its_weights(made: TinySite, tuned: Path) -> None:
+    before = json.loads((made.folder / "model" / "model.json").read_text())
+    after = json.loads((tuned / "model" / "model.json").read_text())
+    assert after["mean"] == before["mean"] and after["std"] == before["std"]
+    assert after["channels"] == before["channels"]
+    assert after["fine_tuned_from"] == before["weights_sha256"] != after["weights_sha256"]
+    assert after["run"]["training"]["learning_rate"] == pytest.approx(before["run"]["training"]["learning_rate"] / 10)
+    assert (after["run"]["training"]["epochs"], after["training_windows"]) == (2, 3)
+    old, new = (load_model(folder / "model").network.state_dict() for folder in (made.folder, tuned))
+    moved = [float((new[name] - old[name]).abs().max()) for name in old if old[name].is_floating_point()]
+    assert 0 < max(moved) < 0.5  # from those weights, not from new ones
+
+
+def test_a_stopped_fine_tuning_goes_on_to_the_same_weights(
+    made: TinySite, other: Path, tuned: Path, tmp_path: Path
+) -> None:
+    keep = training._keep
+
+    def pull(*given: object) -> None:
+        keep(*given)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_keep", pull)
+        with pytest.raises(KeyboardInterrupt):
+            transfer(made.folder / "model", other, out, blocks=4, epochs=2)
+    assert not (out / "scores.json").exists()
+    transfer(made.folder / "model", other, out, blocks=4, epochs=2)
+    for name in ("model/model.safetensors", "scores.json", "transfer.md"):
+        assert (out / name).read_bytes() == (tuned / name).read_bytes(), name
+
+
+def test_what_was_lost_after_fine_tuning_is_made_again_without_it(
+    made: TinySite, other: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from landslip import transfer as module
+
+    out = Path(shutil.copytree(tuned, tmp_path / "out"))
+    for name in ("scores.json", "transfer.md", "fine_tuned.tif"):
+        (out / name).unlink()
+    with pytest.raises(OutputError, match="exists already"):  # another number of blocks is another model
+        transfer(made.folder / "model", other, out, blocks=3, epochs=2)
+    monkeypatch.setattr(module, "fine_tune", lambda *_: pytest.fail("tuned again"))
+    transfer(made.folder / "model", other, out, blocks=4, epochs=2)
+    assert (out / "scores.json").read_bytes() == (tuned / "scores.json").read_bytes()
+
+
+def test_blocks_are_the_most_uncertain_then_the_least_alike(made: TinySite, other: Path) -> None:
+    model, stack = load_model(made.folder / "model"), read_stack_info(other / "stack.tif")
+    valid = np.ones(GRID.shape, bool)
+    probability = np.full(GRID.shape, 0.01, np.float32)
+    first, second, odd = Window(32, 128, 32, 32), Window(96, 96, 32, 32), Window(0, 160, 32, 32)
+    probability[first.slices], probability[second.slices] = 0.5, 0.4
+    chosen = choose_blocks(model, stack, valid, probability, 4, WINDOW)
+    assert chosen[:2] == [first, second] and len(set(chosen)) == 4
+    assert all(w.column >= 96 for w in chosen)  # the half that holds them
+    # by hand: farthest first over the same features, written apart from the module
+    values = model.zscore.apply(read(other / "stack.tif"))
+    held = [Window(row, column, 32, 32) for row in range(0, 128, 32) for column in (96, 128, 160)]
+    means = np.array([[*values[:, w.row : w.row + 32, w.column : w.column + 32].mean((1, 2), dtype=float),
+                       probability[w.row, w.column]] for w in held])  # fmt: skip
+    means /= np.where(means.std(0) > 0, means.std(0), 1)
+    taken = [held.index(first), held.index(second)]
+    for _ in range(2):
+        away = [min(np.linalg.norm(m - means[i]) for i in taken) for m in means]
+        taken.append(int(np.argmax(away)))
+    assert chosen == [held[i] for i in taken]
+    for window in (odd, Window(0, 0, 32, 32)):  # in both halves, so that they stay where they are
+        valid[window.row + 15 : window.row + 32, window.column : window.column + 32] = False  # 15 of 32 rows are left
+    assert odd not in choose_blocks(model, stack, valid, probability, 11, WINDOW)
+    with pytest.raises(SplitError, match=r"12 blocks are to be chosen and 11 windows of 32 px.*fewer --blocks"):
+        choose_blocks(model, stack, valid, probability, 12, WINDOW)
+
+
+def test_the_half_holds_half_of_the_valid_pixels_across_the_longer_side() -> None:
+    valid = np.zeros((40, 10), bool)
+    valid[20:] = True
+    doubt = np.zeros((40, 10))
+    assert more_uncertain_half(valid, doubt) == Window(0, 0, 30, 10)
+    doubt[35] = 1
+    assert more_uncertain_half(valid, doubt) == Window(30, 0, 10, 10)
+    assert more_uncertain_half(valid.T, doubt.T) == Window(0, 30, 10, 10)
+
+
+def test_ground_that_may_be_the_models_own_is_not_called_clean(made: TinySite, tmp_path: Path) -> None:
+    done = transfer(made.folder / "model", other_site(made, tmp_path / "near", east=0), tmp_path / "out")
+    assert done.as_trained.leaky is None and done.overlap > 0.5
+    text = (tmp_path / "out" / "transfer.md").read_text()
+    assert f"by its coordinates {100 * done.overlap:.1f} % of the site" in text and "| unknown |" in text
+    with pytest.raises(SplitError, match=r"the very stack that the model .* was trained on"):
+        transfer(made.folder / "model", made.folder / "prepared", tmp_path / "own")
+    assert not (tmp_path / "own").exists()
+
+
+def test_what_cannot_be_transferred_is_refused(made: TinySite, other: Path, tmp_path: Path) -> None:
+    model, out = made.folder / "model", tmp_path / "out"
+    with pytest.raises(ChannelError, match=r"lacks slope: the model .* was trained on"):
+        transfer(model, other_site(made, tmp_path / "flat", without="slope"), out)
+    with pytest.raises(ChannelError, match=r"coastal is in stored, and the model .* was trained on reflectance"):
+        transfer(model, other_site(made, tmp_path / "raw", unit="stored"), out)
+    for count in (1, -2):
+        with pytest.raises(RunError, match=rf"{count} block\(s\) cannot be trained on"):
+            transfer(model, other, out, blocks=count)
+    assert not out.exists()
+    with pytest.raises(SplitError, match="13 blocks are to be chosen and 12 windows"):
+        transfer(model, other, out, blocks=13)
+    bare = other_site(made, tmp_path / "bare")
+    label = read_stored(bare / "label.tif")
+    label[label == 1] = 0
+    write_raster(bare / "label.tif", label[None], read_info(bare / "label.tif").grid, ["label"], 255, overwrite=True)
+    with pytest.raises(LabelError, match="holds no landslide on valid ground"):
+        transfer(model, bare, tmp_path / "none")
+    label[0, 0] = label[127, 191] = 1
+    write_raster(bare / "label.tif", label[None], read_info(bare / "label.tif").grid, ["label"], 255, overwrite=True)
+    with pytest.raises(LabelError, match=r"of the 2 blocks chosen [01] hold a landslide.*more --blocks"):
+        transfer(model, bare, tmp_path / "few", blocks=2)
+
+
+def test_evaluate_alone_gives_the_same_scores(other: Path, tuned: Path) -> None:
+    again = evaluate(tuned / "fine_tuned.tif", other / "label.tif", tuned / "split.tif")
+    assert (again.split, again.part, again.leaky) == ("elsewhere", "test", False)
+    scores = json.loads((tuned / "scores.json").read_text())["fine_tuned"]
+    assert again.scores["kappa"] == pytest.approx(scores["kappa"], nan_ok=True)
+    assert again.audit is not None and again.audit.minimum_m >= WINDOW * 15
