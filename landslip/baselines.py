@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from landslip.errors import LabelError
-from landslip.grid import Window, covered, tiles
+from landslip.grid import Window, tiles
 from landslip.inference import NAN, Mapping
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import DEFAULT_THRESHOLD, Histogram
@@ -40,6 +40,7 @@ from landslip.run import Run
 from landslip.split import VALIDATION
 from landslip.standardize import ZScore, fit
 from landslip.train import Ground
+from landslip.training_pixels import training_ground
 
 SAMPLE = 40_000  # training pixels drawn at most
 FEWEST = 10  # pixels of a class: calibration and early stopping each divide the sample once more
@@ -95,7 +96,7 @@ def fit_baseline(name: str, run: Run, ground: Ground) -> Baseline:
     """
     require_baseline(name)
     rng = np.random.default_rng(run.training.seed)
-    candidates = training_pixels(ground)
+    candidates = training_ground(ground.windows, ground.label, ground.valid)
     drawn = _draw(candidates, rng)
     landslides = _require_both_classes(drawn, ground)
     with opening(ground.stack.path) as dataset:
@@ -122,11 +123,6 @@ def require_baseline(name: str) -> None:
     """Raise RunError for an unknown name, with the nearest known one."""
     if name not in BASELINES:
         refuse_unknown("baseline", name, list(BASELINES))
-
-
-def training_pixels(ground: Ground) -> NDArray[np.bool_]:
-    """(H, W): the valid pixels of known label in the union of the training windows."""
-    return np.asarray(covered(ground.windows, ground.valid.shape) & ground.valid & (ground.label != UNKNOWN))
 
 
 def _draw(candidates: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:

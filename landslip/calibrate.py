@@ -36,10 +36,12 @@ from landslip.raster import opening
 from landslip.split import VALIDATION, Split, independent_regions
 from landslip.stack import StackInfo
 from landslip.train import mapped_cores, read_prepared, read_split
+from landslip.training_pixels import PIXELS
 
 Choice = Literal["f1", "kappa", "miss"]
 
-SPLIT, HISTORY = "split.tif", "history.csv"
+SPLIT = "split.tif"
+COPIED = (SPLIT, "history.csv", PIXELS)
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,14 @@ def calibrate(
     `by` is "f1", "kappa" or "miss": the largest threshold that misses at most the share `most` of a region's landslide
     pixels in expectation. Its regions are the pieces of the validation part that lie about the split's guard apart,
     never the squares of a split: neighbouring squares share landslides. Writes the model folder `out`: weights
-    byte for byte, split.tif, history.csv where there is one, and model.json last.
+    byte for byte, split.tif, history.csv and training pixels where there are any, and model.json last.
 
     Raises ModelError where there is no split.tif beside the model, SplitError where its validation part holds no
     landslide (or, by "miss", is leaky), LabelError where it holds too few regions for `most` or no temperature fits,
     and OutputError where `out` holds a model (unless `overwrite`) or is `folder`.
     """
     refuse_input(out, [folder])
-    for name in (FACTS, WEIGHTS, SPLIT, HISTORY):
+    for name in (FACTS, WEIGHTS, *COPIED):
         refuse_existing(out / name, overwrite)
     model, path = load_model(folder), folder / SPLIT
     if not path.exists():
@@ -138,7 +140,7 @@ def calibrate(
     }
     if by == "miss":
         facts["promise"] = promise(chosen)
-    for name in (SPLIT, HISTORY):
+    for name in COPIED:
         if (folder / name).exists():
             with writing(out / name, overwrite) as aside:
                 aside.write_bytes((folder / name).read_bytes())

@@ -57,6 +57,8 @@ from landslip.training_pixels import (
     PIXELS,
     TrainingPixels,
     draw_training_pixels,
+    joined,
+    read_training_pixels,
     training_ground,
     write_training_pixels,
 )
@@ -182,6 +184,8 @@ def _train(
         scores = _choose_threshold(run, ground, blocks, state, how)
         trained_on = training_ground(ground.windows, ground.label, ground.valid)
         pixels = draw_training_pixels(dataset, ground.positions, zscore, trained_on, run.blocks.window, run.split.seed)
+        if begin is not None and "training_pixels" in begin.facts:
+            pixels = joined(read_training_pixels(begin), pixels)
     return _finish(run, ground, zscore, pixels, state, scores, how, folder, hashes, began, half, origin)
 
 

@@ -95,6 +95,12 @@ def _folds(rows: NDArray[np.int64], columns: NDArray[np.int64], window: int) -> 
         side //= 2
 
 
+def joined(before: TrainingPixels, after: TrainingPixels) -> TrainingPixels:
+    """The pixels of a model trained on one site and then on another, each with its own blocks of ground."""
+    folds = np.concatenate([before.folds, after.folds + before.folds.max() + 1])
+    return TrainingPixels(np.concatenate([before.values, after.values]), folds)
+
+
 def write_training_pixels(pixels: TrainingPixels, folder: Path) -> dict[str, Any]:
     """Write training_pixels.safetensors into a model folder; returns what model.json says of it."""
     path = folder / PIXELS

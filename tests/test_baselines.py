@@ -218,7 +218,9 @@ def test_training_pixels_of_one_class_are_refused(made: TinySite, code: int) -> 
 def test_ten_pixels_of_a_class_are_enough(made: TinySite, name: str) -> None:
     ground, run = ground_of(made), read_run(made.run)
     label = ground.label.copy()
-    training = np.flatnonzero(landslip.baselines.training_pixels(ground) & (label == 1))
+    training = np.flatnonzero(
+        landslip.baselines.training_ground(ground.windows, ground.label, ground.valid) & (label == 1)
+    )
     label.flat[training[10:]] = 0
     assert fit_baseline(name, run, dataclasses.replace(ground, label=label)).landslides == 10
     label.flat[training[9]] = 0
