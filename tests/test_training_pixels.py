@@ -105,6 +105,7 @@ def test_an_older_model_says_how_to_give_its_pixels(copied: Path) -> None:
     "harm",
     [
         lambda path: path.write_bytes(path.read_bytes()[:-8]),
+        lambda path: path.write_bytes(path.read_bytes()[:-4] + bytes([0, 0, 128, 63])),  # another number, 1.0
         lambda path: path.write_bytes(b""),
         lambda path: path.unlink(),
     ],
