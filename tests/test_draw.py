@@ -228,13 +228,13 @@ def test_the_curve_of_kappa_climbs(tmp_path: Path) -> None:
 
 def test_a_reliability_diagram_lies_where_its_shares_do(tmp_path: Path) -> None:
     def drawn(shares: list[float], name: str) -> float:
-        """The mean row of the line's colour in the upper, larger panel, as a share of the picture's height."""
+        """The mean row of the line's colour in the upper, larger panel, as a share of its height."""
         table = [Reliability(i / 10, (i + 1) / 10, 100, i / 10 + 0.05, share) for i, share in enumerate(shares)]
         table[0] = Reliability(0, 0.1, 0, np.nan, np.nan)
         draw_reliability({"p.tif": table}, tmp_path / name, "Reliability")
         picture = read_picture(tmp_path / name)
         upper = picture[: int(0.6 * len(picture))]
-        return where(upper, to_rgb(LINE_COLOURS[0]))[0] / len(picture)
+        return where(upper, to_rgb(LINE_COLOURS[0]))[0]
 
     low, middle, high = drawn([0.2] * 10, "low.png"), drawn([0.5] * 10, "middle.png"), drawn([0.8] * 10, "high.png")
     assert high < middle < low and low - middle == pytest.approx(middle - high, abs=0.02)
