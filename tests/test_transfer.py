@@ -109,6 +109,8 @@ def test_fine_tuning_keeps_the_models_statistics_and_changes_its_weights(made: T
     old, new = (load_model(folder / "model").network.state_dict() for folder in (made.folder, tuned))
     moved = [float((new[name] - old[name]).abs().max()) for name in old if old[name].is_floating_point()]
     assert 0 < max(moved) < 0.5  # from those weights, not from new ones
+    normalised = [name for name in old if "running_" in name]
+    assert normalised and all(bool((new[name] == old[name]).all()) for name in normalised)
 
 
 def test_a_stopped_fine_tuning_goes_on_to_the_same_weights(
