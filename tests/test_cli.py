@@ -283,7 +283,7 @@ def test_an_interrupted_map_has_no_name(folder: Path, stop: signal.Signals) -> N
     before = contents(folder)
     words = ("map", folder / "model", folder / "prepared" / "stack.tif", folder / "new.tif", "--method", "paper")
     assert command(*words[:-3], folder / "whole.tif", *words[-2:]).code == 0
-    with paused("landslip.inference", "put", 4, *words) as process:
+    with paused("landslip.inference", "probabilities", 4, *words) as process:
         assert (folder / ".new.part.tif").exists() and not (folder / "new.tif").exists()
         if stop == signal.SIGINT:
             interrupt(process)
