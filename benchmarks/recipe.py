@@ -23,13 +23,14 @@ from landslip.blocks import Blocks, aspect_positions, turn
 from landslip.checkpoint import FACTS, load_model
 from landslip.compute import CORE, halo_window, probabilities, trim
 from landslip.grid import Window, tiles
+from landslip.ground import Ground, survey
 from landslip.metrics import Histogram
 from landslip.output import write_json
 from landslip.progress import say
 from landslip.raster import opening
 from landslip.run import Run
 from landslip.split import PARTS
-from landslip.train import Ground, survey, train
+from landslip.train import train
 
 BASE: dict[str, Any] = {
     "blocks": {"window": 128, "step": 128, "background": 0.1},

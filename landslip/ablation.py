@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from landslip.checkpoint import Model, load_model
 from landslip.errors import ModelError, ResumeError, RunError
 from landslip.evaluate import confusion_by_block
+from landslip.ground import input_hashes
 from landslip.inference import map_site
 from landslip.output import write_json
 from landslip.progress import duration, say
@@ -36,7 +37,8 @@ from landslip.ranking import DRAWS, FEWEST_BLOCKS, Score, kappa_f1, multipliciti
 from landslip.raster import read_info, read_stored
 from landslip.run import Run
 from landslip.split import TEST
-from landslip.train import difference, input_hashes, is_trained, train
+from landslip.state import difference
+from landslip.train import is_trained, train
 
 ALL, SEED = "all factors", "another seed"
 PLAN, PROBABILITY = "plan.json", "probability.tif"

@@ -29,6 +29,7 @@ from sklearn.svm import LinearSVC
 
 from landslip.errors import LabelError
 from landslip.grid import Window, tiles
+from landslip.ground import Ground
 from landslip.inference import NAN, Mapping
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import DEFAULT_THRESHOLD, Histogram
@@ -39,7 +40,6 @@ from landslip.raster import TILE, creating, cut, opening, put
 from landslip.run import Run
 from landslip.split import VALIDATION
 from landslip.standardize import ZScore, fit
-from landslip.train import Ground
 from landslip.training_pixels import training_ground
 
 SAMPLE = 40_000  # training pixels drawn at most

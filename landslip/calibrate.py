@@ -28,6 +28,7 @@ from landslip.calibration import (
 from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model, match_channels, save_changed_model
 from landslip.compute import at_temperature, device, keep_memory, logits, precision
 from landslip.errors import ModelError, SplitError
+from landslip.ground import read_prepared, read_split
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import BINS, Histogram
 from landslip.output import file_hash, refuse_existing, refuse_input, writing
@@ -35,7 +36,7 @@ from landslip.provenance import software
 from landslip.raster import opening
 from landslip.split import VALIDATION, Split, independent_regions
 from landslip.stack import StackInfo
-from landslip.train import mapped_cores, read_prepared, read_split
+from landslip.train import mapped_cores
 from landslip.training_pixels import PIXELS
 
 Choice = Literal["f1", "kappa", "miss"]

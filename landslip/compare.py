@@ -36,6 +36,7 @@ from landslip.errors import (
     TrainingError,
 )
 from landslip.evaluate import evaluate, trust
+from landslip.ground import Ground, input_hashes, require_window, survey, write_split
 from landslip.inference import map_site
 from landslip.label import LANDSLIDE
 from landslip.models import build_model
@@ -45,7 +46,8 @@ from landslip.progress import duration, say
 from landslip.provenance import machine, peak_memory, software
 from landslip.run import Run
 from landslip.split import TEST
-from landslip.train import Ground, difference, input_hashes, is_trained, require_window, survey, train, write_split
+from landslip.state import difference
+from landslip.train import is_trained, train
 
 RESULT, PROBABILITY, COMPARISON = "result.json", "probability.tif", "comparison.json"
 SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area

@@ -23,6 +23,7 @@ from landslip.compare import PROBABILITY, Cell, apart, make_runs, refuse_finishe
 from landslip.errors import LabelError, LandslipError, RunError
 from landslip.evaluate import HEADS, SIDE, cells, content, evaluate, leakage
 from landslip.grid import tiles
+from landslip.ground import Ground, read_prepared, site_hashes, survey
 from landslip.label import LANDSLIDE
 from landslip.metrics import SCORES
 from landslip.output import markdown_table, refuse_existing, write_json, write_text
@@ -30,7 +31,6 @@ from landslip.progress import say
 from landslip.raster import creating, cut, cut_stored, opening, put, read_info, write_raster
 from landslip.run import CompareChoice, Run
 from landslip.split import TEST
-from landslip.train import Ground, read_prepared, site_hashes, survey
 from landslip.transfer import SCORED, transfer
 
 LADDER = "ladder.json"

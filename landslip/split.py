@@ -41,6 +41,13 @@ class Split:
         shape = self.parts.shape
         return [w for w in windows if w.clip(shape) == w and bool((self.parts[w.slices] == part).all())]
 
+    def at(self, window: Window) -> NDArray[np.uint8]:
+        """(h, w) uint8 parts at a window; beyond the raster 0."""
+        inside = window.clip(self.parts.shape)
+        out = np.zeros((window.height, window.width), np.uint8)
+        out[inside.within(window)] = self.parts[inside.slices]
+        return out
+
     def tags(self) -> dict[str, str]:
         """What split.tif says of itself."""
         tags = {"split": self.kind, "leaky": "yes" if self.leaky else "no", "guard": str(self.guard)}

@@ -14,18 +14,15 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as save_tensors
 
 from landslip.ahead import ahead
-from landslip.blocks import Block, Blocks, aspect_positions, seeded_windows, turn
+from landslip.blocks import Block, Blocks, aspect_positions, turn
 from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model, save_model
 from landslip.compute import (
     CORE,
@@ -39,20 +36,21 @@ from landslip.compute import (
     to_network,
     trim,
 )
-from landslip.errors import LabelError, ModelError, ResumeError, SplitError, TrainingError
-from landslip.grid import Window, covered, require_same_grid, squares, tiles
-from landslip.label import LANDSLIDE, OTHER, UNKNOWN, read_label
+from landslip.errors import ModelError, TrainingError
+from landslip.grid import Window, tiles
+from landslip.ground import Ground, input_hashes, site_hashes, survey, write_split
+from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.metrics import Histogram
 from landslip.models import build_model
 from landslip.models.initial import he_, positive_unit_ball_, prior_bias_
-from landslip.output import file_hash, refuse_existing, write_text, writing
+from landslip.output import refuse_existing, write_text
 from landslip.progress import say, track
 from landslip.provenance import machine, peak_memory, software
-from landslip.raster import opening, read_info, read_stored, require_one_band, write_raster
+from landslip.raster import opening
 from landslip.run import Run, TrainingChoice
-from landslip.split import NONE, PARTS, TRAIN, VALIDATION, Split, split_apart, split_paper
-from landslip.stack import Channel, StackInfo, choose_channels, read_stack_info
+from landslip.split import VALIDATION
 from landslip.standardize import ZScore, fit
+from landslip.state import STATE, State, keep, kept_state, restore
 from landslip.training_pixels import (
     PIXELS,
     TrainingPixels,
@@ -63,41 +61,9 @@ from landslip.training_pixels import (
     write_training_pixels,
 )
 
-STATE = "state.safetensors"
 WARM_UP = 0.1  # share of a one-cycle schedule in which the learning rate rises
 FOCUS = 2  # gamma of the focal loss
 GENTLEST = 0.02  # of the learning rate, where a one-cycle schedule begins and ends
-
-
-@dataclass(frozen=True)
-class Ground:
-    """What a training run stands on: the stack's chosen channels, label, valid pixels, split and windows."""
-
-    stack: StackInfo
-    positions: tuple[int, ...]
-    channels: tuple[Channel, ...]
-    label: NDArray[np.uint8]
-    valid: NDArray[np.bool_]
-    split: Split
-    windows: list[Window]
-    validation: list[Window]
-
-
-@dataclass
-class State:
-    """All that changes while training goes on."""
-
-    network: torch.nn.Module
-    averaged: dict[str, torch.Tensor]
-    fine: bool  # fine-tuning: batch normalisation stays as it is, since few blocks would give it their own statistics
-    optimizer: torch.optim.Optimizer
-    best: dict[str, torch.Tensor]
-    epoch: int = 0
-    step: int = 0
-    best_score: float = -math.inf
-    best_epoch: int = 0
-    threshold: float = 0.5
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half: bool = False) -> dict[str, Any]:
@@ -152,7 +118,7 @@ def _train(
     choices["training"]["precision"] = how  # another processor's would not go on with the same numbers
     origin = origin or {}
     identity = json.dumps({"run": choices, "inputs": hashes | origin}, sort_keys=True)
-    kept = _kept_state(folder, identity, overwrite)
+    kept = kept_state(folder, identity, overwrite)
     ground = lay_out()
     keep_memory()
     say(
@@ -173,11 +139,11 @@ def _train(
         blocks = Blocks(dataset, ground.positions, zscore, ground.valid, ground.label)
         state = _start(run, ground, begin)
         if kept is not None:
-            _restore(state, folder / STATE, kept)
+            restore(state, folder / STATE, kept)
             say(f"going on after epoch {state.epoch} of {run.training.epochs}")
         while state.epoch < run.training.epochs:
             _epoch(run, ground, blocks, state, how)
-            _keep(state, folder / STATE, identity)
+            keep(state, folder / STATE, identity)
             if not replacing:
                 write_text(folder / "history.csv", _history(state), overwrite=True)
             say(_line(state, run.training))
@@ -189,14 +155,6 @@ def _train(
     return _finish(run, ground, zscore, pixels, state, scores, how, folder, hashes, began, half, origin)
 
 
-def prepared_file(prepared: Path, name: str) -> Path:
-    """A file of a prepared site; ModelError where it is not there."""
-    path = prepared / name
-    if not path.exists():
-        raise ModelError(f"{path} does not exist: {prepared} is not a prepared site. Make it with `landslip prepare`.")
-    return path
-
-
 def is_trained(folder: Path, run: Run, prepared: Path) -> bool:
     """Whether the model folder holds this run's finished model, of a prepared site as it is now."""
     try:
@@ -205,105 +163,6 @@ def is_trained(folder: Path, run: Run, prepared: Path) -> bool:
         return False
     chosen = run.model_dump(mode="json", exclude={"compare"})
     return bool(facts["run"] == chosen and facts["site_inputs"] == input_hashes(run, prepared))
-
-
-def input_hashes(run: Run, prepared: Path) -> dict[str, str]:
-    """SHA-256 of each file of a prepared site that a run's weights and scores follow from, by name."""
-    given = {"split.tif": file_hash(prepared_file(prepared, "split.tif"))} if run.split.kind == "given" else {}
-    return site_hashes(prepared) | given
-
-
-def site_hashes(prepared: Path) -> dict[str, str]:
-    """SHA-256 of a prepared site's stack, valid pixels and label, by file name."""
-    return {name: file_hash(prepared_file(prepared, name)) for name in ("stack.tif", "valid.tif", "label.tif")}
-
-
-def survey(run: Run, prepared: Path) -> Ground:
-    """Read a prepared site and lay out split and windows; everything follows from the run and its seed."""
-    stack, label, valid = read_prepared(prepared)
-    positions = choose_channels(stack.channels, run.channels, stack.path)
-    if not ((label == LANDSLIDE) & valid).any():
-        raise LabelError(f"{prepared / 'label.tif'} holds no landslide on valid ground, so there is nothing to learn.")
-    channels = tuple(stack.channels[i] for i in positions)
-    if run.training.augment:
-        aspect_positions(channels)  # refuses aspect in degrees before any work
-    require_window(run, len(channels))
-    rng = np.random.default_rng(run.split.seed)
-    windows = seeded_windows(label, valid, run.blocks, rng)
-    if run.split.kind == "paper":
-        split, windows = split_paper(windows, label.shape, rng)
-    elif run.split.kind == "given":
-        split = replace(read_split(prepared_file(prepared, "split.tif"), stack), kind="given")
-        windows = split.inside(windows, TRAIN)
-    else:
-        split = split_apart(run.split, run.blocks.window, label, valid, rng)
-        windows = split.inside(windows, TRAIN)
-    if not windows:
-        raise SplitError(
-            f"no training window of {run.blocks.window} px fits into the training part. Use a smaller [blocks] window, "
-            'a smaller [split] guard, or kind = "paper" (leaky).'
-        )
-    _require_both_classes(windows, label, valid, prepared)
-    scored = (split.parts == VALIDATION) & valid
-    if run.split.kind == "given" and not (scored & (label == LANDSLIDE)).any():
-        raise SplitError(
-            f"{prepared / 'split.tif'}: its validation part holds no landslide, so that neither an epoch nor a "
-            "threshold can be chosen. Give ground with landslides to part 2."
-        )
-    size = run.blocks.window
-    validation = [w for w in squares(label.shape, size) if scored[w.slices].any()]
-    return Ground(stack, tuple(positions), channels, label, valid, split, windows, validation)
-
-
-def read_prepared(prepared: Path) -> tuple[StackInfo, NDArray[np.uint8], NDArray[np.bool_]]:
-    """A prepared site's stack header, its label (H, W) uint8 and its valid pixels (H, W) bool, all on one grid.
-
-    Raises ModelError where a file is missing and GridError where they do not lie on one grid.
-    """
-    stack = read_stack_info(prepared_file(prepared, "stack.tif"))
-    for name in ("label.tif", "valid.tif"):
-        info = read_info(prepared_file(prepared, name))
-        require_one_band(info, name.removesuffix(".tif"))
-        require_same_grid(stack.grid, str(stack.path), info.grid, str(info.path))
-    return stack, read_label(prepared / "label.tif"), read_stored(prepared / "valid.tif") == 1
-
-
-def require_window(run: Run, channels: int) -> None:
-    """Raise SplitError where the network cannot take the run's windows, RunError where it cannot be built."""
-    with torch.device("meta"):
-        multiple = int(build_model(run.network.name, channels, **run.network.options).multiple)  # type: ignore[arg-type]
-    if run.blocks.window % multiple:
-        raise SplitError(
-            f"[blocks] window = {run.blocks.window} must be a multiple of {multiple} for {run.network.name}."
-        )
-
-
-def read_split(path: Path, stack: StackInfo) -> Split:
-    """A split raster on a stack's grid. GridError where it lies on another, SplitError for what it cannot hold."""
-    info = read_info(path)
-    require_one_band(info, "split")
-    require_same_grid(stack.grid, str(stack.path), info.grid, str(path))
-    parts = read_stored(path)
-    strange = sorted(set(np.unique(parts).tolist()) - {NONE, *PARTS.values()})
-    if strange:
-        raise SplitError(f"{path} holds {strange[0]}; a split holds 0 (none), 1 (train), 2 (validation) and 3 (test).")
-    guard = info.tags.get("guard", "0")
-    if not guard.isdecimal():
-        raise SplitError(f"{path}: its guard is {guard!r} and not a whole number of pixels. Mend or remove that tag.")
-    kind = info.tags.get("split", "given")
-    return Split(kind, info.tags.get("leaky") == "yes", int(guard), parts.astype(np.uint8))
-
-
-def _require_both_classes(
-    windows: list[Window], label: NDArray[np.uint8], valid: NDArray[np.bool_], prepared: Path
-) -> None:
-    seen = np.unique(label[covered(windows, label.shape) & valid])
-    for code, name in ((LANDSLIDE, "landslide"), (OTHER, "other ground")):
-        if code not in seen:
-            raise LabelError(
-                f"{prepared / 'label.tif'}: the training windows hold no pixel of {name}, so there is nothing to tell "
-                "apart. Use another [split] seed or region, or map more ground."
-            )
 
 
 def _start(run: Run, ground: Ground, begin: Model | None) -> State:
@@ -449,7 +308,7 @@ def _validate(ground: Ground, blocks: Blocks, state: State, choice: TrainingChoi
     batches = [ground.validation[i : i + size] for i in range(0, len(ground.validation), size)]
     for windows, (x, y) in ahead(blocks.batch, batches):
         p = probabilities(state.network, x, how)
-        part = np.stack([_part(ground.split, w) == VALIDATION for w in windows]) & (y != UNKNOWN)
+        part = np.stack([ground.split.at(w) == VALIDATION for w in windows]) & (y != UNKNOWN)
         found += Histogram.from_arrays(p, y, part)
         right = np.where(y == LANDSLIDE, p, 1 - p)[part]
         loss_sum -= float(np.log(np.maximum(right, 1e-7), dtype=np.float64).sum())
@@ -474,12 +333,6 @@ def _validate(ground: Ground, blocks: Blocks, state: State, choice: TrainingChoi
         "validation_kappa": scores["kappa"],
         "threshold": threshold,
     }
-
-
-def write_split(ground: Ground, folder: Path) -> None:
-    """Write the ground's parts to split.tif in a folder."""
-    tags = ground.split.tags() | {"window": str(ground.windows[0].height)}
-    write_raster(folder / "split.tif", ground.split.parts[None], ground.stack.grid, ["part"], None, tags, True, True)
 
 
 def _choose_threshold(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precision) -> dict[str, float]:
@@ -521,97 +374,6 @@ def mapped_cores(
 
     for core, (x, _) in ahead(read, cores):
         yield core, x[None], core.within(halo_window(core, shape))
-
-
-def _part(split: Split, window: Window) -> NDArray[np.uint8]:
-    inside = window.clip(split.parts.shape)
-    out = np.zeros((window.height, window.width), np.uint8)
-    out[inside.within(window)] = split.parts[inside.slices]
-    return out
-
-
-def _keep(state: State, path: Path, identity: str) -> None:
-    tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
-    tensors |= {f"averaged.{k}": v for k, v in state.averaged.items()}
-    tensors |= {f"best.{k}": v for k, v in state.best.items()}
-    for index, slots in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
-    facts = {
-        "identity": identity,
-        "epoch": state.epoch,
-        "step": state.step,
-        "best_score": state.best_score if math.isfinite(state.best_score) else None,
-        "best_epoch": state.best_epoch,
-        "threshold": state.threshold,
-        "history": state.history,
-    }
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with writing(path, overwrite=True) as aside:
-        aside.write_bytes(save_tensors(kept, {"landslip": json.dumps(facts)}))
-
-
-def _kept_state(folder: Path, identity: str, overwrite: bool = False) -> dict[str, Any] | None:
-    """What an interrupted run of this very kind left; with `overwrite` any other is as good as none."""
-    path = folder / STATE
-    if not path.exists():
-        return None
-    try:
-        return _matching_state(path, identity)
-    except ResumeError:
-        if overwrite:
-            return None
-        raise
-
-
-def _matching_state(path: Path, identity: str) -> dict[str, Any]:
-    try:
-        with safe_open(path, "pt") as file:
-            facts: dict[str, Any] = json.loads(file.metadata()["landslip"])
-            known = facts["identity"]
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise ResumeError(f"{path} cannot be read: {str(error)[:200]}. Start anew with --overwrite.") from error
-    if known != identity:
-        raise ResumeError(
-            f"{path} belongs to {difference(json.loads(known), json.loads(identity))}. Start anew with --overwrite, or "
-            "undo that."
-        )
-    return facts
-
-
-def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What tells two runs apart, in words; each is the choices of a `run` and the hashes of its `inputs`."""
-    changed = [name for name in now["inputs"] if before["inputs"].get(name) != now["inputs"][name]]
-    if changed and before["run"]["split"]["kind"] == now["run"]["split"]["kind"]:
-        return f"other inputs: {', '.join(changed)} changed since"
-    for table, choices in now["run"].items():
-        for key, value in choices.items():
-            old = before["run"].get(table, {}).get(key)
-            if old != value:
-                return f"another run: [{table}] {key} was {old!r} and is {value!r}"
-    return "another run"
-
-
-def _restore(state: State, path: Path, facts: dict[str, Any]) -> None:
-    with safe_open(path, "pt", device=str(device())) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-
-    def part(prefix: str) -> dict[str, torch.Tensor]:
-        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-    state.network.load_state_dict(part("network."))
-    state.averaged, state.best = part("averaged."), part("best.")
-    slots: dict[int, dict[str, torch.Tensor]] = {}
-    parameters = list(state.network.parameters())
-    for name, tensor in part("optimizer.").items():
-        index, slot = name.split(".", 1)
-        if tensor.ndim:  # the fused optimizer walks memory as it lies, so moments must lie as their weights do
-            tensor = torch.empty_like(parameters[int(index)]).copy_(tensor)
-        slots.setdefault(int(index), {})[slot] = tensor
-    whole = state.optimizer.state_dict()
-    state.optimizer.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
-    state.epoch, state.step = facts["epoch"], facts["step"]
-    state.best_score = -math.inf if facts["best_score"] is None else facts["best_score"]
-    state.best_epoch, state.threshold, state.history = facts["best_epoch"], facts["threshold"], facts["history"]
 
 
 def _history(state: State) -> str:

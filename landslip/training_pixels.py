@@ -21,14 +21,14 @@ from landslip.applicability import Applicability, fit_applicability
 from landslip.blocks import seeded_windows
 from landslip.checkpoint import FACTS, Model, match_channels
 from landslip.errors import LabelError, ModelError
-from landslip.grid import Window, covered, require_same_grid, tiles
-from landslip.label import UNKNOWN, read_label
+from landslip.grid import Window, covered, tiles
+from landslip.ground import read_prepared, read_split
+from landslip.label import UNKNOWN
 from landslip.output import file_hash, writing
 from landslip.progress import say
-from landslip.raster import TILE, cut, opening, read_info, read_stored, require_one_band
+from landslip.raster import TILE, cut, opening
 from landslip.run import Run
-from landslip.split import TRAIN, Split
-from landslip.stack import read_stack_info
+from landslip.split import TRAIN
 from landslip.standardize import ZScore
 
 PIXELS = "training_pixels.safetensors"
@@ -151,7 +151,7 @@ def pixels_of_prepared(model: Model, prepared: Path) -> TrainingPixels:
     Raises ModelError where the model's folder has no split.tif or nothing was trained on there, GridError where the
     split lies on another grid, ChannelError where the stack lacks a channel.
     """
-    stack = read_stack_info(prepared / "stack.tif")
+    stack, label, valid = read_prepared(prepared)
     positions = match_channels(model, stack)
     split = model.folder / "split.tif"
     if not split.exists():
@@ -159,18 +159,14 @@ def pixels_of_prepared(model: Model, prepared: Path) -> TrainingPixels:
             f"{split} does not exist, so that it is not known where {prepared} was trained on. Copy it from the folder "
             "that training wrote."
         )
-    for path, what in ((prepared / "label.tif", "label"), (prepared / "valid.tif", "valid"), (split, "split")):
-        info = read_info(path)
-        require_one_band(info, what)
-        require_same_grid(stack.grid, str(stack.path), info.grid, str(path))
+    parts = read_split(split, stack)
     trained_on = model.facts.get("site_inputs", {})
     changed = [name for name, known in trained_on.items() if _differs(prepared / name, known)]
     if changed:
         say(f"warning: {prepared} is not quite what the model was trained on: {', '.join(changed)} changed since.")
-    label, valid = read_label(prepared / "label.tif"), read_stored(prepared / "valid.tif") == 1
     run = Run.model_validate(model.facts["run"])
     windows = seeded_windows(label, valid, run.blocks, np.random.default_rng(run.split.seed))
-    windows = Split("given", False, 0, read_stored(split)).inside(windows, TRAIN)
+    windows = parts.inside(windows, TRAIN)
     if not windows:
         raise ModelError(
             f"{split}: no training window of {run.blocks.window} px at landslides of {prepared} lies in its training "

@@ -24,6 +24,7 @@ from landslip.errors import LabelError, ModelError, RunError, SplitError
 from landslip.evaluate import HEADS, Evaluation, cells, evaluate, leakage
 from landslip.evaluate import content as evaluation_content
 from landslip.grid import Window
+from landslip.ground import Ground, read_prepared, site_hashes
 from landslip.inference import map_site
 from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.output import file_hash, markdown_table, refuse_existing, refuse_input, write_json, write_text
@@ -31,7 +32,7 @@ from landslip.raster import covering_window, cut, opening, read, read_info, warp
 from landslip.run import Run, TrainingChoice
 from landslip.split import NONE, TEST, TRAIN, VALIDATION, Split
 from landslip.stack import StackInfo
-from landslip.train import Ground, fine_tune, origin_of, read_prepared, site_hashes
+from landslip.train import fine_tune, origin_of
 
 SCORED, TABLE, SPLIT = "scores.json", "transfer.md", "split.tif"
 AS_TRAINED, FINE_TUNED = "probability.tif", "fine_tuned.tif"

@@ -12,10 +12,10 @@ import landslip.baselines
 from landslip.baselines import BASELINES, Baseline, fit_baseline, map_baseline, size
 from landslip.errors import LabelError, OutputError, RunError
 from landslip.evaluate import evaluate
+from landslip.ground import Ground, survey
 from landslip.metrics import Histogram
 from landslip.raster import read, read_info, read_stored, write_raster
 from landslip.run import read_run
-from landslip.train import Ground, survey
 
 NAMES = list(BASELINES)
 

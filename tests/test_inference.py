@@ -230,7 +230,7 @@ def test_disagreement_depends_on_place_and_on_nothing_else(
     assert torch.equal(torch.get_rng_state(), stream) and not any(m.training for m in model.network.modules())
     seeds: list[int] = []
 
-    def note(network: object, x: np.ndarray, how: str, samples: int, seed: int) -> np.ndarray:
+    def note(network: object, x: np.ndarray, how: str, samples: int, seed: int, temperature: float) -> np.ndarray:
         seeds.append(seed)
         return np.zeros((1, *x.shape[2:]), np.float32)
 

@@ -20,13 +20,14 @@ from landslip.compute import HALO
 from landslip.errors import DependencyError, LabelError, LandslipError, OutputError, PatchError, RasterError, RunError
 from landslip.evaluate import evaluate
 from landslip.grid import Window, require_metric, tiles
+from landslip.ground import survey
 from landslip.inference import map_site
 from landslip.inventory import make_inventory
 from landslip.patches import LANDSLIDE4SENSE, Mosaic, import_patches, natural
 from landslip.raster import read, read_info, read_stored
 from landslip.run import Run, read_run
 from landslip.stack import choose_channels, read_stack_info
-from landslip.train import survey, train
+from landslip.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 32

@@ -11,8 +11,8 @@ from test_intervals import factor, write_prepared
 from landslip import baselines
 from landslip.baselines import fit_baseline, map_baseline
 from landslip.evaluate import Evaluation, evaluate
+from landslip.ground import survey, write_split
 from landslip.run import Run
-from landslip.train import survey, write_split
 
 SIDE = 160
 

@@ -14,12 +14,14 @@ from safetensors.torch import load_file
 from landslip import train as module
 from landslip.checkpoint import load_model
 from landslip.errors import LabelError, ModelError, OutputError, ResumeError, SplitError, TrainingError
+from landslip.ground import survey
 from landslip.prepare import prepare
 from landslip.raster import write_raster
 from landslip.run import Run, TrainingChoice, read_run
 from landslip.site import read_site
 from landslip.stack import read_stack_info
-from landslip.train import STATE, learning_rate, masked_loss, survey, train
+from landslip.state import STATE
+from landslip.train import learning_rate, masked_loss, train
 
 
 def weights(folder: Path) -> bytes:
@@ -46,7 +48,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(made: TinySite, tmp_
 
     from landslip import train as module
 
-    keep, kept = module._keep, []
+    keep, kept = module.keep, []
 
     def pull(*args: object) -> None:
         keep(*args)  # type: ignore[arg-type]
@@ -55,7 +57,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(made: TinySite, tmp_
             raise Pulled
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_keep", pull)
+        patch.setattr(module, "keep", pull)
         with pytest.raises(Pulled):
             train(run, prepared, tmp_path / "model")
     assert (tmp_path / "model" / STATE).exists() and not (tmp_path / "model" / "model.json").exists()
@@ -69,14 +71,14 @@ def test_other_inputs_or_choices_are_not_resumed(made: TinySite, tmp_path: Path)
     prepared = made.folder / "prepared"
     train(read_run(made.run), prepared, tmp_path / "model")
     from landslip import train as module
-    from landslip.train import _kept_state
+    from landslip.state import kept_state
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_finish", lambda *a: {})
         train(read_run(made.run, {"training.epochs": 1}), prepared, tmp_path / "cut")
     with pytest.raises(ResumeError, match=r"\[training\] epochs was 1 and is 3.*--overwrite"):
         train(read_run(made.run), prepared, tmp_path / "cut")
-    assert _kept_state(tmp_path / "none", "") is None
+    assert kept_state(tmp_path / "none", "") is None
 
 
 def test_a_finished_model_is_not_replaced(made: TinySite) -> None:

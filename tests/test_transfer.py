@@ -116,7 +116,7 @@ def test_fine_tuning_keeps_the_models_statistics_and_changes_its_weights(made: T
 def test_a_stopped_fine_tuning_goes_on_to_the_same_weights(
     made: TinySite, other: Path, tuned: Path, tmp_path: Path
 ) -> None:
-    keep = training._keep
+    keep = training.keep
 
     def pull(*given: object) -> None:
         keep(*given)  # type: ignore[arg-type]
@@ -124,7 +124,7 @@ def test_a_stopped_fine_tuning_goes_on_to_the_same_weights(
 
     out = tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_keep", pull)
+        patch.setattr(training, "keep", pull)
         with pytest.raises(KeyboardInterrupt):
             transfer(made.folder / "model", other, out, blocks=4, epochs=2)
     assert not (out / "scores.json").exists()
