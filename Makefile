@@ -38,6 +38,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/training.py --batch 8 --side 128
+	$(BIN)/python benchmarks/evaluate.py
 
 clean:
 	rm -rf .venv demo valles build *.egg-info
