@@ -46,8 +46,8 @@ from landslip.progress import duration, say
 from landslip.provenance import machine, peak_memory, software
 from landslip.run import Run
 from landslip.split import TEST
-from landslip.state import difference
-from landslip.train import is_trained, train
+from landslip.state import difference, kept_state
+from landslip.train import identity_of, is_trained, train
 
 RESULT, PROBABILITY, COMPARISON = "result.json", "probability.tif", "comparison.json"
 SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area
@@ -125,13 +125,16 @@ def make_runs(
 ) -> list[dict[str, Any]]:
     """Make those runs that are not made yet, one after another, and return the results of all in their order.
 
-    `about` is said of them first. Raises ResumeError where `out` holds runs of other inputs or choices.
+    `about` is said of them first. Raises ResumeError, before any is made, where `out` holds runs of other inputs or
+    choices, finished or half done.
     """
     hashes = {split: input_hashes(cell.run(run), prepared) for split, cell in {c.split: c for c in cells}.items()}
     identities = [_identity(cell, run, hashes[cell.split]) for cell in cells]
     results: list[dict[str, Any] | None] = []
     for cell, identity in zip(cells, identities, strict=True):
         results.append(_finished(cell.folder(out), identity, overwrite))
+        if results[-1] is None and cell.network:
+            kept_state(cell.folder(out) / "model", identity_of(cell.run(run), hashes[cell.split]), overwrite)
     done = sum(result is not None for result in results)
     lost = sum(r is None and _holds_scores(cell.folder(out)) for cell, r in zip(cells, results, strict=True))
     if lost:
@@ -349,6 +352,8 @@ def _train(run: Run, prepared: Path, folder: Path, overwrite: bool) -> dict[str,
         "training_windows": facts["training_windows"],
         "training_seconds": facts["training_seconds"],
         "training_peak_mib": facts["peak_mib"],
+        "training_peak_gpu_mib": facts["peak_gpu_mib"],
+        "arithmetic": facts["precision"],  # `precision` is a score
         "parameters": parameter_count(network)[2],
         "macs": macs(network, len(facts["channels"])),
         "model_mib": (model / WEIGHTS).stat().st_size / 2**20,

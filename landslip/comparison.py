@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,12 +33,14 @@ COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("MACs, 64 x 64 block (G)", "macs", lambda v: f"{v / 1e9:.3f}"),
     ("Training (s)", "training_seconds", lambda v: f"{v:,.0f}"),
     ("Training, peak memory (MiB)", "training_peak_mib", lambda v: f"{v:,.0f}"),
+    ("Training, peak GPU memory (MiB)", "training_peak_gpu_mib", lambda v: f"{v:,.0f}"),
     ("Mapping the site (s)", "mapping_seconds", lambda v: f"{v:,.1f}"),
     ("Mapping, peak memory (MiB)", "mapping_peak_mib", lambda v: f"{v:,.0f}"),
 )
 COLUMNS = (
     "split", "part", "leaky", "method", "channels", "seed", *SCORES, "threshold", "pixels", "chosen_epoch",
-    "training_windows", "parameters", "macs", "model_mib", "training_seconds", "training_peak_mib", "mapping_seconds",
+    "training_windows", "parameters", "macs", "model_mib", "training_seconds", "training_peak_mib",
+    "training_peak_gpu_mib", "mapping_seconds",
     "mapping_peak_mib", "f1_low", "f1_high", "kappa_low", "kappa_high", "on_training_ground", "near_training_ground",
     "median_distance_m", "failed",
 )  # fmt: skip
@@ -176,14 +179,23 @@ def _flat(result: dict[str, Any]) -> dict[str, Any]:
 
 def _costs(results: Results) -> str:
     made = [r for r in results if "failed" not in r]
+    costs = [cost for cost in COSTS if "gpu" not in cost[1] or any(r.get(cost[1]) for r in made)]
     lines = []
     for channels, method in dict.fromkeys((r["channels"], r["method"]) for r in made):
         alike = [r for r in made if (r["channels"], r["method"]) == (channels, method)]
-        means = [(spread(alike, key)[0], shown) for _, key, shown in COSTS]
+        means = [(spread(alike, key)[0], shown) for _, key, shown in costs]
         title = _title({"method": method, "channels": channels})
         lines.append([title, *("-" if math.isnan(value) else shown(value) for value, shown in means)])
-    heads = ["Method", *(head for head, _, _ in COSTS)]
-    note = "Means over splits and seeds. Memory is that of the whole process at its peak."
+    heads = ["Method", *(head for head, _, _ in costs)]
+    note = (
+        "Means over splits and seeds. Memory is that of the whole process at its peak; a network's training seconds "
+        "are those of its batches, without validation."
+    )
+    kinds = {(json.dumps(r.get("machine"), sort_keys=True), r.get("precision") if r["network"] else None) for r in made}
+    if len({machine for machine, _ in kinds}) > 1 or len({how for _, how in kinds if how}) > 1:
+        note += (
+            " NOT COMPARABLE: the runs were made on different machines or in different precisions (comparison.json)."
+        )
     return f"{markdown_table(heads, lines)}\n\n{note}"
 
 

@@ -114,10 +114,8 @@ def _train(
     began = time.monotonic()
     hashes = hash_inputs()
     how = precision(run.training.precision)
-    choices = run.model_dump(mode="json", exclude={"compare"})
-    choices["training"]["precision"] = how  # another processor's would not go on with the same numbers
     origin = origin or {}
-    identity = json.dumps({"run": choices, "inputs": hashes | origin}, sort_keys=True)
+    identity = identity_of(run, hashes | origin)
     kept = kept_state(folder, identity, overwrite)
     ground = lay_out()
     keep_memory()
@@ -153,6 +151,13 @@ def _train(
         if begin is not None and "training_pixels" in begin.facts:
             pixels = joined(read_training_pixels(begin), pixels)
     return _finish(run, ground, zscore, pixels, state, scores, how, folder, hashes, began, half, origin)
+
+
+def identity_of(run: Run, hashes: dict[str, str]) -> str:
+    """What a kept state must agree with to be gone on from: the run's choices and the hashes of its inputs."""
+    choices = run.model_dump(mode="json", exclude={"compare"})
+    choices["training"]["precision"] = precision(run.training.precision)  # another processor's gives other numbers
+    return json.dumps({"run": choices, "inputs": hashes}, sort_keys=True)
 
 
 def is_trained(folder: Path, run: Run, prepared: Path) -> bool:

@@ -17,15 +17,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import TinySite
+from safetensors.torch import save
 
 from landslip import compare as module
 from landslip.compare import Cell, compare, plan, spread
 from landslip.comparison import summary, tables, write_comparison
 from landslip.errors import ChannelError, OutputError, ResumeError, RunError, SplitError
 from landslip.evaluate import evaluate
+from landslip.ground import input_hashes
 from landslip.metrics import SCORES
 from landslip.raster import read_stored
 from landslip.run import Run, read_run
+from landslip.train import identity_of
 
 TINY = {"layers": [1, 1, 1], "first_width": 8, "growth_rate": 4}
 
@@ -221,6 +224,35 @@ def test_a_stopped_comparison_goes_on(made: TinySite, tmp_path: Path, monkeypatc
     assert rows["fc_densenet"]["runs"] == 2
     assert rows["fc_densenet"]["kappa"] == pytest.approx(np.mean(pair))
     assert rows["fc_densenet"]["kappa_sd"] == pytest.approx(np.std(pair, ddof=1))
+
+
+def test_a_half_done_run_of_other_choices_is_refused_before_any_run(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = chosen(made, channels=["bands"], baselines=[], networks=["fc_densenet", "unet"])
+    cells, out = plan(run), tmp_path / "out"
+    hashes = input_hashes(cells[1].run(run), made.folder / "prepared")
+    other = json.loads(identity_of(cells[1].run(run), hashes))
+    other["run"]["training"]["batch"] = 3
+    model = cells[1].folder(out) / "model"
+    model.mkdir(parents=True)
+    kept = {"landslip": json.dumps({"identity": json.dumps(other)})}
+    (model / "state.safetensors").write_bytes(save({"x": torch.zeros(1)}, kept))
+    monkeypatch.setattr(module, "_make", lambda *given: pytest.fail("a run was made"))
+    with pytest.raises(ResumeError, match=r"unet.*\[training\] batch was 3 and is 4"):
+        compare(run, made.folder / "prepared", out)
+
+
+def test_times_of_two_machines_or_precisions_are_not_put_side_by_side(
+    compared: tuple[Run, Path, list[dict]],
+) -> None:
+    _, _, results = compared
+    networks = [dict(r) for r in results if r["network"]]
+    assert "NOT COMPARABLE" not in tables(networks) and "GPU" not in tables(networks)
+    networks[0]["machine"] = {**networks[0]["machine"], "threads": 99}
+    assert "NOT COMPARABLE" in tables(networks)
+    networks[0] = {**networks[1], "arithmetic": "bf16", "training_peak_gpu_mib": 512.0}
+    assert "NOT COMPARABLE" in tables(networks) and "GPU memory" in tables(networks)
 
 
 def test_a_map_that_was_lost_is_made_again_without_training(made: TinySite, tmp_path: Path) -> None:
