@@ -191,11 +191,9 @@ def _costs(results: Results) -> str:
         "Means over splits and seeds. Memory is that of the whole process at its peak; a network's training seconds "
         "are those of its batches, without validation."
     )
-    kinds = {(json.dumps(r.get("machine"), sort_keys=True), r.get("precision") if r["network"] else None) for r in made}
-    if len({machine for machine, _ in kinds}) > 1 or len({how for _, how in kinds if how}) > 1:
-        note += (
-            " NOT COMPARABLE: the runs were made on different machines or in different precisions (comparison.json)."
-        )
+    machines = {json.dumps(r.get("machine"), sort_keys=True) for r in made}
+    if len(machines) > 1 or len({r["arithmetic"] for r in made if r.get("arithmetic")}) > 1:
+        note += " NOT COMPARABLE: runs were made on different machines or in different precisions (comparison.json)."
     return f"{markdown_table(heads, lines)}\n\n{note}"
 
 
