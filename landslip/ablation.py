@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.checkpoint import Model, load_model
+from landslip.checkpoint import Model, load_model, run_of
 from landslip.errors import ModelError, ResumeError, RunError
 from landslip.evaluate import confusion_by_block
 from landslip.ground import input_hashes
@@ -76,7 +76,7 @@ def plan_ablation(model: Model, prepared: Path, budget: Budget) -> Ablation:
     if (budget.epochs is not None and budget.epochs < 1) or (budget.minutes is not None and not budget.minutes > 0):
         given = f"{budget.epochs} epochs" if budget.minutes is None else f"{budget.minutes:g} minutes"
         raise RunError(f"{given} train nothing: give --epochs of 1 or more, or a --budget above 0.")
-    run = Run.model_validate(model.facts["run"])
+    run = run_of(model)
     inputs = input_hashes(run, prepared)
     known = model.facts.get("site_inputs", {})
     changed = [name for name, found in inputs.items() if known.get(name) != found]

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -21,13 +23,20 @@ from safetensors.torch import save as save_tensors
 from landslip.errors import ChannelError, LandslipError, ModelError
 from landslip.models import build_model
 from landslip.output import file_hash, write_json, writing
-from landslip.run import Run
+from landslip.run import BlockChoice, NetworkChoice, Run
 from landslip.stack import Channel, StackInfo
 from landslip.standardize import ZScore
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"
 FORMAT = 1
 BEYOND = float(np.finfo(np.float32).max)  # what the network takes is float32
+
+
+class _Shape(BaseModel):
+    """What mapping needs of a model's run; its other choices may be another version's."""
+
+    network: NetworkChoice
+    blocks: BlockChoice
 
 
 @dataclass(frozen=True)
@@ -107,11 +116,11 @@ def load_model(folder: Path) -> Model:
     try:
         channels = tuple(Channel(**channel) for channel in facts["channels"])
         zscore = ZScore(np.array(facts["mean"], float), np.array(facts["std"], float))
-        run = Run.model_validate(facts["run"])
+        chosen = _Shape.model_validate(facts["run"]).network
         threshold, temperature = float(facts["threshold"]), float(facts.get("temperature", 1))
         _require_sound(channels, zscore, threshold, temperature)
         with torch.device("meta"):  # takes no memory, whatever sizes the description claims
-            network = build_model(run.network.name, len(channels), **run.network.options)
+            network = build_model(chosen.name, len(channels), **chosen.options)
         tensors = load_tensors(weights.read_bytes())
         tensors = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
         network.load_state_dict(tensors, assign=True)
@@ -123,8 +132,23 @@ def load_model(folder: Path) -> Model:
             f"{folder} does not hold a model that this version can read ({reason}). Copy the model folder again, or "
             "train it again."
         ) from error
-    facts["run"] = run.model_dump(mode="json", exclude={"compare"})
+    with suppress(ValueError):  # keys that this version has added take their defaults
+        facts["run"] = Run.model_validate(facts["run"]).model_dump(mode="json", exclude={"compare"})
     return Model(folder, network.eval(), channels, zscore, threshold, facts, temperature)
+
+
+def run_of(model: Model) -> Run:
+    """The run that a model was trained by; ModelError where another version knew choices that this one does not.
+
+    To map with a model takes its network and blocks alone; to train as it was trained takes all of it.
+    """
+    try:
+        return Run.model_validate(model.facts["run"])
+    except ValueError as error:
+        raise ModelError(
+            f"{model.folder / FACTS} holds a run that this version cannot repeat "
+            f"({' '.join(str(error).split())[:200]}). The model maps as it is; for this, train it again."
+        ) from error
 
 
 def match_channels(model: Model, stack: StackInfo) -> list[int]:

@@ -19,7 +19,7 @@ from safetensors.numpy import save as save_arrays
 
 from landslip.applicability import Applicability, fit_applicability
 from landslip.blocks import seeded_windows
-from landslip.checkpoint import FACTS, Model, match_channels
+from landslip.checkpoint import FACTS, Model, match_channels, run_of
 from landslip.errors import LabelError, ModelError
 from landslip.grid import Window, covered, tiles
 from landslip.ground import read_prepared, read_split
@@ -27,7 +27,6 @@ from landslip.label import UNKNOWN
 from landslip.output import file_hash, writing
 from landslip.progress import say
 from landslip.raster import TILE, cut, opening
-from landslip.run import Run
 from landslip.split import TRAIN
 from landslip.standardize import ZScore
 
@@ -164,7 +163,7 @@ def pixels_of_prepared(model: Model, prepared: Path) -> TrainingPixels:
     changed = [name for name, known in trained_on.items() if _differs(prepared / name, known)]
     if changed:
         say(f"warning: {prepared} is not quite what the model was trained on: {', '.join(changed)} changed since.")
-    run = Run.model_validate(model.facts["run"])
+    run = run_of(model)
     windows = seeded_windows(label, valid, run.blocks, np.random.default_rng(run.split.seed))
     windows = parts.inside(windows, TRAIN)
     if not windows:

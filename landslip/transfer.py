@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from landslip.checkpoint import FACTS, Model, load_model, match_channels
+from landslip.checkpoint import FACTS, Model, load_model, match_channels, run_of
 from landslip.errors import LabelError, ModelError, RunError, SplitError
 from landslip.evaluate import HEADS, Evaluation, cells, evaluate, leakage
 from landslip.evaluate import content as evaluation_content
@@ -132,7 +132,7 @@ def _overlap(model: Model, stack: StackInfo, valid: NDArray[np.bool_]) -> float:
 
 def _gentle_run(model: Model, epochs: int) -> Run:
     """The model's own run with a lower learning rate and its own number of epochs."""
-    run = Run.model_validate(model.facts["run"])
+    run = run_of(model)
     values = run.training.model_dump() | {"epochs": epochs, "learning_rate": GENTLER * run.training.learning_rate}
     return run.model_copy(update={"training": TrainingChoice.model_validate(values)})
 

@@ -370,6 +370,16 @@ def test_models_changed_by_hand(here: Path, change: Change, says: str) -> None:
     assert command("info", "model").code == 2
 
 
+def test_a_model_of_another_version_maps_and_is_not_trained_on(here: Path) -> None:
+    def later(f: dict[str, Any]) -> None:
+        f["run"]["training"]["mixup"] = 0.2
+        f["run"]["sampling"] = {"hard": True}
+
+    facts(later)(here)
+    assert command(*MAP.split()).code == 0 and command("info", "model").code == 0
+    refused(f"{MAP} --overwrite --uncertainty --training prepared", r"model\.json holds a run that this version cannot")
+
+
 # ---- rasters that do not belong together ----
 
 LABEL_7 = np.full((1, *SHAPE), 7, np.uint8)
