@@ -129,11 +129,8 @@ def evaluate(
     if split is not None and train:
         leaky = True
         notes.append(f"includes training ground: {100 * train / total.n:.1f} % of the pixels scored")
-    if measured is not None and measured.share_near and not leaky:
-        notes.append(
-            f"{100 * measured.share_near:.1f} % of the pixels scored lie nearer to training ground than one window of "
-            f"{measured.window} pixels: their surroundings were trained on"
-        )
+    if measured is not None and not leaky:
+        notes += nearness(measured)
     if total.n and blocks < FEW_BLOCKS:
         notes.append(
             f"only {blocks} block(s) of {block} pixels hold scored ground: the intervals are rough or undefined"
@@ -310,6 +307,16 @@ def leakage(leaky: bool | None) -> str:
     return {True: "LEAKY", False: "no", None: "unknown"}[leaky]
 
 
+def nearness(found: Audit) -> list[str]:
+    """A note where scored pixels lie within a window of training ground; none where they do not or it is not known."""
+    if not found.share_near > 0:
+        return []
+    return [
+        f"{100 * found.share_near:.1f} % of the pixels scored lie nearer to training ground than one window of "
+        f"{found.window} pixels: their surroundings were trained on"
+    ]
+
+
 def _undefined(confusion: Confusion) -> list[str]:
     """Why scores are NaN, in words."""
     unscored = [name for name in SCORES if math.isnan(getattr(confusion, name))]
@@ -369,7 +376,7 @@ def table(evaluation: Evaluation) -> str:
 
 def _audited(found: Audit) -> str:
     if math.isnan(found.minimum_m):
-        return "Nearest training ground: no distance to it, since nothing was scored or nothing trains"
+        return "Nearest training ground: no distance to it, since nothing was scored or no training ground is known"
     return (
         f"Nearest training ground: {_length(found.minimum_m)} at least, {_length(found.median_m)} in the median; "
         f"{100 * found.share_inside:.1f} % of the pixels scored lie on it, {100 * found.share_near:.1f} % nearer than "

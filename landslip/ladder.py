@@ -13,15 +13,17 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from landslip.audit import Audit, pooled
 from landslip.checkpoint import find_channels, load_model
 from landslip.compare import PROBABILITY, Cell, apart, make_runs, refuse_finished, spread
 from landslip.errors import LabelError, LandslipError, RunError
-from landslip.evaluate import HEADS, SIDE, cells, content, evaluate, leakage
+from landslip.evaluate import HEADS, SIDE, cells, content, evaluate, leakage, nearness
 from landslip.grid import tiles
 from landslip.ground import Ground, read_prepared, site_hashes, survey
 from landslip.label import LANDSLIDE
@@ -122,9 +124,15 @@ def _pooled(results: Sequence[Rung], tested: Sequence[Cell], prepared: Path, out
     if failed:
         return {"rung": "apart", "ground": ground, "failed": f"{len(failed)} fold(s): {failed[0]}"}
     folders = [cell.folder(out) for cell in tested]
-    pool_folds(folders, [float(result["threshold"]) for result in results], out)
+    leaks = {result["leaky"] for result in results}
+    leaky = True if True in leaks else None if None in leaks else False  # the worst of the folds
+    pool_folds(folders, [float(result["threshold"]) for result in results], leaky, out)
     scored = evaluate(out / POOLED, prepared / "label.tif", out / "folds_split.tif", "test")
     found = {"rung": "apart", "ground": ground, **content(scored)}
+    measured = pooled([_audit_of(result) for result in results], [int(result["pixels"]) for result in results])
+    found["audit"] = asdict(measured)  # folds_split.tif has no training ground: each fold has its own
+    if not leaky:
+        found["notes"] = [*found["notes"], *nearness(measured)]
     found["threshold"] = None  # each fold has its own
     names = (*SCORES, "threshold", "pixels", "chosen_epoch", "training_windows")
     found["folds"] = [{"fold": cell.fold, **{n: r[n] for n in names}} for cell, r in zip(tested, results, strict=True)]
@@ -132,10 +140,16 @@ def _pooled(results: Sequence[Rung], tested: Sequence[Cell], prepared: Path, out
     return found
 
 
-def pool_folds(folders: Sequence[Path], thresholds: Sequence[float], out: Path) -> None:
+def _audit_of(result: Rung) -> Audit:
+    found: dict[str, Any] = {name: math.nan if value is None else value for name, value in result["audit"].items()}
+    return Audit(**found)
+
+
+def pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: bool | None, out: Path) -> None:
     """Write folds.tif (1 landslide, 0 not, NaN untested) and folds_split.tif (all that was tested) into `out`.
 
-    Each run folder holds probability.tif and model/split.tif, whose test part is taken.
+    Each run folder holds probability.tif and model/split.tif, whose test part is taken; `leaky` (None: unknown) is what
+    folds_split.tif says of them, since the training ground of each fold is not in it.
     """
     info = read_info(folders[0] / PROBABILITY)
     parts = np.zeros(info.grid.shape, np.uint8)
@@ -153,7 +167,8 @@ def pool_folds(folders: Sequence[Path], thresholds: Sequence[float], out: Path) 
                 parts[window.slices][tested] = TEST
             put(target, mapped[None], window)
     own = read_info(folders[0] / "model" / "split.tif").tags
-    tags = {"split": "apart", "leaky": "no", "guard": own.get("guard", "0"), "window": own.get("window", "")}
+    leaks = {True: "yes", False: "no", None: "unknown"}[leaky]
+    tags = {"split": "apart", "leaky": leaks, "guard": own.get("guard", "0"), "window": own.get("window", "")}
     write_raster(out / "folds_split.tif", parts[None], info.grid, ["part"], None, tags, overwrite=True, compress=True)
 
 

@@ -83,6 +83,11 @@ def test_pooled_folds_score_each_pixel_once_by_the_fold_that_tests_it(
         total += own
     assert rungs[1]["confusion"] == vars(total)
     assert rungs[1]["pixels"] == rungs[0]["pixels"] == int((valid == 1).sum())  # the headline's ground, all of it
+    own = [json.loads((fold(out, number) / "result.json").read_text()) for number in range(FOLDS)]
+    near = sum(r["pixels"] * r["audit"]["share_near"] for r in own) / rungs[1]["pixels"]
+    assert rungs[1]["audit"]["share_near"] == pytest.approx(near) and near > 0
+    assert rungs[1]["audit"]["minimum_m"] == min(r["audit"]["minimum_m"] for r in own)
+    assert any(note.startswith(f"{100 * near:.1f} % of the pixels scored lie nearer") for note in rungs[1]["notes"])
     kappas = [row["kappa"] for row in rungs[1]["folds"]]
     assert rungs[1]["spread"]["kappa"] == pytest.approx((np.mean(kappas), np.std(kappas, ddof=1)))
 
