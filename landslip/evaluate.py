@@ -31,6 +31,7 @@ from landslip.split import NONE, PARTS
 SIDE = 4 * TILE  # pixels per side of what is held at a time
 WINDOW = 64  # pixels of a training window, where split.tif does not say
 FEW_BLOCKS = 30  # fewer, and intervals are rough
+VALUES, MAPPED = "values", "mapped"  # tag of a raster of landslide or not, 1 and 0, which has no calibration
 HEADS = ("Accuracy (%)", "Precision (%)", "Recall (%)", "F1-score (%)", "Kappa (%)", "MIoU (%)")  # of SCORES
 
 
@@ -41,7 +42,8 @@ class Evaluation:
     `leaky` is True where training ground was scored or reached the scored windows, None where that is not known.
     `landslide_share_not_scored` is that area over all landslide area of the part; NaN where the part has none.
     `intervals` of the scores are from `blocks` square blocks of `block` pixels a side; `audit` is None without a split.
-    `reliability` says, by class of probability, what share of the pixels scored is landslide.
+    `reliability` says, by class of probability, what share of the pixels scored is landslide; None, with its error, for
+    a raster tagged values=mapped, which holds 1 and 0 and no probabilities.
     """
 
     confusion: Confusion
@@ -60,8 +62,8 @@ class Evaluation:
     block: int
     blocks: int
     audit: Audit | None
-    reliability: list[Reliability]
-    expected_calibration_error: float
+    reliability: list[Reliability] | None
+    expected_calibration_error: float | None
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def evaluate(
         raise RunError(f"blocks of {block} pixels a side hold no ground. Give 1 or more; {BLOCK} is the default.")
     chosen = _read_split(split, part)
     grid = _one_grid(probability, label, split)
-    at, source = choose_threshold(threshold, read_info(probability).tags.get("threshold"), probability.name)
+    stored = read_info(probability).tags
+    at, source = choose_threshold(threshold, stored.get("threshold"), probability.name)
 
     sums = np.zeros((4, *block_shape(grid.shape, block)), np.int64)
     by_class = np.zeros((*block_shape(grid.shape, block), CLASSES, 2), np.int64)
@@ -143,7 +146,7 @@ def evaluate(
             "where nothing was mapped and is not scored"
         )
     notes += _undefined(total)
-    calibrated = reliability(counted, by_class.reshape(-1, CLASSES, 2))
+    calibrated = None if stored.get(VALUES) == MAPPED else reliability(counted, by_class.reshape(-1, CLASSES, 2))
     return Evaluation(
         total,
         total.scores(),
@@ -162,7 +165,7 @@ def evaluate(
         blocks,
         measured,
         calibrated,
-        expected_calibration_error(calibrated),
+        None if calibrated is None else expected_calibration_error(calibrated),
     )
 
 
@@ -362,8 +365,7 @@ def table(evaluation: Evaluation) -> str:
             for key, value in evaluation.scores.items()
         ),
         *_about_intervals(evaluation),
-        f"Calibration: expected calibration error {_percent(evaluation.expected_calibration_error)}, in "
-        f"{len(evaluation.reliability)} classes of probability",
+        *_calibrated(evaluation),
         "",
         f"{'Mapped / true':<15}{'Landslide':>{width}}{'Non-landslide':>{width}}",
         f"{'Landslide':<15}{counts.tp:>{width},}{counts.fp:>{width},}",
@@ -403,6 +405,15 @@ def _about_intervals(evaluation: Evaluation) -> list[str]:
     ]
 
 
+def _calibrated(evaluation: Evaluation) -> list[str]:
+    if evaluation.reliability is None or evaluation.expected_calibration_error is None:
+        return []
+    return [
+        f"Calibration: expected calibration error {_percent(evaluation.expected_calibration_error)}, in "
+        f"{len(evaluation.reliability)} classes of probability"
+    ]
+
+
 def _percent(score: float) -> str:
     return "undefined" if math.isnan(score) else f"{100 * score:.2f} %"
 
@@ -437,7 +448,7 @@ def content(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def trust(evaluation: Evaluation) -> dict[str, Any]:
-    """What scores stand on, for JSON: intervals, how they were drawn, the audit (None without a split), calibration."""
+    """What scores stand on, for JSON: intervals, how they were drawn, the audit and calibration; None: not known."""
     found = evaluation.intervals
     return {
         "intervals": {name: [interval.low, interval.high] for name, interval in found.items()},
@@ -451,5 +462,5 @@ def trust(evaluation: Evaluation) -> dict[str, Any]:
         },
         "audit": None if evaluation.audit is None else asdict(evaluation.audit),
         "expected_calibration_error": evaluation.expected_calibration_error,
-        "reliability": [asdict(row) for row in evaluation.reliability],
+        "reliability": None if evaluation.reliability is None else [asdict(row) for row in evaluation.reliability],
     }

@@ -23,7 +23,7 @@ from landslip.audit import Audit, pooled
 from landslip.checkpoint import find_channels, load_model
 from landslip.compare import PROBABILITY, Cell, apart, make_runs, refuse_finished, spread
 from landslip.errors import LabelError, LandslipError, RunError
-from landslip.evaluate import HEADS, SIDE, cells, content, evaluate, leakage, nearness
+from landslip.evaluate import HEADS, MAPPED, SIDE, VALUES, cells, content, evaluate, leakage, nearness
 from landslip.grid import tiles
 from landslip.ground import Ground, read_prepared, site_hashes, survey
 from landslip.label import LANDSLIDE
@@ -133,6 +133,8 @@ def _pooled(results: Sequence[Rung], tested: Sequence[Cell], prepared: Path, out
     found["audit"] = asdict(measured)  # folds_split.tif has no training ground: each fold has its own
     if not leaky:
         found["notes"] = [*found["notes"], *nearness(measured)]
+    for name in ("expected_calibration_error", "reliability"):  # of probabilities, and folds.tif holds 1 and 0
+        del found[name]
     found["threshold"] = None  # each fold has its own
     names = (*SCORES, "threshold", "pixels", "chosen_epoch", "training_windows")
     found["folds"] = [{"fold": cell.fold, **{n: r[n] for n in names}} for cell, r in zip(tested, results, strict=True)]
@@ -154,7 +156,7 @@ def pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: bool
     info = read_info(folders[0] / PROBABILITY)
     parts = np.zeros(info.grid.shape, np.uint8)
     nan = np.float32(np.nan)
-    tags = {"threshold": "0.5"}
+    tags = {"threshold": "0.5", VALUES: MAPPED}
     with creating(out / POOLED, info.grid, "float32", ["landslide"], float("nan"), tags, overwrite=True) as target:
         for window in tiles(info.grid.shape, SIDE):
             mapped = np.full((window.height, window.width), nan, np.float32)

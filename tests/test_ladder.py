@@ -88,6 +88,9 @@ def test_pooled_folds_score_each_pixel_once_by_the_fold_that_tests_it(
     assert rungs[1]["audit"]["share_near"] == pytest.approx(near) and near > 0
     assert rungs[1]["audit"]["minimum_m"] == min(r["audit"]["minimum_m"] for r in own)
     assert any(note.startswith(f"{100 * near:.1f} % of the pixels scored lie nearer") for note in rungs[1]["notes"])
+    assert "reliability" in rungs[0] and "reliability" not in rungs[1]  # of 1 and 0 there is none
+    assert "expected_calibration_error" not in rungs[1]
+    assert evaluate(out / "folds.tif", made.folder / "prepared" / "label.tif").reliability is None
     kappas = [row["kappa"] for row in rungs[1]["folds"]]
     assert rungs[1]["spread"]["kappa"] == pytest.approx((np.mean(kappas), np.std(kappas, ddof=1)))
 
