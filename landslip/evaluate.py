@@ -255,7 +255,7 @@ def _read_split(split: Path | None, part: str | None) -> _Split:
     if leaky:
         notes.append(f"leaky: windows of the {name} split share pixels between training and the rest")
     if leaky is None:
-        notes.append(f"{split.name} does not say whether its split is leaky")
+        notes.append(tags.get("leaky_reason") or f"{split.name} does not say whether its split is leaky")
     if part == "validation" and not leaky:
         notes.append("validation ground chose the epoch and the threshold: the test part is the unbiased one")
     stated = tags.get("window", "")

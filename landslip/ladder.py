@@ -248,11 +248,6 @@ def table(rungs: Sequence[Rung]) -> str:
             each = ", ".join(f"{n} {100 * m:.2f} ± {100 * s:.2f}" for n, (m, s) in rung["spread"].items())
             parts.append(f"Mean ± standard deviation over the {len(rung['folds'])} folds, per cent: {each}.")
         parts += [f"Note on {rung['rung']} ({rung['ground']}): {note}." for note in rung["notes"]]
-        if rung.get("overlap"):
-            parts.append(
-                f"Note on {rung['ground']}: by its coordinates {100 * rung['overlap']:.1f} % of it lies on training "
-                "ground: leaky unless these are two places, as made-up sites are."
-            )
     parts += [f"Failed: {r['rung']} ({r['ground']}): {r['failed']}" for r in rungs if "failed" in r]
     return "\n\n".join(parts)
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from landslip.ahead import ahead
 from landslip.blocks import Block, Blocks, aspect_positions, turn
-from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model, save_model
+from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model, save_model, sites_of
 from landslip.compute import (
     CORE,
     Precision,
@@ -150,7 +150,8 @@ def _train(
         pixels = draw_training_pixels(dataset, ground.positions, zscore, trained_on, run.blocks.window, run.split.seed)
         if begin is not None and "training_pixels" in begin.facts:
             pixels = joined(read_training_pixels(begin), pixels)
-    return _finish(run, ground, zscore, pixels, state, scores, how, folder, hashes, began, half, origin)
+    earlier = {} if begin is None else {"earlier_site_inputs": sites_of(begin)}
+    return _finish(run, ground, zscore, pixels, state, scores, how, folder, hashes, began, half, origin | earlier)
 
 
 def identity_of(run: Run, hashes: dict[str, str]) -> str:
@@ -411,7 +412,7 @@ def _finish(
     hashes: dict[str, str],
     began: float,
     half: bool,
-    origin: dict[str, str],
+    origin: dict[str, Any],
 ) -> dict[str, Any]:
     row = state.history[state.best_epoch - 1]
     facts = {

@@ -10,6 +10,7 @@ k-centre: Gonzalez 1985, Theoretical Computer Science 38, 293-306; to choose wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from landslip.checkpoint import FACTS, Model, load_model, match_channels, run_of
+from landslip.checkpoint import FACTS, Model, load_model, match_channels, run_of, sites_of
 from landslip.errors import LabelError, ModelError, RunError, SplitError
 from landslip.evaluate import HEADS, Evaluation, cells, evaluate, leakage
 from landslip.evaluate import content as evaluation_content
@@ -46,13 +47,15 @@ class Transfer:
     """Scores of the model `as_trained` and, where blocks were chosen, of the `fine_tuned` one, on the same ground.
 
     `blocks` are the chosen windows: those that trained, then those that validated. `overlap` is the share of the
-    site's pixels that lie, by their coordinates, on ground that the model was trained on.
+    site's pixels that lie, by their coordinates, on ground that the model was trained on, NaN where that ground is not
+    known; `leaky_reason` says why the scores may be leaky, and is empty where they are not.
     """
 
     as_trained: Evaluation
     fine_tuned: Evaluation | None
     blocks: tuple[Window, ...]
     overlap: float
+    leaky_reason: str = ""
 
 
 def transfer(
@@ -63,7 +66,7 @@ def transfer(
     Writes probability.tif (the model as trained), split.tif (what was scored), scores.json and transfer.md into `out`;
     with `blocks` also model/ (the fine-tuned one) and fine_tuned.tif. The same call goes on where an interrupted one
     stopped. Raises ChannelError where the site lacks a channel of the model or has it in another unit, SplitError for
-    the site that the model was trained on and where the blocks leave nothing to score, LabelError without landslides.
+    a site that the model was trained on and where the blocks leave nothing to score, LabelError without landslides.
     """
     if blocks < 0 or blocks == 1:
         raise RunError(f"{blocks} block(s) cannot be trained on and choose an epoch: give 2 or more, or none.")
@@ -73,6 +76,7 @@ def transfer(
     stack, label, valid = _site(model, prepared)
     refuse_input(out / SPLIT, [folder / SPLIT, prepared / SPLIT])
     overlap = _overlap(model, stack, valid)
+    reason = _leaky_reason(model, prepared, overlap)
     run = _gentle_run(model, epochs)
     _map(model, stack, out / AS_TRAINED, overwrite)
     window = run.blocks.window
@@ -83,8 +87,8 @@ def transfer(
     split = _split(trains, validates, window, label.shape)
     _require_scored(split, label, valid, prepared, blocks)
     tags = split.tags() | {"window": str(window)}
-    if overlap:
-        tags["leaky"] = "unknown"
+    if reason:
+        tags |= {"leaky": "unknown", "leaky_reason": reason}
     write_raster(out / SPLIT, split.parts[None], stack.grid, ["part"], None, tags, overwrite=True, compress=True)
     before = evaluate(out / AS_TRAINED, prepared / "label.tif", out / SPLIT, "test")
     after = None
@@ -95,7 +99,7 @@ def transfer(
             fine_tune(model, run, ground, out / "model", overwrite)
         _map(load_model(out / "model"), stack, out / FINE_TUNED, overwrite)
         after = evaluate(out / FINE_TUNED, prepared / "label.tif", out / SPLIT, "test")
-    done = Transfer(before, after, (*trains, *validates), overlap)
+    done = Transfer(before, after, (*trains, *validates), overlap, reason)
     identity = {"model": str(model.facts["weights_sha256"]), "inputs": site_hashes(prepared)}
     write_text(out / TABLE, table(done) + "\n", overwrite=True)
     write_json(out / SCORED, content(done) | identity, overwrite)
@@ -105,10 +109,14 @@ def transfer(
 def _site(model: Model, prepared: Path) -> tuple[StackInfo, NDArray[np.uint8], NDArray[np.bool_]]:
     stack, label, valid = read_prepared(prepared)
     match_channels(model, stack)
-    if file_hash(prepared / "stack.tif") == model.facts.get("site_inputs", {}).get("stack.tif"):
+    known = [site.get("stack.tif") for site in sites_of(model)]
+    found = file_hash(prepared / "stack.tif")
+    if found in known:
+        began = "" if found == known[0] else " before it was fine-tuned on another site"
         raise SplitError(
-            f"{prepared / 'stack.tif'} is the very stack that the model {model.folder} was trained on. Give another "
-            "site; the test part of this one is scored by `landslip evaluate`."
+            f"{prepared / 'stack.tif'} is the very stack that the model {model.folder} was trained on{began}. Give "
+            "another site; the test part of this one is scored by `landslip evaluate` with the split that the model "
+            "was trained by."
         )
     if not ((label == LANDSLIDE) & valid).any():
         raise LabelError(f"{prepared / 'label.tif'} holds no landslide on valid ground, so that nothing can be scored.")
@@ -116,18 +124,38 @@ def _site(model: Model, prepared: Path) -> tuple[StackInfo, NDArray[np.uint8], N
 
 
 def _overlap(model: Model, stack: StackInfo, valid: NDArray[np.bool_]) -> float:
-    """The share of valid pixels on ground that the model was trained on, by coordinates of one CRS."""
+    """The share of valid pixels on ground that the model was trained on, by coordinates; NaN where not known."""
     path = model.folder / SPLIT
     if not path.exists():
-        return 0.0
+        return math.nan
     info = read_info(path)
-    if info.rotated or info.crs != stack.grid.crs:
-        return 0.0
-    meeting = covering_window(info.grid, stack.grid, 0)
+    if info.rotated or info.crs is None:
+        return math.nan
+    try:
+        meeting = covering_window(info.grid, stack.grid, 0)
+    except Exception:  # no way from one CRS to the other, for which rasterio raises what has no public name
+        return math.nan
     if not meeting.height or not meeting.width:
         return 0.0
     parts = warp(path, stack.grid, [1], "nearest")[0]
     return float(np.isin(parts[valid], (TRAIN, VALIDATION)).mean())
+
+
+def _leaky_reason(model: Model, prepared: Path, overlap: float) -> str:
+    """Why the scores may be leaky; empty where nothing says so."""
+    if overlap > 0:
+        return (
+            f"by its coordinates {100 * overlap:.1f} % of the site lies on ground that the model was trained on: the "
+            "scores are leaky unless these are two places, as made-up sites are"
+        )
+    if math.isnan(overlap):
+        return f"the model's folder has no {SPLIT} that tells on this site's coordinates what ground it was trained on"
+    label = file_hash(prepared / "label.tif")
+    if any(site.get("label.tif") == label for site in sites_of(model)):
+        return "the model was trained with the very label of this site"
+    if "fine_tuned_from" in model.facts and "earlier_site_inputs" not in model.facts:
+        return "the model was fine-tuned, and model.json does not say on what sites it was trained before"
+    return ""
 
 
 def _gentle_run(model: Model, epochs: int) -> Run:
@@ -282,7 +310,12 @@ def table(done: Transfer) -> str:
             between = {key: (interval.low, interval.high) for key, interval in scored.intervals.items()}
             rows.append([name, leakage(scored.leaky), f"{scored.threshold:g}", *cells(scored.scores, between)])
     first = done.as_trained
-    ground = f"Scored on {first.pixels:,} pixels of a site that the model was not trained on (split elsewhere)"
+    site = "a site that the model was not trained on"
+    if done.leaky_reason:
+        site = "a site that the model may have been trained on"
+    if done.overlap > 0:
+        site = "ground partly trained on by its coordinates"
+    ground = f"Scored on {first.pixels:,} pixels of {site} (split elsewhere)"
     if done.blocks:
         side = done.blocks[0].height
         ground += (
@@ -291,11 +324,6 @@ def table(done: Transfer) -> str:
             "doubt, the others those least like the ones chosen before"
         )
     lines = [markdown_table(["Model", "Leaky", "Threshold", *HEADS], rows), "", f"{ground}."]
-    if done.overlap:
-        lines.append(
-            f"Note: by its coordinates {100 * done.overlap:.1f} % of the site lies on ground that the model was "
-            "trained on: the scores are leaky unless these are two places, as made-up sites are."
-        )
     notes = {note for scored in (done.as_trained, done.fine_tuned) if scored is not None for note in scored.notes}
     lines += [f"Note: {note}." for note in sorted(notes)]
     return "\n".join(lines)

@@ -158,7 +158,8 @@ def test_a_finished_ladder_is_not_climbed_again_and_another_site_can_be_added(
     again = ladder(run, made.folder / "prepared", out, [near, other], overwrite=True)
     assert mapped == [near]
     assert again[3] == json.loads(json.dumps(rungs[2])) and again[2]["leaky"] is None
-    assert "% of it lies on training ground" in table(again)
+    assert "% of the site lies on ground that the model was trained on" in table(again)
+    assert "does not say whether its split is leaky" not in table(again)
 
 
 def test_a_stopped_ladder_goes_on_at_the_rung_it_was_at(
