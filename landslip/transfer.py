@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from landslip.checkpoint import FACTS, Model, load_model, match_channels, run_of, sites_of
-from landslip.errors import LabelError, ModelError, RunError, SplitError
+from landslip.errors import LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.evaluate import HEADS, Evaluation, cells, evaluate, leakage
 from landslip.evaluate import content as evaluation_content
 from landslip.grid import Window
@@ -66,12 +66,14 @@ def transfer(
     Writes probability.tif (the model as trained), split.tif (what was scored), scores.json and transfer.md into `out`;
     with `blocks` also model/ (the fine-tuned one) and fine_tuned.tif. The same call goes on where an interrupted one
     stopped. Raises ChannelError where the site lacks a channel of the model or has it in another unit, SplitError for
-    a site that the model was trained on and where the blocks leave nothing to score, LabelError without landslides.
+    a site that the model was trained on and where the blocks leave nothing to score, LabelError without landslides,
+    OutputError where `out` holds what another command wrote, unless `overwrite`.
     """
     if blocks < 0 or blocks == 1:
         raise RunError(f"{blocks} block(s) cannot be trained on and choose an epoch: give 2 or more, or none.")
     for name in (SCORED, TABLE):
         refuse_existing(out / name, overwrite)
+    _refuse_foreign_split(out, overwrite)
     model = load_model(folder)
     stack, label, valid = _site(model, prepared)
     refuse_input(out / SPLIT, [folder / SPLIT, prepared / SPLIT])
@@ -104,6 +106,15 @@ def transfer(
     write_text(out / TABLE, table(done) + "\n", overwrite=True)
     write_json(out / SCORED, content(done) | identity, overwrite)
     return done
+
+
+def _refuse_foreign_split(out: Path, overwrite: bool) -> None:
+    """Raise OutputError where split.tif in `out` belongs to a model, or is not one that this command wrote."""
+    path = out / SPLIT
+    foreign = path.exists() and read_info(path).tags.get("split") != "elsewhere"
+    if not overwrite and (foreign or (out / FACTS).exists()):
+        what = f"{path} is not of a transfer" if foreign else f"{out} is a model's folder"
+        raise OutputError(f"{what}, and its {SPLIT} would be lost. Give another folder, or --overwrite.")
 
 
 def _site(model: Model, prepared: Path) -> tuple[StackInfo, NDArray[np.uint8], NDArray[np.bool_]]:

@@ -251,6 +251,21 @@ def test_ground_of_another_crs_is_found_to_be_the_models_own(made: TinySite) -> 
     assert np.isnan(_overlap(model, replace(stack, grid=mars), np.ones(GRID.shape, bool)))
 
 
+def test_a_split_of_something_else_is_not_overwritten(made: TinySite, other: Path, tuned: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    shutil.copy(made.folder / "model" / "split.tif", out)
+    before = (out / "split.tif").read_bytes()
+    with pytest.raises(OutputError, match=r"split\.tif is not of a transfer.*--overwrite"):
+        transfer(made.folder / "model", other, out)
+    assert (out / "split.tif").read_bytes() == before and len(list(out.iterdir())) == 1
+    copied = Path(shutil.copytree(tuned / "model", tmp_path / "copied"))  # its split is of a transfer, and the model's
+    with pytest.raises(OutputError, match="is a model's folder"):
+        transfer(made.folder / "model", other, copied)
+    transfer(made.folder / "model", other, out, overwrite=True)
+    assert read_info(out / "split.tif").tags["split"] == "elsewhere"
+
+
 def test_what_cannot_be_transferred_is_refused(made: TinySite, other: Path, tmp_path: Path) -> None:
     model, out = made.folder / "model", tmp_path / "out"
     with pytest.raises(ChannelError, match=r"lacks slope: the model .* was trained on"):
