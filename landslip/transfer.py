@@ -34,6 +34,7 @@ from landslip.run import Run, TrainingChoice
 from landslip.split import NONE, TEST, TRAIN, VALIDATION, Split
 from landslip.stack import StackInfo
 from landslip.train import fine_tune, origin_of
+from landslip.training_pixels import read_training_pixels
 
 SCORED, TABLE, SPLIT = "scores.json", "transfer.md", "split.tif"
 AS_TRAINED, FINE_TUNED = "probability.tif", "fine_tuned.tif"
@@ -77,6 +78,8 @@ def transfer(
     model = load_model(folder)
     stack, label, valid = _site(model, prepared)
     refuse_input(out / SPLIT, [folder / SPLIT, prepared / SPLIT])
+    if blocks:
+        _require_tunable(model, stack, valid, blocks)
     overlap = _overlap(model, stack, valid)
     reason = _leaky_reason(model, prepared, overlap)
     run = _gentle_run(model, epochs)
@@ -132,6 +135,14 @@ def _site(model: Model, prepared: Path) -> tuple[StackInfo, NDArray[np.uint8], N
     if not ((label == LANDSLIDE) & valid).any():
         raise LabelError(f"{prepared / 'label.tif'} holds no landslide on valid ground, so that nothing can be scored.")
     return stack, label, valid
+
+
+def _require_tunable(model: Model, stack: StackInfo, valid: NDArray[np.bool_], blocks: int) -> None:
+    """Refuse before the site is mapped what fine-tuning would fail at: too many blocks, lost training pixels."""
+    if "training_pixels" in model.facts:
+        read_training_pixels(model)
+    window = run_of(model).blocks.window
+    _require_windows(max((_windows_of(half, valid, window) for half in _halves(valid)), key=len), blocks, window, stack)
 
 
 def _overlap(model: Model, stack: StackInfo, valid: NDArray[np.bool_]) -> float:
@@ -199,15 +210,8 @@ def choose_blocks(
     """
     uncertainty = np.where(valid, 4 * probability * (1 - probability), 0)
     half = more_uncertain_half(valid, uncertainty)
-    rows = range(half.row, half.row + half.height - window + 1, window)
-    columns = range(half.column, half.column + half.width - window + 1, window)
-    inside = [Window(row, column, window, window) for row in rows for column in columns]
-    held = [w for w in inside if 2 * valid[w.slices].sum() >= window**2]
-    if len(held) < count:
-        raise SplitError(
-            f"{stack.path.parent}: {count} blocks are to be chosen and {len(held)} windows of {window} px lie side by "
-            "side in half of the site, so that the rest can be scored. Use fewer --blocks."
-        )
+    held = _windows_of(half, valid, window)
+    _require_windows(held, count, window, stack)
     features = np.array(_features(model, stack, valid, probability, held))
     spread = features.std(0)
     features = features / np.where(spread > 0, spread, 1)
@@ -221,17 +225,36 @@ def choose_blocks(
     return [held[i] for i in chosen]
 
 
+def _windows_of(half: Window, valid: NDArray[np.bool_], window: int) -> list[Window]:
+    """The windows side by side in half of a site, at least half of each valid."""
+    rows = range(half.row, half.row + half.height - window + 1, window)
+    columns = range(half.column, half.column + half.width - window + 1, window)
+    inside = [Window(row, column, window, window) for row in rows for column in columns]
+    return [w for w in inside if 2 * valid[w.slices].sum() >= window**2]
+
+
+def _require_windows(held: Sequence[Window], count: int, window: int, stack: StackInfo) -> None:
+    if len(held) < count:
+        raise SplitError(
+            f"{stack.path.parent}: {count} blocks are to be chosen and {len(held)} windows of {window} px lie side by "
+            "side in half of the site, so that the rest can be scored. Use fewer --blocks."
+        )
+
+
 def more_uncertain_half(valid: NDArray[np.bool_], uncertainty: NDArray[np.floating[Any]]) -> Window:
     """The half of a site, cut across its longer side so that each holds half of the valid pixels, with more doubt."""
+    halves = _halves(valid)
+    doubt = [uncertainty[w.slices].sum() / max(int(valid[w.slices].sum()), 1) for w in halves]
+    return halves[int(doubt[1] > doubt[0])]
+
+
+def _halves(valid: NDArray[np.bool_]) -> tuple[Window, Window]:
     height, width = valid.shape
     along = valid.sum(0 if width >= height else 1, dtype=np.int64)
     at = int(np.searchsorted(np.cumsum(along), along.sum() / 2)) + 1
     if width >= height:
-        halves = Window(0, 0, height, at), Window(0, at, height, width - at)
-    else:
-        halves = Window(0, 0, at, width), Window(at, 0, height - at, width)
-    doubt = [uncertainty[w.slices].sum() / max(int(valid[w.slices].sum()), 1) for w in halves]
-    return halves[int(doubt[1] > doubt[0])]
+        return Window(0, 0, height, at), Window(0, at, height, width - at)
+    return Window(0, 0, at, width), Window(at, 0, height - at, width)
 
 
 def _features(

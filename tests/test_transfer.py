@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from landslip import train as training
 from landslip.checkpoint import load_model
-from landslip.errors import ChannelError, LabelError, OutputError, RunError, SplitError
+from landslip.errors import ChannelError, LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.evaluate import evaluate
 from landslip.grid import Grid, Window
 from landslip.inference import map_site
@@ -275,9 +275,13 @@ def test_what_cannot_be_transferred_is_refused(made: TinySite, other: Path, tmp_
     for count in (1, -2):
         with pytest.raises(RunError, match=rf"{count} block\(s\) cannot be trained on"):
             transfer(model, other, out, blocks=count)
-    assert not out.exists()
     with pytest.raises(SplitError, match="13 blocks are to be chosen and 12 windows"):
         transfer(model, other, out, blocks=13)
+    bereft = Path(shutil.copytree(model, tmp_path / "bereft"))
+    (bereft / "training_pixels.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"training_pixels\.safetensors does not exist"):
+        transfer(bereft, other, out, blocks=4)
+    assert not out.exists()  # all before the site is mapped
     bare = other_site(made, tmp_path / "bare")
     label = read_stored(bare / "label.tif")
     label[label == 1] = 0
