@@ -65,6 +65,7 @@ class Cell:
     seed: int
     network: bool
     fold: int | None = None  # of an apart split in folds; None: as the run file says
+    undivided: bool = False  # an apart split without folds, whatever the run file says
 
     @property
     def name(self) -> str:
@@ -81,7 +82,7 @@ class Cell:
         """The run file's choices, with this run's own in their place."""
         values = run.model_dump(mode="json")
         values["split"]["kind"] = self.split
-        if self.split != "apart":
+        if self.split != "apart" or self.undivided:
             values["split"] |= {"folds": 1, "fold": 0}
         if self.fold is not None:
             values["split"]["fold"] = self.fold

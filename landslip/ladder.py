@@ -55,18 +55,18 @@ def ladder(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), 
         refuse_existing(out / name, overwrite or (out / LADDER).exists())
     run = run.model_copy(update={"compare": CompareChoice()})
     paper, tested, whole = _cells(run)
-    undivided = _without_folds(run)
-    carried = [whole.run(undivided)] if elsewhere and run.split.folds > 1 else []
-    _require_runnable(run, [*(cell.run(run) for cell in (paper, *tested)), *carried], prepared, elsewhere)
-    made = make_runs([paper, *tested], run, prepared, out, overwrite, f"{len(elsewhere)} other site(s)")
-    rungs = [_one("paper", "the whole site, training windows included", made[0], prepared, out, paper, "all")]
+    planned = [paper, *tested]
+    if elsewhere and whole not in planned:
+        planned.append(whole)
+    _require_runnable(run, [cell.run(run) for cell in planned], prepared, elsewhere)
+    results = make_runs(planned, run, prepared, out, overwrite, f"{len(elsewhere)} other site(s)")
+    made = dict(zip(planned, results, strict=True))
+    rungs = [_one("paper", "the whole site, training windows included", made[paper], prepared, out, paper, "all")]
     if len(tested) == 1:
-        rungs.append(_one("apart", "the test part", made[1], prepared, out, tested[0], "test"))
+        rungs.append(_one("apart", "the test part", made[whole], prepared, out, whole, "test"))
     else:
-        rungs.append(_pooled(made[1:], tested, prepared, out))
-    if elsewhere:
-        (trained,) = make_runs([whole], undivided, prepared, out, overwrite)
-        rungs += [_elsewhere(other, trained, whole, out) for other in elsewhere]
+        rungs.append(_pooled([made[cell] for cell in tested], tested, prepared, out))
+    rungs += [_elsewhere(other, made[whole], whole, out) for other in elsewhere]
     _measure_gaps(rungs)
     write_text(out / "ladder.csv", _csv(rungs), overwrite=True)
     write_text(out / "ladder.md", table(rungs) + "\n", overwrite=True)
@@ -77,14 +77,10 @@ def ladder(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), 
 def _cells(run: Run) -> tuple[Cell, list[Cell], Cell]:
     """The paper's run, those of the apart split or its folds, and the one that is carried elsewhere."""
     method, seed = run.network.name, run.training.seed
-    whole = Cell("apart", method, CHANNELS, seed, True)
+    whole = Cell("apart", method, CHANNELS, seed, True, undivided=True)
     folds = range(run.split.folds) if run.split.folds > 1 else ()
     tested = [Cell("apart", method, CHANNELS, seed, True, fold) for fold in folds]
     return Cell("paper", method, CHANNELS, seed, True), tested or [whole], whole
-
-
-def _without_folds(run: Run) -> Run:
-    return run.model_copy(update={"split": run.split.model_copy(update={"folds": 1, "fold": 0})})
 
 
 def _require_runnable(run: Run, runs: Sequence[Run], prepared: Path, elsewhere: Sequence[Path]) -> None:
@@ -250,10 +246,6 @@ def table(rungs: Sequence[Rung]) -> str:
         parts += [f"Note on {rung['rung']} ({rung['ground']}): {note}." for note in rung["notes"]]
     parts += [f"Failed: {r['rung']} ({r['ground']}): {r['failed']}" for r in rungs if "failed" in r]
     return "\n\n".join(parts)
-
-
-def _points(gap: float | None) -> str:
-    return "undefined" if gap is None else f"{100 * gap:+.2f}"
 
 
 def _csv(rungs: Sequence[Rung]) -> str:

@@ -16,7 +16,7 @@ from test_transfer import other_site
 from landslip import compare as runs
 from landslip import ladder as module
 from landslip.checkpoint import load_model
-from landslip.errors import ChannelError, OutputError, RunError, SplitError
+from landslip.errors import ChannelError, OutputError, ResumeError, RunError, SplitError
 from landslip.evaluate import evaluate
 from landslip.ladder import ladder, table
 from landslip.metrics import SCORES, Confusion
@@ -66,6 +66,27 @@ def test_each_rung_says_what_ground_and_whether_it_leaks(climbed: tuple[Path, Pa
     assert [r["ground"] for r in rungs] == [
         "the whole site, training windows included", "the test parts of 2 folds, pooled", f"all of {other}"
     ]  # fmt: skip
+
+
+def test_the_training_that_is_carried_elsewhere_is_counted_and_checked_with_the_others(
+    made: TinySite, climbed: tuple[Path, Path, list[dict]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    _, other, _ = climbed
+    monkeypatch.setattr(runs, "_make", lambda *_: {"failed": "made to fail"})
+    run, prepared = chosen(made, folds=FOLDS), made.folder / "prepared"
+    ladder(run, prepared, tmp_path / "out", [other])
+    said = capsys.readouterr()
+    said = said.out + said.err
+    assert "4 runs, 0 of them finished; 1 other site(s)" in said and "-- run 4/4: " in said
+    assert said.count(" runs, ") == 1
+    # half done by other choices: refused before any of the four
+    whole = tmp_path / "half" / "runs" / "apart" / "fc_densenet" / "chosen" / "0" / "model"
+    whole.mkdir(parents=True)
+    (whole / "state.safetensors").write_bytes(b"another's")
+    monkeypatch.setattr(runs, "_make", lambda *_: pytest.fail("a run was made"))
+    with pytest.raises(ResumeError, match=r"state\.safetensors"):
+        ladder(run, prepared, tmp_path / "half", [other])
 
 
 def test_pooled_folds_score_each_pixel_once_by_the_fold_that_tests_it(
