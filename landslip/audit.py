@@ -14,7 +14,7 @@ network may have trained.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,9 +42,8 @@ Scored = Callable[[NDArray[np.bool_]], Iterable[tuple[Window, NDArray[np.bool_]]
 class Audit:
     """Distance of the scored pixels to the nearest training pixel, metres (0 on training ground).
 
-    `minimum_m` and `median_m` are NaN where nothing was scored or nothing trains. Shares are of the pixels scored, NaN
-    where none was: `share_inside` lies on training ground, `share_near` nearer to it than one window of `window`
-    pixels, `reach_m` metres.
+    All are NaN where nothing was scored or no training ground is known. Shares are of the pixels scored: `share_inside`
+    lies on training ground, `share_near` nearer to it than one window of `window` pixels, `reach_m` metres.
     """
 
     minimum_m: float
@@ -74,8 +73,7 @@ def audit(split: Path, grid: Grid, inside: int, cells: NDArray[np.int64], scored
     total = inside + int(cells.sum())
     edge = training_edge(split)
     if not total or not (inside or len(edge)):
-        share = 0.0 if total else math.nan
-        return Audit(math.nan, math.nan, share, share, window, reach)
+        return Audit(math.nan, math.nan, math.nan, math.nan, window, reach)
     if inside == total:
         return Audit(0.0, 0.0, 1.0, 1.0, window, reach)
 
@@ -99,6 +97,20 @@ def audit(split: Path, grid: Grid, inside: int, cells: NDArray[np.int64], scored
     near = inside + int(many[~undecided & (high < reach)].sum()) + int(times[values < reach].sum())
     minimum = 0.0 if inside else float(values.min())
     return Audit(minimum, sum(middle) / 2, inside / total, near / total, window, reach)
+
+
+def pooled(audits: Sequence[Audit], pixels: Sequence[int]) -> Audit:
+    """One audit of several parts of a site, each with training ground of its own and so many `pixels` scored.
+
+    Shares are weighted by pixels, and the minimum is the least; the median, which does not follow from those of the
+    parts, is NaN. A part without scored pixels adds nothing.
+    """
+    parts = [(found, n) for found, n in zip(audits, pixels, strict=True) if n]
+    total = sum(n for _, n in parts)
+    minimum = min((found.minimum_m for found, _ in parts if not math.isnan(found.minimum_m)), default=math.nan)
+    inside = sum(n * found.share_inside for found, n in parts) / total if total else math.nan
+    near = sum(n * found.share_near for found, n in parts) / total if total else math.nan
+    return Audit(minimum, math.nan, inside, near, audits[0].window, audits[0].reach_m)
 
 
 def training_edge(split: Path) -> NDArray[np.int32]:

@@ -151,6 +151,11 @@ def run_of(model: Model) -> Run:
         ) from error
 
 
+def sites_of(model: Model) -> list[dict[str, str]]:
+    """SHA-256 by file name of each site that a model was trained on: its own first, then those of what it began as."""
+    return [model.facts.get("site_inputs", {}), *model.facts.get("earlier_site_inputs", [])]
+
+
 def match_channels(model: Model, stack: StackInfo) -> list[int]:
     """Where each of the model's channels is in a stack; ChannelError where they do not match."""
     return find_channels(model.channels, f"the model {model.folder}", stack)

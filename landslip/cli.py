@@ -284,6 +284,10 @@ def evaluate(
     if reliability is not None:
         from landslip.draw import draw_reliability
 
+        if scored.reliability is None:
+            raise RunError(
+                f"{probability} holds landslide or not, and no probabilities to draw. Leave out --reliability."
+            )
         ground = "all mapped ground" if scored.part == "all" else f"the {scored.part} part"
         draw_reliability({probability.name: scored.reliability}, reliability, f"Reliability on {ground}", overwrite)
     found = None

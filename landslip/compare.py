@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from landslip.baselines import fit_baseline, map_baseline, require_baseline, size
-from landslip.checkpoint import WEIGHTS, load_model
+from landslip.checkpoint import FACTS, WEIGHTS, load_model
 from landslip.errors import (
     ChannelError,
     LandslipError,
@@ -65,6 +65,7 @@ class Cell:
     seed: int
     network: bool
     fold: int | None = None  # of an apart split in folds; None: as the run file says
+    undivided: bool = False  # an apart split without folds, whatever the run file says
 
     @property
     def name(self) -> str:
@@ -81,7 +82,7 @@ class Cell:
         """The run file's choices, with this run's own in their place."""
         values = run.model_dump(mode="json")
         values["split"]["kind"] = self.split
-        if self.split != "apart":
+        if self.split != "apart" or self.undivided:
             values["split"] |= {"folds": 1, "fold": 0}
         if self.fold is not None:
             values["split"]["fold"] = self.fold
@@ -134,7 +135,13 @@ def make_runs(
     for cell, identity in zip(cells, identities, strict=True):
         results.append(_finished(cell.folder(out), identity, overwrite))
         if results[-1] is None and cell.network:
-            kept_state(cell.folder(out) / "model", identity_of(cell.run(run), hashes[cell.split]), overwrite)
+            model = cell.folder(out) / "model"
+            kept_state(model, identity_of(cell.run(run), hashes[cell.split]), overwrite)
+            if not overwrite and (model / FACTS).exists() and not is_trained(model, cell.run(run), prepared):
+                raise ResumeError(
+                    f"{model} holds a model of other inputs or choices. Give another folder, or --overwrite to train "
+                    "it again."
+                )
     done = sum(result is not None for result in results)
     lost = sum(r is None and _holds_scores(cell.folder(out)) for cell, r in zip(cells, results, strict=True))
     if lost:
@@ -225,13 +232,15 @@ def _finished(folder: Path, identity: dict[str, Any], overwrite: bool) -> dict[s
         raise ResumeError(
             f"{path} cannot be read ({str(error)[:100]}). Remove it, and the run is made again."
         ) from error
+    if result.get("failed"):
+        return None  # of whatever choices: nothing is lost
     if known != identity:
         if overwrite:
             return None
         raise ResumeError(
             f"{path} is of {difference(known, identity)}. Give another folder, or --overwrite to make it again."
         )
-    return None if result.get("failed") else result
+    return result
 
 
 def _holds_scores(folder: Path) -> bool:
@@ -274,6 +283,8 @@ def _make(cell: Cell, run: Run, prepared: Path, out: Path, identity: dict[str, A
             made = {**apart(_train, own, prepared, folder, overwrite), **apart(_map, prepared, folder)}
         else:
             made = apart(_baseline, cell.method, own, prepared, folder)
+    except (ResumeError, OutputError):  # of what lies in the folder, and not of the run
+        raise
     except LandslipError as error:
         say(f"failed: {error}")
         failed = {**base, "failed": str(error)}

@@ -31,6 +31,7 @@ from landslip.split import NONE, PARTS
 SIDE = 4 * TILE  # pixels per side of what is held at a time
 WINDOW = 64  # pixels of a training window, where split.tif does not say
 FEW_BLOCKS = 30  # fewer, and intervals are rough
+VALUES, MAPPED = "values", "mapped"  # tag of a raster of landslide or not, 1 and 0, which has no calibration
 HEADS = ("Accuracy (%)", "Precision (%)", "Recall (%)", "F1-score (%)", "Kappa (%)", "MIoU (%)")  # of SCORES
 
 
@@ -41,7 +42,8 @@ class Evaluation:
     `leaky` is True where training ground was scored or reached the scored windows, None where that is not known.
     `landslide_share_not_scored` is that area over all landslide area of the part; NaN where the part has none.
     `intervals` of the scores are from `blocks` square blocks of `block` pixels a side; `audit` is None without a split.
-    `reliability` says, by class of probability, what share of the pixels scored is landslide.
+    `reliability` says, by class of probability, what share of the pixels scored is landslide; None, with its error, for
+    a raster tagged values=mapped, which holds 1 and 0 and no probabilities.
     """
 
     confusion: Confusion
@@ -60,8 +62,8 @@ class Evaluation:
     block: int
     blocks: int
     audit: Audit | None
-    reliability: list[Reliability]
-    expected_calibration_error: float
+    reliability: list[Reliability] | None
+    expected_calibration_error: float | None
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def evaluate(
         raise RunError(f"blocks of {block} pixels a side hold no ground. Give 1 or more; {BLOCK} is the default.")
     chosen = _read_split(split, part)
     grid = _one_grid(probability, label, split)
-    at, source = choose_threshold(threshold, read_info(probability).tags.get("threshold"), probability.name)
+    stored = read_info(probability).tags
+    at, source = choose_threshold(threshold, stored.get("threshold"), probability.name)
 
     sums = np.zeros((4, *block_shape(grid.shape, block)), np.int64)
     by_class = np.zeros((*block_shape(grid.shape, block), CLASSES, 2), np.int64)
@@ -129,11 +132,8 @@ def evaluate(
     if split is not None and train:
         leaky = True
         notes.append(f"includes training ground: {100 * train / total.n:.1f} % of the pixels scored")
-    if measured is not None and measured.share_near and not leaky:
-        notes.append(
-            f"{100 * measured.share_near:.1f} % of the pixels scored lie nearer to training ground than one window of "
-            f"{measured.window} pixels: their surroundings were trained on"
-        )
+    if measured is not None and not leaky:
+        notes += nearness(measured)
     if total.n and blocks < FEW_BLOCKS:
         notes.append(
             f"only {blocks} block(s) of {block} pixels hold scored ground: the intervals are rough or undefined"
@@ -146,7 +146,7 @@ def evaluate(
             "where nothing was mapped and is not scored"
         )
     notes += _undefined(total)
-    calibrated = reliability(counted, by_class.reshape(-1, CLASSES, 2))
+    calibrated = None if stored.get(VALUES) == MAPPED else reliability(counted, by_class.reshape(-1, CLASSES, 2))
     return Evaluation(
         total,
         total.scores(),
@@ -165,7 +165,7 @@ def evaluate(
         blocks,
         measured,
         calibrated,
-        expected_calibration_error(calibrated),
+        None if calibrated is None else expected_calibration_error(calibrated),
     )
 
 
@@ -255,7 +255,7 @@ def _read_split(split: Path | None, part: str | None) -> _Split:
     if leaky:
         notes.append(f"leaky: windows of the {name} split share pixels between training and the rest")
     if leaky is None:
-        notes.append(f"{split.name} does not say whether its split is leaky")
+        notes.append(tags.get("leaky_reason") or f"{split.name} does not say whether its split is leaky")
     if part == "validation" and not leaky:
         notes.append("validation ground chose the epoch and the threshold: the test part is the unbiased one")
     stated = tags.get("window", "")
@@ -310,6 +310,16 @@ def leakage(leaky: bool | None) -> str:
     return {True: "LEAKY", False: "no", None: "unknown"}[leaky]
 
 
+def nearness(found: Audit) -> list[str]:
+    """A note where scored pixels lie within a window of training ground; none where they do not or it is not known."""
+    if not found.share_near > 0:
+        return []
+    return [
+        f"{100 * found.share_near:.1f} % of the pixels scored lie nearer to training ground than one window of "
+        f"{found.window} pixels: their surroundings were trained on"
+    ]
+
+
 def _undefined(confusion: Confusion) -> list[str]:
     """Why scores are NaN, in words."""
     unscored = [name for name in SCORES if math.isnan(getattr(confusion, name))]
@@ -355,8 +365,7 @@ def table(evaluation: Evaluation) -> str:
             for key, value in evaluation.scores.items()
         ),
         *_about_intervals(evaluation),
-        f"Calibration: expected calibration error {_percent(evaluation.expected_calibration_error)}, in "
-        f"{len(evaluation.reliability)} classes of probability",
+        *_calibrated(evaluation),
         "",
         f"{'Mapped / true':<15}{'Landslide':>{width}}{'Non-landslide':>{width}}",
         f"{'Landslide':<15}{counts.tp:>{width},}{counts.fp:>{width},}",
@@ -369,7 +378,7 @@ def table(evaluation: Evaluation) -> str:
 
 def _audited(found: Audit) -> str:
     if math.isnan(found.minimum_m):
-        return "Nearest training ground: no distance to it, since nothing was scored or nothing trains"
+        return "Nearest training ground: no distance to it, since nothing was scored or no training ground is known"
     return (
         f"Nearest training ground: {_length(found.minimum_m)} at least, {_length(found.median_m)} in the median; "
         f"{100 * found.share_inside:.1f} % of the pixels scored lie on it, {100 * found.share_near:.1f} % nearer than "
@@ -393,6 +402,15 @@ def _about_intervals(evaluation: Evaluation) -> list[str]:
     return [
         f"Beside them: {100 * LEVEL:g} % intervals, {DRAWS:,} draws of {evaluation.blocks:,} blocks of "
         f"{evaluation.block} x {evaluation.block} pixels" + (f" (up to {lost} undefined and left out)" if lost else "")
+    ]
+
+
+def _calibrated(evaluation: Evaluation) -> list[str]:
+    if evaluation.reliability is None or evaluation.expected_calibration_error is None:
+        return []
+    return [
+        f"Calibration: expected calibration error {_percent(evaluation.expected_calibration_error)}, in "
+        f"{len(evaluation.reliability)} classes of probability"
     ]
 
 
@@ -430,7 +448,7 @@ def content(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def trust(evaluation: Evaluation) -> dict[str, Any]:
-    """What scores stand on, for JSON: intervals, how they were drawn, the audit (None without a split), calibration."""
+    """What scores stand on, for JSON: intervals, how they were drawn, the audit and calibration; None: not known."""
     found = evaluation.intervals
     return {
         "intervals": {name: [interval.low, interval.high] for name, interval in found.items()},
@@ -444,5 +462,5 @@ def trust(evaluation: Evaluation) -> dict[str, Any]:
         },
         "audit": None if evaluation.audit is None else asdict(evaluation.audit),
         "expected_calibration_error": evaluation.expected_calibration_error,
-        "reliability": [asdict(row) for row in evaluation.reliability],
+        "reliability": None if evaluation.reliability is None else [asdict(row) for row in evaluation.reliability],
     }

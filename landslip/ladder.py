@@ -13,15 +13,17 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from landslip.audit import Audit, pooled
 from landslip.checkpoint import find_channels, load_model
 from landslip.compare import PROBABILITY, Cell, apart, make_runs, refuse_finished, spread
 from landslip.errors import LabelError, LandslipError, RunError
-from landslip.evaluate import HEADS, SIDE, cells, content, evaluate, leakage
+from landslip.evaluate import HEADS, MAPPED, SIDE, VALUES, cells, content, evaluate, leakage, nearness
 from landslip.grid import tiles
 from landslip.ground import Ground, read_prepared, site_hashes, survey
 from landslip.label import LANDSLIDE
@@ -53,18 +55,18 @@ def ladder(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), 
         refuse_existing(out / name, overwrite or (out / LADDER).exists())
     run = run.model_copy(update={"compare": CompareChoice()})
     paper, tested, whole = _cells(run)
-    undivided = _without_folds(run)
-    carried = [whole.run(undivided)] if elsewhere and run.split.folds > 1 else []
-    _require_runnable(run, [*(cell.run(run) for cell in (paper, *tested)), *carried], prepared, elsewhere)
-    made = make_runs([paper, *tested], run, prepared, out, overwrite, f"{len(elsewhere)} other site(s)")
-    rungs = [_one("paper", "the whole site, training windows included", made[0], prepared, out, paper, "all")]
+    planned = [paper, *tested]
+    if elsewhere and whole not in planned:
+        planned.append(whole)
+    _require_runnable(run, [cell.run(run) for cell in planned], prepared, elsewhere)
+    results = make_runs(planned, run, prepared, out, overwrite, f"{len(elsewhere)} other site(s)")
+    made = dict(zip(planned, results, strict=True))
+    rungs = [_one("paper", "the whole site, training windows included", made[paper], prepared, out, paper, "all")]
     if len(tested) == 1:
-        rungs.append(_one("apart", "the test part", made[1], prepared, out, tested[0], "test"))
+        rungs.append(_one("apart", "the test part", made[whole], prepared, out, whole, "test"))
     else:
-        rungs.append(_pooled(made[1:], tested, prepared, out))
-    if elsewhere:
-        (trained,) = make_runs([whole], undivided, prepared, out, overwrite)
-        rungs += [_elsewhere(other, trained, whole, out) for other in elsewhere]
+        rungs.append(_pooled([made[cell] for cell in tested], tested, prepared, out))
+    rungs += [_elsewhere(other, made[whole], whole, out) for other in elsewhere]
     _measure_gaps(rungs)
     write_text(out / "ladder.csv", _csv(rungs), overwrite=True)
     write_text(out / "ladder.md", table(rungs) + "\n", overwrite=True)
@@ -75,14 +77,10 @@ def ladder(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), 
 def _cells(run: Run) -> tuple[Cell, list[Cell], Cell]:
     """The paper's run, those of the apart split or its folds, and the one that is carried elsewhere."""
     method, seed = run.network.name, run.training.seed
-    whole = Cell("apart", method, CHANNELS, seed, True)
+    whole = Cell("apart", method, CHANNELS, seed, True, undivided=True)
     folds = range(run.split.folds) if run.split.folds > 1 else ()
     tested = [Cell("apart", method, CHANNELS, seed, True, fold) for fold in folds]
     return Cell("paper", method, CHANNELS, seed, True), tested or [whole], whole
-
-
-def _without_folds(run: Run) -> Run:
-    return run.model_copy(update={"split": run.split.model_copy(update={"folds": 1, "fold": 0})})
 
 
 def _require_runnable(run: Run, runs: Sequence[Run], prepared: Path, elsewhere: Sequence[Path]) -> None:
@@ -122,9 +120,17 @@ def _pooled(results: Sequence[Rung], tested: Sequence[Cell], prepared: Path, out
     if failed:
         return {"rung": "apart", "ground": ground, "failed": f"{len(failed)} fold(s): {failed[0]}"}
     folders = [cell.folder(out) for cell in tested]
-    pool_folds(folders, [float(result["threshold"]) for result in results], out)
+    leaks = {result["leaky"] for result in results}
+    leaky = True if True in leaks else None if None in leaks else False  # the worst of the folds
+    pool_folds(folders, [float(result["threshold"]) for result in results], leaky, out)
     scored = evaluate(out / POOLED, prepared / "label.tif", out / "folds_split.tif", "test")
     found = {"rung": "apart", "ground": ground, **content(scored)}
+    measured = pooled([_audit_of(result) for result in results], [int(result["pixels"]) for result in results])
+    found["audit"] = asdict(measured)  # folds_split.tif has no training ground: each fold has its own
+    if not leaky:
+        found["notes"] = [*found["notes"], *nearness(measured)]
+    for name in ("expected_calibration_error", "reliability"):  # of probabilities, and folds.tif holds 1 and 0
+        del found[name]
     found["threshold"] = None  # each fold has its own
     names = (*SCORES, "threshold", "pixels", "chosen_epoch", "training_windows")
     found["folds"] = [{"fold": cell.fold, **{n: r[n] for n in names}} for cell, r in zip(tested, results, strict=True)]
@@ -132,15 +138,21 @@ def _pooled(results: Sequence[Rung], tested: Sequence[Cell], prepared: Path, out
     return found
 
 
-def pool_folds(folders: Sequence[Path], thresholds: Sequence[float], out: Path) -> None:
+def _audit_of(result: Rung) -> Audit:
+    found: dict[str, Any] = {name: math.nan if value is None else value for name, value in result["audit"].items()}
+    return Audit(**found)
+
+
+def pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: bool | None, out: Path) -> None:
     """Write folds.tif (1 landslide, 0 not, NaN untested) and folds_split.tif (all that was tested) into `out`.
 
-    Each run folder holds probability.tif and model/split.tif, whose test part is taken.
+    Each run folder holds probability.tif and model/split.tif, whose test part is taken; `leaky` (None: unknown) is what
+    folds_split.tif says of them, since the training ground of each fold is not in it.
     """
     info = read_info(folders[0] / PROBABILITY)
     parts = np.zeros(info.grid.shape, np.uint8)
     nan = np.float32(np.nan)
-    tags = {"threshold": "0.5"}
+    tags = {"threshold": "0.5", VALUES: MAPPED}
     with creating(out / POOLED, info.grid, "float32", ["landslide"], float("nan"), tags, overwrite=True) as target:
         for window in tiles(info.grid.shape, SIDE):
             mapped = np.full((window.height, window.width), nan, np.float32)
@@ -153,7 +165,8 @@ def pool_folds(folders: Sequence[Path], thresholds: Sequence[float], out: Path) 
                 parts[window.slices][tested] = TEST
             put(target, mapped[None], window)
     own = read_info(folders[0] / "model" / "split.tif").tags
-    tags = {"split": "apart", "leaky": "no", "guard": own.get("guard", "0"), "window": own.get("window", "")}
+    leaks = {True: "yes", False: "no", None: "unknown"}[leaky]
+    tags = {"split": "apart", "leaky": leaks, "guard": own.get("guard", "0"), "window": own.get("window", "")}
     write_raster(out / "folds_split.tif", parts[None], info.grid, ["part"], None, tags, overwrite=True, compress=True)
 
 
@@ -231,17 +244,8 @@ def table(rungs: Sequence[Rung]) -> str:
             each = ", ".join(f"{n} {100 * m:.2f} ± {100 * s:.2f}" for n, (m, s) in rung["spread"].items())
             parts.append(f"Mean ± standard deviation over the {len(rung['folds'])} folds, per cent: {each}.")
         parts += [f"Note on {rung['rung']} ({rung['ground']}): {note}." for note in rung["notes"]]
-        if rung.get("overlap"):
-            parts.append(
-                f"Note on {rung['ground']}: by its coordinates {100 * rung['overlap']:.1f} % of it lies on training "
-                "ground: leaky unless these are two places, as made-up sites are."
-            )
     parts += [f"Failed: {r['rung']} ({r['ground']}): {r['failed']}" for r in rungs if "failed" in r]
     return "\n\n".join(parts)
-
-
-def _points(gap: float | None) -> str:
-    return "undefined" if gap is None else f"{100 * gap:+.2f}"
 
 
 def _csv(rungs: Sequence[Rung]) -> str:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from landslip.ahead import ahead
 from landslip.blocks import Block, Blocks, aspect_positions, turn
-from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model, save_model
+from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model, save_model, sites_of
 from landslip.compute import (
     CORE,
     Precision,
@@ -111,6 +111,7 @@ def _train(
     if not (folder / STATE).exists():
         for name in (WEIGHTS, PIXELS, "history.csv"):  # somebody else's
             refuse_existing(folder / name, overwrite)
+    earlier_pixels = read_training_pixels(begin) if begin is not None and "training_pixels" in begin.facts else None
     began = time.monotonic()
     hashes = hash_inputs()
     how = precision(run.training.precision)
@@ -148,9 +149,10 @@ def _train(
         scores = _choose_threshold(run, ground, blocks, state, how)
         trained_on = training_ground(ground.windows, ground.label, ground.valid)
         pixels = draw_training_pixels(dataset, ground.positions, zscore, trained_on, run.blocks.window, run.split.seed)
-        if begin is not None and "training_pixels" in begin.facts:
-            pixels = joined(read_training_pixels(begin), pixels)
-    return _finish(run, ground, zscore, pixels, state, scores, how, folder, hashes, began, half, origin)
+        if earlier_pixels is not None:
+            pixels = joined(earlier_pixels, pixels)
+    earlier = {} if begin is None else {"earlier_site_inputs": sites_of(begin)}
+    return _finish(run, ground, zscore, pixels, state, scores, how, folder, hashes, began, half, origin | earlier)
 
 
 def identity_of(run: Run, hashes: dict[str, str]) -> str:
@@ -411,7 +413,7 @@ def _finish(
     hashes: dict[str, str],
     began: float,
     half: bool,
-    origin: dict[str, str],
+    origin: dict[str, Any],
 ) -> dict[str, Any]:
     row = state.history[state.best_epoch - 1]
     facts = {

@@ -10,6 +10,7 @@ k-centre: Gonzalez 1985, Theoretical Computer Science 38, 293-306; to choose wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from landslip.checkpoint import FACTS, Model, load_model, match_channels, run_of
-from landslip.errors import LabelError, ModelError, RunError, SplitError
+from landslip.checkpoint import FACTS, Model, load_model, match_channels, run_of, sites_of
+from landslip.errors import LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.evaluate import HEADS, Evaluation, cells, evaluate, leakage
 from landslip.evaluate import content as evaluation_content
 from landslip.grid import Window
@@ -33,6 +34,7 @@ from landslip.run import Run, TrainingChoice
 from landslip.split import NONE, TEST, TRAIN, VALIDATION, Split
 from landslip.stack import StackInfo
 from landslip.train import fine_tune, origin_of
+from landslip.training_pixels import read_training_pixels
 
 SCORED, TABLE, SPLIT = "scores.json", "transfer.md", "split.tif"
 AS_TRAINED, FINE_TUNED = "probability.tif", "fine_tuned.tif"
@@ -46,13 +48,15 @@ class Transfer:
     """Scores of the model `as_trained` and, where blocks were chosen, of the `fine_tuned` one, on the same ground.
 
     `blocks` are the chosen windows: those that trained, then those that validated. `overlap` is the share of the
-    site's pixels that lie, by their coordinates, on ground that the model was trained on.
+    site's pixels that lie, by their coordinates, on ground that the model was trained on, NaN where that ground is not
+    known; `leaky_reason` says why the scores may be leaky, and is empty where they are not.
     """
 
     as_trained: Evaluation
     fine_tuned: Evaluation | None
     blocks: tuple[Window, ...]
     overlap: float
+    leaky_reason: str = ""
 
 
 def transfer(
@@ -63,16 +67,21 @@ def transfer(
     Writes probability.tif (the model as trained), split.tif (what was scored), scores.json and transfer.md into `out`;
     with `blocks` also model/ (the fine-tuned one) and fine_tuned.tif. The same call goes on where an interrupted one
     stopped. Raises ChannelError where the site lacks a channel of the model or has it in another unit, SplitError for
-    the site that the model was trained on and where the blocks leave nothing to score, LabelError without landslides.
+    a site that the model was trained on and where the blocks leave nothing to score, LabelError without landslides,
+    OutputError where `out` holds what another command wrote, unless `overwrite`.
     """
     if blocks < 0 or blocks == 1:
         raise RunError(f"{blocks} block(s) cannot be trained on and choose an epoch: give 2 or more, or none.")
     for name in (SCORED, TABLE):
         refuse_existing(out / name, overwrite)
+    _refuse_foreign_split(out, overwrite)
     model = load_model(folder)
     stack, label, valid = _site(model, prepared)
     refuse_input(out / SPLIT, [folder / SPLIT, prepared / SPLIT])
+    if blocks:
+        _require_tunable(model, stack, valid, blocks)
     overlap = _overlap(model, stack, valid)
+    reason = _leaky_reason(model, prepared, overlap)
     run = _gentle_run(model, epochs)
     _map(model, stack, out / AS_TRAINED, overwrite)
     window = run.blocks.window
@@ -83,8 +92,8 @@ def transfer(
     split = _split(trains, validates, window, label.shape)
     _require_scored(split, label, valid, prepared, blocks)
     tags = split.tags() | {"window": str(window)}
-    if overlap:
-        tags["leaky"] = "unknown"
+    if reason:
+        tags |= {"leaky": "unknown", "leaky_reason": reason}
     write_raster(out / SPLIT, split.parts[None], stack.grid, ["part"], None, tags, overwrite=True, compress=True)
     before = evaluate(out / AS_TRAINED, prepared / "label.tif", out / SPLIT, "test")
     after = None
@@ -95,39 +104,80 @@ def transfer(
             fine_tune(model, run, ground, out / "model", overwrite)
         _map(load_model(out / "model"), stack, out / FINE_TUNED, overwrite)
         after = evaluate(out / FINE_TUNED, prepared / "label.tif", out / SPLIT, "test")
-    done = Transfer(before, after, (*trains, *validates), overlap)
+    done = Transfer(before, after, (*trains, *validates), overlap, reason)
     identity = {"model": str(model.facts["weights_sha256"]), "inputs": site_hashes(prepared)}
     write_text(out / TABLE, table(done) + "\n", overwrite=True)
     write_json(out / SCORED, content(done) | identity, overwrite)
     return done
 
 
+def _refuse_foreign_split(out: Path, overwrite: bool) -> None:
+    """Raise OutputError where split.tif in `out` belongs to a model, or is not one that this command wrote."""
+    path = out / SPLIT
+    foreign = path.exists() and read_info(path).tags.get("split") != "elsewhere"
+    if not overwrite and (foreign or (out / FACTS).exists()):
+        what = f"{path} is not of a transfer" if foreign else f"{out} is a model's folder"
+        raise OutputError(f"{what}, and its {SPLIT} would be lost. Give another folder, or --overwrite.")
+
+
 def _site(model: Model, prepared: Path) -> tuple[StackInfo, NDArray[np.uint8], NDArray[np.bool_]]:
     stack, label, valid = read_prepared(prepared)
     match_channels(model, stack)
-    if file_hash(prepared / "stack.tif") == model.facts.get("site_inputs", {}).get("stack.tif"):
+    known = [site.get("stack.tif") for site in sites_of(model)]
+    found = file_hash(prepared / "stack.tif")
+    if found in known:
+        began = "" if found == known[0] else " before it was fine-tuned on another site"
         raise SplitError(
-            f"{prepared / 'stack.tif'} is the very stack that the model {model.folder} was trained on. Give another "
-            "site; the test part of this one is scored by `landslip evaluate`."
+            f"{prepared / 'stack.tif'} is the very stack that the model {model.folder} was trained on{began}. Give "
+            "another site; the test part of this one is scored by `landslip evaluate` with the split that the model "
+            "was trained by."
         )
     if not ((label == LANDSLIDE) & valid).any():
         raise LabelError(f"{prepared / 'label.tif'} holds no landslide on valid ground, so that nothing can be scored.")
     return stack, label, valid
 
 
+def _require_tunable(model: Model, stack: StackInfo, valid: NDArray[np.bool_], blocks: int) -> None:
+    """Refuse before the site is mapped what fine-tuning would fail at: too many blocks, lost training pixels."""
+    if "training_pixels" in model.facts:
+        read_training_pixels(model)
+    window = run_of(model).blocks.window
+    _require_windows(max((_windows_of(half, valid, window) for half in _halves(valid)), key=len), blocks, window, stack)
+
+
 def _overlap(model: Model, stack: StackInfo, valid: NDArray[np.bool_]) -> float:
-    """The share of valid pixels on ground that the model was trained on, by coordinates of one CRS."""
+    """The share of valid pixels on ground that the model was trained on, by coordinates; NaN where not known."""
     path = model.folder / SPLIT
     if not path.exists():
-        return 0.0
+        return math.nan
     info = read_info(path)
-    if info.rotated or info.crs != stack.grid.crs:
-        return 0.0
-    meeting = covering_window(info.grid, stack.grid, 0)
+    if info.rotated or info.crs is None:
+        return math.nan
+    try:
+        meeting = covering_window(info.grid, stack.grid, 0)
+    except Exception:  # no way from one CRS to the other, for which rasterio raises what has no public name
+        return math.nan
     if not meeting.height or not meeting.width:
         return 0.0
     parts = warp(path, stack.grid, [1], "nearest")[0]
     return float(np.isin(parts[valid], (TRAIN, VALIDATION)).mean())
+
+
+def _leaky_reason(model: Model, prepared: Path, overlap: float) -> str:
+    """Why the scores may be leaky; empty where nothing says so."""
+    if overlap > 0:
+        return (
+            f"by its coordinates {100 * overlap:.1f} % of the site lies on ground that the model was trained on: the "
+            "scores are leaky unless these are two places, as made-up sites are"
+        )
+    if math.isnan(overlap):
+        return f"the model's folder has no {SPLIT} that tells on this site's coordinates what ground it was trained on"
+    label = file_hash(prepared / "label.tif")
+    if any(site.get("label.tif") == label for site in sites_of(model)):
+        return "the model was trained with the very label of this site"
+    if "fine_tuned_from" in model.facts and "earlier_site_inputs" not in model.facts:
+        return "the model was fine-tuned, and model.json does not say on what sites it was trained before"
+    return ""
 
 
 def _gentle_run(model: Model, epochs: int) -> Run:
@@ -160,15 +210,8 @@ def choose_blocks(
     """
     uncertainty = np.where(valid, 4 * probability * (1 - probability), 0)
     half = more_uncertain_half(valid, uncertainty)
-    rows = range(half.row, half.row + half.height - window + 1, window)
-    columns = range(half.column, half.column + half.width - window + 1, window)
-    inside = [Window(row, column, window, window) for row in rows for column in columns]
-    held = [w for w in inside if 2 * valid[w.slices].sum() >= window**2]
-    if len(held) < count:
-        raise SplitError(
-            f"{stack.path.parent}: {count} blocks are to be chosen and {len(held)} windows of {window} px lie side by "
-            "side in half of the site, so that the rest can be scored. Use fewer --blocks."
-        )
+    held = _windows_of(half, valid, window)
+    _require_windows(held, count, window, stack)
     features = np.array(_features(model, stack, valid, probability, held))
     spread = features.std(0)
     features = features / np.where(spread > 0, spread, 1)
@@ -182,17 +225,36 @@ def choose_blocks(
     return [held[i] for i in chosen]
 
 
+def _windows_of(half: Window, valid: NDArray[np.bool_], window: int) -> list[Window]:
+    """The windows side by side in half of a site, at least half of each valid."""
+    rows = range(half.row, half.row + half.height - window + 1, window)
+    columns = range(half.column, half.column + half.width - window + 1, window)
+    inside = [Window(row, column, window, window) for row in rows for column in columns]
+    return [w for w in inside if 2 * valid[w.slices].sum() >= window**2]
+
+
+def _require_windows(held: Sequence[Window], count: int, window: int, stack: StackInfo) -> None:
+    if len(held) < count:
+        raise SplitError(
+            f"{stack.path.parent}: {count} blocks are to be chosen and {len(held)} windows of {window} px lie side by "
+            "side in half of the site, so that the rest can be scored. Use fewer --blocks."
+        )
+
+
 def more_uncertain_half(valid: NDArray[np.bool_], uncertainty: NDArray[np.floating[Any]]) -> Window:
     """The half of a site, cut across its longer side so that each holds half of the valid pixels, with more doubt."""
+    halves = _halves(valid)
+    doubt = [uncertainty[w.slices].sum() / max(int(valid[w.slices].sum()), 1) for w in halves]
+    return halves[int(doubt[1] > doubt[0])]
+
+
+def _halves(valid: NDArray[np.bool_]) -> tuple[Window, Window]:
     height, width = valid.shape
     along = valid.sum(0 if width >= height else 1, dtype=np.int64)
     at = int(np.searchsorted(np.cumsum(along), along.sum() / 2)) + 1
     if width >= height:
-        halves = Window(0, 0, height, at), Window(0, at, height, width - at)
-    else:
-        halves = Window(0, 0, at, width), Window(at, 0, height - at, width)
-    doubt = [uncertainty[w.slices].sum() / max(int(valid[w.slices].sum()), 1) for w in halves]
-    return halves[int(doubt[1] > doubt[0])]
+        return Window(0, 0, height, at), Window(0, at, height, width - at)
+    return Window(0, 0, at, width), Window(at, 0, height - at, width)
 
 
 def _features(
@@ -282,7 +344,12 @@ def table(done: Transfer) -> str:
             between = {key: (interval.low, interval.high) for key, interval in scored.intervals.items()}
             rows.append([name, leakage(scored.leaky), f"{scored.threshold:g}", *cells(scored.scores, between)])
     first = done.as_trained
-    ground = f"Scored on {first.pixels:,} pixels of a site that the model was not trained on (split elsewhere)"
+    site = "a site that the model was not trained on"
+    if done.leaky_reason:
+        site = "a site that the model may have been trained on"
+    if done.overlap > 0:
+        site = "ground partly trained on by its coordinates"
+    ground = f"Scored on {first.pixels:,} pixels of {site} (split elsewhere)"
     if done.blocks:
         side = done.blocks[0].height
         ground += (
@@ -291,11 +358,6 @@ def table(done: Transfer) -> str:
             "doubt, the others those least like the ones chosen before"
         )
     lines = [markdown_table(["Model", "Leaky", "Threshold", *HEADS], rows), "", f"{ground}."]
-    if done.overlap:
-        lines.append(
-            f"Note: by its coordinates {100 * done.overlap:.1f} % of the site lies on ground that the model was "
-            "trained on: the scores are leaky unless these are two places, as made-up sites are."
-        )
     notes = {note for scored in (done.as_trained, done.fine_tuned) if scored is not None for note in scored.notes}
     lines += [f"Note: {note}." for note in sorted(notes)]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from rasterio.crs import CRS
 from scipy.ndimage import distance_transform_edt
 
 import landslip.audit as module
-from landslip.audit import Audit, audit, count_cells, empty_cells, training_edge, windows_of
+from landslip.audit import Audit, audit, count_cells, empty_cells, pooled, training_edge, windows_of
 from landslip.grid import Grid, Window, tiles
 from landslip.raster import write_raster
 
@@ -83,11 +83,21 @@ def test_a_row_by_hand(tmp_path: Path) -> None:
 def test_nothing_scored_or_nothing_trained(tmp_path: Path) -> None:
     parts = np.full((20, 20), 3, np.uint8)
     found, _ = run(tmp_path, parts, np.ones((20, 20), bool))
-    assert math.isnan(found.minimum_m) and math.isnan(found.median_m) and found.share_inside == found.share_near == 0
+    assert math.isnan(found.minimum_m) and math.isnan(found.median_m)
+    assert math.isnan(found.share_inside) and math.isnan(found.share_near)  # not 0: no training ground is known
     found, _ = run(tmp_path, np.ones_like(parts), np.zeros((20, 20), bool))
     assert math.isnan(found.median_m) and math.isnan(found.share_inside)
     found, again = run(tmp_path, np.ones_like(parts), np.ones((20, 20), bool))
     assert (found.median_m, found.share_inside, found.share_near, again) == (0, 1, 1, [])
+
+
+def test_audits_of_parts_pooled_by_hand() -> None:
+    nan = math.nan
+    one, two, none = Audit(30, 90, 0, 0.5, 4, 60), Audit(15, 45, 0.25, 0.75, 4, 60), Audit(nan, nan, nan, nan, 4, 60)
+    found = pooled([one, two, none], [100, 300, 0])
+    assert (found.minimum_m, found.share_inside, found.share_near) == (15, 75 / 400, 275 / 400)
+    assert math.isnan(found.median_m) and (found.window, found.reach_m) == (4, 60)
+    assert math.isnan(pooled([one, none], [100, 1]).share_near) and math.isnan(pooled([none], [0]).minimum_m)
 
 
 def test_only_the_edge_is_kept_and_the_rasters_border_is_none(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from conftest import TinySite
 from safetensors.torch import save
 
 from landslip import compare as module
+from landslip import train as training
 from landslip.compare import Cell, compare, plan, spread
 from landslip.comparison import summary, tables, write_comparison
 from landslip.errors import ChannelError, OutputError, ResumeError, RunError, SplitError
@@ -241,6 +242,51 @@ def test_a_half_done_run_of_other_choices_is_refused_before_any_run(
     monkeypatch.setattr(module, "_make", lambda *given: pytest.fail("a run was made"))
     with pytest.raises(ResumeError, match=r"unet.*\[training\] batch was 3 and is 4"):
         compare(run, made.folder / "prepared", out)
+
+
+def test_a_stopped_comparison_of_other_choices_is_refused_and_the_original_goes_on(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "apart", here)
+    run = chosen(made, channels=["bands"], options={"fc_densenet": TINY})
+    prepared, out, (cell,) = made.folder / "prepared", tmp_path / "out", plan(run)
+    keep = training.keep
+
+    def pull(*given: object) -> None:
+        keep(*given)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "keep", pull)
+        with pytest.raises(KeyboardInterrupt):
+            compare(run, prepared, out)
+    other = run.model_copy(update={"training": run.training.model_copy(update={"batch": run.training.batch + 1})})
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_make", lambda *_: pytest.fail("a run was made"))
+        with pytest.raises(ResumeError, match=r"\[training\] batch was"):
+            compare(other, prepared, out)
+    # what only says that a run of other choices failed does not stand in the way
+    failed = {"identity": {"run": {"other": 1}, "inputs": {}}, "failed": "made to fail"}
+    (cell.folder(out) / "result.json").write_text(json.dumps(failed))
+    (result,) = compare(run, prepared, out)
+    assert "failed" not in result and result["chosen_epoch"] == 1
+    (cell.folder(out) / "result.json").write_text(json.dumps(failed))
+    with pytest.raises(ResumeError, match="holds a model of other inputs or choices"):
+        compare(other, prepared, out)
+
+
+@pytest.mark.parametrize("error", [ResumeError, OutputError])
+def test_what_lies_in_a_folder_is_no_failure_of_a_run(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def refuses(*_: object) -> dict:
+        raise error("made to refuse")
+
+    monkeypatch.setattr(module, "apart", refuses)
+    run = chosen(made, channels=["bands"])
+    with pytest.raises(error, match="made to refuse"):
+        compare(run, made.folder / "prepared", tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("result.json"))
 
 
 def test_times_of_two_machines_or_precisions_are_not_put_side_by_side(

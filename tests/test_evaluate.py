@@ -101,6 +101,7 @@ def test_the_ground_is_audited_by_hand(tmp_path: Path) -> None:
 def test_calibration_is_of_the_part_scored(tmp_path: Path) -> None:
     # the five test pixels: 0.9/1, 0.1/0 | 0.6/0, 0.2/0, 0.4/1; a bin's centre lies 0.0005 above them
     found = evaluate(*store(tmp_path))
+    assert found.reliability is not None
     assert [row.pixels for row in found.reliability] == [0, 1, 1, 0, 1, 0, 1, 0, 0, 1]
     by_hand = (0.0995 + 0.1005 + 0.6005 + 0.2005 + 0.5995) / 5
     assert found.expected_calibration_error == pytest.approx(by_hand)
@@ -108,7 +109,18 @@ def test_calibration_is_of_the_part_scored(tmp_path: Path) -> None:
     # of two 2 x 2 blocks, that with 0.4/1 holds no other pixel of its class
     assert (found.reliability[4].observed_low, found.reliability[4].observed_high) != (1, 1)
     drawn = evaluate(*store(tmp_path), block=2).reliability
+    assert drawn is not None
     assert (drawn[4].observed_low, drawn[4].observed_high) == (1, 1) and math.isnan(drawn[0].observed_low)
+
+
+def test_a_raster_of_landslide_or_not_has_no_calibration(tmp_path: Path) -> None:
+    found = evaluate(*store(tmp_path, tags={"threshold": "0.5", "values": "mapped"}))
+    assert counts(found) == (1, 1, 1, 2)  # scored as ever
+    assert found.reliability is None and found.expected_calibration_error is None
+    assert "alibration" not in table(found)
+    write_scores(tmp_path / "scores.json", found)
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert written["reliability"] is None and written["expected_calibration_error"] is None
 
 
 def test_intervals_come_from_blocks_of_the_part_scored(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from test_transfer import other_site
 from landslip import compare as runs
 from landslip import ladder as module
 from landslip.checkpoint import load_model
-from landslip.errors import ChannelError, OutputError, RunError, SplitError
+from landslip.errors import ChannelError, OutputError, ResumeError, RunError, SplitError
 from landslip.evaluate import evaluate
 from landslip.ladder import ladder, table
 from landslip.metrics import SCORES, Confusion
@@ -68,6 +68,27 @@ def test_each_rung_says_what_ground_and_whether_it_leaks(climbed: tuple[Path, Pa
     ]  # fmt: skip
 
 
+def test_the_training_that_is_carried_elsewhere_is_counted_and_checked_with_the_others(
+    made: TinySite, climbed: tuple[Path, Path, list[dict]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    _, other, _ = climbed
+    monkeypatch.setattr(runs, "_make", lambda *_: {"failed": "made to fail"})
+    run, prepared = chosen(made, folds=FOLDS), made.folder / "prepared"
+    ladder(run, prepared, tmp_path / "out", [other])
+    said = capsys.readouterr()
+    said = said.out + said.err
+    assert "4 runs, 0 of them finished; 1 other site(s)" in said and "-- run 4/4: " in said
+    assert said.count(" runs, ") == 1
+    # half done by other choices: refused before any of the four
+    whole = tmp_path / "half" / "runs" / "apart" / "fc_densenet" / "chosen" / "0" / "model"
+    whole.mkdir(parents=True)
+    (whole / "state.safetensors").write_bytes(b"another's")
+    monkeypatch.setattr(runs, "_make", lambda *_: pytest.fail("a run was made"))
+    with pytest.raises(ResumeError, match=r"state\.safetensors"):
+        ladder(run, prepared, tmp_path / "half", [other])
+
+
 def test_pooled_folds_score_each_pixel_once_by_the_fold_that_tests_it(
     made: TinySite, climbed: tuple[Path, Path, list[dict]]
 ) -> None:
@@ -83,6 +104,14 @@ def test_pooled_folds_score_each_pixel_once_by_the_fold_that_tests_it(
         total += own
     assert rungs[1]["confusion"] == vars(total)
     assert rungs[1]["pixels"] == rungs[0]["pixels"] == int((valid == 1).sum())  # the headline's ground, all of it
+    own = [json.loads((fold(out, number) / "result.json").read_text()) for number in range(FOLDS)]
+    near = sum(r["pixels"] * r["audit"]["share_near"] for r in own) / rungs[1]["pixels"]
+    assert rungs[1]["audit"]["share_near"] == pytest.approx(near) and near > 0
+    assert rungs[1]["audit"]["minimum_m"] == min(r["audit"]["minimum_m"] for r in own)
+    assert any(note.startswith(f"{100 * near:.1f} % of the pixels scored lie nearer") for note in rungs[1]["notes"])
+    assert "reliability" in rungs[0] and "reliability" not in rungs[1]  # of 1 and 0 there is none
+    assert "expected_calibration_error" not in rungs[1]
+    assert evaluate(out / "folds.tif", made.folder / "prepared" / "label.tif").reliability is None
     kappas = [row["kappa"] for row in rungs[1]["folds"]]
     assert rungs[1]["spread"]["kappa"] == pytest.approx((np.mean(kappas), np.std(kappas, ddof=1)))
 
@@ -150,7 +179,8 @@ def test_a_finished_ladder_is_not_climbed_again_and_another_site_can_be_added(
     again = ladder(run, made.folder / "prepared", out, [near, other], overwrite=True)
     assert mapped == [near]
     assert again[3] == json.loads(json.dumps(rungs[2])) and again[2]["leaky"] is None
-    assert "% of it lies on training ground" in table(again)
+    assert "% of the site lies on ground that the model was trained on" in table(again)
+    assert "does not say whether its split is leaky" not in table(again)
 
 
 def test_a_stopped_ladder_goes_on_at_the_rung_it_was_at(

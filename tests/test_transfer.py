@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from affine import Affine
 from conftest import GRID, TinySite
+from rasterio.crs import CRS
 from scipy.spatial import cKDTree
 
 from landslip import train as training
 from landslip.checkpoint import load_model
-from landslip.errors import ChannelError, LabelError, OutputError, RunError, SplitError
+from landslip.errors import ChannelError, LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.evaluate import evaluate
 from landslip.grid import Grid, Window
 from landslip.inference import map_site
 from landslip.metrics import Confusion
-from landslip.raster import creating, put, read, read_info, read_stored, write_raster
+from landslip.output import file_hash
+from landslip.raster import creating, default_grid, put, read, read_info, read_stored, write_raster
 from landslip.split import NONE, TEST, TRAIN, VALIDATION
 from landslip.stack import read_stack_info
-from landslip.transfer import choose_blocks, more_uncertain_half, transfer
+from landslip.transfer import _overlap, choose_blocks, more_uncertain_half, transfer
 
 WINDOW = 32
 
@@ -136,8 +140,6 @@ def test_a_stopped_fine_tuning_goes_on_to_the_same_weights(
 def test_what_was_lost_after_fine_tuning_is_made_again_without_it(
     made: TinySite, other: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     from landslip import transfer as module
 
     out = Path(shutil.copytree(tuned, tmp_path / "out"))
@@ -192,9 +194,76 @@ def test_ground_that_may_be_the_models_own_is_not_called_clean(made: TinySite, t
     assert done.as_trained.leaky is None and done.overlap > 0.5
     text = (tmp_path / "out" / "transfer.md").read_text()
     assert f"by its coordinates {100 * done.overlap:.1f} % of the site" in text and "| unknown |" in text
+    assert "not trained on" not in text and "of ground partly trained on by its coordinates" in text
+    assert "does not say" not in text and text.count("by its coordinates") == 2
     with pytest.raises(SplitError, match=r"the very stack that the model .* was trained on"):
         transfer(made.folder / "model", made.folder / "prepared", tmp_path / "own")
     assert not (tmp_path / "own").exists()
+
+
+def test_a_fine_tuned_model_knows_the_sites_it_was_trained_on_before(
+    made: TinySite, other: Path, tuned: Path, tmp_path: Path
+) -> None:
+    back = r"the very stack that the model .* was trained on before it was fine-tuned"
+    with pytest.raises(SplitError, match=back):
+        transfer(tuned / "model", made.folder / "prepared", tmp_path / "out")
+    third = other_site(made, tmp_path / "third", east=2e5)
+    transfer(tuned / "model", third, tmp_path / "twice", blocks=4, epochs=1)
+    with pytest.raises(SplitError, match=back):  # two models back
+        transfer(tmp_path / "twice" / "model", made.folder / "prepared", tmp_path / "out")
+    facts = json.loads((tmp_path / "twice" / "model" / "model.json").read_text())
+    assert [site["stack.tif"] for site in facts["earlier_site_inputs"]] == [
+        file_hash(folder / "stack.tif") for folder in (other, made.folder / "prepared")
+    ]
+    (tmp_path / "old").mkdir()
+    for path in (tuned / "model").iterdir():
+        shutil.copy(path, tmp_path / "old")
+    facts = json.loads((tmp_path / "old" / "model.json").read_text())
+    del facts["earlier_site_inputs"]
+    (tmp_path / "old" / "model.json").write_text(json.dumps(facts))
+    done = transfer(tmp_path / "old", third, tmp_path / "unknown")
+    assert done.as_trained.leaky is None and any("does not say on what sites" in n for n in done.as_trained.notes)
+
+
+def test_without_the_models_split_leakage_is_unknown(made: TinySite, other: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(made.folder / "model", tmp_path / "model"))
+    (model / "split.tif").unlink()
+    done = transfer(model, other, tmp_path / "out")
+    assert done.as_trained.leaky is None and np.isnan(done.overlap)
+    assert any("the model's folder has no split.tif" in note for note in done.as_trained.notes)
+    text = (tmp_path / "out" / "transfer.md").read_text()
+    assert "may have been trained on" in text and "was not trained on" not in text
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["overlap"] is None
+
+
+def test_ground_of_another_crs_is_found_to_be_the_models_own(made: TinySite) -> None:
+    model = load_model(made.folder / "model")
+    split = made.folder / "model" / "split.tif"
+    same = np.isin(read_stored(split), (TRAIN, VALIDATION)).mean()
+    other_zone = default_grid(read_info(split), CRS.from_epsg(32650), None)
+    stack = read_stack_info(made.folder / "prepared" / "stack.tif")
+    valid = np.ones(other_zone.shape, bool)
+    found = _overlap(model, replace(stack, grid=other_zone), valid)
+    assert found * valid.size == pytest.approx(same * GRID.shape[0] * GRID.shape[1], rel=0.05)  # one area, turned
+    far = Grid(CRS.from_epsg(32610), GRID.transform, *GRID.shape)
+    assert _overlap(model, replace(stack, grid=far), np.ones(GRID.shape, bool)) == 0
+    mars = Grid(CRS.from_proj4("+proj=eqc +R=3396190 +units=m +no_defs"), GRID.transform, *GRID.shape)
+    assert np.isnan(_overlap(model, replace(stack, grid=mars), np.ones(GRID.shape, bool)))
+
+
+def test_a_split_of_something_else_is_not_overwritten(made: TinySite, other: Path, tuned: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    shutil.copy(made.folder / "model" / "split.tif", out)
+    before = (out / "split.tif").read_bytes()
+    with pytest.raises(OutputError, match=r"split\.tif is not of a transfer.*--overwrite"):
+        transfer(made.folder / "model", other, out)
+    assert (out / "split.tif").read_bytes() == before and len(list(out.iterdir())) == 1
+    copied = Path(shutil.copytree(tuned / "model", tmp_path / "copied"))  # its split is of a transfer, and the model's
+    with pytest.raises(OutputError, match="is a model's folder"):
+        transfer(made.folder / "model", other, copied)
+    transfer(made.folder / "model", other, out, overwrite=True)
+    assert read_info(out / "split.tif").tags["split"] == "elsewhere"
 
 
 def test_what_cannot_be_transferred_is_refused(made: TinySite, other: Path, tmp_path: Path) -> None:
@@ -206,9 +275,13 @@ def test_what_cannot_be_transferred_is_refused(made: TinySite, other: Path, tmp_
     for count in (1, -2):
         with pytest.raises(RunError, match=rf"{count} block\(s\) cannot be trained on"):
             transfer(model, other, out, blocks=count)
-    assert not out.exists()
     with pytest.raises(SplitError, match="13 blocks are to be chosen and 12 windows"):
         transfer(model, other, out, blocks=13)
+    bereft = Path(shutil.copytree(model, tmp_path / "bereft"))
+    (bereft / "training_pixels.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"training_pixels\.safetensors does not exist"):
+        transfer(bereft, other, out, blocks=4)
+    assert not out.exists()  # all before the site is mapped
     bare = other_site(made, tmp_path / "bare")
     label = read_stored(bare / "label.tif")
     label[label == 1] = 0
