@@ -25,7 +25,7 @@ from landslip.calibration import (
     reliability,
     require_regions,
 )
-from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model, match_channels, save_changed_model
+from landslip.checkpoint import FACTS, SPLIT, WEIGHTS, Model, load_model, match_channels, save_changed_model, split_of
 from landslip.compute import at_temperature, device, keep_memory, logits, precision
 from landslip.errors import ModelError, SplitError
 from landslip.ground import read_prepared, read_split
@@ -41,7 +41,6 @@ from landslip.training_pixels import PIXELS
 
 Choice = Literal["f1", "kappa", "miss"]
 
-SPLIT = "split.tif"
 COPIED = (SPLIT, "history.csv", PIXELS)
 
 
@@ -80,19 +79,15 @@ def calibrate(
     never the squares of a split: neighbouring squares share landslides. Writes the model folder `out`: weights
     byte for byte, split.tif, history.csv and training pixels where there are any, and model.json last.
 
-    Raises ModelError where there is no split.tif beside the model, SplitError where its validation part holds no
+    Raises ModelError where split.tif is missing or another model's, SplitError where its validation part holds no
     landslide (or, by "miss", is leaky), LabelError where it holds too few regions for `most` or no temperature fits,
     and OutputError where `out` holds a model (unless `overwrite`) or is `folder`.
     """
     refuse_input(out, [folder])
     for name in (FACTS, WEIGHTS, *COPIED):
         refuse_existing(out / name, overwrite)
-    model, path = load_model(folder), folder / SPLIT
-    if not path.exists():
-        raise ModelError(
-            f"{path} does not exist, so that nobody knows what ground {folder} was not trained on. Copy it from where "
-            "the model was trained, or train it again."
-        )
+    model = load_model(folder)
+    path = split_of(model)
     stack, label, valid = read_prepared(prepared)
     positions = match_channels(model, stack)
     split = read_split(path, stack)

@@ -27,7 +27,7 @@ from landslip.run import BlockChoice, NetworkChoice, Run
 from landslip.stack import Channel, StackInfo
 from landslip.standardize import ZScore
 
-WEIGHTS, FACTS = "model.safetensors", "model.json"
+WEIGHTS, FACTS, SPLIT = "model.safetensors", "model.json", "split.tif"
 FORMAT = 1
 BEYOND = float(np.finfo(np.float32).max)  # what the network takes is float32
 
@@ -149,6 +149,28 @@ def run_of(model: Model) -> Run:
             f"{model.folder / FACTS} holds a run that this version cannot repeat "
             f"({' '.join(str(error).split())[:200]}). The model maps as it is; for this, train it again."
         ) from error
+
+
+def split_of(model: Model) -> Path:
+    """The split.tif that a model was trained by. ModelError where it is missing or another than model.json names.
+
+    Models of earlier versions name none, and theirs is taken as it is.
+    """
+    path = model.folder / SPLIT
+    if not path.exists():
+        raise ModelError(
+            f"{path} does not exist, so that nobody knows what ground {model.folder} was trained on. Copy it from "
+            "where the model was trained, or train it again."
+        )
+    known = model.facts.get("split_sha256")
+    found = file_hash(path)
+    if known is not None and found != known:
+        raise ModelError(
+            f"{path} is not the split that {model.folder} was trained by (SHA-256 {found[:12]}, and {FACTS} says "
+            f"{str(known)[:12]}), so that its parts are another model's. Copy the model folder again, or train it "
+            "again."
+        )
+    return path
 
 
 def match_channels(model: Model, stack: StackInfo) -> list[int]:

@@ -142,7 +142,9 @@ def _require_both_classes(
             )
 
 
-def write_split(ground: Ground, folder: Path) -> None:
-    """Write the ground's parts to split.tif in a folder."""
+def write_split(ground: Ground, folder: Path) -> str:
+    """Write the ground's parts to split.tif in a folder; returns the file's SHA-256."""
     tags = ground.split.tags() | {"window": str(ground.windows[0].height)}
-    write_raster(folder / "split.tif", ground.split.parts[None], ground.stack.grid, ["part"], None, tags, True, True)
+    path = folder / "split.tif"
+    write_raster(path, ground.split.parts[None], ground.stack.grid, ["part"], None, tags, True, True)
+    return file_hash(path)

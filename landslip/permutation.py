@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.checkpoint import Model, match_channels
+from landslip.checkpoint import Model, match_channels, split_of
 from landslip.compute import device, keep_memory, precision, probabilities
 from landslip.errors import LabelError, SplitError
 from landslip.grid import Window, require_same_grid, squares, tiles
@@ -49,9 +49,7 @@ class HeldOut:
 
 def held_out(model: Model, stack: StackInfo, block: int, seed: int) -> HeldOut:
     positions = match_channels(model, stack)
-    path = model.folder / "split.tif"
-    if not path.exists():
-        raise SplitError(f"{path} does not exist, so no ground is known to be held out. Copy the model folder again.")
+    path = split_of(model)
     info = read_info(path)
     require_one_band(info, "split")
     require_same_grid(stack.grid, str(stack.path), info.grid, str(path))

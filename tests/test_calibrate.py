@@ -7,19 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import GRID, SHAPE, TinySite
+from conftest import SHAPE, TinySite, rewrite_split
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 from test_cli import command
 
 import landslip.calibrate
 from landslip.calibrate import calibrate, table
-from landslip.checkpoint import load_model
+from landslip.checkpoint import load_model, split_of
 from landslip.compute import at_temperature, logits, probabilities
 from landslip.errors import LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.inference import map_site
+from landslip.intervals import read_prepared
 from landslip.metrics import Histogram
-from landslip.raster import read_info, read_stored, write_raster
+from landslip.output import file_hash
+from landslip.permutation import held_out
+from landslip.raster import read_info, read_stored
+from landslip.training_pixels import pixels_of_prepared
 
 PIECES = 12
 
@@ -42,8 +46,7 @@ def model(made: TinySite, tmp_path: Path) -> Path:
 
 
 def rewrite(folder: Path, parts: NDArray[np.uint8], leaky: str = "no", guard: str = "4") -> None:
-    tags = {"split": "apart", "leaky": leaky, "guard": guard}
-    write_raster(folder / "split.tif", parts[None], GRID, ["part"], None, tags, overwrite=True)
+    rewrite_split(folder, parts, {"split": "apart", "leaky": leaky, "guard": guard})
 
 
 def mapped(folder: Path, made: TinySite, out: Path) -> NDArray[np.float32]:
@@ -151,6 +154,26 @@ def test_a_leaky_split_and_another_site_are_said(made: TinySite, model: Path, tm
     (model / "model.json").write_text(json.dumps(facts))
     notes = calibrate(model, made.folder / "prepared", tmp_path / "out").facts["notes"]
     assert any(note.startswith("leaky") for note in notes) and any("valid.tif in" in note for note in notes)
+
+
+def test_the_split_of_another_model_is_refused(made: TinySite, tmp_path: Path) -> None:
+    model, prepared = shutil.copytree(made.folder / "model", tmp_path / "model"), made.folder / "prepared"
+    own = file_hash(model / "split.tif")
+    assert load_model(model).facts["split_sha256"] == own
+    shutil.copytree(model, tmp_path / "foreign")
+    rewrite(tmp_path / "foreign", pieces())
+    shutil.copyfile(tmp_path / "foreign" / "split.tif", model / "split.tif")
+    loaded, stack = load_model(model), read_prepared(prepared)
+    said = rf"split\.tif is not the split.*{file_hash(model / 'split.tif')[:12]}.*{own[:12]}.*[Cc]opy the model folder"
+    for use in (
+        lambda: calibrate(model, prepared, tmp_path / "out"),
+        lambda: held_out(loaded, stack, 16, 0),
+        lambda: pixels_of_prepared(loaded, prepared),
+    ):
+        with pytest.raises(ModelError, match=said):
+            use()
+    del loaded.facts["split_sha256"]  # as an earlier version left it
+    assert split_of(loaded) == model / "split.tif"
 
 
 @pytest.mark.parametrize("temperature", [0, -1, "NaN", "Infinity", "warm", None])

@@ -15,7 +15,7 @@ from test_cli import command
 from test_intervals import factor, write_prepared
 
 import landslip.impurity
-from landslip.errors import ChannelError, GridError, LabelError, OutputError, RunError, SplitError
+from landslip.errors import ChannelError, GridError, LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.importance import Importance, Score, importance, table
 from landslip.raster import read_info, write_raster
 from landslip.stack import Channel
@@ -137,8 +137,10 @@ def test_bad_input_is_refused_with_a_remedy(stated: Path, made: TinySite, tmp_pa
         importance(stated, tmp_path / "o", repeats=1)
     with pytest.raises(LabelError, match=r"lie in 4 and other ground in 4 spatial block\(s\) of 80 pixels.*smaller"):
         importance(stated, tmp_path / "o", block=80)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "importance.csv").touch()
     with pytest.raises(OutputError, match="exists already"):
-        importance(stated, stated.parent / "out")
+        importance(stated, tmp_path / "full")
     one = write_prepared(tmp_path / "one", {factor("slope"): np.ones((64, 64))}, np.ones((64, 64)))
     with pytest.raises(LabelError, match="lie in 16 and other ground in 0 spatial"):
         importance(one, tmp_path / "o", block=16)
@@ -153,8 +155,11 @@ def test_bad_input_is_refused_with_a_remedy(stated: Path, made: TinySite, tmp_pa
         importance(stated, tmp_path / "o", made.folder / "model")
     model = shutil.copytree(made.folder / "model", tmp_path / "model")
     (model / "split.tif").unlink()
-    with pytest.raises(SplitError, match=r"split\.tif does not exist"):
+    with pytest.raises(ModelError, match=r"split\.tif does not exist"):
         importance(made.folder / "prepared", tmp_path / "o", model)
+    facts = json.loads((model / "model.json").read_text())
+    del facts["split_sha256"]  # an earlier version's model, whose split is taken as it is
+    (model / "model.json").write_text(json.dumps(facts))
     info = read_info(stated / "valid.tif")
     write_raster(model / "split.tif", np.ones((1, *info.grid.shape), np.uint8), info.grid, ["split"])
     with pytest.raises(GridError, match="one grid"):
