@@ -80,8 +80,8 @@ def calibrate(
     byte for byte, split.tif, history.csv and training pixels where there are any, and model.json last.
 
     Raises ModelError where split.tif is missing or another model's, SplitError where its validation part holds no
-    landslide (or, by "miss", is leaky), LabelError where it holds too few regions for `most` or no temperature fits,
-    and OutputError where `out` holds a model (unless `overwrite`) or is `folder`.
+    landslide (or, by "miss", is leaky, may be, or has no guard), LabelError where it holds too few regions for `most`
+    or no temperature fits, and OutputError where `out` holds a model (unless `overwrite`) or is `folder`.
     """
     refuse_input(out, [folder])
     for name in (FACTS, WEIGHTS, *COPIED):
@@ -158,6 +158,13 @@ def _regions(path: Path, split: Split, landslide: NDArray[np.bool_], most: float
             f"{path}: its split {split.kind} is leaky, so that validation ground is easier than new ground and no "
             'missed share can be promised from it. Train with [split] kind = "apart", or choose by f1 or kappa.'
         )
+    if split.leaky is None or split.guard < 1:
+        why = "does not say whether it is leaky" if split.leaky is None else "keeps its parts no guard apart"
+        raise SplitError(
+            f"{path}: its split {split.kind} {why}, so that validation ground may be easier than new ground and no "
+            'missed share can be promised from it. Train with [split] kind = "apart" and a guard, or choose by f1 or '
+            "kappa."
+        )
     regions = independent_regions(split.parts == VALIDATION, split.guard)
     require_regions(len(np.unique(regions[landslide])), most, f"{path}: its validation part")
     return regions
@@ -191,6 +198,8 @@ def _notes(model: Model, prepared: Path, split: Split, threshold: float) -> list
     notes = ["the same ground chose the epoch, so that new ground is a little harder than these figures"]
     if split.leaky:
         notes.append(f"leaky: windows of the {split.kind} split share pixels between training and the rest")
+    if split.leaky is None:
+        notes.append(f"leaky or not: unknown: {SPLIT} does not say whether training ground lies beside the rest")
     known = model.facts.get("site_inputs", {})
     other = [name for name, before in known.items() if name != SPLIT and file_hash(prepared / name) != before]
     if other:

@@ -136,6 +136,10 @@ def test_what_cannot_be_calibrated_is_refused_before_any_work(
     rewrite(model, pieces(), leaky="yes")
     with pytest.raises(SplitError, match=r"split\.tif: its split apart is leaky"):
         calibrate(model, prepared, out, "miss", 0.5)
+    for leaky, guard, why in (("unknown", "4", "does not say"), ("no", "0", "no guard apart")):
+        rewrite(model, pieces(), leaky, guard)
+        with pytest.raises(SplitError, match=f"its split apart .*{why}"):
+            calibrate(model, prepared, out, "miss", 0.5)
     label = read_stored(prepared / "label.tif")
     for kept, missing in ((label == 1, "other ground"), (label == 0, "landslide")):
         rewrite(model, np.where(kept, 2, 1).astype(np.uint8))
@@ -153,7 +157,10 @@ def test_a_leaky_split_and_another_site_are_said(made: TinySite, model: Path, tm
     facts["site_inputs"]["valid.tif"] = "other"
     (model / "model.json").write_text(json.dumps(facts))
     notes = calibrate(model, made.folder / "prepared", tmp_path / "out").facts["notes"]
-    assert any(note.startswith("leaky") for note in notes) and any("valid.tif in" in note for note in notes)
+    assert any(note.startswith("leaky: ") for note in notes) and any("valid.tif in" in note for note in notes)
+    rewrite(model, pieces(), leaky="unknown")
+    notes = calibrate(model, made.folder / "prepared", tmp_path / "o").facts["notes"]
+    assert any("leaky or not: unknown" in note for note in notes)
 
 
 def test_the_split_of_another_model_is_refused(made: TinySite, tmp_path: Path) -> None:
