@@ -214,8 +214,9 @@ def promise(chosen: dict[str, Any]) -> str:
     return (
         f"at most {100 * chosen['miss']:g} % of a region's landslide pixels are missed in expectation over regions "
         f"exchangeable with these {chosen['regions']} (pieces of the validation part, about {chosen['guard']} pixels "
-        f"apart or more, that hold landslides; {100 * chosen['missed_here']:.2f} % missed in them). Single regions may "
-        "miss more, and ground unlike them, such as another site, is not covered"
+        f"apart or more, that hold landslides; {100 * chosen['missed_here']:.2f} % missed in them). The epoch was "
+        "chosen on them too, so that the promise is approximate. Single regions may miss more, and ground unlike them, "
+        "such as another site, is not covered"
     )
 
 
