@@ -27,7 +27,7 @@ from landslip.calibration import (
 )
 from landslip.checkpoint import FACTS, SPLIT, WEIGHTS, Model, load_model, match_channels, save_changed_model, split_of
 from landslip.compute import at_temperature, device, keep_memory, logits, precision
-from landslip.errors import ModelError, SplitError
+from landslip.errors import LabelError, ModelError, SplitError
 from landslip.ground import read_prepared, read_split
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import BINS, Histogram
@@ -81,7 +81,7 @@ def calibrate(
 
     Raises ModelError where split.tif is missing or another model's, SplitError where its validation part holds no
     landslide (or, by "miss", is leaky, may be, or has no guard), LabelError where it holds too few regions for `most`
-    or no temperature fits, and OutputError where `out` holds a model (unless `overwrite`) or is `folder`.
+    or, but by "miss", no temperature fits, and OutputError where `out` holds a model (unless `overwrite`) or is `folder`.
     """
     refuse_input(out, [folder])
     for name in (FACTS, WEIGHTS, *COPIED):
@@ -105,7 +105,13 @@ def calibrate(
     blocks_of = (tuple(positions), model.zscore, valid, label)
     pixels = _map(model, stack, blocks_of, scored, regions)
 
-    temperature = fit_temperature(pixels.logits, pixels.landslide)
+    temperature, notes = model.temperature, _notes(model, prepared, split)
+    try:
+        temperature = fit_temperature(pixels.logits, pixels.landslide)
+    except LabelError as error:  # a temperature moves thresholds and not what they can miss
+        if by != "miss":
+            raise
+        notes.append(f"the temperature stays {temperature:g}, since none fits: {str(error).rstrip('.')}")
     everywhere = np.ones(len(pixels.logits), bool)
     as_it_was = pixels.counted(at_temperature(pixels.logits, model.temperature), everywhere)
     probability = at_temperature(pixels.logits, temperature)
@@ -120,6 +126,8 @@ def calibrate(
         chosen |= {"miss": most, "regions": len(held), "missed_here": mean, "guard": split.guard}
     else:
         threshold = counted.best_threshold(by)
+    if threshold == 0:
+        notes.append("a threshold of 0 maps all ground as landslide: nothing above it keeps the promise")
     scores = counted.confusion(round(threshold, 3)).scores()
     before, after = reliability(as_it_was), reliability(counted)
     facts = {
@@ -131,7 +139,7 @@ def calibrate(
         "expected_calibration_error": [expected_calibration_error(table) for table in (before, after)],
         "scores": scores,
         "precision": precision("auto"),
-        "notes": _notes(model, prepared, split, threshold),
+        "notes": notes,
         "software": software(),
     }
     if by == "miss":
@@ -194,7 +202,7 @@ def _map(
     return found
 
 
-def _notes(model: Model, prepared: Path, split: Split, threshold: float) -> list[str]:
+def _notes(model: Model, prepared: Path, split: Split) -> list[str]:
     notes = ["the same ground chose the epoch, so that new ground is a little harder than these figures"]
     if split.leaky:
         notes.append(f"leaky: windows of the {split.kind} split share pixels between training and the rest")
@@ -204,8 +212,6 @@ def _notes(model: Model, prepared: Path, split: Split, threshold: float) -> list
     other = [name for name, before in known.items() if name != SPLIT and file_hash(prepared / name) != before]
     if other:
         notes.append(f"{', '.join(other)} in {prepared} changed since the model was trained")
-    if threshold == 0:
-        notes.append("a threshold of 0 maps all ground as landslide: nothing above it keeps the promise")
     return notes
 
 

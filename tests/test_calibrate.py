@@ -119,6 +119,23 @@ def test_a_promise_is_kept_in_its_regions(made: TinySite, model: Path, tmp_path:
     assert "another site, is not covered" in json.loads((out / "model.json").read_text())["calibration"]["promise"]
 
 
+def test_a_promise_takes_no_temperature(
+    made: TinySite, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> float:
+        raise LabelError("no temperature down to 0.05 sharpens these probabilities enough.")
+
+    monkeypatch.setattr(landslip.calibrate, "fit_temperature", refuse)
+    facts = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps({**facts, "temperature": 1.5}))
+    done = calibrate(model, made.folder / "prepared", tmp_path / "out", "miss", 0.3)
+    assert done.temperature == load_model(tmp_path / "out").temperature == 1.5
+    assert any("the temperature stays 1.5, since none fits: no temperature down" in n for n in done.facts["notes"])
+    assert done.before == done.after
+    with pytest.raises(LabelError, match="no temperature down"):
+        calibrate(model, made.folder / "prepared", tmp_path / "f1", "f1")
+
+
 def test_pieces_nearer_than_the_guard_are_one_region(made: TinySite, model: Path, tmp_path: Path) -> None:
     rewrite(model, pieces(), guard="16")
     with pytest.raises(LabelError, match=r"model/split\.tif: its validation part holds 1 independent region.* takes 9"):
