@@ -242,6 +242,10 @@ def table(done: Calibrated) -> str:
         f"Threshold {done.threshold:g} by {by} (before: {facts['threshold_before']:g}); there "
         + ", ".join(f"{name} {100 * facts['scores'][name]:.2f} %" for name in ("precision", "recall", "f1", "kappa")),
     ]
+    rows.append(
+        "The figures after are taken on the pixels they were fitted on; for those of new ground, map with this model "
+        "and score the test part: landslip evaluate --split SPLIT.tif --part test --reliability OUT.png."
+    )
     rows += [f"Promise: {facts['promise']}."] if "promise" in facts else []
     rows += [f"Note: {note}." for note in facts["notes"]]
     return "\n".join(rows)

@@ -114,6 +114,7 @@ def test_a_promise_is_kept_in_its_regions(made: TinySite, model: Path, tmp_path:
     assert len(held) == done.facts["threshold_chosen"]["regions"] >= 9
     assert bound(done.threshold) <= most < bound(done.threshold + 0.001)
     text = " ".join(table(done).split())
+    assert "taken on the pixels they were fitted on" in text and "landslip evaluate --split" in text
     assert f"exchangeable with these {len(held)}" in text and "15 % of a region's landslide pixels" in text
     assert "The epoch was chosen on them too, so that the promise is approximate" in text
     assert "another site, is not covered" in json.loads((out / "model.json").read_text())["calibration"]["promise"]
