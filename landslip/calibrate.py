@@ -70,23 +70,25 @@ class _Pixels:
 
 
 def calibrate(
-    folder: Path, prepared: Path, out: Path, by: Choice = "f1", most: float = 0.1, overwrite: bool = False
+    folder: Path, prepared: Path, out: Path, by: Choice | None = None, most: float = 0.1, overwrite: bool = False
 ) -> Calibrated:
     """Fit a temperature on the validation part and choose a threshold on the calibrated probabilities.
 
-    `by` is "f1", "kappa" or "miss": the largest threshold that misses at most the share `most` of a region's landslide
+    `by` is "f1", "kappa" (by default whichever the model was trained by, else "f1") or "miss": the largest threshold that misses at most the share `most` of a region's landslide
     pixels in expectation. Its regions are the pieces of the validation part that lie about the split's guard apart,
     never the squares of a split: neighbouring squares share landslides. Writes the model folder `out`: weights
     byte for byte, split.tif, history.csv and training pixels where there are any, and model.json last.
 
     Raises ModelError where split.tif is missing or another model's, SplitError where its validation part holds no
     landslide (or, by "miss", is leaky, may be, or has no guard), LabelError where it holds too few regions for `most`
-    or, but by "miss", no temperature fits, and OutputError where `out` holds a model (unless `overwrite`) or is `folder`.
+    or, but by "miss", no temperature fits, and OutputError where `out` holds a model (unless `overwrite`) or is one
+    of the folders that are read.
     """
     refuse_input(out, [folder])
     for name in (FACTS, WEIGHTS, *COPIED):
         refuse_existing(out / name, overwrite)
     model = load_model(folder)
+    by = _own_choice(model) if by is None else by
     path = split_of(model)
     stack, label, valid = read_prepared(prepared)
     positions = match_channels(model, stack)
@@ -157,6 +159,12 @@ def calibrate(
     }
     save_changed_model(model, out, changes, overwrite)
     return Calibrated(out, temperature, threshold, facts, before, after)
+
+
+def _own_choice(model: Model) -> Choice:
+    """What training chose the model's threshold by; "f1" where that was a number or is not known."""
+    own = (model.facts["run"].get("training") or {}).get("threshold")
+    return "kappa" if own == "kappa" else "f1"
 
 
 def _regions(path: Path, split: Split, landslide: NDArray[np.bool_], most: float) -> NDArray[np.int32]:

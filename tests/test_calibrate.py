@@ -80,7 +80,7 @@ def test_what_is_written(made: TinySite, model: Path, tmp_path: Path) -> None:
         assert (out / name).read_bytes() == (model / name).read_bytes()
     old, new = (json.loads((folder / "model.json").read_text()) for folder in (model, out))
     assert new["temperature"] == done.temperature == load_model(out).temperature
-    assert new["calibration"]["threshold_chosen"] == {"by": "f1"} and new["calibration"]["temperature_before"] == 1
+    assert new["calibration"]["threshold_chosen"] == {"by": "kappa"} and new["calibration"]["temperature_before"] == 1
     assert new["validation"]["validation_f1"] == new["calibration"]["scores"]["f1"]
     changed = {"temperature", "threshold", "validation", "calibration"}
     assert {k: v for k, v in new.items() if k not in changed} == {k: v for k, v in old.items() if k not in changed}
@@ -92,6 +92,17 @@ def test_what_is_written(made: TinySite, model: Path, tmp_path: Path) -> None:
         with pytest.raises(OutputError):
             calibrate(model, made.folder / "prepared", target)
     calibrate(model, made.folder / "prepared", out, overwrite=True)
+
+
+@pytest.mark.parametrize(("trained", "by"), [("kappa", "kappa"), ("f1", "f1"), (0.4, "f1"), ("later", "f1")])
+def test_a_threshold_is_chosen_as_in_training(
+    made: TinySite, model: Path, tmp_path: Path, trained: object, by: str
+) -> None:
+    facts = json.loads((model / "model.json").read_text())
+    facts["run"]["training"]["threshold"] = trained
+    (model / "model.json").write_text(json.dumps(facts))
+    done = calibrate(model, made.folder / "prepared", tmp_path / "out")
+    assert done.facts["threshold_chosen"] == {"by": by}
 
 
 def test_a_promise_is_kept_in_its_regions(made: TinySite, model: Path, tmp_path: Path) -> None:
