@@ -25,7 +25,7 @@ from landslip.calibration import (
     reliability,
     require_regions,
 )
-from landslip.checkpoint import FACTS, SPLIT, WEIGHTS, Model, load_model, match_channels, save_changed_model, split_of
+from landslip.checkpoint import FACTS, SPLIT, Model, load_model, match_channels, save_changed_model, split_of
 from landslip.compute import at_temperature, device, keep_memory, logits, precision
 from landslip.errors import LabelError, ModelError, SplitError
 from landslip.ground import read_prepared, read_split
@@ -36,8 +36,9 @@ from landslip.provenance import software
 from landslip.raster import opening
 from landslip.split import VALIDATION, Split, independent_regions
 from landslip.stack import StackInfo
+from landslip.state import STATE
 from landslip.train import mapped_cores
-from landslip.training_pixels import PIXELS
+from landslip.training_pixels import PIXELS, read_training_pixels
 
 Choice = Literal["f1", "kappa", "miss"]
 
@@ -74,22 +75,25 @@ def calibrate(
 ) -> Calibrated:
     """Fit a temperature on the validation part and choose a threshold on the calibrated probabilities.
 
-    `by` is "f1", "kappa" (by default whichever the model was trained by, else "f1") or "miss": the largest threshold that misses at most the share `most` of a region's landslide
-    pixels in expectation. Its regions are the pieces of the validation part that lie about the split's guard apart,
-    never the squares of a split: neighbouring squares share landslides. Writes the model folder `out`: weights
-    byte for byte, split.tif, history.csv and training pixels where there are any, and model.json last.
+    `by` is "f1", "kappa" (by default whichever the model was trained by, else "f1") or "miss": the largest threshold
+    that misses at most the share `most` of a region's landslide pixels in expectation. Its regions are the pieces of
+    the validation part that lie about the split's guard apart, never the squares of a split: neighbouring squares share
+    landslides. Writes the model folder `out`: weights byte for byte, split.tif, history.csv and training pixels where
+    there are any, and model.json last.
 
-    Raises ModelError where split.tif is missing or another model's, SplitError where its validation part holds no
-    landslide (or, by "miss", is leaky, may be, or has no guard), LabelError where it holds too few regions for `most`
-    or, but by "miss", no temperature fits, and OutputError where `out` holds a model (unless `overwrite`) or is one
-    of the folders that are read.
+    Raises ModelError where split.tif or the training pixels are missing or another model's, SplitError where the
+    validation part holds no landslide (or, by "miss", is leaky, may be, or has no guard), LabelError where it holds too
+    few regions for `most` or, but by "miss", no temperature fits, and OutputError where `out` holds a model (unless
+    `overwrite`) or is one of the folders that are read.
     """
-    refuse_input(out, [folder])
-    for name in (FACTS, WEIGHTS, *COPIED):
+    refuse_input(out, [folder, prepared])
+    for name in (FACTS, STATE):  # a finished model, or one in training; what a killed calibration left is replaced
         refuse_existing(out / name, overwrite)
     model = load_model(folder)
     by = _own_choice(model) if by is None else by
     path = split_of(model)
+    if "training_pixels" in model.facts:
+        read_training_pixels(model)  # refused before any work where they are missing or altered
     stack, label, valid = read_prepared(prepared)
     positions = match_channels(model, stack)
     split = read_split(path, stack)
@@ -148,7 +152,7 @@ def calibrate(
         facts["promise"] = promise(chosen)
     for name in COPIED:
         if (folder / name).exists():
-            with writing(out / name, overwrite) as aside:
+            with writing(out / name, overwrite=True) as aside:
                 aside.write_bytes((folder / name).read_bytes())
     validation = {"validation_f1": scores["f1"], "validation_kappa": scores["kappa"], "threshold": threshold}
     changes = {

@@ -22,7 +22,7 @@ from safetensors.torch import save as save_tensors
 
 from landslip.errors import ChannelError, LandslipError, ModelError
 from landslip.models import build_model
-from landslip.output import file_hash, write_json, writing
+from landslip.output import file_hash, refuse_existing, write_json, writing
 from landslip.run import BlockChoice, NetworkChoice, Run
 from landslip.stack import Channel, StackInfo
 from landslip.standardize import ZScore
@@ -89,7 +89,8 @@ def save_model(
 
 def save_changed_model(model: Model, folder: Path, changes: dict[str, Any], overwrite: bool = False) -> None:
     """Write a model's folder anew with other facts: the weights byte for byte, model.json with `changes` last."""
-    with writing(folder / WEIGHTS, overwrite) as aside:
+    refuse_existing(folder / FACTS, overwrite)
+    with writing(folder / WEIGHTS, overwrite=True) as aside:  # without model.json, left by a killed run
         aside.write_bytes((model.folder / WEIGHTS).read_bytes())
     write_json(folder / FACTS, {**model.facts, **changes}, overwrite)
 

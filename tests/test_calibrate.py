@@ -13,6 +13,7 @@ from scipy.special import expit, logit
 from test_cli import command
 
 import landslip.calibrate
+import landslip.checkpoint
 from landslip.calibrate import calibrate, table
 from landslip.checkpoint import load_model, split_of
 from landslip.compute import at_temperature, logits, probabilities
@@ -92,6 +93,34 @@ def test_what_is_written(made: TinySite, model: Path, tmp_path: Path) -> None:
         with pytest.raises(OutputError):
             calibrate(model, made.folder / "prepared", target)
     calibrate(model, made.folder / "prepared", out, overwrite=True)
+
+
+def test_a_killed_calibration_is_made_again_by_the_same_command(
+    made: TinySite, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, out = made.folder / "prepared", tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(landslip.checkpoint, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            calibrate(model, prepared, out)
+    assert {path.name for path in out.iterdir()} == {
+        "split.tif", "history.csv", "training_pixels.safetensors", "model.safetensors"
+    }  # fmt: skip
+    (out / "history.csv").write_text("half")
+    done = calibrate(model, prepared, out)
+    assert load_model(out).temperature == done.temperature
+    assert (out / "history.csv").read_bytes() == (model / "history.csv").read_bytes()
+    with pytest.raises(OutputError, match="cannot be its output"):
+        calibrate(model, prepared, prepared)
+
+
+def test_training_pixels_of_another_model_are_not_copied(made: TinySite, model: Path, tmp_path: Path) -> None:
+    pixels = model / "training_pixels.safetensors"
+    for harm in (lambda: pixels.write_bytes(pixels.read_bytes()[:-8]), pixels.unlink):
+        harm()
+        with pytest.raises(ModelError, match=r"training_pixels\.safetensors.*[Cc]opy"):
+            calibrate(model, made.folder / "prepared", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("trained", "by"), [("kappa", "kappa"), ("f1", "f1"), (0.4, "f1"), ("later", "f1")])
