@@ -173,6 +173,8 @@ def _notes(
         "directions and flat",
         "a factor shows an effect where it beats itself carried from other blocks (one-sided, 5 %; the network: where "
         "at most 5 % of the draws do not drop); those that show none rank last",
+        "a place is unstable where a factor's interval overlaps that of any other factor that shows an effect as it "
+        "does, or none as it does",
     ]
     notes += [
         f"{' + '.join(group)} are correlated (|Spearman| above {CORRELATED}): what one says the other says too, so "
