@@ -23,7 +23,7 @@ from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.progress import track
 from landslip.ranking import DRAWS, FEWEST_BLOCKS, Float, Score, donor_cycle, kappa_f1, multiplicities, percentiles
 from landslip.raster import cut_stored, opening, read_info, require_one_band
-from landslip.split import PARTS
+from landslip.split import PARTS, leakage_note, leaky_of
 from landslip.stack import StackInfo
 
 HELD_PIXELS = 2**21  # pixels of held-out windows that are held at once, at most
@@ -116,11 +116,9 @@ def _held_notes(
         f"permutation: {of} windows of {size} pixels on the {part} part, in {spatial} spatial blocks; a factor's "
         "channels are swapped between whole windows, and pixels are scored where both windows are valid"
     ]
-    if tags.get("leaky") != "no":
-        notes.append(
-            f"LEAKY: the {tags.get('split', 'unknown')} split shares pixels between training and the {part} part"
-        )
-    elif part == "validation":
+    if leakage := leakage_note(tags, part):
+        notes.append(leakage)
+    if part == "validation" and not leaky_of(tags):
         notes.append("the split has no test part: validation ground chose the epoch and the threshold")
     if spatial < FEWEST_BLOCKS:
         notes.append(

@@ -62,6 +62,16 @@ def leaky_of(tags: Mapping[str, str]) -> bool | None:
     return {"yes": True, "no": False}.get(tags.get("leaky", ""))
 
 
+def leakage_note(tags: Mapping[str, str], part: str) -> str:
+    """What a reader of scores on a part must know of a split.tif of these tags; "" where it is not leaky."""
+    name = tags.get("split", "unknown")
+    return {
+        True: f"LEAKY: the {name} split shares pixels between training and the {part} part",
+        False: "",
+        None: f"leaky or not: unknown: the {name} split does not say whether training ground meets the {part} part",
+    }[leaky_of(tags)]
+
+
 def split_paper(
     windows: Sequence[Window], shape: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Split, list[Window]]:

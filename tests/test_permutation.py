@@ -108,3 +108,7 @@ def test_a_leaky_split_is_named(made: TinySite, tmp_path: Path) -> None:
     loaded = load_model(model)
     held = held_out(loaded, read_prepared(made.folder / "prepared"), 32, 0)
     assert any(note.startswith("LEAKY") and "validation part" in note for note in held.notes)
+    for tags in ({}, {"split": "given", "leaky": "unknown"}):  # as `landslip evaluate` says it
+        rewrite_split(model, parts, tags)
+        notes = " ".join(held_out(load_model(model), read_prepared(made.folder / "prepared"), 32, 0).notes)
+        assert "leaky or not: unknown" in notes and "LEAKY" not in notes
