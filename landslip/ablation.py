@@ -205,7 +205,7 @@ def _epochs(planned: Ablation, folder: Path, overwrite: bool) -> tuple[int, str]
             needed = (count + 1) * (training + mapping) / 60
             raise RunError(
                 f"a budget of {minutes:g} minutes does not buy one epoch for each of {count} trainings, which takes "
-                f"about {math.ceil(needed)}. Give a larger --budget."
+                f"about {math.ceil(needed)} minutes. Give a larger --budget."
             )
         kept = {"identity": identity, "minutes": minutes, "epochs": epochs, "seconds_of_an_epoch": training}
         write_json(folder / PLAN, kept, overwrite=True)

@@ -435,7 +435,7 @@ def info(
 
 
 def main() -> None:
-    """Run a command: 0 done, 1 faults found by check, 2 refused, 130 stopped by the user."""
+    """Run a command: 0 done, 1 faults found by check or a failed run of compare or ladder, 2 refused, 130 stopped."""
     # Threads that wait without spinning leave the processor to others; it must be said before torch starts its own.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:

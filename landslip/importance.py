@@ -209,7 +209,7 @@ def table(made: Importance) -> str:
         own = [score for score in made.scores if score.measure == measure]
         if not own:
             continue
-        lines += ["", title, f"  {'':>4}{'factor':<{width}}{'estimate':>10}{'95 % interval':>22}"]
+        lines += ["", title, f"  {'':>4}{'factor':<{width}}{'estimate':>10}{'95 % interval':>24}"]
         for score in own:
             marks = [
                 *(["unstable place"] if score.unstable else []),
@@ -218,7 +218,7 @@ def table(made: Importance) -> str:
             ]
             rank = "-" if score.rank is None else str(score.rank)
             span = f"{_figure(score.low)} to {_figure(score.high)}"
-            figures = f"{_figure(score.estimate):>10}{span:>22}"
+            figures = f"{_figure(score.estimate):>10}{span:>24}"
             lines.append(f"  {rank:>3} {score.factor:<{width}}{figures}  {', '.join(marks)}".rstrip())
     return "\n".join([*lines[1:], "", *(f"Note: {note}." for note in made.notes)])
 

@@ -127,6 +127,7 @@ def test_a_factor_undefined_all_over_has_its_row(tmp_path: Path) -> None:
     assert math.isnan(void.estimate) and void.rank is None and void.note == "no pixel is defined"
     assert by_factor(made, "gini")["void"].estimate == 0
     assert made.correlated == [("slope", "twin")]  # which it does not hide
+    assert "undefined  undefined to undefined" in table(made)
 
 
 # ---- bad input ----
