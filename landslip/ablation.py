@@ -36,7 +36,7 @@ from landslip.progress import duration, say
 from landslip.ranking import DRAWS, FEWEST_BLOCKS, Score, kappa_f1, multiplicities, percentiles
 from landslip.raster import read_info, read_stored
 from landslip.run import Run
-from landslip.split import TEST
+from landslip.split import TEST, leakage_note, leaky_of
 from landslip.state import difference
 from landslip.train import is_trained, train
 
@@ -132,9 +132,9 @@ def ablation_importance(
         f"ablation: another seed alone changes kappa by {moved:.3f}; a factor shows an effect where its drop is surely "
         "larger (one-sided, 5 %). Intervals hold the ground that is scored, not the chance in a training",
     ]
-    if tags.get("leaky") != "no":
-        notes.append(f"LEAKY: the {tags.get('split', 'unknown')} split shares pixels between training and {part} part")
-    elif part == "validation":
+    if leakage := leakage_note(tags, part):
+        notes.append(leakage)
+    if part == "validation" and not leaky_of(tags):
         notes.append("ablation: the split has no test part, and validation ground chose epochs and thresholds")
     if blocks < FEWEST_BLOCKS:
         notes.append(f"ablation intervals stand on {blocks} spatial block(s) only; give a smaller --block")
@@ -205,7 +205,7 @@ def _epochs(planned: Ablation, folder: Path, overwrite: bool) -> tuple[int, str]
             needed = (count + 1) * (training + mapping) / 60
             raise RunError(
                 f"a budget of {minutes:g} minutes does not buy one epoch for each of {count} trainings, which takes "
-                f"about {math.ceil(needed)}. Give a larger --budget."
+                f"about {math.ceil(needed)} minutes. Give a larger --budget."
             )
         kept = {"identity": identity, "minutes": minutes, "epochs": epochs, "seconds_of_an_epoch": training}
         write_json(folder / PLAN, kept, overwrite=True)

@@ -25,9 +25,9 @@ from landslip.calibration import (
     reliability,
     require_regions,
 )
-from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model, match_channels, save_changed_model
+from landslip.checkpoint import FACTS, SPLIT, Model, load_model, match_channels, save_changed_model, split_of
 from landslip.compute import at_temperature, device, keep_memory, logits, precision
-from landslip.errors import ModelError, SplitError
+from landslip.errors import LabelError, ModelError, SplitError
 from landslip.ground import read_prepared, read_split
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import BINS, Histogram
@@ -36,12 +36,12 @@ from landslip.provenance import software
 from landslip.raster import opening
 from landslip.split import VALIDATION, Split, independent_regions
 from landslip.stack import StackInfo
+from landslip.state import STATE
 from landslip.train import mapped_cores
-from landslip.training_pixels import PIXELS
+from landslip.training_pixels import PIXELS, read_training_pixels
 
 Choice = Literal["f1", "kappa", "miss"]
 
-SPLIT = "split.tif"
 COPIED = (SPLIT, "history.csv", PIXELS)
 
 
@@ -71,28 +71,29 @@ class _Pixels:
 
 
 def calibrate(
-    folder: Path, prepared: Path, out: Path, by: Choice = "f1", most: float = 0.1, overwrite: bool = False
+    folder: Path, prepared: Path, out: Path, by: Choice | None = None, most: float = 0.1, overwrite: bool = False
 ) -> Calibrated:
     """Fit a temperature on the validation part and choose a threshold on the calibrated probabilities.
 
-    `by` is "f1", "kappa" or "miss": the largest threshold that misses at most the share `most` of a region's landslide
-    pixels in expectation. Its regions are the pieces of the validation part that lie about the split's guard apart,
-    never the squares of a split: neighbouring squares share landslides. Writes the model folder `out`: weights
-    byte for byte, split.tif, history.csv and training pixels where there are any, and model.json last.
+    `by` is "f1", "kappa" (by default whichever the model was trained by, else "f1") or "miss": the largest threshold
+    that misses at most the share `most` of a region's landslide pixels in expectation. Its regions are the pieces of
+    the validation part that lie about the split's guard apart, never the squares of a split: neighbouring squares share
+    landslides. Writes the model folder `out`: weights byte for byte, split.tif, history.csv and training pixels where
+    there are any, and model.json last.
 
-    Raises ModelError where there is no split.tif beside the model, SplitError where its validation part holds no
-    landslide (or, by "miss", is leaky), LabelError where it holds too few regions for `most` or no temperature fits,
-    and OutputError where `out` holds a model (unless `overwrite`) or is `folder`.
+    Raises ModelError where split.tif or the training pixels are missing or another model's, SplitError where the
+    validation part holds no landslide (or, by "miss", is leaky, may be, or has no guard), LabelError where it holds too
+    few regions for `most` or, but by "miss", no temperature fits, and OutputError where `out` holds a model (unless
+    `overwrite`) or is one of the folders that are read.
     """
-    refuse_input(out, [folder])
-    for name in (FACTS, WEIGHTS, *COPIED):
+    refuse_input(out, [folder, prepared])
+    for name in (FACTS, STATE):  # a finished model, or one in training; what a killed calibration left is replaced
         refuse_existing(out / name, overwrite)
-    model, path = load_model(folder), folder / SPLIT
-    if not path.exists():
-        raise ModelError(
-            f"{path} does not exist, so that nobody knows what ground {folder} was not trained on. Copy it from where "
-            "the model was trained, or train it again."
-        )
+    model = load_model(folder)
+    by = _own_choice(model) if by is None else by
+    path = split_of(model)
+    if "training_pixels" in model.facts:
+        read_training_pixels(model)  # refused before any work where they are missing or altered
     stack, label, valid = read_prepared(prepared)
     positions = match_channels(model, stack)
     split = read_split(path, stack)
@@ -110,7 +111,13 @@ def calibrate(
     blocks_of = (tuple(positions), model.zscore, valid, label)
     pixels = _map(model, stack, blocks_of, scored, regions)
 
-    temperature = fit_temperature(pixels.logits, pixels.landslide)
+    temperature, notes = model.temperature, _notes(model, prepared, split)
+    try:
+        temperature = fit_temperature(pixels.logits, pixels.landslide)
+    except LabelError as error:  # a temperature moves thresholds and not what they can miss
+        if by != "miss":
+            raise
+        notes.append(f"the temperature stays {temperature:g}, since none fits: {str(error).rstrip('.')}")
     everywhere = np.ones(len(pixels.logits), bool)
     as_it_was = pixels.counted(at_temperature(pixels.logits, model.temperature), everywhere)
     probability = at_temperature(pixels.logits, temperature)
@@ -125,6 +132,8 @@ def calibrate(
         chosen |= {"miss": most, "regions": len(held), "missed_here": mean, "guard": split.guard}
     else:
         threshold = counted.best_threshold(by)
+    if threshold == 0:
+        notes.append("a threshold of 0 maps all ground as landslide: nothing above it keeps the promise")
     scores = counted.confusion(round(threshold, 3)).scores()
     before, after = reliability(as_it_was), reliability(counted)
     facts = {
@@ -136,14 +145,14 @@ def calibrate(
         "expected_calibration_error": [expected_calibration_error(table) for table in (before, after)],
         "scores": scores,
         "precision": precision("auto"),
-        "notes": _notes(model, prepared, split, threshold),
+        "notes": notes,
         "software": software(),
     }
     if by == "miss":
         facts["promise"] = promise(chosen)
     for name in COPIED:
         if (folder / name).exists():
-            with writing(out / name, overwrite) as aside:
+            with writing(out / name, overwrite=True) as aside:
                 aside.write_bytes((folder / name).read_bytes())
     validation = {"validation_f1": scores["f1"], "validation_kappa": scores["kappa"], "threshold": threshold}
     changes = {
@@ -156,12 +165,25 @@ def calibrate(
     return Calibrated(out, temperature, threshold, facts, before, after)
 
 
+def _own_choice(model: Model) -> Choice:
+    """What training chose the model's threshold by; "f1" where that was a number or is not known."""
+    own = (model.facts["run"].get("training") or {}).get("threshold")
+    return "kappa" if own == "kappa" else "f1"
+
+
 def _regions(path: Path, split: Split, landslide: NDArray[np.bool_], most: float) -> NDArray[np.int32]:
     """Region numbers (H, W), after refusing what cannot keep a promise, before any pixel is mapped."""
     if split.leaky:
         raise SplitError(
             f"{path}: its split {split.kind} is leaky, so that validation ground is easier than new ground and no "
             'missed share can be promised from it. Train with [split] kind = "apart", or choose by f1 or kappa.'
+        )
+    if split.leaky is None or split.guard < 1:
+        why = "does not say whether it is leaky" if split.leaky is None else "keeps its parts no guard apart"
+        raise SplitError(
+            f"{path}: its split {split.kind} {why}, so that validation ground may be easier than new ground and no "
+            'missed share can be promised from it. Train with [split] kind = "apart" and a guard, or choose by f1 or '
+            "kappa."
         )
     regions = independent_regions(split.parts == VALIDATION, split.guard)
     require_regions(len(np.unique(regions[landslide])), most, f"{path}: its validation part")
@@ -192,16 +214,16 @@ def _map(
     return found
 
 
-def _notes(model: Model, prepared: Path, split: Split, threshold: float) -> list[str]:
+def _notes(model: Model, prepared: Path, split: Split) -> list[str]:
     notes = ["the same ground chose the epoch, so that new ground is a little harder than these figures"]
     if split.leaky:
         notes.append(f"leaky: windows of the {split.kind} split share pixels between training and the rest")
+    if split.leaky is None:
+        notes.append(f"leaky or not: unknown: {SPLIT} does not say whether training ground lies beside the rest")
     known = model.facts.get("site_inputs", {})
     other = [name for name, before in known.items() if name != SPLIT and file_hash(prepared / name) != before]
     if other:
         notes.append(f"{', '.join(other)} in {prepared} changed since the model was trained")
-    if threshold == 0:
-        notes.append("a threshold of 0 maps all ground as landslide: nothing above it keeps the promise")
     return notes
 
 
@@ -210,8 +232,9 @@ def promise(chosen: dict[str, Any]) -> str:
     return (
         f"at most {100 * chosen['miss']:g} % of a region's landslide pixels are missed in expectation over regions "
         f"exchangeable with these {chosen['regions']} (pieces of the validation part, about {chosen['guard']} pixels "
-        f"apart or more, that hold landslides; {100 * chosen['missed_here']:.2f} % missed in them). Single regions may "
-        "miss more, and ground unlike them, such as another site, is not covered"
+        f"apart or more, that hold landslides; {100 * chosen['missed_here']:.2f} % missed in them). The epoch was "
+        "chosen on them too, so that the promise is approximate. Single regions may miss more, and ground unlike them, "
+        "such as another site, is not covered"
     )
 
 
@@ -231,6 +254,10 @@ def table(done: Calibrated) -> str:
         f"Threshold {done.threshold:g} by {by} (before: {facts['threshold_before']:g}); there "
         + ", ".join(f"{name} {100 * facts['scores'][name]:.2f} %" for name in ("precision", "recall", "f1", "kappa")),
     ]
+    rows.append(
+        "The figures after are taken on the pixels they were fitted on; for those of new ground, map with this model "
+        "and score the test part: landslip evaluate --split SPLIT.tif --part test --reliability OUT.png."
+    )
     rows += [f"Promise: {facts['promise']}."] if "promise" in facts else []
     rows += [f"Note: {note}." for note in facts["notes"]]
     return "\n".join(rows)

@@ -22,12 +22,12 @@ from safetensors.torch import save as save_tensors
 
 from landslip.errors import ChannelError, LandslipError, ModelError
 from landslip.models import build_model
-from landslip.output import file_hash, write_json, writing
+from landslip.output import file_hash, refuse_existing, write_json, writing
 from landslip.run import BlockChoice, NetworkChoice, Run
 from landslip.stack import Channel, StackInfo
 from landslip.standardize import ZScore
 
-WEIGHTS, FACTS = "model.safetensors", "model.json"
+WEIGHTS, FACTS, SPLIT = "model.safetensors", "model.json", "split.tif"
 FORMAT = 1
 BEYOND = float(np.finfo(np.float32).max)  # what the network takes is float32
 
@@ -89,7 +89,8 @@ def save_model(
 
 def save_changed_model(model: Model, folder: Path, changes: dict[str, Any], overwrite: bool = False) -> None:
     """Write a model's folder anew with other facts: the weights byte for byte, model.json with `changes` last."""
-    with writing(folder / WEIGHTS, overwrite) as aside:
+    refuse_existing(folder / FACTS, overwrite)
+    with writing(folder / WEIGHTS, overwrite=True) as aside:  # without model.json, left by a killed run
         aside.write_bytes((model.folder / WEIGHTS).read_bytes())
     write_json(folder / FACTS, {**model.facts, **changes}, overwrite)
 
@@ -154,6 +155,28 @@ def run_of(model: Model) -> Run:
 def sites_of(model: Model) -> list[dict[str, str]]:
     """SHA-256 by file name of each site that a model was trained on: its own first, then those of what it began as."""
     return [model.facts.get("site_inputs", {}), *model.facts.get("earlier_site_inputs", [])]
+
+
+def split_of(model: Model) -> Path:
+    """The split.tif that a model was trained by. ModelError where it is missing or another than model.json names.
+
+    Models of earlier versions name none, and theirs is taken as it is.
+    """
+    path = model.folder / SPLIT
+    if not path.exists():
+        raise ModelError(
+            f"{path} does not exist, so that nobody knows what ground {model.folder} was trained on. Copy it from "
+            "where the model was trained, or train it again."
+        )
+    known = model.facts.get("split_sha256")
+    found = file_hash(path)
+    if known is not None and found != known:
+        raise ModelError(
+            f"{path} is not the split that {model.folder} was trained by (SHA-256 {found[:12]}, and {FACTS} says "
+            f"{str(known)[:12]}), so that its parts are another model's. Copy the model folder again, or train it "
+            "again."
+        )
+    return path
 
 
 def match_channels(model: Model, stack: StackInfo) -> list[int]:

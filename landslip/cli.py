@@ -137,8 +137,9 @@ def calibrate(
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
     out: Annotated[Path, typer.Argument(metavar="OUT_MODEL/")],
     threshold: Annotated[
-        Literal["f1", "kappa", "miss"], typer.Option(help="what it is chosen by; miss: see --miss")
-    ] = "f1",
+        Literal["f1", "kappa", "miss"] | None,
+        typer.Option(help="what it is chosen by, default as in training; miss: see --miss"),
+    ] = None,
     miss: Annotated[
         float | None,
         typer.Option(help="share of a region's landslide pixels that may be missed in expectation, default 0.1"),
@@ -150,7 +151,7 @@ def calibrate(
     from landslip.output import refuse_existing
 
     if miss is not None and threshold != "miss":
-        raise RunError(f"--miss {miss:g} is for --threshold miss, and the threshold is chosen by {threshold}.")
+        raise RunError(f"--miss {miss:g} is for --threshold miss: give that too, or leave --miss out.")
     if picture is not None:
         refuse_existing(picture, overwrite)
     from landslip.calibrate import calibrate as fit
@@ -438,7 +439,7 @@ def info(
 
 
 def main() -> None:
-    """Run a command: 0 done, 1 faults found by check, 2 refused, 130 stopped by the user."""
+    """Run a command: 0 done, 1 faults found by check or a failed run of compare or ladder, 2 refused, 130 stopped."""
     # Threads that wait without spinning leave the processor to others; it must be said before torch starts its own.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:

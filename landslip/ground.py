@@ -17,7 +17,7 @@ from landslip.models import build_model
 from landslip.output import file_hash
 from landslip.raster import read_info, read_stored, require_one_band, write_raster
 from landslip.run import Run
-from landslip.split import NONE, PARTS, TRAIN, VALIDATION, Split, split_apart, split_paper
+from landslip.split import NONE, PARTS, TRAIN, VALIDATION, Split, leaky_of, split_apart, split_paper
 from landslip.stack import Channel, StackInfo, choose_channels, read_stack_info
 
 
@@ -117,7 +117,7 @@ def read_split(path: Path, stack: StackInfo) -> Split:
     if not guard.isdecimal():
         raise SplitError(f"{path}: its guard is {guard!r} and not a whole number of pixels. Mend or remove that tag.")
     kind = info.tags.get("split", "given")
-    return Split(kind, info.tags.get("leaky") == "yes", int(guard), parts.astype(np.uint8))
+    return Split(kind, leaky_of(info.tags), int(guard), parts.astype(np.uint8))
 
 
 def require_window(run: Run, channels: int) -> None:
@@ -142,7 +142,9 @@ def _require_both_classes(
             )
 
 
-def write_split(ground: Ground, folder: Path) -> None:
-    """Write the ground's parts to split.tif in a folder."""
+def write_split(ground: Ground, folder: Path) -> str:
+    """Write the ground's parts to split.tif in a folder; returns the file's SHA-256."""
     tags = ground.split.tags() | {"window": str(ground.windows[0].height)}
-    write_raster(folder / "split.tif", ground.split.parts[None], ground.stack.grid, ["part"], None, tags, True, True)
+    path = folder / "split.tif"
+    write_raster(path, ground.split.parts[None], ground.stack.grid, ["part"], None, tags, True, True)
+    return file_hash(path)

@@ -28,24 +28,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from landslip.ablation import Budget, ablation_importance, plan_ablation
+from landslip.bootstrap import add_block_sums, block_shape
 from landslip.checkpoint import load_model
 from landslip.draw import Whisker, draw_ranking
 from landslip.errors import LabelError, RunError
+from landslip.grid import tiles
 from landslip.impurity import CORRELATED, TREES, correlated_groups, correlation, forest_importance, gain_ratios
 from landslip.intervals import (
     SAMPLE,
+    SIDE,
     Counts,
     Sample,
     choose_factors,
     count,
     draw_sample,
     make_classes,
+    opening_prepared,
     read_prepared,
     table_csv,
 )
+from landslip.label import LANDSLIDE, OTHER
 from landslip.output import file_hash, refuse_existing, refuse_input, write_json, write_text
 from landslip.permutation import held_out, permutation_importance
 from landslip.provenance import software
@@ -84,8 +88,8 @@ def importance(
     where there is no test part. `repeats` forests are fitted, and as often the network's factors are permuted; `block`
     is the side of the spatial blocks in pixels; a forest sees `sample` pixels, half of them landslide. `budget` adds
     the network trained anew without each factor, in `out`/ablation, where the same call goes on when it was stopped.
-    Raises LabelError where the label holds one class only or too few blocks hold landslides, ChannelError where the
-    stack has no factor, RunError for impossible numbers.
+    Raises LabelError where too few blocks hold landslides or other ground, ChannelError where the stack has no factor,
+    RunError for impossible numbers.
     """
     for name in FILES:
         refuse_existing(out / name, overwrite)
@@ -102,17 +106,19 @@ def importance(
     loaded = None if model is None else load_model(model)
     planned = None if loaded is None or budget is None else plan_ablation(loaded, prepared, budget)
     held = None if loaded is None else held_out(loaded, stack, block, seed)  # refused before any long work
+    _require_blocks(stack, block)
     drawn = draw_sample(stack, SAMPLE, seed)
     counted = count(stack, [make_classes(stack, name, drawn, CLASSES) for name in factors], block)
-    _require_blocks(counted[0].table, block, prepared)
     rho = correlation(stack, drawn)
     together = correlated_groups(rho, factors)
     scores = gain_ratios(counted, drawn, stack.grid, block, seed)
-    forest, auc = forest_importance(
+    forest, auc, skipped = forest_importance(
         stack, draw_sample(stack, sample, seed, balanced=True), factors, together, repeats, block, seed
     )
     scores = forest + scores
-    notes = _notes(drawn, counted, stack, factors, together, rho, repeats, block, auc)
+    notes = _notes(drawn, counted, stack, factors, together, rho, repeats - skipped, block, auc)
+    if skipped:
+        notes.append(f"Gini: {skipped} of {repeats} repeats were skipped, whose blocks held one class alone")
     if loaded is not None and held is not None:
         scores += permutation_importance(loaded, held, together, repeats, seed)
         notes += held.notes
@@ -125,12 +131,21 @@ def importance(
     return made
 
 
-def _require_blocks(blocks: NDArray[np.int64], block: int, prepared: Path) -> None:
-    held = int(blocks[:, :, 1].any(axis=1).sum())
-    if held < FEWEST_BLOCKS:
+def _require_blocks(stack: StackInfo, block: int) -> None:
+    """Raise LabelError where too few spatial blocks hold a class, counted on the label whatever the factors are."""
+    blocks = block_shape(stack.grid.shape, block)
+    held = {code: np.zeros(blocks, np.int64) for code in (LANDSLIDE, OTHER)}
+    with opening_prepared(stack) as rasters:
+        for window in tiles(stack.grid.shape, SIDE):
+            known, label = rasters.known(window)
+            for code, total in held.items():
+                add_block_sums(total, known & (label == code), window.row, window.column, block)
+    landslides, other = (int(np.count_nonzero(held[code])) for code in (LANDSLIDE, OTHER))
+    if min(landslides, other) < FEWEST_BLOCKS:
         raise LabelError(
-            f"{prepared / 'label.tif'}: landslides lie in {held} spatial block(s) of {block} pixels a side, and "
-            f"intervals need {FEWEST_BLOCKS}. Give a smaller --block, or map more ground."
+            f"{stack.path.with_name('label.tif')}: on valid ground, landslides lie in {landslides} and other ground in "
+            f"{other} spatial block(s) of {block} pixels a side, and intervals need {FEWEST_BLOCKS} of each. Give a "
+            "smaller --block, or map more ground."
         )
 
 
@@ -158,6 +173,8 @@ def _notes(
         "directions and flat",
         "a factor shows an effect where it beats itself carried from other blocks (one-sided, 5 %; the network: where "
         "at most 5 % of the draws do not drop); those that show none rank last",
+        "a place is unstable where a factor's interval overlaps that of any other factor that shows an effect as it "
+        "does, or none as it does",
     ]
     notes += [
         f"{' + '.join(group)} are correlated (|Spearman| above {CORRELATED}): what one says the other says too, so "
@@ -192,7 +209,7 @@ def table(made: Importance) -> str:
         own = [score for score in made.scores if score.measure == measure]
         if not own:
             continue
-        lines += ["", title, f"  {'':>4}{'factor':<{width}}{'estimate':>10}{'95 % interval':>22}"]
+        lines += ["", title, f"  {'':>4}{'factor':<{width}}{'estimate':>10}{'95 % interval':>24}"]
         for score in own:
             marks = [
                 *(["unstable place"] if score.unstable else []),
@@ -201,7 +218,7 @@ def table(made: Importance) -> str:
             ]
             rank = "-" if score.rank is None else str(score.rank)
             span = f"{_figure(score.low)} to {_figure(score.high)}"
-            figures = f"{_figure(score.estimate):>10}{span:>22}"
+            figures = f"{_figure(score.estimate):>10}{span:>24}"
             lines.append(f"  {rank:>3} {score.factor:<{width}}{figures}  {', '.join(marks)}".rstrip())
     return "\n".join([*lines[1:], "", *(f"Note: {note}." for note in made.notes)])
 

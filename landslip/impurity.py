@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from scipy.stats import spearmanr
 
+from landslip.errors import LabelError
 from landslip.grid import Grid
 from landslip.intervals import Counts, Sample, block_of, channels_of
 from landslip.label import LANDSLIDE
@@ -102,11 +103,12 @@ def forest_importance(
     repeats: int,
     block: int,
     seed: int,
-) -> tuple[list[Score], float]:
-    """Gini importance of the factors, and the forests' mean AUC on the blocks that each did not see.
+) -> tuple[list[Score], float, int]:
+    """Gini importance of the factors, the forests' mean AUC on the blocks that each did not see, and repeats skipped.
 
     Every repeat draws spatial blocks with replacement and fits two forests: one gives the importances; the other sees
-    every factor twice, as it is and carried from another block, and tells whether it beats itself.
+    every factor twice, as it is and carried from another block, and tells whether it beats itself. A draw of one class
+    alone is skipped; LabelError where all are.
     """
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.metrics import roc_auc_score
@@ -137,7 +139,13 @@ def forest_importance(
         found.append([gini[columns[name]].sum() for name in factors])
         real, cutoff = np.split(forests[1].feature_importances_, 2)
         beats.append([real[columns[name]].sum() - cutoff[columns[name]].sum() for name in factors])
-    shares, gains = np.array(found), np.array(beats)  # (repeats, factors)
+    if not found:
+        raise LabelError(
+            f"{stack.path.with_name('label.tif')}: none of {repeats} draws of {every} spatial blocks of {block} pixels "
+            "holds both landslides and other ground, so that no forest could be fitted. Give a smaller --block or more "
+            "--repeats, or map more ground."
+        )
+    shares, gains = np.array(found), np.array(beats)  # (repeats fitted, factors)
     scores = []
     for i, name in enumerate(factors):
         note = ""
@@ -152,7 +160,7 @@ def forest_importance(
     for group in together:
         joint = shares[:, [list(factors).index(name) for name in group]].sum(1)
         scores.append(Score("gini", " + ".join(group), "together", float(joint.mean()), *percentiles(joint)))
-    return scores, float(np.mean(aucs)) if aucs else math.nan
+    return scores, float(np.mean(aucs)) if aucs else math.nan, repeats - len(found)
 
 
 def _places(drawn: Sample, grid: Grid, block: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
@@ -176,8 +184,12 @@ def _donors(blocks: NDArray[np.intp], offset: NDArray[np.int64], donor: NDArray[
 
 
 def correlation(stack: StackInfo, drawn: Sample) -> dict[str, dict[str, float]]:
-    """Spearman's rho of every pair of factors and bands, the largest in size over their channels; NaN if constant."""
-    defined = ~np.isnan(drawn.values).any(axis=1)
+    """Spearman's rho of every pair of factors and bands, the largest in size over their channels.
+
+    NaN for what is constant, or undefined all over the sample.
+    """
+    undefined = np.isnan(drawn.values)
+    defined = ~undefined[:, ~undefined.all(axis=0)].any(axis=1)
     values = drawn.values[defined]
     varying = np.array([len(np.unique(column)) > 1 for column in values.T])
     rho = np.full((len(varying), len(varying)), np.nan)

@@ -57,11 +57,12 @@ def _model(path: Path) -> str:
 def _model_facts(path: Path, model: Model) -> str:
     facts = model.facts
     split, machine = facts["split"], facts["machine"]
+    leaky = {True: " (leaky)", False: "", None: " (leaky or not: unknown)"}[split["leaky"]]
     rows = [
         f"{path}: a model",
         f"network     {facts['run']['network']['name']}, seed {facts['seed']}",
         f"channels    {', '.join(channel.name for channel in model.channels)}",
-        f"split       {split['kind']}{' (leaky)' if split['leaky'] else ''}, guard {split['guard']} px",
+        f"split       {split['kind']}{leaky}, guard {split['guard']} px",
         f"windows     {facts['training_windows']} of {facts['run']['blocks']['window']} px",
         f"trained     {facts['training_seconds'] / 60:.1f} min, epoch {facts['chosen_epoch']} chosen",
         *([] if model.temperature == 1 else [f"temperature {model.temperature:g}"]),

@@ -494,7 +494,8 @@ def _write_rasters(
     """Write stack.tif, valid.tif, label.tif and split.tif, a row of tiles at a time."""
     count = len(channels)
     statistics = _Statistics(np.full(count, np.nan), np.full(count, np.nan), np.zeros(count), np.zeros(count, np.int64))
-    split_tags = {"split": "given", "leaky": "no", "guard": "0", **TAGS}
+    # patches of one set may be neighbours, or overlap, and no file says so
+    split_tags = {"split": "given", "leaky": "unknown", "guard": "0", **TAGS}
     names = [channel.name for channel in channels]
     with ExitStack() as files:
         # compressed: three quarters are gap, which costs nothing so

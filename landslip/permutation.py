@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.checkpoint import Model, match_channels
+from landslip.checkpoint import Model, match_channels, split_of
 from landslip.compute import device, keep_memory, precision, probabilities
 from landslip.errors import LabelError, SplitError
 from landslip.grid import Window, require_same_grid, squares, tiles
@@ -23,7 +23,7 @@ from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.progress import track
 from landslip.ranking import DRAWS, FEWEST_BLOCKS, Float, Score, donor_cycle, kappa_f1, multiplicities, percentiles
 from landslip.raster import cut_stored, opening, read_info, require_one_band
-from landslip.split import PARTS
+from landslip.split import PARTS, leakage_note, leaky_of
 from landslip.stack import StackInfo
 
 HELD_PIXELS = 2**21  # pixels of held-out windows that are held at once, at most
@@ -49,9 +49,7 @@ class HeldOut:
 
 def held_out(model: Model, stack: StackInfo, block: int, seed: int) -> HeldOut:
     positions = match_channels(model, stack)
-    path = model.folder / "split.tif"
-    if not path.exists():
-        raise SplitError(f"{path} does not exist, so no ground is known to be held out. Copy the model folder again.")
+    path = split_of(model)
     info = read_info(path)
     require_one_band(info, "split")
     require_same_grid(stack.grid, str(stack.path), info.grid, str(path))
@@ -118,11 +116,9 @@ def _held_notes(
         f"permutation: {of} windows of {size} pixels on the {part} part, in {spatial} spatial blocks; a factor's "
         "channels are swapped between whole windows, and pixels are scored where both windows are valid"
     ]
-    if tags.get("leaky") != "no":
-        notes.append(
-            f"LEAKY: the {tags.get('split', 'unknown')} split shares pixels between training and the {part} part"
-        )
-    elif part == "validation":
+    if leakage := leakage_note(tags, part):
+        notes.append(leakage)
+    if part == "validation" and not leaky_of(tags):
         notes.append("the split has no test part: validation ground chose the epoch and the threshold")
     if spatial < FEWEST_BLOCKS:
         notes.append(

@@ -32,7 +32,8 @@ class Score:
     `kind`: a single factor, correlated factors taken together (names joined by " + "), all bands, or another training
     seed and nothing else. `low` and `high`
     bound 95 % of the bootstrap. `rank` counts single factors from 1; None for others and where the estimate is NaN.
-    `unstable`: its interval overlaps that of the factor before or after it. `effect`: whether it beats itself with the
+    `unstable`: its interval overlaps that of any other single factor that shows an effect as it does, or none as it
+    does. `effect`: whether it beats itself with the
     link to the landslides cut (one-sided, 5 %); None where that was not tested. `note` explains NaN.
     """
 
@@ -52,8 +53,8 @@ def ranked(scores: Sequence[Score]) -> list[Score]:
     """Scores by measure, single factors first and in falling order with their rank; those without one come after.
 
     Factors that show no effect come after all that do, whatever their number: Gini gives noise in many values more than
-    a real effect in two classes (Strobl et al. 2007). Neighbours on one side of that line whose intervals overlap are
-    unstable. Of equals the first in the stack comes first.
+    a real effect in two classes (Strobl et al. 2007). Factors on one side of that line whose intervals overlap are
+    unstable, beside each other or not. Of equals the first in the stack comes first.
     """
     out: list[Score] = []
     for measure in MEASURES:
@@ -63,8 +64,8 @@ def ranked(scores: Sequence[Score]) -> list[Score]:
             (s for s in single if not math.isnan(s.estimate)), key=lambda s: (s.effect is False, -s.estimate)
         )
         for i, score in enumerate(order):
-            beside = [order[j] for j in (i - 1, i + 1) if 0 <= j < len(order) and order[j].effect == score.effect]
-            unstable = any(score.low <= other.high and other.low <= score.high for other in beside)
+            others = [s for s in order if s is not score and (s.effect is False) == (score.effect is False)]
+            unstable = any(score.low <= other.high and other.low <= score.high for other in others)
             out.append(Score(**{**asdict(score), "rank": i + 1, "unstable": unstable}))
         out += [score for score in single if math.isnan(score.estimate)]
         out += [score for score in own if score.kind != "factor"]

@@ -7,7 +7,7 @@ random, no test part, always leaky, since overlapping windows share pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,10 +28,10 @@ PAPER_TRAIN_SHARE = 0.3  # III.A: 30 % of the blocks train, 70 % validate
 
 @dataclass(frozen=True)
 class Split:
-    """`parts` is (H, W) uint8: 0 guard or nothing, 1 train, 2 validation, 3 test."""
+    """`parts` is (H, W) uint8: 0 guard or nothing, 1 train, 2 validation, 3 test. `leaky` None: nobody knows."""
 
     kind: str
-    leaky: bool
+    leaky: bool | None
     guard: int
     parts: NDArray[np.uint8]
     fold: str = ""  # in words, where there are several
@@ -50,8 +50,26 @@ class Split:
 
     def tags(self) -> dict[str, str]:
         """What split.tif says of itself."""
-        tags = {"split": self.kind, "leaky": "yes" if self.leaky else "no", "guard": str(self.guard)}
+        leaky = {True: "yes", False: "no", None: "unknown"}[self.leaky]
+        tags = {"split": self.kind, "leaky": leaky, "guard": str(self.guard)}
         return tags | ({"fold": self.fold} if self.fold else {})
+
+
+def leaky_of(tags: Mapping[str, str]) -> bool | None:
+    """Whether a split.tif of these tags is leaky; None where they do not say. A paper split always is."""
+    if tags.get("split") == "paper":
+        return True
+    return {"yes": True, "no": False}.get(tags.get("leaky", ""))
+
+
+def leakage_note(tags: Mapping[str, str], part: str) -> str:
+    """What a reader of scores on a part must know of a split.tif of these tags; "" where it is not leaky."""
+    name = tags.get("split", "unknown")
+    return {
+        True: f"LEAKY: the {name} split shares pixels between training and the {part} part",
+        False: "",
+        None: f"leaky or not: unknown: the {name} split does not say whether training ground meets the {part} part",
+    }[leaky_of(tags)]
 
 
 def split_paper(

@@ -432,7 +432,7 @@ def _finish(
         "machine": machine(),
         "software": software(),
     }
-    write_split(ground, folder)
+    facts["split_sha256"] = write_split(ground, folder)
     write_text(folder / "history.csv", _history(state), overwrite=True)
     facts["training_pixels"] = write_training_pixels(pixels, folder)
     save_model(folder, state.best, ground.channels, zscore, state.threshold, facts, overwrite=True, half=half)

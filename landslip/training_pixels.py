@@ -19,7 +19,7 @@ from safetensors.numpy import save as save_arrays
 
 from landslip.applicability import Applicability, fit_applicability
 from landslip.blocks import seeded_windows
-from landslip.checkpoint import FACTS, Model, match_channels, run_of
+from landslip.checkpoint import FACTS, Model, match_channels, run_of, split_of
 from landslip.errors import LabelError, ModelError
 from landslip.grid import Window, covered, tiles
 from landslip.ground import read_prepared, read_split
@@ -147,17 +147,12 @@ def area_of(model: Model, prepared: Path | None = None) -> Applicability:
 def pixels_of_prepared(model: Model, prepared: Path) -> TrainingPixels:
     """Draw a model's training pixels anew from the prepared site it was trained on and its own split.tif.
 
-    Raises ModelError where the model's folder has no split.tif or nothing was trained on there, GridError where the
-    split lies on another grid, ChannelError where the stack lacks a channel.
+    Raises ModelError where the model's folder has no split.tif or another's, or nothing was trained on there,
+    GridError where the split lies on another grid, ChannelError where the stack lacks a channel.
     """
     stack, label, valid = read_prepared(prepared)
     positions = match_channels(model, stack)
-    split = model.folder / "split.tif"
-    if not split.exists():
-        raise ModelError(
-            f"{split} does not exist, so that it is not known where {prepared} was trained on. Copy it from the folder "
-            "that training wrote."
-        )
+    split = split_of(model)
     parts = read_split(split, stack)
     trained_on = model.facts.get("site_inputs", {})
     changed = [name for name, known in trained_on.items() if _differs(prepared / name, known)]

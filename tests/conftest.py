@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch starts its threads
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rasterio.crs import CRS
 
 from landslip import raster, vector
 from landslip.grid import Grid
+from landslip.output import file_hash
 
 SHAPE = (128, 192)
 CRS_UTM = CRS.from_epsg(32649)
@@ -128,6 +130,14 @@ path = "landslides.gpkg"
     run = folder / "run.toml"
     run.write_text(RUN)
     return TinySite(folder, site, run, label)
+
+
+def rewrite_split(model: Path, parts: np.ndarray, tags: dict[str, str]) -> None:
+    """Give a model folder another split, as if it had been trained by it."""
+    raster.write_raster(model / "split.tif", parts[None], GRID, ["part"], None, tags, overwrite=True)
+    facts = json.loads((model / "model.json").read_text())
+    facts["split_sha256"] = file_hash(model / "split.tif")
+    (model / "model.json").write_text(json.dumps(facts))
 
 
 @pytest.fixture

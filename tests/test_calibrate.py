@@ -7,19 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import GRID, SHAPE, TinySite
+from conftest import SHAPE, TinySite, rewrite_split
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 from test_cli import command
 
 import landslip.calibrate
+import landslip.checkpoint
 from landslip.calibrate import calibrate, table
-from landslip.checkpoint import load_model
+from landslip.checkpoint import load_model, split_of
 from landslip.compute import at_temperature, logits, probabilities
 from landslip.errors import LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.inference import map_site
+from landslip.intervals import read_prepared
 from landslip.metrics import Histogram
-from landslip.raster import read_info, read_stored, write_raster
+from landslip.output import file_hash
+from landslip.permutation import held_out
+from landslip.raster import read_info, read_stored
+from landslip.training_pixels import pixels_of_prepared
 
 PIECES = 12
 
@@ -42,8 +47,7 @@ def model(made: TinySite, tmp_path: Path) -> Path:
 
 
 def rewrite(folder: Path, parts: NDArray[np.uint8], leaky: str = "no", guard: str = "4") -> None:
-    tags = {"split": "apart", "leaky": leaky, "guard": guard}
-    write_raster(folder / "split.tif", parts[None], GRID, ["part"], None, tags, overwrite=True)
+    rewrite_split(folder, parts, {"split": "apart", "leaky": leaky, "guard": guard})
 
 
 def mapped(folder: Path, made: TinySite, out: Path) -> NDArray[np.float32]:
@@ -77,7 +81,7 @@ def test_what_is_written(made: TinySite, model: Path, tmp_path: Path) -> None:
         assert (out / name).read_bytes() == (model / name).read_bytes()
     old, new = (json.loads((folder / "model.json").read_text()) for folder in (model, out))
     assert new["temperature"] == done.temperature == load_model(out).temperature
-    assert new["calibration"]["threshold_chosen"] == {"by": "f1"} and new["calibration"]["temperature_before"] == 1
+    assert new["calibration"]["threshold_chosen"] == {"by": "kappa"} and new["calibration"]["temperature_before"] == 1
     assert new["validation"]["validation_f1"] == new["calibration"]["scores"]["f1"]
     changed = {"temperature", "threshold", "validation", "calibration"}
     assert {k: v for k, v in new.items() if k not in changed} == {k: v for k, v in old.items() if k not in changed}
@@ -89,6 +93,45 @@ def test_what_is_written(made: TinySite, model: Path, tmp_path: Path) -> None:
         with pytest.raises(OutputError):
             calibrate(model, made.folder / "prepared", target)
     calibrate(model, made.folder / "prepared", out, overwrite=True)
+
+
+def test_a_killed_calibration_is_made_again_by_the_same_command(
+    made: TinySite, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, out = made.folder / "prepared", tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(landslip.checkpoint, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            calibrate(model, prepared, out)
+    assert {path.name for path in out.iterdir()} == {
+        "split.tif", "history.csv", "training_pixels.safetensors", "model.safetensors"
+    }  # fmt: skip
+    (out / "history.csv").write_text("half")
+    done = calibrate(model, prepared, out)
+    assert load_model(out).temperature == done.temperature
+    assert (out / "history.csv").read_bytes() == (model / "history.csv").read_bytes()
+    with pytest.raises(OutputError, match="cannot be its output"):
+        calibrate(model, prepared, prepared)
+
+
+def test_training_pixels_of_another_model_are_not_copied(made: TinySite, model: Path, tmp_path: Path) -> None:
+    pixels = model / "training_pixels.safetensors"
+    for harm in (lambda: pixels.write_bytes(pixels.read_bytes()[:-8]), pixels.unlink):
+        harm()
+        with pytest.raises(ModelError, match=r"training_pixels\.safetensors.*[Cc]opy"):
+            calibrate(model, made.folder / "prepared", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("trained", "by"), [("kappa", "kappa"), ("f1", "f1"), (0.4, "f1"), ("later", "f1")])
+def test_a_threshold_is_chosen_as_in_training(
+    made: TinySite, model: Path, tmp_path: Path, trained: object, by: str
+) -> None:
+    facts = json.loads((model / "model.json").read_text())
+    facts["run"]["training"]["threshold"] = trained
+    (model / "model.json").write_text(json.dumps(facts))
+    done = calibrate(model, made.folder / "prepared", tmp_path / "out")
+    assert done.facts["threshold_chosen"] == {"by": by}
 
 
 def test_a_promise_is_kept_in_its_regions(made: TinySite, model: Path, tmp_path: Path) -> None:
@@ -111,8 +154,27 @@ def test_a_promise_is_kept_in_its_regions(made: TinySite, model: Path, tmp_path:
     assert len(held) == done.facts["threshold_chosen"]["regions"] >= 9
     assert bound(done.threshold) <= most < bound(done.threshold + 0.001)
     text = " ".join(table(done).split())
+    assert "taken on the pixels they were fitted on" in text and "landslip evaluate --split" in text
     assert f"exchangeable with these {len(held)}" in text and "15 % of a region's landslide pixels" in text
+    assert "The epoch was chosen on them too, so that the promise is approximate" in text
     assert "another site, is not covered" in json.loads((out / "model.json").read_text())["calibration"]["promise"]
+
+
+def test_a_promise_takes_no_temperature(
+    made: TinySite, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> float:
+        raise LabelError("no temperature down to 0.05 sharpens these probabilities enough.")
+
+    monkeypatch.setattr(landslip.calibrate, "fit_temperature", refuse)
+    facts = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps({**facts, "temperature": 1.5}))
+    done = calibrate(model, made.folder / "prepared", tmp_path / "out", "miss", 0.3)
+    assert done.temperature == load_model(tmp_path / "out").temperature == 1.5
+    assert any("the temperature stays 1.5, since none fits: no temperature down" in n for n in done.facts["notes"])
+    assert done.before == done.after
+    with pytest.raises(LabelError, match="no temperature down"):
+        calibrate(model, made.folder / "prepared", tmp_path / "f1", "f1")
 
 
 def test_pieces_nearer_than_the_guard_are_one_region(made: TinySite, model: Path, tmp_path: Path) -> None:
@@ -133,6 +195,10 @@ def test_what_cannot_be_calibrated_is_refused_before_any_work(
     rewrite(model, pieces(), leaky="yes")
     with pytest.raises(SplitError, match=r"split\.tif: its split apart is leaky"):
         calibrate(model, prepared, out, "miss", 0.5)
+    for leaky, guard, why in (("unknown", "4", "does not say"), ("no", "0", "no guard apart")):
+        rewrite(model, pieces(), leaky, guard)
+        with pytest.raises(SplitError, match=f"its split apart .*{why}"):
+            calibrate(model, prepared, out, "miss", 0.5)
     label = read_stored(prepared / "label.tif")
     for kept, missing in ((label == 1, "other ground"), (label == 0, "landslide")):
         rewrite(model, np.where(kept, 2, 1).astype(np.uint8))
@@ -150,7 +216,30 @@ def test_a_leaky_split_and_another_site_are_said(made: TinySite, model: Path, tm
     facts["site_inputs"]["valid.tif"] = "other"
     (model / "model.json").write_text(json.dumps(facts))
     notes = calibrate(model, made.folder / "prepared", tmp_path / "out").facts["notes"]
-    assert any(note.startswith("leaky") for note in notes) and any("valid.tif in" in note for note in notes)
+    assert any(note.startswith("leaky: ") for note in notes) and any("valid.tif in" in note for note in notes)
+    rewrite(model, pieces(), leaky="unknown")
+    notes = calibrate(model, made.folder / "prepared", tmp_path / "o").facts["notes"]
+    assert any("leaky or not: unknown" in note for note in notes)
+
+
+def test_the_split_of_another_model_is_refused(made: TinySite, tmp_path: Path) -> None:
+    model, prepared = shutil.copytree(made.folder / "model", tmp_path / "model"), made.folder / "prepared"
+    own = file_hash(model / "split.tif")
+    assert load_model(model).facts["split_sha256"] == own
+    shutil.copytree(model, tmp_path / "foreign")
+    rewrite(tmp_path / "foreign", pieces())
+    shutil.copyfile(tmp_path / "foreign" / "split.tif", model / "split.tif")
+    loaded, stack = load_model(model), read_prepared(prepared)
+    said = rf"split\.tif is not the split.*{file_hash(model / 'split.tif')[:12]}.*{own[:12]}.*[Cc]opy the model folder"
+    for use in (
+        lambda: calibrate(model, prepared, tmp_path / "out"),
+        lambda: held_out(loaded, stack, 16, 0),
+        lambda: pixels_of_prepared(loaded, prepared),
+    ):
+        with pytest.raises(ModelError, match=said):
+            use()
+    del loaded.facts["split_sha256"]  # as an earlier version left it
+    assert split_of(loaded) == model / "split.tif"
 
 
 @pytest.mark.parametrize("temperature", [0, -1, "NaN", "Infinity", "warm", None])

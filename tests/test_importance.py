@@ -15,7 +15,7 @@ from test_cli import command
 from test_intervals import factor, write_prepared
 
 import landslip.impurity
-from landslip.errors import ChannelError, GridError, LabelError, OutputError, RunError, SplitError
+from landslip.errors import ChannelError, GridError, LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.importance import Importance, Score, importance, table
 from landslip.raster import read_info, write_raster
 from landslip.stack import Channel
@@ -117,19 +117,38 @@ def test_the_same_seed_gives_the_same_ranking(stated: Path, tmp_path: Path) -> N
     assert table(one) != table(other)
 
 
+def test_a_factor_undefined_all_over_has_its_row(tmp_path: Path) -> None:
+    # 16 blocks hold both classes: the first factor's holes say nothing of the label
+    rng = np.random.default_rng(1)
+    steep, flat = rng.random((64, 64)), rng.random((64, 64))
+    planes = {factor("void"): np.full((64, 64), NAN), factor("slope"): steep, factor("twin"): steep + flat / 100}
+    made = importance(write_prepared(tmp_path / "p", planes, steep > 0.6), tmp_path / "o", repeats=2, block=16)
+    void = by_factor(made, "gain_ratio")["void"]
+    assert math.isnan(void.estimate) and void.rank is None and void.note == "no pixel is defined"
+    assert by_factor(made, "gini")["void"].estimate == 0
+    assert made.correlated == [("slope", "twin")]  # which it does not hide
+    assert "undefined  undefined to undefined" in table(made)
+
+
 # ---- bad input ----
 
 
 def test_bad_input_is_refused_with_a_remedy(stated: Path, made: TinySite, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="at least 2"):
         importance(stated, tmp_path / "o", repeats=1)
-    with pytest.raises(LabelError, match=r"in 4 spatial block\(s\) of 80 pixels.*smaller --block"):
+    with pytest.raises(LabelError, match=r"lie in 4 and other ground in 4 spatial block\(s\) of 80 pixels.*smaller"):
         importance(stated, tmp_path / "o", block=80)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "importance.csv").touch()
     with pytest.raises(OutputError, match="exists already"):
-        importance(stated, stated.parent / "out")
+        importance(stated, tmp_path / "full")
     one = write_prepared(tmp_path / "one", {factor("slope"): np.ones((64, 64))}, np.ones((64, 64)))
-    with pytest.raises(LabelError, match="takes both"):
-        importance(one, tmp_path / "o")
+    with pytest.raises(LabelError, match="lie in 16 and other ground in 0 spatial"):
+        importance(one, tmp_path / "o", block=16)
+    corner = np.ones((64, 64))
+    corner[:8, :8] = 0
+    with pytest.raises(LabelError, match=r"other ground in 1 spatial block\(s\) of 16 pixels.*need 5 of each"):
+        importance(write_prepared(tmp_path / "corner", {factor("slope"): corner}, corner), tmp_path / "o", block=16)
     bands = {Channel("red", "red", "band"): np.ones((64, 64))}
     with pytest.raises(ChannelError, match="only bands"):
         importance(write_prepared(tmp_path / "bands", bands, np.eye(64)), tmp_path / "o")
@@ -137,8 +156,11 @@ def test_bad_input_is_refused_with_a_remedy(stated: Path, made: TinySite, tmp_pa
         importance(stated, tmp_path / "o", made.folder / "model")
     model = shutil.copytree(made.folder / "model", tmp_path / "model")
     (model / "split.tif").unlink()
-    with pytest.raises(SplitError, match=r"split\.tif does not exist"):
+    with pytest.raises(ModelError, match=r"split\.tif does not exist"):
         importance(made.folder / "prepared", tmp_path / "o", model)
+    facts = json.loads((model / "model.json").read_text())
+    del facts["split_sha256"]  # an earlier version's model, whose split is taken as it is
+    (model / "model.json").write_text(json.dumps(facts))
     info = read_info(stated / "valid.tif")
     write_raster(model / "split.tif", np.ones((1, *info.grid.shape), np.uint8), info.grid, ["split"])
     with pytest.raises(GridError, match="one grid"):

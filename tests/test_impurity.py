@@ -8,7 +8,8 @@ import pytest
 from test_intervals import factor, write_prepared
 
 import landslip.impurity
-from landslip.impurity import correlated_groups, gain_ratio, gain_ratios
+from landslip.errors import LabelError
+from landslip.impurity import correlated_groups, forest_importance, gain_ratio, gain_ratios
 from landslip.intervals import count, draw_sample, make_classes, read_prepared
 
 NAN = math.nan
@@ -66,3 +67,19 @@ def test_correlation_links_over_others() -> None:
     }
     rho["d"] = {"a": 0.0, "b": 0.7, "c": NAN}
     assert correlated_groups(rho, ["a", "b", "c", "d"]) == [("a", "b", "c")]  # 0.7 is not above 0.7
+
+
+def test_draws_of_one_class_are_skipped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # four blocks of 16 pixels, other ground in the first alone
+    monkeypatch.setattr(landslip.impurity, "TREES", 2)
+    label = np.ones((32, 32))
+    label[:16, :16] = 0
+    stack = read_prepared(write_prepared(tmp_path / "p", {factor("slope"): 1 - label}, label))
+    drawn = draw_sample(stack, 1000, 0)
+    draws = iter([[0, 4, 0, 0], [1, 1, 1, 1], [0, 1, 2, 1]])
+    monkeypatch.setattr(landslip.impurity, "multiplicities", lambda *_: np.array([next(draws)], float))
+    scores, _, skipped = forest_importance(stack, drawn, ["slope"], [], 3, 16, 0)
+    assert skipped == 2 and scores[0].estimate == 1
+    monkeypatch.setattr(landslip.impurity, "multiplicities", lambda *_: np.array([[0.0, 4, 0, 0]]))
+    with pytest.raises(LabelError, match=r"label\.tif: none of 3 draws of 4 spatial blocks.*smaller --block"):
+        forest_importance(stack, drawn, ["slope"], [], 3, 16, 0)

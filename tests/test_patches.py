@@ -198,7 +198,7 @@ def test_there_is_one_window_for_each_training_patch_with_a_landslide(data: Path
     ground = survey(Run.model_validate(CHOICES), tmp_path / "p")
     assert len(ground.windows) == len(expected) and set(ground.windows) == expected
     assert set(ground.validation) == {w for part, w in found.values() if part == "validation"}
-    assert not ground.split.leaky
+    assert ground.split.leaky is None and ground.split.tags()["leaky"] == "unknown"  # are patches neighbours?
     # background is drawn from patches without landslides, never from gaps
     wide = Run.model_validate({**CHOICES, "blocks": {**CHOICES["blocks"], "background": 1.0}})
     assert set(survey(wide, tmp_path / "p").windows) == {w for part, w in found.values() if part == "train"}
@@ -221,7 +221,7 @@ def test_from_patches_to_scores_and_polygons(data: Path, tmp_path: Path) -> None
     assert command("map", tmp_path / "m", prepared / "stack.tif", p).code == 0
     np.testing.assert_array_equal(np.isfinite(read(p)[0]), read_stored(prepared / "valid.tif") == 1)
     scored = evaluate(p, prepared / "label.tif", tmp_path / "m" / "split.tif")
-    assert (scored.split, scored.part, scored.leaky) == ("given", "test", False)
+    assert (scored.split, scored.part, scored.leaky) == ("given", "test", None)
     assert scored.pixels == 3 * SIDE**2 and scored.area_m2 == 3 * SIDE**2 * 100
     assert scored.confusion.tp + scored.confusion.fn == 3 * 48
     assert scored.scores["f1"] > 0.8  # bright rectangles on dark ground

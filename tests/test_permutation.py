@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TinySite
+from conftest import TinySite, rewrite_split
 
 import landslip.impurity
 from landslip.checkpoint import Model, load_model
 from landslip.importance import importance
 from landslip.intervals import read_prepared
 from landslip.permutation import HeldOut, held_out, permutation_importance
-from landslip.raster import read_info, read_stored, write_raster
+from landslip.raster import read_stored
 from landslip.standardize import ZScore
 
 
@@ -102,11 +102,13 @@ def test_a_trained_network_is_permuted_on_its_test_part(
 
 def test_a_leaky_split_is_named(made: TinySite, tmp_path: Path) -> None:
     model = shutil.copytree(made.folder / "model", tmp_path / "model")
-    info = read_info(model / "split.tif")
     parts = read_stored(model / "split.tif")
     parts[parts == 3] = 2
-    tags = {"split": "paper", "leaky": "yes", "guard": "0"}
-    write_raster(model / "split.tif", parts[None], info.grid, ["split"], tags=tags, overwrite=True)
+    rewrite_split(model, parts, {"split": "paper", "leaky": "yes", "guard": "0"})
     loaded = load_model(model)
     held = held_out(loaded, read_prepared(made.folder / "prepared"), 32, 0)
     assert any(note.startswith("LEAKY") and "validation part" in note for note in held.notes)
+    for tags in ({}, {"split": "given", "leaky": "unknown"}):  # as `landslip evaluate` says it
+        rewrite_split(model, parts, tags)
+        notes = " ".join(held_out(load_model(model), read_prepared(made.folder / "prepared"), 32, 0).notes)
+        assert "leaky or not: unknown" in notes and "LEAKY" not in notes

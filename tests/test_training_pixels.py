@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GRID, TinySite
+from conftest import GRID, TinySite, rewrite_split
 
 from landslip.checkpoint import Model, load_model
 from landslip.errors import LabelError, LandslipError, ModelError
@@ -139,9 +139,12 @@ def test_a_prepared_site_without_the_split_or_on_other_ground_is_refused(made: T
     (copied / "split.tif").unlink()
     with pytest.raises(ModelError, match=r"split.tif does not exist"):
         pixels_of_prepared(load_model(copied), prepared)
-    write_raster(copied / "split.tif", np.where(parts == 1, 0, parts)[None], GRID, ["part"])
+    rewrite_split(copied, np.where(parts == 1, 0, parts), {})
     with pytest.raises(ModelError, match="no training window"):
         pixels_of_prepared(load_model(copied), prepared)
+    facts = json.loads((copied / "model.json").read_text())
+    del facts["split_sha256"]
+    (copied / "model.json").write_text(json.dumps(facts))
     shifted = GRID.crop(Window(1, 0, *GRID.shape))
     write_raster(copied / "split.tif", parts[None], shifted, ["part"], overwrite=True)
     with pytest.raises(LandslipError, match="do not lie on one grid"):
