@@ -15,6 +15,7 @@ from landslip.draw import Panel, draw_curves, draw_panels
 from landslip.evaluate import HEADS
 from landslip.metrics import SCORES
 from landslip.output import markdown_table, write_json, write_text
+from landslip.split import worst_leak
 
 TITLES = {
     "fcn8s": "FCN-8s",
@@ -91,7 +92,7 @@ def summary(results: Results) -> list[dict[str, Any]]:
         made = [r for r in alike if "failed" not in r]
         row: dict[str, Any] = {"split": split, "method": method, "channels": channels, "runs": len(made)}
         row["part"] = made[0]["part"] if made else None
-        row["leaky"] = any(bool(r["leaky"]) for r in made)
+        row["leaky"] = worst_leak(r["leaky"] for r in made)
         for name in SCORES:
             row[name], row[f"{name}_sd"] = spread(made, name)
             row[f"{name}_n"] = sum(r[name] is not None and not math.isnan(r[name]) for r in made)
@@ -104,7 +105,8 @@ def _ground(row: dict[str, Any]) -> str:
     if row["split"] == "paper":
         return "Split paper: LEAKY, the whole study area scored, training windows included"
     part = f"the {row['part'] or 'test'} part"
-    return f"Split {row['split']}: {'LEAKY, ' if row['leaky'] else ''}{part}, ground never trained on"
+    leaky = {True: "LEAKY, ", None: "leaky or not: unknown, ", False: ""}[row["leaky"]]
+    return f"Split {row['split']}: {leaky}{part}, ground never trained on"
 
 
 def _title(row: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from landslip.audit import Audit, pooled
+from landslip.audit import pooled
 from landslip.checkpoint import find_channels, load_model
 from landslip.compare import PROBABILITY, Cell, apart, make_runs, refuse_finished, spread
 from landslip.errors import LabelError, LandslipError, RunError
@@ -32,7 +32,7 @@ from landslip.output import markdown_table, refuse_existing, write_json, write_t
 from landslip.progress import say
 from landslip.raster import creating, cut, cut_stored, opening, put, read_info, write_raster
 from landslip.run import CompareChoice, Run
-from landslip.split import TEST
+from landslip.split import TEST, worst_leak
 from landslip.transfer import SCORED, transfer
 
 LADDER = "ladder.json"
@@ -120,12 +120,13 @@ def _pooled(results: Sequence[Rung], tested: Sequence[Cell], prepared: Path, out
     if failed:
         return {"rung": "apart", "ground": ground, "failed": f"{len(failed)} fold(s): {failed[0]}"}
     folders = [cell.folder(out) for cell in tested]
-    leaks = {result["leaky"] for result in results}
-    leaky = True if True in leaks else None if None in leaks else False  # the worst of the folds
+    leaky = worst_leak(result["leaky"] for result in results)
     pool_folds(folders, [float(result["threshold"]) for result in results], leaky, out)
     scored = evaluate(out / POOLED, prepared / "label.tif", out / "folds_split.tif", "test")
     found = {"rung": "apart", "ground": ground, **content(scored)}
-    measured = pooled([_audit_of(result) for result in results], [int(result["pixels"]) for result in results])
+    label = prepared / "label.tif"
+    each = [evaluate(folder / PROBABILITY, label, folder / "model" / "split.tif", "test") for folder in folders]
+    measured = pooled([fold.audit for fold in each if fold.audit], [fold.pixels for fold in each])
     found["audit"] = asdict(measured)  # folds_split.tif has no training ground: each fold has its own
     if not leaky:
         found["notes"] = [*found["notes"], *nearness(measured)]
@@ -136,11 +137,6 @@ def _pooled(results: Sequence[Rung], tested: Sequence[Cell], prepared: Path, out
     found["folds"] = [{"fold": cell.fold, **{n: r[n] for n in names}} for cell, r in zip(tested, results, strict=True)]
     found["spread"] = {name: spread(results, name) for name in SCORES}
     return found
-
-
-def _audit_of(result: Rung) -> Audit:
-    found: dict[str, Any] = {name: math.nan if value is None else value for name, value in result["audit"].items()}
-    return Audit(**found)
 
 
 def pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: bool | None, out: Path) -> None:

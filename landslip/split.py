@@ -55,6 +55,12 @@ class Split:
         return tags | ({"fold": self.fold} if self.fold else {})
 
 
+def worst_leak(leaks: Iterable[bool | None]) -> bool | None:
+    """Of several scores: leaky where one is, else unknown where one is unknown."""
+    found = set(leaks)
+    return True if True in found else None if None in found else False
+
+
 def leaky_of(tags: Mapping[str, str]) -> bool | None:
     """Whether a split.tif of these tags is leaky; None where they do not say. A paper split always is."""
     if tags.get("split") == "paper":
