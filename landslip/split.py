@@ -7,7 +7,7 @@ random, no test part, always leaky, since overlapping windows share pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
