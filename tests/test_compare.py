@@ -358,7 +358,8 @@ def test_a_finished_model_of_another_run_is_not_replaced_unasked(
     (folder / "result.json").unlink()  # killed while mapping
     before = (folder / "model" / "model.safetensors").read_bytes()
     changed = run.model_copy(update={"training": run.training.model_copy(update={"batch": 2})})
-    assert "exists already" in compare(changed, made.folder / "prepared", out)[0]["failed"]
+    with pytest.raises(ResumeError, match="holds a model of other inputs or choices"):
+        compare(changed, made.folder / "prepared", out)
     assert (folder / "model" / "model.safetensors").read_bytes() == before
     # --overwrite makes it again, also where it was stopped between the two files of the new model
     (folder / "model" / "model.safetensors").write_bytes(b"new")
