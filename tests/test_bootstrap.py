@@ -67,3 +67,28 @@ def test_one_block_or_none_has_no_interval() -> None:
         assert all(math.isnan(i.low) and math.isnan(i.high) and not i.undefined for i in intervals(blocks).values())
     nothing_mapped = intervals(np.array([[0, 0, 2, 50], [0, 0, 1, 9]]))["precision"]
     assert math.isnan(nothing_mapped.low) and nothing_mapped.undefined == 1000
+
+
+def test_intervals_of_single_pixels_are_those_of_the_large_sample() -> None:
+    """Blocks of one pixel are independent draws, whose errors have closed forms.
+
+    The table is Cohen's example of two raters as it is commonly given, 20, 5, 10, 15 (kappa 0.4), twenty times over.
+    Kappa's standard error: Fleiss, Cohen & Everitt 1969, Psychological Bulletin 72(5), 323-327, formula for any kappa.
+    """
+    counts = 20 * np.array([20, 5, 10, 15])  # tp, fp, fn, tn
+    blocks = np.repeat(np.eye(4, dtype=np.int64), counts, axis=0)
+    n = counts.sum()
+    p = counts.reshape(2, 2) / n  # rows: mapped, columns: true
+    row, column, kappa = p.sum(1), p.sum(0), 0.4
+    chance = float(row @ column)
+    same = sum(p[i, i] * (1 - (row[i] + column[i]) * (1 - kappa)) ** 2 for i in range(2))
+    other = (1 - kappa) ** 2 * sum(p[i, 1 - i] * (column[i] + row[1 - i]) ** 2 for i in range(2))
+    of_kappa = math.sqrt((same + other - (kappa - chance * (1 - kappa)) ** 2) / n) / (1 - chance)
+    found = intervals(blocks, draws=4000)
+    for name, value, error in (
+        ("accuracy", 0.7, math.sqrt(0.7 * 0.3 / n)),
+        ("precision", 0.8, math.sqrt(0.8 * 0.2 / (n / 2))),
+        ("kappa", kappa, of_kappa),
+    ):
+        assert found[name].low == pytest.approx(value - 1.96 * error, abs=0.15 * error)
+        assert found[name].high == pytest.approx(value + 1.96 * error, abs=0.15 * error)

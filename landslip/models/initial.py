@@ -28,11 +28,15 @@ def positive_unit_ball_(module: nn.Module, generator: torch.Generator) -> None:
 def he_(module: nn.Module, generator: torch.Generator) -> None:
     """Fill convolutions and linear layers with normal weights of variance 2 / inputs; biases 0.
 
-    He et al. 2015: keeps the variance from layer to layer under ReLU.
+    He et al. 2015: keeps the variance from layer to layer under ReLU. Two maps that a head is left with (U-Net,
+    ResU-Net) start as opposites, since what comes in is positive: one is then alive wherever the other is not. Drawn
+    apart, both would be dead on most of the ground with a fair chance, and nothing before them would learn.
     """
     for weight, bias in _weights(module):
         drawn = torch.empty(weight.shape)
         nn.init.kaiming_normal_(drawn, mode="fan_in", nonlinearity="relu", generator=generator)
+        if len(drawn) == 2:
+            drawn[1] = -drawn[0]
         _fill(weight, bias, drawn)
 
 
