@@ -9,10 +9,7 @@ The rasters are removed afterwards; 600 megapixels take about 1 GB of disk.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 from affine import Affine
+from process import peak_and_seconds, show
 from rasterio.crs import CRS
 
 from landslip.bootstrap import intervals
@@ -28,12 +26,6 @@ from landslip.grid import Grid, Window, tiles
 from landslip.raster import creating, put
 
 GUARD = 64
-PROBE = """
-import resource, subprocess, sys, time
-began = time.perf_counter()
-subprocess.run(sys.argv[1:], check=True, capture_output=True)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, time.perf_counter() - began)
-"""
 
 
 def parts_at(window: Window, side: int) -> np.ndarray:
@@ -67,15 +59,6 @@ def write_rasters(folder: Path, megapixels: float, side: int) -> list[Path]:
     return paths
 
 
-def measured(paths: list[Path]) -> tuple[float, float]:
-    """Peak memory in MiB and seconds of `landslip evaluate` as a process of its own."""
-    probability, label, split = map(str, paths)
-    command = [sys.executable, "-m", "landslip.cli", "evaluate", probability, label, "--split", split]
-    done = subprocess.run([sys.executable, "-c", PROBE, *command], check=True, capture_output=True, text=True)
-    peak, took = done.stdout.split()
-    return int(peak) / 1024, float(took)
-
-
 def bootstrap_seconds(megapixels: float) -> float:
     """Seconds of 1,000 draws over so many megapixels in blocks of 64 pixels, as `evaluate` draws them."""
     blocks = np.random.default_rng(0).integers(0, 1024, (round(megapixels * 1e6 / 64**2), 4))
@@ -94,15 +77,12 @@ def main() -> None:
     found: dict[str, float] = {"bootstrap_seconds_100_megapixels": bootstrap_seconds(100)}
     for megapixels in arguments.megapixels:
         with tempfile.TemporaryDirectory() as folder:
-            peak, took = measured(write_rasters(Path(folder), megapixels, arguments.side))
+            probability, label, split = write_rasters(Path(folder), megapixels, arguments.side)
+            peak, took = peak_and_seconds("evaluate", probability, label, "--split", split)
         found[f"evaluate_peak_mib_{megapixels:g}_megapixels"] = peak
         found[f"evaluate_seconds_{megapixels:g}_megapixels"] = took
         found[f"evaluate_seconds_per_megapixel_{megapixels:g}"] = took / megapixels
-    if arguments.json:
-        print(json.dumps(found, indent=2))
-    else:
-        for name, value in found.items():
-            print(f"{name:<48}{value:12.3f}")
+    show(found, arguments.json)
 
 
 if __name__ == "__main__":

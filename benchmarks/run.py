@@ -8,12 +8,9 @@ them.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
+from process import peak_and_seconds, show
 
 from landslip.blocks import Blocks
 from landslip.checkpoint import load_model, save_model
@@ -97,18 +95,6 @@ def enlarge(prepared: Path, out: Path) -> None:
                 put(dataset, values[:, rows[:, None], columns[None]], window)
 
 
-def peak_of_map(stack: Path, model: Path, out: Path) -> tuple[float, float]:
-    """Peak memory in MiB and seconds of `landslip map` as a process of its own."""
-    command = [sys.executable, "-m", "landslip.cli", "map", str(model), str(stack), str(out), "--overwrite"]
-    probe = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, capture_output=True);"
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    )
-    began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", probe, *command], check=True, capture_output=True, text=True)
-    return int(done.stdout) / 1024, time.perf_counter() - began
-
-
 def measure(folder: Path, runs: int) -> dict[str, float]:
     """All figures, by name."""
     found: dict[str, float] = {}
@@ -134,8 +120,8 @@ def measure(folder: Path, runs: int) -> dict[str, float]:
     found |= {"naive_map_seconds": naive, "map_seconds": ours, "mapping_ratio": naive / ours}
 
     enlarge(prepared, folder / "large")
-    small, _ = peak_of_map(stack.path, model, folder / "p.tif")
-    large, took = peak_of_map(folder / "large" / "stack.tif", model, folder / "p16.tif")
+    small, _ = peak_and_seconds("map", model, stack.path, folder / "p.tif", "--overwrite")
+    large, took = peak_and_seconds("map", model, folder / "large" / "stack.tif", folder / "p16.tif", "--overwrite")
     found |= {"map_peak_mib": small, "map_peak_mib_16_times_larger": large, "peak_ratio": large / small}
     found["map_seconds_16_times_larger"] = took
     return found
@@ -151,11 +137,7 @@ def main() -> None:
         found = measure(Path(folder), arguments.runs)
     found["threads"] = torch.get_num_threads()
     found["peak_mib_of_this_run"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if arguments.json:
-        print(json.dumps(found, indent=2))
-    else:
-        for name, value in found.items():
-            print(f"{name:<48}{value:12.3f}")
+    show(found, arguments.json)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def ablation_importance(
     for i, (name, run) in enumerate(planned.trainings.items()):
         say(f"-- training {i + 1}/{len(planned.trainings)}: {name}")
         own = _home(folder, name)
-        _train_and_map(_for(run, epochs), planned.prepared, own, overwrite)
+        _train_and_map(_for(run, epochs), planned.prepared, planned.inputs, own, overwrite)
         split = own / "model" / "split.tif"
         part = part or ("test" if (read_stored(split) == TEST).any() else "validation")
         tags = tags or read_info(split).tags
@@ -180,9 +180,9 @@ def _for(run: Run, epochs: int) -> Run:
     return run.model_copy(update={"training": run.training.model_copy(update={"epochs": epochs})})
 
 
-def _train_and_map(run: Run, prepared: Path, folder: Path, overwrite: bool) -> None:
+def _train_and_map(run: Run, prepared: Path, inputs: dict[str, str], folder: Path, overwrite: bool) -> None:
     model = folder / "model"
-    if not is_trained(model, run, prepared):
+    if not is_trained(model, run, inputs):
         train(run, prepared, model, overwrite)
     loaded, out = load_model(model), folder / PROBABILITY
     if not (out.exists() and read_info(out).tags.get("model_sha256") == loaded.facts["weights_sha256"]):

@@ -137,7 +137,7 @@ def make_runs(
         if results[-1] is None and cell.network:
             model = cell.folder(out) / "model"
             kept_state(model, identity_of(cell.run(run), hashes[cell.split]), overwrite)
-            if not overwrite and (model / FACTS).exists() and not is_trained(model, cell.run(run), prepared):
+            if not overwrite and (model / FACTS).exists() and not is_trained(model, cell.run(run), hashes[cell.split]):
                 raise ResumeError(
                     f"{model} holds a model of other inputs or choices. Give another folder, or --overwrite to train "
                     "it again."
@@ -353,7 +353,7 @@ def _end_with(parent: Connection) -> None:
 
 def _train(run: Run, prepared: Path, folder: Path, overwrite: bool) -> dict[str, Any]:
     model = folder / "model"
-    if not is_trained(model, run, prepared):
+    if not ((model / FACTS).exists() and is_trained(model, run, input_hashes(run, prepared))):
         train(run, prepared, model, overwrite)
     facts = load_model(model).facts
     network = build_model(run.network.name, len(facts["channels"]), **run.network.options)

@@ -26,7 +26,7 @@ from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import SCORES, Confusion, Histogram, choose_threshold, require_probabilities
 from landslip.output import write_json
 from landslip.raster import TILE, cut, cut_stored, opening, read_info, require_one_band, require_probability
-from landslip.split import NONE, PARTS
+from landslip.split import NONE, PARTS, leaky_of
 
 SIDE = 4 * TILE  # pixels per side of what is held at a time
 WINDOW = 64  # pixels of a training window, where split.tif does not say
@@ -244,13 +244,13 @@ def _read_split(split: Path | None, part: str | None) -> _Split:
             )
         return _Split("unknown", part, None, ("split unknown: the score may include training ground",))
     tags = read_info(split).tags
-    name, stated = tags.get("split", "unknown"), tags.get("leaky")
+    name = tags.get("split", "unknown")
     if name == "paper" and part == "test":
         raise SplitError(
             f"{split}: a paper split has no test part, only train and validation. Score the whole site as the paper "
             "does (--part all, labelled leaky), or train with the split `apart`."
         )
-    leaky = True if name == "paper" else {"yes": True, "no": False}.get(stated or "")
+    leaky = leaky_of(tags)
     notes = []
     if leaky:
         notes.append(f"leaky: windows of the {name} split share pixels between training and the rest")

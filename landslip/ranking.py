@@ -30,11 +30,10 @@ class Score:
     """What one measure says of a factor.
 
     `kind`: a single factor, correlated factors taken together (names joined by " + "), all bands, or another training
-    seed and nothing else. `low` and `high`
-    bound 95 % of the bootstrap. `rank` counts single factors from 1; None for others and where the estimate is NaN.
-    `unstable`: its interval overlaps that of any other single factor that shows an effect as it does, or none as it
-    does. `effect`: whether it beats itself with the
-    link to the landslides cut (one-sided, 5 %); None where that was not tested. `note` explains NaN.
+    seed and nothing else. `low` and `high` bound 95 % of the bootstrap. `rank` counts single factors from 1; None for
+    others and where the estimate is NaN. `unstable`: its interval overlaps that of any other single factor that shows
+    an effect as it does, or none as it does. `effect`: whether it beats itself with the link to the landslides cut
+    (one-sided, 5 %); None where that was not tested. `note` explains NaN.
     """
 
     measure: str

@@ -303,13 +303,9 @@ def _cut_to_extent(extent: tuple[float, float, float, float], whole: Grid, origi
     x, y = whole.transform.c, whole.transform.f
     column, last_column = (round((at - x) / whole.x_size) for at in (left, right))
     row, last_row = (round((y - at) / whole.y_size) for at in (top, bottom))
-    window = Window(row, column, last_row - row, last_column - column).clip(whole.shape)
-    if window.height == 0 or window.width == 0:
-        raise GridError(
-            f"[grid] extent (x {left:.0f} to {right:.0f}, y {bottom:.0f} to {top:.0f}) does not overlap "
-            f"{origin} ({whole.describe()}). Give left, bottom, right and top in metres of the grid's CRS."
-        )
-    return whole.crop(window)
+    window = Window(row, column, last_row - row, last_column - column)
+    remedy = "Give left, bottom, right and top in metres of the grid's CRS."
+    return _cut(whole, window, "[grid] extent", extent, origin, remedy)
 
 
 def _cut_to_outline(outline: FileTable, whole: Grid, origin: Path) -> Grid:
@@ -320,10 +316,19 @@ def _cut_to_outline(outline: FileTable, whole: Grid, origin: Path) -> Grid:
     row = math.floor((y - top) / whole.y_size + nudge)
     last_column = math.ceil((right - x) / whole.x_size - nudge)
     last_row = math.ceil((y - bottom) / whole.y_size - nudge)
-    window = Window(row, column, last_row - row, last_column - column).clip(whole.shape)
-    if window.height == 0 or window.width == 0:
+    window = Window(row, column, last_row - row, last_column - column)
+    return _cut(whole, window, str(outline.path), (left, bottom, right, top), origin, "Check the CRS of both.")
+
+
+def _cut(
+    whole: Grid, window: Window, what: str, bounds: tuple[float, float, float, float], origin: Path, remedy: str
+) -> Grid:
+    """The part of the grid of `origin` in a window; GridError, with the bounds of `what`, where they do not meet."""
+    inside = window.clip(whole.shape)
+    if inside.height == 0 or inside.width == 0:
+        left, bottom, right, top = bounds
         raise GridError(
-            f"{outline.path} (x {left:.0f} to {right:.0f}, y {bottom:.0f} to {top:.0f}) does not overlap "
-            f"{origin} ({whole.describe()}). Check the CRS of both."
+            f"{what} (x {left:.0f} to {right:.0f}, y {bottom:.0f} to {top:.0f}) does not overlap {origin} "
+            f"({whole.describe()}). {remedy}"
         )
-    return whole.crop(window)
+    return whole.crop(inside)

@@ -162,14 +162,14 @@ def identity_of(run: Run, hashes: dict[str, str]) -> str:
     return json.dumps({"run": choices, "inputs": hashes}, sort_keys=True)
 
 
-def is_trained(folder: Path, run: Run, prepared: Path) -> bool:
-    """Whether the model folder holds this run's finished model, of a prepared site as it is now."""
+def is_trained(folder: Path, run: Run, hashes: dict[str, str]) -> bool:
+    """Whether the model folder holds this run's finished model, of inputs with these hashes (`input_hashes`)."""
     try:
         facts = load_model(folder).facts
     except ModelError:  # none, or stopped between its two files
         return False
     chosen = run.model_dump(mode="json", exclude={"compare"})
-    return bool(facts["run"] == chosen and facts["site_inputs"] == input_hashes(run, prepared))
+    return bool(facts["run"] == chosen and facts["site_inputs"] == hashes)
 
 
 def _start(run: Run, ground: Ground, begin: Model | None) -> State:
