@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "landslip"
 LAYERS = [
     ["errors"],
-    ["metrics", "grid", "output", "progress", "provenance"],
+    ["metrics", "grid", "output", "progress", "provenance", "folder"],
     ["factors", "models", "bootstrap", "powerlaw", "ranking", "applicability"],
     ["calibration"],
     ["raster", "vector", "tables"],

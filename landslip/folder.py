@@ -1,0 +1,91 @@
+"""What a run folder holds, by name: the files that the report, the page and the QGIS project are made from.
+
+    RUN/  site.toml  run.toml
+          prepared/     stack.tif valid.tif label.tif channels.json manifest.json     landslip prepare
+          model/        model.json model.safetensors split.tif history.csv            landslip train
+          map/          probability.tif                                               landslip map
+          inventory/    landslides.gpkg landslides.tif                                landslip inventory
+          scores/       *.json                                                        landslip evaluate --json
+          comparison/  importance/  intervals/                                        landslip compare, importance, intervals
+
+Any of them may be missing; what is there is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from landslip.errors import OutputError, RasterError
+
+PARTS = ("prepared", "model", "map", "inventory", "scores", "comparison", "importance", "intervals")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run that exist; None for those that do not. `scores` are in the order of their names."""
+
+    root: Path
+    site: Path | None
+    run: Path | None
+    stack: Path | None
+    valid: Path | None
+    label: Path | None
+    channels: Path | None
+    manifest: Path | None
+    model: Path | None
+    split: Path | None
+    history: Path | None
+    probability: Path | None
+    inventory: Path | None
+    landslide_map: Path | None
+    scores: tuple[Path, ...]
+    comparison: Path | None
+    importance: Path | None
+    intervals: Path | None
+
+    def require(self, *names: str) -> None:
+        """Raise RasterError where the folder lacks one of these files, with the command that makes it."""
+        for name in names:
+            if getattr(self, name) is None:
+                path, command = PLACES[name]
+                raise RasterError(f"{self.root} holds no {path}. Make it with `{command}`.")
+
+
+PLACES = {
+    "site": ("site.toml", "an editor: see sites/ for examples"),
+    "run": ("run.toml", "an editor: see runs/ for examples"),
+    "stack": ("prepared/stack.tif", "landslip prepare site.toml RUN/prepared"),
+    "valid": ("prepared/valid.tif", "landslip prepare site.toml RUN/prepared"),
+    "label": ("prepared/label.tif", "landslip prepare site.toml RUN/prepared"),
+    "channels": ("prepared/channels.json", "landslip prepare site.toml RUN/prepared"),
+    "manifest": ("prepared/manifest.json", "landslip prepare site.toml RUN/prepared"),
+    "model": ("model/model.json", "landslip train run.toml RUN/prepared RUN/model"),
+    "split": ("model/split.tif", "landslip train run.toml RUN/prepared RUN/model"),
+    "history": ("model/history.csv", "landslip train run.toml RUN/prepared RUN/model"),
+    "probability": ("map/probability.tif", "landslip map MODEL/ RUN/prepared/stack.tif RUN/map/probability.tif"),
+    "inventory": (
+        "inventory/landslides.gpkg",
+        "landslip inventory RUN/map/probability.tif RUN/inventory/landslides.gpkg",
+    ),
+    "landslide_map": (
+        "inventory/landslides.tif",
+        "landslip inventory RUN/map/probability.tif RUN/inventory/landslides.gpkg",
+    ),
+    "comparison": ("comparison/comparison.json", "landslip compare run.toml RUN/prepared RUN/comparison"),
+    "importance": ("importance/importance.json", "landslip importance RUN/prepared RUN/importance"),
+    "intervals": ("intervals/intervals.json", "landslip intervals RUN/prepared RUN/intervals"),
+}
+
+
+def open_run(root: Path) -> RunFolder:
+    """What a run folder holds. Raises OutputError for what is not a folder, or holds none of these files."""
+    if not root.is_dir():
+        raise OutputError(f"{root} is not a folder. Give a run folder, such as the one `landslip demo` makes.")
+    found = {name: root / path if (root / path).exists() else None for name, (path, _) in PLACES.items()}
+    scores = tuple(sorted((root / "scores").glob("*.json")))
+    if not any(found.values()) and not scores:
+        raise OutputError(
+            f"{root} holds none of a run's folders ({', '.join(PARTS)}). Give the folder that holds them."
+        )
+    return RunFolder(root, scores=scores, **found)
