@@ -226,16 +226,30 @@ def inventory(
     threshold: Annotated[float | None, typer.Option(help="default: the one the raster carries, else 0.5")] = None,
     min_area: Annotated[float | None, typer.Option(help="square metres; default: 4 pixels")] = None,
     landslide_map: Annotated[Path | None, typer.Option("--map", help="landslide map; default: OUT.tif")] = None,
+    stack: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STACK.tif",
+            help="what slope, lithology, ... are taken from; default: ../prepared/stack.tif of the map",
+        ),
+    ] = None,
+    previous: Annotated[
+        Path | None, typer.Option(metavar="INV.gpkg", help="whose ids and reviews are kept; default: OUT.gpkg")
+    ] = None,
+    simplify: Annotated[
+        float | None, typer.Option(metavar="METRES", help="take vertices off the polygons; neighbours stay apart")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Turn probabilities into a landslide map and polygons."""
-    from landslip.inventory import make_inventory
+    """Turn probabilities into a landslide map and polygons, each with its size, ground and probability."""
+    from landslip.inventory import make_inventory, stack_of
 
-    made = make_inventory(probability, out, threshold, min_area, landslide_map, overwrite)
+    stack = stack_of(probability) if stack is None else stack
+    made = make_inventory(probability, out, threshold, min_area, landslide_map, overwrite, stack, previous, simplify)
     typer.echo(
         f"{out}: {made.count} landslides, {made.area_m2 / 1e6:.3f} km2, {100 * made.share:.2f} % of the mapped ground; "
         f"threshold {made.threshold:g} ({made.threshold_source}), {made.removed} specks under {made.min_area:g} m2 "
-        "removed"
+        f"removed{f', {made.kept} ids kept' if made.kept else ''}"
     )
 
 

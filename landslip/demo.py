@@ -108,7 +108,7 @@ def demo(
     made("landslip map model/ prepared/stack.tif map/probability.tif", probability,
          lambda: _map(folder, stack, probability))  # fmt: skip
     made("landslip inventory map/probability.tif inventory/landslides.gpkg", folder / "inventory" / "landslides.gpkg",
-         lambda: make_inventory(probability, folder / "inventory" / "landslides.gpkg", overwrite=True))  # fmt: skip
+         lambda: _inventory(folder, stack, probability))  # fmt: skip
     say("-- landslip evaluate map/probability.tif prepared/label.tif --split model/split.tif --part test")
     scored = evaluate(probability, label, split, "test")
     say(score_table(scored))
@@ -168,6 +168,10 @@ def _train(run_file: Path, folder: Path) -> None:
 
 def _map(folder: Path, stack: Path, probability: Path) -> None:
     map_site(load_model(folder / "model"), stack, probability)
+
+
+def _inventory(folder: Path, stack: Path, probability: Path) -> None:
+    make_inventory(probability, folder / "inventory" / "landslides.gpkg", overwrite=True, stack_path=stack)
 
 
 def _pictures(folder: Path, scored: Evaluation, seed: int) -> None:

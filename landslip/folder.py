@@ -1,12 +1,12 @@
 """What a run folder holds, by name: the files that the report, the page and the QGIS project are made from.
 
     RUN/  site.toml  run.toml
-          prepared/     stack.tif valid.tif label.tif channels.json manifest.json     landslip prepare
-          model/        model.json model.safetensors split.tif history.csv            landslip train
-          map/          probability.tif                                               landslip map
-          inventory/    landslides.gpkg landslides.tif                                landslip inventory
-          scores/       *.json                                                        landslip evaluate --json
-          comparison/  importance/  intervals/                                        landslip compare, importance, intervals
+          prepared/     stack.tif valid.tif label.tif channels.json manifest.json     of landslip prepare
+          model/        model.json model.safetensors split.tif history.csv            of landslip train
+          map/          probability.tif                                               of landslip map
+          inventory/    landslides.gpkg landslides.tif                                of landslip inventory
+          scores/       *.json                                                        of landslip evaluate --json
+          comparison/  importance/  intervals/                                        of the commands of these names
 
 Any of them may be missing; what is there is used.
 """

@@ -117,7 +117,9 @@ def map_site(
         _say_what_is_unknown(model, uncertainty)
     with (
         opening(stack_path) as dataset,
-        creating(out, stack.grid, "float32", names, float("nan"), tags, overwrite=overwrite) as target,
+        creating(
+            out, stack.grid, "float32", names, float("nan"), tags, overwrite=overwrite, overviews="average"
+        ) as target,
     ):
         source = _Source(dataset, model, positions, how, valid_path, uncertainty)
         if method == "paper":

@@ -1,48 +1,73 @@
 """Make a landslide map and an inventory of polygons from a probability raster.
 
 A landslide is a piece of pixels at or above the threshold that hang together by sides or corners, over the whole
-raster at once, so that no border of a window or tile cuts it.
+raster at once, so that no border of a window or tile cuts it. Memory follows the tile and the inventory, not the
+raster.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import geopandas as gpd
 import numpy as np
+import shapely
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from landslip.errors import OutputError, RunError
-from landslip.grid import Grid, require_metric, tiles
+from landslip.attributes import FACTORS, REACH, Classes, Statistics, area_range, dominant, sides
+from landslip.errors import OutputError, RunError, VectorError
+from landslip.geodesy import area_and_perimeter, window_area
+from landslip.grid import Grid, Window, require_metric, require_same_grid, tiles
+from landslip.identity import keep_ids
 from landslip.metrics import choose_threshold, require_probabilities
-from landslip.output import refuse_existing, writing
+from landslip.output import refuse_existing, scratch, writing
+from landslip.pieces import find_pieces
+from landslip.progress import track
 from landslip.raster import (
     TILE,
     RasterInfo,
     creating,
     cut,
+    cut_stored,
     opening,
     put,
     read_info,
     require_geotiff_name,
     require_probability,
 )
-from landslip.vector import fill_vector, require_geopackage_name, trace
+from landslip.stack import StackInfo, read_stack_info
+from landslip.style import COLOURS, inventory_style, map_style
+from landslip.vector import (
+    fill_parquet,
+    fill_styles,
+    fill_vector,
+    highest,
+    join,
+    layers,
+    outline,
+    place,
+    read_vector,
+    require_geopackage_name,
+)
 
 LAYER = "inventory"
+REVIEWS = "review"  # the layer that landslip.review writes into the same file
 NOT_VALID = 255
 SMALLEST = 4  # pixels of the smallest landslide kept, where no area is given
 SIDE = 4 * TILE
-# vermilion on light grey, told apart by the colour-blind; nothing where nothing was mapped
-COLOURS = {0: (225, 225, 225, 255), 1: (213, 94, 0, 255), NOT_VALID: (0, 0, 0, 0)}
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What an inventory holds. Areas in square metres; `share` of the valid area, NaN where nothing is valid."""
+    """What an inventory holds. Areas in square metres; `share` of the valid area, NaN where nothing is valid.
+
+    `kept` of the landslides have the id of an earlier inventory.
+    """
 
     count: int
     area_m2: float
@@ -53,6 +78,22 @@ class Summary:
     min_area: float
     removed: int
     removed_area_m2: float
+    kept: int = 0
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Pieces that are kept, in order: (count,) pixels; `final` (n + 1,) int32 from an id within its tile to 1, 2, ...
+
+    `valid` and `removed` count pixels, `valid_area` is in square metres.
+    """
+
+    final: NDArray[np.int32]
+    pixels: NDArray[np.int64]
+    valid: int
+    valid_area: float
+    removed: int
+    removed_pixels: int
 
 
 def make_inventory(
@@ -62,15 +103,21 @@ def make_inventory(
     min_area: float | None = None,
     map_path: Path | None = None,
     overwrite: bool = False,
+    stack_path: Path | None = None,
+    previous: Path | None = None,
+    simplify: float | None = None,
 ) -> Summary:
-    """Write the landslide map (GeoTIFF) and its polygons (GeoPackage) of a probability raster in [0, 1].
+    """Write the landslide map (GeoTIFF) and its polygons (GeoPackage, GeoParquet) of a probability raster in [0, 1].
 
-    `threshold` is the raster's tag, or 0.5, where not given; pieces smaller than `min_area` square metres (default:
-    4 pixels) are taken out of both. The map, beside the polygons unless `map_path` is given, is uint8: 1 landslide, 0
-    not, 255 outside valid. The polygons have id, area_m2, pixels, probability_mean, probability_min, probability_max,
-    perimeter_m. Both outputs appear, or neither. Raises GridError for a raster that is not on a metric grid,
-    RasterError for values outside [0, 1], RunError for an impossible threshold or area, OutputError for outputs that
-    exist.
+    `threshold` is the raster's tag, or 0.5, where not given; pieces smaller than `min_area` square metres of the grid
+    (default: 4 pixels) are taken out of map and polygons. The map, beside the polygons unless `map_path` is given, is
+    uint8: 1 landslide, 0 not, 255 outside valid. docs/inventory.md says what the columns of the polygons are; those
+    that need factors are NULL without `stack_path`, a stack on the same grid. Ids, and what was reviewed, are kept from
+    `previous` (default: the file that is replaced) where outlines overlap. `simplify` metres takes vertices off the
+    polygons, not off the map. A CSV beside the polygons has count, area and share (the paper's Table I).
+
+    All outputs appear, or none. Raises GridError for rasters that are not on one metric grid, RasterError for values
+    outside [0, 1], RunError for an impossible threshold, area or tolerance, OutputError for outputs that exist.
     """
     map_path = out_gpkg.with_suffix(".tif") if map_path is None else map_path
     _check_outputs(probability, out_gpkg, map_path, overwrite)
@@ -82,48 +129,51 @@ def make_inventory(
     min_area = SMALLEST * grid.pixel_area if min_area is None else min_area
     if not (math.isfinite(min_area) and min_area >= 0):
         raise RunError(f"the smallest area kept, {min_area}, is not an area in square metres. Give 0 or more.")
-
-    classes = _classify(probability, grid, at)
-    ids, found = ndimage.label(classes == 1, structure=np.ones((3, 3), bool), output=np.int32)
-    pixels = _count(ids, found)
-    keep = pixels * grid.pixel_area >= min_area * (1 - 1e-9)
-    removed, removed_pixels = int(np.count_nonzero(~keep)), int(pixels[~keep].sum())
-    _renumber(ids, keep)
-    classes[(classes == 1) & (ids == 0)] = 0
-    pixels = pixels[keep]
-
-    frame = trace(ids, grid)
-    mean, lowest, highest = _probabilities(probability, ids, pixels)
-    frame["area_m2"] = pixels * grid.pixel_area
-    frame["pixels"] = pixels
-    frame["probability_mean"], frame["probability_min"], frame["probability_max"] = mean, lowest, highest
-    frame["perimeter_m"] = frame.geometry.length.astype(float)
+    if simplify is not None and not (math.isfinite(simplify) and simplify > 0):
+        raise RunError(f"--simplify {simplify:g} is not a length in metres. Give more than 0, or leave it out.")
+    stack = None if stack_path is None else read_stack_info(stack_path)
+    if stack is not None:
+        require_same_grid(stack.grid, str(stack.path), grid, str(probability))
+    earlier = _read_earlier(previous or out_gpkg, grid, asked=previous is not None)
 
     tags = _tags(info, at, source, min_area)
-    with writing(out_gpkg, overwrite) as aside:  # around the map: both get their names once both are whole
-        fill_vector(aside, out_gpkg, frame, LAYER)
-        with creating(map_path, grid, "uint8", ["landslide"], NOT_VALID, tags, overwrite=overwrite) as dataset:
-            dataset.write_colormap(1, COLOURS)
-            for window in tiles(grid.shape, SIDE):
-                put(dataset, classes[None, window.slices[0], window.slices[1]], window)
+    with scratch(out_gpkg, "ids") as ids_path, ExitStack() as outputs:
+        found = _find(probability, grid, at, min_area, ids_path)
+        measured = _measure(probability, ids_path, found, grid, at, stack)
+        frame = _frame(measured, found, grid, earlier, info, stack, simplify)
+        kept = 0 if earlier is None else int(frame["id"].isin(earlier.ids).sum())
+        summary = _summary(frame, found, grid, at, source, min_area, kept)
+        # entered one inside the other: all get their names once all are whole
+        aside = outputs.enter_context(writing(out_gpkg, overwrite))
+        fill_vector(aside, out_gpkg, frame, LAYER, earlier.path if earlier is not None and earlier.reviewed else None)
+        fill_styles(aside, out_gpkg, {LAYER: inventory_style()})
+        fill_parquet(outputs.enter_context(writing(out_gpkg.with_suffix(".parquet"), overwrite)), frame)
+        table = outputs.enter_context(writing(out_gpkg.with_suffix(".csv"), overwrite))
+        table.write_text(_table(summary), encoding="utf-8")
+        style = outputs.enter_context(writing(map_path.with_suffix(".qml"), overwrite))
+        style.write_text(map_style(), encoding="utf-8")
+        dataset = outputs.enter_context(
+            creating(map_path, grid, "uint8", ["landslide"], NOT_VALID, tags, True, overwrite, "nearest")
+        )
+        dataset.write_colormap(1, COLOURS)
+        _fill_map(dataset, probability, ids_path, found, grid)
+    return summary
 
-    valid = int(np.count_nonzero(classes != NOT_VALID))
-    landslide = int(pixels.sum())
-    return Summary(
-        len(frame),
-        landslide * grid.pixel_area,
-        valid * grid.pixel_area,
-        landslide / valid if valid else math.nan,
-        at,
-        source,
-        min_area,
-        removed,
-        removed_pixels * grid.pixel_area,
-    )
+
+def stack_of(probability: Path) -> Path | None:
+    """The stack of the run folder that RUN/map/probability.tif lies in; None where there is none."""
+    path = probability.absolute().parent.parent / "prepared" / "stack.tif"
+    return path if path.exists() else None
+
+
+def outputs_of(out_gpkg: Path, map_path: Path) -> list[Path]:
+    """Every file that an inventory is made of."""
+    beside = [out_gpkg.with_suffix(suffix) for suffix in (".parquet", ".csv")]
+    return [out_gpkg, map_path, *beside, map_path.with_suffix(".qml")]
 
 
 def _check_outputs(probability: Path, out_gpkg: Path, map_path: Path, overwrite: bool) -> None:
-    paths: Sequence[Path] = (probability, out_gpkg, map_path)
+    paths = (probability, out_gpkg, map_path)
     if len({path.resolve() for path in paths}) < len(paths):
         raise OutputError(
             f"the probability raster {probability}, the inventory {out_gpkg} and the map {map_path} must be three "
@@ -131,59 +181,240 @@ def _check_outputs(probability: Path, out_gpkg: Path, map_path: Path, overwrite:
         )
     require_geopackage_name(out_gpkg)
     require_geotiff_name(map_path)
-    refuse_existing(out_gpkg, overwrite)
-    refuse_existing(map_path, overwrite)
+    for path in outputs_of(out_gpkg, map_path):
+        refuse_existing(path, overwrite)
 
 
 def _tags(info: RasterInfo, threshold: float, source: str, min_area: float) -> dict[str, str]:
     # What the probability raster says of its model and stack stays true of the map.
-    kept = {key: value for key, value in info.tags.items() if key != "AREA_OR_POINT"}
+    kept = {key: value for key, value in info.tags.items() if key not in ("AREA_OR_POINT", "OVR_RESAMPLING_ALG")}
     return kept | {"threshold": str(threshold), "threshold_source": source, "min_area": f"{min_area:g}"}
 
 
-def _classify(probability: Path, grid: Grid, threshold: float) -> NDArray[np.uint8]:
-    """(H, W) uint8: 1 at or above the threshold, 0 below, 255 where the probability is undefined."""
-    classes = np.full(grid.shape, NOT_VALID, np.uint8)
-    with opening(probability) as dataset:
-        for window in tiles(grid.shape, SIDE):
+def _find(probability: Path, grid: Grid, threshold: float, min_area: float, ids_path: Path) -> _Found:
+    """Find the pieces at or above the threshold; their ids, each within its tile, go into the raster `ids_path`."""
+    valid, valid_area = 0, 0.0
+    with (
+        opening(probability) as dataset,
+        creating(ids_path, grid, "int32", ["piece"], None, overwrite=True) as kept,
+    ):
+
+        def landslide(window: Window) -> NDArray[np.bool_]:
+            nonlocal valid, valid_area
             values = cut(dataset, window, [1])[0]
             require_probabilities(values, str(probability))
-            classes[window.slices] = np.where(np.isnan(values), NOT_VALID, values >= threshold)
-    return classes
+            here = int(np.count_nonzero(~np.isnan(values)))
+            valid += here
+            valid_area += here / window.area * window_area(window, grid) if here else 0
+            with np.errstate(invalid="ignore"):
+                return np.asarray(values >= threshold)
+
+        def keep(window: Window, ids: NDArray[np.int32]) -> None:
+            put(kept, ids[None], window)
+
+        pieces = find_pieces(landslide, keep, grid.shape, SIDE, lambda w, n: track(w, n, "landslides", "tiles"))
+    large = pieces.pixels * grid.pixel_area >= min_area * (1 - 1e-9)
+    final = np.zeros(len(large) + 1, np.int32)
+    final[1:][large] = np.arange(1, np.count_nonzero(large) + 1)
+    small = pieces.pixels[~large]
+    return _Found(final[pieces.piece], pieces.pixels[large], valid, valid_area, len(small), int(small.sum()))
 
 
-def _count(ids: NDArray[np.int32], found: int) -> NDArray[np.int64]:
-    """Pixels of ids 1..found. By window: bincount turns what it is given into int64."""
-    counts = np.zeros(found + 1, np.int64)
-    for window in tiles((ids.shape[0], ids.shape[1]), SIDE):
-        part = np.bincount(ids[window.slices].ravel())
-        counts[: len(part)] += part
-    return counts[1:]
+@dataclass
+class _Measured:
+    """What is known of landslides 1, 2, ...: outlines in whole pixels by tile, statistics, ranges of pixels."""
+
+    outlines: dict[int, list[list[Any]]]
+    statistics: dict[str, Statistics]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    classes: list[str]
+    shares: NDArray[np.int64]
 
 
-def _renumber(ids: NDArray[np.int32], keep: NDArray[np.bool_]) -> None:
-    """Number the kept ids 1, 2, ... in place, in their order; the others become 0."""
-    new = np.zeros(len(keep) + 1, np.int32)
-    new[1:][keep] = np.arange(1, np.count_nonzero(keep) + 1)
-    for window in tiles((ids.shape[0], ids.shape[1]), SIDE):
-        ids[window.slices] = new[ids[window.slices]]
-
-
-def _probabilities(
-    probability: Path, ids: NDArray[np.int32], pixels: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Mean, lowest and highest probability of ids 1, 2, ..., accumulated window by window."""
-    count = len(pixels)
-    total, lowest, highest = np.zeros(count), np.full(count, np.inf), np.full(count, -np.inf)
-    with opening(probability) as dataset:
-        for window in tiles((ids.shape[0], ids.shape[1]), SIDE):
-            part = ids[window.slices]
-            inside = part > 0
+def _measure(
+    probability: Path, ids_path: Path, found: _Found, grid: Grid, threshold: float, stack: StackInfo | None
+) -> _Measured:
+    count = len(found.pixels)
+    bands = {} if stack is None else {c.name: i + 1 for i, c in enumerate(stack.channels) if c.name in FACTORS}
+    classes = Classes(() if stack is None else stack.channels)
+    statistics = {name: Statistics(count) for name in ("probability", *bands)}
+    none = np.zeros(count, np.int64)
+    shares = np.zeros((len(classes.names), count), np.int64)
+    measured = _Measured({}, statistics, none, none.copy(), classes.names, shares)
+    with ExitStack() as files:
+        probabilities, ids_raster = (files.enter_context(opening(path)) for path in (probability, ids_path))
+        channels = None if stack is None else files.enter_context(opening(stack.path))
+        cores = list(tiles(grid.shape, SIDE))
+        for core in track(cores, len(cores), "outlines", "tiles"):
+            around = Window(core.row - REACH, core.column - REACH, core.height + 2 * REACH, core.width + 2 * REACH)
+            around = around.clip(grid.shape)
+            wide = found.final[cut_stored(ids_raster, around)]
+            if not wide.any():
+                continue
+            inner = core.within(around)
+            near = cut(probabilities, around, [1])[0]
+            area_range(wide, near, inner, threshold, measured.low, measured.high)
+            ids = np.ascontiguousarray(wide[inner])
+            inside = ids > 0
             if not inside.any():
                 continue
-            at = part[inside] - 1
-            values = cut(dataset, window, [1])[0][inside].astype(np.float64)
-            np.add.at(total, at, values)
-            np.minimum.at(lowest, at, values)
-            np.maximum.at(highest, at, values)
-    return total / pixels, lowest, highest
+            for number, polygons in outline(ids, core).items():
+                measured.outlines.setdefault(number, []).append(polygons)
+            at = ids[inside]
+            measured.statistics["probability"].add(at, near[inner][inside])
+            if channels is not None and (bands or classes.bands):
+                cube = cut(channels, core, [*bands.values(), *classes.bands])[:, inside]
+                for name, values in zip(bands, cube, strict=False):
+                    measured.statistics[name].add(at, values)
+                for share, of_class in zip(shares, classes.masks(cube[len(bands) :]), strict=True):
+                    share += np.bincount(at[of_class], minlength=count + 1)[1:]
+    return measured
+
+
+def _outlines(parts: dict[int, list[list[Any]]], grid: Grid) -> NDArray[Any]:
+    """One geometry in the grid's CRS for each landslide, from its polygons in one tile or in several."""
+    whole = []
+    for number in sorted(parts):
+        polygons = [polygon for tile in parts[number] for polygon in tile]
+        if len(parts[number]) > 1:
+            whole.append(join(polygons))
+        else:
+            whole.append(polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons))
+    return place(whole, grid)
+
+
+def _frame(
+    measured: _Measured,
+    found: _Found,
+    grid: Grid,
+    earlier: _Earlier | None,
+    info: RasterInfo,
+    stack: StackInfo | None,
+    simplify: float | None,
+) -> gpd.GeoDataFrame:
+    """The polygons with all their columns; float columns are NaN, text is None, where something is not known."""
+    outlines = _outlines(measured.outlines, grid)
+    count = len(found.pixels)
+    area, perimeter = area_and_perimeter(outlines, grid.crs)
+    pixel_area = area / found.pixels  # true, where the landslide lies
+    to_metres = np.sqrt(pixel_area / grid.pixel_area)
+    length, width = (side * to_metres for side in sides(outlines))
+    probability = measured.statistics["probability"]
+    ground = {name: measured.statistics.get(name, Statistics(count)) for name in FACTORS}
+    scene, date = (None, None) if stack is None else _scene(stack.path.with_name("manifest.json"))
+    ids = np.arange(1, count + 1)
+    states = ["open"] * count
+    if earlier is not None:
+        ids = keep_ids(outlines, earlier.outlines, earlier.ids.tolist(), earlier.taken)
+        states = [earlier.states.get(int(i)) or "open" for i in ids]
+    if simplify is not None:
+        outlines = shapely.coverage_simplify(outlines, simplify)
+    return gpd.GeoDataFrame(
+        {
+            "id": ids.astype(np.int64),
+            "review": np.array(states, object),
+            "area_m2": area,
+            "area_low_m2": measured.low * pixel_area,
+            "area_high_m2": measured.high * pixel_area,
+            "perimeter_m": perimeter,
+            "length_m": length,
+            "width_m": width,
+            "height_drop_m": ground["elevation"].most - ground["elevation"].least,
+            "elevation_min": ground["elevation"].least,
+            "elevation_max": ground["elevation"].most,
+            "slope_mean": ground["slope"].mean,
+            "slope_max": ground["slope"].most,
+            "lithology": np.array(dominant(measured.shares, measured.classes), object),
+            "distance_to_river_m": ground["distance_to_river"].least,
+            "distance_to_fault_m": ground["distance_to_fault"].least,
+            "probability_mean": probability.mean,
+            "probability_min": probability.least,
+            "probability_max": probability.most,
+            "pixels": found.pixels,
+            "scene": np.array([scene] * count, object),
+            "date": np.array([date] * count, object),
+            "model_sha256": np.array([info.tags.get("model_sha256")] * count, object),
+        },
+        geometry=list(outlines),
+        crs=grid.crs.to_wkt(),
+    )
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """An earlier inventory in the CRS of the new one: outlines (m,), ids (m,), states by id, the highest id in use."""
+
+    path: Path
+    outlines: NDArray[Any]
+    ids: NDArray[np.int64]
+    states: dict[int, str]
+    taken: int
+    reviewed: bool
+
+
+def _read_earlier(path: Path, grid: Grid, asked: bool) -> _Earlier | None:
+    """The inventory whose ids are kept; None where there is none and none was `asked` for."""
+    if not asked:
+        try:
+            if not path.exists() or LAYER not in layers(path):
+                return None
+        except VectorError as error:  # what was reviewed in it must not be lost silently
+            raise OutputError(f"{path} is to be replaced, and cannot be read to keep its ids. Move it away.") from error
+    frame = read_vector(path, LAYER, grid.crs)
+    if "id" not in frame.columns:
+        raise VectorError(f"{path}: layer {LAYER} has no column id, so that no id can be kept. Is it an inventory?")
+    ids = frame["id"].to_numpy(np.int64)
+    states = dict(zip(ids.tolist(), frame["review"], strict=True)) if "review" in frame.columns else {}
+    reviewed = REVIEWS in layers(path)
+    taken = highest(path, REVIEWS, "landslide") if reviewed else 0
+    return _Earlier(path, frame.geometry.to_numpy(), ids, states, taken, reviewed)
+
+
+def _scene(manifest: Path) -> tuple[str | None, str | None]:
+    """Scenes and dates that the site states for its images, from the manifest beside the stack."""
+    try:
+        images = json.loads(manifest.read_text(encoding="utf-8"))["site"]["image"]
+        scenes, dates = ([str(image[key]) for image in images if image.get(key)] for key in ("scene", "date"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None, None
+    return ", ".join(dict.fromkeys(scenes)) or None, ", ".join(dict.fromkeys(dates)) or None
+
+
+def _summary(
+    frame: gpd.GeoDataFrame, found: _Found, grid: Grid, threshold: float, source: str, min_area: float, kept: int
+) -> Summary:
+    landslide = int(found.pixels.sum())
+    return Summary(
+        len(frame),
+        float(frame["area_m2"].sum()),
+        found.valid_area,
+        landslide / found.valid if found.valid else math.nan,
+        threshold,
+        source,
+        min_area,
+        found.removed,
+        found.removed_pixels * grid.pixel_area,
+        kept,
+    )
+
+
+def _table(summary: Summary) -> str:
+    """The figures of the paper's Table I, one line below their names."""
+    values = {
+        "landslides": f"{summary.count}",
+        "area_km2": f"{summary.area_m2 / 1e6:.6f}",
+        "mapped_km2": f"{summary.valid_area_m2 / 1e6:.6f}",
+        "share_percent": "" if math.isnan(summary.share) else f"{100 * summary.share:.4f}",
+        "threshold": f"{summary.threshold}",
+        "min_area_m2": f"{summary.min_area:g}",
+    }
+    return f"{','.join(values)}\n{','.join(values.values())}\n"
+
+
+def _fill_map(dataset: Any, probability: Path, ids_path: Path, found: _Found, grid: Grid) -> None:
+    with opening(probability) as source, opening(ids_path) as ids:
+        for window in tiles(grid.shape, SIDE):
+            undefined = np.isnan(cut(source, window, [1])[0])
+            landslide = found.final[cut_stored(ids, window)] > 0
+            put(dataset, np.where(undefined, NOT_VALID, landslide).astype(np.uint8)[None], window)

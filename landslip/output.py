@@ -125,6 +125,20 @@ def writing_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def scratch(path: Path, what: str) -> Iterator[Path]:
+    """Yield a name beside `path` for `what` is needed only while `path` is made; it is removed in every case."""
+    aside = path.with_name(f".{path.stem}.{what}.tif")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(aside)
+        yield aside
+    except OSError as error:
+        raise write_failure(path, error) from error
+    finally:
+        _give_up(aside)
+
+
 def _bring_back(replaced: Path, path: Path) -> None:
     """Give an earlier folder its name again where a run stopped between taking it and giving it to the new one."""
     if replaced.exists() and not path.exists():

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
@@ -28,12 +29,13 @@ from rasterio.windows import Window as RasterioWindow
 
 from landslip.errors import GridError, OutputError, RasterError
 from landslip.grid import Grid, Window, crs_name, tiles
-from landslip.output import require_space, writing
+from landslip.output import require_space, scratch, writing
 
 # GDAL would keep a twentieth of the machine's memory in blocks it has read; memory is to follow the window instead.
 os.environ.setdefault("GDAL_CACHEMAX", "128")
 
 TILE = 256  # side of the tiles that rasters are stored in, pixels
+COG_TILE = 512  # of those that are looked at through overviews
 MOST_OF_A_BLOCK = 2**31  # bytes of one stored block, which is decoded as a whole
 MOST_FROM_A_BYTE = 100_000  # pixels; the best compressors reach some thousands
 MOST_UNQUESTIONED = 10**9  # pixels
@@ -380,11 +382,13 @@ def creating(
     tags: Mapping[str, str] | None = None,
     compress: bool = True,
     overwrite: bool = False,
+    overviews: Literal["average", "nearest"] | None = None,
 ) -> Iterator[Any]:
     """Yield an open, tiled GeoTIFF to be written window by window; it gets its name when the block ends well.
 
-    Raises OutputError where the file exists (unless `overwrite`), is not called .tif, and where the disk is full or
-    read-only.
+    With `overviews`, made by that resampling, the file is a cloud-optimized GeoTIFF (which takes its size on the disk
+    once more while it is made). Raises OutputError where the file exists (unless `overwrite`), is not called .tif, and
+    where the disk is full or read-only.
     """
     require_geotiff_name(path)
     profile: dict[str, Any] = {
@@ -404,22 +408,41 @@ def creating(
     }
     if compress:
         profile |= {"compress": "deflate", "predictor": 3 if dtype.startswith("float") else 2, "zlevel": 6}
-    with writing(path, overwrite) as aside:
+    with writing(path, overwrite) as aside, scratch(path, "plain") as plain:
+        first = plain if overviews else aside
         if compress:
             require_space(path, 2**20)
         try:
-            with rasterio.open(aside, "w", **profile) as dataset:
+            with rasterio.open(first, "w", **profile) as dataset:
                 dataset.update_tags(**(tags or {}))
                 for band, name in enumerate(names, start=1):
                     dataset.set_band_description(band, name)
                 yield dataset
                 header = _header(dataset)
-            if not _is_whole(aside, header):
+            if not _is_whole(first, header):
                 raise RasterioError("the file is shorter than what was written into it")
+            if overviews:
+                _to_cog(plain, aside, overviews, dtype)
+                if not _is_whole(aside, header):
+                    raise RasterioError("the file is shorter than what was written into it")
         except RasterioError as error:
             raise OutputError(
                 f"{path} cannot be written ({_reason(error)}): the disk may be full. Free some space and run again."
             ) from error
+
+
+def _to_cog(plain: Path, aside: Path, overviews: str, dtype: str) -> None:
+    rasterio.shutil.copy(
+        plain,
+        aside,
+        driver="COG",
+        blocksize=COG_TILE,
+        compress="DEFLATE",
+        level=6,
+        predictor="FLOATING_POINT" if dtype.startswith("float") else "STANDARD",
+        overview_resampling=overviews.upper(),
+        bigtiff="IF_SAFER",
+    )
 
 
 def require_geotiff_name(path: Path) -> None:

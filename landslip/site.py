@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import math
 from pathlib import Path
@@ -74,7 +75,10 @@ class FileTable(Strict):
 
 
 class ImageTable(Strict):
-    """[[image]]: optical bands by role (or any name); value = stored x scale + offset, applied once."""
+    """[[image]]: optical bands by role (or any name); value = stored x scale + offset, applied once.
+
+    `scene` and `date` are what the inventory says the landslides were seen in.
+    """
 
     path: Path
     bands: dict[str, int] = Field(min_length=1)
@@ -82,6 +86,8 @@ class ImageTable(Strict):
     offset: float = 0.0
     nodata: Nodata = ()
     unit: str = ""
+    scene: str = ""
+    date: datetime.date | None = None
 
     @field_validator("bands")
     @classmethod

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
@@ -22,6 +26,7 @@ from landslip.grid import Grid, Window
 from landslip.output import writing
 
 BURN = ("centre", "majority", "touched")
+STYLES = "layer_styles"
 FINER = 5  # sub-pixels per side where a majority is counted
 STRIP = 512  # rows burnt at a time where a majority is counted
 
@@ -45,10 +50,7 @@ def read_vector(
     except DataLayerError as error:
         raise VectorError(f"{path} has no layer {layer!r}; its layers are {', '.join(layers(path))}.") from error
     except (DataSourceError, ValueError, UnicodeDecodeError) as error:
-        raise VectorError(
-            f"{path} cannot be read as a vector file ({str(error).split(';')[0][:200]}): it is truncated, damaged or "
-            "not a vector file. Fetch or make it again."
-        ) from error
+        raise _unreadable(path, error) from error
     if not isinstance(frame, gpd.GeoDataFrame):
         raise VectorError(f"{path} holds a table without geometries. Give a layer that has them.")
     if frame.crs is None:
@@ -73,10 +75,20 @@ def _bounds_in_file(
 
 
 def layers(path: Path) -> list[str]:
-    """Names of a vector file's layers."""
+    """Names of a vector file's layers, tables without geometry among them; VectorError where it is none."""
     import pyogrio
 
-    return [str(name) for name, _ in pyogrio.list_layers(path)]
+    try:
+        return [str(name) for name, _ in pyogrio.list_layers(path)]
+    except DataSourceError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> VectorError:
+    return VectorError(
+        f"{path} cannot be read as a vector file ({str(error).split(';')[0][:200]}): it is truncated, damaged or "
+        "not a vector file. Fetch or make it again."
+    )
 
 
 def write_vector(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, overwrite: bool = False) -> None:
@@ -85,21 +97,82 @@ def write_vector(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, 
         fill_vector(aside, path, frame, layer)
 
 
-def fill_vector(aside: Path, path: Path, frame: gpd.GeoDataFrame, layer: str | None = None) -> None:
-    """Write features into `aside`, a file that `writing` will rename to the GeoPackage `path`."""
+def fill_vector(
+    aside: Path, path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, base: Path | None = None
+) -> None:
+    """Write features into `aside`, a file that `writing` will rename to the GeoPackage `path`.
+
+    With `base`, an earlier GeoPackage, everything else in it is kept, and the layer replaced.
+    """
     import pyogrio
 
     require_geopackage_name(path)
     try:
+        if base is not None:
+            _copy_geopackage(base, aside)
         frame.to_file(aside, layer=layer or path.stem, driver="GPKG", engine="pyogrio")
-        kept = pyogrio.read_info(aside)
+        kept = pyogrio.read_info(aside, layer=layer or path.stem)
         # GDAL says nothing of an index that it could not store while it closes the file
         if kept["features"] != len(frame) or not kept["capabilities"]["fast_spatial_filter"]:
             raise RuntimeError("the file holds less than what was written into it")
+    except (DataSourceError, RuntimeError, sqlite3.Error) as error:
+        raise _unwritten(path, error) from error
+
+
+def _copy_geopackage(source: Path, target: Path) -> None:
+    # SQLite's own copy: whole also while another program writes to the source
+    reading = sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)
+    with closing(reading) as old, closing(sqlite3.connect(target)) as new:
+        old.backup(new)
+
+
+def _unwritten(path: Path, error: BaseException) -> OutputError:
+    return OutputError(
+        f"{path} cannot be written ({str(error)[:120]}): the disk may be full. Free some space and run again."
+    )
+
+
+def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:
+    """Add the QGIS styles (QML) of a GeoPackage's layers, by layer, so that QGIS opens them as they are meant to look.
+
+    They go into the table layer_styles, where QGIS itself keeps the styles that are saved with the data.
+    """
+    import pyogrio
+
+    rows = [
+        {
+            "f_table_catalog": "",
+            "f_table_schema": "",
+            "f_table_name": layer,
+            "f_geometry_column": "geom",
+            "styleName": layer,
+            "styleQML": qml,
+            "styleSLD": "",
+            "useAsDefault": True,
+            "description": "landslip",
+            "owner": "",
+            "ui": None,
+        }
+        for layer, qml in styles.items()
+    ]
+    try:
+        pyogrio.write_dataframe(pd.DataFrame(rows), aside, layer=STYLES, driver="GPKG", layer_options={"FID": "id"})
     except (DataSourceError, RuntimeError) as error:
-        raise OutputError(
-            f"{path} cannot be written ({str(error)[:120]}): the disk may be full. Free some space and run again."
-        ) from error
+        raise _unwritten(path, error) from error
+
+
+def fill_parquet(aside: Path, frame: gpd.GeoDataFrame) -> None:
+    """Write features as GeoParquet 1.1 into `aside`, a file that `writing` will rename."""
+    frame.to_parquet(aside, index=False, compression="zstd", schema_version="1.1.0", write_covering_bbox=True)
+
+
+def highest(path: Path, layer: str, column: str) -> int:
+    """The largest whole number in a column of a layer, which may be without geometry; 0 where there is none."""
+    import pyogrio
+
+    values = pyogrio.read_dataframe(path, layer=layer, columns=[column], read_geometry=False)
+    found = values[column].dropna() if column in values else values.iloc[:, :0]
+    return int(found.max()) if len(found) and found.ndim == 1 else 0
 
 
 def require_geopackage_name(path: Path) -> None:
@@ -188,9 +261,36 @@ def trace(ids: NDArray[np.int32], grid: Grid) -> gpd.GeoDataFrame:
 
     Pieces of one id that meet only at a corner become one multipolygon, so that every geometry is valid.
     """
-    pieces: dict[int, list[Any]] = {}
-    for geometry, value in shapes(ids, mask=ids > 0, connectivity=4, transform=grid.transform):
-        pieces.setdefault(int(value), []).append(shapely.geometry.shape(geometry))
+    pieces = outline(ids, Window(0, 0, *grid.shape))
     order = sorted(pieces)
-    joined = [pieces[i][0] if len(pieces[i]) == 1 else shapely.MultiPolygon(pieces[i]) for i in order]
-    return gpd.GeoDataFrame({"id": np.array(order, np.int64)}, geometry=joined, crs=grid.crs.to_wkt())
+    placed = place([_together(pieces[i]) for i in order], grid)
+    return gpd.GeoDataFrame({"id": np.array(order, np.int64)}, geometry=placed, crs=grid.crs.to_wkt())
+
+
+def outline(ids: NDArray[np.int32], window: Window) -> dict[int, list[Any]]:
+    """Polygons around each id > 0 of (h, w) int32 cut at `window`, by id, in whole pixels (x column, y row).
+
+    Pixels are exact where metres are rounded, so that what two windows hold of one landslide meets without a gap.
+    """
+    corner = Affine.translation(window.column, window.row)
+    pieces: dict[int, list[Any]] = {}
+    for geometry, value in shapes(ids, mask=ids > 0, connectivity=4, transform=corner):
+        pieces.setdefault(int(value), []).append(shapely.geometry.shape(geometry))
+    return pieces
+
+
+def join(pieces: list[Any]) -> Any:
+    """One geometry from polygons in whole pixels that meet at the borders of windows, without a corner there."""
+    return shapely.simplify(shapely.union_all(pieces), 0)
+
+
+def _together(pieces: list[Any]) -> Any:
+    return pieces[0] if len(pieces) == 1 else shapely.MultiPolygon(pieces)
+
+
+def place(geometries: list[Any], grid: Grid) -> NDArray[Any]:
+    """Geometries in whole pixels (x column, y row) brought to the grid's CRS; outer rings run counterclockwise."""
+    origin = np.array([grid.transform.c, grid.transform.f])
+    size = np.array([grid.transform.a, grid.transform.e])
+    placed = shapely.transform(np.array(geometries, object), lambda xy: origin + xy * size)
+    return np.asarray(shapely.orient_polygons(placed))

@@ -9,13 +9,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "landslip"
 LAYERS = [
     ["errors"],
-    ["metrics", "grid", "output", "progress", "provenance", "folder"],
-    ["factors", "models", "bootstrap", "powerlaw", "ranking", "applicability"],
+    ["metrics", "grid", "output", "progress", "provenance", "folder", "style"],
+    ["factors", "models", "bootstrap", "powerlaw", "ranking", "applicability", "geodesy", "identity", "pieces"],
     ["calibration"],
     ["raster", "vector", "tables"],
     ["site", "run"],
     ["terrain_synthesis"],
     ["synthetic", "stack", "label"],
+    ["attributes"],
     ["standardize"],
     ["split", "blocks"],
     ["checkpoint", "compute", "ahead", "audit", "ground"],

@@ -1,0 +1,60 @@
+"""True sizes on the body a CRS belongs to: areas and perimeters on its ellipsoid, whatever the projection.
+
+A CRS that belongs to no body (a local one, in metres) is taken as a plane.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS as ProjCRS
+from pyproj import Geod, Transformer
+from rasterio.crs import CRS
+
+from landslip.grid import Grid, Window, is_local_metric
+
+EDGES = 8  # points along the side of a window, so that its curved sides are followed
+
+
+def area_and_perimeter(geometries: NDArray[Any], crs: CRS) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Areas (m2) and perimeters (m) of polygons given in `crs`, (n,) each, on the ellipsoid of its datum.
+
+    Sides are geodesics between the vertices (Karney 2013, as in GeographicLib); holes are taken off areas and added to
+    perimeters.
+    """
+    if is_local_metric(crs):
+        return shapely.area(geometries), shapely.length(geometries)
+    geod, on_body = ellipsoid(crs), degrees(geometries, crs)
+    oriented = shapely.orient_polygons(on_body)
+    areas = [abs(geod.geometry_area_perimeter(geometry)[0]) for geometry in oriented]
+    perimeters = [geod.geometry_length(boundary) for boundary in shapely.boundary(oriented)]  # of holes too
+    return np.array(areas, np.float64), np.array(perimeters, np.float64)
+
+
+def window_area(window: Window, grid: Grid) -> float:
+    """Area of a window of a grid, m2, on the ellipsoid of the grid's datum."""
+    box = shapely.segmentize(
+        shapely.box(*grid.crop(window).bounds), max(window.height, window.width) * grid.x_size / EDGES
+    )
+    return float(area_and_perimeter(np.array([box]), grid.crs)[0][0])
+
+
+def ellipsoid(crs: CRS) -> Geod:
+    """The ellipsoid of a CRS's datum: the Earth's, or another body's own."""
+    body = ProjCRS.from_wkt(crs.to_wkt()).ellipsoid
+    assert body is not None
+    return Geod(a=body.semi_major_metre, b=body.semi_minor_metre)
+
+
+def degrees(geometries: NDArray[Any], crs: CRS) -> NDArray[Any]:
+    """Geometries as longitude and latitude, degrees, on the datum of their own CRS."""
+    own = ProjCRS.from_wkt(crs.to_wkt())
+    to_degrees = Transformer.from_crs(own, own.geodetic_crs, always_xy=True)
+
+    def turned(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack(to_degrees.transform(xy[:, 0], xy[:, 1], errcheck=True), axis=1)
+
+    return np.asarray(shapely.transform(geometries, turned))

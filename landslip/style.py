@@ -1,0 +1,153 @@
+"""How layers look in QGIS: styles in its own format (QML), told apart by the colour-blind and in grey.
+
+The element names are those that QGIS 3 writes; it fills in what is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from xml.sax.saxutils import quoteattr
+
+Colour = tuple[int, int, int, int]
+
+# nine steps of matplotlib's viridis (van der Walt and Smith, 2015), which grows evenly lighter
+VIRIDIS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")
+
+NOT_VALID = 255
+# vermilion on light grey, told apart by the colour-blind; nothing where nothing was mapped
+COLOURS: dict[int, Colour] = {0: (225, 225, 225, 255), 1: (213, 94, 0, 255), NOT_VALID: (0, 0, 0, 0)}
+CLASSES = {0: "no landslide", 1: "landslide"}
+# review: (outline, share of the fill that shows, line); Okabe and Ito's colours
+REVIEWS: dict[str, tuple[Colour, int, str]] = {
+    "open": ((213, 94, 0, 255), 70, "solid"),
+    "accepted": ((0, 158, 115, 255), 70, "solid"),
+    "redrawn": ((0, 114, 178, 255), 70, "solid"),
+    "rejected": ((120, 120, 120, 255), 0, "dot"),
+}
+HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+
+
+def inventory_style() -> str:
+    """Polygons by what a review made of them; a tip with the main figures."""
+    return _document(f"{inventory_renderer()}\n <mapTip>{TIP}</mapTip>\n <layerGeometryType>2</layerGeometryType>")
+
+
+TIP = (
+    "&lt;b>Landslide [% id %]&lt;/b>&lt;br>[% round(area_m2 / 10000, 2) %] ha, probability "
+    "[% round(probability_mean, 2) %], [% review %]"
+)
+
+
+def inventory_renderer() -> str:
+    """The <renderer-v2> of an inventory."""
+    categories = "\n".join(
+        f'   <category symbol="{i}" value="{state}" label="{state}" render="true"/>' for i, state in enumerate(REVIEWS)
+    )
+    symbols = "\n".join(_fill(str(i), *look) for i, look in enumerate(REVIEWS.values()))
+    return (
+        ' <renderer-v2 type="categorizedSymbol" attr="review" symbollevels="0" enableorderby="0" forceraster="0">\n'
+        f"  <categories>\n{categories}\n  </categories>\n  <symbols>\n{symbols}\n  </symbols>\n </renderer-v2>"
+    )
+
+
+def outline_renderer(colour: Colour) -> str:
+    """The <renderer-v2> of polygons shown by one outline."""
+    return (
+        ' <renderer-v2 type="singleSymbol" symbollevels="0" enableorderby="0" forceraster="0">\n'
+        f"  <symbols>\n{_fill('0', colour, 0, 'dash')}\n  </symbols>\n </renderer-v2>"
+    )
+
+
+def _fill(name: str, colour: Colour, opacity: int, line: str) -> str:
+    options: Mapping[str, str] = {
+        "color": _rgba((*colour[:3], opacity)),
+        "style": "solid" if opacity else "no",
+        "outline_color": _rgba(colour),
+        "outline_style": line,
+        "outline_width": "0.4",
+        "outline_width_unit": "MM",
+        "joinstyle": "round",
+    }
+    rows = "\n".join(f'      <Option name="{key}" type="QString" value="{text}"/>' for key, text in options.items())
+    return (
+        f'   <symbol name="{name}" type="fill" alpha="1" clip_to_extent="1" force_rhr="0">\n'
+        '    <layer class="SimpleFill" enabled="1" locked="0" pass="0">\n'
+        f'     <Option type="Map">\n{rows}\n     </Option>\n    </layer>\n   </symbol>'
+    )
+
+
+def map_style() -> str:
+    """A landslide map: landslide on light grey, nothing outside valid."""
+    return _document(_pipe(classes_renderer(CLASSES, COLOURS)))
+
+
+def probability_style() -> str:
+    """A probability raster in viridis from 0 to 1."""
+    return _document(_pipe(ramp_renderer(1, 0, 1)))
+
+
+def classes_renderer(names: Mapping[int, str], colours: Mapping[int, Colour]) -> str:
+    """The <rasterrenderer> of a raster of classes."""
+    entries = "\n".join(
+        f'    <paletteEntry value="{value}" color="{_hex(colours[value])}" alpha="255" label={quoteattr(name)}/>'
+        for value, name in names.items()
+    )
+    return (
+        '  <rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">\n'
+        f"   <rasterTransparency/>\n   <colorPalette>\n{entries}\n   </colorPalette>\n  </rasterrenderer>"
+    )
+
+
+def ramp_renderer(band: int, low: float, high: float) -> str:
+    """The <rasterrenderer> of a band of continuous values, in viridis between `low` and `high`."""
+    steps = [(low + (high - low) * i / (len(VIRIDIS) - 1), colour) for i, colour in enumerate(VIRIDIS)]
+    rows = "\n".join(
+        f'      <item value="{value:.7g}" color="{colour}" alpha="255" label="{value:.3g}"/>' for value, colour in steps
+    )
+    return (
+        f'  <rasterrenderer type="singlebandpseudocolor" band="{band}" opacity="1" alphaBand="-1" nodataColor="" '
+        f'classificationMin="{low:.7g}" classificationMax="{high:.7g}">\n   <rasterTransparency/>\n'
+        '   <rastershader>\n    <colorrampshader colorRampType="INTERPOLATED" classificationMode="1" clip="0" '
+        f'minimumValue="{low:.7g}" maximumValue="{high:.7g}" labelPrecision="4">\n{rows}\n    </colorrampshader>\n'
+        "   </rastershader>\n  </rasterrenderer>"
+    )
+
+
+def colours_renderer(bands: tuple[int, int, int], ranges: tuple[tuple[float, float], ...]) -> str:
+    """The <rasterrenderer> of three bands as red, green and blue, each stretched over its range."""
+    stretches = "\n".join(
+        f"   <{name}ContrastEnhancement>\n    <minValue>{low:.7g}</minValue>\n    <maxValue>{high:.7g}</maxValue>\n"
+        f"    <algorithm>StretchToMinimumMaximum</algorithm>\n   </{name}ContrastEnhancement>"
+        for name, (low, high) in zip(("red", "green", "blue"), ranges, strict=True)
+    )
+    red, green, blue = bands
+    return (
+        f'  <rasterrenderer type="multibandcolor" redBand="{red}" greenBand="{green}" blueBand="{blue}" opacity="1" '
+        f'alphaBand="-1" nodataColor="">\n   <rasterTransparency/>\n{stretches}\n  </rasterrenderer>'
+    )
+
+
+def gray_renderer(band: int, low: float, high: float) -> str:
+    """The <rasterrenderer> of one band in grey between `low` and `high`."""
+    return (
+        f'  <rasterrenderer type="singlebandgray" grayBand="{band}" gradient="BlackToWhite" opacity="1" alphaBand="-1" '
+        'nodataColor="">\n   <rasterTransparency/>\n   <contrastEnhancement>\n'
+        f"    <minValue>{low:.7g}</minValue>\n    <maxValue>{high:.7g}</maxValue>\n"
+        "    <algorithm>StretchToMinimumMaximum</algorithm>\n   </contrastEnhancement>\n  </rasterrenderer>"
+    )
+
+
+def _pipe(renderer: str) -> str:
+    return f" <pipe>\n{renderer}\n  <huesaturation/>\n  <rasterresampler/>\n </pipe>"
+
+
+def _document(content: str) -> str:
+    return f'{HEAD}<qgis version="3.22.0" styleCategories="AllStyleCategories">\n{content}\n</qgis>\n'
+
+
+def _rgba(colour: Colour) -> str:
+    return ",".join(map(str, colour))
+
+
+def _hex(colour: Colour) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour[:3])
