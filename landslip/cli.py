@@ -422,6 +422,18 @@ def transfer(
 
 
 @app.command()
+def qgis(
+    run: Annotated[Path, typer.Argument(metavar="RUN/")],
+    out: Annotated[Path | None, typer.Argument(metavar="OUT.qgs")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a QGIS project that opens all layers of a run folder, styled and grouped; default: RUN/landslip.qgs."""
+    from landslip.qgis import write_project
+
+    typer.echo(f"{write_project(run, out, overwrite)}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT/")] = Path("demo"),
     quick: Annotated[bool, typer.Option("--quick", help="A smaller site, in at most 90 seconds.")] = False,

@@ -16,6 +16,7 @@ from rasterio.crs import CRS
 
 from landslip.grid import Grid, Window, is_local_metric
 
+SOME = 1000  # geometries turned at a time
 EDGES = 8  # points along the side of a window, so that its curved sides are followed
 
 
@@ -27,11 +28,14 @@ def area_and_perimeter(geometries: NDArray[Any], crs: CRS) -> tuple[NDArray[np.f
     """
     if is_local_metric(crs):
         return shapely.area(geometries), shapely.length(geometries)
-    geod, on_body = ellipsoid(crs), degrees(geometries, crs)
-    oriented = shapely.orient_polygons(on_body)
-    areas = [abs(geod.geometry_area_perimeter(geometry)[0]) for geometry in oriented]
-    perimeters = [geod.geometry_length(boundary) for boundary in shapely.boundary(oriented)]  # of holes too
-    return np.array(areas, np.float64), np.array(perimeters, np.float64)
+    geod = ellipsoid(crs)
+    areas, perimeters = np.zeros(len(geometries)), np.zeros(len(geometries))
+    for start in range(0, len(geometries), SOME):  # not all turned copies at once
+        some = slice(start, start + SOME)
+        oriented = shapely.orient_polygons(degrees(geometries[some], crs))
+        areas[some] = [abs(geod.geometry_area_perimeter(geometry)[0]) for geometry in oriented]
+        perimeters[some] = [geod.geometry_length(boundary) for boundary in shapely.boundary(oriented)]  # of holes too
+    return areas, perimeters
 
 
 def window_area(window: Window, grid: Grid) -> float:

@@ -34,10 +34,11 @@ from landslip.compute import (
 )
 from landslip.errors import RunError
 from landslip.grid import Grid, Window, require_same_grid, starts, tiles
-from landslip.output import refuse_existing, refuse_input
+from landslip.output import refuse_existing, refuse_input, write_text
 from landslip.progress import say, track
 from landslip.raster import PROBABILITY, creating, cut, opening, put, read_info, require_one_band
 from landslip.stack import read_stack_info
+from landslip.style import probability_style
 
 Method = Literal["halo", "paper"]
 
@@ -122,11 +123,21 @@ def map_site(
         ) as target,
     ):
         source = _Source(dataset, model, positions, how, valid_path, uncertainty)
+        outside = 0
         if method == "paper":
-            return Mapping(out, *_map_by_paper(source, stack.grid, target))
-        valid, windows, skipped, outside = _map_by_halo(source, stack.grid, target)
+            valid, windows, skipped = _map_by_paper(source, stack.grid, target)
+        else:
+            valid, windows, skipped, outside = _map_by_halo(source, stack.grid, target)
+    _style(out)
     known = uncertainty is not None and not np.isnan(uncertainty.area.threshold)
     return Mapping(out, valid, windows, skipped, outside if known else None)
+
+
+def _style(out: Path) -> None:
+    """How QGIS shows the raster; a style that somebody made for it stays."""
+    path = out.with_suffix(".qml")
+    if not path.exists():
+        write_text(path, probability_style())
 
 
 def _require_uncertainty(uncertainty: Uncertainty, method: Method) -> None:

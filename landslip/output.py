@@ -135,6 +135,8 @@ def scratch(path: Path, what: str) -> Iterator[Path]:
         yield aside
     except OSError as error:
         raise write_failure(path, error) from error
+    except OutputError as error:  # named as what the person asked for
+        raise OutputError(str(error).replace(str(aside), str(path))) from error
     finally:
         _give_up(aside)
 

@@ -284,16 +284,16 @@ def test_an_interrupted_map_has_no_name(folder: Path, stop: signal.Signals) -> N
     words = ("map", folder / "model", folder / "prepared" / "stack.tif", folder / "new.tif", "--method", "paper")
     assert command(*words[:-3], folder / "whole.tif", *words[-2:]).code == 0
     with paused("landslip.inference", "probabilities", 4, *words) as process:
-        assert (folder / ".new.part.tif").exists() and not (folder / "new.tif").exists()
+        assert (folder / ".new.plain.tif").exists() and not (folder / "new.tif").exists()
         if stop == signal.SIGINT:
             interrupt(process)
-            assert set(contents(folder)) == {*before, "whole.tif"}
+            assert set(contents(folder)) == {*before, "whole.tif", "whole.qml"}
         process.send_signal(stop)
         process.wait(timeout=30)
     assert not (folder / "new.tif").exists()
     assert command(*words).code == 0
     assert (folder / "new.tif").read_bytes() == (folder / "whole.tif").read_bytes()
-    assert set(contents(folder)) == {*before, "whole.tif", "new.tif"}
+    assert set(contents(folder)) == {*before, "whole.tif", "whole.qml", "new.tif", "new.qml"}
 
 
 # ---- words on the command line ----

@@ -28,6 +28,7 @@ LAYERS = [
     ["prepare", "info", "compare", "intervals", "calibrate", "transfer"],
     ["impurity", "permutation", "ablation"],
     ["demo", "patches", "comparison", "importance", "ladder"],
+    ["qgis"],
     ["cli"],
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}

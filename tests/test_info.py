@@ -84,9 +84,9 @@ def test_a_landslide_map_and_other_rasters(finished: Path, tmp_path: Path) -> No
 
 def test_an_inventory_and_other_features(finished: Path) -> None:  # noqa: F811
     text = describe(finished / "i.gpkg")
-    frame = gpd.read_file(finished / "i.gpkg")
+    frame = gpd.read_file(finished / "i.gpkg", layer="inventory")
     assert f"i.gpkg: an inventory, {len(frame)} (" in text and "CRS      WGS 84 / UTM zone 49N" in text
-    assert float(re.findall(r"area +(\S+) km2", text)[0]) == pytest.approx(frame.area.sum() / 1e6, abs=6e-4)
+    assert float(re.findall(r"area +(\S+) km2", text)[0]) == pytest.approx(frame["area_m2"].sum() / 1e6, abs=6e-4)
     others = describe(finished / "landslides.gpkg")
     assert ": features, " in others and "area  " not in others
 

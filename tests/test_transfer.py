@@ -59,7 +59,7 @@ def other(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_model_as_it_is_is_scored_on_all_the_site(made: TinySite, other: Path, tmp_path: Path) -> None:
     done = transfer(made.folder / "model", other, tmp_path / "out")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        "probability.tif", "split.tif", "scores.json", "transfer.md"
+        "probability.tif", "probability.qml", "split.tif", "scores.json", "transfer.md"
     }  # fmt: skip
     alone = tmp_path / "alone.tif"
     model = load_model(made.folder / "model")
