@@ -44,7 +44,7 @@ from landslip.models.layers import macs, parameter_count
 from landslip.output import refuse_existing, write_json
 from landslip.progress import duration, say
 from landslip.provenance import machine, peak_memory, software
-from landslip.run import Run
+from landslip.run import Run, settled
 from landslip.split import TEST
 from landslip.state import difference, kept_state
 from landslip.train import identity_of, is_trained, train
@@ -92,7 +92,7 @@ class Cell:
         if self.network:
             own = run.network.options if run.network.name == self.method else {}
             values["network"] = {"name": self.method, "options": run.compare.options.get(self.method, own)}
-        return Run.model_validate(values)
+        return settled(Run.model_validate(values))
 
 
 def plan(run: Run) -> list[Cell]:

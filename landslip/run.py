@@ -73,7 +73,7 @@ class TrainingChoice(Strict):
     recipe: Literal["best", "paper"] = "best"
     epochs: int = Field(40, ge=1)
     batch: int = Field(8, ge=1, le=2**16)
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float | None = Field(None, gt=0, description="None: as `settled` chooses it for the network")
     schedule: Literal["constant", "one-cycle"] = "one-cycle"
     weight_decay: float = Field(1e-4, ge=0)
     initial: Literal["he", "positive-unit-ball"] = "he"
@@ -85,6 +85,12 @@ class TrainingChoice(Strict):
     threshold: Literal["f1", "kappa"] | Annotated[float, Field(ge=0, le=1)] = "kappa"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = Field(0, ge=0, lt=2**63)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of a settled run."""
+        assert self.learning_rate is not None
+        return self.learning_rate
 
 
 PAPER_TRAINING: dict[str, Any] = {
@@ -102,6 +108,10 @@ PAPER_TRAINING: dict[str, Any] = {
     "threshold": 0.5,
     "precision": "fp32",
 }
+
+
+# Of recipe "best". U-Net has no batch norm: at 2e-3 its activations grow until the head is dead everywhere.
+RATE, RATES = 2e-3, {"unet": 2e-4}
 
 
 class CompareChoice(Strict):
@@ -137,6 +147,14 @@ class Run(Strict):
             if training.get("recipe") == "paper":
                 return {**value, "training": {**PAPER_TRAINING, **training}}
         return value
+
+
+def settled(run: Run) -> Run:
+    """The run with its network's own learning rate where none is given: 2e-3, and 2e-4 for U-Net."""
+    if run.training.learning_rate is not None:
+        return run
+    rate = RATES.get(run.network.name, RATE)
+    return run.model_copy(update={"training": run.training.model_copy(update={"learning_rate": rate})})
 
 
 def read_run(path: Path, overrides: dict[str, Any] | None = None) -> Run:

@@ -47,7 +47,7 @@ from landslip.output import refuse_existing, write_text
 from landslip.progress import say, track
 from landslip.provenance import machine, peak_memory, software
 from landslip.raster import opening
-from landslip.run import Run, TrainingChoice
+from landslip.run import Run, TrainingChoice, settled
 from landslip.split import VALIDATION
 from landslip.standardize import ZScore, fit
 from landslip.state import STATE, State, keep, kept_state, restore
@@ -107,6 +107,7 @@ def _train(
 
     `origin` is what model.json says of that beginning.
     """
+    run = settled(run)
     refuse_existing(folder / FACTS, overwrite)
     if not (folder / STATE).exists():
         for name in (WEIGHTS, PIXELS, "history.csv"):  # somebody else's
@@ -183,7 +184,7 @@ def _start(run: Run, ground: Ground, begin: Model | None) -> State:
             prior_bias_(network, _landslide_share(ground))
     network = network.to(device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
-        network.parameters(), run.training.learning_rate, weight_decay=run.training.weight_decay, fused=True
+        network.parameters(), run.training.rate, weight_decay=run.training.weight_decay, fused=True
     )
     weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
     return State(
@@ -238,7 +239,7 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
         if not math.isfinite(value):
             raise TrainingError(
                 f"the loss is {value} in epoch {state.epoch + 1}: {_kept_weights(state.epoch)}. Lower "
-                f"[training] learning_rate (now {choice.learning_rate:g}) and start again with --overwrite."
+                f"[training] learning_rate (now {choice.rate:g}) and start again with --overwrite."
             )
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -253,7 +254,7 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
     if not math.isfinite(row["validation_loss"]):  # the last step of an epoch is judged by no loss of its own
         raise TrainingError(
             f"the weights are no longer finite at the end of epoch {state.epoch}: "
-            f"{_kept_weights(state.epoch - 1)}. Lower [training] learning_rate (now {choice.learning_rate:g}) and "
+            f"{_kept_weights(state.epoch - 1)}. Lower [training] learning_rate (now {choice.rate:g}) and "
             "start again with --overwrite."
         )
     row |= {"seconds": seconds, "blocks_per_second": len(order) / seconds}
@@ -286,12 +287,12 @@ def masked_loss(logits: torch.Tensor, label: torch.Tensor, kind: str) -> torch.T
 def learning_rate(choice: TrainingChoice, step: int, total: int) -> float:
     """The learning rate of a step: constant, or up for a tenth of the steps and down along a cosine (one-cycle)."""
     if choice.schedule == "constant":
-        return choice.learning_rate
+        return choice.rate
     done = (step + 1) / total
     if done < WARM_UP:
-        return choice.learning_rate * max(done / WARM_UP, GENTLEST)
+        return choice.rate * max(done / WARM_UP, GENTLEST)
     fall = (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
-    return choice.learning_rate * max(fall, GENTLEST)
+    return choice.rate * max(fall, GENTLEST)
 
 
 def _average(state: State, decay: float) -> None:

@@ -30,7 +30,7 @@ from landslip.inference import map_site
 from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.output import file_hash, markdown_table, refuse_existing, refuse_input, write_json, write_text
 from landslip.raster import covering_window, cut, opening, read, read_info, warp, write_raster
-from landslip.run import Run, TrainingChoice
+from landslip.run import Run, TrainingChoice, settled
 from landslip.split import NONE, TEST, TRAIN, VALIDATION, Split
 from landslip.stack import StackInfo
 from landslip.train import fine_tune, origin_of
@@ -182,8 +182,8 @@ def _leaky_reason(model: Model, prepared: Path, overlap: float) -> str:
 
 def _gentle_run(model: Model, epochs: int) -> Run:
     """The model's own run with a lower learning rate and its own number of epochs."""
-    run = run_of(model)
-    values = run.training.model_dump() | {"epochs": epochs, "learning_rate": GENTLER * run.training.learning_rate}
+    run = settled(run_of(model))
+    values = run.training.model_dump() | {"epochs": epochs, "learning_rate": GENTLER * run.training.rate}
     return run.model_copy(update={"training": TrainingChoice.model_validate(values)})
 
 

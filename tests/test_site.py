@@ -5,7 +5,7 @@ from conftest import GRID, TinySite
 
 from landslip.errors import GridError, RunError, SiteError
 from landslip.grid import Window, same_grid
-from landslip.run import read_run
+from landslip.run import Run, read_run, settled
 from landslip.site import read_site, site_grid
 
 
@@ -134,3 +134,12 @@ def test_an_extent_elsewhere_or_the_wrong_way_round_is_refused(tiny: TinySite) -
     tiny.site.write_text(original.replace('name = "tiny"', 'name = "tiny"\n[grid]\nextent = [90, 0, 0, 90]'))
     with pytest.raises(SiteError, match=r"extent: \[90.0, 0.0, 0.0, 90.0\] is not left, bottom, right, top"):
         read_site(tiny.site)
+
+
+def test_a_network_without_batch_norm_learns_at_its_own_rate() -> None:
+    def rate(network: str, **training: object) -> float:
+        return settled(Run.model_validate({"network": {"name": network}, "training": training})).training.rate
+
+    assert (rate("unet"), rate("fc_densenet"), rate("resunet")) == (2e-4, 2e-3, 2e-3)
+    assert rate("unet", learning_rate=0.5) == 0.5
+    assert rate("unet", recipe="paper") == rate("fc_densenet", recipe="paper") == 1e-4
