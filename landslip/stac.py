@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 
@@ -105,21 +106,26 @@ def footprint(grid: Grid) -> Footprint:
     x, y = np.linspace(left, right, 17), np.linspace(bottom, top, 17)
     ring_x = np.concatenate([x, np.full(16, right), x[-2::-1], np.full(16, left)])
     ring_y = np.concatenate([np.full(17, bottom), y[1:], np.full(16, top), y[-2::-1]])
-    lon, lat = (np.round(values, 7) for values in transform_points(grid.crs, geodetic, ring_x, ring_y)[:2])
+    lon, lat = (np.asarray(values) for values in transform_points(grid.crs, geodetic, ring_x, ring_y)[:2])
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         return Footprint(None, None, body)
-    lon = (lon + 180) % 360 - 180
+    lon, lat = np.round((lon + 180) % 360 - 180, 7), np.round(lat, 7)
     crosses = lon.max() - lon.min() > 180
     if crosses:  # RFC 7946, 3.1.9 and 5.2: cut there, and the box's west is then larger than its east
-        ring = shapely.Polygon(np.column_stack([np.where(lon < 0, lon + 360, lon), lat]))
+        ring = _outline(np.where(lon < 0, lon + 360, lon), lat)
         west, east = ring & shapely.box(-180, -90, 180, 90), ring & shapely.box(180, -90, 540, 90)
         moved = shapely.transform(east, lambda points: points - [360, 0])
         shape = shapely.MultiPolygon([shapely.orient_polygons(piece) for piece in (west, moved)])
         box = [float(west.bounds[0]), float(lat.min()), float(moved.bounds[2]), float(lat.max())]
     else:
-        shape = shapely.orient_polygons(shapely.Polygon(np.column_stack([lon, lat])))
+        shape = shapely.orient_polygons(_outline(lon, lat))
         box = [float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())]
     return Footprint(shapely.geometry.mapping(shape), box, body)
+
+
+def _outline(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> shapely.Polygon:
+    """A ring without the points that a straight line passes within some decimetres of."""
+    return shapely.Polygon(np.column_stack([lon, lat])).simplify(3e-6)
 
 
 def _body(crs: CRS) -> tuple[str | None, CRS]:
@@ -351,6 +357,11 @@ def catalogue(run: Path, out: Path, copy: bool = False, overwrite: bool = False)
             content["links"] = [
                 {"rel": rel, "href": f"../{CATALOGUE}", "type": "application/json", "title": title}
                 for rel in ("root", "parent")
+            ] + [
+                {"rel": "derived_from", "href": f"../{other.id}/{other.id}.json", "type": "application/geo+json"}
+                for other in items
+                if other is not item
+                and item.properties.get("landslip:model_sha256") == other.properties.get("landslip:weights_sha256", "")
             ]
             write_json(place, content)
         content = index.to_dict(include_self_link=False)
