@@ -160,12 +160,13 @@ def test_an_aspect_that_flat_ground_lacks_is_no_gap(tmp_path: Path) -> None:
     assert np.isnan(run_onnx(tmp_path / "out" / "model.onnx", raw)).sum() == 1
 
 
-def test_nodata_is_undefined_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nodata", [-9999, -999.25])  # Deepness's arithmetic keeps the first, moves the second
+def test_nodata_is_undefined_too(tmp_path: Path, nodata: float) -> None:
     folder = write_model(tmp_path / "model")
-    export.export_model(folder, tmp_path / "out", window=64, nodata=-9999)
+    export.export_model(folder, tmp_path / "out", window=64, nodata=nodata)
     raw = raw_block(PLANES, (1, 64, 64))
     raw[0, 1, 8:20, 8:20] = math.nan
-    stated = np.where(np.isnan(raw), np.float32(-9999), raw)
+    stated = np.where(np.isnan(raw), np.float32(nodata), raw)
     for file in ("model.onnx", "deepness.onnx"):
         np.testing.assert_array_equal(run_onnx(tmp_path / "out" / file, stated), run_onnx(tmp_path / "out" / file, raw))
     through = as_deepness_feeds(tmp_path / "out" / "deepness.onnx", stated)
