@@ -429,11 +429,11 @@ def export(
     done = export_model(model, out, window, resolution, nodata, check, overwrite)
     for name, size in done.sizes.items():
         typer.echo(f"{out / name}: {size / 1e6:.1f} MB")
-    real = "" if done.real is None else f", {done.real:.1e} on blocks of {check}"
-    typer.echo(
-        f"largest difference from PyTorch in probability: {done.random:.1e} on random blocks, {done.deepness:.1e} "
-        f"through Deepness's arithmetic{real}"
-    )
+    names = {"random": "random blocks", "deepness": "random blocks through Deepness's arithmetic", "real": f"{check}"}
+    found = ", ".join(f"{value:.1e} on {names[what]}" for what, value in done.differences.items())
+    typer.echo(f"largest difference from PyTorch in probability: {found}")
+    if done.moved:
+        typer.echo(f"SegNet puts {100 * done.moved:.2g} % of the pixels otherwise than landslip map: ties of rounding")
 
 
 @app.command()

@@ -12,6 +12,11 @@ A pixel with an undefined channel has no probability, as in landslip's own maps:
 torch's TorchScript-based exporter is used, not the one on torch.export: it needs no further package (onnxscript) and
 leaves H and W free without a proof that they are multiples of the poolings. Every file is compared with PyTorch before
 it gets its name, and refused where a probability differs by more than MOST_DIFFERENT.
+
+SegNet puts a value where a maximum was, and where two neighbours are equal but for rounding, that place depends on the
+order in which a processor adds: PyTorch differs from itself then, by any amount, at single pixels. SegNet is therefore
+compared with PyTorch given the graph's own places, each of which must be a maximum but for rounding; the share of
+pixels that another place moves is reported.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -48,6 +53,7 @@ from landslip.stack import Channel, read_stack_info
 ONNX, DEEPNESS, ITEM, MANIFEST = "model.onnx", "deepness.onnx", "item.json", "manifest.json"
 OPSET = 17  # onnxruntime 1.12 (2022) and later; all that the five networks need
 MOST_DIFFERENT = 1e-4  # in probability, from PyTorch
+ROUNDING = 1e-5  # of the largest value of a layer: what two orders of adding in float32 may differ by
 WINDOW = (
     512  # pixels a side of Deepness's blocks: overlapping by a quarter they leave landslip's halo of 64 on each side
 )
@@ -59,16 +65,17 @@ EXTRA = ("onnx", "onnxruntime")
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made: its files' sizes in bytes and the largest difference from PyTorch, in probability.
+    """What an export made: its files' sizes in bytes and the largest differences from PyTorch, in probability.
 
-    `real` is the difference on blocks of a stack, None where none was given. `resolution` in metres, None if unknown.
+    `differences` are those on "random" blocks, on "deepness" ones through Deepness's arithmetic, and on "real" ones
+    where a stack was given. `moved` is the largest share of pixels that SegNet gives otherwise than `landslip map` does
+    on this machine; 0 for the others. `resolution` in metres, None where unknown.
     """
 
     folder: Path
     sizes: dict[str, int]
-    random: float
-    deepness: float
-    real: float | None
+    differences: dict[str, float]
+    moved: float
     resolution: float | None
     seconds: float
 
@@ -107,14 +114,16 @@ def export_model(
     began = time.perf_counter()
     plain = _graph(model, nodata, undefined=math.nan, window=None)
     fixed = _graph(model, nodata, undefined=0.0, window=window)
-    random = _difference(model, plain, _random_blocks(model, nodata, SIDE), nodata, math.nan)
+    telling = _graph(model, nodata, math.nan, None, tell=True) if isinstance(model.network, SegNet) else None
+    sets = {"random": _random_blocks(model, nodata, SIDE), "real": stack}
+    judged = {name: _judge(model, plain, telling, blocks, nodata, math.nan) for name, blocks in sets.items() if blocks}
     square = _random_blocks(model, nodata, window)[:1]
-    deepness = _difference(model, fixed, square, nodata, 0.0, deepness_input)
-    real = _difference(model, plain, stack, nodata, math.nan) if stack else None
-    differences = {"random": random, "deepness": deepness, "real": real}
-    for what, found in differences.items():
+    judged["deepness"] = _judge(model, fixed, telling, square, nodata, 0.0, deepness_input)
+    for what, (found, _) in judged.items():
         _require_close(model, f"on {what} blocks", found)
-    about = _metadata(model, resolution, nodata, differences)
+    differences = {what: found for what, (found, _) in judged.items()}
+    moved = {what: share for what, (_, share) in judged.items()}
+    about = _metadata(model, resolution, nodata, {"differences": differences, "moved": moved})
     sizes = {}
     with writing_folder(out, overwrite) as aside:
         for name, graph, more in ((ONNX, plain, {}), (DEEPNESS, fixed, deepness_metadata(model, window, resolution))):
@@ -127,11 +136,12 @@ def export_model(
             "weights_sha256": model.facts["weights_sha256"],
             "files": hashes,
             "differences": differences,
+            "moved": moved,
             "software": _versions(),
         }
         write_json(aside / MANIFEST, manifest)
     seconds = time.perf_counter() - began
-    return Exported(out, sizes, random, deepness, real, resolution, seconds)
+    return Exported(out, sizes, differences, max(moved.values()), resolution, seconds)
 
 
 def _require_extra() -> None:
@@ -173,7 +183,7 @@ def counts(channel: Channel) -> bool:
 class RawToProbability(nn.Module):
     """The whole of a model as one graph: raw (N, C, H, W) float32 to probabilities (N, 1, H, W) float32.
 
-    `undefined` is what a pixel gets that lacks a channel, NaN or a number.
+    `undefined` is what a pixel gets that lacks a channel, NaN or a number. `tell` adds SegNet's places to the outputs.
     """
 
     mean: Tensor
@@ -183,10 +193,11 @@ class RawToProbability(nn.Module):
     zero: Tensor
     needed: Tensor
 
-    def __init__(self, model: Model, nodata: float | None, undefined: float) -> None:
+    def __init__(self, model: Model, nodata: float | None, undefined: float, tell: bool = False) -> None:
         super().__init__()
         shape = (1, len(model.channels), 1, 1)
-        self.network = _with_plain_operators(model.network)
+        network = model.network
+        self.network = _PlainSegNet(network, tell) if isinstance(network, SegNet) else network
         self.nodata = nodata
         self.register_buffer("mean", torch.tensor(model.zscore.mean, dtype=torch.float32).reshape(shape))
         self.register_buffer("std", torch.tensor(model.zscore.std, dtype=torch.float32).reshape(shape))
@@ -196,51 +207,66 @@ class RawToProbability(nn.Module):
         needed = [i for i, channel in enumerate(model.channels) if counts(channel)]
         self.register_buffer("needed", torch.tensor(needed, dtype=torch.int64))
 
-    def forward(self, raw: Tensor) -> Tensor:
+    def forward(self, raw: Tensor) -> Any:
         defined = raw.abs() <= BEYOND  # neither NaN nor infinite
         if self.nodata is not None:
             # Deepness's x / 255 / (1 / 255) moves the last digits of a value
             defined = defined & ((raw - self.nodata).abs() > 1e-6 * abs(self.nodata))
         x = (raw - self.mean) / self.std
         x = torch.where(defined & (x.abs() <= BEYOND), x, self.zero)
-        p = torch.sigmoid(self.network(x) / self.temperature)
+        found = self.network(x)
+        logits, *places = found if isinstance(found, tuple) else (found,)
+        p = torch.sigmoid(logits / self.temperature)
         if len(self.needed):
             valid = torch.amin(defined.index_select(1, self.needed).float(), 1, keepdim=True) > 0.5
             p = torch.where(valid, p, self.undefined)
-        return p
+        return (p, *places) if places else p
 
 
 class _PlainSegNet(nn.Module):
     """SegNet with its unpooling in operators that every ONNX runtime has: torch exports no max_unpool2d.
 
-    The place of a maximum is the first of the four, row by row, that equals it, as in torch's own pooling.
+    The place of a maximum is the first of the four, row by row, that equals it, as in torch's own pooling. With
+    `tell` it also returns the places, five float tensors of 0 to 3.
     """
 
-    def __init__(self, network: SegNet) -> None:
+    def __init__(self, network: SegNet, tell: bool = False) -> None:
         super().__init__()
         self.network = network
+        self.tell = tell
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         places = []
         for stage in self.network.encoder:
             full = stage(x)
             x = F.max_pool2d(full, 2)
-            places.append(_places(full, x))
-        for stage in self.network.decoder:
-            x = stage(_unpool(x, places.pop()))
-        logits: Tensor = self.network.head(x)
-        return logits
+            places.append(_places(_corners(full), x))
+        told = [sum(i * here.float() for i, here in enumerate(four)) for four in places]
+        logits = _decode(self.network, x, places)
+        return (logits, *told) if self.tell else logits
 
 
-def _places(full: Tensor, top: Tensor) -> list[Tensor]:
-    """Where the maximum of each 2 x 2 window lies: four bool tensors of the pooled shape, one of them True."""
+def _corners(full: Tensor) -> list[Tensor]:
+    """The four pixels of each 2 x 2 window, row by row: four tensors of the pooled shape."""
+    return [full[:, :, row::2, column::2] for row, column in ((0, 0), (0, 1), (1, 0), (1, 1))]
+
+
+def _places(corners: list[Tensor], top: Tensor) -> list[Tensor]:
+    """Which corner of each window is its maximum: four bool tensors, one of them True."""
     found: list[Tensor] = []
     taken = torch.zeros_like(top) > 1
-    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        here = (full[:, :, row::2, column::2] == top) & ~taken
+    for corner in corners:
+        here = (corner == top) & ~taken
         taken = taken | here
         found.append(here)
     return found
+
+
+def _decode(network: SegNet, x: Tensor, places: list[list[Tensor]]) -> Tensor:
+    for stage, four in zip(network.decoder, reversed(places), strict=True):
+        x = stage(_unpool(x, four))
+    logits: Tensor = network.head(x)
+    return logits
 
 
 def _unpool(x: Tensor, places: list[Tensor]) -> Tensor:
@@ -251,15 +277,28 @@ def _unpool(x: Tensor, places: list[Tensor]) -> Tensor:
     return torch.stack(rows, 3).reshape(n, c, 2 * h, 2 * w)
 
 
-def _with_plain_operators(network: nn.Module) -> nn.Module:
-    return _PlainSegNet(network) if isinstance(network, SegNet) else network
+@torch.inference_mode()
+def _with_places(
+    network: SegNet, x: NDArray[np.float32], told: Sequence[NDArray[np.float32]], temperature: float
+) -> NDArray[np.float32] | None:
+    """PyTorch's probabilities (N, H, W) where the maxima lie as told; None where a place is no maximum."""
+    y, places = torch.from_numpy(x), []
+    for stage, where in zip(network.encoder, told, strict=True):
+        full = stage(y)
+        corners, y = _corners(full), F.max_pool2d(full, 2)
+        four = [torch.from_numpy(where == i) for i in range(4)]
+        chosen = sum(torch.where(here, corner, 0) for here, corner in zip(four, corners, strict=True))
+        if float((y - chosen).max()) > ROUNDING * float(full.abs().max()):
+            return None
+        places.append(four)
+    return torch.sigmoid(_decode(network, y, places) / temperature)[:, 0].numpy()
 
 
-def _graph(model: Model, nodata: float | None, undefined: float, window: int | None) -> bytes:
+def _graph(model: Model, nodata: float | None, undefined: float, window: int | None, tell: bool = False) -> bytes:
     """The model as ONNX; H and W are free where `window` is None. ModelError where torch cannot export it."""
     import onnx
 
-    module = RawToProbability(model, nodata, undefined).eval()
+    module = RawToProbability(model, nodata, undefined, tell).eval()
     free = {0: "batch"} if window else {0: "batch", 2: "height", 3: "width"}
     side = window or max(SIDE, model.multiple)
     target = io.BytesIO()
@@ -356,55 +395,71 @@ def deepness_statistics(channels: int) -> tuple[list[float], list[float]]:
     return [0.0] * channels, [1 / 255] * channels
 
 
-def _difference(
+def _judge(
     model: Model,
     graph: bytes,
+    telling: bytes | None,
     blocks: Sequence[NDArray[np.float32]],
     nodata: float | None,
     undefined: float,
-    altered: Any = None,
-) -> float:
-    """The largest difference in probability between a graph and PyTorch, inf where they disagree on what is defined.
+    altered: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+) -> tuple[float, float]:
+    """The largest difference in probability between a graph and PyTorch, and the share of pixels moved.
 
-    PyTorch goes the way that `landslip map` goes, in fp32; `altered` changes what the graph alone is given.
+    PyTorch goes the way that `landslip map` goes, in fp32; `altered` changes what the graphs alone are given. `telling`
+    is SegNet's graph that tells its places: then PyTorch is given these, and the graph must say what that one says.
+    The difference is inf where the two disagree on what is defined.
     """
+    session, teller = _session(graph), None if telling is None else _session(telling)
+    needed = [counts(channel) for channel in model.channels]
+    worst = moved = 0.0
+    for raw in blocks:
+        known = np.isfinite(raw) if nodata is None else np.isfinite(raw) & (raw != np.float32(nodata))
+        clean = np.where(known, raw, np.float32(np.nan))
+        x = np.stack([model.zscore.apply(block) for block in clean])
+        valid = np.asarray(known[:, needed].all(1))
+        expected = probabilities(model.network, x, "fp32", model.temperature)
+        with np.errstate(invalid="ignore", over="ignore"):
+            given = raw if altered is None else altered(raw)
+        found = session.run(None, {"channels": given})[0][:, 0]
+        if not np.array_equal(found[~valid], np.full(np.count_nonzero(~valid), undefined), equal_nan=True):
+            return math.inf, moved
+        if teller is not None and isinstance(model.network, SegNet):
+            moved = max(moved, float((np.abs(found - expected)[valid] > MOST_DIFFERENT).mean()))
+            told, *places = teller.run(None, {"channels": given})
+            placed = _with_places(model.network, x, places, model.temperature)
+            if placed is None:
+                return math.inf, moved
+            worst = max(worst, _farthest(found, told[:, 0], valid))
+            expected = placed
+        worst = max(worst, _farthest(found, expected, valid))
+    return worst, moved
+
+
+def _session(graph: bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    needed = [counts(channel) for channel in model.channels]
-    worst = 0.0
-    for raw in blocks:
-        known = np.isfinite(raw) if nodata is None else np.isfinite(raw) & (raw != np.float32(nodata))
-        clean = np.where(known, raw, np.float32(np.nan))
-        expected = probabilities(
-            model.network, np.stack([model.zscore.apply(b) for b in clean]), "fp32", model.temperature
-        )
-        expected[~known[:, needed].all(1)] = undefined
-        with np.errstate(invalid="ignore", over="ignore"):
-            given = raw if altered is None else altered(raw)
-        found = session.run(None, {"channels": given})[0][:, 0]
-        if (np.isnan(found) != np.isnan(expected)).any():
-            return math.inf
-        worst = max(worst, float(np.nanmax(np.abs(found - expected), initial=0.0)))
-    return worst
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _require_close(model: Model, where: str, found: float | None) -> None:
-    if found is not None and not found <= MOST_DIFFERENT:
-        hint = ""
-        if isinstance(model.network, SegNet):
-            hint = " SegNet's unpooling turns a difference of rounding between two equal neighbours into another place."
+def _farthest(a: NDArray[np.float32], b: NDArray[np.float32], valid: NDArray[np.bool_]) -> float:
+    """The largest difference of valid pixels; inf where one of them is NaN."""
+    far = float(np.max(np.abs(a - b)[valid], initial=0.0))
+    return far if math.isfinite(far) else math.inf
+
+
+def _require_close(model: Model, where: str, found: float) -> None:
+    if not found <= MOST_DIFFERENT:
         raise ModelError(
             f"{model.folder}: written as ONNX it differs from PyTorch by {found:.2g} in probability {where}, and at "
-            f"most {MOST_DIFFERENT:g} is allowed ({_written(_versions())}).{hint} Nothing is written; try other "
-            "versions."
+            f"most {MOST_DIFFERENT:g} is allowed ({_written(_versions())}). Nothing is written; try other versions."
         )
 
 
 def _metadata(
-    model: Model, resolution: float | None, nodata: float | None, differences: dict[str, float | None]
+    model: Model, resolution: float | None, nodata: float | None, checked: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
     """What both files say of the model, each value as JSON under `landslip_...`."""
     facts = model.facts
@@ -431,7 +486,7 @@ def _metadata(
         "nodata": nodata,
         "resolution_m": resolution,
         "opset": OPSET,
-        "differences": differences,
+        **checked,
         "trained_with": facts.get("software", {}),
         "exported_with": _versions(),
         **{key: facts[key] for key in kept if key in facts},
