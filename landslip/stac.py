@@ -32,6 +32,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
+from shapely.geometry.polygon import orient
 
 from landslip.checkpoint import FACTS, SPLIT, WEIGHTS, load_model
 from landslip.errors import DependencyError, OutputError
@@ -115,10 +116,10 @@ def footprint(grid: Grid) -> Footprint:
         ring = _outline(np.where(lon < 0, lon + 360, lon), lat)
         west, east = ring & shapely.box(-180, -90, 180, 90), ring & shapely.box(180, -90, 540, 90)
         moved = shapely.transform(east, lambda points: points - [360, 0])
-        shape = shapely.MultiPolygon([shapely.orient_polygons(piece) for piece in (west, moved)])
+        shape = shapely.MultiPolygon([orient(piece) for piece in (west, moved)])
         box = [float(west.bounds[0]), float(lat.min()), float(moved.bounds[2]), float(lat.max())]
     else:
-        shape = shapely.orient_polygons(_outline(lon, lat))
+        shape = orient(_outline(lon, lat))
         box = [float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())]
     return Footprint(shapely.geometry.mapping(shape), box, body)
 
