@@ -434,6 +434,49 @@ def qgis(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
+    out: Annotated[Path, typer.Argument(metavar="OUT/")],
+    window: Annotated[int, typer.Option(help="side of the square blocks that Deepness will cut, pixels", min=1)] = 512,
+    resolution: Annotated[
+        float | None, typer.Option(metavar="METRES", help="side of a pixel; default: that of the model's split.tif")
+    ] = None,
+    nodata: Annotated[
+        float | None, typer.Option(help="a value that stands for undefined, besides NaN and infinity")
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(metavar="STACK.tif", help="also compare with PyTorch on blocks of this stack")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a model as ONNX with its statistics inside, for other programs and QGIS (Deepness), and a STAC item."""
+    from landslip.export import export_model
+
+    done = export_model(model, out, window, resolution, nodata, check, overwrite)
+    for name, size in done.sizes.items():
+        typer.echo(f"{out / name}: {size / 1e6:.1f} MB")
+    names = {"random": "random blocks", "deepness": "random blocks through Deepness's arithmetic", "real": f"{check}"}
+    found = ", ".join(f"{value:.1e} on {names[what]}" for what, value in done.differences.items())
+    typer.echo(f"largest difference from PyTorch in probability: {found}")
+    if done.moved:
+        typer.echo(f"SegNet puts {100 * done.moved:.2g} % of the pixels otherwise than landslip map: ties of rounding")
+
+
+@app.command()
+def stac(
+    run: Annotated[Path, typer.Argument(metavar="RUN/")],
+    out: Annotated[Path, typer.Argument(metavar="OUT/")],
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the files too, so that OUT/ can be moved alone.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a run's map and model as a static STAC catalogue: catalog.json and an item for each."""
+    from landslip.stac import catalogue
+
+    items = catalogue(run, out, copy, overwrite)
+    typer.echo(f"{out / 'catalog.json'}: {', '.join(items)}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT/")] = Path("demo"),
     quick: Annotated[bool, typer.Option("--quick", help="A smaller site, in at most 90 seconds.")] = False,

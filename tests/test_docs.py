@@ -38,6 +38,8 @@ PIPELINE = [
     "compare",
     "ladder",
     "transfer",
+    "export",
+    "stac",
     "demo",
     "info",
 ]

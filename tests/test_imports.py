@@ -28,7 +28,8 @@ LAYERS = [
     ["prepare", "info", "compare", "intervals", "calibrate", "transfer"],
     ["impurity", "permutation", "ablation"],
     ["demo", "patches", "comparison", "importance", "ladder"],
-    ["qgis"],
+    ["qgis", "stac"],
+    ["export"],
     ["cli"],
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
