@@ -38,10 +38,11 @@ from landslip.checkpoint import FACTS, SPLIT, WEIGHTS, load_model
 from landslip.errors import DependencyError, OutputError
 from landslip.folder import open_run
 from landslip.grid import Grid, is_local_metric, require_same_grid
-from landslip.inventory import COLOURS, LAYER, NOT_VALID
+from landslip.inventory import LAYER, NOT_VALID
 from landslip.output import file_hash, refuse_existing, refuse_input, write_json, writing_folder
 from landslip.raster import RasterInfo, opening, read_info, require_one_band, require_probability
 from landslip.stack import Channel
+from landslip.style import COLOURS
 from landslip.tables import read_toml
 from landslip.vector import layers, read_vector
 
