@@ -146,6 +146,21 @@ def test_head_adds_two_rectified_maps(name: str) -> None:
     assert logits.min() >= 0 and logits.max() > 0
 
 
+@pytest.mark.parametrize("name", ["unet", "resunet"])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_head_of_two_maps_starts_linear(name: str, seed: int) -> None:
+    # w max(a, 0) - w max(-a, 0) = w a: no pixel is without a gradient, and the logit can be raised and lowered
+    model = build_model(name, 3)
+    he_(model, torch.Generator().manual_seed(seed))
+    head = model.get_submodule("head")
+    x = _drawn(2, head[0].in_channels, 16, 16).requires_grad_()  # type: ignore[index]
+    head(x).sum().backward()  # type: ignore[operator]
+    assert x.grad is not None and (x.grad.abs().sum(dim=1) > 0).all()
+    with torch.no_grad():
+        torch.testing.assert_close(head(-x), -head(x))  # type: ignore[operator]
+        assert head(x).min() < 0 < head(x).max()  # type: ignore[operator]
+
+
 def test_fcn8s_scores_go_up_bilinearly() -> None:
     model = FCN8s(2).eval()
     with torch.no_grad():

@@ -28,15 +28,19 @@ def positive_unit_ball_(module: nn.Module, generator: torch.Generator) -> None:
 def he_(module: nn.Module, generator: torch.Generator) -> None:
     """Fill convolutions and linear layers with normal weights of variance 2 / inputs; biases 0.
 
-    He et al. 2015: keeps the variance from layer to layer under ReLU. Two maps that a head is left with (U-Net,
-    ResU-Net) start as opposites, since what comes in is positive: one is then alive wherever the other is not. Drawn
-    apart, both would be dead on most of the ground with a fair chance, and nothing before them would learn.
+    He et al. 2015: keeps the variance from layer to layer under ReLU. Two maps under a ReLU that a head is left with
+    (U-Net, ResU-Net) start as opposites, a and -a, and so do the two weights on them: w max(a, 0) - w max(-a, 0) = w a,
+    so that the head is linear at first and alive everywhere. Drawn apart, both maps may be dead on most of the ground,
+    or both may only lower the logit, which is soonest mended by switching both off; either way nothing before them
+    learns.
     """
     for weight, bias in _weights(module):
         drawn = torch.empty(weight.shape)
         nn.init.kaiming_normal_(drawn, mode="fan_in", nonlinearity="relu", generator=generator)
         if len(drawn) == 2:
             drawn[1] = -drawn[0]
+        elif drawn.shape[:2] == (1, 2):
+            drawn[0, 1] = -drawn[0, 0]
         _fill(weight, bias, drawn)
 
 
