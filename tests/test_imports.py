@@ -15,7 +15,7 @@ LAYERS = [
     ["raster", "vector", "tables"],
     ["site", "run"],
     ["terrain_synthesis"],
-    ["synthetic", "stack", "label"],
+    ["synthetic", "stack", "label", "cartography"],
     ["standardize"],
     ["split", "blocks"],
     ["checkpoint", "compute", "ahead", "audit", "ground"],
@@ -24,9 +24,11 @@ LAYERS = [
     ["inventory", "evaluate", "baselines"],
     ["inventory_scores"],
     ["check", "draw"],
+    ["figures"],
     ["prepare", "info", "compare", "intervals", "calibrate", "transfer"],
     ["impurity", "permutation", "ablation"],
     ["demo", "patches", "comparison", "importance", "ladder"],
+    ["report"],
     ["cli"],
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
