@@ -112,8 +112,8 @@ def dress(axes: Axes, grid: Grid, title: str, labels: bool = True) -> None:
     axes.ticklabel_format(useOffset=False, style="plain")
     axes.tick_params(labelsize=8 if labels else 7)
     if not labels:
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     length = round_length((right - left) / 5)
     x, y = left + 0.03 * (right - left), bottom + 0.05 * (top - bottom)
     halo: dict[str, Any] = {"bbox": {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}}

@@ -263,7 +263,7 @@ def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> N
             middle[some], number[some] / scale[some], np.minimum(off, 0.9 * number[some] / scale[some]),
             color=colour, marker=marker, ms=4, lw=0.8, capsize=2, label=f"{name}: {number.sum():,.0f} landslides",
         )  # fmt: skip
-        _draw_tail(density, tail, number.sum(), max(size.high for size in classes), colour, name)
+        draw_tail(density, tail, number.sum(), max(size.high for size in classes), colour, name)
     density.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="frequency density (1/m²)")
     density.legend(fontsize=8)
 
@@ -328,7 +328,8 @@ def draw_reliability(
     save(figure, out, overwrite)
 
 
-def _draw_tail(axes: Axes, tail: Tail, total: float, largest: float, colour: str, name: str) -> None:
+def draw_tail(axes: Axes, tail: Tail, total: float, largest: float, colour: str, name: str) -> None:
+    """The power-law tail of `total` landslides as a line of frequency density, from its x_min to the largest."""
     if math.isnan(tail.exponent):
         return
     x = np.geomspace(tail.x_min, largest, 50)

@@ -24,7 +24,7 @@ LAYERS = [
     ["inventory", "evaluate", "baselines"],
     ["inventory_scores"],
     ["check", "draw"],
-    ["figures"],
+    ["figures", "document"],
     ["prepare", "info", "compare", "intervals", "calibrate", "transfer"],
     ["impurity", "permutation", "ablation"],
     ["demo", "patches", "comparison", "importance", "ladder"],
