@@ -14,7 +14,7 @@ import matplotlib
 import numpy as np
 import pyproj
 from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -269,9 +269,9 @@ def _show(figure: Figure, axes: Axes, layer: _Layer, grid: Grid) -> None:
     beside = axes.inset_axes((1.03, 0, 0.04, 1))
     if layer.classes:
         count = len(layer.classes)
-        colours = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 1, max(count, 2)))[:count])
+        colours = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 1, max(count, 2))))
         shown = axes.imshow(
-            layer.values, extent=extent(grid), cmap=colours, norm=BoundaryNorm(np.arange(count + 1) - 0.5, max(count, 1)),
+            layer.values, extent=extent(grid), cmap=colours, vmin=-0.5, vmax=max(count, 2) - 0.5,
             interpolation="nearest",
         )  # fmt: skip
         scale = figure.colorbar(shown, cax=beside)
