@@ -33,13 +33,17 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under heads; the first `left` columns are words, the others figures. `**` around a cell makes it bold."""
+    """Rows under heads: `left` columns of words, then figures, then one more column of words where `ends`.
+
+    `**` around a cell makes it bold.
+    """
 
     caption: str
     heads: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
     left: int = 1
+    ends: bool = False
     kind: ClassVar[str] = "table"
 
     def cells(self) -> list[list[tuple[str, int, bool, bool]]]:
@@ -50,7 +54,8 @@ class Table:
             for cell in row:
                 text, span = (cell, 1) if isinstance(cell, str) else cell
                 bold = len(text) > 4 and text.startswith("**") and text.endswith("**")
-                cells.append((text[2:-2] if bold else text, span, bold, column < self.left or span > 1))
+                word = column < self.left or span > 1 or (self.ends and column == len(self.heads) - 1)
+                cells.append((text[2:-2] if bold else text, span, bold, word))
                 column += span
             found.append(cells)
         return found
