@@ -88,6 +88,11 @@ class Picture:
     caption: str
     kind: ClassVar[str] = "picture"
 
+    @property
+    def tall(self) -> bool:
+        """Whether it is a drawing higher than wide, which need not fill the page."""
+        return self.data.startswith("data:image/svg") and self.height > self.width
+
 
 @dataclass(frozen=True)
 class Listing:

@@ -165,21 +165,16 @@ def degree_ticks(grid: Grid, axis: str) -> list[tuple[float, str]]:
     degrees = found[0 if axis == "x" else 1]
     if not (np.diff(degrees) > 0).all():  # the map holds the pole or the 180th meridian
         return []
-    step = _step_of_degrees((degrees[-1] - degrees[0]) / 4)
+    step = _step_of_degrees((degrees[-1] - degrees[0]) / 5)
     first = math.ceil(degrees[0] / step - 1e-9)
     wanted = [i * step for i in range(first, first + 12) if i * step <= degrees[-1]]
     return [(float(np.interp(d, degrees, along)) / 1000, degree_text(d, axis, step)) for d in wanted]
 
 
 def _step_of_degrees(wanted: float) -> float:
-    """The largest round step of degrees, minutes or seconds that is at most `wanted`."""
-    steps = [90, 45, 30, 20, 10, 5, 2, 1]
-    steps_all = [
-        *map(float, steps),
-        *(s / 60 for s in (30, 20, 10, 5, 2, 1)),
-        *(s / 3600 for s in (30, 20, 10, 5, 2, 1)),
-    ]
-    return next((step for step in steps_all if step <= wanted), steps_all[-1])
+    """The smallest round step of degrees, minutes or seconds that is at least `wanted`."""
+    steps = [*(s / 3600 for s in (1, 2, 5, 10, 20, 30)), *(m / 60 for m in (1, 2, 5, 10, 20, 30)), 1, 2, 5, 10, 20, 30]
+    return next((step for step in steps if step >= wanted), 45)
 
 
 def degree_text(degrees: float, axis: str, step: float = 1 / 3600) -> str:

@@ -34,7 +34,8 @@ from landslip.vector import read_vector
 def report(root: Path, out: Path, overwrite: bool = False) -> list[str]:
     """Write the report of a run folder to `out`, an HTML file; returns what could not be shown, a line each.
 
-    Raises OutputError where `root` is no run folder, and where `out` exists (unless `overwrite`) or is one of its files.
+    Raises OutputError where `root` is no run folder, where `out` exists (unless `overwrite`), and where it
+    is one of the folder's files.
     """
     run = open_run(root)
     refuse_existing(out, overwrite)
@@ -77,7 +78,8 @@ def _summary(made: Made) -> list[Block]:
             blocks += made.tried(path, lambda: _headline(made, path, best))
     else:
         blocks.append(
-            Text("The map has not been scored: landslip evaluate RUN/map/probability.tif RUN/prepared/label.tif --split "
+            Text("The map has not been scored: landslip evaluate RUN/map/probability.tif RUN/prepared/label.tif "
+                 "--split "
                  "RUN/model/split.tif --json RUN/scores/test.json", "remedy")
         )  # fmt: skip
     if run.inventory is not None:

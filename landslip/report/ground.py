@@ -47,7 +47,8 @@ def study_area(made: Made) -> list[Block]:
             "area.png",
             lambda path: figures.draw_study_area(prepared, path),
             f"Map of the study area {site_name(made)}, {where(grid)}: image, relief and drawn landslides.",
-            f"The study area: image, relief in tints of elevation, and landslides as drawn. {_ticks(grid)}{thinned(grid)}",
+            "The study area: image, relief in tints of elevation, and landslides as drawn. "
+            f"{_ticks(grid)}{thinned(grid)}",
             palette=True,
         )
 
@@ -65,12 +66,14 @@ def _ground_facts(made: Made, path: Path) -> Block:
     valid, landslide, known = (int(v) for v in counts[0])
     groups = {group: sum(channel.group == group for channel in stack.channels) for group in ("band", "factor")}
     left, bottom, right, top = grid.bounds
+    area, whole = (pixels * grid.pixel_area for pixels in (valid, grid.height * grid.width))
     rows = [
         ("Name", site_name(made)),
         ("Grid", size_text(grid)),
-        ("Coordinates", f"{crs_name(grid.crs)}: easting {left:,.0f} to {right:,.0f} m, northing {bottom:,.0f} to {top:,.0f} m"),
+        ("Coordinates", f"{crs_name(grid.crs)}: easting {left:,.0f} to {right:,.0f} m, northing "
+         f"{bottom:,.0f} to {top:,.0f} m"),
         ("In degrees", where(grid)),
-        ("Valid ground", f"{valid:,} pixels, {km2(valid * grid.pixel_area)} of {km2(grid.height * grid.width * grid.pixel_area)}"),
+        ("Valid ground", f"{valid:,} pixels, {km2(area)} of {km2(whole)}"),
         (
             "Landslides, as drawn",
             f"{landslide:,} pixels, {km2(landslide * grid.pixel_area)}"
@@ -158,7 +161,8 @@ def _table_ii(made: Made, stack: StackInfo, path: Path) -> Block:
         rows.append([factor.replace("_", " "), own[0].group, source, resolution, unit, *middle, undefined, how])
     return Table(
         "Bands and factors over the valid pixels (Table II of the paper).",
-        ["Channel", "Kind", "Source", "Resolution", "Unit", "Minimum", "Mean", "Maximum", "Undefined (%)", "Brought to the grid"],
+        ["Channel", "Kind", "Source", "Resolution", "Unit", "Minimum", "Mean", "Maximum",
+         "Undefined (%)", "Brought to the grid"],
         rows,
         "Classes: their share of the valid pixels. Undefined: share of the outline, outside of which nothing is valid.",
         left=5,

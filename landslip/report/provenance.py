@@ -62,7 +62,8 @@ def _prepared_from(manifest: Mapping[str, Any]) -> Iterator[Block]:
     yield Facts([("Prepared with", _versions(manifest["software"])), ("Encoding", str(manifest["encoding"]))])
     lost = manifest.get("landslides_that_burn_to_no_pixel") or []
     if lost:
-        yield Text(f"{len(lost):,} drawn landslide(s) are smaller than what burns to a pixel: {', '.join(map(str, lost[:20]))}"
+        yield Text(f"{len(lost):,} drawn landslide(s) are smaller than what burns to a pixel: "
+                   + ", ".join(map(str, lost[:20]))
                    + (" ..." if len(lost) > 20 else ""))  # fmt: skip
 
 
@@ -77,7 +78,8 @@ def _trained_from(facts: Mapping[str, Any]) -> Iterator[Block]:
     machine = facts["machine"]
     rows = [
         ("Trained with", _versions(facts["software"])),
-        ("On", f"{machine['system']}, {machine['processor']}, {machine['threads']} thread(s), {machine['memory_gib']} GiB, GPU {machine['gpu']}"),
+        ("On", f"{machine['system']}, {machine['processor']}, {machine['threads']} thread(s), "
+         f"{machine['memory_gib']} GiB, GPU {machine['gpu']}"),
         ("Precision, seed", f"{facts['precision']}, {facts['seed']}"),
         *((f"{name}, when trained", f"SHA-256 {value}") for name, value in facts["site_inputs"].items()),
         ("Model", f"SHA-256 {facts['weights_sha256']}"),
@@ -129,7 +131,8 @@ def _commands(made: Made) -> list[str]:
         split = " --split RUN/model/split.tif" if found.get("split") not in (None, "unknown") else ""
         part = f" --part {found['part']}" if found.get("part") else ""
         lines.append(
-            f"landslip evaluate RUN/map/probability.tif RUN/prepared/label.tif{split}{part} --json RUN/{made.name(path)}"
+            f"landslip evaluate RUN/map/probability.tif RUN/prepared/label.tif{split}{part} "
+            f"--json RUN/{made.name(path)}"
         )
     for name in ("intervals", "importance", "comparison"):
         if getattr(run, name) is not None:

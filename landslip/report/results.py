@@ -63,6 +63,7 @@ def training(made: Made) -> list[Block]:
 def _model_facts(facts: Mapping[str, Any]) -> Block:
     run = facts["run"]
     chosen, validation = run["training"], facts["validation"]
+    validated = [f"{k.removeprefix('validation_')} {figure_text(v)}" for k, v in validation.items()]
     names = [channel["name"] for channel in facts["channels"]]
     rows = [
         ("Network", str(run["network"]["name"])),
@@ -70,7 +71,7 @@ def _model_facts(facts: Mapping[str, Any]) -> Block:
         ("Windows", f"{figure_text(facts['training_windows'], 9)} of {run['blocks']['window']} pixels a side"),
         ("Loss, epochs, batch", f"{chosen['loss']}, {chosen['epochs']} epochs, batches of {chosen['batch']}"),
         ("Epoch kept", f"{facts['chosen_epoch']} (choose: {chosen['choose']})"),
-        ("Validation ground", ", ".join(f"{k.removeprefix('validation_')} {figure_text(v)}" for k, v in validation.items())),
+        ("Validation ground", ", ".join(validated)),
         ("Threshold", f"{figure_text(facts['threshold'])}, by {chosen['threshold']} on validation ground"),
     ]  # fmt: skip
     return Facts(rows)
@@ -113,8 +114,8 @@ def landslide_map(made: Made) -> list[Block]:
                 "uncertainty.png",
                 lambda out: draw.draw_uncertainty(path, out),
                 "Maps of probability, dissimilarity index and disagreement; hatched outside the area of applicability.",
-                "Where not to trust the map: probability, how unlike the training ground (dissimilarity index), and how "
-                f"far draws of the network disagree. {thinned(info.grid, MOST // 2)}",
+                "Where not to trust the map: probability, how unlike the training ground (dissimilarity index), and "
+                f"how far draws of the network disagree. {thinned(info.grid, MOST // 2)}",
                 palette=True,
             )
         else:
@@ -198,8 +199,8 @@ def inventory(made: Made) -> list[Block]:
         if not math.isnan(tail.exponent):
             rough = f"; fewer than {SURE}: rough" if tail.count < SURE else ""
             rows.append(
-                ("Power-law tail", f"exponent {tail.exponent:.2f} ± {tail.standard_error:.2f} from {area_words(tail.x_min)} on "
-                 f"({tail.count:,} landslides{rough})")
+                ("Power-law tail", f"exponent {tail.exponent:.2f} ± {tail.standard_error:.2f} from "
+                 f"{area_words(tail.x_min)} on ({tail.count:,} landslides{rough})")
             )  # fmt: skip
         yield Facts(rows)
         yield made.drawn(

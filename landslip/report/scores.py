@@ -22,7 +22,7 @@ from landslip.powerlaw import Tail
 from landslip.ranking import MEASURES
 from landslip.report.base import Made, area_words, figure_text, number, percent, read_json
 
-MOST_BYTES = 1_000_000  # of a picture made elsewhere, beyond which it is stored by a palette
+MOST_BYTES = 300_000  # of a picture made elsewhere, beyond which it is stored by a palette
 
 
 def loud_of(found: Mapping[str, Any]) -> str:
@@ -65,17 +65,18 @@ def scores(made: Made) -> list[Block]:
                 "Scores with their ground, per cent.",
                 ["Scores", "Part", "Split", "Leaky", *HEADS],
                 rows,
-                f"In brackets: {100 * LEVEL:g} % intervals from blocks of ground drawn anew; without them none were drawn.",
+                f"In brackets: {100 * LEVEL:g} % intervals, from blocks of ground drawn anew.",
                 left=4,
             )
         )
         blocks.append(
             Table(
                 "What the scores stand on: size of the ground, and how near it lies to training ground.",
-                ["Scores", "Pixels", "Hits", "False alarms", "Misses", "True negatives", "Threshold", "Nearest training ground, least (m)",
+                ["Scores", "Pixels", "Hits", "False alarms", "Misses", "True negatives", "Threshold",
+                 "Nearest training ground, least (m)",
                  "Median (m)", "On it (%)", "Near it (%)", "Not scored (%)"],
                 audits,
-                "Near: less than one training window away, or on it. Not scored: share of the landslide area of the part.",
+                "Near: less than one training window away, or on it. Not scored: of the part's landslide area.",
             )
         )  # fmt: skip
     return blocks + details
@@ -169,18 +170,21 @@ def _matched(name: str, scores: InventoryScores) -> Block:
         return "undefined" if math.isnan(bias) else f"{bias:.2f}"
 
     rows: list[list[Cell]] = [
-        [f"{area_words(c.low)} to {area_words(c.high)}", *(f"{v:,.0f}" for v in (c.reference, c.found, c.reference - c.found, c.mapped, c.invented))]
+        [f"{area_words(c.low)} to {area_words(c.high)}",
+         *(f"{v:,}" for v in (c.reference, c.found, c.reference - c.found, c.mapped, c.invented))]
         for c in scores.classes
     ]  # fmt: skip
     rows.append(
         ["all", *(f"{v:,.0f}" for v in (scores.reference, scores.found, scores.missed, scores.mapped, scores.invented))]
     )
     return Table(
-        f"{name}: landslides of the inventory against the reference, matched where {percent(scores.overlap, 0)} of the area is covered.",
+        f"{name}: landslides of the inventory against the reference, matched where "
+        f"{percent(scores.overlap, 0)} of the area is covered.",
         ["Size", "Reference", "Found", "Missed", "Mapped", "Invented"],
         rows,
-        f"Number {times(scores.number_bias)} and area {times(scores.area_bias)} times the reference's. Split {scores.split:,} "
-        f"landslides, mapped as {scores.split_pieces:,}; merged {scores.merged:,}, {scores.merged_landslides:,} in truth.",
+        f"Number {times(scores.number_bias)} and area {times(scores.area_bias)} times the reference's. Split "
+        f"{scores.split:,} landslides, mapped as {scores.split_pieces:,}; merged {scores.merged:,}, "
+        f"{scores.merged_landslides:,} in truth.",
     )  # fmt: skip
 
 
@@ -242,7 +246,8 @@ def importance(made: Made) -> list[Block]:
         panels = {
             MEASURES[m]: [
                 draw.Whisker(
-                    str(s["factor"]), number(s["estimate"]), number(s["low"]), number(s["high"]), s["effect"], bool(s["unstable"])
+                    str(s["factor"]), number(s["estimate"]), number(s["low"]), number(s["high"]), s["effect"],
+                    bool(s["unstable"]),
                 )
                 for s in scores
             ]
@@ -257,7 +262,8 @@ def importance(made: Made) -> list[Block]:
         )
         for m, scores in held.items():
             rows = [
-                [str(s["factor"]).replace("_", " "), "-" if s["rank"] is None else str(s["rank"]), figure_text(s["estimate"]),
+                [str(s["factor"]).replace("_", " "), "-" if s["rank"] is None else str(s["rank"]),
+                 figure_text(s["estimate"]),
                  f"{figure_text(s['low'])} to {figure_text(s['high'])}", _doubts(s)]
                 for s in scores
             ]  # fmt: skip
@@ -299,7 +305,8 @@ def intervals(made: Made) -> list[Block]:
             "intervals.svg",
             lambda out: draw.draw_intervals(panels, mean, out),
             "Bars of landslide frequency and area share by class of each factor.",
-            f"How often landslides lie in each class of a factor; dashed: the site's {percent(mean)} (Fig. 10 of the paper).",
+            f"How often landslides lie in each class of a factor; dashed: the site's {percent(mean)} "
+            "(Fig. 10 of the paper).",
         )
         heads = ["Factor", "Class", "Pixels", "Of the ground", "Of the landslides", "Frequency", "Ratio"]
         yield Table("Landslides by class of each factor.", heads, table, left=2)
