@@ -75,7 +75,7 @@ def relief(axes: Axes, stack: Path, grid: Grid) -> None:
     if shade is None:
         axes.set_facecolor("#dddddd")
         return
-    axes.imshow(shade, extent=extent(grid), cmap="gray", vmin=-1.0, vmax=1.1)
+    axes.imshow(shade, extent=extent(grid), cmap="gray", vmin=-1.6, vmax=1.1)
 
 
 def overlay(axes: Axes, mask: NDArray[np.bool_], colour: str, grid: Grid, alpha: float = 1.0) -> None:

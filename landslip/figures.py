@@ -165,7 +165,7 @@ def degree_ticks(grid: Grid, axis: str) -> list[tuple[float, str]]:
     degrees = found[0 if axis == "x" else 1]
     if not (np.diff(degrees) > 0).all():  # the map holds the pole or the 180th meridian
         return []
-    step = _step_of_degrees((degrees[-1] - degrees[0]) / 5)
+    step = _step_of_degrees((degrees[-1] - degrees[0]) / 6)
     first = math.ceil(degrees[0] / step - 1e-9)
     wanted = [i * step for i in range(first, first + 12) if i * step <= degrees[-1]]
     return [(float(np.interp(d, degrees, along)) / 1000, degree_text(d, axis, step)) for d in wanted]

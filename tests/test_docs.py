@@ -38,6 +38,7 @@ PIPELINE = [
     "compare",
     "ladder",
     "transfer",
+    "report",
     "demo",
     "info",
 ]
