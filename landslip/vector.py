@@ -45,10 +45,7 @@ def read_vector(
     except DataLayerError as error:
         raise VectorError(f"{path} has no layer {layer!r}; its layers are {', '.join(layers(path))}.") from error
     except (DataSourceError, ValueError, UnicodeDecodeError) as error:
-        raise VectorError(
-            f"{path} cannot be read as a vector file ({str(error).split(';')[0][:200]}): it is truncated, damaged or "
-            "not a vector file. Fetch or make it again."
-        ) from error
+        raise _unreadable(path, error) from error
     if not isinstance(frame, gpd.GeoDataFrame):
         raise VectorError(f"{path} holds a table without geometries. Give a layer that has them.")
     if frame.crs is None:
@@ -56,6 +53,13 @@ def read_vector(
     frame = frame[~(frame.geometry.is_empty | frame.geometry.isna())]
     frame = frame.set_geometry(shapely.force_2d(frame.geometry.values))
     return frame if crs is None else frame.to_crs(crs.to_wkt())
+
+
+def _unreadable(path: Path, error: Exception) -> VectorError:
+    return VectorError(
+        f"{path} cannot be read as a vector file ({str(error).split(';')[0][:200]}): it is truncated, damaged or "
+        "not a vector file. Fetch or make it again."
+    )
 
 
 def _bounds_in_file(
@@ -73,10 +77,13 @@ def _bounds_in_file(
 
 
 def layers(path: Path) -> list[str]:
-    """Names of a vector file's layers."""
+    """Names of a vector file's layers. VectorError for an unreadable file."""
     import pyogrio
 
-    return [str(name) for name, _ in pyogrio.list_layers(path)]
+    try:
+        return [str(name) for name, _ in pyogrio.list_layers(path)]
+    except (DataSourceError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
 
 
 def write_vector(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, overwrite: bool = False) -> None:

@@ -110,6 +110,12 @@ def copy(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "copy"))
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figure is drawn, which takes most of the time."""
+    monkeypatch.setattr(Made, "drawn", lambda *given, **named: Picture("data:,", 1, 1, "", ""))
+
+
 def stored(path: Path) -> np.ndarray:
     with rasterio.open(path) as dataset:
         return dataset.read()
@@ -215,7 +221,7 @@ def test_scores_stand_with_their_ground(run: Path, page: Page) -> None:
 # ---- what is bad or absent ----
 
 
-def test_texts_of_files_are_escaped(copy: Path, tmp_path: Path) -> None:
+def test_texts_of_files_are_escaped(copy: Path, undrawn: None, tmp_path: Path) -> None:
     manifest = json.loads((copy / "prepared" / "manifest.json").read_text())
     manifest["site"]["name"] = "<script>alert(1)</script>"
     manifest["inputs"][0]["file"] = '"><img src=x onerror=alert(2)>'
@@ -250,7 +256,7 @@ def test_texts_of_files_are_escaped(copy: Path, tmp_path: Path) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_named_in_its_section(
-    copy: Path, tmp_path: Path, file: str, section: str, damage: bytes
+    copy: Path, undrawn: None, tmp_path: Path, file: str, section: str, damage: bytes
 ) -> None:
     (copy / file).write_bytes(damage)
     make = next(step for name, _, step in SECTIONS if name == section)
@@ -287,7 +293,7 @@ def test_what_is_absent_is_said_with_its_command(run: Path, tmp_path: Path) -> N
     assert found.rows("factors", "slope")
 
 
-def test_leaky_scores_are_loud(copy: Path, tmp_path: Path) -> None:
+def test_leaky_scores_are_loud(copy: Path, undrawn: None, tmp_path: Path) -> None:
     (copy / "scores" / "another.json").unlink()
     scores = json.loads((copy / "scores" / "test.json").read_text())
     (copy / "scores" / "test.json").write_text(json.dumps(scores | {"leaky": True, "split": "paper"}))
@@ -298,7 +304,7 @@ def test_leaky_scores_are_loud(copy: Path, tmp_path: Path) -> None:
     assert not [text for name, text in found.boxes if name == "good"]
 
 
-def test_a_map_of_another_model_is_said(copy: Path, tmp_path: Path) -> None:
+def test_a_map_of_another_model_is_said(copy: Path, undrawn: None, tmp_path: Path) -> None:
     facts = json.loads((copy / "model" / "model.json").read_text())
     (copy / "model" / "model.json").write_text(json.dumps(facts | {"weights_sha256": "0" * 64}))
     report(copy, tmp_path / "r.html")
@@ -307,7 +313,7 @@ def test_a_map_of_another_model_is_said(copy: Path, tmp_path: Path) -> None:
     assert any("model/model.safetensors is not the file that training wrote" in text for text in warnings)
 
 
-def test_a_comparison_is_laid_out_and_a_failed_run_is_said(copy: Path, tmp_path: Path) -> None:
+def test_a_comparison_is_laid_out_and_a_failed_run_is_said(copy: Path, undrawn: None, tmp_path: Path) -> None:
     scores = json.loads((copy / "scores" / "test.json").read_text())
     row = {"split": "paper", "channels": "bands", "seed": 0, "network": True, "part": "all", **scores, "leaky": True}
     runs = [
@@ -324,8 +330,9 @@ def test_a_comparison_is_laid_out_and_a_failed_run_is_said(copy: Path, tmp_path:
     ]
     (copy / "comparison").mkdir()
     (copy / "comparison" / "comparison.json").write_text(json.dumps({"runs": runs}))
-    assert report(copy, tmp_path / "r.html") == []
-    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    chosen = [entry for entry in SECTIONS if entry[0] in ("comparison", "complexity")]
+    made = Made(open_run(copy), tmp_path)
+    text = render("t", "s", [DocumentSection(name, title, make(made)) for name, title, make in chosen], "f")
     found = Page(text)
     assert found.rows("comparison", "U-Net")[5] == "50.00" and "<strong>50.00</strong>" in text
     assert found.rows("comparison", "FCN-8s")[5] == "undefined"
@@ -396,9 +403,9 @@ def test_maps_of_a_prepared_folder_alone(made: TinySite, tmp_path: Path) -> None
     # the two rocks of the site are the two ends of viridis, each on half of the last map
     picture = matplotlib.image.imread(tmp_path / "factors.png")[..., :3]
     height, width = picture.shape[:2]
-    last = picture[2 * height // 3 :, 2 * width // 3 : int(0.9 * width)]
+    last = picture[2 * height // 3 :, int(0.69 * width) :]
     ends = [np.abs(last - np.array(matplotlib.colormaps["viridis"](x)[:3])).max(axis=-1) < 0.02 for x in (0.0, 1.0)]
-    assert ends[0].sum() == pytest.approx(ends[1].sum(), rel=0.25) and ends[0].sum() > 5000
+    assert ends[0].sum() == pytest.approx(ends[1].sum(), rel=0.2) and ends[0].sum() > 5000
 
 
 def test_areas_of_one_landslide_and_of_equal_ones_are_drawn(tmp_path: Path) -> None:
