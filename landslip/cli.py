@@ -422,6 +422,21 @@ def transfer(
 
 
 @app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN/")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.html")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Put what a run folder holds into one HTML file that prints: figures, tables, scores and where they come from."""
+    from landslip.report import report as make
+
+    faults = make(run, out, overwrite)
+    for fault in faults:
+        typer.echo(f"not shown: {fault}", err=True)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command()
 def qgis(
     run: Annotated[Path, typer.Argument(metavar="RUN/")],
     out: Annotated[Path | None, typer.Argument(metavar="OUT.qgs")] = None,

@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,19 @@ AUDITED = {"share_inside": "on_training_ground", "share_near": "near_training_gr
 Results = Sequence[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """A table of a comparison: heads, rows of cells (the best of a column between `**`), and what to know of it."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str
+
+    def text(self) -> str:
+        """The table in Markdown with its note."""
+        return f"{markdown_table(self.heads, self.rows)}\n\n{self.note}"
+
+
 def write_comparison(results: Results, prepared: Path, out: Path, overwrite: bool = False) -> str:
     """Write comparison.csv, .json and .md, maps and curves of every split into `out`; returns the tables as text."""
     refuse_finished(out / COMPARISON, overwrite)
@@ -73,11 +87,11 @@ def tables(results: Results) -> str:
     parts = []
     for split in dict.fromkeys(r["split"] for r in results):
         rows = [row for row in summary(results) if row["split"] == split]
-        parts.append(f"## {_ground(rows[0])}\n\n{_scores(rows)}")
+        parts.append(f"## {ground(rows[0])}\n\n{score_sheet(rows).text()}")
         made = [r for r in results if r["split"] == split and "failed" not in r]
         if made:
-            parts.append(f"### What the scores stand on\n\n{_trust(made)}")
-    parts.append(f"## Complexity\n\n{_costs(results)}")
+            parts.append(f"### What the scores stand on\n\n{trust_sheet(made).text()}")
+    parts.append(f"## Complexity\n\n{cost_sheet(results).text()}")
     failed = [f"- {_cell(r).name}: {r['failed']}" for r in results if "failed" in r]
     if failed:
         parts.append("## Failed\n\nThe same command tries these again.\n\n" + "\n".join(failed))
@@ -101,7 +115,8 @@ def summary(results: Results) -> list[dict[str, Any]]:
     return rows
 
 
-def _ground(row: dict[str, Any]) -> str:
+def ground(row: dict[str, Any]) -> str:
+    """What the rows of one split of a summary were scored on, and whether that leaks."""
     if row["split"] == "paper":
         return "Split paper: LEAKY, the whole study area scored, training windows included"
     part = f"the {row['part'] or 'test'} part"
@@ -114,8 +129,11 @@ def _title(row: dict[str, Any]) -> str:
     return name if row["channels"] == "bands" else f"{name} + factors"
 
 
-def _scores(rows: Sequence[dict[str, Any]]) -> str:
-    """A mean over fewer seeds than the others says so and is never the best."""
+def score_sheet(rows: Sequence[dict[str, Any]]) -> Sheet:
+    """The six scores of one split of a summary.
+
+    A mean over fewer seeds than the others says so and is never the best.
+    """
     best = {
         name: max((_shown(row[name]) for row in rows if row[f"{name}_n"] == row["seeds"]), default=None)
         for name in SCORES
@@ -134,14 +152,14 @@ def _scores(rows: Sequence[dict[str, Any]]) -> str:
         lines.append([_title(row), *cells])
     seeds = max(row["runs"] for row in rows)
     note = f"Mean ± standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
-    return markdown_table(["Method", *HEADS], lines) + f"\n\n{note}Bold: the best of its column."
+    return Sheet(["Method", *HEADS], lines, f"{note}Bold: the best of its column.")
 
 
 def _shown(score: float) -> float:
     return round(100 * score, 2)
 
 
-def _trust(made: Results) -> str:
+def trust_sheet(made: Results) -> Sheet:
     """Intervals of each run of a split and how near the scored ground lies to training ground."""
     heads = [
         "Method",
@@ -160,9 +178,11 @@ def _trust(made: Results) -> str:
         shares = ["-" if share is None else f"{100 * share:.1f}" for share in near]
         leaky = {True: "yes", False: "no"}.get(result["leaky"], "unknown")
         lines.append([_title(result), str(result["seed"]), *spans, *shares, leaky])
-    return markdown_table(heads, lines) + (
-        "\n\n95 % intervals of the scored ground, drawn by blocks; they hold no chance in a training. Shares are of "
-        "the pixels scored; near: less than a training window away, or on it."
+    return Sheet(
+        heads,
+        lines,
+        "95 % intervals of the scored ground, drawn by blocks; they hold no chance in a training. Shares are of "
+        "the pixels scored; near: less than a training window away, or on it.",
     )
 
 
@@ -179,7 +199,8 @@ def _flat(result: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if value is not None and value == value}
 
 
-def _costs(results: Results) -> str:
+def cost_sheet(results: Results) -> Sheet:
+    """What each method costs (Table IX)."""
     made = [r for r in results if "failed" not in r]
     costs = [cost for cost in COSTS if "gpu" not in cost[1] or any(r.get(cost[1]) for r in made)]
     lines = []
@@ -196,7 +217,7 @@ def _costs(results: Results) -> str:
     machines = {json.dumps(r.get("machine"), sort_keys=True) for r in made}
     if len(machines) > 1 or len({r["arithmetic"] for r in made if r.get("arithmetic")}) > 1:
         note += " NOT COMPARABLE: runs were made on different machines or in different precisions (comparison.json)."
-    return f"{markdown_table(heads, lines)}\n\n{note}"
+    return Sheet(heads, lines, note)
 
 
 def _csv(results: Results) -> str:

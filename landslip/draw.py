@@ -16,27 +16,35 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
-from numpy.typing import NDArray
 
 from landslip.calibration import Reliability, expected_calibration_error
-from landslip.factors.terrain import hillshade
-from landslip.grid import Grid
+from landslip.cartography import (
+    MOST,
+    UNDEFINED,
+    centres,
+    dress,
+    extent,
+    finish,
+    key,
+    map_figure,
+    outside,
+    overlay,
+    relief,
+    save,
+    stretched,
+)
 from landslip.inventory_scores import COMPLETE, InventoryScores, area_text
 from landslip.label import LANDSLIDE, UNKNOWN
-from landslip.output import writing
 from landslip.powerlaw import Tail
 from landslip.raster import glance, read_info
 from landslip.split import PARTS
 
-HITS, MISSES, FALSE_ALARMS = "#009E73", "#E69F00", "#9B4F96"
+HITS, MISSES, FALSE_ALARMS = "#009E73", "#E69F00", "#5C1A6E"  # told apart in grey too: lightness 60, 71, 25
 LABEL_COLOUR = "#D55E00"
-PART_COLOURS = {"train": "#56B4E9", "validation": "#F0E442", "test": "#CC79A7"}
+PART_COLOURS = {"train": "#56B4E9", "validation": "#F0E442", "test": "#992266"}
 LINE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")  # Okabe and Ito
-MOST = 1400  # pixels a side that a picture shows
 TRUE_COLOUR = ("red", "green", "blue")
 
 
@@ -48,30 +56,30 @@ def draw_input(stack: Path, out: Path, overwrite: bool = False) -> None:
         chosen = [n for n in names if n not in ("elevation", "slope", "curvature")][:3]
         chosen = chosen if len(chosen) == 3 else names[:1] * 3
     values, grid = glance(stack, [names.index(n) + 1 for n in chosen], MOST)
-    figure, axes = _map_figure(grid)
-    axes.imshow(_stretched(values), extent=_extent(grid))
-    _finish(figure, axes, grid, f"Image ({', '.join(dict.fromkeys(chosen))})", out, overwrite)
+    figure, axes = map_figure(grid)
+    axes.imshow(stretched(values), extent=extent(grid))
+    finish(figure, axes, grid, f"Image ({', '.join(dict.fromkeys(chosen))})", out, overwrite)
 
 
 def draw_label(stack: Path, label: Path, out: Path, overwrite: bool = False) -> None:
     """The mapped landslides over the relief."""
     values, grid = glance(label, [1], MOST, stored=True)
-    figure, axes = _map_figure(grid)
-    _relief(axes, stack, grid)
-    _overlay(axes, values[0] == LANDSLIDE, LABEL_COLOUR, grid)
-    _outside(axes, values[0] == UNKNOWN, grid)
-    _legend(axes, [Patch(color=LABEL_COLOUR, label="landslide")])
-    _finish(figure, axes, grid, "Label", out, overwrite)
+    figure, axes = map_figure(grid)
+    relief(axes, stack, grid)
+    overlay(axes, values[0] == LANDSLIDE, LABEL_COLOUR, grid)
+    outside(axes, values[0] == UNKNOWN, grid)
+    key(figure, [Patch(color=LABEL_COLOUR, label="landslide")])
+    finish(figure, axes, grid, "Label", out, overwrite)
 
 
 def draw_probability(probability: Path, out: Path, overwrite: bool = False) -> None:
     """The probability of landslide, grey where undefined."""
     values, grid = glance(probability, [1], MOST)
-    figure, axes = _map_figure(grid, right=0.9)
-    axes.set_facecolor("#bbbbbb")
-    shown = axes.imshow(values[0], extent=_extent(grid), cmap="viridis", vmin=0, vmax=1)
+    figure, axes = map_figure(grid, right=0.9)
+    axes.set_facecolor(UNDEFINED)
+    shown = axes.imshow(values[0], extent=extent(grid), cmap="viridis", vmin=0, vmax=1)
     figure.colorbar(shown, ax=axes, shrink=0.7, label="landslide probability", pad=0.02)
-    _finish(figure, axes, grid, "Landslide probability", out, overwrite)
+    finish(figure, axes, grid, "Landslide probability", out, overwrite)
 
 
 def draw_uncertainty(probability: Path, out: Path, overwrite: bool = False) -> None:
@@ -81,41 +89,39 @@ def draw_uncertainty(probability: Path, out: Path, overwrite: bool = False) -> N
     width = 13.0 if columns == 3 else 9.0
     height = rows * (0.78 * width / columns * grid.height / grid.width + 0.5) + 0.5
     figure = Figure(figsize=(width, min(16.0, max(3.0, height))), layout="constrained")
-    left, right, bottom, top = _extent(grid)
     panels = ((p, "probability", 1.0), (index, "dissimilarity index", None), (doubt, "disagreement", None))
     every = figure.subplots(rows, columns)
     for letter, axes, (values, name, most) in zip(string.ascii_lowercase, every, panels, strict=False):
-        axes.set_facecolor("#bbbbbb")
+        axes.set_facecolor(UNDEFINED)
         if np.isnan(values).all():
             axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center")
         else:
             most = float(np.nanpercentile(values, 99)) if most is None else most
             look: dict[str, Any] = {"cmap": "Greys" if letter == "a" else "viridis", "vmin": 0, "vmax": max(most, 1e-9)}
-            shown = axes.imshow(values, extent=_extent(grid), **look)
+            shown = axes.imshow(values, extent=extent(grid), **look)
             figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02, extend="neither" if letter == "a" else "max")
         if letter == "a" and (area == 0).any():
-            x = left + (np.arange(area.shape[1]) + 0.5) * (right - left) / area.shape[1]
-            y = top - (np.arange(area.shape[0]) + 0.5) * (top - bottom) / area.shape[0]
+            x, y = centres(grid)
             # seen on black and on white, in colour and in grey
             with matplotlib.rc_context({"hatch.color": LABEL_COLOUR, "hatch.linewidth": 0.8}):
                 axes.contourf(x, y, area == 0, [0.5, 1.5], hatches=["xxxxx"], colors="none")
             axes.contour(x, y, area == 0, [0.5], colors=LABEL_COLOUR, linewidths=0.5)
-        _dress(axes, grid, f"({letter}) {name}", labels=False)
+        dress(axes, grid, f"({letter}) {name}", labels=False)
     figure.suptitle("Where not to trust the map; hatched: outside the area of applicability", fontsize=11)
-    _save(figure, out, overwrite)
+    save(figure, out, overwrite)
 
 
 def draw_split(stack: Path, split: Path, out: Path, overwrite: bool = False) -> None:
     """Training, validation and test ground over the relief."""
     values, grid = glance(split, [1], MOST, stored=True)
     kind = read_info(split).tags.get("split", "unknown")
-    figure, axes = _map_figure(grid)
-    _relief(axes, stack, grid)
+    figure, axes = map_figure(grid)
+    relief(axes, stack, grid)
     for name, colour in PART_COLOURS.items():
-        _overlay(axes, values[0] == PARTS[name], colour, grid, 0.55)
+        overlay(axes, values[0] == PARTS[name], colour, grid, 0.55)
     handles = [Patch(color=colour, label=name) for name, colour in PART_COLOURS.items()]
-    _legend(axes, handles)
-    _finish(figure, axes, grid, f"Split: {kind}", out, overwrite)
+    key(figure, handles)
+    finish(figure, axes, grid, f"Split: {kind}", out, overwrite)
 
 
 def draw_judged(
@@ -130,9 +136,9 @@ def draw_judged(
 ) -> None:
     """The landslide map with hits, misses and false alarms over the relief; the test part framed where given."""
     _, grid = glance(probability, [1], MOST)
-    figure, axes = _map_figure(grid)
-    _legend(axes, _judged(axes, probability, label, stack, threshold, split))
-    _finish(figure, axes, grid, title, out, overwrite)
+    figure, axes = map_figure(grid)
+    key(figure, _judged(axes, probability, label, stack, threshold, split))
+    finish(figure, axes, grid, title, out, overwrite)
 
 
 def _judged(
@@ -141,12 +147,12 @@ def _judged(
     p, grid = glance(probability, [1], MOST)
     truth, _ = glance(label, [1], MOST, stored=True)
     mapped, known = p[0] >= threshold, ~np.isnan(p[0]) & (truth[0] != UNKNOWN)
-    _relief(axes, stack, grid)
+    relief(axes, stack, grid)
     slide = truth[0] == LANDSLIDE
-    _overlay(axes, known & mapped & slide, HITS, grid)
-    _overlay(axes, known & ~mapped & slide, MISSES, grid)
-    _overlay(axes, known & mapped & ~slide, FALSE_ALARMS, grid)
-    _outside(axes, ~known, grid)
+    overlay(axes, known & mapped & slide, HITS, grid)
+    overlay(axes, known & ~mapped & slide, MISSES, grid)
+    overlay(axes, known & mapped & ~slide, FALSE_ALARMS, grid)
+    outside(axes, ~known, grid)
     handles = [
         Patch(color=HITS, label="hits"),
         Patch(color=MISSES, label="misses"),
@@ -156,10 +162,7 @@ def _judged(
         parts, _ = glance(split, [1], MOST, stored=True)
         test = (parts[0] == PARTS["test"]).astype(float)
         if test.any():
-            left, right, bottom, top = _extent(grid)
-            x = left + (np.arange(test.shape[1]) + 0.5) * (right - left) / test.shape[1]
-            y = top - (np.arange(test.shape[0]) + 0.5) * (top - bottom) / test.shape[0]
-            axes.contour(x, y, test, [0.5], colors="black", linewidths=1.2)
+            axes.contour(*centres(grid), test, [0.5], colors="black", linewidths=1.2)
             handles.append(Patch(facecolor="none", edgecolor="black", label="test part"))
     return handles
 
@@ -189,12 +192,12 @@ def draw_panels(
     handles: list[Patch] = []
     for letter, axes, panel in zip(string.ascii_lowercase, every, panels, strict=False):
         handles = _judged(axes, panel.probability, label, stack, panel.threshold, panel.split)
-        _dress(axes, grid, f"({letter}) {panel.title}", labels=False)
+        dress(axes, grid, f"({letter}) {panel.title}", labels=False)
     for axes in every[len(panels) :]:
         axes.set_axis_off()
     figure.suptitle(title, fontsize=11)
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, frameon=False)
-    _save(figure, out, overwrite)
+    save(figure, out, overwrite)
 
 
 def draw_curves(histories: Mapping[str, Path], out: Path, title: str, overwrite: bool = False) -> None:
@@ -219,7 +222,7 @@ def draw_curves(histories: Mapping[str, Path], out: Path, title: str, overwrite:
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title, fontsize=11)
     figure.legend(loc="outside lower center", ncols=min(4, len(histories)), fontsize=8, frameon=False)
-    _save(figure, out, overwrite)
+    save(figure, out, overwrite)
 
 
 def draw_history(history: Path, out: Path, overwrite: bool = False) -> None:
@@ -237,7 +240,7 @@ def draw_history(history: Path, out: Path, overwrite: bool = False) -> None:
     for axes in (loss, scores):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    _save(figure, out, overwrite)
+    save(figure, out, overwrite)
 
 
 def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> None:
@@ -260,7 +263,7 @@ def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> N
             middle[some], number[some] / scale[some], np.minimum(off, 0.9 * number[some] / scale[some]),
             color=colour, marker=marker, ms=4, lw=0.8, capsize=2, label=f"{name}: {number.sum():,.0f} landslides",
         )  # fmt: skip
-        _draw_tail(density, tail, number.sum(), max(size.high for size in classes), colour, name)
+        draw_tail(density, tail, number.sum(), max(size.high for size in classes), colour, name)
     density.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="frequency density (1/m²)")
     density.legend(fontsize=8)
 
@@ -287,7 +290,7 @@ def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> N
         axes.grid(alpha=0.3)
     ground = "all mapped ground" if scores.part == "all" else f"the {scores.part} part"
     figure.suptitle(f"Inventory against reference, {ground} (bars: 1 sigma of counts; 95 % of shares)", fontsize=11)
-    _save(figure, out, overwrite)
+    save(figure, out, overwrite)
 
 
 def draw_reliability(
@@ -322,10 +325,11 @@ def draw_reliability(
     for axes in (shares, counts):
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=8)
-    _save(figure, out, overwrite)
+    save(figure, out, overwrite)
 
 
-def _draw_tail(axes: Axes, tail: Tail, total: float, largest: float, colour: str, name: str) -> None:
+def draw_tail(axes: Axes, tail: Tail, total: float, largest: float, colour: str, name: str) -> None:
+    """The power-law tail of `total` landslides as a line of frequency density, from its x_min to the largest."""
     if math.isnan(tail.exponent):
         return
     x = np.geomspace(tail.x_min, largest, 50)
@@ -376,7 +380,7 @@ def draw_intervals(
     for axes in every[len(factors) :]:
         axes.set_axis_off()
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
-    _save(figure, out, overwrite)
+    save(figure, out, overwrite)
 
 
 @dataclass(frozen=True)
@@ -423,96 +427,9 @@ def draw_ranking(measures: Mapping[str, Sequence[Whisker]], out: Path, overwrite
         Patch(facecolor="none", edgecolor="none", label="whiskers: 95 % interval; (name): place unstable"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
-    _save(figure, out, overwrite)
+    save(figure, out, overwrite)
 
 
 def _rows(history: Path) -> list[dict[str, float]]:
     with history.open(encoding="utf-8") as file:
         return [{k: float(v) if v else math.nan for k, v in row.items()} for row in csv.DictReader(file)]
-
-
-def _map_figure(grid: Grid, right: float = 0.98) -> tuple[Figure, Axes]:
-    width = 9.0
-    height = min(12.0, max(3.2, width * right * grid.height / grid.width + 0.9))
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _extent(grid: Grid) -> tuple[float, float, float, float]:
-    left, bottom, right, top = grid.bounds
-    return left / 1000, right / 1000, bottom / 1000, top / 1000
-
-
-def _stretched(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(3, H, W) to (H, W, 4) in [0, 1]: 2nd to 98th percentile of each band; transparent where undefined."""
-    out = np.zeros((*values.shape[1:], 4), np.float32)
-    for i, band in enumerate(values):
-        defined = band[~np.isnan(band)]
-        low, high = np.percentile(defined, (2, 98)) if defined.size else (0.0, 1.0)
-        out[..., i] = np.clip((np.nan_to_num(band) - low) / max(high - low, 1e-9), 0, 1)
-    out[..., 3] = ~np.isnan(values).any(axis=0)
-    return out
-
-
-def _relief(axes: Axes, stack: Path, grid: Grid) -> None:
-    names = list(read_info(stack).names)
-    if "elevation" not in names:
-        axes.set_facecolor("#dddddd")
-        return
-    z, _ = glance(stack, [names.index("elevation") + 1], MOST)
-    shade = hillshade(z[0], grid.x_size, grid.y_size)
-    axes.imshow(shade, extent=_extent(grid), cmap="gray", vmin=-0.3, vmax=1.1)
-
-
-def _overlay(axes: Axes, mask: NDArray[np.bool_], colour: str, grid: Grid, alpha: float = 1.0) -> None:
-    shown = np.ma.masked_where(~mask, np.ones(mask.shape))
-    axes.imshow(shown, extent=_extent(grid), cmap=ListedColormap([colour]), alpha=alpha, interpolation="nearest")
-
-
-def _legend(axes: Axes, handles: list[Patch]) -> None:
-    # below the map: inside, it would hide ground
-    axes.legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=len(handles), fontsize=8, frameon=False
-    )
-
-
-def _outside(axes: Axes, mask: NDArray[np.bool_], grid: Grid) -> None:
-    _overlay(axes, mask, "white", grid, 0.55)
-
-
-def _finish(figure: Figure, axes: Axes, grid: Grid, title: str, out: Path, overwrite: bool) -> None:
-    _dress(axes, grid, title)
-    _save(figure, out, overwrite)
-
-
-def _dress(axes: Axes, grid: Grid, title: str, labels: bool = True) -> None:
-    """Title, coordinates, scale bar and north arrow."""
-    left, right, bottom, top = _extent(grid)
-    axes.set(title=title, xlim=(left, right), ylim=(bottom, top), aspect="equal")
-    if labels:
-        axes.set_xlabel("x (km)")
-        axes.set_ylabel("y (km)")
-    axes.ticklabel_format(useOffset=False, style="plain")
-    axes.tick_params(labelsize=8)
-    length = _round_length((right - left) / 5)
-    x, y = left + 0.03 * (right - left), bottom + 0.05 * (top - bottom)
-    halo: dict[str, Any] = {"bbox": {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}}
-    axes.plot([x, x + length], [y, y], color="white", lw=5, solid_capstyle="butt")
-    axes.plot([x, x + length], [y, y], color="black", lw=2.5, solid_capstyle="butt")
-    axes.text(x + length / 2, y + 0.02 * (top - bottom), f"{length:g} km", ha="center", va="bottom", fontsize=8, **halo)
-    axes.annotate(
-        "N", (0.965, 0.97), (0.965, 0.87), "axes fraction", ha="center", fontsize=9,
-        arrowprops={"arrowstyle": "-|>", "color": "black", "path_effects": [withStroke(linewidth=3, foreground="w")]},
-        **halo,
-    )  # fmt: skip
-
-
-def _round_length(wanted: float) -> float:
-    """The largest of 1, 2, 5 x 10^n that is at most `wanted`."""
-    power = 10.0 ** math.floor(math.log10(wanted))
-    return max(step * power for step in (1, 2, 5) if step * power <= wanted)
-
-
-def _save(figure: Figure, out: Path, overwrite: bool) -> None:
-    with matplotlib.rc_context({"savefig.dpi": 130}), writing(out, overwrite) as aside:
-        figure.savefig(aside, format=out.suffix.lstrip("."), bbox_inches="tight", pad_inches=0.1)

@@ -60,6 +60,13 @@ def read_vector(
     return frame if crs is None else frame.to_crs(crs.to_wkt())
 
 
+def _unreadable(path: Path, error: Exception) -> VectorError:
+    return VectorError(
+        f"{path} cannot be read as a vector file ({str(error).split(';')[0][:200]}): it is truncated, damaged or "
+        "not a vector file. Fetch or make it again."
+    )
+
+
 def _bounds_in_file(
     path: Path, layer: str | None, crs: CRS | None, bounds: tuple[float, float, float, float] | None
 ) -> tuple[float, float, float, float] | None:
@@ -80,15 +87,8 @@ def layers(path: Path) -> list[str]:
 
     try:
         return [str(name) for name, _ in pyogrio.list_layers(path)]
-    except DataSourceError as error:
+    except (DataSourceError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> VectorError:
-    return VectorError(
-        f"{path} cannot be read as a vector file ({str(error).split(';')[0][:200]}): it is truncated, damaged or "
-        "not a vector file. Fetch or make it again."
-    )
 
 
 def write_vector(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, overwrite: bool = False) -> None:

@@ -38,6 +38,8 @@ PIPELINE = [
     "compare",
     "ladder",
     "transfer",
+    "report",
+    "qgis",
     "export",
     "stac",
     "demo",

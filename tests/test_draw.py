@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
 from landslip.calibration import Reliability
+from landslip.cartography import round_length, stretched
 from landslip.draw import (
     FALSE_ALARMS,
     HITS,
@@ -19,8 +20,6 @@ from landslip.draw import (
     LINE_COLOURS,
     MISSES,
     PART_COLOURS,
-    _round_length,
-    _stretched,
     draw_history,
     draw_input,
     draw_judged,
@@ -181,16 +180,16 @@ def test_a_stack_of_other_bands_is_shown_too(tmp_path: Path) -> None:
 def test_bands_are_stretched_from_the_2nd_to_the_98th_percentile() -> None:
     ramp = np.linspace(0, 100, 101, dtype=np.float32).reshape(1, 1, -1).repeat(3, axis=0)
     ramp[0, 0, 50] = NAN
-    out = _stretched(ramp)
+    out = stretched(ramp)
     assert out[0, 2, 1] == 0 and out[0, 98, 1] == 1 and out[0, 1, 1] == 0 and out[0, 99, 1] == 1
     assert out[0, 26, 1] == pytest.approx((26 - 2) / 96, abs=1e-6)
     assert out[0, 50, 3] == 0 and out[0, 49, 3] == 1  # transparent where undefined
-    assert np.array_equal(_stretched(np.full((3, 2, 2), NAN))[..., 3], np.zeros((2, 2)))
+    assert np.array_equal(stretched(np.full((3, 2, 2), NAN))[..., 3], np.zeros((2, 2)))
 
 
 @pytest.mark.parametrize("wanted, length", [(1.0, 1), (1.99, 1), (2.0, 2), (4.9, 2), (7, 5), (34, 20), (0.07, 0.05)])
-def test_a_scale_bar_has_a_round_length(wanted: float, length: float) -> None:
-    assert _round_length(wanted) == pytest.approx(length)
+def test_a_scale_bar_has_around_length(wanted: float, length: float) -> None:
+    assert round_length(wanted) == pytest.approx(length)
 
 
 # ---- training curves ----

@@ -1,0 +1,346 @@
+"""Figures of a prepared site alone: its study area (Figs. 1 and 2 of the paper) and a map of every factor.
+
+Also the areas of an inventory. Whatever the size of the rasters, a figure is drawn from at most 1,400 pixels a side.
+"""
+
+from __future__ import annotations
+
+import math
+import string
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pyproj
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import ArrayLike, NDArray
+
+from landslip.cartography import (
+    MOST,
+    UNDEFINED,
+    centres,
+    dress,
+    extent,
+    key,
+    overlay,
+    relief,
+    save,
+    shade_of,
+    stretched,
+)
+from landslip.draw import LABEL_COLOUR, TRUE_COLOUR, draw_tail
+from landslip.factors.terrain import aspect_from
+from landslip.grid import Grid
+from landslip.label import LANDSLIDE
+from landslip.powerlaw import Tail
+from landslip.raster import glance
+from landslip.stack import Channel, StackInfo, read_stack_info
+
+DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
+FALSE_COLOUR = ("nir", "red", "green")  # plants are red
+SMALL = 700  # pixels a side of one map among many
+MOST_NAMED = 12  # classes that a scale names
+
+
+def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
+    """The image, and the relief in tints of elevation with the landslides, both with the outline of valid ground.
+
+    Coordinates of the grid are left and below, degrees of its own body right and above. Without bands or without
+    elevation the other map stands alone. Raises what reading the stack, valid.tif and label.tif raises.
+    """
+    stack = read_stack_info(prepared / "stack.tif")
+    names = [channel.name for channel in stack.channels]
+    bands = _composite(stack)
+    wide = stack.grid.width > 1.25 * stack.grid.height
+    count = int(bool(bands)) + int("elevation" in names or not bands)
+    rows, columns = (count, 1) if wide else (1, count)
+    figure, every = _sheet(stack.grid, rows, columns, 9.0)
+    letters = iter(string.ascii_lowercase if count > 1 else [""])
+    handles: list[Line2D | Patch] = []
+    if bands:
+        axes = every.pop(0)
+        values, grid = glance(stack.path, [names.index(name) + 1 for name in bands], MOST)
+        axes.imshow(stretched(values), extent=extent(grid))
+        handles = _outline(axes, prepared, grid)
+        _dress_with_degrees(axes, grid, _lettered(next(letters), f"image: {', '.join(dict.fromkeys(bands))}"))
+    if every:
+        axes = every.pop(0)
+        label, grid = glance(prepared / "label.tif", [1], MOST, stored=True)
+        if "elevation" in names:
+            _tinted(figure, axes, stack, grid)
+        else:
+            relief(axes, stack.path, grid)
+        slide = label[0] == LANDSLIDE
+        overlay(axes, slide, LABEL_COLOUR, grid)
+        if slide.any() and min(slide.shape) > 1:  # an edge, since a tint may be as grey as the colour
+            axes.contour(*centres(grid), slide, [0.5], colors="black", linewidths=0.5)
+        handles = [
+            *_outline(axes, prepared, grid),
+            Patch(facecolor=LABEL_COLOUR, edgecolor="black", lw=0.5, label="landslide, as drawn"),
+        ]
+        _dress_with_degrees(axes, grid, _lettered(next(letters), "relief and landslides"))
+    key(figure, handles)
+    save(figure, out, overwrite)
+
+
+def _composite(stack: StackInfo) -> list[str]:
+    """Three bands that make an image: true or false colour, else one in grey; none without bands."""
+    bands = [channel.name for channel in stack.channels if channel.group == "band"]
+    for colours in (TRUE_COLOUR, FALSE_COLOUR):
+        if all(name in bands for name in colours):
+            return list(colours)
+    return [name for name in bands if name in ("gray", "grey", "pan")][:1] * 3 or bands[:1] * 3
+
+
+def _tinted(figure: Figure, axes: Axes, stack: StackInfo, grid: Grid) -> None:
+    """Elevation in tints that darken downwards, shaded; the scale beside it."""
+    position = [channel.name for channel in stack.channels].index("elevation")
+    z, _ = glance(stack.path, [position + 1], MOST)
+    low, high = _limits(z[0])
+    tints = ListedColormap(matplotlib.colormaps["cividis"](np.linspace(0.25, 1, 256)))
+    norm = matplotlib.colors.Normalize(low, high)
+    colour = tints(norm(np.nan_to_num(z[0], nan=low)))
+    shade = shade_of(stack.path, grid)
+    if shade is not None:
+        colour[..., :3] *= np.clip(0.45 + 0.78 * np.nan_to_num(shade, nan=0.7), 0, 1)[..., None]
+    colour[..., 3] = ~np.isnan(z[0])
+    axes.set_facecolor(UNDEFINED)
+    axes.imshow(colour.astype(np.float32), extent=extent(grid))
+    beside = axes.inset_axes((1.13, 0.1, 0.03, 0.8))
+    scale = figure.colorbar(matplotlib.cm.ScalarMappable(norm, tints), cax=beside, extend="both")
+    scale.set_label("elevation (m)", fontsize=9)
+    scale.ax.tick_params(labelsize=8)
+
+
+def _outline(axes: Axes, prepared: Path, grid: Grid) -> list[Line2D | Patch]:
+    """The edge of valid ground, black on white; nothing where all of the rectangle is valid."""
+    valid, _ = glance(prepared / "valid.tif", [1], MOST, stored=True)
+    if (valid[0] == 1).all():
+        return []
+    inside = np.pad((valid[0] == 1).astype(np.float32), 1)  # so that an edge at the rim is drawn too
+    x, y = centres(grid)
+    x, y = (np.concatenate([[2 * a[0] - a[1]], a, [2 * a[-1] - a[-2]]]) if len(a) > 1 else a for a in (x, y))
+    if inside.shape != (len(y), len(x)):
+        return []
+    axes.contour(x, y, inside, [0.5], colors="white", linewidths=2.0)
+    axes.contour(x, y, inside, [0.5], colors="black", linewidths=0.9)
+    return [Line2D([], [], color="black", lw=0.9, label="edge of valid ground")]
+
+
+def _dress_with_degrees(axes: Axes, grid: Grid, title: str) -> None:
+    dress(axes, grid, title)
+    left, right, bottom, top = extent(grid)
+    for place, ticks in (("top", degree_ticks(grid, "x")), ("right", degree_ticks(grid, "y"))):
+        if not ticks:
+            continue
+        twin = axes.secondary_xaxis("top") if place == "top" else axes.secondary_yaxis("right")
+        at, names = zip(*ticks, strict=True)
+        (twin.set_xticks if place == "top" else twin.set_yticks)(at, names, fontsize=7)
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+
+
+def to_degrees(grid: Grid, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """(longitude, latitude) in degrees on the grid's own body, of coordinates in its CRS; None where not defined."""
+    crs = pyproj.CRS.from_wkt(grid.crs.to_wkt())
+    body = crs.geodetic_crs
+    if body is None:
+        return None
+    found = pyproj.Transformer.from_crs(crs, body, always_xy=True).transform(np.asarray(x, float), np.asarray(y, float))
+    longitude, latitude = (np.asarray(values, np.float64) for values in found)
+    return (longitude, latitude) if np.isfinite(longitude).all() and np.isfinite(latitude).all() else None
+
+
+def degree_ticks(grid: Grid, axis: str) -> list[tuple[float, str]]:
+    """(kilometres, text) of round degrees along the upper edge ("x", longitude) or the right edge ("y", latitude)."""
+    left, bottom, right, top = grid.bounds
+    along = np.linspace(left, right, 201) if axis == "x" else np.linspace(bottom, top, 201)
+    found = to_degrees(grid, along, np.full(201, top)) if axis == "x" else to_degrees(grid, np.full(201, right), along)
+    if found is None:
+        return []
+    degrees = found[0 if axis == "x" else 1]
+    if not (np.diff(degrees) > 0).all():  # the map holds the pole or the 180th meridian
+        return []
+    step = _step_of_degrees((degrees[-1] - degrees[0]) / 6)
+    first = math.ceil(degrees[0] / step - 1e-9)
+    wanted = [i * step for i in range(first, first + 12) if i * step <= degrees[-1]]
+    return [(float(np.interp(d, degrees, along)) / 1000, degree_text(d, axis, step)) for d in wanted]
+
+
+def _step_of_degrees(wanted: float) -> float:
+    """The smallest round step of degrees, minutes or seconds that is at least `wanted`."""
+    steps = [*(s / 3600 for s in (1, 2, 5, 10, 20, 30)), *(m / 60 for m in (1, 2, 5, 10, 20, 30)), 1, 2, 5, 10, 20, 30]
+    return next((step for step in steps if step >= wanted), 45)
+
+
+def degree_text(degrees: float, axis: str, step: float = 1 / 3600) -> str:
+    """Degrees as people write them, to whole degrees, minutes or seconds as `step` asks: 110°40'E."""
+    letter = ("E" if degrees >= 0 else "W") if axis == "x" else ("N" if degrees >= 0 else "S")
+    seconds = round(abs(degrees) * 3600)
+    whole, minutes, rest = seconds // 3600, seconds // 60 % 60, seconds % 60
+    text = f"{whole}°"
+    if step < 1:
+        text += f"{minutes:02d}'"
+    if step < 1 / 60:
+        text += f'{rest:02d}"'
+    return text + letter
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One map of a factor: values (H, W) or (H, W, 4), classes where it has any, and the unit."""
+
+    title: str
+    values: NDArray[np.float32]
+    classes: tuple[str, ...] = ()
+    unit: str = ""
+
+
+def factor_names(stack: StackInfo) -> list[str]:
+    """The factors of a stack in its order; its bands where it has no factor."""
+    factors = list(dict.fromkeys(channel.factor for channel in stack.channels if channel.group == "factor"))
+    return factors or list(dict.fromkeys(channel.factor for channel in stack.channels))
+
+
+def draw_factors(prepared: Path, out: Path, overwrite: bool = False) -> None:
+    """A map of every factor, lettered, each with its scale; aspect and class factors as classes.
+
+    Scales run from the 2nd to the 98th percentile; what lies beyond is marked by their points. Grey is undefined.
+    """
+    stack = read_stack_info(prepared / "stack.tif")
+    names = factor_names(stack)
+    columns = min(len(names), 2 if stack.grid.width > 1.8 * stack.grid.height else 3)
+    figure, every = _sheet(stack.grid, -(-len(names) // columns), columns, 12.0)
+    most = SMALL if len(names) > 2 else MOST
+    for i, (axes, name) in enumerate(zip(every, names, strict=False)):
+        layer, grid = _layer(stack, name, most)
+        _show(figure, axes, layer, grid)
+        dress(axes, grid, _lettered(_letters(i), layer.title), labels=False)
+    for axes in every[len(names) :]:
+        axes.set_axis_off()
+    save(figure, out, overwrite)
+
+
+def _layer(stack: StackInfo, factor: str, most: int) -> tuple[_Layer, Grid]:
+    positions = [i for i, channel in enumerate(stack.channels) if channel.factor == factor]
+    own: list[Channel] = [stack.channels[i] for i in positions]
+    values, grid = glance(stack.path, [i + 1 for i in positions], most)
+    title = (
+        factor.replace("_", " ") if factor not in ("ndvi", "mndwi", "dndvi") else factor.upper().replace("DND", "dND")
+    )
+    kinds = {channel.kind for channel in own}
+    if kinds == {"sine", "cosine"} or (factor == "aspect" and own[0].unit == "degree"):
+        sine = [channel.kind for channel in own].index("sine") if len(own) == 2 else 0
+        degrees = aspect_from(values[sine], values[1 - sine]) if len(own) == 2 else values[0]
+        sector = np.floor((degrees + 22.5) / 45) % 8 + 1
+        if len(own) == 2:
+            sector[np.isnan(degrees) & ~np.isnan(values).any(axis=0)] = (
+                0  # flat ground has no direction, and is no hole
+            )
+        return _Layer(title, sector.astype(np.float32), ("flat", *DIRECTIONS)), grid
+    if kinds == {"class"}:
+        undefined = np.isnan(values).any(axis=0) | ~(np.nan_to_num(values) > 0.5).any(axis=0)
+        codes = np.argmax(np.nan_to_num(values, nan=-1), axis=0).astype(np.float32)
+        codes[undefined] = np.nan
+        shown = (channel.name.removeprefix(f"{factor}_").replace("_", " ") for channel in own)
+        return _Layer(title, codes, tuple(shown)), grid
+    if own[0].unit == "class":  # ordinals, the paper's encoding
+        found = np.unique(values[0][~np.isnan(values[0])])
+        codes = np.searchsorted(found, values[0]).astype(np.float32)
+        codes[np.isnan(values[0])] = np.nan
+        return _Layer(title, codes, tuple(f"{code:g}" for code in found)), grid
+    return _Layer(title, values[0], unit=own[0].unit), grid
+
+
+def _show(figure: Figure, axes: Axes, layer: _Layer, grid: Grid) -> None:
+    axes.set_facecolor(UNDEFINED)
+    if np.isnan(layer.values).all():
+        axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center")
+        return
+    beside = axes.inset_axes((1.03, 0, 0.04, 1))
+    if layer.classes:
+        count = len(layer.classes)
+        colours = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 1, max(count, 2))))
+        shown = axes.imshow(
+            layer.values, extent=extent(grid), cmap=colours, vmin=-0.5, vmax=max(count, 2) - 0.5,
+            interpolation="nearest",
+        )  # fmt: skip
+        scale = figure.colorbar(shown, cax=beside)
+        every = -(-count // MOST_NAMED)
+        scale.set_ticks(list(range(0, count, every)), labels=[_folded(name) for name in layer.classes[::every]])
+        scale.ax.minorticks_off()
+    else:
+        low, high = _limits(layer.values)
+        shown = axes.imshow(layer.values, extent=extent(grid), cmap="viridis", vmin=low, vmax=high)
+        scale = figure.colorbar(shown, cax=beside, extend="both")
+        unit = "°" if layer.unit == "degree" else layer.unit
+        if unit and unit != "stored":
+            scale.ax.set_title(unit, fontsize=7, pad=8)
+    scale.ax.tick_params(labelsize=7)
+
+
+def _folded(name: str) -> str:
+    """A class's name on two lines where it is long."""
+    words = name.split(" ")
+    if len(name) <= 10 or len(words) < 2:
+        return name if len(name) <= 18 else name[:17] + "…"
+    half = min(range(1, len(words)), key=lambda i: abs(len(" ".join(words[:i])) - len(" ".join(words[i:]))))
+    return "\n".join(
+        line if len(line) <= 18 else line[:17] + "…" for line in (" ".join(words[:half]), " ".join(words[half:]))
+    )
+
+
+def _limits(values: NDArray[np.float32]) -> tuple[float, float]:
+    defined = values[~np.isnan(values)]
+    low, high = (float(v) for v in np.percentile(defined, (2, 98))) if defined.size else (0.0, 1.0)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _sheet(grid: Grid, rows: int, columns: int, width: float) -> tuple[Figure, list[Axes]]:
+    """A figure of rows x columns maps, each with room for its scale and coordinates."""
+    one = width / columns - 1.4
+    height = min(2.0 * width, rows * (one * grid.height / grid.width + 0.75) + 0.6)
+    figure = Figure(figsize=(width, max(2.6, height)), layout="compressed")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def _letters(i: int) -> str:
+    return string.ascii_lowercase[i] if i < 26 else str(i + 1)
+
+
+def _lettered(letter: str, title: str) -> str:
+    return f"({letter}) {title}" if letter else title
+
+
+def draw_inventory_areas(areas: ArrayLike, tail: Tail, out: Path, overwrite: bool = False) -> None:
+    """Frequency density of the areas (N,) of an inventory, square metres, with its power-law tail; and how many are as
+    large or larger.
+
+    Bins are a fifth of a power of ten wide; bars are 1 sigma of counts.
+    """
+    ordered = np.sort(np.asarray(areas, np.float64))
+    figure = Figure(figsize=(9.5, 3.9), layout="constrained")
+    density, larger = figure.subplots(1, 2)
+    low, high = math.floor(5 * math.log10(ordered[0])), math.floor(5 * math.log10(ordered[-1])) + 1
+    edges = 10.0 ** (np.arange(low, high + 1) / 5)
+    counts = np.histogram(ordered, edges)[0].astype(float)
+    some, width = counts > 0, np.diff(edges)
+    middle, scale = np.sqrt(edges[:-1] * edges[1:])[some], (width * len(ordered))[some]
+    off = np.minimum(np.sqrt(counts[some]), 0.9 * counts[some]) / scale
+    density.errorbar(
+        middle, counts[some] / scale, off, color=LABEL_COLOUR, marker="s", ms=4, lw=0.8, ls="", capsize=2,
+        label=f"{len(ordered):,} landslides",
+    )  # fmt: skip
+    draw_tail(density, tail, len(ordered), float(ordered[-1]), "#0072B2", "tail")
+    density.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="frequency density (1/m²)")
+    density.legend(fontsize=8)
+    larger.step(ordered, len(ordered) - np.arange(len(ordered)), where="pre", color=LABEL_COLOUR, lw=1.6)
+    larger.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="landslides as large or larger")
+    for axes in (density, larger):
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=8)
+    save(figure, out, overwrite)

@@ -1,0 +1,177 @@
+"""What every section of the report stands on: the run folder, figures drawn aside, files read with care."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landslip import figures
+from landslip.cartography import MOST
+from landslip.document import Block, Picture, Text, picture
+from landslip.errors import LandslipError
+from landslip.folder import PLACES, RunFolder
+from landslip.grid import Grid, tiles
+from landslip.inventory import LAYER
+from landslip.inventory_scores import area_text
+from landslip.label import LANDSLIDE
+from landslip.raster import cut_stored, opening, read_info
+from landslip.site import Site, read_site
+from landslip.vector import layers
+
+SIDE = 2048  # pixels a side of what is counted at a time
+
+
+DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, OSError, RuntimeError)
+
+
+Step = Callable[[], Iterable[Block]]
+
+
+@dataclass(frozen=True)
+class Made:
+    """The run folder, and a folder that figures are drawn in."""
+
+    run: RunFolder
+    scratch: Path
+
+    def name(self, path: Path) -> str:
+        """A file as the report calls it: from the run folder on."""
+        return path.relative_to(self.run.root).as_posix()
+
+    def lacks(self, *names: str) -> list[Block]:
+        """A line for each of these files that is not there, with the command that makes it."""
+        lines = dict.fromkeys(PLACES[name][1] for name in names if getattr(self.run, name) is None)
+        missing = {PLACES[name][1]: PLACES[name][0] for name in reversed(names) if getattr(self.run, name) is None}
+        return [Text(f"This run holds no {missing[line]}. It is made by: {line}", "remedy") for line in lines]
+
+    def tried(self, path: Path, step: Step) -> list[Block]:
+        """What a step makes of a file; where the file is damaged, what was made before and a line that names it."""
+        made: list[Block] = []
+        try:
+            made.extend(_kept(step(), made))
+        except LandslipError as error:
+            made.append(Text(str(error).replace(f"{self.run.root}/", ""), "fault"))
+        except DAMAGE as error:
+            why = f"no {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {str(error)[:160]}"
+            made.append(
+                Text(
+                    f"{self.name(path)} is damaged, or is not what landslip writes there ({why}). Make it again.",
+                    "fault",
+                )
+            )
+        return made
+
+    def drawn(self, name: str, step: Callable[[Path], None], alt: str, caption: str, palette: bool = False) -> Picture:
+        """A figure that `step` writes to the path it is given."""
+        path = self.scratch / name
+        step(path)
+        return picture(path, alt, caption, palette)
+
+
+def _kept(blocks: Iterable[Block], made: list[Block]) -> Iterator[Block]:
+    """The blocks one by one, so that those before an error stay."""
+    for block in blocks:
+        made.append(block)
+    return iter(())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise TypeError(f"a {type(value).__name__} where a table of names is due")
+    return value
+
+
+def read_quietly(path: Path | None) -> dict[str, Any]:
+    """A JSON file where it can be read; its own section says so where it cannot."""
+    try:
+        return {} if path is None else read_json(path)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return {}
+
+
+def site_name(made: Made) -> str:
+    site = read_quietly(made.run.manifest).get("site")
+    name = site.get("name") if isinstance(site, dict) else None
+    if not name and (given := site_of(made)) is not None:
+        name = given.name
+    return str(name or "an unnamed site")
+
+
+def site_of(made: Made) -> Site | None:
+    """The site file of the run, where there is one that can be read."""
+    try:
+        return None if made.run.site is None else read_site(made.run.site)
+    except LandslipError:
+        return None
+
+
+def number(value: Any) -> float:
+    """A number of a JSON file, where null stands for undefined."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{str(value)[:40]!r} where a number is due")
+    return float(value)
+
+
+def figure_text(value: Any, digits: int = 4) -> str:
+    held = number(value)
+    if math.isnan(held):
+        return "undefined"
+    return f"{held:,.0f}" if abs(held) >= 10**digits else f"{held:.{digits}g}"
+
+
+def percent(value: Any, digits: int = 2) -> str:
+    held = number(value)
+    return "undefined" if math.isnan(held) else f"{100 * held:.{digits}f} %"
+
+
+def km2(square_metres: float) -> str:
+    if square_metres < 1e4:
+        return f"{square_metres:,.0f} m²"
+    return f"{square_metres / 1e6:,.{2 if square_metres < 1e8 else 1}f} km²"
+
+
+def area_words(square_metres: float) -> str:
+    return area_text(square_metres).replace("m2", "m²")
+
+
+def where(grid: Grid) -> str:
+    left, bottom, right, top = grid.bounds
+    found = figures.to_degrees(grid, [left, (left + right) / 2, right], [bottom, (bottom + top) / 2, top])
+    if found is None:
+        return "a grid of its own: where it lies is not known"
+    x, y = ([figures.degree_text(float(v), axis) for v in values] for values, axis in zip(found, "xy", strict=True))
+    return f"{x[1]}, {y[1]} (centre); {x[0]} to {x[2]}, {y[0]} to {y[2]}"
+
+
+def size_text(grid: Grid) -> str:
+    return f"{grid.height:,} rows x {grid.width:,} columns of {grid.x_size:g} x {grid.y_size:g} m"
+
+
+def thinned(grid: Grid, most: int = MOST) -> str:
+    every = max(1, -(-max(grid.shape) // most))
+    return "" if every == 1 else f"Of each {every} x {every} pixels one is shown."
+
+
+def layer_of(path: Path) -> str | None:
+    return LAYER if LAYER in layers(path) else None
+
+
+def mapped_area(made: Made) -> float:
+    """Square metres that were mapped, landslide or not; 0 where no landslide map says so."""
+    if made.run.landslide_map is None:
+        return 0.0
+    info = read_info(made.run.landslide_map)
+    pixels = 0
+    with opening(made.run.landslide_map) as dataset:
+        for window in tiles((info.height, info.width), SIDE):
+            pixels += int(np.count_nonzero(cut_stored(dataset, window) <= LANDSLIDE))
+    return pixels * info.grid.pixel_area

@@ -1,0 +1,283 @@
+"""The study area, the bands and factors (Table II) and the split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landslip import draw, figures
+from landslip.document import Block, Cell, Facts, Table, Text
+from landslip.errors import LandslipError
+from landslip.evaluate import leakage
+from landslip.grid import Grid, crs_name, tiles
+from landslip.label import LANDSLIDE
+from landslip.raster import cut_stored, opening, read_info
+from landslip.report.base import (
+    SIDE,
+    Made,
+    figure_text,
+    km2,
+    number,
+    read_json,
+    read_quietly,
+    site_name,
+    site_of,
+    size_text,
+    thinned,
+    where,
+)
+from landslip.split import PARTS, leakage_note, leaky_of
+from landslip.stack import StackInfo, read_stack_info
+
+
+def study_area(made: Made) -> list[Block]:
+    run = made.run
+    if run.stack is None or run.valid is None or run.label is None:
+        return made.lacks("stack", "valid", "label")
+    prepared = run.stack.parent
+    stack = run.stack
+
+    def figure() -> Iterator[Block]:
+        grid = read_info(stack).grid
+        yield made.drawn(
+            "area.png",
+            lambda path: figures.draw_study_area(prepared, path),
+            f"Map of the study area {site_name(made)}, {where(grid)}: image, relief and drawn landslides.",
+            "The study area: image, relief in tints of elevation, and landslides as drawn. "
+            f"{_ticks(grid)}{thinned(grid)}",
+            palette=True,
+        )
+
+    return made.tried(stack, lambda: [_ground_facts(made, stack)]) + made.tried(stack, figure)
+
+
+def _ticks(grid: Grid) -> str:
+    degrees = figures.to_degrees(grid, [grid.bounds[0]], [grid.bounds[1]]) is not None
+    return f"Kilometres of {crs_name(grid.crs)}" + (", degrees at the top and right. " if degrees else ". ")
+
+
+def _ground_facts(made: Made, path: Path) -> Block:
+    stack = read_stack_info(path)
+    grid, counts = stack.grid, _counted(made)
+    valid, landslide, known = (int(v) for v in counts[0])
+    groups = {group: sum(channel.group == group for channel in stack.channels) for group in ("band", "factor")}
+    left, bottom, right, top = grid.bounds
+    area, whole = (pixels * grid.pixel_area for pixels in (valid, grid.height * grid.width))
+    rows = [
+        ("Name", site_name(made)),
+        ("Grid", size_text(grid)),
+        ("Coordinates", f"{crs_name(grid.crs)}: easting {left:,.0f} to {right:,.0f} m, northing "
+         f"{bottom:,.0f} to {top:,.0f} m"),
+        ("In degrees", where(grid)),
+        ("Valid ground", f"{valid:,} pixels, {km2(area)} of {km2(whole)}"),
+        (
+            "Landslides, as drawn",
+            f"{landslide:,} pixels, {km2(landslide * grid.pixel_area)}"
+            + (f", {100 * landslide / known:.2f} % of the valid ground whose label is known" if known else ""),
+        ),
+        ("Channels", f"{len(stack.channels)}: {groups['band']} of bands, {groups['factor']} of factors"),
+    ]  # fmt: skip
+    return Facts(rows)
+
+
+def _counted(made: Made) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(4, 3) valid pixels, of them landslide and of known label: of all ground, train, validation and test."""
+    run = made.run
+    assert run.valid is not None and run.label is not None
+    with opening(run.valid) as valid, opening(run.label) as label:
+        shape = valid.height, valid.width
+        found = np.zeros((4, 3), np.int64)
+        split = None if run.split is None or _shape(run.split) != shape else run.split
+        for window in tiles(shape, SIDE):
+            inside, drawn = cut_stored(valid, window) == 1, cut_stored(label, window)
+            masks = [inside, inside & (drawn == LANDSLIDE), inside & (drawn <= LANDSLIDE)]
+            found[0] += [np.count_nonzero(mask) for mask in masks]
+            if split is not None:
+                with opening(split) as parts:
+                    own = cut_stored(parts, window)
+                for i, code in enumerate(PARTS.values(), start=1):
+                    found[i] += [np.count_nonzero(mask & (own == code)) for mask in masks]
+        return found
+
+
+def _shape(path: Path) -> tuple[int, int]:
+    info = read_info(path)
+    return info.height, info.width
+
+
+def factors(made: Made) -> list[Block]:
+    run = made.run
+    if run.stack is None:
+        return made.lacks("stack")
+    path = run.stack
+
+    def maps() -> Iterator[Block]:
+        stack = read_stack_info(path)
+        names = [name.replace("_", " ") for name in figures.factor_names(stack)]
+        yield made.drawn(
+            "factors.png",
+            lambda out: figures.draw_factors(path.parent, out),
+            f"Maps of {', '.join(names)}, each with a scale.",
+            "The factors. Scales run from the 2nd to the 98th percentile; grey is undefined. Scale bar, north and "
+            f"kilometres of {crs_name(stack.grid.crs)} on each. {thinned(stack.grid, figures.SMALL)}",
+            palette=True,
+        )
+
+    blocks = made.tried(path, maps)
+    if run.channels is None:
+        return blocks + made.lacks("channels")
+    table = run.channels
+    return blocks + made.tried(table, lambda: [_table_ii(made, read_stack_info(path), table)])
+
+
+def _table_ii(made: Made, stack: StackInfo, path: Path) -> Block:
+    """Table II: a row per band and factor, over the valid pixels."""
+    by_name = {row["name"]: row for row in read_json(path)["channels"]}
+    site = read_quietly(made.run.manifest).get("site")
+    sources = _Sources(made, site if isinstance(site, dict) else {})
+    rows: list[list[Cell]] = []
+    for factor in dict.fromkeys(channel.factor for channel in stack.channels):
+        own = [channel for channel in stack.channels if channel.factor == factor]
+        found = [by_name[channel.name] for channel in own]
+        source, resolution, how = sources.of(factor)
+        undefined = f"{100 * max(number(row['undefined_share']) for row in found):.2f}"
+        unit = {"degree": "°", "": "-", "class": "class", "stored": "as stored"}.get(own[0].unit, own[0].unit)
+        middle: list[Cell]
+        if len(own) == 2 and {channel.kind for channel in own} == {"sine", "cosine"}:
+            unit, middle = "°", [("0 to 360: its sine and cosine are the channels; flat ground 0, 0", 3)]
+        elif own[0].kind == "class":
+            shares = (
+                f"{channel.name.removeprefix(factor + '_').replace('_', ' ')} {100 * number(row['mean']):.1f} %"
+                for channel, row in zip(own, found, strict=True)
+            )
+            unit, middle = "class", [(", ".join(shares), 3)]
+        else:
+            low, high = found[0]["range"]
+            middle = [figure_text(low), figure_text(found[0]["mean"]), figure_text(high)]
+        rows.append([factor.replace("_", " "), own[0].group, source, resolution, unit, *middle, undefined, how])
+    return Table(
+        "Bands and factors over the valid pixels (Table II of the paper).",
+        ["Channel", "Kind", "Source", "Resolution", "Unit", "Minimum", "Mean", "Maximum",
+         "Undefined (%)", "Brought to the grid"],
+        rows,
+        "Classes: their share of the valid pixels. Undefined: share of the outline, outside of which nothing is valid.",
+        left=5,
+        ends=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """Where a factor comes from, by the site as the manifest holds it."""
+
+    made: Made
+    site: Mapping[str, Any]
+
+    def of(self, factor: str) -> tuple[str, str, str]:
+        """(source, its resolution, how it was brought to the grid) of a band or factor; "-" where it is not known."""
+        images = [(image, "") for image in self._tables("image")]
+        for image, _ in images:
+            if factor in image.get("bands", {}):
+                path = str(image["path"])
+                return f"{_base(path)}, band {image['bands'][factor]}", self._resolution(path), "bilinear, or cut"
+        if factor in ("elevation", "slope", "curvature", "aspect") and self._table("dem"):
+            dem = self._table("dem")
+            how = "bilinear, or cut" if factor == "elevation" else "at the DEM's resolution, then bilinear"
+            if dem.get("dem_resolution"):
+                return _base(dem["path"]), f"{figure_text(dem['dem_resolution'])} m", f"cubic, {how}"
+            return _base(dem["path"]), self._resolution(str(dem["path"])), how
+        made_of = {"ndvi": "red, nir", "mndwi": "green, swir1", "dndvi": "red, nir; before and after"}
+        if factor in made_of:
+            return f"bands {made_of[factor]}", "grid", "computed on the grid"
+        if factor == "distance_to_river" and self._table("rivers"):
+            rivers = self._table("rivers")
+            if rivers.get("from_dem_km2"):
+                where = self._table("dem").get("path", "")
+                return f"{_base(where)}, from {figure_text(rivers['from_dem_km2'])} km² drained", "DEM", "bilinear"
+            return _base(rivers["path"]), "vector", "exact distance on the grid"
+        if factor == "distance_to_fault" and self._table("faults"):
+            return _base(self._table("faults")["path"]), "vector", "exact distance on the grid"
+        named = [table for table in self._tables("factor") if table.get("name") == factor]
+        table = named[0] if named else self._table(factor)
+        if not table.get("path"):
+            return "-", "-", "-"
+        if table.get("field"):
+            return f"{_base(table['path'])}, field {table['field']}", "vector", "burnt by pixel centre"
+        classes = factor == "lithology" or table.get("kind") == "classes"
+        return _base(table["path"]), self._resolution(str(table["path"])), "nearest" if classes else "bilinear, or cut"
+
+    def _table(self, name: str) -> Mapping[str, Any]:
+        table = self.site.get(name)
+        return table if isinstance(table, dict) else {}
+
+    def _tables(self, name: str) -> list[Mapping[str, Any]]:
+        found = self.site.get(name)
+        return [table for table in found if isinstance(table, dict)] if isinstance(found, list) else []
+
+    def _resolution(self, path: str) -> str:
+        """Pixel size from the header of an input, where the file is still there."""
+        site = site_of(self.made)
+        known = [] if site is None else [own for _, own in site.inputs() if own.name == Path(path).name]
+        for place in (Path(path), *known):
+            try:
+                info = read_info(place)
+            except (LandslipError, OSError, ValueError):
+                continue
+            size, unit = abs(info.transform.a), "°" if info.crs is not None and info.crs.is_geographic else " m"
+            return f"{size:.6g}{unit}"
+        return "-"
+
+
+def _base(path: Any) -> str:
+    return Path(str(path)).name
+
+
+def split(made: Made) -> list[Block]:
+    run = made.run
+    if run.split is None:
+        return made.lacks("split")
+    path = run.split
+
+    def shown() -> Iterator[Block]:
+        info = read_info(path)
+        tags, grid = info.tags, info.grid
+        note = leakage_note(tags, "test")
+        if note:
+            yield Text(f"{note}.", "warning")
+        yield Facts(
+            [
+                ("Split", tags.get("split", "unknown") + (f", fold {tags['fold']}" if tags.get("fold") else "")),
+                ("Leaky", leakage(leaky_of(tags))),
+                ("Guard between the parts", f"{tags.get('guard', 'unknown')} pixels"),
+            ]
+        )
+        if run.valid is not None and run.label is not None:
+            yield _parts(made, grid)
+        if run.stack is not None:
+            stack = run.stack
+            yield made.drawn(
+                "split.png",
+                lambda out: draw.draw_split(stack, path, out),
+                "Map of the training, validation and test parts over the relief.",
+                f"Which ground was trained on, which chose the epoch, and which was kept for the test. {thinned(grid)}",
+            )
+
+    return made.tried(path, shown)
+
+
+def _parts(made: Made, grid: Grid) -> Block:
+    counts = _counted(made)
+    rows = []
+    for name, (valid, landslide, known) in zip(("all valid ground", *PARTS), counts.tolist(), strict=True):
+        share = f"{100 * landslide / known:.2f}" if known else "-"
+        of_all = f"{100 * valid / counts[0, 0]:.1f}" if counts[0, 0] else "-"
+        area = [f"{pixels * grid.pixel_area / 1e6:,.3f}" for pixels in (valid, landslide)]
+        rows.append([name, f"{valid:,}", area[0], of_all, area[1], share])
+    heads = ["Part", "Pixels", "Area (km²)", "Of the ground (%)", "Landslide (km²)", "Landslide (%)"]
+    return Table(
+        "Ground and landslides of the parts.", heads, rows, "What is missing to all is the guard between them."
+    )

@@ -1,0 +1,148 @@
+"""What a run was made from and with, and the commands that make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from landslip.checkpoint import WEIGHTS
+from landslip.document import Block, Facts, Listing, Table, Text
+from landslip.errors import LandslipError
+from landslip.folder import PLACES
+from landslip.output import file_hash
+from landslip.raster import read_info
+from landslip.report.base import Made, read_json, read_quietly
+
+
+def agreement(made: Made) -> Iterator[Block]:
+    """A warning where the map is not of this folder's model, or the inventory not of this map's."""
+    model = read_quietly(made.run.model).get("weights_sha256")
+    paths = [path for path in (made.run.probability, made.run.landslide_map) if path is not None]
+    for path in paths:
+        own = read_info(path).tags.get("model_sha256")
+        if model and own and own != model:
+            yield Text(
+                f"{made.name(path)} was made by another model ({own[:12]}...) than the one in this folder "
+                f"({str(model)[:12]}...): the training below is not that of the map.",
+                "warning",
+            )
+
+
+def provenance(made: Made) -> list[Block]:
+    run = made.run
+    blocks: list[Block] = []
+    if run.manifest is not None:
+        manifest = run.manifest
+        blocks += made.tried(manifest, lambda: _prepared_from(read_json(manifest)))
+    else:
+        blocks += made.lacks("manifest")
+    if run.model is not None:
+        model = run.model
+        blocks += made.tried(model, lambda: _trained_from(read_json(model)))
+        blocks += made.tried(model, lambda: _weights(made, model))
+    if run.probability is not None:
+        probability = run.probability
+        blocks += made.tried(probability, lambda: _tags(made, probability))
+    for path, what in ((run.site, "The site file"), (run.run, "The run file")):
+        if path is not None:
+            text = f"{what}, {path.name}."
+            blocks += made.tried(path, lambda p=path, t=text: [Listing(t, p.read_text(encoding="utf-8-sig").rstrip())])  # type: ignore[misc]
+    blocks.append(Listing("Commands that make this run again; RUN is its folder.", "\n".join(_commands(made))))
+    return blocks
+
+
+def _prepared_from(manifest: Mapping[str, Any]) -> Iterator[Block]:
+    rows = [
+        [str(item.get("what", item.get("file"))), str(item.get("file", "-")), str(item["sha256"])]
+        for item in _items(manifest["inputs"])
+    ]
+    if rows:
+        yield Table("Inputs, by their SHA-256.", ["Input", "File", "SHA-256"], rows, left=3)
+    yield Facts([("Prepared with", _versions(manifest["software"])), ("Encoding", str(manifest["encoding"]))])
+    lost = manifest.get("landslides_that_burn_to_no_pixel") or []
+    if lost:
+        yield Text(f"{len(lost):,} drawn landslide(s) are smaller than what burns to a pixel: "
+                   + ", ".join(map(str, lost[:20]))
+                   + (" ..." if len(lost) > 20 else ""))  # fmt: skip
+
+
+def _items(inputs: Any) -> list[Mapping[str, Any]]:
+    """The inputs of a manifest: a list of them, or (of imported patches) hashes by name."""
+    if isinstance(inputs, dict):
+        return [{"what": name, "file": name, "sha256": value} for name, value in inputs.items()]
+    return list(inputs)
+
+
+def _trained_from(facts: Mapping[str, Any]) -> Iterator[Block]:
+    machine = facts["machine"]
+    rows = [
+        ("Trained with", _versions(facts["software"])),
+        ("On", f"{machine['system']}, {machine['processor']}, {machine['threads']} thread(s), "
+         f"{machine['memory_gib']} GiB, GPU {machine['gpu']}"),
+        ("Precision, seed", f"{facts['precision']}, {facts['seed']}"),
+        *((f"{name}, when trained", f"SHA-256 {value}") for name, value in facts["site_inputs"].items()),
+        ("Model", f"SHA-256 {facts['weights_sha256']}"),
+    ]  # fmt: skip
+    yield Facts([(str(name), str(value)) for name, value in rows])
+
+
+def _weights(made: Made, path: Path) -> Iterator[Block]:
+    weights = path.with_name(WEIGHTS)
+    if weights.exists() and file_hash(weights) != read_json(path)["weights_sha256"]:
+        yield Text(f"{made.name(weights)} is not the file that training wrote: its SHA-256 differs.", "warning")
+
+
+def _tags(made: Made, path: Path) -> Iterator[Block]:
+    kept = {key: value for key, value in sorted(read_info(path).tags.items()) if key != "AREA_OR_POINT"}
+    if kept:
+        yield Facts([(f"Map, {key}", value) for key, value in kept.items()])
+    yield from agreement(made)
+
+
+def _versions(found: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def _commands(made: Made) -> list[str]:
+    run = made.run
+    encoding = read_quietly(run.channels).get("encoding")
+    lines = []
+    if run.stack is not None:
+        lines.append(
+            "landslip prepare RUN/site.toml RUN/prepared" + (" --encoding paper" if encoding == "paper" else "")
+        )
+    if run.model is not None:
+        lines.append("landslip train RUN/run.toml RUN/prepared RUN/model")
+    if run.probability is not None:
+        tags = _tags_of(run.probability)
+        further = (" --method paper" if tags.get("method") == "paper" else "") + (
+            f" --uncertainty --samples {tags['samples']}" if tags.get("samples") else ""
+        )
+        lines.append(f"landslip map RUN/model RUN/prepared/stack.tif RUN/map/probability.tif{further}")
+    if run.inventory is not None:
+        tags = {} if run.landslide_map is None else _tags_of(run.landslide_map)
+        further = f" --min-area {tags['min_area']}" if tags.get("min_area") else ""
+        if tags.get("threshold") and not tags.get("threshold_source", "").startswith("tag"):
+            further += f" --threshold {tags['threshold']}"
+        lines.append(f"landslip inventory RUN/map/probability.tif RUN/inventory/landslides.gpkg{further}")
+    for path in run.scores:
+        found = read_quietly(path)
+        split = " --split RUN/model/split.tif" if found.get("split") not in (None, "unknown") else ""
+        part = f" --part {found['part']}" if found.get("part") else ""
+        lines.append(
+            f"landslip evaluate RUN/map/probability.tif RUN/prepared/label.tif{split}{part} "
+            f"--json RUN/{made.name(path)}"
+        )
+    for name in ("intervals", "importance", "comparison"):
+        if getattr(run, name) is not None:
+            lines.append(PLACES[name][1].replace(" run.toml", " RUN/run.toml"))
+    lines.append("landslip report RUN REPORT.html")
+    return lines
+
+
+def _tags_of(path: Path) -> Mapping[str, str]:
+    try:
+        return read_info(path).tags
+    except LandslipError:
+        return {}

@@ -1,0 +1,276 @@
+"""Training, the landslide map, the inventory and what the network costs."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landslip import draw, figures
+from landslip.cartography import MOST
+from landslip.checkpoint import WEIGHTS
+from landslip.comparison import cost_sheet
+from landslip.document import Block, Cell, Facts, Table, Text
+from landslip.metrics import choose_threshold
+from landslip.powerlaw import SURE, fit_tail
+from landslip.raster import RasterInfo, read_info
+from landslip.report.base import (
+    Made,
+    area_words,
+    figure_text,
+    km2,
+    layer_of,
+    mapped_area,
+    number,
+    read_json,
+    thinned,
+)
+from landslip.report.scores import runs_of, sheet_table
+from landslip.split import PARTS
+from landslip.vector import read_vector
+
+
+def training(made: Made) -> list[Block]:
+    blocks: list[Block] = []
+    if made.run.model is not None:
+        path = made.run.model
+        blocks += made.tried(path, lambda: [_model_facts(read_json(path))])
+    if made.run.history is None:
+        return blocks + made.lacks("history")
+    history = made.run.history
+
+    def curves() -> Iterator[Block]:
+        with history.open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if not rows:
+            raise ValueError("it holds no epoch")
+        best = max((float(row["validation_kappa"] or "nan") for row in rows), default=math.nan)
+        yield made.drawn(
+            "history.svg",
+            lambda out: draw.draw_history(history, out),
+            f"Curves of training and validation loss, validation kappa and F1 over {len(rows)} epochs.",
+            f"Training over {len(rows)} epochs; the best kappa on validation ground is {figure_text(best)}. Validation "
+            "ground chose the epoch and the threshold and is no test.",
+        )
+
+    return blocks + made.tried(history, curves)
+
+
+def _model_facts(facts: Mapping[str, Any]) -> Block:
+    run = facts["run"]
+    chosen, validation = run["training"], facts["validation"]
+    validated = [f"{k.removeprefix('validation_')} {figure_text(v)}" for k, v in validation.items()]
+    names = [channel["name"] for channel in facts["channels"]]
+    rows = [
+        ("Network", str(run["network"]["name"])),
+        ("Channels", f"{len(names)}: {', '.join(map(str, names))}"),
+        ("Windows", f"{figure_text(facts['training_windows'], 9)} of {run['blocks']['window']} pixels a side"),
+        ("Loss, epochs, batch", f"{chosen['loss']}, {chosen['epochs']} epochs, batches of {chosen['batch']}"),
+        ("Epoch kept", f"{facts['chosen_epoch']} (choose: {chosen['choose']})"),
+        ("Validation ground", ", ".join(validated)),
+        ("Threshold", f"{figure_text(facts['threshold'])}, by {chosen['threshold']} on validation ground"),
+    ]  # fmt: skip
+    return Facts(rows)
+
+
+def landslide_map(made: Made) -> list[Block]:
+    run = made.run
+    if run.probability is None:
+        return made.lacks("probability")
+    path = run.probability
+
+    def shown() -> Iterator[Block]:
+        info = read_info(path)
+        threshold, source = choose_threshold(None, info.tags.get("threshold"), path.name)
+        yield Facts(_map_facts(info, threshold, source))
+        if run.label is not None and run.stack is not None:
+            label, stack = run.label, run.stack
+            framed = "Only the framed test part was kept from training: what lies elsewhere flatters the map. "
+            yield made.drawn(
+                "judged.png",
+                lambda out: draw.draw_judged(
+                    path, label, stack, threshold, out, f"Landslide map, threshold {threshold:g}", run.split
+                ),
+                "Map of hits, misses and false alarms over the relief.",
+                "The map against the drawn landslides: hits, misses and false alarms. "
+                + (framed if run.split is not None and "test" in _parts_held(run.split) else "")
+                + thinned(info.grid),
+            )
+        else:
+            yield from made.lacks("label", "stack")
+        yield made.drawn(
+            "probability.png",
+            lambda out: draw.draw_probability(path, out),
+            "Map of the landslide probability from 0 to 1.",
+            f"Landslide probability; grey where it is undefined. {thinned(info.grid)}",
+            palette=True,
+        )
+        if info.count >= 4:
+            yield made.drawn(
+                "uncertainty.png",
+                lambda out: draw.draw_uncertainty(path, out),
+                "Maps of probability, dissimilarity index and disagreement; hatched outside the area of applicability.",
+                "Where not to trust the map: probability, how unlike the training ground (dissimilarity index), and "
+                f"how far draws of the network disagree. {thinned(info.grid, MOST // 2)}",
+                palette=True,
+            )
+        else:
+            yield Text(
+                "The map carries no bands of uncertainty. They are added by: landslip map RUN/model "
+                "RUN/prepared/stack.tif RUN/map/probability.tif --uncertainty --overwrite",
+                "remedy",
+            )
+
+    return made.tried(path, shown)
+
+
+def _parts_held(split: Path) -> list[str]:
+    """The parts that a split.tif may hold: a paper split has no test part."""
+    return [name for name in PARTS if name != "test" or read_info(split).tags.get("split") != "paper"]
+
+
+def _map_facts(info: RasterInfo, threshold: float, source: str) -> list[tuple[str, str]]:
+    tags = info.tags
+    rows = [
+        ("Threshold", f"{threshold:g} ({source})"),
+        ("Mapped by", f"{tags.get('method', 'unknown')}, {tags.get('precision', 'unknown precision')}"),
+    ]
+    if "temperature" in tags:
+        rows.append(("Temperature", tags["temperature"]))
+    if "applicability_threshold" in tags:
+        rows.append(
+            (
+                "Area of applicability",
+                f"dissimilarity index up to {figure_text(float(tags['applicability_threshold']))}",
+            )
+        )
+    return rows
+
+
+LARGEST = 15  # landslides that are listed
+
+
+COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("area_m2", "Area (m²)", lambda v: f"{v:,.0f}"),
+    ("area_low_m2", "at least", lambda v: f"{v:,.0f}"),
+    ("area_high_m2", "at most", lambda v: f"{v:,.0f}"),
+    ("perimeter_m", "Perimeter (m)", lambda v: f"{v:,.0f}"),
+    ("length_m", "Length (m)", lambda v: f"{v:,.0f}"),
+    ("width_m", "Width (m)", lambda v: f"{v:,.0f}"),
+    ("height_drop_m", "Drop (m)", lambda v: f"{v:,.0f}"),
+    ("slope_mean", "Mean slope (°)", lambda v: f"{v:.1f}"),
+    ("lithology", "Lithology", str),
+    ("distance_to_river", "To river (m)", lambda v: f"{v:,.0f}"),
+    ("distance_to_fault", "To fault (m)", lambda v: f"{v:,.0f}"),
+    ("probability_mean", "Mean probability", lambda v: f"{v:.2f}"),
+    ("review", "Review", str),
+)
+
+
+def inventory(made: Made) -> list[Block]:
+    if made.run.inventory is None:
+        return made.lacks("inventory")
+    path = made.run.inventory
+
+    def shown() -> Iterator[Block]:
+        frame = read_vector(path, layer_of(path))
+        areas = frame["area_m2"].to_numpy(float)
+        mapped = mapped_area(made)
+        rows = [("Landslides", f"{len(frame):,}"), ("Area", km2(float(areas.sum())))]
+        if mapped:
+            rows.append(("Share", f"{100 * areas.sum() / mapped:.2f} % of the {km2(mapped)} mapped"))
+        if {"area_low_m2", "area_high_m2"} <= set(frame):
+            low, high = (float(frame[name].sum()) for name in ("area_low_m2", "area_high_m2"))
+            rows.append(("Area, by the probabilities", f"{km2(low)} to {km2(high)}"))
+        if "review" in frame:
+            states = frame["review"].fillna("open").astype(str).value_counts(sort=False).sort_index()
+            rows.append(("Review", ", ".join(f"{count:,} {state}" for state, count in states.items())))
+        if not len(frame):
+            yield Facts(rows)
+            return
+        rows.append(("Smallest, median, mean, largest", ", ".join(
+            f"{v:,.0f} m²" for v in (areas.min(), float(np.median(areas)), areas.mean(), areas.max())
+        )))  # fmt: skip
+        tail = fit_tail(areas)
+        if not math.isnan(tail.exponent):
+            rough = f"; fewer than {SURE}: rough" if tail.count < SURE else ""
+            rows.append(
+                ("Power-law tail", f"exponent {tail.exponent:.2f} ± {tail.standard_error:.2f} from "
+                 f"{area_words(tail.x_min)} on ({tail.count:,} landslides{rough})")
+            )  # fmt: skip
+        yield Facts(rows)
+        yield made.drawn(
+            "inventory.svg",
+            lambda out: figures.draw_inventory_areas(areas, tail, out),
+            f"Frequency density of {len(areas):,} landslide areas, and how many are as large or larger.",
+            "Areas of the mapped landslides: frequency density with its power-law tail (bars: 1 sigma of counts), and "
+            "how many are as large or larger.",
+        )
+        yield _largest(made, frame)
+
+    return made.tried(path, shown)
+
+
+def _largest(made: Made, frame: Any) -> Block:
+    held = [(name, head, text) for name, head, text in COLUMNS if name in frame and frame[name].notna().any()]
+    # equal areas in the order of their ids, whatever the order of the file
+    ordered = frame.sort_values(
+        ["area_m2", "id"] if "id" in frame else ["area_m2"], ascending=[False, True][: 1 + ("id" in frame)]
+    )
+    chosen = ordered.head(LARGEST)
+    points = chosen.geometry.representative_point()
+    rows: list[list[Cell]] = []
+    for (_, row), point in zip(chosen.iterrows(), points, strict=True):
+        texts = ["-" if row[name] is None or row[name] != row[name] else text(row[name]) for name, _, text in held]
+        rows.append([str(row["id"]) if "id" in row else "-", f"{point.x:,.0f}", f"{point.y:,.0f}", *texts])
+    return Table(
+        f"The {len(rows)} largest of {len(frame):,} landslides.",
+        ["Id", "Easting (m)", "Northing (m)", *(head for _, head, _ in held)],
+        rows,
+        f"A point inside each, in {frame.crs.name}.",
+    )
+
+
+def complexity(made: Made) -> list[Block]:
+    if made.run.model is None:
+        return made.lacks("model")
+    path = made.run.model
+
+    def shown() -> Iterator[Block]:
+        from landslip.models import build_model  # torch, which only this section needs
+        from landslip.models.layers import macs, parameter_count
+
+        facts = read_json(path)
+        network, channels = facts["run"]["network"], len(facts["channels"])
+        built = build_model(network["name"], channels, **(network.get("options") or {}))
+        learnt, statistics, both = parameter_count(built)
+        machine = facts["machine"]
+        weights = path.with_name(WEIGHTS)
+        rows = [
+            ("Network", f"{network['name']}, {channels} channels"),
+            ("Parameters", f"{learnt:,} learnt and {statistics:,} running statistics, {both:,} together"),
+            (
+                "Model file",
+                f"{weights.stat().st_size / 2**20:.1f} MiB" if weights.exists() else f"{WEIGHTS} is missing",
+            ),
+            ("Multiply-adds", f"{macs(built, channels) / 1e9:.3f} G for one block of 64 x 64 pixels"),
+            ("Training", f"{number(facts['training_seconds']):,.0f} s in batches"),
+            ("Peak memory", f"{number(facts['peak_mib']):,.0f} MiB of the whole process"),
+            ("Machine", f"{machine['processor']}, {machine['threads']} thread(s), GPU {machine['gpu']}"),
+        ]
+        if facts.get("peak_gpu_mib") is not None:
+            rows.insert(6, ("Peak GPU memory", f"{number(facts['peak_gpu_mib']):,.0f} MiB"))
+        yield Facts(rows)
+
+    blocks = made.tried(path, shown)
+    if made.run.comparison is not None:
+        comparison = made.run.comparison
+        blocks += made.tried(
+            comparison,
+            lambda: sheet_table("Complexity of all methods (Table IX of the paper).", cost_sheet(runs_of(comparison))),
+        )
+    return blocks
