@@ -23,7 +23,7 @@ from landslip.output import refuse_existing, refuse_input
 from landslip.progress import track
 from landslip.provenance import software
 from landslip.raster import read_info
-from landslip.report.base import Made, km2, layer_of, mapped_area, number, read_quietly, site_name, size_text, where
+from landslip.report.base import Made, km2, layer_of, number, read_quietly, share_of, site_name, size_text, where
 from landslip.report.ground import factors, split, study_area
 from landslip.report.provenance import agreement, provenance
 from landslip.report.results import complexity, inventory, landslide_map, training
@@ -129,8 +129,8 @@ def _area_of(made: Made, found: Mapping[str, Any]) -> str:
 def _found(made: Made, path: Path) -> Text:
     frame = read_vector(path, layer_of(path))
     area = float(frame["area_m2"].sum())
-    valid = mapped_area(made)
-    share = f", {100 * area / valid:.2f} % of the {km2(valid)} mapped" if valid else ""
+    of_all, valid = share_of(made)
+    share = f", {100 * of_all:.2f} % of the {km2(valid)} mapped" if valid else ""
     return Text(f"{len(frame):,} landslides were mapped, {km2(area)} in all{share}.")
 
 

@@ -16,6 +16,7 @@ from landslip.cartography import MOST
 from landslip.document import Block, Picture, Text, picture
 from landslip.errors import LandslipError
 from landslip.folder import PLACES, RunFolder
+from landslip.geodesy import window_area
 from landslip.grid import Grid, tiles
 from landslip.inventory import LAYER
 from landslip.inventory_scores import area_text
@@ -165,13 +166,20 @@ def layer_of(path: Path) -> str | None:
     return LAYER if LAYER in layers(path) else None
 
 
-def mapped_area(made: Made) -> float:
-    """Square metres that were mapped, landslide or not; 0 where no landslide map says so."""
+def share_of(made: Made) -> tuple[float, float]:
+    """The share of the mapped ground that is landslide, and that ground in square metres, true as an inventory's are.
+
+    (NaN, 0) where no landslide map says so.
+    """
     if made.run.landslide_map is None:
-        return 0.0
+        return math.nan, 0.0
     info = read_info(made.run.landslide_map)
-    pixels = 0
+    pixels, mapped, area = 0, 0, 0.0
     with opening(made.run.landslide_map) as dataset:
         for window in tiles((info.height, info.width), SIDE):
-            pixels += int(np.count_nonzero(cut_stored(dataset, window) <= LANDSLIDE))
-    return pixels * info.grid.pixel_area
+            classes = cut_stored(dataset, window)
+            here = int(np.count_nonzero(classes <= LANDSLIDE))
+            pixels += int(np.count_nonzero(classes == LANDSLIDE))
+            mapped += here
+            area += here / window.area * window_area(window, info.grid) if here else 0
+    return (pixels / mapped if mapped else math.nan), area

@@ -24,9 +24,9 @@ from landslip.report.base import (
     figure_text,
     km2,
     layer_of,
-    mapped_area,
     number,
     read_json,
+    share_of,
     thinned,
 )
 from landslip.report.scores import runs_of, sheet_table
@@ -179,10 +179,10 @@ def inventory(made: Made) -> list[Block]:
     def shown() -> Iterator[Block]:
         frame = read_vector(path, layer_of(path))
         areas = frame["area_m2"].to_numpy(float)
-        mapped = mapped_area(made)
+        share, mapped = share_of(made)
         rows = [("Landslides", f"{len(frame):,}"), ("Area", km2(float(areas.sum())))]
         if mapped:
-            rows.append(("Share", f"{100 * areas.sum() / mapped:.2f} % of the {km2(mapped)} mapped"))
+            rows.append(("Share", f"{100 * share:.2f} % of the {km2(mapped)} mapped"))
         if {"area_low_m2", "area_high_m2"} <= set(frame):
             low, high = (float(frame[name].sum()) for name in ("area_low_m2", "area_high_m2"))
             rows.append(("Area, by the probabilities", f"{km2(low)} to {km2(high)}"))
