@@ -422,6 +422,38 @@ def demo(
 
 
 @app.command()
+def serve(
+    run: Annotated[Path, typer.Argument(metavar="RUN/")],
+    port: Annotated[int, typer.Option(help="0: any that is free", min=0, max=65535)] = 8008,
+    host: Annotated[str, typer.Option(help="address to listen on; others than this computer only if you say so")] = (
+        "127.0.0.1"
+    ),
+) -> None:
+    """Look at a run on a page in the browser, and accept, reject or redraw its landslides."""
+    from landslip.serve.app import serve as listen
+
+    listen(run, port, host)
+
+
+@app.command()
+def correct(
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    inventory: Annotated[Path, typer.Argument(metavar="INVENTORY.gpkg")],
+    out: Annotated[Path, typer.Argument(metavar="OUT_PREPARED/")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Make labels of reviewed landslides: a prepared site to train on again."""
+    from landslip.correct import correct as run
+
+    done = run(prepared, inventory, out, overwrite)
+    states = ", ".join(f"{count} {state}" for state, count in sorted(done.states.items()))
+    typer.echo(
+        f"{done.folder}: {states}; {done.to_landslide} pixels became landslide, {done.to_other} other ground"
+        + (f"; {done.outside} outline(s) lie off the site" if done.outside else "")
+    )
+
+
+@app.command()
 def info(
     path: Annotated[Path | None, typer.Argument(metavar="FILE_OR_FOLDER")] = None,
     network: Annotated[str | None, typer.Option(help="Print this network's layers instead.")] = None,

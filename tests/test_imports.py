@@ -22,11 +22,12 @@ LAYERS = [
     ["training_pixels", "state"],
     ["train", "inference"],
     ["inventory", "evaluate", "baselines"],
-    ["inventory_scores"],
+    ["inventory_scores", "review"],
     ["check", "draw"],
     ["prepare", "info", "compare", "intervals", "calibrate", "transfer"],
     ["impurity", "permutation", "ablation"],
     ["demo", "patches", "comparison", "importance", "ladder"],
+    ["correct", "serve"],
     ["cli"],
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
@@ -68,4 +69,8 @@ def test_only_raster_and_vector_open_such_files(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for call in ("rasterio.open", "read_file(", ".to_file(", "pyogrio.", "fiona"):
         assert call not in text, f"{path.name} uses {call}"
+    if path.relative_to(PACKAGE).as_posix() != "serve/tiles.py":
+        assert not any(name.split(".")[0] == "rio_tiler" for name in imported(path)), "tiles are cut in serve/tiles.py"
+    if layer_of(path) != "review":
+        assert "sqlite3" not in imported(path), "only review.py writes into a GeoPackage that exists"
     assert "pickle" not in imported(path) and "torch.load" not in text
