@@ -56,7 +56,7 @@ def test_reviewed_outlines_are_burnt_and_the_rest_stays(made: TinySite, inventor
 
 def test_training_takes_the_corrected_site_as_it_is(made: TinySite, inventory: Path, tmp_path: Path) -> None:
     correct(made.folder / "prepared", inventory, tmp_path / "corrected")
-    train(read_run(made.run, {"training": {"epochs": 1}}), tmp_path / "corrected", tmp_path / "model")
+    train(read_run(made.run, {"training.epochs": 1}), tmp_path / "corrected", tmp_path / "model")
     facts = json.loads((tmp_path / "model" / "model.json").read_text())
     assert file_hash(tmp_path / "corrected" / "label.tif") in json.dumps(facts)
 
