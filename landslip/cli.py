@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from landslip.errors import LandslipError, RunError
+from landslip.errors import DependencyError, LandslipError, RunError
 
 app = typer.Typer(
     help="Recognise landslides in satellite images and map them.",
@@ -430,8 +430,10 @@ def serve(
     ),
 ) -> None:
     """Look at a run on a page in the browser, and accept, reject or redraw its landslides."""
-    from landslip.serve.app import serve as listen
-
+    try:
+        from landslip.serve.app import serve as listen
+    except ModuleNotFoundError as error:
+        raise DependencyError(f"the page needs {error.name}: pip install 'landslip[serve]'.") from error
     listen(run, port, host)
 
 
