@@ -2,7 +2,7 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const SCORES = [["f1", "F1-score"], ["precision", "Precision"], ["recall", "Recall"], ["kappa", "Kappa"], ["miou", "MIoU"], ["accuracy", "Accuracy"]];
+const SCORES = [["f1", "F1"], ["precision", "Precision"], ["recall", "Recall"], ["kappa", "Kappa"], ["miou", "MIoU"], ["accuracy", "Accuracy"]];
 const STYLES = { // told apart by dash and width too, not by colour alone
   open: { color: "#F0E442", weight: 2 },
   accepted: { color: "#56B4E9", weight: 3 },
@@ -125,6 +125,7 @@ function makeMap() {
   map.fitBounds(bounds);
   map.on("move zoom viewreset resize", clip);
   map.on("moveend", () => later(refresh, 80));
+  map.on("zoomend", highlight);
   map.on("mousemove", (event) => {
     $("position").textContent = `x ${grouped(event.latlng.lng)}  y ${grouped(event.latlng.lat)} m`;
     if (drawing) rubber(event.latlng);
@@ -289,6 +290,11 @@ function highlight() {
   const bounds = found ? null : boundsOf(selected);
   if (!found && !bounds) return;
   const make = (look) => (found ? L.polygon(found.getLatLngs(), look) : L.rectangle(bounds, { ...look, weight: look.weight / 2 }));
+  const box = found ? found.getBounds() : bounds;
+  const span = map.latLngToContainerPoint(box.getSouthEast()).distanceTo(map.latLngToContainerPoint(box.getNorthWest()));
+  if (span < 44) { // too small to find by its outline
+    for (const [weight, color] of [[6, "#000"], [3, "#FFF"]]) L.circleMarker(box.getCenter(), { radius: 26, weight, color, fill: false, interactive: false }).addTo(chosen);
+  }
   make(dark).addTo(chosen);
   make(style).addTo(chosen);
   if (found) make({ color: found.options.color, weight: 2, dashArray: found.options.dashArray, fill: false, interactive: false }).addTo(chosen);
@@ -318,12 +324,11 @@ function setThreshold(to, soon = true) {
   $("threshold").value = threshold;
   if (document.activeElement !== $("threshold-number")) $("threshold-number").value = String(+threshold.toFixed(6));
   $("threshold-reset").disabled = threshold === base;
-  const from = run.threshold_source;
   $("threshold-text").textContent = atInventory()
-    ? `${base} ${from}: its outlines are shown.`
+    ? `${base} is the inventory's own: its outlines are shown.`
     : run.inventory_threshold !== null
       ? `Candidates at ${threshold}, for looking only. Reviews are of the inventory at ${base}: Reset.`
-      : `Candidates at ${threshold}. There is no inventory to review yet.`;
+      : `Candidates at ${threshold} (${run.threshold_source} is ${run.threshold}). There is no inventory to review yet.`;
   $("threshold-text").dataset.at = String(threshold);
   scores();
   later(refresh, soon ? 120 : 0);
@@ -369,15 +374,15 @@ function scores() {
   };
   $("scores").replaceChildren(...SCORES.map(([key, name]) => {
     const box = element("div");
-    box.append(element("dt", name), element("dd", Number.isNaN(found[key]) ? "undefined" : `${(100 * found[key]).toFixed(2)} %`, { "data-score": key }));
+    box.append(element("dt", name), element("dd", Number.isNaN(found[key]) ? "–" : (100 * found[key]).toFixed(2), { "data-score": key }));
     return box;
   }));
   $("confusion").replaceChildren(
     swatched("#009E73", `${grouped(tp)} hits`), swatched("#E69F00", `${grouped(fn)} misses`), swatched("#9B4F96", `${grouped(fp)} false alarms`));
   $("leaky").hidden = counts.leaky === false;
   $("leaky").textContent = counts.leaky ? "LEAKY" : "SPLIT UNKNOWN";
-  const split = counts.split === "unknown" ? "Split unknown." : `Split ${counts.split}.`;
-  const rest = "Pixels; `landslip evaluate` has the intervals and the audit.";
+  const split = counts.split === "unknown" ? "Split: unknown." : `Split: ${counts.split}.`;
+  const rest = "Per cent of pixels; landslip evaluate adds intervals and the audit.";
   $("scores-text").textContent = [split, ...counts.notes.map((note) => `${note[0].toUpperCase()}${note.slice(1)}.`), rest].join(" ");
 }
 
