@@ -123,13 +123,11 @@ def test_layers_and_swipe(browser: object, server: Server) -> None:
         page.select_option("#layer-right", "lithology")
         page.wait_for_selector("#legend-right >> text=soft")
         assert page.text_content("#legend-left strong") == "Slope"
-        clips = (
-            "[...document.querySelectorAll('.leaflet-left-pane, .leaflet-right-pane')].map(one => one.style.clipPath)"
-        )
+        clips = "[panes.left, panes.right].map(one => one.style.clipPath)"
         before = page.evaluate(clips)
         assert all(before) and before[0] != before[1]
         box = page.locator("#swipe span").bounding_box()
-        page.mouse.move(box["x"] + 14, box["y"] + 14)
+        page.mouse.move(box["x"] + 16, box["y"] + 16)
         page.mouse.down()
         page.mouse.move(200, box["y"], steps=3)
         page.mouse.up()
@@ -150,14 +148,14 @@ def test_the_threshold_moves_polygons_and_scores(browser: object, server: Server
         drawn = page.evaluate("outlines.getLayers().length")
         assert drawn > 0 and page.evaluate("candidates.getLayers().length") == 0
         page.fill("#threshold-number", "0.85")
-        page.wait_for_function("candidates.getLayers().length > 0 && outlines.getLayers().length === 0")
+        page.wait_for_function("() => candidates.getLayers().length > 0 && outlines.getLayers().length === 0")
         assert page.text_content("[data-score=recall]") != shown
         url = f"{server.url}api/scores?part=test"
         counts = json.loads(urllib.request.urlopen(url).read())
         recall = sum(counts["landslide"][850:]) / sum(counts["landslide"])
         assert page.text_content("[data-score=recall]") == f"{100 * recall:.2f}"
         page.click("#threshold-reset")
-        page.wait_for_function("candidates.getLayers().length === 0 && outlines.getLayers().length > 0")
+        page.wait_for_function("() => candidates.getLayers().length === 0 && outlines.getLayers().length > 0")
         assert page.text_content("[data-score=recall]") == shown
 
 
@@ -246,7 +244,7 @@ def test_clicking_an_outline_selects_it(browser: object, server: Server) -> None
     with window(browser, server) as page:
         page.keyboard.press("o")
         page.keyboard.press("o")
-        page.wait_for_function("outlines.getLayers().length > 0")
+        page.wait_for_function("() => outlines.getLayers().length > 0")
         inside = largest.geometry.representative_point()
         page.mouse.click(*on_map(page, inside.x, inside.y))
         page.wait_for_selector(f"#selected-head >> text=Landslide {largest.id}")
@@ -265,7 +263,7 @@ def test_two_windows_at_once(browser: object, server: Server) -> None:
         mine.wait_for_selector("#alert >> text=was changed meanwhile: it is rejected now")
         assert review.read_reviews(server.gpkg)[int(landslide)].state == "rejected"
         theirs.keyboard.press("a")
-        theirs.wait_for_function("document.getElementById('progress').textContent.startsWith('2 of')")
+        theirs.wait_for_function("() => document.getElementById('progress').textContent.startsWith('2 of')")
 
 
 def test_shortcuts_can_be_turned_off_and_do_not_type(browser: object, server: Server) -> None:

@@ -176,9 +176,7 @@ def test_landslides_and_their_outlines(client: TestClient, run: Path) -> None:
     assert near["left_out"] == 0
 
 
-def test_candidates_at_a_threshold_are_what_an_inventory_would_hold(
-    client: TestClient, run: Path, tmp_path: Path
-) -> None:
+def test_candidates_are_what_an_inventory_would_hold(client: TestClient, run: Path, tmp_path: Path) -> None:
     make_inventory(run / "map" / "probability.tif", tmp_path / "other.gpkg", 0.75)
     expected = vector.read_vector(tmp_path / "other.gpkg")
     found = client.get("/api/candidates", params=box() | {"threshold": 0.75}).json()["features"]

@@ -616,6 +616,7 @@ def serve(root: Path, port: int = 8008, host: str = "127.0.0.1") -> None:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(100)  # from here on a browser that asks waits, and is not refused
     except OSError as error:
         listening.close()
         raise OutputError(
