@@ -230,7 +230,7 @@ def test_redraw_and_draw_with_the_mouse(browser: object, server: Server) -> None
         assert drawn.state == "drawn" and len(drawn.outline.geoms[0].exterior.coords) == 4
         page.wait_for_selector("#rows >> text=new 1")
         page.keyboard.press("Control+z")
-        said(page, "New landslide 1 is removed")
+        said(page, "new landslide 1 is removed")
         assert review.read_reviews(server.gpkg)[-1].state == "open"
         page.keyboard.press("e")
         page.keyboard.press("n")

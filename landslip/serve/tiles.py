@@ -10,11 +10,14 @@ in memory. What is held follows the thinned copies (`MOST_HELD`) and the tile, n
 
 from __future__ import annotations
 
+import struct
 import threading
 import warnings
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from rio_tiler.utils import render
 
 from landslip.errors import RasterError
 from landslip.grid import Grid, Window
+from landslip.label import UNKNOWN
 from landslip.serve.layers import Layer
 
 SIDE = 256  # of a tile, pixels
@@ -38,7 +42,7 @@ THIN_SIDE = 2048  # most pixels a side of a thinned copy
 MOST_HELD = 256 * 2**20  # bytes of thinned copies
 SAMPLE_SIDE = 512  # pixels a side that a stretch is taken from
 STRETCH = (2.0, 98.0)  # percentiles
-EMPTY = np.zeros((4, SIDE, SIDE), np.uint8)
+FAINT, STRONG = 110, 210  # opacity of what is not known, and of other classes, over an image
 
 # Said in our own words, with the remedy; here, since catching warnings one by one is not safe among threads.
 warnings.filterwarnings("ignore", category=NoOverviewWarning)
@@ -80,11 +84,17 @@ class Tiles:
         factor = 1 << (self.levels - z)
         window = Window(y * SIDE * factor, x * SIDE * factor, SIDE * factor, SIDE * factor).clip(self.grid.shape)
         shape = -(-window.height // factor), -(-window.width // factor)
-        coloured = EMPTY.copy()
         values = self._pixels(layer.path, layer.bands, window, shape)
+        if layer.kind == "image":
+            coloured = np.zeros((4, SIDE, SIDE), np.uint8)
+            for target, band, number in zip(coloured, values, layer.bands, strict=False):
+                target[: shape[0], : shape[1]] = _scaled(band, self._stretch(layer, number))
+            coloured[3, : shape[0], : shape[1]] = np.where(np.isnan(values).any(0), 0, 255)
+            return bytes(render(coloured[:3], coloured[3], "PNG", zlevel=1))
         label = None if layer.beside is None else self._pixels(layer.beside, (1,), window, shape)[0]
-        coloured[:, : shape[0], : shape[1]] = self._colours(layer, values, label, threshold)
-        return bytes(render(coloured[:3], coloured[3], "PNG", zlevel=1))
+        indices = np.zeros((SIDE, SIDE), np.uint8)  # 0 is clear
+        indices[: shape[0], : shape[1]], palette = self._indices(layer, values, label, threshold)
+        return paletted_png(indices, palette)
 
     def view(self, layer: Layer, bounds: tuple[float, float, float, float], most: int) -> tuple[Float, Grid] | None:
         """A layer's first band within bounds (left, bottom, right, top) and its grid, at most `most` pixels a side.
@@ -120,23 +130,19 @@ class Tiles:
 
     # -- colours ------------------------------------------------------------------------------------------------------
 
-    def _colours(self, layer: Layer, values: Float, label: Float | None, threshold: float) -> NDArray[np.uint8]:
-        """(4, h, w) uint8 red, green, blue and opacity of (B, h, w) values."""
-        out = np.zeros((4, *values.shape[1:]), np.uint8)
-        if layer.kind == "image":
-            for target, band, number in zip(out, values, layer.bands, strict=False):
-                target[:] = _scaled(band, self._stretch(layer, number))
-            out[3] = np.where(np.isnan(values).any(0), 0, 255)
-        elif layer.kind in ("ramp", "angle"):
-            shown = values[0]
-            if layer.kind == "angle":
-                shown = (np.degrees(np.arctan2(values[0], values[1])) % 360).astype(np.float32)
-                shown[(values[0] == 0) & (values[1] == 0)] = np.nan  # flat ground faces nowhere
-            out[:3] = np.moveaxis(_ramp(layer.ramp)[_scaled(shown, self._range(layer))][..., :3], -1, 0)
-            out[3] = np.where(np.isnan(shown), 0, 255)
-        else:
-            _paint(out, layer, _codes(layer, values, label, threshold))
-        return out
+    def _indices(
+        self, layer: Layer, values: Float, label: Float | None, threshold: float
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """(h, w) uint8 positions in a palette, (N, 4) uint8 red, green, blue and opacity, whose first is clear."""
+        if layer.kind not in ("ramp", "angle"):
+            return _classes(layer, _codes(layer, values, label, threshold))
+        shown = values[0]
+        if layer.kind == "angle":
+            shown = (np.degrees(np.arctan2(values[0], values[1])) % 360).astype(np.float32)
+            shown[(values[0] == 0) & (values[1] == 0)] = np.nan  # flat ground faces nowhere
+        palette = _ramp(layer.ramp).copy()
+        palette[0] = 0
+        return np.where(np.isnan(shown), 0, np.maximum(_scaled(shown, self._range(layer)), 1)).astype(np.uint8), palette
 
     def _range(self, layer: Layer) -> tuple[float, float]:
         low, high = layer.fixed or self._stretch(layer, layer.bands[0])
@@ -183,7 +189,7 @@ class Tiles:
         values = np.asarray(image.array.data, dtype=np.float32)
         hidden = np.ma.getmaskarray(image.array)
         # 255 is a class of a label, declared as nodata so that other programs leave it out
-        values[hidden & (values != 255) if image.array.dtype == np.uint8 else hidden] = np.nan
+        values[hidden & (values != UNKNOWN) if image.array.dtype == np.uint8 else hidden] = np.nan
         return values
 
     def _thinned(self, path: Path, band: int) -> Float:
@@ -253,7 +259,9 @@ def _files(layer: Layer) -> list[Path]:
     return [layer.path] if layer.beside is None else [layer.path, layer.beside]
 
 
+@cache
 def _ramp(name: str) -> NDArray[np.uint8]:
+    """(256, 4) uint8: a ramp of colours, from low to high."""
     table = cmap.get(name)
     return np.array([table[i] for i in range(256)], np.uint8)
 
@@ -280,9 +288,31 @@ def _codes(layer: Layer, values: Float, label: Float | None, threshold: float) -
     return np.asarray(np.nan_to_num(values[0], nan=-1)).astype(np.int32)
 
 
-def _paint(out: NDArray[np.uint8], layer: Layer, codes: NDArray[np.int32]) -> None:
-    for code, _, colour in layer.codes:
-        inside = codes == code
-        for part in range(3):
-            out[part][inside] = int(colour[1 + 2 * part : 3 + 2 * part], 16)
-        out[3][inside] = 110 if layer.overlay and code in (0, 255) else 210 if layer.overlay else 255
+def _classes(layer: Layer, codes: NDArray[np.int32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Positions in a palette of a layer's classes, and the palette; classes that it does not name are clear."""
+    palette = np.zeros((len(layer.codes) + 1, 4), np.uint8)
+    indices = np.zeros(codes.shape, np.uint8)
+    for position, (code, _, colour) in enumerate(layer.codes, start=1):
+        opacity = 255 if not layer.overlay else FAINT if code in (0, UNKNOWN) else STRONG
+        palette[position] = (*bytes.fromhex(colour[1:]), opacity)
+        indices[codes == code] = position
+    return indices, palette
+
+
+def paletted_png(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
+    """(h, w) uint8 positions in an (N, 4) uint8 palette as PNG (ISO/IEC 15948, colour type 3).
+
+    A quarter of the bytes to compress, and of the time, of a picture in red, green, blue and opacity.
+    """
+    height, width = indices.shape
+    rows = np.zeros((height, width + 1), np.uint8)  # each row begins with its filter, 0 for none
+    rows[:, 1:] = indices
+    chunks = (
+        (b"IHDR", struct.pack(">2I5B", width, height, 8, 3, 0, 0, 0)),
+        (b"PLTE", palette[:, :3].tobytes()),
+        (b"tRNS", palette[:, 3].tobytes()),
+        (b"IDAT", zlib.compress(rows.tobytes(), 1)),
+        (b"IEND", b""),
+    )
+    written = (struct.pack(">I", len(of)) + name + of + struct.pack(">I", zlib.crc32(name + of)) for name, of in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
