@@ -1,7 +1,8 @@
 """How fast `landslip serve` sends tiles of a large map, and how soon the first one is on the screen.
 
-A probability raster is repeated until it has the size asked for, as a COG and as a tiled GeoTIFF without overviews. A walk over the map (a view of 6 x 4 tiles, moved by two tiles or zoomed by one level at random) asks one
-server for tiles, one after the other, over one connection: every tile of the walk once, so that none comes from a cache.
+A probability raster is repeated until it has the size asked for, as a COG and as a tiled GeoTIFF without overviews.
+A walk over the map (a view of 6 x 4 tiles, moved by two tiles or zoomed by one level at random) asks one server for
+tiles, one after the other, over one connection: every tile of the walk once, so that none comes from a cache.
 
     python benchmarks/serve.py RUN/ [--side 15400] [--tiles 1500] [--json OUT.json]
 """
@@ -125,7 +126,7 @@ def ask(server: subprocess.Popen[str], port: int, side: int, number: int) -> dic
 
 
 def first_map(run: Path, times: int = 3) -> dict[str, Any] | None:
-    """Seconds from starting the server to the first tile painted and to the page being ready; None without a browser."""
+    """Seconds from starting the server to the first tile painted and to a ready page; None without a browser."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     try:
         from playwright.sync_api import sync_playwright

@@ -434,12 +434,15 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
 def _writing(path: Path) -> Iterator[sqlite3.Connection]:
     """One transaction, which no other writer comes between; nothing of it stays where an error is raised."""
     with _open(path) as connection:
+        opened = path.stat().st_ino
         connection.execute("BEGIN IMMEDIATE")
         try:
             _columns(connection, LAYER, path)
             _make_tables(connection)
             yield connection
             connection.execute("COMMIT")
+            if path.stat().st_ino != opened:  # it went into a file that has no name any more
+                raise OutputError(f"{path} was made anew meanwhile. Nothing was kept; decide again.")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

@@ -178,6 +178,23 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(gpkg: Path, arguments: dic
     assert gpkg.read_bytes() == before
 
 
+def test_a_decision_on_a_file_that_is_replaced_meanwhile_is_not_said_to_be_kept(
+    gpkg: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anew = gpkg.with_name("anew.gpkg")
+    anew.write_bytes(gpkg.read_bytes())
+    before, settle = anew.read_bytes(), review._settle
+
+    def replaced(*arguments: object) -> object:
+        anew.replace(gpkg)
+        return settle(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(review, "_settle", replaced)
+    with pytest.raises(OutputError, match="made anew meanwhile"):
+        review.decide(gpkg, 1, "accepted")
+    assert gpkg.read_bytes() == before
+
+
 def test_files_that_are_no_inventory(tmp_path: Path) -> None:
     with pytest.raises(VectorError, match="does not exist"):
         review.read_reviews(tmp_path / "none.gpkg")

@@ -38,7 +38,7 @@ from landslip.progress import say
 from landslip.raster import read_info
 from landslip.serve.guard import Guard, names_of
 from landslip.serve.layers import Layer, layers_of
-from landslip.serve.tiles import SIDE, Tiles
+from landslip.serve.tiles import SIDE, Tiles, stamp
 from landslip.vector import trace
 
 MOST_OUTLINES = 3000  # in one view; the largest are shown
@@ -213,12 +213,13 @@ class Session:
         self.tiles = Tiles(shown.layers, shown.grid, warn)
         self.readers = ThreadPoolExecutor(MOST_READERS, "tiles")
         self.counters = ThreadPoolExecutor(1, "scores")
-        self.scores: dict[str, Future[Counted]] = {}
+        self.scores: dict[tuple[Any, ...], Future[Counted]] = {}
         self.lock = threading.Lock()
         self.inventory: tuple[Any, list[review.Landslide], shapely.STRtree | None] = (None, [], None)
-        self.threshold, self.source, self.inventory_threshold = self._thresholds()
+        self.threshold, self.source, self.inventory_threshold = self.thresholds()
 
-    def _thresholds(self) -> tuple[float | None, str | None, float | None]:
+    def thresholds(self) -> tuple[float | None, str | None, float | None]:
+        """The threshold to begin with, where it comes from, and that of the inventory."""
         threshold, source, mapped = None, None, None
         if "probability" in self.tiles.layers and self.run.probability is not None:
             stored = read_info(self.run.probability).tags.get("threshold")
@@ -269,9 +270,11 @@ class Session:
             probability, label = self.run.probability, self.run.label
             if part not in self.parts() or probability is None or label is None:
                 raise HTTPException(404, f"the run cannot score the part {part}.")
-            if part not in self.scores:
-                self.scores[part] = self.counters.submit(count_probabilities, probability, label, self.run.split, part)
-            return self.scores[part]
+            used = [path for path in (probability, label, self.run.split) if path is not None]
+            key = part, *(stamp(path) for path in used)
+            if key not in self.scores:
+                self.scores[key] = self.counters.submit(count_probabilities, probability, label, self.run.split, part)
+            return self.scores[key]
 
     def close(self) -> None:
         """Let the threads go."""
@@ -375,6 +378,7 @@ def _add_reading(app: FastAPI, session: Session) -> None:
     def about() -> RunOut:
         """What the page is made from: grid, layers, threshold."""
         left, bottom, right, top = grid.bounds
+        session.threshold, session.source, session.inventory_threshold = session.thresholds()
         return RunOut(
             name=_name_of(session.run),
             grid=GridOut(

@@ -9,7 +9,7 @@ const STYLES = { // told apart by dash and width too, not by colour alone
   rejected: { color: "#E8E8E8", weight: 2, dashArray: "3 6" },
   redrawn: { color: "#CC79A7", weight: 3 },
   drawn: { color: "#CC79A7", weight: 3, dashArray: "9 4" },
-  candidate: { color: "#F0E442", weight: 2, dashArray: "7 5" },
+  candidate: { color: "#FFFFFF", weight: 1.5 },
 };
 const NAMES = {
   area_m2: ["Area", "area"], perimeter_m: ["Perimeter", "m"], pixels: ["Pixels", ""], length_m: ["Length", "m"], width_m: ["Width", "m"],
@@ -93,7 +93,7 @@ function figure(value, unit) {
   if (unit === "area") return area(value);
   if (typeof value !== "number") return String(value);
   const text = Number.isInteger(value) ? grouped(value) : Math.abs(value) >= 100 ? grouped(value, 0) : String(+value.toPrecision(3));
-  return unit ? `${text} ${unit}` : text;
+  return unit === "°" ? `${text}°` : unit ? `${text} ${unit}` : text;
 }
 
 const stateOf = (id) => reviews.get(id)?.state ?? "open";
@@ -215,7 +215,7 @@ async function legend(side) {
     const ramp = element("div", null, { class: "ramp" });
     ramp.style.background = `linear-gradient(to right, ${found.colours.join(", ")})`;
     const ends = element("div", null, { class: "ends" });
-    ends.append(element("span", figure(found.range[0], "")), element("span", figure(found.range[1], layer.unit)));
+    ends.append(element("span", figure(found.range[0], "")), element("span", figure(found.range[1], layer.unit === "degree" ? "°" : layer.unit)));
     box.append(ramp, ends);
   } else if (found.classes) {
     const list = element("ul");
