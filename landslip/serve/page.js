@@ -84,8 +84,9 @@ const grouped = (value, digits = 0) => value.toLocaleString("en", { maximumFract
 
 function area(m2) {
   if (m2 === null || m2 === undefined) return "–";
-  if (m2 >= 1e6) return `${(m2 / 1e6).toPrecision(3)} km²`;
-  return m2 >= 1e4 ? `${(m2 / 1e4).toPrecision(3)} ha` : `${grouped(m2)} m²`;
+  const three = (value) => (value >= 100 ? grouped(value) : value.toPrecision(3));
+  if (m2 >= 1e6) return `${three(m2 / 1e6)} km²`;
+  return m2 >= 1e4 ? `${three(m2 / 1e4)} ha` : `${grouped(m2)} m²`;
 }
 
 function figure(value, unit) {
@@ -215,7 +216,7 @@ async function legend(side) {
     const ramp = element("div", null, { class: "ramp" });
     ramp.style.background = `linear-gradient(to right, ${found.colours.join(", ")})`;
     const ends = element("div", null, { class: "ends" });
-    ends.append(element("span", figure(found.range[0], "")), element("span", figure(found.range[1], layer.unit === "degree" ? "°" : layer.unit)));
+    ends.append(element("span", figure(found.range[0], "")), element("span", figure(found.range[1], { degree: "°", stored: "" }[layer.unit] ?? layer.unit)));
     box.append(ramp, ends);
   } else if (found.classes) {
     const list = element("ul");
