@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,17 +18,19 @@ from conftest import CRS_UTM, GRID, TinySite, frame, polygon
 from rasterio.crs import CRS
 
 from landslip import review, vector
+from landslip.errors import OutputError
 from landslip.evaluate import evaluate
 from landslip.folder import open_run
 from landslip.grid import Grid
 from landslip.inventory import make_inventory
 from landslip.raster import PROBABILITY, read_stored, write_raster
+from landslip.stack import read_stack_info
 
 pytest.importorskip("fastapi", reason="the page needs landslip[serve]")
 pytest.importorskip("httpx", reason="FastAPI's test client needs httpx")
 from fastapi.testclient import TestClient
 
-from landslip.serve import guard, tiles
+from landslip.serve import app, guard, tiles
 from landslip.serve.app import Session, create_app
 
 HOST = "http://127.0.0.1:8008"
@@ -124,6 +127,63 @@ def test_hits_misses_and_false_alarms_at_any_threshold(client: TestClient, run: 
         for colour, where in colours.items():
             rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
             assert np.array_equal((shown[..., :3] == rgb).all(-1) & (shown[..., 3] > 0), where), (threshold, colour)
+
+
+def test_images_are_stretched_between_percentiles(client: TestClient, run: Path) -> None:
+    names = [channel.name for channel in read_stack_info(run / "prepared" / "stack.tif").channels]
+    shown = picture(client.get("/api/tiles/true-colour/0/0/0.png").content)[:128, :192]
+    for part, name in enumerate(("red", "green", "blue")):
+        band = read_stored(run / "prepared" / "stack.tif", names.index(name) + 1)
+        low, high = np.percentile(band, (2, 98))
+        expected = np.clip((band - low) / (high - low), 0, 1) * 255
+        assert np.abs(shown[..., part] - expected).max() < 1.01  # rounded down
+    assert (shown[..., 3] == 255).all()
+
+
+def test_lithology_is_shown_by_class_and_aspect_by_direction(client: TestClient, run: Path) -> None:
+    names = [channel.name for channel in read_stack_info(run / "prepared" / "stack.tif").channels]
+    legend = client.get("/api/layers/lithology/legend").json()["classes"]
+    shown = picture(client.get("/api/tiles/lithology/0/0/0.png").content)[:128, :192, :3]
+    for one in legend:
+        plane = read_stored(run / "prepared" / "stack.tif", names.index(f"lithology_{one['name'].lower()}") + 1)
+        rgb = [int(one["colour"][i : i + 2], 16) for i in (1, 3, 5)]
+        assert np.array_equal((shown == rgb).all(-1), plane == 1)
+    sine, cosine = (read_stored(run / "prepared" / "stack.tif", names.index(f"aspect_{n}") + 1) for n in ("sin", "cos"))
+    share = np.degrees(np.arctan2(sine, cosine)) % 360 / 360
+    expected = tiles._ramp("twilight")[np.maximum((share * 255).astype(int), 1), :3].astype(int)
+    aspect = picture(client.get("/api/tiles/aspect/0/0/0.png").content)[:128, :192].astype(int)
+    clear = (sine == 0) & (cosine == 0)
+    assert not aspect[clear, 3].any()
+    assert np.abs(aspect[..., :3] - expected)[~clear].max() <= 8  # a step of the ramp, where float32 rounds
+
+
+def test_bands_of_uncertainty_are_layers(run: Path) -> None:
+    path = run / "map" / "probability.tif"
+    values = read_stored(path)
+    inside = np.where(np.isnan(values), np.nan, np.indices(values.shape)[1] < 100).astype(np.float32)
+    names = [PROBABILITY, "dissimilarity index", "area of applicability", "disagreement"]
+    write_raster(path, np.stack([values, values * 3, inside, values / 2]), GRID, names, np.nan, overwrite=True)
+    with client_of(run) as client:
+        groups = {one["key"]: one["group"] for one in client.get("/api/run").json()["layers"]}
+        assert groups["dissimilarity-index"] == groups["disagreement"] == "Uncertainty"
+        shown = picture(client.get("/api/tiles/area-of-applicability/0/0/0.png").content)[:128, :192, 3]
+        assert np.array_equal(shown > 0, inside == 0)
+        low, high = client.get("/api/layers/dissimilarity-index/legend").json()["range"]
+        assert (low, high) == pytest.approx(tuple(np.nanpercentile(values * 3, (2, 98))))
+
+
+def test_where_the_server_listens(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    heard: list[socket.socket] = []
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: heard.extend(sockets))
+    app.serve(run, 0)
+    assert heard[0].getsockname()[0] == "127.0.0.1" and heard[0].proto == socket.IPPROTO_TCP
+    assert "warning" not in capsys.readouterr().err
+    with pytest.raises(OutputError, match="cannot be listened on"):
+        app.serve(run, heard[0].getsockname()[1])
+    app.serve(run, 0, "0.0.0.0")
+    assert "there is no password" in " ".join(capsys.readouterr().err.split())
+    for one in heard:
+        one.close()
 
 
 def test_a_tile_that_the_browser_has_is_not_sent_again(client: TestClient, run: Path) -> None:
@@ -420,8 +480,8 @@ def test_schemathesis_finds_no_server_error(run: Path) -> None:
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed (it is not in [dev])")
     from hypothesis import HealthCheck, given, settings
 
-    app = create_app(Session(open_run(run), lambda _: None), guard.names_of("127.0.0.1"))
-    schema = schemathesis.openapi.from_asgi("/api/openapi.json", app, headers={"host": "127.0.0.1:8008"})
+    served = create_app(Session(open_run(run), lambda _: None), guard.names_of("127.0.0.1"))
+    schema = schemathesis.openapi.from_asgi("/api/openapi.json", served, headers={"host": "127.0.0.1:8008"})
     for operation in schema.get_all_operations():
 
         @given(case=operation.ok().as_strategy())
