@@ -51,15 +51,17 @@ def test_a_decision_is_a_row_that_gdal_reads(gpkg: Path) -> None:
 
 
 def test_the_file_stays_a_whole_geopackage(gpkg: Path) -> None:
-    review.decide(gpkg, 1, "rejected")
-    review.decide(gpkg, 2, "redrawn", outline=NEW)
     review.decide(gpkg, None, "drawn", outline=polygon(0, 0, 3, 3))
+    review.decide(gpkg, 2, "redrawn", outline=NEW)
+    review.decide(gpkg, 1, "rejected")
     assert set(vector.layers(gpkg)) == {"inventory", "review", "review_log"}
     info = pyogrio.read_info(gpkg, layer="review", force_total_bounds=True)
     assert info["features"] == 3 and info["geometry_type"] == "MultiPolygon"
     with sqlite3.connect(gpkg) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        headers = connection.execute("SELECT DISTINCT substr(geom, 1, 8) FROM review").fetchall()
+        assert headers == [(b"GP\x00\x03" + (32649).to_bytes(4, "little"),)]
         extent = connection.execute(
             "SELECT min_x, min_y, max_x, max_y FROM gpkg_contents WHERE table_name = 'review'"
         ).fetchone()
