@@ -425,9 +425,7 @@ def demo(
 def serve(
     run: Annotated[Path, typer.Argument(metavar="RUN/")],
     port: Annotated[int, typer.Option(help="0: any that is free", min=0, max=65535)] = 8008,
-    host: Annotated[str, typer.Option(help="address to listen on; others than this computer only if you say so")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 lets other computers in")] = ("127.0.0.1"),
 ) -> None:
     """Look at a run on a page in the browser, and accept, reject or redraw its landslides."""
     try:

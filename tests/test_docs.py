@@ -39,6 +39,8 @@ PIPELINE = [
     "ladder",
     "transfer",
     "demo",
+    "serve",
+    "correct",
     "info",
 ]
 SOURCES = sorted((ROOT / "landslip").rglob("*.py"))

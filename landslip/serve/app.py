@@ -616,7 +616,7 @@ def serve(root: Path, port: int = 8008, host: str = "127.0.0.1") -> None:
 
     session = Session(open_run(root))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends small pieces at once only where the protocol is named; else a tile waits 40 ms for the browser's word
+    # asyncio sends small pieces at once only where the protocol is named; otherwise a tile waits 40 ms
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
