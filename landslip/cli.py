@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from landslip.errors import LandslipError, RunError
+from landslip.errors import DependencyError, LandslipError, RunError
 
 app = typer.Typer(
     help="Recognise landslides in satellite images and map them.",
@@ -434,6 +434,38 @@ def report(
     for fault in faults:
         typer.echo(f"not shown: {fault}", err=True)
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command()
+def serve(
+    run: Annotated[Path, typer.Argument(metavar="RUN/")],
+    port: Annotated[int, typer.Option(help="0: any that is free", min=0, max=65535)] = 8008,
+    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 lets other computers in")] = ("127.0.0.1"),
+) -> None:
+    """Look at a run on a page in the browser, and accept, reject or redraw its landslides."""
+    try:
+        from landslip.serve.app import serve as listen
+    except ModuleNotFoundError as error:
+        raise DependencyError(f"the page needs {error.name}: pip install 'landslip[serve]'.") from error
+    listen(run, port, host)
+
+
+@app.command()
+def correct(
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    inventory: Annotated[Path, typer.Argument(metavar="INVENTORY.gpkg")],
+    out: Annotated[Path, typer.Argument(metavar="OUT_PREPARED/")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Make labels of reviewed landslides: a prepared site to train on again."""
+    from landslip.correct import correct as run
+
+    done = run(prepared, inventory, out, overwrite)
+    states = ", ".join(f"{count} {state}" for state, count in sorted(done.states.items()))
+    typer.echo(
+        f"{done.folder}: {states}; {done.to_landslide} pixels became landslide, {done.to_other} other ground"
+        + (f"; {done.outside} outline(s) lie off the site" if done.outside else "")
+    )
 
 
 @app.command()

@@ -60,5 +60,13 @@ class ResumeError(LandslipError):
     """What a killed run left behind does not belong to the run asked for."""
 
 
+class ReviewError(LandslipError):
+    """A decision on a landslide cannot be taken."""
+
+
+class ConflictError(ReviewError):
+    """A decision was made on a state that another window has changed meanwhile."""
+
+
 class DependencyError(LandslipError):
     """An optional library is needed and not installed."""

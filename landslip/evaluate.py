@@ -187,6 +187,35 @@ def confusion_by_block(
     return sums.reshape(4, -1).T
 
 
+@dataclass(frozen=True)
+class Counted:
+    """Probabilities of a part by label, so that the scores of every threshold follow at once; see `Evaluation`."""
+
+    counts: Histogram
+    split: str
+    part: str
+    leaky: bool | None
+    notes: tuple[str, ...]
+
+
+def count_probabilities(probability: Path, label: Path, split: Path | None = None, part: str | None = None) -> Counted:
+    """Count the probabilities that `evaluate` would score, without intervals or audit. Raises as `evaluate` does."""
+    chosen = _read_split(split, part)
+    grid = _one_grid(probability, label, split)
+    counted, train = Histogram.empty(), 0
+    for _, values, truth, parts in _windows((probability, label, split), grid, tiles(grid.shape, SIDE)):
+        scored = _scored(values, truth, _inside(parts, chosen.part))
+        counted += Histogram.from_arrays(values, truth, scored)
+        if split is not None:
+            train += int(np.count_nonzero(scored & (parts == PARTS["train"])))
+    total = int(counted.landslide.sum() + counted.other.sum())
+    leaky, notes = chosen.leaky, list(chosen.notes)
+    if train:
+        leaky = True
+        notes.append(f"includes training ground: {100 * train / total:.1f} % of the pixels scored")
+    return Counted(counted, chosen.name, chosen.part, leaky, tuple(notes))
+
+
 def known_windows(
     probability: Path, label: Path, split: Path | None, part: str | None, windows: Iterable[Window]
 ) -> tuple[str, Iterator[tuple[Window, NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]]]:

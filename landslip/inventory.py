@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ from landslip.vector import (
 )
 
 LAYER = "inventory"
-REVIEWS = "review"  # the layer that landslip.review writes into the same file
+REVIEWS, LOG = "review", "review_log"  # what landslip.review writes into the same file
 NOT_VALID = 255
 SMALLEST = 4  # pixels of the smallest landslide kept, where no area is given
 SIDE = 4 * TILE
@@ -145,6 +146,8 @@ def make_inventory(
         summary = _summary(frame, found, grid, at, source, min_area, kept)
         # entered one inside the other: all get their names once all are whole
         aside = outputs.enter_context(writing(out_gpkg, overwrite))
+        if earlier is not None:
+            outputs.enter_context(_unchanged(earlier.path))
         fill_vector(aside, out_gpkg, frame, LAYER, earlier.path if earlier is not None and earlier.reviewed else None)
         fill_styles(aside, out_gpkg, {LAYER: inventory_style()})
         fill_parquet(outputs.enter_context(writing(out_gpkg.with_suffix(".parquet"), overwrite)), frame)
@@ -366,9 +369,18 @@ def _read_earlier(path: Path, grid: Grid, asked: bool) -> _Earlier | None:
         raise VectorError(f"{path}: layer {LAYER} has no column id, so that no id can be kept. Is it an inventory?")
     ids = frame["id"].to_numpy(np.int64)
     states = dict(zip(ids.tolist(), frame["review"], strict=True)) if "review" in frame.columns else {}
-    reviewed = REVIEWS in layers(path)
-    taken = highest(path, REVIEWS, "landslide") if reviewed else 0
-    return _Earlier(path, frame.geometry.to_numpy(), ids, states, taken, reviewed)
+    names = layers(path)
+    taken = max((highest(path, name, "landslide") for name in (REVIEWS, LOG) if name in names), default=0)
+    return _Earlier(path, frame.geometry.to_numpy(), ids, states, taken, REVIEWS in names)
+
+
+@contextmanager
+def _unchanged(path: Path) -> Iterator[None]:
+    """Raise OutputError where an inventory was reviewed since it was copied, so that no decision is lost."""
+    before = path.stat().st_mtime_ns
+    yield
+    if path.stat().st_mtime_ns != before:
+        raise OutputError(f"{path} was reviewed while the inventory was made anew. It is kept; run the command again.")
 
 
 def _scene(manifest: Path) -> tuple[str | None, str | None]:

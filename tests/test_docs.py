@@ -39,6 +39,8 @@ PIPELINE = [
     "ladder",
     "transfer",
     "report",
+    "serve",
+    "correct",
     "qgis",
     "export",
     "stac",

@@ -23,13 +23,13 @@ LAYERS = [
     ["training_pixels", "state"],
     ["train", "inference"],
     ["inventory", "evaluate", "baselines"],
-    ["inventory_scores"],
+    ["inventory_scores", "review"],
     ["check", "draw"],
     ["figures", "document"],
     ["prepare", "info", "compare", "intervals", "calibrate", "transfer"],
     ["impurity", "permutation", "ablation"],
     ["demo", "patches", "comparison", "importance", "ladder"],
-    ["report", "qgis", "stac"],
+    ["report", "qgis", "stac", "correct", "serve"],
     ["export"],
     ["cli"],
 ]
@@ -72,4 +72,8 @@ def test_only_raster_and_vector_open_such_files(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for call in ("rasterio.open", "read_file(", ".to_file(", "pyogrio.", "fiona"):
         assert call not in text, f"{path.name} uses {call}"
+    if path.relative_to(PACKAGE).as_posix() != "serve/tiles.py":
+        assert not any(name.split(".")[0] == "rio_tiler" for name in imported(path)), "tiles are cut in serve/tiles.py"
+    if layer_of(path) != "review":
+        assert "sqlite3" not in imported(path), "only review.py and vector.py know what a GeoPackage is inside"
     assert "pickle" not in imported(path) and "torch.load" not in text

@@ -1,0 +1,644 @@
+"""The server of `landslip serve`: a page, the layers of a run as tiles, its landslides and the reviews of them.
+
+No request names a file: layers go by key, landslides by id. Bad input is answered 4xx with one sentence, never with a
+traceback. `landslip.review` alone writes; every decision is on disk before it is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import shapely
+from fastapi import FastAPI, Query, Request
+from fastapi import Path as PathParameter
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import ndimage
+from starlette.exceptions import HTTPException
+
+from landslip import review
+from landslip.errors import ConflictError, LandslipError, OutputError, ReviewError, SplitError
+from landslip.evaluate import Counted, count_probabilities
+from landslip.folder import RunFolder, open_run
+from landslip.grid import crs_name
+from landslip.metrics import BINS, choose_threshold
+from landslip.progress import say
+from landslip.raster import read_info
+from landslip.serve.guard import Guard, names_of
+from landslip.serve.layers import Layer, layers_of
+from landslip.serve.tiles import SIDE, Tiles, stamp
+from landslip.vector import trace
+
+MOST_OUTLINES = 3000  # in one view; the largest are shown
+VIEW = 768  # most pixels a side of what candidates are traced from
+SMALLEST = 4  # pixels of a view that a candidate has at least
+MOST_READERS = 4  # threads that read rasters
+PATIENCE = 1.5  # seconds that a request waits for scores before it is told to come again
+Parts = Literal["train", "validation", "test", "all"]
+
+Error = Annotated[str, Field(description="what is wrong and what to do about it")]
+
+
+class Refusal(BaseModel):
+    """Why a request was refused."""
+
+    error: Error
+
+
+class Outline(BaseModel):
+    """An area as GeoJSON has it, in the CRS of the run's grid."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["Polygon"]
+    coordinates: Annotated[
+        list[Annotated[list[tuple[float, float]], Field(min_length=4, max_length=review.MOST_VERTICES)]],
+        Field(min_length=1, max_length=100),
+    ]
+
+
+Version = Annotated[int, Field(ge=0, le=2**53)]
+Id = Annotated[int, Field(ge=-(2**53), le=2**53)]
+
+
+class Decision(BaseModel):
+    """A decision on a landslide. `version` is the one it was made on; `landslide` is null for one that is drawn."""
+
+    model_config = ConfigDict(extra="forbid")
+    landslide: Id | None
+    state: Literal["accepted", "rejected", "redrawn", "drawn"]
+    version: Version = 0
+    outline: Outline | None = None
+    note: Annotated[str, Field(max_length=review.MOST_NOTE)] = ""
+
+
+class Step(BaseModel):
+    """A decision to take back, or to make again, by its version."""
+
+    model_config = ConfigDict(extra="forbid")
+    decision: Annotated[int, Field(ge=1, le=2**53)]
+
+
+class ReviewOut(BaseModel):
+    """What stands of a landslide; `decision` 0 where nothing does."""
+
+    landslide: int
+    state: str
+    note: str
+    decided: str
+    version: int
+    decision: int
+    area_m2: float | None
+    bounds: tuple[float, float, float, float] | None
+
+
+class ReviewsOut(BaseModel):
+    """Reviews, and the version of the last change of any."""
+
+    version: int
+    reviews: list[ReviewOut]
+
+
+class Feature(BaseModel):
+    """An outline on the map; `id` 0 for a candidate that is in no inventory."""
+
+    id: int
+    state: str
+    geometry: dict[str, Any]
+
+
+class Features(BaseModel):
+    """Outlines in a view; `left_out` says how many more there are."""
+
+    left_out: int
+    features: list[Feature]
+
+
+class LayerOut(BaseModel):
+    """A layer by its key. `mark` changes when its file does."""
+
+    key: str
+    title: str
+    group: str
+    unit: str
+    kind: str
+    overlay: bool
+    mark: str
+
+
+class GridOut(BaseModel):
+    """The run's grid; at zoom `levels` a pixel of a tile is a pixel of the raster."""
+
+    crs: str
+    left: float
+    bottom: float
+    right: float
+    top: float
+    x_size: float
+    y_size: float
+    width: int
+    height: int
+    levels: int
+    tile: int
+
+
+class RunOut(BaseModel):
+    """What the page is made from."""
+
+    name: str
+    grid: GridOut
+    layers: list[LayerOut]
+    warnings: list[str]
+    threshold: float | None
+    threshold_source: str | None
+    inventory_threshold: float | None
+    reviewable: bool
+    parts: list[str]
+
+
+class LegendOut(BaseModel):
+    """How to read a layer's colours."""
+
+    range: list[float] | None = None
+    colours: list[str] | None = None
+    classes: list[dict[str, str]] | None = None
+    stretch: list[list[float]] | None = None
+
+
+class LandslideOut(BaseModel):
+    """A row of the inventory: all its attributes, and its bounds."""
+
+    id: int
+    attributes: dict[str, Any]
+    bounds: tuple[float, float, float, float]
+
+
+class LandslidesOut(BaseModel):
+    """The inventory without its outlines."""
+
+    columns: list[str]
+    landslides: list[LandslideOut]
+
+
+class ScoresOut(BaseModel):
+    """Pixels of a part by class of probability (bin i holds i/bins to (i + 1)/bins, the last only 1) and label."""
+
+    counting: bool
+    part: str
+    split: str | None = None
+    leaky: bool | None = None
+    notes: list[str] = []
+    bins: int = BINS
+    landslide: list[int] = []
+    other: list[int] = []
+
+
+class Session:
+    """What a server keeps of its run: tiles, the inventory, and scores as they are counted."""
+
+    def __init__(self, run: RunFolder, warn: Callable[[str], None] = say) -> None:
+        shown = layers_of(run)
+        self.run, self.shown = run, shown
+        self.tiles = Tiles(shown.layers, shown.grid, warn)
+        self.readers = ThreadPoolExecutor(MOST_READERS, "tiles")
+        self.counters = ThreadPoolExecutor(1, "scores")
+        self.scores: dict[tuple[Any, ...], Future[Counted]] = {}
+        self.lock = threading.Lock()
+        self.inventory: tuple[Any, list[review.Landslide], shapely.STRtree | None] = (None, [], None)
+        self.threshold, self.source, self.inventory_threshold = self.thresholds()
+
+    def thresholds(self) -> tuple[float | None, str | None, float | None]:
+        """The threshold to begin with, where it comes from, and that of the inventory."""
+        threshold, source, mapped = None, None, None
+        if "probability" in self.tiles.layers and self.run.probability is not None:
+            stored = read_info(self.run.probability).tags.get("threshold")
+            threshold, source = choose_threshold(None, stored, self.run.probability.name)
+        if self.run.landslide_map is not None:
+            stated = read_info(self.run.landslide_map).tags.get("threshold")
+            mapped = choose_threshold(None, stated, self.run.landslide_map.name)[0] if stated else None
+        return (threshold, source, threshold) if mapped is None else (mapped, "of the inventory", mapped)
+
+    def parts(self) -> list[str]:
+        """The parts that can be scored, the one to begin with first."""
+        if self.run.label is None or "agreement" not in self.tiles.layers:
+            return []
+        if self.run.split is None:
+            return ["all"]
+        whole = ["test", "validation", "train", "all"]
+        return whole[1:][::-1] if read_info(self.run.split).tags.get("split") == "paper" else whole
+
+    def landslides(self) -> tuple[list[review.Landslide], shapely.STRtree | None]:
+        """The inventory and a tree of its outlines, read anew where the file was made anew."""
+        if self.run.inventory is None:
+            return [], None
+        mark = review.inventory_mark(self.run.inventory)
+        with self.lock:
+            if self.inventory[0] != mark:
+                found = review.read_landslides(self.run.inventory)
+                self.inventory = mark, found, shapely.STRtree([one.outline for one in found])
+            return self.inventory[1], self.inventory[2]
+
+    def reviewed(self) -> Path:
+        """The inventory that decisions are kept in; HTTP 404 where the run has none."""
+        if self.run.inventory is None:
+            raise HTTPException(
+                404, "the run has no inventory to review. Make one: landslip inventory RUN/map/probability.tif "
+                "RUN/inventory/landslides.gpkg"
+            )  # fmt: skip
+        return self.run.inventory
+
+    def layer(self, key: str) -> Layer:
+        """A layer by its key; HTTP 404 where there is none."""
+        if key not in self.tiles.layers:
+            raise HTTPException(404, f"the run has no layer {key}.")
+        return self.tiles.layers[key]
+
+    def count(self, part: str) -> Future[Counted]:
+        """The counts of a part, begun where they were not."""
+        with self.lock:
+            probability, label = self.run.probability, self.run.label
+            if part not in self.parts() or probability is None or label is None:
+                raise HTTPException(404, f"the run cannot score the part {part}.")
+            used = [path for path in (probability, label, self.run.split) if path is not None]
+            key = part, *(stamp(path) for path in used)
+            if key not in self.scores:
+                self.scores[key] = self.counters.submit(count_probabilities, probability, label, self.run.split, part)
+            return self.scores[key]
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self.readers.shutdown(wait=False, cancel_futures=True)
+        self.counters.shutdown(wait=False, cancel_futures=True)
+
+
+Left = Annotated[float, Query(allow_inf_nan=False, ge=-1e9, le=1e9)]
+Key = Annotated[str, PathParameter(pattern="^[a-z0-9-]{1,80}$")]
+Threshold = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
+REFUSED: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refusal, "description": what}
+    for status, what in {
+        400: "what was sent cannot be read",
+        403: "another site, or another host, asked",
+        404: "there is no such thing in the run",
+        409: "another window decided first",
+        413: "too much was sent",
+        422: "what was asked cannot be",
+        503: "a file of the run cannot be used now",
+    }.items()
+}
+FILES = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+
+
+def create_app(session: Session, names: frozenset[str]) -> FastAPI:
+    """The application: pages, tiles, landslides, reviews. `names` are the hosts it answers to."""
+
+    @asynccontextmanager
+    async def alive(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        session.close()
+
+    app = FastAPI(
+        title="landslip serve",
+        description="Layers, landslides and reviews of one run, for the page that comes with it.",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        lifespan=alive,
+        responses={status: REFUSED[status] for status in (403, 413)},
+    )
+    app.add_middleware(Guard, names=names)
+    _add_pages(app)
+    _add_reading(app, session)
+    _add_reviews(app, session)
+
+    @app.exception_handler(LandslipError)
+    async def refuse(_: Request, error: LandslipError) -> JSONResponse:
+        status = 409 if isinstance(error, ConflictError) else 422 if isinstance(error, ReviewError) else 503
+        return JSONResponse({"error": str(error)}, 422 if isinstance(error, SplitError) else status)
+
+    @app.exception_handler(HTTPException)
+    async def answer(_: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def explain(_: Request, error: RequestValidationError) -> JSONResponse:
+        # Not what was sent: it may be anything, NaN too, which JSON cannot say.
+        faults = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:5]]
+        return JSONResponse({"error": "; ".join(faults)}, 422)
+
+    @app.exception_handler(Exception)
+    async def apologise(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": f"a bug of landslip: {type(error).__name__}. Please report it."}, 500)
+
+    return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    """The page and Leaflet, from the installed packages into memory."""
+    from xstatic.pkg import leaflet
+
+    held: dict[str, tuple[bytes, str]] = {}
+    for path, (name, kind) in FILES.items():
+        held[path] = (files("landslip.serve") / name).read_bytes(), kind
+    for name, kind in (("leaflet.js", "text/javascript; charset=utf-8"), ("leaflet.css", "text/css; charset=utf-8")):
+        held[f"/{name}"] = (Path(leaflet.BASE_DIR) / name).read_bytes(), kind
+
+    def serving(path: str) -> Callable[[], Response]:
+        def page() -> Response:
+            content, kind = held[path]
+            return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
+
+        return page
+
+    for path in held:
+        app.add_api_route(path, serving(path), include_in_schema=False)
+
+
+def _add_reading(app: FastAPI, session: Session) -> None:
+    tiles, grid = session.tiles, session.shown.grid
+
+    @app.get("/api/run", responses={503: REFUSED[503]})
+    def about() -> RunOut:
+        """What the page is made from: grid, layers, threshold."""
+        left, bottom, right, top = grid.bounds
+        session.threshold, session.source, session.inventory_threshold = session.thresholds()
+        return RunOut(
+            name=_name_of(session.run),
+            grid=GridOut(
+                crs=crs_name(grid.crs), left=left, bottom=bottom, right=right, top=top, x_size=grid.x_size,
+                y_size=grid.y_size, width=grid.width, height=grid.height, levels=tiles.levels, tile=SIDE,
+            ),
+            layers=[
+                LayerOut(
+                    key=one.key, title=one.title, group=one.group, unit=one.unit, kind=one.kind, overlay=one.overlay,
+                    mark=tiles.mark(one),
+                )
+                for one in session.shown.layers
+            ],
+            warnings=list(session.shown.left_out),
+            threshold=session.threshold,
+            threshold_source=session.source,
+            inventory_threshold=session.inventory_threshold if session.run.inventory is not None else None,
+            reviewable=session.run.inventory is not None,
+            parts=session.parts(),
+        )  # fmt: skip
+
+    @app.get("/api/layers/{key}/legend", responses={s: REFUSED[s] for s in (404, 422, 503)})
+    async def legend(key: Key) -> LegendOut:
+        """How to read a layer's colours."""
+        layer = session.layer(key)
+        found = await asyncio.get_running_loop().run_in_executor(session.readers, tiles.legend, layer)
+        return LegendOut(**found)
+
+    @app.get(
+        "/api/tiles/{key}/{z}/{x}/{y}.png",
+        response_class=Response,
+        responses={
+            200: {"content": {"image/png": {}}, "description": "a tile of 256 x 256 pixels, clear where undefined"},
+            304: {"description": "the tile that the browser has is still right"},
+            **{s: REFUSED[s] for s in (404, 422, 503)},
+        },
+    )
+    async def tile(
+        request: Request,
+        key: Key,
+        z: Annotated[int, PathParameter(ge=0, le=40)],
+        x: Annotated[int, PathParameter(ge=0, le=2**40)],
+        y: Annotated[int, PathParameter(ge=0, le=2**40)],
+        threshold: Threshold | None = None,
+        mark: Annotated[
+            str, Query(max_length=200, description="of the layer; with it a browser need not ask again")
+        ] = "",
+    ) -> Response:
+        """A tile of a layer. `threshold` is that of hits, misses and false alarms."""
+        layer = session.layer(key)
+        if not tiles.exists(z, x, y):
+            raise HTTPException(404, "there is no such tile.")
+        current = tiles.mark(layer)
+        at = (session.threshold or 0.0) if threshold is None else threshold
+        tag = f'"{current}-{key}-{z}-{x}-{y}' + (f'-{at:g}"' if layer.kind == "agreement" else '"')
+        keep = "private, max-age=86400, immutable" if mark == current else "private, no-cache"
+        headers = {"etag": tag, "cache-control": keep}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        loop = asyncio.get_running_loop()
+        content = await loop.run_in_executor(session.readers, tiles.tile, layer, z, x, y, at)
+        return Response(content, media_type="image/png", headers=headers)
+
+    @app.get("/api/scores", status_code=200, responses={s: REFUSED[s] for s in (404, 422, 503)})
+    async def scores(part: Parts) -> ScoresOut:
+        """Counts of probability by label over a part, from which the scores of any threshold follow."""
+        future = asyncio.wrap_future(session.count(part))
+        try:
+            found = await asyncio.wait_for(asyncio.shield(future), PATIENCE)
+        except TimeoutError:
+            return ScoresOut(counting=True, part=part)
+        return ScoresOut(
+            counting=False, part=found.part, split=found.split, leaky=found.leaky, notes=list(found.notes),
+            landslide=found.counts.landslide.tolist(), other=found.counts.other.tolist(),
+        )  # fmt: skip
+
+    @app.get("/api/landslides", responses={503: REFUSED[503]})
+    def landslides() -> LandslidesOut:
+        """All rows of the inventory, without outlines and reviews."""
+        found, _ = session.landslides()
+        rows = [
+            LandslideOut(
+                id=one.id, attributes={k: _plain(v) for k, v in one.attributes.items()}, bounds=one.outline.bounds
+            )
+            for one in found
+        ]
+        return LandslidesOut(columns=list(found[0].attributes) if found else [], landslides=rows)
+
+    @app.get("/api/outlines", responses={s: REFUSED[s] for s in (422, 503)})
+    def outlines(
+        left: Left, bottom: Left, right: Left, top: Left, tolerance: Annotated[float, Query(ge=0, le=1e6)] = 0.0
+    ) -> Features:
+        """Outlines as they stand in a view, simplified by `tolerance` metres: the inventory's, redrawn and drawn."""
+        found, tree = session.landslides()
+        stands = review.read_reviews(session.run.inventory) if session.run.inventory is not None else {}
+        box = shapely.box(*_ordered(left, bottom, right, top))
+        near = [] if tree is None else [found[i] for i in tree.query(box)]
+        shown = [(one.id, one.outline) for one in near if _original(stands.get(one.id))]
+        shown += [
+            (i, one.outline)
+            for i, one in stands.items()
+            if not _original(one) and one.outline is not None and one.outline.intersects(box)
+        ]
+        shown.sort(key=lambda one: -one[1].area)
+        states = {i: one.state for i, one in stands.items()}
+        return Features(
+            left_out=max(0, len(shown) - MOST_OUTLINES),
+            features=[
+                Feature(id=i, state=states.get(i, review.OPEN), geometry=_geojson(outline, tolerance))
+                for i, outline in shown[:MOST_OUTLINES]
+            ],
+        )
+
+    @app.get("/api/candidates", responses={s: REFUSED[s] for s in (404, 422, 503)})
+    async def candidates(left: Left, bottom: Left, right: Left, top: Left, threshold: Threshold) -> Features:
+        """Outlines of ground at or above a threshold in a view, traced from the raster as coarse as the view is."""
+        layer, bounds = session.layer("probability"), _ordered(left, bottom, right, top)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(session.readers, _candidates, tiles, layer, bounds, threshold)
+
+
+def _add_reviews(app: FastAPI, session: Session) -> None:
+    @app.get("/api/reviews", responses={s: REFUSED[s] for s in (422, 503)})
+    def reviews(since: Annotated[int, Query(ge=0, le=2**53)] = 0) -> ReviewsOut:
+        """What stands of every landslide that was decided on, or only what changed after version `since`."""
+        if session.run.inventory is None:
+            return ReviewsOut(version=0, reviews=[])
+        found = review.read_reviews(session.run.inventory, since)
+        version = max([since, *(one.version for one in found.values())])
+        return ReviewsOut(version=version, reviews=[_review(one) for one in found.values()])
+
+    deciding: dict[int | str, dict[str, Any]] = {s: REFUSED[s] for s in (400, 404, 409, 422, 503)}
+
+    @app.post("/api/reviews", responses=deciding)
+    def decide(decision: Decision) -> ReviewOut:
+        """Keep a decision. It is on disk when this is answered; 409 where another window decided first."""
+        path, outline = session.reviewed(), None
+        if decision.outline is not None:
+            outline = _polygon(decision.outline)
+            if not outline.intersects(shapely.box(*session.shown.grid.bounds)):
+                raise ReviewError("the outline lies off the site. Draw it on the map.")
+        return _review(
+            review.decide(path, decision.landslide, decision.state, decision.version, outline, decision.note)
+        )
+
+    @app.post("/api/reviews/undo", responses=deciding)
+    def undo(step: Step) -> ReviewOut:
+        """Take a decision back; 409 where it stands no more."""
+        return _review(review.undo(session.reviewed(), step.decision))
+
+    @app.post("/api/reviews/redo", responses=deciding)
+    def redo(step: Step) -> ReviewOut:
+        """Make a decision again that was undone; 409 where something else was decided meanwhile."""
+        return _review(review.redo(session.reviewed(), step.decision))
+
+
+def _candidates(tiles: Tiles, layer: Layer, bounds: tuple[float, float, float, float], threshold: float) -> Features:
+    seen = tiles.view(layer, bounds, VIEW)
+    if seen is None:
+        return Features(left_out=0, features=[])
+    values, grid = seen
+    numbers, found = ndimage.label(values >= np.float32(threshold), np.ones((3, 3), bool), output=np.int32)
+    pixels = np.bincount(numbers.ravel(), minlength=found + 1)[1:]
+    # specks of the raster's own pixels go, as in an inventory; coarse pixels may be whole landslides
+    least = SMALLEST if grid.x_size <= tiles.grid.x_size * 1.5 else 1
+    order = np.argsort(-pixels, kind="stable")
+    order = order[pixels[order] >= least]
+    keep = np.zeros(found + 1, np.int32)
+    keep[order[:MOST_OUTLINES] + 1] = order[:MOST_OUTLINES] + 1
+    frame = trace(keep[numbers], grid)
+    return Features(
+        left_out=max(0, len(order) - MOST_OUTLINES),
+        features=[Feature(id=0, state="candidate", geometry=_geojson(one, 0.0)) for one in frame.geometry],
+    )
+
+
+def _original(one: review.Review | None) -> bool:
+    """Whether a landslide is shown with the inventory's outline."""
+    return one is None or (one.landslide > 0 and one.state in (review.OPEN, review.REJECTED))
+
+
+def _review(one: review.Review) -> ReviewOut:
+    outline = one.outline
+    return ReviewOut(
+        landslide=one.landslide, state=one.state, note=one.note, decided=one.decided, version=one.version,
+        decision=one.decision, area_m2=None if outline is None else float(outline.area),
+        bounds=None if outline is None else outline.bounds,
+    )  # fmt: skip
+
+
+def _polygon(outline: Outline) -> shapely.Geometry:
+    for ring in outline.coordinates:
+        if not all(math.isfinite(part) and abs(part) < 1e9 for point in ring for part in point):
+            raise ReviewError("the outline has a coordinate that is no place on the map. Draw it again.")
+        if ring[0] != ring[-1]:
+            raise ReviewError("the outline is not closed: its first corner must be its last too.")
+    shell, *holes = outline.coordinates
+    return shapely.Polygon(shell, holes)
+
+
+def _ordered(left: float, bottom: float, right: float, top: float) -> tuple[float, float, float, float]:
+    if left >= right or bottom >= top:
+        raise ReviewError("a view needs left below right and bottom below top.")
+    return left, bottom, right, top
+
+
+def _geojson(geometry: shapely.Geometry, tolerance: float) -> dict[str, Any]:
+    if tolerance > 0:
+        geometry = shapely.simplify(geometry, tolerance)
+    return dict(json.loads(shapely.to_geojson(geometry)))
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as JSON has it: no bytes, no NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _name_of(run: RunFolder) -> str:
+    """The site's name, where a manifest or a site file says it, else that of the folder."""
+    if run.manifest is not None:
+        try:
+            name = json.loads(run.manifest.read_text(encoding="utf-8")).get("site", {}).get("name")
+        except (OSError, ValueError, AttributeError):
+            name = None
+        if isinstance(name, str) and name:
+            return name[:200]
+    return run.root.resolve().name
+
+
+def serve(root: Path, port: int = 8008, host: str = "127.0.0.1") -> None:
+    """Serve a run until Ctrl-C. Raises OutputError for an address that cannot be listened on."""
+    import uvicorn
+
+    session = Session(open_run(root))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends small pieces at once only where the protocol is named; otherwise a tile waits 40 ms
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(100)  # from here on a browser that asks waits, and is not refused
+    except OSError as error:
+        listening.close()
+        raise OutputError(
+            f"{host}:{port} cannot be listened on ({error.strerror or error}). Give another --port, or 0 for any."
+        ) from error
+    names = names_of(host)
+    if "*" in names:
+        say(
+            f"warning: --host {host} lets every computer that reaches this one look at the run and change its reviews: "
+            "there is no password. Leave out --host to be alone."
+        )
+    for text in session.shown.left_out:
+        say(f"warning: {text}")
+    shown = f"[{host}]" if ":" in host else host
+    say(f"{root} is at http://{shown}:{listening.getsockname()[1]}/  (Ctrl-C ends it)")
+    config = uvicorn.Config(
+        create_app(session, names), log_level="warning", server_header=False, proxy_headers=False,
+        timeout_graceful_shutdown=2, limit_concurrency=200,
+    )  # fmt: skip
+    uvicorn.Server(config).run(sockets=[listening])
