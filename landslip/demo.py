@@ -117,6 +117,7 @@ def demo(
     write_scores(folder / "scores.json", scored, overwrite=True)
     say(f"\nPictures: {folder / 'pictures'}")
     say(f"Scores on ground never trained on: {folder / 'scores.json'} (kappa {scored.scores['kappa']:.4f})")
+    say(f"See it: landslip report {folder} {folder}/report.html; landslip serve {folder}; landslip qgis {folder}")
     say(f"Done in {duration(time.monotonic() - began)}.")
     return scored
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from landslip import __version__
 from landslip.ahead import ahead
 from landslip.applicability import Applicability
 from landslip.checkpoint import Model, match_channels
@@ -108,6 +109,8 @@ def map_site(
         "model_sha256": str(model.facts["weights_sha256"]),
         "method": method,
         "precision": how,
+        "network": str(model.facts["run"]["network"]["name"]),
+        "landslip": __version__,
     }
     if model.temperature != 1:  # the weights alone no longer say what made the map
         tags["temperature"] = repr(model.temperature)

@@ -16,7 +16,7 @@ from landslip.grid import Window, tiles
 from landslip.inference import Uncertainty, map_site
 from landslip.inventory import make_inventory
 from landslip.models import build_model
-from landslip.raster import read, read_info, read_stored, write_raster
+from landslip.raster import PROBABILITY, read, read_info, read_stored, write_raster
 from landslip.training_pixels import area_of
 
 
@@ -34,6 +34,21 @@ def test_every_valid_pixel_is_mapped_and_no_other(made: TinySite, tmp_path: Path
     assert np.array_equal(~np.isnan(p), valid == 1) and done.valid_pixels == (valid == 1).sum()
     assert np.nanmin(p) >= 0 and np.nanmax(p) <= 1
     assert float(read_info(tmp_path / "p.tif").tags["threshold"]) == load_model(made.folder / "model").threshold
+
+
+def test_a_map_is_cloud_optimized_and_says_where_it_comes_from(made: TinySite, tmp_path: Path) -> None:
+    cogeo = pytest.importorskip("rio_cogeo", reason="rio-cogeo checks that a GeoTIFF is cloud-optimized")
+    model, out = load_model(made.folder / "model"), tmp_path / "p.tif"
+    map_site(model, made.folder / "prepared" / "stack.tif", out)
+    assert cogeo.cog_validate(str(out), strict=True) == (True, [], [])
+    info = read_info(out)
+    assert info.names == (PROBABILITY,)
+    assert info.tags["model_sha256"] == model.facts["weights_sha256"] and info.tags["landslip"]
+    assert info.tags["network"] == "fc_densenet"
+    assert "singlebandpseudocolor" in out.with_suffix(".qml").read_text()
+    out.with_suffix(".qml").write_text("somebody's own")
+    map_site(model, made.folder / "prepared" / "stack.tif", out, overwrite=True)
+    assert out.with_suffix(".qml").read_text() == "somebody's own"
 
 
 def test_one_window_is_the_network_on_the_whole_raster(made: TinySite, tmp_path: Path) -> None:
