@@ -60,7 +60,10 @@ def test_a_cell_changes_network_channels_split_and_seed_and_nothing_else() -> No
     for cell in (bands, both):
         assert (cell.split.kind, cell.split.seed, cell.training.seed) == ("paper", 3, 7)
         assert cell.blocks == run.blocks
-        assert cell.training.model_copy(update={"seed": 0}) == run.training
+        assert cell.training.model_copy(update={"seed": 0, "learning_rate": None}) == run.training
+    assert (bands.training.rate, both.training.rate) == (RATES["unet"], RATE)  # no rate was given: each its own
+    given = run.model_copy(update={"training": run.training.model_copy(update={"learning_rate": 0.5})})
+    assert Cell("paper", "unet", "bands", 7, True).run(given).training.rate == 0.5
 
 
 @pytest.fixture(scope="module")

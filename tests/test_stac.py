@@ -191,6 +191,8 @@ def test_the_map_of_a_run(run: Path, tmp_path: Path) -> None:
         "../inventory/landslides.tif",
         "../inventory/landslides.gpkg",
     ]
+    files.append(run / "inventory" / "landslides.parquet")
+    assert len(assets) == len(files)
     for asset, path in zip(assets.values(), files, strict=True):
         content = path.read_bytes()
         assert asset["file:checksum"] == "1220" + hashlib.sha256(content).hexdigest()  # multihash of SHA-256
