@@ -28,7 +28,7 @@ from landslip.evaluate import evaluate
 from landslip.ground import input_hashes
 from landslip.metrics import SCORES
 from landslip.raster import read_stored
-from landslip.run import Run, read_run
+from landslip.run import RATE, RATES, Run, read_run
 from landslip.train import identity_of
 
 TINY = {"layers": [1, 1, 1], "first_width": 8, "growth_rate": 4}
