@@ -204,6 +204,7 @@ def test_the_inventory_is_counted(run: Path, page: Page) -> None:
     classes = stored(run / "inventory" / "landslides.tif")
     assert f"{100 * (classes == 1).sum() / (classes != 255).sum():.2f} % of the" in text
     largest = page.tables["inventory"][0][1]
+    assert {"To river (m)", "To fault (m)"} <= set(page.tables["inventory"][0][0])
     assert largest[3] == f"{frame['area_m2'].max():,.0f}"
 
 
