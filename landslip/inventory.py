@@ -17,6 +17,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
@@ -48,6 +49,7 @@ from landslip.vector import (
     fill_styles,
     fill_vector,
     highest,
+    holding,
     join,
     layers,
     outline,
@@ -59,6 +61,7 @@ from landslip.vector import (
 LAYER = "inventory"
 REVIEWS, LOG = "review", "review_log"  # what landslip.review writes into the same file
 NOT_VALID = 255
+MOST_ID = 2**53  # what every program that reads an id can count to
 SMALLEST = 4  # pixels of the smallest landslide kept, where no area is given
 SIDE = 4 * TILE
 
@@ -135,7 +138,11 @@ def make_inventory(
     stack = None if stack_path is None else read_stack_info(stack_path)
     if stack is not None:
         require_same_grid(stack.grid, str(stack.path), grid, str(probability))
+    if previous is not None and previous.resolve() == out_gpkg.resolve():
+        previous = None
     earlier = _read_earlier(previous or out_gpkg, grid, asked=previous is not None)
+    if previous is not None:
+        _refuse_lost_reviews(out_gpkg, previous)
 
     tags = _tags(info, at, source, min_area)
     with scratch(out_gpkg, "ids") as ids_path, ExitStack() as outputs:
@@ -144,10 +151,10 @@ def make_inventory(
         frame = _frame(measured, found, grid, earlier, info, stack, simplify)
         kept = 0 if earlier is None else int(frame["id"].isin(earlier.ids).sum())
         summary = _summary(frame, found, grid, at, source, min_area, kept)
+        if earlier is not None and previous is None:
+            outputs.enter_context(_kept_as_read(earlier))
         # entered one inside the other: all get their names once all are whole
         aside = outputs.enter_context(writing(out_gpkg, overwrite))
-        if earlier is not None:
-            outputs.enter_context(_unchanged(earlier.path))
         fill_vector(aside, out_gpkg, frame, LAYER, earlier.path if earlier is not None and earlier.reviewed else None)
         fill_styles(aside, out_gpkg, {LAYER: inventory_style()})
         fill_parquet(outputs.enter_context(writing(out_gpkg.with_suffix(".parquet"), overwrite)), frame)
@@ -354,6 +361,7 @@ class _Earlier:
     states: dict[int, str]
     taken: int
     reviewed: bool
+    changed: int  # when it was last written to before it was read; 0 where it is not replaced
 
 
 def _read_earlier(path: Path, grid: Grid, asked: bool) -> _Earlier | None:
@@ -364,23 +372,40 @@ def _read_earlier(path: Path, grid: Grid, asked: bool) -> _Earlier | None:
                 return None
         except VectorError as error:  # what was reviewed in it must not be lost silently
             raise OutputError(f"{path} is to be replaced, and cannot be read to keep its ids. Move it away.") from error
+    changed = 0
+    if not asked:
+        with holding(path):  # what another program has not brought into the file yet must not be missed
+            changed = path.stat().st_mtime_ns
     frame = read_vector(path, LAYER, grid.crs)
     if "id" not in frame.columns:
         raise VectorError(f"{path}: layer {LAYER} has no column id, so that no id can be kept. Is it an inventory?")
+    known = pd.to_numeric(frame["id"], errors="coerce")
+    frame = frame[known.between(1, MOST_ID) & (known % 1 == 0)]  # others are no ids that an inventory gave
     ids = frame["id"].to_numpy(np.int64)
     states = dict(zip(ids.tolist(), frame["review"], strict=True)) if "review" in frame.columns else {}
     names = layers(path)
     taken = max((highest(path, name, "landslide") for name in (REVIEWS, LOG) if name in names), default=0)
-    return _Earlier(path, frame.geometry.to_numpy(), ids, states, taken, REVIEWS in names)
+    return _Earlier(path, frame.geometry.to_numpy(), ids, states, taken, REVIEWS in names, changed)
+
+
+def _refuse_lost_reviews(out_gpkg: Path, previous: Path) -> None:
+    """Raise OutputError where the file to be replaced holds reviews, and those of another one are to be kept."""
+    if out_gpkg.exists() and LOG in layers(out_gpkg):
+        raise OutputError(
+            f"{out_gpkg} holds reviews, which keeping those of {previous} would lose. Give another name, or leave out "
+            "--previous."
+        )
 
 
 @contextmanager
-def _unchanged(path: Path) -> Iterator[None]:
-    """Raise OutputError where an inventory was reviewed since it was copied, so that no decision is lost."""
-    before = path.stat().st_mtime_ns
-    yield
-    if path.stat().st_mtime_ns != before:
-        raise OutputError(f"{path} was reviewed while the inventory was made anew. It is kept; run the command again.")
+def _kept_as_read(earlier: _Earlier) -> Iterator[None]:
+    """Raise OutputError where an inventory was reviewed since it was read; let nobody write to it until this ends."""
+    with holding(earlier.path):
+        if earlier.path.stat().st_mtime_ns != earlier.changed:
+            raise OutputError(
+                f"{earlier.path} was reviewed while the inventory was made anew. It is kept; run the command again."
+            )
+        yield
 
 
 def _scene(manifest: Path) -> tuple[str | None, str | None]:

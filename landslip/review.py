@@ -91,6 +91,8 @@ def read_landslides(path: Path) -> list[Landslide]:
     for stored, *values in rows:
         attributes = dict(zip(shown, values, strict=True))
         if stored is not None and attributes["id"] is not None:
+            if not isinstance(attributes["id"], int):
+                raise VectorError(f"{path}: layer {LAYER} has the id {attributes['id']!r}, which is no whole number.")
             found.append(Landslide(int(attributes["id"]), attributes, decode(stored)))
     if len({landslide.id for landslide in found}) < len(found):
         raise VectorError(f"{path}: layer {LAYER} has an id twice. Make it anew with `landslip inventory`.")
@@ -351,19 +353,20 @@ def _last(connection: sqlite3.Connection) -> int:
 # -- what `landslip inventory` kept of an earlier review ---------------------------------------------------------------
 
 
-def _kept(connection: sqlite3.Connection, path: Path) -> dict[int, Review]:
+def _kept(connection: sqlite3.Connection, path: Path, only: int | None = None) -> dict[int, Review]:
     if not _has(connection, LAYER) or not _has_state(connection):
         return {}
     rows = connection.execute(
-        f"SELECT id, review, {_quoted(_geometry_column(connection, path))} FROM {LAYER} WHERE review IN (?, ?, ?)",
-        (ACCEPTED, REJECTED, REDRAWN),
+        f"SELECT id, review, {_quoted(_geometry_column(connection, path))} FROM {LAYER} WHERE review IN (?, ?, ?) "
+        "AND id = coalesce(?, id)",
+        (ACCEPTED, REJECTED, REDRAWN, only),
     ).fetchall()
     return {row[0]: Review(row[0], row[1], decode(row[2]), "", "", 0, 0) for row in rows if row[2] is not None}
 
 
 def _keep(connection: sqlite3.Connection, path: Path, landslide: int) -> _Entry | None:
     """Write a state that only the inventory's column holds into the log, so that an undo comes back to it."""
-    kept = _kept(connection, path).get(landslide)
+    kept = _kept(connection, path, landslide).get(landslide)
     if kept is None or kept.outline is None:
         return None
     stored = _encode(kept.outline, connection)

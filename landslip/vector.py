@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import warnings
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -119,6 +119,26 @@ def fill_vector(
         raise _unwritten(path, error) from error
 
 
+@contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Let nobody else write to a GeoPackage, and have in it what others wrote; OutputError where they keep it open.
+
+    A file with a write-ahead log (QGIS makes one of what it opens) must not be replaced: the log would be taken for
+    that of the new file.
+    """
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)) as held:
+            held.execute("PRAGMA journal_mode = DELETE")  # brings the log in, and needs to be alone for it
+            held.execute("BEGIN IMMEDIATE")
+            yield
+    except sqlite3.OperationalError as error:
+        raise OutputError(
+            f"{path} cannot be replaced ({error}). Close it in QGIS and elsewhere, check its rights, and run again."
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise _unreadable(path, error) from error
+
+
 def _copy_geopackage(source: Path, target: Path) -> None:
     # SQLite's own copy: whole also while another program writes to the source
     reading = sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)
@@ -152,6 +172,7 @@ def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:
             "description": "landslip",
             "owner": "",
             "ui": None,
+            "update_time": pd.Timestamp.now("UTC").floor("s"),  # QGIS asks for it, and finds no style without it
         }
         for layer, qml in styles.items()
     ]

@@ -305,6 +305,18 @@ def test_ids_and_reviews_stay_where_outlines_overlap(tmp_path: Path) -> None:
     assert list(read_vector(other, "inventory")["review"]) == ["open", "rejected", "open"]
 
 
+@pytest.mark.parametrize("odd", [np.nan, -5.0, 2.5, 1e19])
+def test_ids_that_no_inventory_gives_are_not_kept(tmp_path: Path, odd: float) -> None:
+    probability = np.zeros((20, 30), np.float32)
+    probability[2:6, 5:15] = probability[10:14, 5:15] = 0.9
+    out = tmp_path / "i.gpkg"
+    make_inventory(store(tmp_path, probability), out)
+    frame = read_vector(out, "inventory")
+    write_vector(out, frame.assign(id=[odd, 7.0]), "inventory", overwrite=True)
+    make_inventory(tmp_path / "probability.tif", out, overwrite=True)
+    assert list(read_vector(out, "inventory")["id"]) == [8, 7]
+
+
 def test_what_is_not_an_inventory_keeps_no_ids(tmp_path: Path) -> None:
     path = store(tmp_path, np.full((9, 9), 0.9, np.float32))
     with pytest.raises(VectorError, match=r"none\.gpkg does not exist"):
@@ -348,6 +360,8 @@ def test_qgis_finds_the_style_in_the_geopackage(tmp_path: Path) -> None:
         rows = file.execute(
             "SELECT f_table_name, f_geometry_column, useAsDefault, styleQML FROM layer_styles"
         ).fetchall()
+        # the columns that QGIS 3 asks for (QgsOgrProviderUtils); it finds no style where one lacks
+        file.execute("SELECT id, f_table_schema, styleSLD, ui FROM layer_styles ORDER BY update_time DESC").fetchone()
         geometry = file.execute("SELECT column_name FROM gpkg_geometry_columns").fetchone()[0]
     (row,) = rows
     assert row[:3] == ("inventory", geometry, 1)

@@ -29,6 +29,7 @@ from landslip.inventory import make_inventory
 from landslip.powerlaw import fit_tail
 from landslip.report import SECTIONS, report
 from landslip.report.base import Made, figure_text
+from landslip.report.results import COLUMNS
 
 DAMAGES = (b"", b'{"f1": [[', b"\xff\xfe\x00", b'{"split": 3, "site": 4, "channels": "x"}')
 VOID = {"meta", "img", "link", "br", "hr", "input"}
@@ -204,6 +205,7 @@ def test_the_inventory_is_counted(run: Path, page: Page) -> None:
     classes = stored(run / "inventory" / "landslides.tif")
     assert f"{100 * (classes == 1).sum() / (classes != 255).sum():.2f} % of the" in text
     largest = page.tables["inventory"][0][1]
+    assert {name for name, _, _ in COLUMNS} <= set(frame)  # by the names that an inventory has
     assert largest[3] == f"{frame['area_m2'].max():,.0f}"
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import geopandas as gpd
@@ -322,19 +323,69 @@ def test_a_decision_made_while_the_inventory_is_made_anew_is_not_lost(
     probability = mapped(tmp_path, (2, 2), (2, 30))
     make_inventory(probability, out, 0.5)
     review.decide(out, 1, "accepted")
-    fill = landslip.inventory.fill_styles
+    find = landslip.inventory._find
 
-    def meanwhile(*words: object) -> None:
-        fill(*words)  # type: ignore[arg-type]
+    def meanwhile(*words: object) -> object:
         review.decide(out, 2, "rejected")
+        return find(*words)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(landslip.inventory, "fill_styles", meanwhile)
+    monkeypatch.setattr(landslip.inventory, "_find", meanwhile)  # the inventory was read before
     with pytest.raises(OutputError, match=r"i\.gpkg was reviewed while the inventory was made anew"):
         make_inventory(probability, out, 0.5, overwrite=True)
     assert review.read_reviews(out)[2].state == "rejected"
     monkeypatch.undo()
     make_inventory(probability, out, 0.5, overwrite=True)
     assert list(layer(out, "inventory")["review"]) == ["accepted", "rejected"]
+
+
+def test_nobody_decides_on_a_file_that_is_being_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "i.gpkg"
+    probability = mapped(tmp_path, (2, 2), (2, 30))
+    make_inventory(probability, out, 0.5)
+    fill = landslip.inventory.fill_styles
+
+    def meanwhile(*words: object) -> None:
+        fill(*words)  # type: ignore[arg-type]
+        with pytest.raises(OutputError, match="locked"):
+            review.decide(out, 2, "rejected")
+
+    monkeypatch.setattr(review, "PATIENCE", 0.05)
+    monkeypatch.setattr(landslip.inventory, "fill_styles", meanwhile)
+    make_inventory(probability, out, 0.5, overwrite=True)
+    assert review.decide(out, 2, "rejected").state == "rejected"
+
+
+def test_a_file_that_qgis_has_open_is_not_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "i.gpkg"
+    probability = mapped(tmp_path, (2, 2), (2, 30))
+    make_inventory(probability, out, 0.5)
+    with closing(sqlite3.connect(out, isolation_level=None)) as qgis:
+        qgis.execute("PRAGMA journal_mode = WAL")  # as QGIS does with what it opens
+        review.decide(out, 1, "accepted")
+        qgis.execute("SELECT count(*) FROM inventory").fetchall()
+        with pytest.raises(OutputError, match=r"i\.gpkg cannot be replaced .*locked.* Close it in QGIS"):
+            make_inventory(probability, out, 0.5, overwrite=True)
+        assert (tmp_path / "i.gpkg-wal").exists()
+    make_inventory(probability, out, 0.5, overwrite=True)
+    assert review.read_reviews(out)[1].state == "accepted" and not (tmp_path / "i.gpkg-wal").exists()
+
+
+def test_reviews_of_a_replaced_file_are_not_lost_for_those_of_another(tmp_path: Path) -> None:
+    out, other = tmp_path / "i.gpkg", tmp_path / "other.gpkg"
+    probability = mapped(tmp_path, (2, 2), (2, 30))
+    for path in (out, other):
+        make_inventory(probability, path, 0.5)
+    review.decide(out, 1, "accepted")
+    with pytest.raises(OutputError, match=r"i\.gpkg holds reviews, which keeping those of .*other\.gpkg would lose"):
+        make_inventory(probability, out, 0.5, overwrite=True, previous=other)
+    assert review.read_reviews(out)[1].state == "accepted"
+
+
+def test_an_id_that_is_no_number_is_told(gpkg: Path) -> None:
+    with pytest.raises(VectorError, match="the id 'one', which is no whole number"):
+        table = frame([NEW]).assign(id=["one"])
+        vector.write_vector(gpkg, table, "inventory", overwrite=True)
+        review.read_landslides(gpkg)
 
 
 def test_blobs_of_other_writers(gpkg: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+import shapely
 from affine import Affine
 from conftest import CRS_UTM, GRID, TinySite, frame, polygon
 from rasterio.crs import CRS
@@ -21,6 +22,7 @@ from landslip import review, vector
 from landslip.errors import OutputError
 from landslip.evaluate import evaluate
 from landslip.folder import open_run
+from landslip.geodesy import area_and_perimeter
 from landslip.grid import Grid
 from landslip.inventory import make_inventory
 from landslip.raster import PROBABILITY, read_stored, write_raster
@@ -256,7 +258,9 @@ def test_a_decision_is_kept_before_it_is_answered(client: TestClient, run: Path)
         "/api/reviews",
         json={"landslide": None, "state": "drawn", "outline": {"type": "Polygon", "coordinates": [ring]}},
     ).json()
-    assert drawn["landslide"] == -1 and drawn["area_m2"] == 25 * 225
+    # true metres, as in the inventory: on UTM's central meridian its own are 0.9996 of them
+    true = float(area_and_perimeter(np.array([shapely.Polygon(ring)]), GRID.crs)[0][0])
+    assert drawn["landslide"] == -1 and drawn["area_m2"] == true != 25 * 225
     shown = client.get("/api/outlines", params=box()).json()["features"]
     assert next(one for one in shown if one["id"] == -1)["state"] == "drawn"
     assert client.post("/api/reviews/undo", json={"decision": drawn["decision"]}).json()["state"] == "open"
@@ -474,6 +478,12 @@ def test_attributes_of_any_column_are_shown(run: Path) -> None:
     with client_of(run) as client:
         row = client.get("/api/landslides").json()["landslides"][0]
         assert row["attributes"]["lithology"] == text and row["attributes"]["slope_mean"] is None
+
+
+def test_the_page_has_a_word_for_every_column_of_an_inventory(client: TestClient) -> None:
+    columns = set(client.get("/api/landslides").json()["columns"]) - {"id", "review"}
+    page = client.get("/page.js").text
+    assert len(columns) > 15 and not {name for name in columns if f"{name}: [" not in page}
 
 
 def test_schemathesis_finds_no_server_error(run: Path) -> None:

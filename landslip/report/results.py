@@ -164,8 +164,8 @@ COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("height_drop_m", "Drop (m)", lambda v: f"{v:,.0f}"),
     ("slope_mean", "Mean slope (°)", lambda v: f"{v:.1f}"),
     ("lithology", "Lithology", str),
-    ("distance_to_river", "To river (m)", lambda v: f"{v:,.0f}"),
-    ("distance_to_fault", "To fault (m)", lambda v: f"{v:,.0f}"),
+    ("distance_to_river_m", "To river (m)", lambda v: f"{v:,.0f}"),
+    ("distance_to_fault_m", "To fault (m)", lambda v: f"{v:,.0f}"),
     ("probability_mean", "Mean probability", lambda v: f"{v:.2f}"),
     ("review", "Review", str),
 )

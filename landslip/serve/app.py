@@ -11,7 +11,7 @@ import json
 import math
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -25,6 +25,7 @@ from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
+from rasterio.crs import CRS
 from scipy import ndimage
 from starlette.exceptions import HTTPException
 
@@ -32,6 +33,7 @@ from landslip import review
 from landslip.errors import ConflictError, LandslipError, OutputError, ReviewError, SplitError
 from landslip.evaluate import Counted, count_probabilities
 from landslip.folder import RunFolder, open_run
+from landslip.geodesy import area_and_perimeter
 from landslip.grid import crs_name
 from landslip.metrics import BINS, choose_threshold
 from landslip.progress import say
@@ -501,6 +503,8 @@ def _add_reading(app: FastAPI, session: Session) -> None:
 
 
 def _add_reviews(app: FastAPI, session: Session) -> None:
+    crs = session.shown.grid.crs
+
     @app.get("/api/reviews", responses={s: REFUSED[s] for s in (422, 503)})
     def reviews(since: Annotated[int, Query(ge=0, le=2**53)] = 0) -> ReviewsOut:
         """What stands of every landslide that was decided on, or only what changed after version `since`."""
@@ -508,7 +512,7 @@ def _add_reviews(app: FastAPI, session: Session) -> None:
             return ReviewsOut(version=0, reviews=[])
         found = review.read_reviews(session.run.inventory, since)
         version = max([since, *(one.version for one in found.values())])
-        return ReviewsOut(version=version, reviews=[_review(one) for one in found.values()])
+        return ReviewsOut(version=version, reviews=_reviews(list(found.values()), crs))
 
     deciding: dict[int | str, dict[str, Any]] = {s: REFUSED[s] for s in (400, 404, 409, 422, 503)}
 
@@ -520,19 +524,18 @@ def _add_reviews(app: FastAPI, session: Session) -> None:
             outline = _polygon(decision.outline)
             if not outline.intersects(shapely.box(*session.shown.grid.bounds)):
                 raise ReviewError("the outline lies off the site. Draw it on the map.")
-        return _review(
-            review.decide(path, decision.landslide, decision.state, decision.version, outline, decision.note)
-        )
+        made = review.decide(path, decision.landslide, decision.state, decision.version, outline, decision.note)
+        return _reviews([made], crs)[0]
 
     @app.post("/api/reviews/undo", responses=deciding)
     def undo(step: Step) -> ReviewOut:
         """Take a decision back; 409 where it stands no more."""
-        return _review(review.undo(session.reviewed(), step.decision))
+        return _reviews([review.undo(session.reviewed(), step.decision)], crs)[0]
 
     @app.post("/api/reviews/redo", responses=deciding)
     def redo(step: Step) -> ReviewOut:
         """Make a decision again that was undone; 409 where something else was decided meanwhile."""
-        return _review(review.redo(session.reviewed(), step.decision))
+        return _reviews([review.redo(session.reviewed(), step.decision)], crs)[0]
 
 
 def _candidates(tiles: Tiles, layer: Layer, bounds: tuple[float, float, float, float], threshold: float) -> Features:
@@ -560,12 +563,19 @@ def _original(one: review.Review | None) -> bool:
     return one is None or (one.landslide > 0 and one.state in (review.OPEN, review.REJECTED))
 
 
-def _review(one: review.Review) -> ReviewOut:
+def _reviews(found: Sequence[review.Review], crs: CRS) -> list[ReviewOut]:
+    """Reviews as they are sent; areas, of outlines that were drawn, are true ones, as an inventory's are."""
+    drawn = [one for one in found if one.outline is not None and one.state in (review.REDRAWN, review.DRAWN)]
+    areas, _ = area_and_perimeter(np.array([one.outline for one in drawn], object), crs)
+    by_id = {one.landslide: float(area) for one, area in zip(drawn, areas, strict=True)}
+    return [_review(one, by_id.get(one.landslide)) for one in found]
+
+
+def _review(one: review.Review, area: float | None) -> ReviewOut:
     outline = one.outline
     return ReviewOut(
         landslide=one.landslide, state=one.state, note=one.note, decided=one.decided, version=one.version,
-        decision=one.decision, area_m2=None if outline is None else float(outline.area),
-        bounds=None if outline is None else outline.bounds,
+        decision=one.decision, area_m2=area, bounds=None if outline is None else outline.bounds,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ const NAMES = {
   area_m2: ["Area", "area"], perimeter_m: ["Perimeter", "m"], pixels: ["Pixels", ""], length_m: ["Length", "m"], width_m: ["Width", "m"],
   height_drop_m: ["Height drop", "m"], slope_mean: ["Mean slope", "°"], slope_max: ["Steepest slope", "°"],
   elevation_min: ["Lowest", "m"], elevation_max: ["Highest", "m"], lithology: ["Lithology", ""],
-  distance_to_river: ["Distance to river", "m"], distance_to_fault: ["Distance to fault", "m"],
+  distance_to_river_m: ["Distance to river", "m"], distance_to_fault_m: ["Distance to fault", "m"],
   probability_mean: ["Mean probability", ""], probability_min: ["Lowest probability", ""], probability_max: ["Highest probability", ""],
   area_low_m2: ["Area, at least", "area"], area_high_m2: ["Area, at most", "area"], scene: ["Scene", ""], date: ["Date", ""], model_sha256: ["Model", ""],
 };
