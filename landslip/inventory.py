@@ -155,7 +155,7 @@ def make_inventory(
             outputs.enter_context(_kept_as_read(earlier))
         # entered one inside the other: all get their names once all are whole
         aside = outputs.enter_context(writing(out_gpkg, overwrite))
-        fill_vector(aside, out_gpkg, frame, LAYER, earlier.path if earlier is not None and earlier.reviewed else None)
+        fill_vector(aside, out_gpkg, frame, LAYER, None if earlier is None else earlier.base)
         fill_styles(aside, out_gpkg, {LAYER: inventory_style()})
         fill_parquet(outputs.enter_context(writing(out_gpkg.with_suffix(".parquet"), overwrite)), frame)
         table = outputs.enter_context(writing(out_gpkg.with_suffix(".csv"), overwrite))
@@ -360,7 +360,7 @@ class _Earlier:
     ids: NDArray[np.int64]
     states: dict[int, str]
     taken: int
-    reviewed: bool
+    base: Path | None  # the file whose other layers are kept
     changed: int  # when it was last written to before it was read; 0 where it is not replaced
 
 
@@ -368,8 +368,11 @@ def _read_earlier(path: Path, grid: Grid, asked: bool) -> _Earlier | None:
     """The inventory whose ids are kept; None where there is none and none was `asked` for."""
     if not asked:
         try:
-            if not path.exists() or LAYER not in layers(path):
+            there = layers(path) if path.exists() else []
+            if LAYER not in there and not {REVIEWS, LOG} & set(there):
                 return None
+            if LAYER not in there:
+                raise VectorError(f"{path} has reviews and no layer {LAYER}")
         except VectorError as error:  # what was reviewed in it must not be lost silently
             raise OutputError(f"{path} is to be replaced, and cannot be read to keep its ids. Move it away.") from error
     changed = 0
@@ -385,7 +388,9 @@ def _read_earlier(path: Path, grid: Grid, asked: bool) -> _Earlier | None:
     states = dict(zip(ids.tolist(), frame["review"], strict=True)) if "review" in frame.columns else {}
     names = layers(path)
     taken = max((highest(path, name, "landslide") for name in (REVIEWS, LOG) if name in names), default=0)
-    return _Earlier(path, frame.geometry.to_numpy(), ids, states, taken, REVIEWS in names, changed)
+    # what else is in the file that is replaced (reviews, notes drawn in QGIS) stays; of another one, only its reviews
+    base = path if not asked or REVIEWS in names else None
+    return _Earlier(path, frame.geometry.to_numpy(), ids, states, taken, base, changed)
 
 
 def _refuse_lost_reviews(out_gpkg: Path, previous: Path) -> None:

@@ -42,7 +42,7 @@ LABEL_COLOURS = {0: (225, 225, 225, 255), 1: (0, 114, 178, 255)}
 PART_NAMES = {TRAIN: "training", VALIDATION: "validation", TEST: "test"}
 PART_COLOURS = {TRAIN: (0, 114, 178, 255), VALIDATION: (230, 159, 0, 255), TEST: (204, 121, 167, 255)}
 PICTURES = {"true colour": ("red", "green", "blue"), "false colour": ("nir", "red", "green")}
-REVIEWED = (0, 114, 178, 255)
+REVIEWED = (204, 121, 167, 255)
 
 
 @dataclass(frozen=True)

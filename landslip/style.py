@@ -20,8 +20,8 @@ CLASSES = {0: "no landslide", 1: "landslide"}
 # review: (outline, share of the fill that shows, line); Okabe and Ito's colours
 REVIEWS: dict[str, tuple[Colour, int, str]] = {
     "open": ((213, 94, 0, 255), 70, "solid"),
-    "accepted": ((0, 158, 115, 255), 70, "solid"),
-    "redrawn": ((0, 114, 178, 255), 70, "solid"),
+    "accepted": ((86, 180, 233, 255), 70, "solid"),
+    "redrawn": ((204, 121, 167, 255), 70, "solid"),
     "rejected": ((120, 120, 120, 255), 0, "dot"),
 }
 HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"

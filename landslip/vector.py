@@ -110,7 +110,9 @@ def fill_vector(
     try:
         if base is not None:
             _copy_geopackage(base, aside)
-        frame.to_file(aside, layer=layer or path.stem, driver="GPKG", engine="pyogrio")
+        frame.to_file(
+            aside, layer=layer or path.stem, driver="GPKG", engine="pyogrio", VERSION="1.3"
+        )  # which QGIS 3.22 knows
         kept = pyogrio.read_info(aside, layer=layer or path.stem)
         # GDAL says nothing of an index that it could not store while it closes the file
         if kept["features"] != len(frame) or not kept["capabilities"]["fast_spatial_filter"]:

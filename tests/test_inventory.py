@@ -317,6 +317,27 @@ def test_ids_that_no_inventory_gives_are_not_kept(tmp_path: Path, odd: float) ->
     assert list(read_vector(out, "inventory")["id"]) == [8, 7]
 
 
+def test_other_layers_of_the_file_that_is_replaced_stay(tmp_path: Path) -> None:
+    path, out = store(tmp_path, np.full((9, 9), 0.9, np.float32)), tmp_path / "i.gpkg"
+    make_inventory(path, out)
+    notes = gpd.GeoDataFrame({"text": ["look here"]}, geometry=[shapely.Point(500_050, 3_399_950)], crs="EPSG:32648")
+    pyogrio.write_dataframe(notes, out, layer="notes", driver="GPKG")
+    make_inventory(path, out, 0.95, overwrite=True)
+    assert list(read_vector(out, "notes")["text"]) == ["look here"] and read_vector(out, "inventory").empty
+    make_inventory(path, tmp_path / "other.gpkg", previous=out)
+    assert "notes" not in layers(tmp_path / "other.gpkg")
+
+
+def test_a_file_with_reviews_and_no_inventory_is_not_replaced(tmp_path: Path) -> None:
+    path, out = store(tmp_path, np.full((9, 9), 0.9, np.float32)), tmp_path / "i.gpkg"
+    reviews = gpd.GeoDataFrame({"landslide": [1]}, geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32648")
+    pyogrio.write_dataframe(reviews, out, layer="review", driver="GPKG")
+    before = out.read_bytes()
+    with pytest.raises(OutputError, match=r"i\.gpkg is to be replaced, and cannot be read to keep its ids"):
+        make_inventory(path, out, overwrite=True)
+    assert out.read_bytes() == before
+
+
 def test_what_is_not_an_inventory_keeps_no_ids(tmp_path: Path) -> None:
     path = store(tmp_path, np.full((9, 9), 0.9, np.float32))
     with pytest.raises(VectorError, match=r"none\.gpkg does not exist"):

@@ -501,6 +501,11 @@ function queue(work) {
 function decide(state, outline = null) {
   const id = state === "drawn" ? null : selected;
   if (id === null && state !== "drawn") return working;
+  if (id > 0 && threshold !== null && !atInventory()) { // what is on the screen is not what would be decided on
+    setThreshold(run.inventory_threshold ?? run.threshold, false);
+    say("Nothing was decided: the inventory's own outlines are shown again. Look, then decide.");
+    return working;
+  }
   const note = $("note").value.trim();
   return queue(async () => {
     const review = await ask("/api/reviews", { landslide: id, state, version: id === null ? 0 : versionOf(id), outline, note });
