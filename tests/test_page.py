@@ -157,6 +157,14 @@ def test_the_threshold_moves_polygons_and_scores(browser: object, server: Server
         page.click("#threshold-reset")
         page.wait_for_function("() => candidates.getLayers().length === 0 && outlines.getLayers().length > 0")
         assert page.text_content("[data-score=recall]") == shown
+        # what is accepted is an outline of the inventory: while others are shown, they are brought back and no more
+        page.fill("#threshold-number", "0.85")
+        page.wait_for_function("() => candidates.getLayers().length > 0 && outlines.getLayers().length === 0")
+        page.focus("#rows button")
+        page.keyboard.press("j")
+        page.keyboard.press("a")
+        page.wait_for_function("() => candidates.getLayers().length === 0 && outlines.getLayers().length > 0")
+        assert page.evaluate("reviews.size") == 0
 
 
 def test_a_review_from_the_keyboard_outlives_both_page_and_server(browser: object, server: Server) -> None:
