@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from landslip.factors.terrain import hillshade
 from landslip.grid import Grid, is_local_metric
 from landslip.output import writing
-from landslip.raster import glance, read_info
+from landslip.raster import glance, read_info, stretch
 
 MOST = 1400  # pixels a side that a picture shows
 UNDEFINED = "#bbbbbb"
@@ -53,9 +53,8 @@ def stretched(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """(3, H, W) to (H, W, 4) in [0, 1]: 2nd to 98th percentile of each band; transparent where undefined."""
     out = np.zeros((*values.shape[1:], 4), np.float32)
     for i, band in enumerate(values):
-        defined = band[~np.isnan(band)]
-        low, high = np.percentile(defined, (2, 98)) if defined.size else (0.0, 1.0)
-        out[..., i] = np.clip((np.nan_to_num(band) - low) / max(high - low, 1e-9), 0, 1)
+        low, high = stretch(band)
+        out[..., i] = np.clip((np.nan_to_num(band) - low) / (high - low), 0, 1)
     out[..., 3] = ~np.isnan(values).any(axis=0)
     return out
 

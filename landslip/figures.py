@@ -12,7 +12,6 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-import pyproj
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -35,10 +34,11 @@ from landslip.cartography import (
 )
 from landslip.draw import LABEL_COLOUR, TRUE_COLOUR, draw_tail
 from landslip.factors.terrain import aspect_from
+from landslip.geodesy import geodetic
 from landslip.grid import Grid
 from landslip.label import LANDSLIDE
 from landslip.powerlaw import Tail
-from landslip.raster import glance
+from landslip.raster import glance, stretch
 from landslip.stack import Channel, StackInfo, read_stack_info
 
 DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
@@ -101,7 +101,7 @@ def _tinted(figure: Figure, axes: Axes, stack: StackInfo, grid: Grid) -> None:
     """Elevation in tints that darken downwards, shaded; the scale beside it."""
     position = [channel.name for channel in stack.channels].index("elevation")
     z, _ = glance(stack.path, [position + 1], MOST)
-    low, high = _limits(z[0])
+    low, high = stretch(z[0])
     tints = ListedColormap(matplotlib.colormaps["cividis"](np.linspace(0.25, 1, 256)))
     norm = matplotlib.colors.Normalize(low, high)
     colour = tints(norm(np.nan_to_num(z[0], nan=low)))
@@ -146,13 +146,8 @@ def _dress_with_degrees(axes: Axes, grid: Grid, title: str) -> None:
 
 def to_degrees(grid: Grid, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """(longitude, latitude) in degrees on the grid's own body, of coordinates in its CRS; None where not defined."""
-    crs = pyproj.CRS.from_wkt(grid.crs.to_wkt())
-    body = crs.geodetic_crs
-    if body is None:
-        return None
-    found = pyproj.Transformer.from_crs(crs, body, always_xy=True).transform(np.asarray(x, float), np.asarray(y, float))
-    longitude, latitude = (np.asarray(values, np.float64) for values in found)
-    return (longitude, latitude) if np.isfinite(longitude).all() and np.isfinite(latitude).all() else None
+    found = geodetic(grid.crs, np.asarray(x, float), np.asarray(y, float))
+    return found if found is not None and all(np.isfinite(values).all() for values in found) else None
 
 
 def degree_ticks(grid: Grid, axis: str) -> list[tuple[float, str]]:
@@ -274,7 +269,7 @@ def _show(figure: Figure, axes: Axes, layer: _Layer, grid: Grid) -> None:
         scale.set_ticks(list(range(0, count, every)), labels=[_folded(name) for name in layer.classes[::every]])
         scale.ax.minorticks_off()
     else:
-        low, high = _limits(layer.values)
+        low, high = stretch(layer.values)
         shown = axes.imshow(layer.values, extent=extent(grid), cmap="viridis", vmin=low, vmax=high)
         scale = figure.colorbar(shown, cax=beside, extend="both")
         unit = "°" if layer.unit == "degree" else layer.unit
@@ -292,12 +287,6 @@ def _folded(name: str) -> str:
     return "\n".join(
         line if len(line) <= 18 else line[:17] + "…" for line in (" ".join(words[:half]), " ".join(words[half:]))
     )
-
-
-def _limits(values: NDArray[np.float32]) -> tuple[float, float]:
-    defined = values[~np.isnan(values)]
-    low, high = (float(v) for v in np.percentile(defined, (2, 98))) if defined.size else (0.0, 1.0)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
 def _sheet(grid: Grid, rows: int, columns: int, width: float) -> tuple[Figure, list[Axes]]:

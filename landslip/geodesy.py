@@ -55,10 +55,21 @@ def ellipsoid(crs: CRS) -> Geod:
 
 def degrees(geometries: NDArray[Any], crs: CRS) -> NDArray[Any]:
     """Geometries as longitude and latitude, degrees, on the datum of their own CRS."""
-    own = ProjCRS.from_wkt(crs.to_wkt())
-    to_degrees = Transformer.from_crs(own, own.geodetic_crs, always_xy=True)
 
     def turned(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.stack(to_degrees.transform(xy[:, 0], xy[:, 1], errcheck=True), axis=1)
+        found = geodetic(crs, xy[:, 0], xy[:, 1])
+        assert found is not None  # only a local CRS has no body, and that is not turned
+        return np.stack(found, axis=1)
 
     return np.asarray(shapely.transform(geometries, turned))
+
+
+def geodetic(
+    crs: CRS, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """(longitude, latitude), degrees on the datum of `crs`, of coordinates in it; None for a CRS of no body."""
+    own = ProjCRS.from_wkt(crs.to_wkt())
+    if own.geodetic_crs is None:
+        return None
+    longitude, latitude = Transformer.from_crs(own, own.geodetic_crs, always_xy=True).transform(x, y)
+    return np.asarray(longitude, np.float64), np.asarray(latitude, np.float64)

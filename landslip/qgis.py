@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
-import numpy as np
 from rasterio.crs import CRS
 
 from landslip.errors import OutputError
@@ -20,7 +19,7 @@ from landslip.folder import RunFolder, open_run
 from landslip.grid import Grid
 from landslip.inventory import LAYER, REVIEWS
 from landslip.output import refuse_existing, write_text
-from landslip.raster import PROBABILITY, glance, read_info
+from landslip.raster import PROBABILITY, glance, read_info, stretch
 from landslip.split import TEST, TRAIN, VALIDATION
 from landslip.stack import Channel, read_stack_info
 from landslip.style import (
@@ -37,7 +36,6 @@ from landslip.style import (
 from landslip.vector import layers
 
 SEEN = 512  # pixels a side that a stretch is taken from
-PERCENTILES = (2, 98)
 LABEL_COLOURS = {0: (225, 225, 225, 255), 1: (0, 114, 178, 255)}
 PART_NAMES = {TRAIN: "training", VALIDATION: "validation", TEST: "test"}
 PART_COLOURS = {TRAIN: (0, 114, 178, 255), VALIDATION: (230, 159, 0, 255), TEST: (204, 121, 167, 255)}
@@ -138,13 +136,8 @@ def _title(channel: Channel) -> str:
 
 
 def _stretch(path: Path, band: int) -> tuple[float, float]:
-    """The 2nd and 98th percentile of a thinned band; (0, 1) where nothing is defined, never one value twice."""
-    values = glance(path, [band], SEEN)[0]
-    defined = values[np.isfinite(values)]
-    if not defined.size:
-        return 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(defined, PERCENTILES))
-    return (low, high) if high > low else (low, low + 1)
+    """The range that a band is stretched over, from a thinned one."""
+    return stretch(glance(path, [band], SEEN)[0])
 
 
 def _project(title: str, grid: Grid, shown: Sequence[_Layer]) -> str:

@@ -40,6 +40,7 @@ MOST_OF_A_BLOCK = 2**31  # bytes of one stored block, which is decoded as a whol
 MOST_FROM_A_BYTE = 100_000  # pixels; the best compressors reach some thousands
 MOST_UNQUESTIONED = 10**9  # pixels
 GEOTIFF_SUFFIXES = {".tif", ".tiff"}
+PERCENTILES = (2, 98)  # that a band is stretched between, for pictures
 PROBABILITY = "landslide probability"  # the description of that band
 
 
@@ -273,6 +274,15 @@ def glance(path: Path, bands: Sequence[int], most: int, stored: bool = False) ->
             values = values.astype(np.float32).filled(np.nan)
         a, e = grid.transform.a * grid.width / width, grid.transform.e * grid.height / height
         return values, Grid(grid.crs, Affine(a, 0, grid.transform.c, 0, e, grid.transform.f), height, width)
+
+
+def stretch(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
+    """The 2nd and 98th percentile of what is defined, never one value twice; (0, 1) where nothing is."""
+    defined = values[np.isfinite(values)]
+    if not defined.size:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(defined, PERCENTILES))
+    return (low, high) if high > low else (low, low + 1)
 
 
 def warp(

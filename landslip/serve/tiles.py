@@ -35,13 +35,13 @@ from rio_tiler.utils import render
 from landslip.errors import RasterError
 from landslip.grid import Grid, Window
 from landslip.label import UNKNOWN
+from landslip.raster import stretch
 from landslip.serve.layers import Layer
 
 SIDE = 256  # of a tile, pixels
 THIN_SIDE = 2048  # most pixels a side of a thinned copy
 MOST_HELD = 256 * 2**20  # bytes of thinned copies
 SAMPLE_SIDE = 512  # pixels a side that a stretch is taken from
-STRETCH = (2.0, 98.0)  # percentiles
 FAINT, STRONG = 110, 210  # opacity of what is not known, and of other classes, over an image
 
 # Said in our own words, with the remedy; here, since catching warnings one by one is not safe among threads.
@@ -158,9 +158,7 @@ class Tiles:
             while max(self.grid.shape) / factor > SAMPLE_SIDE:
                 factor *= 2
             sample = self._pixels(layer.path, (band,), whole, (-(-whole.height // factor), -(-whole.width // factor)))
-            defined = sample[np.isfinite(sample)]
-            low, high = (float(part) for part in np.percentile(defined, STRETCH)) if defined.size else (0.0, 1.0)
-            found = self._stretches[key] = (low, high if high > low else low + 1.0)
+            found = self._stretches[key] = stretch(sample)
         return found
 
     # -- reading ------------------------------------------------------------------------------------------------------
