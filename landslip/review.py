@@ -18,7 +18,7 @@ import sqlite3
 import struct
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -113,12 +113,16 @@ def read_reviews(path: Path, since: int = 0) -> dict[int, Review]:
     """
     with _open(path) as connection:
         found = _kept(connection, path) if not since else {}
-        if _has(connection, LOG):
-            last = connection.execute(
-                f"SELECT landslide, max(version) FROM {LOG} GROUP BY landslide HAVING max(version) > ?", (since,)
-            ).fetchall()
-            for landslide, version in last:
-                found[landslide] = _standing(connection, _entry(connection, version))
+        if _has(connection, LOG):  # the last change of each landslide, with the decision that stands after it
+            rows = connection.execute(
+                f"SELECT {_columns_of('last')}, {_columns_of('stands')} FROM {LOG} AS last "
+                f"JOIN (SELECT max(version) AS version FROM {LOG} GROUP BY landslide) AS newest USING (version) "
+                f"LEFT JOIN {LOG} AS stands ON stands.version = last.decision WHERE last.version > ?",
+                (since,),
+            )
+            for row in rows:
+                last, stands = _Entry(*row[:8]), None if row[8] is None else _Entry(*row[8:])
+                found[last.landslide] = _review(last, stands)
     return found
 
 
@@ -284,7 +288,11 @@ def _settle(connection: sqlite3.Connection, last: _Entry) -> Review:
 
 
 def _standing(connection: sqlite3.Connection, last: _Entry) -> Review:
-    stands = _entry(connection, last.decision) if last.decision else None
+    return _review(last, _entry(connection, last.decision) if last.decision else None)
+
+
+def _review(last: _Entry, stands: _Entry | None) -> Review:
+    """What stands of a landslide, from the last row of its log and the decision that this names."""
     if stands is None or stands.outline is None:
         return Review(last.landslide, OPEN, None, "", last.decided, last.version, 0)
     return Review(
@@ -296,6 +304,10 @@ def _standing(connection: sqlite3.Connection, last: _Entry) -> Review:
         last.version,
         last.decision,
     )
+
+
+def _columns_of(table: str) -> str:
+    return ", ".join(f"{table}.{field.name}" for field in fields(_Entry))
 
 
 def _entry(connection: sqlite3.Connection, version: int) -> _Entry:
