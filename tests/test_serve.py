@@ -265,6 +265,17 @@ def test_a_decision_is_kept_before_it_is_answered(client: TestClient, run: Path)
     assert next(one for one in shown if one["id"] == -1)["state"] == "drawn"
     assert client.post("/api/reviews/undo", json={"decision": drawn["decision"]}).json()["state"] == "open"
     assert client.post("/api/reviews/redo", json={"decision": drawn["decision"]}).json()["state"] == "drawn"
+    outline = {"type": "Polygon", "coordinates": [ring]}
+    sent = {"landslide": 1, "state": "redrawn", "outline": outline, "version": made["version"]}
+    redrawn = client.post("/api/reviews", json=sent).json()
+    sent = {"landslide": 1, "state": "accepted", "version": redrawn["version"]}
+    accepted = client.post("/api/reviews", json=sent).json()  # as it was redrawn
+    assert accepted["state"] == "accepted" and accepted["area_m2"] == redrawn["area_m2"] == true
+    sent = {"landslide": 1, "state": "rejected", "version": accepted["version"]}
+    made = client.post("/api/reviews", json=sent).json()  # rejected is the inventory's outline
+    assert made["area_m2"] is None
+    assert client.get("/api/reviews", params={"since": made["version"]}).json()["reviews"] == []
+    client.post("/api/reviews/undo", json={"decision": drawn["decision"]})
     news = client.get("/api/reviews", params={"since": made["version"]}).json()
     assert [one["landslide"] for one in news["reviews"]] == [-1]
 

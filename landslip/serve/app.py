@@ -564,8 +564,8 @@ def _original(one: review.Review | None) -> bool:
 
 
 def _reviews(found: Sequence[review.Review], crs: CRS) -> list[ReviewOut]:
-    """Reviews as they are sent; areas, of outlines that were drawn, are true ones, as an inventory's are."""
-    drawn = [one for one in found if one.outline is not None and one.state in (review.REDRAWN, review.DRAWN)]
+    """Reviews as they are sent; areas, of outlines that are shown, are true ones, as an inventory's are."""
+    drawn = [one for one in found if one.outline is not None and not _original(one)]
     areas, _ = area_and_perimeter(np.array([one.outline for one in drawn], object), crs)
     by_id = {one.landslide: float(area) for one, area in zip(drawn, areas, strict=True)}
     return [_review(one, by_id.get(one.landslide)) for one in found]

@@ -99,7 +99,7 @@ function figure(value, unit) {
 
 const stateOf = (id) => reviews.get(id)?.state ?? "open";
 const versionOf = (id) => reviews.get(id)?.version ?? 0;
-const areaOf = (id) => (stateOf(id) === "redrawn" || id < 0 ? reviews.get(id)?.area_m2 : landslides.get(id)?.attributes.area_m2) ?? null;
+const areaOf = (id) => reviews.get(id)?.area_m2 ?? landslides.get(id)?.attributes.area_m2 ?? null; // of the outline that is shown
 const meanOf = (id) => landslides.get(id)?.attributes.probability_mean ?? null;
 
 // -- map --------------------------------------------------------------------------------------------------------------
