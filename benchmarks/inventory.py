@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from process import peak_and_seconds, show
+from process import measured, show
 
 from landslip.grid import Grid, tiles
 from landslip.raster import creating, put, read, read_info
@@ -41,9 +41,10 @@ def measure(source: Path, megapixels: list[float], threshold: float) -> dict[str
         with tempfile.TemporaryDirectory() as folder:
             probability, out = Path(folder) / "p.tif", Path(folder) / "i.gpkg"
             repeat(source, probability, size)
-            peak, seconds = peak_and_seconds("inventory", probability, out, "--threshold", threshold)
+            peak, seconds, used = measured("inventory", probability, out, "--threshold", threshold)
             found[f"{size:g} megapixels: peak MiB"] = peak
             found[f"{size:g} megapixels: seconds per megapixel"] = seconds / size
+            found[f"{size:g} megapixels: processor seconds per megapixel"] = used / size
             found[f"{size:g} megapixels: landslides"] = len(read_vector(out, "inventory"))
     return found
 
