@@ -40,12 +40,12 @@ from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.powerlaw import Tail
 from landslip.raster import glance, read_info
 from landslip.split import PARTS
+from landslip.style import TRUE_COLOUR
 
 HITS, MISSES, FALSE_ALARMS = "#009E73", "#E69F00", "#5C1A6E"  # told apart in grey too: lightness 60, 71, 25
 LABEL_COLOUR = "#D55E00"
 PART_COLOURS = {"train": "#56B4E9", "validation": "#F0E442", "test": "#992266"}
 LINE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")  # Okabe and Ito
-TRUE_COLOUR = ("red", "green", "blue")
 
 
 def draw_input(stack: Path, out: Path, overwrite: bool = False) -> None:

@@ -128,10 +128,7 @@ def evaluate(
     matrices = sums.reshape(4, -1).T
     blocks = int(np.count_nonzero(matrices.any(1)))
 
-    leaky, notes = chosen.leaky, list(chosen.notes)
-    if split is not None and train:
-        leaky = True
-        notes.append(f"includes training ground: {100 * train / total.n:.1f} % of the pixels scored")
+    leaky, notes = _leak(chosen, train, total.n)
     if measured is not None and not leaky:
         notes += nearness(measured)
     if total.n and blocks < FEW_BLOCKS:
@@ -209,10 +206,7 @@ def count_probabilities(probability: Path, label: Path, split: Path | None = Non
         if split is not None:
             train += int(np.count_nonzero(scored & (parts == PARTS["train"])))
     total = int(counted.landslide.sum() + counted.other.sum())
-    leaky, notes = chosen.leaky, list(chosen.notes)
-    if train:
-        leaky = True
-        notes.append(f"includes training ground: {100 * train / total:.1f} % of the pixels scored")
+    leaky, notes = _leak(chosen, train, total)
     return Counted(counted, chosen.name, chosen.part, leaky, tuple(notes))
 
 
@@ -337,6 +331,13 @@ def cells(scores: Mapping[str, float | None], between: Mapping[str, Sequence[flo
 def leakage(leaky: bool | None) -> str:
     """Whether scores are leaky, as a cell of a table."""
     return {True: "LEAKY", False: "no", None: "unknown"}[leaky]
+
+
+def _leak(chosen: _Split, train: int, scored: int) -> tuple[bool | None, list[str]]:
+    """Whether a score leaks, with the notes on it, where `train` of the pixels scored are training ground."""
+    if not train:
+        return chosen.leaky, list(chosen.notes)
+    return True, [*chosen.notes, f"includes training ground: {100 * train / scored:.1f} % of the pixels scored"]
 
 
 def nearness(found: Audit) -> list[str]:

@@ -32,7 +32,7 @@ from landslip.cartography import (
     shade_of,
     stretched,
 )
-from landslip.draw import LABEL_COLOUR, TRUE_COLOUR, draw_tail
+from landslip.draw import LABEL_COLOUR, draw_tail
 from landslip.factors.terrain import aspect_from
 from landslip.geodesy import geodetic
 from landslip.grid import Grid
@@ -40,9 +40,9 @@ from landslip.label import LANDSLIDE
 from landslip.powerlaw import Tail
 from landslip.raster import glance, stretch
 from landslip.stack import Channel, StackInfo, read_stack_info
+from landslip.style import FALSE_COLOUR, TRUE_COLOUR
 
 DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
-FALSE_COLOUR = ("nir", "red", "green")  # plants are red
 SMALL = 700  # pixels a side of one map among many
 MOST_NAMED = 12  # classes that a scale names
 

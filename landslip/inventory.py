@@ -43,7 +43,7 @@ from landslip.raster import (
     require_probability,
 )
 from landslip.stack import StackInfo, read_stack_info
-from landslip.style import COLOURS, inventory_style, map_style
+from landslip.style import COLOURS, NOT_VALID, inventory_style, map_style
 from landslip.vector import (
     fill_parquet,
     fill_styles,
@@ -56,11 +56,11 @@ from landslip.vector import (
     place,
     read_vector,
     require_geopackage_name,
+    together,
 )
 
 LAYER = "inventory"
 REVIEWS, LOG = "review", "review_log"  # what landslip.review writes into the same file
-NOT_VALID = 255
 MOST_ID = 2**53  # what every program that reads an id can count to
 SMALLEST = 4  # pixels of the smallest landslide kept, where no area is given
 SIDE = 4 * TILE
@@ -176,10 +176,9 @@ def stack_of(probability: Path) -> Path | None:
     return path if path.exists() else None
 
 
-def outputs_of(out_gpkg: Path, map_path: Path) -> list[Path]:
-    """Every file that an inventory is made of."""
-    beside = [out_gpkg.with_suffix(suffix) for suffix in (".parquet", ".csv")]
-    return [out_gpkg, map_path, *beside, map_path.with_suffix(".qml")]
+def layer_of(path: Path) -> str | None:
+    """The layer of a vector file that an inventory is read from; None, the first, where none has its name."""
+    return LAYER if LAYER in layers(path) else None
 
 
 def _check_outputs(probability: Path, out_gpkg: Path, map_path: Path, overwrite: bool) -> None:
@@ -191,7 +190,8 @@ def _check_outputs(probability: Path, out_gpkg: Path, map_path: Path, overwrite:
         )
     require_geopackage_name(out_gpkg)
     require_geotiff_name(map_path)
-    for path in outputs_of(out_gpkg, map_path):
+    beside = (out_gpkg.with_suffix(".parquet"), out_gpkg.with_suffix(".csv"), map_path.with_suffix(".qml"))
+    for path in (out_gpkg, map_path, *beside):
         refuse_existing(path, overwrite)
 
 
@@ -284,13 +284,8 @@ def _measure(
 
 def _outlines(parts: dict[int, list[list[Any]]], grid: Grid) -> NDArray[Any]:
     """One geometry in the grid's CRS for each landslide, from its polygons in one tile or in several."""
-    whole = []
-    for number in sorted(parts):
-        polygons = [polygon for tile in parts[number] for polygon in tile]
-        if len(parts[number]) > 1:
-            whole.append(join(polygons))
-        else:
-            whole.append(polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons))
+    by_tile = (parts[number] for number in sorted(parts))
+    whole = [together(held[0]) if len(held) == 1 else join([p for tile in held for p in tile]) for held in by_tile]
     return place(whole, grid)
 
 

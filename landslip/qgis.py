@@ -25,7 +25,9 @@ from landslip.stack import Channel, read_stack_info
 from landslip.style import (
     CLASSES,
     COLOURS,
+    FALSE_COLOUR,
     HEAD,
+    TRUE_COLOUR,
     classes_renderer,
     colours_renderer,
     gray_renderer,
@@ -39,7 +41,7 @@ SEEN = 512  # pixels a side that a stretch is taken from
 LABEL_COLOURS = {0: (225, 225, 225, 255), 1: (0, 114, 178, 255)}
 PART_NAMES = {TRAIN: "training", VALIDATION: "validation", TEST: "test"}
 PART_COLOURS = {TRAIN: (0, 114, 178, 255), VALIDATION: (230, 159, 0, 255), TEST: (204, 121, 167, 255)}
-PICTURES = {"true colour": ("red", "green", "blue"), "false colour": ("nir", "red", "green")}
+PICTURES = {"true colour": TRUE_COLOUR, "false colour": FALSE_COLOUR}
 REVIEWED = (204, 121, 167, 255)
 
 

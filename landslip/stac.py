@@ -38,13 +38,13 @@ from landslip.checkpoint import FACTS, SPLIT, WEIGHTS, load_model
 from landslip.errors import DependencyError, OutputError
 from landslip.folder import open_run
 from landslip.grid import Grid, is_local_metric, require_same_grid
-from landslip.inventory import LAYER, NOT_VALID
+from landslip.inventory import layer_of
 from landslip.output import file_hash, refuse_existing, refuse_input, write_json, writing_folder
 from landslip.raster import RasterInfo, opening, read_info, require_one_band, require_probability
 from landslip.stack import Channel
-from landslip.style import COLOURS
+from landslip.style import COLOURS, NOT_VALID
 from landslip.tables import read_toml
-from landslip.vector import layers, read_vector
+from landslip.vector import read_vector
 
 ROOT = "https://stac-extensions.github.io"
 PROJECTION, FILE = f"{ROOT}/projection/v2.0.0/schema.json", f"{ROOT}/file/v2.1.0/schema.json"
@@ -194,7 +194,7 @@ def map_item(
         assets["landslide_map"] = asset
         properties |= {f"landslip:{key}": value for key, value in _known(shown.tags).items()}
     if inventory is not None:
-        frame = read_vector(inventory, LAYER if LAYER in layers(inventory) else None)
+        frame = read_vector(inventory, layer_of(inventory))
         dates = [text for text in map(_date, frame["date"].unique()) if text] if "date" in frame else []
         assets["inventory"] = _asset(inventory, "Landslides as polygons", GEOPACKAGE, ["data"])
         assets["inventory"].extra_fields["landslip:landslides"] = len(frame)

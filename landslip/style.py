@@ -14,6 +14,7 @@ Colour = tuple[int, int, int, int]
 VIRIDIS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")
 
 NOT_VALID = 255
+TRUE_COLOUR, FALSE_COLOUR = ("red", "green", "blue"), ("nir", "red", "green")  # in false colour plants are red
 # vermilion on light grey, told apart by the colour-blind; nothing where nothing was mapped
 COLOURS: dict[int, Colour] = {0: (225, 225, 225, 255), 1: (213, 94, 0, 255), NOT_VALID: (0, 0, 0, 0)}
 CLASSES = {0: "no landslide", 1: "landslide"}

@@ -27,6 +27,7 @@ from landslip.output import writing
 
 BURN = ("centre", "majority", "touched")
 STYLES = "layer_styles"
+VERSION = "1.3"  # of a GeoPackage that QGIS 3.22 reads without a warning
 FINER = 5  # sub-pixels per side where a majority is counted
 STRIP = 512  # rows burnt at a time where a majority is counted
 
@@ -110,9 +111,7 @@ def fill_vector(
     try:
         if base is not None:
             _copy_geopackage(base, aside)
-        frame.to_file(
-            aside, layer=layer or path.stem, driver="GPKG", engine="pyogrio", VERSION="1.3"
-        )  # which QGIS 3.22 knows
+        frame.to_file(aside, layer=layer or path.stem, driver="GPKG", engine="pyogrio", VERSION=VERSION)
         kept = pyogrio.read_info(aside, layer=layer or path.stem)
         # GDAL says nothing of an index that it could not store while it closes the file
         if kept["features"] != len(frame) or not kept["capabilities"]["fast_spatial_filter"]:
@@ -194,8 +193,8 @@ def highest(path: Path, layer: str, column: str) -> int:
     import pyogrio
 
     values = pyogrio.read_dataframe(path, layer=layer, columns=[column], read_geometry=False)
-    found = values[column].dropna() if column in values else values.iloc[:, :0]
-    return int(found.max()) if len(found) and found.ndim == 1 else 0
+    found = values[column].dropna() if column in values else ()
+    return int(max(found, default=0))
 
 
 def require_geopackage_name(path: Path) -> None:
@@ -286,7 +285,7 @@ def trace(ids: NDArray[np.int32], grid: Grid) -> gpd.GeoDataFrame:
     """
     pieces = outline(ids, Window(0, 0, *grid.shape))
     order = sorted(pieces)
-    placed = place([_together(pieces[i]) for i in order], grid)
+    placed = place([together(pieces[i]) for i in order], grid)
     return gpd.GeoDataFrame({"id": np.array(order, np.int64)}, geometry=placed, crs=grid.crs.to_wkt())
 
 
@@ -307,7 +306,8 @@ def join(pieces: list[Any]) -> Any:
     return shapely.simplify(shapely.union_all(pieces), 0)
 
 
-def _together(pieces: list[Any]) -> Any:
+def together(pieces: list[Any]) -> Any:
+    """One geometry from polygons that meet at corners at most."""
     return pieces[0] if len(pieces) == 1 else shapely.MultiPolygon(pieces)
 
 

@@ -23,12 +23,11 @@ from landslip.output import refuse_existing, refuse_input
 from landslip.progress import track
 from landslip.provenance import software
 from landslip.raster import read_info
-from landslip.report.base import Made, km2, layer_of, number, read_quietly, share_of, site_name, size_text, where
+from landslip.report.base import Made, km2, number, read_quietly, site_name, size_text, where
 from landslip.report.ground import factors, split, study_area
 from landslip.report.provenance import agreement, provenance
 from landslip.report.results import complexity, inventory, landslide_map, training
 from landslip.report.scores import between, comparison, importance, intervals, loud_of, scores
-from landslip.vector import read_vector
 
 
 def report(root: Path, out: Path, overwrite: bool = False) -> list[str]:
@@ -83,8 +82,7 @@ def _summary(made: Made) -> list[Block]:
                  "RUN/model/split.tif --json RUN/scores/test.json", "remedy")
         )  # fmt: skip
     if run.inventory is not None:
-        inventory = run.inventory
-        blocks += made.tried(inventory, lambda: [_found(made, inventory)])
+        blocks += made.tried(run.inventory, lambda: [_found(made)])
     if run.probability is not None:
         blocks += made.tried(run.probability, lambda: agreement(made))
     facts = [("Site", site_name(made))]
@@ -126,10 +124,10 @@ def _area_of(made: Made, found: Mapping[str, Any]) -> str:
     return f"{pixels:,} pixels"
 
 
-def _found(made: Made, path: Path) -> Text:
-    frame = read_vector(path, layer_of(path))
+def _found(made: Made) -> Text:
+    frame = made.landslides
     area = float(frame["area_m2"].sum())
-    of_all, valid = share_of(made)
+    of_all, valid = made.share
     share = f", {100 * of_all:.2f} % of the {km2(valid)} mapped" if valid else ""
     return Text(f"{len(frame):,} landslides were mapped, {km2(area)} in all{share}.")
 
@@ -138,7 +136,7 @@ def _when(made: Made) -> str:
     """Dates of the scenes, where the inventory carries them."""
     try:
         if made.run.inventory is not None:
-            frame = read_vector(made.run.inventory, layer_of(made.run.inventory))
+            frame = made.landslides
             for column in ("date", "scene"):
                 if column in frame and frame[column].notna().any():
                     values = sorted({str(value) for value in frame[column].dropna() if str(value)})

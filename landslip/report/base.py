@@ -6,9 +6,11 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 
 from landslip import figures
@@ -18,12 +20,13 @@ from landslip.errors import LandslipError
 from landslip.folder import PLACES, RunFolder
 from landslip.geodesy import window_area
 from landslip.grid import Grid, tiles
-from landslip.inventory import LAYER
+from landslip.inventory import layer_of
 from landslip.inventory_scores import area_text
 from landslip.label import LANDSLIDE
 from landslip.raster import cut_stored, opening, read_info
 from landslip.site import Site, read_site
-from landslip.vector import layers
+from landslip.split import PARTS
+from landslip.vector import read_vector
 
 SIDE = 2048  # pixels a side of what is counted at a time
 
@@ -36,10 +39,26 @@ Step = Callable[[], Iterable[Block]]
 
 @dataclass(frozen=True)
 class Made:
-    """The run folder, and a folder that figures are drawn in."""
+    """The run folder, and a folder that figures are drawn in. What several sections need is read once."""
 
     run: RunFolder
     scratch: Path
+
+    @cached_property
+    def landslides(self) -> gpd.GeoDataFrame:
+        """The rows of the inventory, which must be there."""
+        assert self.run.inventory is not None
+        return read_vector(self.run.inventory, layer_of(self.run.inventory))
+
+    @cached_property
+    def share(self) -> tuple[float, float]:
+        """See `_share`."""
+        return _share(self.run)
+
+    @cached_property
+    def counts(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """See `_counted`."""
+        return _counted(self.run)
 
     def name(self, path: Path) -> str:
         """A file as the report calls it: from the run folder on."""
@@ -162,20 +181,16 @@ def thinned(grid: Grid, most: int = MOST) -> str:
     return "" if every == 1 else f"Of each {every} x {every} pixels one is shown."
 
 
-def layer_of(path: Path) -> str | None:
-    return LAYER if LAYER in layers(path) else None
-
-
-def share_of(made: Made) -> tuple[float, float]:
+def _share(run: RunFolder) -> tuple[float, float]:
     """The share of the mapped ground that is landslide, and that ground in square metres, true as an inventory's are.
 
     (NaN, 0) where no landslide map says so.
     """
-    if made.run.landslide_map is None:
+    if run.landslide_map is None:
         return math.nan, 0.0
-    info = read_info(made.run.landslide_map)
+    info = read_info(run.landslide_map)
     pixels, mapped, area = 0, 0, 0.0
-    with opening(made.run.landslide_map) as dataset:
+    with opening(run.landslide_map) as dataset:
         for window in tiles((info.height, info.width), SIDE):
             classes = cut_stored(dataset, window)
             here = int(np.count_nonzero(classes <= LANDSLIDE))
@@ -183,3 +198,27 @@ def share_of(made: Made) -> tuple[float, float]:
             mapped += here
             area += here / window.area * window_area(window, info.grid) if here else 0
     return (pixels / mapped if mapped else math.nan), area
+
+
+def _counted(run: RunFolder) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(4, 3) valid pixels, of them landslide and of known label: of all ground, train, validation and test."""
+    assert run.valid is not None and run.label is not None
+    with opening(run.valid) as valid, opening(run.label) as label:
+        shape = valid.height, valid.width
+        found = np.zeros((4, 3), np.int64)
+        split = None if run.split is None or _shape(run.split) != shape else run.split
+        for window in tiles(shape, SIDE):
+            inside, drawn = cut_stored(valid, window) == 1, cut_stored(label, window)
+            masks = [inside, inside & (drawn == LANDSLIDE), inside & (drawn <= LANDSLIDE)]
+            found[0] += [np.count_nonzero(mask) for mask in masks]
+            if split is not None:
+                with opening(split) as parts:
+                    own = cut_stored(parts, window)
+                for i, code in enumerate(PARTS.values(), start=1):
+                    found[i] += [np.count_nonzero(mask & (own == code)) for mask in masks]
+        return found
+
+
+def _shape(path: Path) -> tuple[int, int]:
+    info = read_info(path)
+    return info.height, info.width

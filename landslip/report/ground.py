@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from landslip import draw, figures
 from landslip.document import Block, Cell, Facts, Table, Text
 from landslip.errors import LandslipError
 from landslip.evaluate import leakage
-from landslip.grid import Grid, crs_name, tiles
-from landslip.label import LANDSLIDE
-from landslip.raster import cut_stored, opening, read_info
+from landslip.grid import Grid, crs_name
+from landslip.raster import read_info
 from landslip.report.base import (
-    SIDE,
     Made,
     figure_text,
     km2,
@@ -62,7 +58,7 @@ def _ticks(grid: Grid) -> str:
 
 def _ground_facts(made: Made, path: Path) -> Block:
     stack = read_stack_info(path)
-    grid, counts = stack.grid, _counted(made)
+    grid, counts = stack.grid, made.counts
     valid, landslide, known = (int(v) for v in counts[0])
     groups = {group: sum(channel.group == group for channel in stack.channels) for group in ("band", "factor")}
     left, bottom, right, top = grid.bounds
@@ -82,31 +78,6 @@ def _ground_facts(made: Made, path: Path) -> Block:
         ("Channels", f"{len(stack.channels)}: {groups['band']} of bands, {groups['factor']} of factors"),
     ]  # fmt: skip
     return Facts(rows)
-
-
-def _counted(made: Made) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """(4, 3) valid pixels, of them landslide and of known label: of all ground, train, validation and test."""
-    run = made.run
-    assert run.valid is not None and run.label is not None
-    with opening(run.valid) as valid, opening(run.label) as label:
-        shape = valid.height, valid.width
-        found = np.zeros((4, 3), np.int64)
-        split = None if run.split is None or _shape(run.split) != shape else run.split
-        for window in tiles(shape, SIDE):
-            inside, drawn = cut_stored(valid, window) == 1, cut_stored(label, window)
-            masks = [inside, inside & (drawn == LANDSLIDE), inside & (drawn <= LANDSLIDE)]
-            found[0] += [np.count_nonzero(mask) for mask in masks]
-            if split is not None:
-                with opening(split) as parts:
-                    own = cut_stored(parts, window)
-                for i, code in enumerate(PARTS.values(), start=1):
-                    found[i] += [np.count_nonzero(mask & (own == code)) for mask in masks]
-        return found
-
-
-def _shape(path: Path) -> tuple[int, int]:
-    info = read_info(path)
-    return info.height, info.width
 
 
 def factors(made: Made) -> list[Block]:
@@ -270,7 +241,7 @@ def split(made: Made) -> list[Block]:
 
 
 def _parts(made: Made, grid: Grid) -> Block:
-    counts = _counted(made)
+    counts = made.counts
     rows = []
     for name, (valid, landslide, known) in zip(("all valid ground", *PARTS), counts.tolist(), strict=True):
         share = f"{100 * landslide / known:.2f}" if known else "-"

@@ -23,15 +23,12 @@ from landslip.report.base import (
     area_words,
     figure_text,
     km2,
-    layer_of,
     number,
     read_json,
-    share_of,
     thinned,
 )
 from landslip.report.scores import runs_of, sheet_table
 from landslip.split import PARTS
-from landslip.vector import read_vector
 
 
 def training(made: Made) -> list[Block]:
@@ -177,9 +174,9 @@ def inventory(made: Made) -> list[Block]:
     path = made.run.inventory
 
     def shown() -> Iterator[Block]:
-        frame = read_vector(path, layer_of(path))
+        frame = made.landslides
         areas = frame["area_m2"].to_numpy(float)
-        share, mapped = share_of(made)
+        share, mapped = made.share
         rows = [("Landslides", f"{len(frame):,}"), ("Area", km2(float(areas.sum())))]
         if mapped:
             rows.append(("Share", f"{100 * share:.2f} % of the {km2(mapped)} mapped"))

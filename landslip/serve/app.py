@@ -218,6 +218,7 @@ class Session:
         self.scores: dict[tuple[Any, ...], Future[Counted]] = {}
         self.lock = threading.Lock()
         self.inventory: tuple[Any, list[review.Landslide], shapely.STRtree | None] = (None, [], None)
+        self.stands: tuple[Any, dict[int, review.Review]] = (None, {})
         self.threshold, self.source, self.inventory_threshold = self.thresholds()
 
     def thresholds(self) -> tuple[float | None, str | None, float | None]:
@@ -250,6 +251,16 @@ class Session:
                 found = review.read_landslides(self.run.inventory)
                 self.inventory = mark, found, shapely.STRtree([one.outline for one in found])
             return self.inventory[1], self.inventory[2]
+
+    def reviews(self) -> dict[int, review.Review]:
+        """What stands of every landslide, read anew where something was decided or the inventory is another one."""
+        if self.run.inventory is None:
+            return {}
+        mark = review.inventory_mark(self.run.inventory), review.last_version(self.run.inventory)
+        with self.lock:
+            if self.stands[0] != mark:
+                self.stands = mark, review.read_reviews(self.run.inventory)
+            return self.stands[1]
 
     def reviewed(self) -> Path:
         """The inventory that decisions are kept in; HTTP 404 where the run has none."""
@@ -475,7 +486,7 @@ def _add_reading(app: FastAPI, session: Session) -> None:
     ) -> Features:
         """Outlines as they stand in a view, simplified by `tolerance` metres: the inventory's, redrawn and drawn."""
         found, tree = session.landslides()
-        stands = review.read_reviews(session.run.inventory) if session.run.inventory is not None else {}
+        stands = session.reviews()
         box = shapely.box(*_ordered(left, bottom, right, top))
         near = [] if tree is None else [found[i] for i in tree.query(box)]
         shown = [(one.id, one.outline) for one in near if _original(stands.get(one.id))]

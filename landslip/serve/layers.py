@@ -13,6 +13,7 @@ from landslip.folder import RunFolder
 from landslip.grid import Grid, same_grid
 from landslip.raster import RasterInfo, read_info
 from landslip.stack import Channel, StackInfo, read_stack_info
+from landslip.style import FALSE_COLOUR, TRUE_COLOUR
 
 Kind = Literal["image", "ramp", "angle", "planes", "codes", "agreement"]
 # Okabe and Ito's colours, told apart by the colour-blind; hits, misses and false alarms as in all of landslip's maps
@@ -101,8 +102,8 @@ def layers_of(run: RunFolder) -> Shown:
 def _of_stack(stack: StackInfo) -> Iterator[Layer]:
     at = {channel.name: position for position, channel in enumerate(stack.channels, start=1)}
     for key, title, names in (
-        ("true-colour", "True colour", ("red", "green", "blue")),
-        ("false-colour", "False colour (near infrared)", ("nir", "red", "green")),
+        ("true-colour", "True colour", TRUE_COLOUR),
+        ("false-colour", "False colour (near infrared)", FALSE_COLOUR),
     ):
         if set(names) <= at.keys():
             yield Layer(key, title, "Image", stack.path, tuple(at[name] for name in names), "image")
