@@ -21,16 +21,17 @@ import numpy as np
 
 from landslip.blocks import Blocks, aspect_positions, turn
 from landslip.checkpoint import FACTS, load_model
-from landslip.compute import CORE, halo_window, probabilities, trim
-from landslip.grid import Window, tiles
+from landslip.compute import probabilities
+from landslip.grid import Window
 from landslip.ground import Ground, survey
 from landslip.metrics import Histogram
 from landslip.output import write_json
+from landslip.plan import cell_of, cells_of, make_plan
 from landslip.progress import say
 from landslip.raster import opening
 from landslip.run import Run
 from landslip.split import PARTS
-from landslip.train import train
+from landslip.train import AT_ONCE, train
 
 BASE: dict[str, Any] = {
     "blocks": {"window": 128, "step": 128, "background": 0.1},
@@ -70,12 +71,9 @@ def scores(folder: Path, ground: Ground, part: str, turns: int = 1) -> dict[str,
     with opening(ground.stack.path) as dataset:
         blocks = Blocks(dataset, ground.positions, model.zscore, ground.valid, ground.label)
         scored = (ground.split.parts == PARTS[part]) & ground.valid
-        for tile in tiles(ground.label.shape, CORE):
-            if not scored[tile.slices].any():
-                continue
-            core = trim(tile, ground.valid[tile.slices])
-            window = halo_window(core, ground.label.shape)
-            side = -(-max(window.height, window.width) // model.multiple) * model.multiple
+        needed = cells_of(scored, cell_of(model.multiple))
+        for task in make_plan(ground.label.shape, needed, model.multiple, AT_ONCE).tasks:
+            core, window, side = task.core, task.read, max(task.read.height, task.read.width)
             x, y = blocks.cut(Window(window.row, window.column, side, side))
             p = np.zeros((side, side), np.float32)
             for quarter, mirror in views:

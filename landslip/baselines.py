@@ -30,7 +30,7 @@ from sklearn.svm import LinearSVC
 from landslip.errors import LabelError
 from landslip.grid import Window, tiles
 from landslip.ground import Ground
-from landslip.inference import NAN, Mapping
+from landslip.inference import Mapping
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import DEFAULT_THRESHOLD, Histogram
 from landslip.models import refuse_unknown
@@ -170,7 +170,7 @@ def _probability(
     dataset: Any, ground: Ground, zscore: ZScore, estimator: Any, window: Window, wanted: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """(h, w) probability of landslide at a window, NaN where not wanted."""
-    out = np.full(wanted.shape, NAN, np.float32)
+    out = np.full(wanted.shape, np.nan, np.float32)
     if wanted.any():
         x = _standardised(dataset, ground, zscore, window, wanted)
         pieces = [estimator.predict_proba(x[i : i + PIECE])[:, 1] for i in range(0, len(x), PIECE)]
@@ -208,17 +208,17 @@ def map_baseline(baseline: Baseline, ground: Ground, out: Path, overwrite: bool 
     tags = {"threshold": repr(baseline.threshold), "method": baseline.name}
     grid = ground.stack.grid
     windows = list(tiles(grid.shape, TILE))
-    skipped = 0
+    held = [window for window in windows if ground.valid[window.slices].any()]
     with (
         opening(ground.stack.path) as dataset,
         creating(out, grid, "float32", ["landslide probability"], float("nan"), tags, overwrite=overwrite) as target,
     ):
         for window in track(windows, len(windows), f"map {baseline.name}", "windows"):
             valid = ground.valid[window.slices]
-            skipped += not valid.any()
             p = _probability(dataset, ground, baseline.zscore, baseline.estimator, window, valid)
             put(target, p[None], window)
-    return Mapping(out, int(ground.valid.sum()), len(windows) - skipped, skipped)
+    skipped = 1 - sum(window.area for window in held) / ground.valid.size
+    return Mapping(out, int(ground.valid.sum()), len(held), skipped)
 
 
 def size(estimator: Any) -> int:

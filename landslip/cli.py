@@ -174,7 +174,18 @@ def map_(
     method: Annotated[
         Literal["halo", "paper"], typer.Option(help="halo: cores with surroundings; paper: overlapping windows, mean")
     ] = "halo",
-    precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="auto: bf16 where it is native")] = "auto",
+    engine: Annotated[
+        Literal["auto", "torch", "openvino"], typer.Option(help="auto: OpenVINO on a processor where it is installed")
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "int8"],
+        typer.Option(help="auto: bf16 where it is native; int8: after `landslip quantize`"),
+    ] = "auto",
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="ceiling, such as 2GB: sets the size of the windows; default: 4 GiB"),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop where an input is damaged.")] = False,
     valid: Annotated[Path | None, typer.Option(help="default: valid.tif beside the stack")] = None,
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Add bands that say where not to trust the map.")
@@ -199,15 +210,20 @@ def map_(
         refuse_existing(picture, overwrite)
         refuse_input(picture, [stack, probability, *([] if valid is None else [valid])])
     from landslip.checkpoint import load_model
-    from landslip.inference import Uncertainty, map_site
+    from landslip.engine import size_in_bytes
+    from landslip.inference import map_site
+    from landslip.job import Uncertainty
 
     loaded, asked = load_model(model), None
     if uncertainty:
         from landslip.training_pixels import area_of
 
         asked = Uncertainty(area_of(loaded, training), 8 if samples is None else samples)
-    done = map_site(loaded, stack, probability, method, precision, valid, overwrite, asked)
-    typer.echo(f"{done.path}: {done.valid_pixels} pixels mapped, {done.windows} windows, {done.skipped} skipped")
+    ceiling = None if memory is None else size_in_bytes(memory)
+    done = map_site(loaded, stack, probability, method, precision, valid, overwrite, asked, engine, ceiling, strict)
+    typer.echo(
+        f"{done.path}: {done.valid_pixels} pixels mapped in {done.windows} windows, {100 * done.skipped:.0f} % skipped"
+    )
     if asked is not None and done.outside is not None and done.valid_pixels:
         typer.echo(
             f"{100 * done.outside / done.valid_pixels:.1f} % of them lie outside the area of applicability, on ground "

@@ -1,4 +1,4 @@
-"""What training and mapping share: device, precision, the windows of a map, and blocks turned into probabilities."""
+"""What training and mapping share: device, precision, and blocks turned into probabilities."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landslip.grid import Window
-
 Precision = Literal["fp32", "bf16"]
-
-CORE = 256  # pixels a side that a map keeps of a window: the tiles of its raster
-HALO = 64  # pixels read around a core
 
 # glibc's names for mallopt: keep freed memory (trim), take it in large steps (top pad), map only giants by themselves
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
@@ -126,21 +121,3 @@ def disagreement(
             for layer in layers:
                 layer.eval()
     return np.asarray(np.std(drawn, axis=0, ddof=1, dtype=np.float64), np.float32)
-
-
-def trim(core: Window, valid: NDArray[np.bool_]) -> Window:
-    """The part of a core around its valid pixels, (h, w) bool with at least one, in steps of the halo."""
-    rows, columns = np.flatnonzero(valid.any(1)), np.flatnonzero(valid.any(0))
-    top, left = (int(at[0]) // HALO * HALO for at in (rows, columns))
-    bottom = min(-(-(int(rows[-1]) + 1) // HALO) * HALO, core.height)
-    right = min(-(-(int(columns[-1]) + 1) // HALO) * HALO, core.width)
-    return Window(core.row + top, core.column + left, bottom - top, right - left)
-
-
-def halo_window(core: Window, shape: tuple[int, int]) -> Window:
-    """The window read for a core: the core with its halo, cut at the raster's edge.
-
-    Its corner stays on a multiple of the halo, so that poolings fall on the same pixels for every core.
-    """
-    grown = Window(core.row - HALO, core.column - HALO, core.height + 2 * HALO, core.width + 2 * HALO)
-    return grown.clip(shape)

@@ -39,11 +39,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landslip.checkpoint import BEYOND, FACTS, SPLIT, Model, load_model, match_channels, split_of
-from landslip.compute import HALO, probabilities
+from landslip.compute import probabilities
 from landslip.errors import DependencyError, ModelError, RunError
 from landslip.grid import Grid, tiles
 from landslip.models.segnet import SegNet
 from landslip.output import file_hash, refuse_existing, refuse_input, write_json, writing, writing_folder
+from landslip.plan import HALO
 from landslip.progress import say
 from landslip.provenance import software
 from landslip.raster import cut, opening, read_info

@@ -1,73 +1,57 @@
 """`landslip map`: a stack becomes a probability raster, window by window.
 
-Method `halo` (default) cuts the raster into cores that tile it, reads each with a halo around it, and keeps the core:
-every pixel is computed once, with its surroundings. Method `paper` (III.C) slides windows of the training size at half
-their step from top left to bottom right and averages the probabilities. Both cover every edge pixel, skip windows
-without a valid pixel, and hold no more than a window (`halo`) or a row of windows (`paper`) in memory.
+Windows are planned once (`plan.py`), an engine computes them (`engine.py`, `job.py`), here or on a cluster
+(`cluster.py`), and each is kept when it is finished (`ledger.py`): a killed run goes on, and no more than a window is
+held in memory. When all are there the raster is put together, written aside and renamed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import math
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from landslip import __version__
 from landslip.ahead import ahead
-from landslip.applicability import Applicability
 from landslip.checkpoint import Model, match_channels
-from landslip.compute import (
-    CORE,
-    Precision,
-    device,
-    disagreement,
-    dropout_layers,
-    halo_window,
-    keep_memory,
-    precision,
-    probabilities,
-    trim,
-)
-from landslip.errors import RunError
-from landslip.grid import Grid, Window, require_same_grid, starts, tiles
-from landslip.output import refuse_existing, refuse_input, write_text
-from landslip.progress import say, track
-from landslip.raster import PROBABILITY, creating, cut, opening, put, read_info, require_one_band
+from landslip.compute import dropout_layers
+from landslip.engine import Engine, choose_engine, most_pixels
+from landslip.errors import RasterError, RunError
+from landslip.grid import Grid, require_same_grid
+from landslip.job import DOUBT, Job, Method, Uncertainty, compute_task, opened, read_task
+from landslip.ledger import Ledger, open_ledger
+from landslip.output import refuse_existing, refuse_input, require_space, write_text
+from landslip.plan import Plan, cell_of, make_plan, needed_cells
+from landslip.progress import duration, say, track
+from landslip.raster import PROBABILITY, creating, put, read_info, require_geotiff_name, require_one_band
 from landslip.stack import read_stack_info
 from landslip.style import probability_style
 
-Method = Literal["halo", "paper"]
-
-NAN = np.float32(np.nan)
-SEED = 0  # of the dropout samples; each core draws from it and its own place
-UNCERTAINTY = ("dissimilarity index", "area of applicability", "disagreement")  # bands after the probability
+PAPER_CORE = 512  # pixels a side of what the paper's method computes at once
+MEASURED = 3  # windows that the forecast of a run's time is taken from, after the first
+WORTH_SAYING = 30.0  # seconds left
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """What mapping made: the probability raster, valid pixels in it, windows run and skipped.
+    """What mapping made: the probability raster, valid pixels in it, windows run, the share of the raster skipped.
 
-    `outside` counts the valid pixels outside the area of applicability; None where that was not asked, or not known.
+    `damaged` lists what of the inputs could not be read and is undefined in the map. `outside` counts the valid pixels
+    outside the area of applicability; None where that was not asked, or not known.
     """
 
     path: Path
     valid_pixels: int
     windows: int
-    skipped: int
+    skipped: float
+    damaged: tuple[str, ...] = ()
     outside: int | None = None
-
-
-@dataclass(frozen=True)
-class Uncertainty:
-    """What tells where not to trust a map: the training pixels' area of applicability, samples of dropout (0: none)."""
-
-    area: Applicability
-    samples: int = 8
 
 
 def map_site(
@@ -79,61 +63,178 @@ def map_site(
     valid_path: Path | None = None,
     overwrite: bool = False,
     uncertainty: Uncertainty | None = None,
+    engine_choice: str = "auto",
+    memory: float | None = None,
+    strict: bool = False,
 ) -> Mapping:
-    """Map a whole stack into a float32 probability raster, NaN outside valid.
+    """Map a whole stack into a float32 probability raster, NaN outside valid; go on where a killed run stopped.
 
     `uncertainty` adds three bands: the dissimilarity index (0 or more), the area of applicability (1 inside, 0 outside)
     and the disagreement, the standard deviation of the probability over samples of dropout. A band that cannot be told
     (one block of training ground; a network without dropout; no samples) is NaN all over.
 
+    `memory` is a ceiling in bytes, which sets the size of the windows. What is stored damaged is undefined in the map
+    and named in the result; with `strict` it is a RasterError.
+
     valid.tif beside the stack says which pixels are valid; where there is none, those defined in every channel of the
     stack are. Raises ChannelError, with both lists, where the stack lacks a channel of the model or has it in another
-    unit; RunError for uncertainty by the paper's method or from fewer than two samples.
+    unit; RunError for uncertainty by the paper's method or from fewer than two samples, and for too little memory;
+    ResumeError where a killed run of other inputs left windows of this map.
     """
     refuse_existing(out, overwrite)
+    require_geotiff_name(out)
     if uncertainty is not None:
         _require_uncertainty(uncertainty, method)
     stack = read_stack_info(stack_path)
-    positions = match_channels(model, stack)
+    match_channels(model, stack)
     valid_path = valid_path or (stack.valid_path if stack.valid_path.exists() else None)
     refuse_input(out, [stack_path, valid_path or stack.valid_path])
     if valid_path is not None:
         info = read_info(valid_path)
         require_one_band(info, "valid")
         require_same_grid(stack.grid, str(stack_path), info.grid, str(valid_path))
-    how = precision(precision_choice)
-    keep_memory()
-    model.network.to(device()).eval()
+    engine = choose_engine(model, engine_choice, precision_choice)
+    if uncertainty is not None:
+        _say_what_is_unknown(model, uncertainty)
+    job = Job(
+        model.folder,
+        str(model.facts["weights_sha256"]),
+        stack_path,
+        valid_path,
+        method,
+        engine.name,
+        engine.precision,
+        uncertainty,
+    )
+    cell = cell_of(model.multiple)
+    # dropout is PyTorch's, whichever engine gives the probability
+    most = most_pixels(model, "torch" if uncertainty and uncertainty.samples else engine.name, memory)
+    if method == "paper":
+        most = min(most, (PAPER_CORE + 2 * cell) ** 2)
+    plan = make_plan(stack.grid.shape, needed_cells(valid_path, stack.grid.shape, cell), model.multiple, most)
+    ledger = open_ledger(out, _facts(job, plan, model, engine), overwrite)
+    left = [i for i in range(len(plan.tasks)) if not ledger.finished(i)]
+    _forecast(plan, job, out, len(left))
+    _run_here(job, plan, left, ledger, model, engine, strict)
+    done = _assemble(job, plan, ledger, stack.grid, out, _tags(job, plan, model, engine), overwrite)
+    ledger.remove()
+    _style(out)
+    return done
+
+
+def _facts(job: Job, plan: Plan, model: Model, engine: Engine) -> dict[str, Any]:
+    """What decides every byte of a map: a killed run is gone on with where all of it is the same."""
+    facts: dict[str, Any] = {
+        "weights": job.weights,
+        "temperature": model.temperature,
+        "stack": _file(job.stack),
+        "valid": None if job.valid is None else _file(job.valid),
+        "method": job.method,
+        "engine": f"{engine.name} {engine.version}",
+        "precision": engine.precision,
+        "threads": engine.threads,
+        "windows": [len(plan.tasks), *plan.read],
+        "landslip": __version__,
+    }
+    if job.uncertainty is not None:
+        area = job.uncertainty.area
+        facts["uncertainty"] = [job.uncertainty.samples, repr(area.threshold), repr(area.mean_distance)]
+    return facts
+
+
+def _file(path: Path) -> list[Any]:
+    """A file by name, size and time: a stack of gigabytes is not read twice to know it again."""
+    stat = path.stat()
+    return [path.name, stat.st_size, stat.st_mtime_ns]
+
+
+def _forecast(plan: Plan, job: Job, out: Path, left: int) -> None:
+    """Say what is to be done, and refuse before the work what the disk has no room for."""
+    pixels = math.prod(plan.shape) * job.bands
+    # every window once as it is computed, then the raster and its overviews, which compress little
+    disk = sum(task.core.area for task in plan.tasks) * job.bands * 4 + pixels * 4 * 2
+    require_space(out, disk)
+    rows, columns = plan.read
+    of = "" if left == len(plan.tasks) else f", {len(plan.tasks) - left} of them finished by an earlier run"
+    say(
+        f"map: {math.prod(plan.shape) / 1e6:.1f} megapixels in {len(plan.tasks)} windows of {rows} x {columns}{of}, "
+        f"{100 * plan.skipped:.0f} % skipped; {job.engine} in {job.precision}; up to {disk / 2**20:,.0f} MiB of disk"
+    )
+
+
+def _timed(tasks: Iterable[Any], total: int) -> Iterator[Any]:
+    """Pass tasks on; after the first few, say how long the rest will take, where that is worth saying."""
+    began = 0.0
+    for done, item in enumerate(tasks):
+        if done == 1:
+            began = time.monotonic()  # the first also compiled the engine
+        if done == 1 + MEASURED:
+            rest = (time.monotonic() - began) / MEASURED * (total - done)
+            if rest > WORTH_SAYING:
+                say(f"map: about {duration(rest)} for the other {total - done} windows")
+        yield item
+
+
+def _run_here(
+    job: Job, plan: Plan, left: list[int], ledger: Ledger, model: Model, engine: Engine, strict: bool
+) -> None:
+    with opened(job, model, engine) as source, ThreadPoolExecutor(1) as files:
+        storing: Future[None] | None = None
+        reads = ahead(lambda i: read_task(source, plan.tasks[i]), left, files)
+        for i, read in _timed(track(reads, len(left), "map", "windows"), len(left)):
+            if read.damaged and strict:
+                raise RasterError(
+                    f"{read.damaged[0]} cannot be read. Fetch or make it again; without --strict it is left undefined."
+                )
+            values = compute_task(source, plan.tasks[i], read)
+            if storing is not None:
+                storing.result()
+            storing = files.submit(ledger.keep, i, values, read.damaged)
+        if storing is not None:
+            storing.result()
+
+
+def _assemble(
+    job: Job, plan: Plan, ledger: Ledger, grid: Grid, out: Path, tags: dict[str, str], overwrite: bool
+) -> Mapping:
+    """Put the finished windows together under the map's own name."""
+    names = [PROBABILITY, *(DOUBT if job.uncertainty is not None else ())]
+    valid = outside = 0
+    damaged = list(dict.fromkeys(text for i in range(len(plan.tasks)) for text in ledger.damaged(i)))
+    if damaged:
+        tags = {**tags, "damaged": "; ".join(damaged)[:1000]}
+    with creating(out, grid, "float32", names, float("nan"), tags, overwrite=overwrite, overviews="average") as target:
+        for i, task in enumerate(plan.tasks):
+            values = ledger.load(i)
+            put(target, values, task.core)
+            valid += int(np.count_nonzero(~np.isnan(values[0])))
+            if job.uncertainty is not None:
+                outside += int(np.count_nonzero(values[2] == 0))
+    for text in damaged:
+        say(f"warning: {text} cannot be read: undefined in {out}.")
+    known = job.uncertainty is not None and not np.isnan(job.uncertainty.area.threshold)
+    return Mapping(out, valid, len(plan.tasks), plan.skipped, tuple(damaged), outside if known else None)
+
+
+def _tags(job: Job, plan: Plan, model: Model, engine: Engine) -> dict[str, str]:
     tags = {
         "threshold": repr(model.threshold),
-        "model_sha256": str(model.facts["weights_sha256"]),
-        "method": method,
-        "precision": how,
+        "model_sha256": job.weights,
+        "method": job.method,
+        "engine": engine.name,
+        "precision": engine.precision,
         "network": str(model.facts["run"]["network"]["name"]),
+        "window": f"{plan.read[0]} x {plan.read[1]}",
         "landslip": __version__,
     }
     if model.temperature != 1:  # the weights alone no longer say what made the map
         tags["temperature"] = repr(model.temperature)
-    names = [PROBABILITY]
-    if uncertainty is not None:
-        names += UNCERTAINTY
-        tags |= {"applicability_threshold": repr(uncertainty.area.threshold), "samples": str(uncertainty.samples)}
-        _say_what_is_unknown(model, uncertainty)
-    with (
-        opening(stack_path) as dataset,
-        creating(
-            out, stack.grid, "float32", names, float("nan"), tags, overwrite=overwrite, overviews="average"
-        ) as target,
-    ):
-        source = _Source(dataset, model, positions, how, valid_path, uncertainty)
-        outside = 0
-        if method == "paper":
-            valid, windows, skipped = _map_by_paper(source, stack.grid, target)
-        else:
-            valid, windows, skipped, outside = _map_by_halo(source, stack.grid, target)
-    _style(out)
-    known = uncertainty is not None and not np.isnan(uncertainty.area.threshold)
-    return Mapping(out, valid, windows, skipped, outside if known else None)
+    if job.uncertainty is not None:
+        tags |= {
+            "applicability_threshold": repr(job.uncertainty.area.threshold),
+            "samples": str(job.uncertainty.samples),
+        }
+    return tags
 
 
 def _style(out: Path) -> None:
@@ -161,114 +262,3 @@ def _say_what_is_unknown(model: Model, uncertainty: Uncertainty) -> None:
             f"warning: {model.facts['run']['network']['name']} was trained without dropout, so no samples can be drawn "
             "from it: the disagreement is NaN all over, which does not mean that it is sure."
         )
-
-
-@dataclass(frozen=True)
-class _Source:
-    """An open stack with what it takes to turn a window of it into probabilities."""
-
-    dataset: Any
-    model: Model
-    positions: list[int]
-    precision: Precision
-    valid_path: Path | None
-    uncertainty: Uncertainty | None = None
-
-    def valid(self, window: Window) -> NDArray[np.bool_]:
-        """(h, w) bool at a window inside the raster."""
-        if self.valid_path is None:
-            return np.asarray(~np.isnan(cut(self.dataset, window)).any(axis=0))
-        with opening(self.valid_path) as dataset:
-            return np.asarray(cut(dataset, window)[0] == 1)
-
-    def block(self, windows: Sequence[Window]) -> NDArray[np.float32]:
-        """(B, C, h, w) standardised at windows of one size, rounded up to the poolings; beyond the edge 0, the mean."""
-        bands = [position + 1 for position in self.positions]
-        grown = [window.round_up(self.model.multiple) for window in windows]
-        return np.stack([self.model.zscore.apply(cut(self.dataset, window, bands)) for window in grown])
-
-    def probability(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(B, h, w) of what `block` gave."""
-        return probabilities(self.model.network, block, self.precision, self.model.temperature)
-
-    def doubt(
-        self, block: NDArray[np.float32], at: tuple[slice, slice], valid: NDArray[np.bool_], core: Window
-    ) -> NDArray[np.float32]:
-        """(3, h, w) bands of uncertainty of one block (1, C, ..) `at` the pixels to keep; `valid` is (h, w) of them."""
-        assert self.uncertainty is not None
-        out = np.full((len(UNCERTAINTY), *valid.shape), NAN, np.float32)
-        area = self.uncertainty.area
-        out[0, valid] = area.index(np.ascontiguousarray(block[0][:, at[0], at[1]][:, valid].T))
-        out[1, valid] = area.inside(out[0, valid])
-        seed = int(np.random.default_rng((SEED, core.row, core.column)).integers(2**62))
-        samples, temperature = self.uncertainty.samples, self.model.temperature
-        out[2] = disagreement(self.model.network, block, self.precision, samples, seed, temperature)[0][at]
-        return out
-
-
-def _map_by_halo(source: _Source, grid: Grid, target: Any) -> tuple[int, int, int, int]:
-    cores = sorted(tiles(grid.shape, CORE), key=lambda core: -halo_window(core, grid.shape).area)
-
-    def read(core: Window) -> tuple[NDArray[np.bool_], Window, NDArray[np.float32] | None]:
-        valid = source.valid(core)
-        kept = trim(core, valid) if valid.any() else core
-        return valid, kept, source.block([halo_window(kept, grid.shape)]) if valid.any() else None
-
-    total = skipped = outside = 0
-    bands = 1 if source.uncertainty is None else 1 + len(UNCERTAINTY)
-    with ThreadPoolExecutor(1) as files:
-        for core, (valid, kept, block) in track(ahead(read, cores, files), len(cores), "map", "windows"):
-            out = np.full((bands, *valid.shape), NAN, np.float32)
-            if block is None:
-                skipped += 1
-            else:
-                at, inside = kept.within(halo_window(kept, grid.shape)), kept.within(core)
-                out[0, *inside] = source.probability(block)[0][at]
-                if source.uncertainty is not None:
-                    out[1:, *inside] = source.doubt(block, at, valid[inside], core)
-                    outside += int(np.count_nonzero(out[2] == 0))
-                out[:, ~valid] = NAN
-                total += int(valid.sum())
-            files.submit(put, target, out, core).result()
-    return total, len(cores) - skipped, skipped, outside
-
-
-def _map_by_paper(source: _Source, grid: Grid, target: Any) -> tuple[int, int, int]:
-    size = int(source.model.facts["run"]["blocks"]["window"])
-    step = size // 2
-    rows, columns = starts(grid.height, size, step), starts(grid.width, size, step)
-
-    def read(windows: Sequence[Window]) -> tuple[list[Window], NDArray[np.float32] | None]:
-        held = [w for w in windows if source.valid(w.clip(grid.shape)).any()]
-        return held, source.block(held) if held else None
-
-    total = skipped = ran = 0
-    sums = np.zeros((size, grid.width))
-    counts = np.zeros((size, grid.width), np.int32)
-    with ThreadPoolExecutor(1) as files:
-        for i, row in enumerate(track(rows, len(rows), "map", "rows of windows")):
-            batches = [[Window(row, column, size, size) for column in batch] for batch in _batches(columns)]
-            for windows, (held, block) in ahead(read, batches, files):
-                skipped += len(windows) - len(held)
-                ran += len(held)
-                for window, p in zip(held, source.probability(block) if block is not None else (), strict=True):
-                    inside = window.clip(grid.shape)
-                    rows_here, columns_here = inside.within(window)
-                    at = slice(window.column, window.column + inside.width)
-                    sums[: inside.height, at] += p[rows_here, columns_here]
-                    counts[: inside.height, at] += 1
-            done = (rows[i + 1] if i + 1 < len(rows) else grid.height) - row
-            strip = Window(row, 0, done, grid.width)
-            valid = files.submit(source.valid, strip).result()
-            with np.errstate(invalid="ignore"):
-                mean = (sums[:done] / counts[:done]).astype(np.float32)
-            files.submit(put, target, np.where(valid, mean, NAN)[None], strip).result()
-            total += int(valid.sum())
-            sums = np.vstack([sums[done:], np.zeros((done, grid.width))])
-            counts = np.vstack([counts[done:], np.zeros((done, grid.width), np.int32)])
-    return total, ran, skipped
-
-
-def _batches(columns: list[int], size: int = 16) -> Iterator[list[int]]:
-    for i in range(0, len(columns), size):
-        yield columns[i : i + size]

@@ -74,13 +74,14 @@ def _existing_parent(path: Path) -> Path:
 
 
 @contextmanager
-def writing(path: Path, overwrite: bool = False) -> Iterator[Path]:
+def writing(path: Path, overwrite: bool = False, by: str = "") -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
 
-    Raises OutputError where `path` exists (unless `overwrite`), and for a full or read-only disk.
+    `by` sets apart processes that may write the same file at one time. Raises OutputError where `path` exists (unless
+    `overwrite`), and for a full or read-only disk.
     """
     refuse_existing(path, overwrite)
-    aside = path.with_name(f".{path.stem}.part{path.suffix}")
+    aside = path.with_name(f".{path.stem}.part{by}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(aside)

@@ -29,11 +29,11 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from landslip.compute import HALO
 from landslip.errors import DependencyError, LabelError, PatchError, RunError
 from landslip.grid import Grid, Window
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.output import file_hash, refuse_existing, write_json, write_text, writing_folder
+from landslip.plan import HALO
 from landslip.prepare import WRITTEN, ChannelSummary, Prepared, channels_json, grid_json, refuse_losses
 from landslip.progress import say, track
 from landslip.provenance import software

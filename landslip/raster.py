@@ -195,6 +195,38 @@ def cut(
     return out
 
 
+def cut_around(
+    dataset: Any, window: Window, bands: Sequence[int] | None = None
+) -> tuple[NDArray[np.float32], list[Window]]:
+    """As `cut`, but what is stored damaged is NaN in all bands, and listed: the parts that cannot be read."""
+    try:
+        return cut(dataset, window, bands), []
+    except RasterError:  # which of the stored blocks it is takes reading them one by one
+        count = dataset.count if bands is None else len(bands)
+    values = np.full((count, window.height, window.width), np.nan, np.float32)
+    damaged = []
+    for block in _stored_blocks(dataset, window):
+        rows, columns = block.within(window)
+        try:
+            values[:, rows, columns] = cut(dataset, block, bands)
+        except RasterError:
+            damaged.append(block)
+    return values, damaged
+
+
+def _stored_blocks(dataset: Any, part: Window) -> Iterator[Window]:
+    """What lies of each stored block in a part of a raster."""
+    part = part.clip(dataset.shape)
+    height, width = dataset.block_shapes[0]
+    rows = range(part.row // height, -(-(part.row + part.height) // height))
+    columns = range(part.column // width, -(-(part.column + part.width) // width))
+    for row, column in product(rows, columns):
+        top, left = max(row * height, part.row), max(column * width, part.column)
+        bottom = min((row + 1) * height, part.row + part.height)
+        right = min((column + 1) * width, part.column + part.width)
+        yield Window(top, left, bottom - top, right - left)
+
+
 def cut_stored(dataset: Any, window: Window, band: int = 1) -> NDArray[Any]:
     """One band of an open raster at a window inside it, (height, width), as it is stored: nothing turned into NaN."""
     box = RasterioWindow(window.column, window.row, window.width, window.height)
@@ -515,18 +547,12 @@ def write_raster(
 
 
 def unreadable_blocks(path: Path, within: Window | None = None) -> list[Window]:
-    """Every stored block of a raster that does not decode (of those that meet `within`), for `landslip check`."""
+    """What of each stored block does not decode (of those that meet `within`), for `landslip check`."""
     bad = []
     with opening(path) as dataset:
-        part = (within or Window(0, 0, dataset.height, dataset.width)).clip((dataset.height, dataset.width))
-        height, width = dataset.block_shapes[0]
-        rows = range(part.row // height, -(-(part.row + part.height) // height))
-        columns = range(part.column // width, -(-(part.column + part.width) // width))
-        for row, column in product(rows, columns):
-            block = Window(row * height, column * width, height, width).clip((dataset.height, dataset.width))
-            box = RasterioWindow(block.column, block.row, block.width, block.height)
+        for block in _stored_blocks(dataset, within or Window(0, 0, *dataset.shape)):
             try:
-                dataset.read(window=box)
+                dataset.read(window=RasterioWindow(block.column, block.row, block.width, block.height))
             except RasterioError:
                 bad.append(block)
     return bad

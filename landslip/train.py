@@ -25,25 +25,23 @@ from landslip.ahead import ahead
 from landslip.blocks import Block, Blocks, aspect_positions, turn
 from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model, save_model, sites_of
 from landslip.compute import (
-    CORE,
     Precision,
     autocast,
     device,
-    halo_window,
     keep_memory,
     precision,
     probabilities,
     to_network,
-    trim,
 )
 from landslip.errors import ModelError, TrainingError
-from landslip.grid import Window, tiles
+from landslip.grid import Window
 from landslip.ground import Ground, input_hashes, site_hashes, survey, write_split
 from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.metrics import Histogram
 from landslip.models import build_model
 from landslip.models.initial import he_, positive_unit_ball_, prior_bias_
 from landslip.output import refuse_existing, write_text
+from landslip.plan import Task, cell_of, cells_of, make_plan
 from landslip.progress import say, track
 from landslip.provenance import machine, peak_memory, software
 from landslip.raster import opening
@@ -61,6 +59,7 @@ from landslip.training_pixels import (
     write_training_pixels,
 )
 
+AT_ONCE = 384 * 384  # pixels of validation ground in a window
 WARM_UP = 0.1  # share of a one-cycle schedule in which the learning rate rises
 FOCUS = 2  # gamma of the focal loss
 GENTLEST = 0.02  # of the learning rate, where a one-cycle schedule begins and ends
@@ -368,20 +367,18 @@ def _choose_threshold(run: Run, ground: Ground, blocks: Blocks, state: State, ho
 def mapped_cores(
     blocks: Blocks, scored: NDArray[np.bool_], multiple: int
 ) -> Iterator[tuple[Window, NDArray[np.float32], tuple[slice, slice]]]:
-    """The windows in which `landslip map` would map the (H, W) `scored` pixels, one after another.
+    """Cores that cover the (H, W) `scored` pixels, as `landslip map` would plan them, one after another.
 
     Yields the core, the (1, C, h, w) block that is read for it (sides are multiples of `multiple`), and where in that
     the core lies.
     """
-    shape = scored.shape
-    held = [tile for tile in tiles(shape, CORE) if scored[tile.slices].any()]
-    cores = [trim(tile, blocks.valid[tile.slices]) for tile in held]
+    plan = make_plan(blocks.valid.shape, cells_of(scored, cell_of(multiple)), multiple, AT_ONCE)
 
-    def read(core: Window) -> Block:
-        return blocks.cut(halo_window(core, shape).round_up(multiple))
+    def read(task: Task) -> Block:
+        return blocks.cut(task.read)
 
-    for core, (x, _) in ahead(read, cores):
-        yield core, x[None], core.within(halo_window(core, shape))
+    for task, (x, _) in ahead(read, plan.tasks):
+        yield task.core, x[None], task.core.within(task.read)
 
 
 def _history(state: State) -> str:

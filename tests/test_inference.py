@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import GRID, TinySite
-from hypothesis import given
-from hypothesis import strategies as st
 
 from landslip.checkpoint import load_model
-from landslip.compute import CORE, HALO, disagreement, halo_window, probabilities, trim
+from landslip.compute import disagreement, probabilities
 from landslip.errors import ChannelError, ModelError, RasterError, RunError
 from landslip.evaluate import evaluate
 from landslip.grid import Window, tiles
-from landslip.inference import Uncertainty, map_site
+from landslip.inference import map_site
 from landslip.inventory import make_inventory
+from landslip.job import Uncertainty
 from landslip.models import build_model
+from landslip.plan import Plan, Task
 from landslip.raster import PROBABILITY, read, read_info, read_stored, write_raster
 from landslip.training_pixels import area_of
 
@@ -71,17 +71,6 @@ def test_the_papers_method_is_the_mean_of_overlapping_windows(made: TinySite, tm
             sums[at] += probabilities(model.network, x[None, :, at[0], at[1]].copy(), "fp32")[0]
             counts[at] += 1
     np.testing.assert_allclose(read(tmp_path / "p.tif")[0], sums / counts, atol=1e-5)
-
-
-@given(height=st.integers(1, 900), width=st.integers(1, 900))
-def test_cores_tile_the_raster_and_keep_their_halo(height: int, width: int) -> None:
-    seen = np.zeros((height, width), np.uint8)
-    for core in tiles((height, width), CORE):
-        seen[core.slices] += 1
-        window = halo_window(core, (height, width))
-        assert window.row == max(core.row - HALO, 0) and window.column == max(core.column - HALO, 0)
-        assert window.row + window.height == min(core.row + core.height + HALO, height)
-    assert (seen == 1).all()
 
 
 def test_the_trained_map_finds_the_landslides_on_unseen_ground(made: TinySite, tmp_path: Path) -> None:
@@ -143,33 +132,25 @@ def test_the_threshold_is_the_best_of_the_validation_part_as_mapped(made: TinySi
     from landslip.metrics import Histogram
 
     model, prepared = load_model(made.folder / "model"), made.folder / "prepared"
-    map_site(model, prepared / "stack.tif", tmp_path / "p.tif", precision_choice="fp32")
+    map_site(model, prepared / "stack.tif", tmp_path / "p.tif", precision_choice="fp32", engine_choice="torch")
     p, label = read(tmp_path / "p.tif")[0], read_stored(prepared / "label.tif")
     part = read_stored(made.folder / "model" / "split.tif") == 2
     assert model.threshold == Histogram.from_arrays(p, label, part).best_threshold("kappa")
 
 
-def test_a_core_is_trimmed_to_its_valid_pixels_in_steps_of_the_halo() -> None:
-    valid = np.zeros((256, 200), bool)
-    valid[70, 130] = valid[190, 140] = True
-    assert trim(Window(512, 256, 256, 200), valid) == Window(512 + 64, 256 + 128, 128, 64)
-    valid[255, 199] = True
-    assert trim(Window(0, 0, 256, 200), valid) == Window(64, 128, 192, 72)
-    assert trim(Window(0, 0, 256, 200), np.ones((256, 200), bool)) == Window(0, 0, 256, 200)
-
-
-def test_trimming_changes_no_pixel_whose_surroundings_the_halo_holds(made: TinySite, tmp_path: Path) -> None:
-    # the tiny network sees no further than 64 px; the raster is less than a core, so the whole is one window
+def test_skipping_changes_no_pixel_whose_surroundings_the_halo_holds(made: TinySite, tmp_path: Path) -> None:
+    # the tiny network sees no further than 64 px
     model, prepared = load_model(made.folder / "model"), made.folder / "prepared"
     map_site(model, prepared / "stack.tif", tmp_path / "all.tif", precision_choice="fp32")
     valid = read_stored(prepared / "valid.tif")
-    valid[:110] = 0
-    valid[:, :160] = 0
+    valid[:70] = 0
+    valid[:, :140] = 0
     assert valid.any()
     write_raster(tmp_path / "valid.tif", valid[None], GRID, ["valid"])
-    map_site(
+    done = map_site(
         model, prepared / "stack.tif", tmp_path / "few.tif", precision_choice="fp32", valid_path=tmp_path / "valid.tif"
     )
+    assert done.windows == 1 and done.skipped == pytest.approx(5 / 6)  # one cell of 2 x 3 holds what is valid
     whole, few = read(tmp_path / "all.tif")[0], read(tmp_path / "few.tif")[0]
     assert np.array_equal(~np.isnan(few), valid == 1)
     np.testing.assert_allclose(few[valid == 1], whole[valid == 1], atol=1e-5)
@@ -236,11 +217,13 @@ def test_disagreement_depends_on_place_and_on_nothing_else(
         map_site(model, stack, tmp_path / name, precision_choice="fp32", uncertainty=asked)
         return read(tmp_path / name)
 
-    monkeypatch.setattr("landslip.inference.CORE", 64)  # six cores
+    whole = Window(0, 0, *GRID.shape)
+    six = Plan(GRID.shape, GRID.shape, tuple(Task(core, whole) for core in tiles(GRID.shape, 64)))
+    monkeypatch.setattr("landslip.inference.make_plan", lambda *_: six)
     first = mapped("a.tif")
     torch.manual_seed(99)
     stream = torch.get_rng_state()
-    monkeypatch.setattr("landslip.inference.tiles", lambda shape, size: list(tiles(shape, size))[::-1])
+    monkeypatch.setattr("landslip.inference.make_plan", lambda *_: replace(six, tasks=six.tasks[::-1]))
     assert np.array_equal(mapped("b.tif"), first)
     assert torch.equal(torch.get_rng_state(), stream) and not any(m.training for m in model.network.modules())
     seeds: list[int] = []
@@ -249,7 +232,7 @@ def test_disagreement_depends_on_place_and_on_nothing_else(
         seeds.append(seed)
         return np.zeros((1, *x.shape[2:]), np.float32)
 
-    monkeypatch.setattr("landslip.inference.disagreement", note)
+    monkeypatch.setattr("landslip.job.disagreement", note)
     mapped("c.tif")
     assert len(set(seeds)) == len(seeds) == 6
 

@@ -16,7 +16,6 @@ from test_cli import command
 from test_real import need
 
 from landslip.checkpoint import load_model
-from landslip.compute import HALO
 from landslip.errors import DependencyError, LabelError, LandslipError, OutputError, PatchError, RasterError, RunError
 from landslip.evaluate import evaluate
 from landslip.grid import Window, require_metric, tiles
@@ -24,6 +23,7 @@ from landslip.ground import survey
 from landslip.inference import map_site
 from landslip.inventory import make_inventory
 from landslip.patches import LANDSLIDE4SENSE, Mosaic, import_patches, natural
+from landslip.plan import HALO
 from landslip.raster import read, read_info, read_stored
 from landslip.run import Run, read_run
 from landslip.stack import choose_channels, read_stack_info

@@ -1,0 +1,47 @@
+"""A model in int8 beside its weights: int8.xml and int8.bin, an OpenVINO graph, and int8.json, what it was made of.
+
+`landslip quantize` writes them, `landslip map --precision int8` reads them, and neither runs code that a file brings.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from landslip.checkpoint import Model
+from landslip.errors import ModelError
+from landslip.output import file_hash
+
+GRAPH, GRAPH_WEIGHTS, QUANTIZED = "int8.xml", "int8.bin", "int8.json"
+
+
+def quantized_graph(model: Model) -> Any:
+    """The int8 graph of a model as OpenVINO reads it, of free shape.
+
+    Raises ModelError where the model has none, where it was made of other weights, or where a file is altered.
+    """
+    import openvino
+
+    path = model.folder / QUANTIZED
+    again = f"Calibrate it with `landslip quantize {model.folder} PREPARED/`."
+    if not path.exists():
+        raise ModelError(f"{model.folder} has no {QUANTIZED}: the model was not calibrated for int8. {again}")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        of, hashes = facts["weights_sha256"], facts["files"]
+        wanted = {name: hashes[name] for name in (GRAPH, GRAPH_WEIGHTS)}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ModelError(f"{path} does not describe an int8 model ({str(error)[:200]}). {again}") from error
+    if of != model.facts["weights_sha256"]:
+        raise ModelError(
+            f"{path} is of other weights (SHA-256 {str(of)[:12]}) than the model's "
+            f"({str(model.facts['weights_sha256'])[:12]}): it was trained anew since. {again}"
+        )
+    for name, known in wanted.items():
+        file = model.folder / name
+        found = file_hash(file) if file.exists() else "missing"
+        if found != known:
+            raise ModelError(
+                f"{file} is not the file that {QUANTIZED} describes ({found[:12]}, not {str(known)[:12]}). {again}"
+            )
+    return openvino.Core().read_model(model.folder / GRAPH)
