@@ -65,7 +65,7 @@ def prepare(site: Site, folder: Path, encoding: Encoding = "planes", overwrite: 
         listed = "\n  ".join(faults)
         raise SiteError(f"site {site.name!r} cannot be prepared:\n  {listed}" if len(faults) > 1 else faults[0])
     for finding in findings:
-        say(f"warning: {finding.text}")
+        say(f"{finding.severity}: {finding.text}")
     grid = site_grid(site)
     inside = np.ones(grid.shape, bool)
     if site.outline is not None:
