@@ -23,6 +23,7 @@ from landslip.site import (
     FactorTable,
     FileTable,
     ImageTable,
+    LandslidesTable,
     Site,
     read_outline,
     site_grid,
@@ -97,12 +98,14 @@ def check_site(site: Site) -> list[Finding]:
             attempt(lambda factor=factor: _check_classes(factor.name, factor, grid, inside, findings))  # type: ignore[misc]
         elif readable[factor.path]:
             attempt(lambda factor=factor: _check_factor(factor, grid, findings))  # type: ignore[misc]
+    labels: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
     if site.landslides is None:
         findings.append(Finding("warning", "no [landslides]: the site can be prepared and mapped, not trained on."))
     elif readable[site.landslides.path]:
-        attempt(lambda: _check_landslides(site, grid, inside, findings))
+        landslides = site.landslides
+        attempt(lambda: labels.append(_check_landslides(landslides, grid, inside, findings)))
     if not any(finding.severity == "fault" for finding in findings):
-        attempt(lambda: _check_shifts(site, grid, inside, findings))
+        attempt(lambda: _check_shifts(site, grid, inside, labels, findings))
     return findings
 
 
@@ -247,8 +250,8 @@ def _check_dem_cover(
     dem: DemTable, grid: Grid, inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], findings: list[Finding]
 ) -> None:
     """How much of the outline has no elevation: counted on every pixel, or on every n-th of a large site."""
-    if not _overlaps(read_info(dem.path), grid) or not inside.any():
-        return  # a fault already
+    if not inside.any() or any(f.severity == "fault" and str(dem.path) in f.text for f in findings):
+        return  # said already
     thin = -(-max(grid.shape) // MOST_SAMPLED)
     sampled = inside[thin // 2 :: thin, thin // 2 :: thin]
     t, corner = grid.transform, thin // 2 + 0.5 - thin / 2  # centres are those of every n-th pixel
@@ -332,12 +335,9 @@ def _check_classes(
 
 
 def _check_landslides(
-    site: Site, grid: Grid, inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], findings: list[Finding]
-) -> None:
-    table = site.landslides
-    if table is None:
-        return
-    _, lost = burn_label(table, grid, inside)
+    table: LandslidesTable, grid: Grid, inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], findings: list[Finding]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    label, lost = burn_label(table, grid, inside)
     if lost:
         total = len(read_landslides(table, grid))
         shown = ", ".join(str(item) for item in lost[:MOST_LISTED]) + (" ..." if len(lost) > MOST_LISTED else "")
@@ -346,10 +346,15 @@ def _check_landslides(
             f'(features {shown}). burn = "touched" keeps them.'
         )
         findings.append(Finding("warning", text))
+    return label
 
 
 def _check_shifts(
-    site: Site, grid: Grid, inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], findings: list[Finding]
+    site: Site,
+    grid: Grid,
+    inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    labels: Sequence[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]],
+    findings: list[Finding],
 ) -> None:
     """Whether the DEM and the landslides lie where the image shows them."""
     if not site.image:
@@ -358,11 +363,10 @@ def _check_shifts(
         shift = relief_shift(site.image, site.dem, grid, inside)
         remedy = "If it is the DEM that is misplaced, move it (gdal_edit.py -a_ullr); else the image."
         findings.append(shift_finding(f"{site.dem.path}: the DEM", "its relief", shift, remedy))
-    if site.landslides is not None:
+    if site.landslides is not None and labels:
         table = site.landslides
-        label, _ = burn_label(table, grid, inside)
         frame = None if table.is_raster else read_landslides(table, grid)
-        shift = landslide_shift(site.image, frame, label, grid, inside)
+        shift = landslide_shift(site.image, frame, labels[0], grid, inside)
         how = "gdal_edit.py -a_ullr" if table.is_raster else "QGIS: Translate"
         remedy = f"If it is they that are misplaced, move them ({how}); else the image."
         findings.append(shift_finding(f"{table.path}: the landslides", "them", shift, remedy))

@@ -49,14 +49,17 @@ def prepare(
         Literal["planes", "paper"], typer.Option(help="planes: aspect as sine and cosine, a plane per class")
     ] = "planes",
     data: Data = None,
+    figures: Annotated[
+        bool, typer.Option("--figures/--no-figures", help="Draw the study area and every factor into PREPARED/figures.")
+    ] = True,
     overwrite: Overwrite = False,
 ) -> None:
-    """Bring a site's inputs to one grid: stack.tif, valid.tif, label.tif, channels.json."""
+    """Bring a site's inputs to one grid: stack.tif, valid.tif, label.tif, channels.json, table.csv and figures."""
     from landslip.prepare import prepare as run
     from landslip.prepare import table
     from landslip.site import read_site
 
-    prepared = run(read_site(site, data), out, encoding, overwrite)
+    prepared = run(read_site(site, data), out, encoding, overwrite, figures)
     typer.echo(table(prepared))
     typer.echo(
         f"\n{prepared.grid.describe()}: {prepared.valid_pixels} valid pixels, {prepared.landslide_pixels} landslide"
