@@ -46,6 +46,7 @@ from landslip.style import FALSE_COLOUR, TRUE_COLOUR
 DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 SMALL = 700  # pixels a side of one map among many
 MOST_NAMED = 12  # classes that a scale names
+SCALE_BEYOND_DEGREES = 1.13  # where a scale clears the degrees at the right, in widths of the map
 
 
 def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
@@ -112,7 +113,7 @@ def _tinted(figure: Figure, axes: Axes, stack: StackInfo, grid: Grid) -> None:
     colour[..., 3] = ~np.isnan(z[0])
     axes.set_facecolor(UNDEFINED)
     axes.imshow(colour.astype(np.float32), extent=extent(grid))
-    beside = axes.inset_axes((1.13, 0.1, 0.03, 0.8))
+    beside = axes.inset_axes((SCALE_BEYOND_DEGREES, 0.1, 0.03, 0.8))
     scale = figure.colorbar(matplotlib.cm.ScalarMappable(norm, tints), cax=beside, extend="both")
     scale.set_label("elevation (m)", fontsize=9)
     scale.ax.tick_params(labelsize=8)
@@ -233,7 +234,7 @@ def factor_picture(sheet: Path, factor: str) -> Path:
 
 def _draw_layer(layer: _Layer, grid: Grid, out: Path, overwrite: bool) -> None:
     figure, every = _sheet(grid, 1, 1, 9.0)
-    _show(figure, every[0], layer, grid)
+    _show(figure, every[0], layer, grid, SCALE_BEYOND_DEGREES)
     _dress_with_degrees(every[0], grid, layer.title)
     save(figure, out, overwrite)
 
@@ -280,12 +281,13 @@ def _layer(stack: StackInfo, factor: str, most: int) -> tuple[_Layer, Grid]:
     return _Layer(title, values[0], unit=own[0].unit), grid
 
 
-def _show(figure: Figure, axes: Axes, layer: _Layer, grid: Grid) -> None:
+def _show(figure: Figure, axes: Axes, layer: _Layer, grid: Grid, scale_at: float = 1.03) -> None:
+    """A factor with its scale at the right, from `scale_at` of the map's width."""
     axes.set_facecolor(UNDEFINED)
     if np.isnan(layer.values).all():
         axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center")
         return
-    beside = axes.inset_axes((1.03, 0, 0.04, 1))
+    beside = axes.inset_axes((scale_at, 0, 0.04, 1))
     if layer.classes:
         count = len(layer.classes)
         colours = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 1, max(count, 2))))
