@@ -93,6 +93,7 @@ def prepare(
         write_json(aside / "manifest.json", _manifest(site, grid, encoding, lost))
         write_text(aside / "table.csv", table_csv(summaries))
     if figures:
+        say("drawing the study area and every factor")
         draw_prepared(folder)
     landslide_pixels = int(((label == 1) & valid).sum())
     return Prepared(folder, grid, summaries, int(valid.sum()), landslide_pixels, lost)

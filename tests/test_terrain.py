@@ -422,6 +422,28 @@ def test_saga_values_of_southern_ecuador() -> None:
         np.testing.assert_allclose(got[seen], theirs[seen], rtol=1e-5, atol=tolerance, err_msg=factor.__name__)
 
 
+def test_curvatures_and_sagas_conventions() -> None:
+    """SAGA's plan and profile curvature are those of the lines themselves, convex positive; the others follow.
+
+    With s = tan(slope): Zevenbergen & Thorne's own PLANC is -s plan and their PROFC (1 + s2)^1.5 profile, with their
+    sign (concave positive) turned for the latter; standard curvature, -100 (z_xx + z_yy), is 100 times the sum of the
+    second differences along the contour and along the slope: 100 (s plan + (1 + s2)^1.5 profile).
+    """
+    (slope, plan, profile, z, _), x_size, y_size = read("southern_ecuador", "ta.tif")
+    steep = np.tan(np.radians(slope))
+    theirs = 100 * (steep * plan + (1 + steep**2) ** 1.5 * profile)
+    got = terrain.curvature(z, x_size, y_size)
+    seen = ~np.isnan(got) & ~np.isnan(theirs) & (slope > 0)
+    assert seen.sum() > 156_000
+    np.testing.assert_allclose(got[seen], theirs[seen], rtol=2e-5, atol=2e-4)
+    # both signs occur in both, and half of the ground would fail with either sign turned
+    for factor, other in ((terrain.plan_curvature, plan), (terrain.profile_curvature, profile)):
+        mine = factor(z, x_size, y_size)
+        clear = seen & (np.abs(other) > 1e-4)
+        assert (np.sign(mine[clear]) == np.sign(other[clear])).all()
+        assert 0.3 < (other[clear] > 0).mean() < 0.7
+
+
 def test_slope_of_jiuzhaigou() -> None:
     """Made by others by Horn's formula with the true pixel size, 29.997 x 30.0016 m, 0 taken as an elevation.
 
