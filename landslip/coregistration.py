@@ -188,7 +188,6 @@ def local(plane: Float32, smooth: float, least: float = 0.0) -> Float32:
     deviation = np.sqrt(np.maximum(mean(rest**2, lambda values: box(values, 2)), 0))
     floor = least + 0.1 * float(rest[defined].std()) + 1e-12
     rest = np.clip(rest / (deviation + np.float32(floor)), -MOST_DEVIATIONS, MOST_DEVIATIONS)
-    rest[~defined] = 0
     return rest.astype(np.float32)
 
 

@@ -353,7 +353,7 @@ def test_a_folder_that_is_prepared_anew_keeps_what_is_not_of_landslip(folder: Pa
     notes.unlink()
     (folder / "prepared" / "stack.tif.aux.xml").write_text("what a viewer leaves")
     write_vector(folder / "landslides.gpkg", read_vector(folder / "landslides.gpkg"), overwrite=True)
-    assert command("prepare", folder / "site.toml", folder / "prepared", "--overwrite").code == 0
+    assert command("prepare", folder / "site.toml", folder / "prepared", "--overwrite", "--no-figures").code == 0
 
 
 def test_an_input_in_the_folder_to_be_replaced_is_kept(folder: Path) -> None:

@@ -161,6 +161,21 @@ def test_too_few_tiles_and_a_shift_beyond_reach_give_no_number() -> None:
     assert co.shift_of(pieces(common, far), GRID, 1.0) is None
 
 
+def test_a_pattern_that_repeats_gives_no_number() -> None:
+    """Furrows every 12 pixels both ways fit nearly as well one further: precise, and not to be told."""
+    y, x = np.mgrid[0:300, 0:300] * 2 * np.pi / 12
+    texture = textures(1, 1)
+    pattern = (np.cos(x) + np.cos(y))[None] + 0.5 * texture / texture.std()
+    assert co.shift_of(pieces(pattern, pattern), GRID, 1.0) is None
+
+
+def test_tiles_that_disagree_give_no_number() -> None:
+    common = textures(1, 1)
+    east, west = (pieces(common, np.roll(common, columns, 2)) for columns in (2, -2))
+    assert co.shift_of(east, GRID, 1.0) is not None
+    assert co.shift_of(east[:5] + west[5:], GRID, 1.0) is None
+
+
 def test_local_planes_are_zero_where_undefined_and_know_no_level_or_gain() -> None:
     plane = textures(2, 1)[0].astype(np.float32)
     plane[40:60, 100:130] = np.nan

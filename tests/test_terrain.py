@@ -411,15 +411,16 @@ def test_one_sided_is_gdaldem_compute_edges_but_for_the_corners(tmp_path: pathli
 def test_saga_values_of_southern_ecuador() -> None:
     """SAGA, Zevenbergen & Thorne: slope in degrees, plan and profile curvature in 1/m, convex positive."""
     (slope, plan, profile, z, _), x_size, y_size = read("southern_ecuador", "ta.tif")
-    for factor, theirs, tolerance in (
-        (terrain.slope_zevenbergen_thorne, slope, 1e-5),
-        (terrain.profile_curvature, profile, 1e-7),
-        (terrain.plan_curvature, plan, 1e-6),
+    for factor, theirs in (
+        (terrain.slope_zevenbergen_thorne, slope),
+        (terrain.profile_curvature, profile),
+        (terrain.plan_curvature, plan),
     ):
         got = factor(z, x_size, y_size)
         seen = ~np.isnan(got) & ~np.isnan(theirs)
         assert seen.sum() > 156_000
-        np.testing.assert_allclose(got[seen], theirs[seen], rtol=1e-5, atol=tolerance, err_msg=factor.__name__)
+        # float32's own precision: they were the same bits when this was written
+        np.testing.assert_allclose(got[seen], theirs[seen], rtol=1e-6, atol=1e-9, err_msg=factor.__name__)
 
 
 def test_curvatures_and_sagas_conventions() -> None:
