@@ -49,9 +49,9 @@ def prepare(
         Literal["planes", "paper"], typer.Option(help="planes: aspect as sine and cosine, a plane per class")
     ] = "planes",
     data: Data = None,
-    figures: Annotated[
-        bool, typer.Option("--figures/--no-figures", help="Draw the study area and every factor into PREPARED/figures.")
-    ] = True,
+    no_figures: Annotated[
+        bool, typer.Option("--no-figures", help="Leave out the pictures of the study area and of every factor.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Bring a site's inputs to one grid: stack.tif, valid.tif, label.tif, channels.json, table.csv and figures."""
@@ -59,7 +59,7 @@ def prepare(
     from landslip.prepare import table
     from landslip.site import read_site
 
-    prepared = run(read_site(site, data), out, encoding, overwrite, figures)
+    prepared = run(read_site(site, data), out, encoding, overwrite, not no_figures)
     typer.echo(table(prepared))
     typer.echo(
         f"\n{prepared.grid.describe()}: {prepared.valid_pixels} valid pixels, {prepared.landslide_pixels} landslide"
