@@ -1,4 +1,4 @@
-"""`landslip check`: reads every input of a site and lists all faults and warnings at once."""
+"""`landslip check`: reads every input of a site and lists all faults, warnings and notes at once."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from affine import Affine
 
+from landslip.coregistration import TOLERANCE, Shift, landslide_shift, relief_shift
 from landslip.errors import LandslipError, RasterError
 from landslip.factors.lithology import unmapped
-from landslip.grid import Grid, metric_fault
+from landslip.grid import Grid, Window, metric_fault
 from landslip.label import burn_label, read_landslides
-from landslip.raster import RasterInfo, covering_window, read, read_info, unreadable_blocks
+from landslip.raster import RasterInfo, covering_window, read, read_info, unreadable_blocks, warp
 from landslip.site import (
     RASTER_SUFFIXES,
     ClassTable,
@@ -21,6 +23,7 @@ from landslip.site import (
     FactorTable,
     FileTable,
     ImageTable,
+    LandslidesTable,
     Site,
     read_outline,
     site_grid,
@@ -34,18 +37,21 @@ HALF = 0.5
 MOST_LISTED = 8
 SPAN = 6  # pixels over which ground is judged steep, for repeated pixels
 ENOUGH = 100  # steep places it takes to judge
+MOST_SAMPLED = 2000  # pixels a side on which a share of the outline is counted
+STRIP = 64  # rows of them at a time
+LEAST_SHARE = 0.001  # of the outline that a warning is worth
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault (the site cannot be prepared) or warning (it can; look first)."""
+    """One fault (the site cannot be prepared), warning (it can; look first) or note (what was found, and is well)."""
 
-    severity: Literal["fault", "warning"]
+    severity: Literal["fault", "warning", "note"]
     text: str
 
 
 def check_site(site: Site) -> list[Finding]:
-    """Every fault and warning of a site's inputs; an empty list means that all is well."""
+    """Every fault and warning of a site's inputs, and notes; without faults and warnings all is well."""
     findings: list[Finding] = []
 
     def attempt(step: Callable[[], None]) -> bool:
@@ -78,6 +84,8 @@ def check_site(site: Site) -> list[Finding]:
         inside = burn(read_outline(site.outline, grid.crs).geometry, grid)
         if not inside.any():
             findings.append(Finding("fault", f"{site.outline.path} covers no pixel centre of {grid.describe()}."))
+    if site.dem is not None and readable[site.dem.path]:
+        attempt(lambda: _check_dem_cover(dem, grid, inside, findings))
     for table in (site.rivers, site.faults):
         if table is not None and table.path is not None and readable[table.path]:
             lines = FileTable(path=table.path, layer=table.layer)
@@ -90,10 +98,14 @@ def check_site(site: Site) -> list[Finding]:
             attempt(lambda factor=factor: _check_classes(factor.name, factor, grid, inside, findings))  # type: ignore[misc]
         elif readable[factor.path]:
             attempt(lambda factor=factor: _check_factor(factor, grid, findings))  # type: ignore[misc]
+    labels: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
     if site.landslides is None:
         findings.append(Finding("warning", "no [landslides]: the site can be prepared and mapped, not trained on."))
     elif readable[site.landslides.path]:
-        attempt(lambda: _check_landslides(site, grid, inside, findings))
+        landslides = site.landslides
+        attempt(lambda: labels.append(_check_landslides(landslides, grid, inside, findings)))
+    if not any(finding.severity == "fault" for finding in findings):
+        attempt(lambda: _check_shifts(site, grid, inside, labels, findings))
     return findings
 
 
@@ -234,6 +246,35 @@ def _check_dem(dem: DemTable, grids: list[Grid], findings: list[Finding]) -> Non
         findings.append(Finding("warning", text))
 
 
+def _check_dem_cover(
+    dem: DemTable, grid: Grid, inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], findings: list[Finding]
+) -> None:
+    """How much of the outline has no elevation: counted on every pixel, or on every n-th of a large site."""
+    if not inside.any() or any(f.severity == "fault" and str(dem.path) in f.text for f in findings):
+        return  # said already
+    thin = -(-max(grid.shape) // MOST_SAMPLED)
+    sampled = inside[thin // 2 :: thin, thin // 2 :: thin]
+    t, corner = grid.transform, thin // 2 + 0.5 - thin / 2  # centres are those of every n-th pixel
+    start = t @ Affine.translation(corner, corner)
+    coarse = Grid(grid.crs, start @ Affine.scale(thin), *sampled.shape)
+    missing = 0
+    for row in range(0, coarse.height, STRIP):
+        strip = Window(row, 0, STRIP, coarse.width).clip(coarse.shape)
+        z = warp(dem.path, coarse.crop(strip), [1], "nearest", dem.nodata)[0]
+        missing += int((np.isnan(z) & sampled[strip.slices]).sum())
+    share = missing / max(int(sampled.sum()), 1)
+    if share == 1:
+        findings.append(
+            Finding("fault", f"{dem.path} is undefined all over the outline. Give a DEM of the site, or check its CRS.")
+        )
+    elif share >= LEAST_SHARE:
+        text = (
+            f"{dem.path} leaves {100 * share:.1f} % of the outline without elevation: nothing is mapped there. "
+            "Give a DEM that covers the site, or a smaller [outline]."
+        )
+        findings.append(Finding("warning", text))
+
+
 def repeated_pixels(z: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> int:
     """How many times each pixel of (H, W) elevation is repeated, about, along the axis where it is more: 1 where not.
 
@@ -280,20 +321,23 @@ def _check_classes(
     known, _ = class_table(table, meaning)
     counts = unmapped(np.where(inside, codes, -1), known, nodata=-1)
     if counts:
-        listed = ", ".join(f"{meaning.get(code, code)!r} ({count} pixels)" for code, count in counts.items())
-        text = f"{table.path}: {name} classes without an entry in [{name}] classes stay undefined: {listed}."
+        listed = ", ".join(
+            f"{meaning.get(code, code)!r} ({count} pixels, {100 * count / inside.sum():.2g} %)"
+            for code, count in counts.items()
+        )
+        text = (
+            f"{table.path}: {name} classes without an entry in [{name}] classes stay undefined, and so does the ground "
+            f"they cover: {listed}. Give each a class."
+        )
         findings.append(Finding("warning", text))
     if not np.isin(codes[inside], list(known)).any():
         findings.append(Finding("fault", f"{table.path}: no {name} class of the table occurs on the site."))
 
 
 def _check_landslides(
-    site: Site, grid: Grid, inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], findings: list[Finding]
-) -> None:
-    table = site.landslides
-    if table is None:
-        return
-    _, lost = burn_label(table, grid, inside)
+    table: LandslidesTable, grid: Grid, inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], findings: list[Finding]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    label, lost = burn_label(table, grid, inside)
     if lost:
         total = len(read_landslides(table, grid))
         shown = ", ".join(str(item) for item in lost[:MOST_LISTED]) + (" ..." if len(lost) > MOST_LISTED else "")
@@ -302,3 +346,42 @@ def _check_landslides(
             f'(features {shown}). burn = "touched" keeps them.'
         )
         findings.append(Finding("warning", text))
+    return label
+
+
+def _check_shifts(
+    site: Site,
+    grid: Grid,
+    inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    labels: Sequence[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]],
+    findings: list[Finding],
+) -> None:
+    """Whether the DEM and the landslides lie where the image shows them."""
+    if not site.image:
+        return
+    if site.dem is not None:
+        shift = relief_shift(site.image, site.dem, grid, inside)
+        remedy = "If it is the DEM that is misplaced, move it (gdal_edit.py -a_ullr); else the image."
+        findings.append(shift_finding(f"{site.dem.path}: the DEM", "its relief", shift, remedy))
+    if site.landslides is not None and labels:
+        table = site.landslides
+        frame = None if table.is_raster else read_landslides(table, grid)
+        shift = landslide_shift(site.image, frame, labels[0], grid, inside)
+        how = "gdal_edit.py -a_ullr" if table.is_raster else "QGIS: Translate"
+        remedy = f"If it is they that are misplaced, move them ({how}); else the image."
+        findings.append(shift_finding(f"{table.path}: the landslides", "them", shift, remedy))
+
+
+def shift_finding(what: str, shown: str, shift: Shift | None, remedy: str) -> Finding:
+    """A warning for a shift of more than half a pixel; else a note, also where it cannot be told."""
+    verb = "lies" if what.endswith("DEM") else "lie"
+    if shift is None:
+        return Finding(
+            "note", f"{what} and the image have too little in common to tell whether they lie on one another."
+        )
+    east = f"{abs(shift.east):.1f} m {'east' if shift.east >= 0 else 'west'} ({abs(shift.columns):.2f} pixels)"
+    north = f"{abs(shift.north):.1f} m {'north' if shift.north >= 0 else 'south'} ({abs(shift.rows):.2f} pixels)"
+    where = f"{what} {verb} {east} and {north} of where the image shows {shown}, give or take {shift.error:.2f} pixels"
+    if shift.pixels > TOLERANCE:
+        return Finding("warning", f"{where}: more than half a pixel. {remedy}")
+    return Finding("note", f"{where}: within half a pixel.")

@@ -28,15 +28,15 @@ Data = Annotated[Path | None, typer.Option(help="Folder that the site file's pat
 
 @app.command()
 def check(site: Annotated[Path, typer.Argument(metavar="SITE.toml")], data: Data = None) -> None:
-    """Read every input of a site and list all faults and warnings at once; exit code 1 if there is a fault."""
+    """Read every input of a site and list all faults, warnings and notes at once; exit code 1 if there is a fault."""
     from landslip.check import check_site
     from landslip.site import read_site
 
     findings = check_site(read_site(site, data))
     for finding in findings:
         typer.echo(f"{finding.severity}: {finding.text}")
-    faults = sum(finding.severity == "fault" for finding in findings)
-    typer.echo(f"{faults} fault(s), {len(findings) - faults} warning(s)")
+    faults, warnings = (sum(finding.severity == kind for finding in findings) for kind in ("fault", "warning"))
+    typer.echo(f"{faults} fault(s), {warnings} warning(s)")
     if faults:
         raise typer.Exit(1)
 
@@ -49,14 +49,17 @@ def prepare(
         Literal["planes", "paper"], typer.Option(help="planes: aspect as sine and cosine, a plane per class")
     ] = "planes",
     data: Data = None,
+    no_figures: Annotated[
+        bool, typer.Option("--no-figures", help="Leave out the pictures of the study area and of every factor.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Bring a site's inputs to one grid: stack.tif, valid.tif, label.tif, channels.json."""
+    """Bring a site's inputs to one grid: stack.tif, valid.tif, label.tif, channels.json, table.csv and figures."""
     from landslip.prepare import prepare as run
     from landslip.prepare import table
     from landslip.site import read_site
 
-    prepared = run(read_site(site, data), out, encoding, overwrite)
+    prepared = run(read_site(site, data), out, encoding, overwrite, not no_figures)
     typer.echo(table(prepared))
     typer.echo(
         f"\n{prepared.grid.describe()}: {prepared.valid_pixels} valid pixels, {prepared.landslide_pixels} landslide"

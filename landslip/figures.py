@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
@@ -34,6 +34,7 @@ from landslip.cartography import (
 )
 from landslip.draw import LABEL_COLOUR, draw_tail
 from landslip.factors.terrain import aspect_from
+from landslip.folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 from landslip.geodesy import geodetic
 from landslip.grid import Grid
 from landslip.label import LANDSLIDE
@@ -45,6 +46,7 @@ from landslip.style import FALSE_COLOUR, TRUE_COLOUR
 DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 SMALL = 700  # pixels a side of one map among many
 MOST_NAMED = 12  # classes that a scale names
+SCALE_BEYOND_DEGREES = 1.13  # where a scale clears the degrees at the right, in widths of the map
 
 
 def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
@@ -111,7 +113,7 @@ def _tinted(figure: Figure, axes: Axes, stack: StackInfo, grid: Grid) -> None:
     colour[..., 3] = ~np.isnan(z[0])
     axes.set_facecolor(UNDEFINED)
     axes.imshow(colour.astype(np.float32), extent=extent(grid))
-    beside = axes.inset_axes((1.13, 0.1, 0.03, 0.8))
+    beside = axes.inset_axes((SCALE_BEYOND_DEGREES, 0.1, 0.03, 0.8))
     scale = figure.colorbar(matplotlib.cm.ScalarMappable(norm, tints), cax=beside, extend="both")
     scale.set_label("elevation (m)", fontsize=9)
     scale.ax.tick_params(labelsize=8)
@@ -201,10 +203,11 @@ def factor_names(stack: StackInfo) -> list[str]:
     return factors or list(dict.fromkeys(channel.factor for channel in stack.channels))
 
 
-def draw_factors(prepared: Path, out: Path, overwrite: bool = False) -> None:
+def draw_factors(prepared: Path, out: Path, overwrite: bool = False, each: bool = False) -> None:
     """A map of every factor, lettered, each with its scale; aspect and class factors as classes.
 
-    Scales run from the 2nd to the 98th percentile; what lies beyond is marked by their points. Grey is undefined.
+    Scales run from the 2nd to the 98th percentile; what lies beyond is marked by their points. Grey is undefined. With
+    `each`, also a picture per factor beside `out`, factor_NAME as `out` ends; each factor is read once.
     """
     stack = read_stack_info(prepared / "stack.tif")
     names = factor_names(stack)
@@ -212,12 +215,39 @@ def draw_factors(prepared: Path, out: Path, overwrite: bool = False) -> None:
     figure, every = _sheet(stack.grid, -(-len(names) // columns), columns, 12.0)
     most = SMALL if len(names) > 2 else MOST
     for i, (axes, name) in enumerate(zip(every, names, strict=False)):
-        layer, grid = _layer(stack, name, most)
+        layer, grid = _layer(stack, name, MOST if each else most)
+        if each:
+            _draw_layer(layer, grid, factor_picture(out, name), overwrite)
+            thin = -(-max(layer.values.shape) // most)
+            layer = replace(layer, values=layer.values[::thin, ::thin])
         _show(figure, axes, layer, grid)
         dress(axes, grid, _lettered(_letters(i), layer.title), labels=False)
     for axes in every[len(names) :]:
         axes.set_axis_off()
     save(figure, out, overwrite)
+
+
+def factor_picture(sheet: Path, factor: str) -> Path:
+    """Where `draw_factors` puts the picture of one factor, beside the sheet of all."""
+    return sheet.with_name(f"factor_{factor}{sheet.suffix}")
+
+
+def _draw_layer(layer: _Layer, grid: Grid, out: Path, overwrite: bool) -> None:
+    figure, every = _sheet(grid, 1, 1, 9.0)
+    _show(figure, every[0], layer, grid, SCALE_BEYOND_DEGREES)
+    _dress_with_degrees(every[0], grid, layer.title)
+    save(figure, out, overwrite)
+
+
+def draw_prepared(prepared: Path, overwrite: bool = False) -> Path:
+    """Draw a prepared site into its folder `figures`: study_area.png, factors.png and factor_NAME.png for each factor.
+
+    They are the paper's Figs. 1 and 2. Returns the folder. Raises what `draw_study_area` and `draw_factors` raise.
+    """
+    folder = prepared / FIGURES
+    draw_study_area(prepared, folder / STUDY_AREA, overwrite)
+    draw_factors(prepared, folder / FACTOR_SHEET, overwrite, each=True)
+    return folder
 
 
 def _layer(stack: StackInfo, factor: str, most: int) -> tuple[_Layer, Grid]:
@@ -251,12 +281,13 @@ def _layer(stack: StackInfo, factor: str, most: int) -> tuple[_Layer, Grid]:
     return _Layer(title, values[0], unit=own[0].unit), grid
 
 
-def _show(figure: Figure, axes: Axes, layer: _Layer, grid: Grid) -> None:
+def _show(figure: Figure, axes: Axes, layer: _Layer, grid: Grid, scale_at: float = 1.03) -> None:
+    """A factor with its scale at the right, from `scale_at` of the map's width."""
     axes.set_facecolor(UNDEFINED)
     if np.isnan(layer.values).all():
         axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center")
         return
-    beside = axes.inset_axes((1.03, 0, 0.04, 1))
+    beside = axes.inset_axes((scale_at, 0, 0.04, 1))
     if layer.classes:
         count = len(layer.classes)
         colours = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 1, max(count, 2))))

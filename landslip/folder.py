@@ -2,6 +2,7 @@
 
     RUN/  site.toml  run.toml
           prepared/     stack.tif valid.tif label.tif channels.json manifest.json     of landslip prepare
+                        table.csv  figures/ study_area.png factors.png factor_*.png
           model/        model.json model.safetensors split.tif history.csv            of landslip train
           map/          probability.tif                                               of landslip map
           inventory/    landslides.gpkg landslides.tif                                of landslip inventory
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from landslip.errors import OutputError, RasterError
 
+FIGURES, STUDY_AREA, FACTOR_SHEET = "figures", "study_area.png", "factors.png"  # in prepared/
 PARTS = ("prepared", "model", "map", "inventory", "scores", "comparison", "importance", "intervals")
 
 
@@ -33,6 +35,9 @@ class RunFolder:
     label: Path | None
     channels: Path | None
     manifest: Path | None
+    table: Path | None
+    study_area: Path | None
+    factors: Path | None
     model: Path | None
     split: Path | None
     history: Path | None
@@ -60,6 +65,9 @@ PLACES = {
     "label": ("prepared/label.tif", "landslip prepare site.toml RUN/prepared"),
     "channels": ("prepared/channels.json", "landslip prepare site.toml RUN/prepared"),
     "manifest": ("prepared/manifest.json", "landslip prepare site.toml RUN/prepared"),
+    "table": ("prepared/table.csv", "landslip prepare site.toml RUN/prepared"),
+    "study_area": (f"prepared/{FIGURES}/{STUDY_AREA}", "landslip prepare site.toml RUN/prepared"),
+    "factors": (f"prepared/{FIGURES}/{FACTOR_SHEET}", "landslip prepare site.toml RUN/prepared"),
     "model": ("model/model.json", "landslip train run.toml RUN/prepared RUN/model"),
     "split": ("model/split.tif", "landslip train run.toml RUN/prepared RUN/model"),
     "history": ("model/history.csv", "landslip train run.toml RUN/prepared RUN/model"),

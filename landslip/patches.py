@@ -34,7 +34,7 @@ from landslip.grid import Grid, Window
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.output import file_hash, refuse_existing, write_json, write_text, writing_folder
 from landslip.plan import HALO
-from landslip.prepare import WRITTEN, ChannelSummary, Prepared, channels_json, grid_json, refuse_losses
+from landslip.prepare import WRITTEN, ChannelSummary, Prepared, channels_json, grid_json, refuse_losses, table_csv
 from landslip.progress import say, track
 from landslip.provenance import software
 from landslip.raster import TILE, creating, picture_shape, put, read_picture, read_stored, require_whole_png
@@ -171,6 +171,7 @@ def import_patches(
         summaries = statistics.summaries(channels)
         write_text(aside / "patches.csv", _table_of_patches(patches, mosaic, folder))
         write_json(aside / "channels.json", channels_json(summaries, "planes"))
+        write_text(aside / "table.csv", table_csv(summaries))
         choices = {
             "folder": folder.name,
             "parts": {_name(part): images.relative_to(folder) for part, (images, _) in folders.items()},

@@ -1,7 +1,12 @@
-"""`landslip prepare`: a site's inputs become stack.tif, valid.tif, label.tif, channels.json and manifest.json."""
+"""`landslip prepare`: a site's inputs become stack.tif, valid.tif, label.tif, channels.json and manifest.json.
+
+Beside them lie table.csv (the paper's Table II) and, where asked for, pictures of the site and its factors.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,9 +17,11 @@ from numpy.typing import NDArray
 
 from landslip.check import check_site
 from landslip.errors import OutputError, SiteError
+from landslip.figures import draw_prepared
+from landslip.folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 from landslip.grid import Grid, tiles
 from landslip.label import UNKNOWN, burn_label
-from landslip.output import file_hash, refuse_existing, require_space, write_json, writing_folder
+from landslip.output import file_hash, refuse_existing, require_space, write_json, write_text, writing_folder
 from landslip.progress import say, track
 from landslip.provenance import software
 from landslip.raster import creating, put, write_raster
@@ -22,7 +29,8 @@ from landslip.site import Site, read_outline, site_grid
 from landslip.stack import Channel, Encoding, channels
 from landslip.vector import burn
 
-WRITTEN = {"stack.tif", "valid.tif", "label.tif", "channels.json", "manifest.json"}
+WRITTEN = {"stack.tif", "valid.tif", "label.tif", "channels.json", "manifest.json", "table.csv", FIGURES}
+DRAWN = (STUDY_AREA, FACTOR_SHEET, "factor_*.png")  # in FIGURES
 ALONGSIDE = (".aux.xml", ".ovr")  # what viewers put beside rasters
 
 
@@ -52,8 +60,10 @@ class Prepared:
     unburnt: list[Any]
 
 
-def prepare(site: Site, folder: Path, encoding: Encoding = "planes", overwrite: bool = False) -> Prepared:
-    """Prepare a site into `folder`, which appears whole or not at all.
+def prepare(
+    site: Site, folder: Path, encoding: Encoding = "planes", overwrite: bool = False, figures: bool = False
+) -> Prepared:
+    """Prepare a site into `folder`, which appears whole or not at all; with `figures`, draw them into it then.
 
     Raises SiteError that lists every fault of the inputs before any long work, OutputError where the folder exists.
     """
@@ -65,7 +75,7 @@ def prepare(site: Site, folder: Path, encoding: Encoding = "planes", overwrite: 
         listed = "\n  ".join(faults)
         raise SiteError(f"site {site.name!r} cannot be prepared:\n  {listed}" if len(faults) > 1 else faults[0])
     for finding in findings:
-        say(f"warning: {finding.text}")
+        say(f"{finding.severity}: {finding.text}")
     grid = site_grid(site)
     inside = np.ones(grid.shape, bool)
     if site.outline is not None:
@@ -81,6 +91,10 @@ def prepare(site: Site, folder: Path, encoding: Encoding = "planes", overwrite: 
         summaries = _assemble(found, grid, inside, valid, aside)
         write_json(aside / "channels.json", channels_json(summaries, encoding))
         write_json(aside / "manifest.json", _manifest(site, grid, encoding, lost))
+        write_text(aside / "table.csv", table_csv(summaries))
+    if figures:
+        say("drawing the study area and every factor")
+        draw_prepared(folder)
     landslide_pixels = int(((label == 1) & valid).sum())
     return Prepared(folder, grid, summaries, int(valid.sum()), landslide_pixels, lost)
 
@@ -91,7 +105,11 @@ def refuse_losses(folder: Path, inputs: Iterable[Path], written: set[str]) -> No
         if path.exists() and folder.resolve() in path.resolve().parents:
             raise OutputError(f"{path} is an input and lies in {folder}, which is to be replaced. Give another folder.")
     if folder.is_dir():
-        others = sorted(p.name for p in folder.iterdir() if not (p.name in written or p.name.endswith(ALONGSIDE)))
+        others = [p.name for p in folder.iterdir() if not (p.name in written or p.name.endswith(ALONGSIDE))]
+        if FIGURES in written and (folder / FIGURES).is_dir():
+            drawn = (folder / FIGURES).iterdir()
+            others += [f"{FIGURES}/{p.name}" for p in drawn if not any(p.match(name) for name in DRAWN)]
+        others.sort()
         if others:
             listed = ", ".join(others[:5]) + (" ..." if len(others) > 5 else "")
             raise OutputError(f"{folder} also holds {listed}, which would be lost. Move it, or give another folder.")
@@ -185,6 +203,17 @@ def grid_json(grid: Grid) -> dict[str, Any]:
         "height": grid.height,
         "width": grid.width,
     }
+
+
+def table_csv(summaries: Iterable[ChannelSummary]) -> str:
+    """The paper's Table II as CSV: one row a channel, its range and mean over the valid pixels in its unit."""
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(("channel", "factor", "group", "unit", "minimum", "maximum", "mean", "undefined_share"))
+    for s in summaries:
+        figures = ("" if np.isnan(f) else f"{f:.7g}" for f in (s.minimum, s.maximum, s.mean, s.undefined))
+        rows.writerow((s.channel.name, s.channel.factor, s.channel.group, s.channel.unit, *figures))
+    return out.getvalue()
 
 
 def table(prepared: Prepared) -> str:

@@ -1,13 +1,18 @@
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from affine import Affine
 from conftest import GRID, TinySite, frame, polygon
-from shapely import LineString, Point, Polygon
+from shapely import LineString, Point, Polygon, box
 from shapely.affinity import translate
 
+from landslip import check
 from landslip.check import check_site, repeated_pixels
-from landslip.raster import read_info, write_raster
+from landslip.grid import Window
+from landslip.raster import read, read_info, write_raster
 from landslip.site import read_site
 from landslip.vector import write_vector
 
@@ -16,7 +21,8 @@ def found(tiny: TinySite) -> dict[str, str]:
     """severity -> all texts of that severity."""
     texts: dict[str, str] = {"fault": "", "warning": ""}
     for finding in check_site(read_site(tiny.site)):
-        texts[finding.severity] += finding.text + "\n"
+        if finding.severity != "note":
+            texts[finding.severity] += finding.text + "\n"
     return texts
 
 
@@ -82,7 +88,7 @@ def test_invalid_geometry_is_a_warning(tiny: TinySite) -> None:
 
 def test_unmapped_classes_are_listed(tiny: TinySite) -> None:
     edit(tiny, ', limestone = "hard"', "")
-    assert "'limestone' (12288 pixels)" in found(tiny)["warning"]  # half of 128 x 192
+    assert "'limestone' (12288 pixels, 50 %)" in found(tiny)["warning"]  # half of 128 x 192
 
 
 def test_zero_that_stands_for_undefined(tiny: TinySite) -> None:
@@ -98,6 +104,93 @@ def test_rivers_without_geometry(tiny: TinySite) -> None:
     assert "rivers.gpkg holds no geometry" in found(tiny)["fault"]
 
 
+def test_a_river_file_whose_features_have_no_geometry(tiny: TinySite) -> None:
+    nothing = frame([None, None], name=["Minjiang", "Tuojiang"])
+    nothing.to_file(tiny.folder / "rivers.gpkg", layer="rivers", driver="GPKG")
+    assert "rivers.gpkg holds no geometry. Leave the layer out, or give its lines." in found(tiny)["fault"]
+
+
+def test_a_river_file_that_is_a_table(tiny: TinySite) -> None:
+    import pandas as pd
+    import pyogrio
+
+    (tiny.folder / "rivers.gpkg").unlink()
+    pyogrio.write_dataframe(pd.DataFrame({"name": ["Minjiang"]}), tiny.folder / "rivers.gpkg", layer="rivers")
+    assert "rivers.gpkg holds a table without geometries" in found(tiny)["fault"]
+
+
+def test_faults_without_geometry(tiny: TinySite) -> None:
+    write_vector(tiny.folder / "faults.gpkg", frame([LineString([(0, 0), (1, 1)])]).iloc[:0], overwrite=True)
+    faults = found(tiny)["fault"]
+    assert "faults.gpkg holds no geometry. Leave the layer out" in faults and faults.count("\n") == 1
+
+
+def cut_dem(tiny: TinySite, columns: int) -> None:
+    """The DEM without what lies east of its first columns, of 30 m; the site begins at the eleventh."""
+    info, z = read_info(tiny.folder / "dem.tif"), read(tiny.folder / "dem.tif")
+    part = Window(0, 0, info.height, columns)
+    write_raster(
+        tiny.folder / "dem.tif", z[:, :, :columns].copy(), info.grid.crop(part), ["z"], nodata=-9999.0, overwrite=True
+    )
+
+
+def test_a_dem_that_covers_a_part_of_the_site(tiny: TinySite) -> None:
+    cut_dem(tiny, 10 + 72)  # 144 of the site's 192 columns
+    texts = found(tiny)
+    assert "dem.tif leaves 25.0 % of the outline without elevation" in texts["warning"] and texts["fault"] == ""
+
+
+@pytest.mark.parametrize("most", [100, 50, 23])
+def test_the_dems_share_of_a_large_site_is_counted_on_some_pixels(
+    tiny: TinySite, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(check, "MOST_SAMPLED", most)
+    monkeypatch.setattr(check, "STRIP", 5)
+    cut_dem(tiny, 10 + 72)
+    share = float(found(tiny)["warning"].split("leaves ")[1].split(" %")[0])
+    assert share == pytest.approx(25, abs=100 / most)
+
+
+def test_only_the_outlines_own_ground_needs_elevation(tiny: TinySite) -> None:
+    left, bottom, _, top = GRID.bounds
+    west = frame([box(left, bottom, left + 144 * 15, top), box(left + 191 * 15, top - 15, left + 192 * 15, top)])
+    write_vector(tiny.folder / "outline.gpkg", west, overwrite=True)
+    cut_dem(tiny, 10 + 72)  # the one pixel that is missed is less than a thousandth
+    assert found(tiny) == {"fault": "", "warning": ""}
+
+
+def test_a_dem_on_the_rectangle_and_not_on_the_outline(tiny: TinySite) -> None:
+    left, bottom, right, top = GRID.bounds
+    ring = box(left, bottom, right, top) - box(left + 600, bottom + 600, right - 600, top - 600)
+    write_vector(tiny.folder / "outline.gpkg", frame([ring]), overwrite=True)
+    info, z = read_info(tiny.folder / "dem.tif"), read(tiny.folder / "dem.tif")
+    middle = Window(32, 32, info.height - 64, info.width - 64)
+    write_raster(
+        tiny.folder / "dem.tif", z[(slice(None), *middle.slices)].copy(), info.grid.crop(middle), ["z"], -9999.0,
+        overwrite=True,
+    )  # fmt: skip
+    faults = found(tiny)["fault"]
+    assert "dem.tif is undefined all over the outline" in faults and faults.count("\n") == 1
+
+
+def test_a_dem_elsewhere_is_one_fault(tiny: TinySite) -> None:
+    info, z = read_info(tiny.folder / "dem.tif"), read(tiny.folder / "dem.tif")
+    there = replace(info.grid, transform=Affine.translation(99_000, 0) @ info.transform)
+    write_raster(tiny.folder / "dem.tif", z, there, ["z"], nodata=-9999.0, overwrite=True)
+    faults = found(tiny)["fault"]
+    assert "does not overlap the site" in faults and faults.count("\n") == 1
+
+
+def test_every_unmapped_class_is_listed_with_its_share(tiny: TinySite) -> None:
+    left, bottom, _, top = GRID.bounds
+    edges = [left + 15 * column for column in (0, 96, 144, 192)]
+    bodies = [box(west, bottom, east, top) for west, east in pairwise(edges)]
+    write_vector(tiny.folder / "rocks.gpkg", frame(bodies, rock=["shale", "chert", "tuff"]), overwrite=True)
+    texts = found(tiny)
+    assert "'chert' (6144 pixels, 25 %), 'tuff' (6144 pixels, 25 %). Give each a class." in texts["warning"]
+    assert texts["fault"] == ""
+
+
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
 def test_repeated_pixels_are_counted(k: int) -> None:
     z = np.random.default_rng(0).integers(0, 9000, (40, 60)).astype(np.float32)
@@ -108,13 +201,10 @@ def test_emilias_dem_is_a_30_m_model_repeated_at_10_m() -> None:
     data = Path(__file__).resolve().parents[2] / "shared" / "data" / "emilia_romagna"
     if not data.exists():
         pytest.skip("needs the real data of ../shared/data, which is not in the repository")
-    from landslip.raster import read
-
     assert repeated_pixels(read(data / "dem.tif")[0]) == 3
 
 
 def test_a_mask_says_nothing_beyond_its_own_extent(tiny: TinySite) -> None:
-    from landslip.grid import Window
     from landslip.prepare import prepare
     from landslip.raster import read_stored
 

@@ -79,7 +79,7 @@ def without_landslides(folder: Path) -> None:
 
 
 def test_every_command_leaves_what_it_promises(finished: Path) -> None:
-    assert {"stack.tif", "valid.tif", "label.tif", "channels.json", "manifest.json"} == {
+    assert {"stack.tif", "valid.tif", "label.tif", "channels.json", "manifest.json", "table.csv"} == {
         p.name for p in (finished / "prepared").iterdir()
     }
     assert len(read_vector(finished / "i.gpkg")) > 10
@@ -116,7 +116,9 @@ def test_what_belongs_to_uncertainty_is_not_silently_left_out(folder: Path) -> N
 
 def test_check_says_0_for_a_good_site_and_1_with_all_faults_at_once(folder: Path) -> None:
     good = command("check", folder / "site.toml")
-    assert (good.code, good.out, good.err) == (0, "0 fault(s), 0 warning(s)\n", "")
+    assert (good.code, good.err) == (0, "")
+    *notes, last = good.out.splitlines()
+    assert last == "0 fault(s), 0 warning(s)" and all(line.startswith("note: ") for line in notes)
     (folder / "dem.tif").unlink()
     (folder / "rivers.gpkg").write_bytes(b"")
     (folder / "image.tif").write_bytes((folder / "image.tif").read_bytes()[:9000])
@@ -130,12 +132,23 @@ def test_check_says_0_for_a_good_site_and_1_with_all_faults_at_once(folder: Path
 
 def test_a_site_without_landslides_is_prepared_and_mapped(folder: Path) -> None:
     without_landslides(folder)
-    prepared = command("prepare", folder / "site.toml", folder / "new")
+    prepared = command("prepare", folder / "site.toml", folder / "new", "--no-figures")
     assert prepared.code == 0 and "no [landslides]" in prepared.err
     assert command("map", folder / "model", folder / "new" / "stack.tif", folder / "new.tif").code == 0
     assert np.array_equal(read(folder / "new.tif"), read(folder / "p.tif"), equal_nan=True)
     refused = command("train", folder / "run.toml", folder / "new", folder / "m")
     assert refused.code == 2 and "label.tif holds no landslide" in refused.err
+
+
+def test_prepare_draws_the_site_and_its_factors(folder: Path) -> None:
+    new = folder / "new"
+    assert command("prepare", folder / "site.toml", new).code == 0
+    factors = json.loads((new / "channels.json").read_text())["channels"]
+    names = {f"factor_{c['factor']}.png" for c in factors if c["group"] == "factor"}
+    assert len(names) == 9  # the paper's
+    assert {p.name for p in (new / "figures").iterdir()} == names | {"study_area.png", "factors.png"}
+    assert command("prepare", folder / "site.toml", new, "--overwrite", "--no-figures").code == 0
+    assert not (new / "figures").exists()
 
 
 def test_a_geographic_dem_is_prepared(folder: Path) -> None:
@@ -144,7 +157,7 @@ def test_a_geographic_dem_is_prepared(folder: Path) -> None:
     geographic = Grid(CRS.from_epsg(4326), Affine(3e-4, 0, 110.575, 0, -2.7e-4, 31.008), 120, 140)
     z = warp_array(read(folder / "dem.tif"), metric, geographic, "cubic")
     write_raster(folder / "dem.tif", z, geographic, ["elevation"], float("nan"), overwrite=True)
-    assert command("prepare", folder / "site.toml", folder / "new").code == 0
+    assert command("prepare", folder / "site.toml", folder / "new", "--no-figures").code == 0
     elevation = list(read_info(folder / "new" / "stack.tif").names).index("elevation") + 1
     new, old = (read(folder / where / "stack.tif", [elevation]) for where in ("new", "prepared"))
     # what two cubic warps may leave on slopes of 8 m a pixel; a pixel's shift would leave 8
@@ -163,7 +176,7 @@ def test_a_choice_is_overridden_and_recorded(folder: Path) -> None:
 # ---- outputs that exist ----
 
 EXISTING = {
-    "prepare": ("prepare site.toml prepared", "prepared"),
+    "prepare": ("prepare site.toml prepared --no-figures", "prepared"),
     "map": ("map model prepared/stack.tif p.tif", "p.tif"),
     "inventory": ("inventory p.tif i.gpkg", "i.gpkg"),
     "inventory's map": ("inventory p.tif j.gpkg --map i.tif", "i.tif"),
@@ -237,7 +250,7 @@ def interrupt(process: "subprocess.Popen[str]") -> None:
 
 def test_ctrl_c_while_preparing_leaves_nothing(folder: Path) -> None:
     before = contents(folder)
-    words = ("prepare", folder / "site.toml", folder / "new")
+    words = ("prepare", folder / "site.toml", folder / "new", "--no-figures")
     with paused("landslip.prepare", "write_json", 1, *words) as process:
         assert (folder / ".new.part" / "stack.tif").exists()  # all but the last files lie aside
         interrupt(process)
@@ -340,7 +353,7 @@ def test_a_folder_that_is_prepared_anew_keeps_what_is_not_of_landslip(folder: Pa
     notes.unlink()
     (folder / "prepared" / "stack.tif.aux.xml").write_text("what a viewer leaves")
     write_vector(folder / "landslides.gpkg", read_vector(folder / "landslides.gpkg"), overwrite=True)
-    assert command("prepare", folder / "site.toml", folder / "prepared", "--overwrite").code == 0
+    assert command("prepare", folder / "site.toml", folder / "prepared", "--overwrite", "--no-figures").code == 0
 
 
 def test_an_input_in_the_folder_to_be_replaced_is_kept(folder: Path) -> None:

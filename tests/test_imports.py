@@ -16,7 +16,7 @@ LAYERS = [
     ["site", "run"],
     ["terrain_synthesis"],
     ["synthetic", "stack", "label", "cartography"],
-    ["attributes"],
+    ["attributes", "coregistration"],
     ["standardize"],
     ["split", "blocks"],
     ["checkpoint", "compute", "ahead", "audit", "ground", "plan", "ledger"],

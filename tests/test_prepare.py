@@ -5,10 +5,10 @@ import pytest
 from conftest import GRID, TinySite, frame, polygon
 
 from landslip.errors import LandslipError, OutputError, SiteError
-from landslip.prepare import prepare, table
+from landslip.prepare import ChannelSummary, prepare, table, table_csv
 from landslip.raster import read, read_stored, write_raster
 from landslip.site import read_site
-from landslip.stack import read_stack_info
+from landslip.stack import Channel, read_stack_info
 from landslip.vector import write_vector
 
 PLANES = [
@@ -107,6 +107,37 @@ def test_the_table_has_range_mean_and_undefined_share(tiny: TinySite) -> None:
     assert (elevation.minimum, elevation.maximum) == (values.min(), values.max())
     assert elevation.mean == pytest.approx(values.mean(dtype=float))
     assert "elevation" in table(prepared) and "1/100 m" in table(prepared)
+
+
+def test_table_csv_is_the_table_in_full(tiny: TinySite) -> None:
+    import csv
+
+    prepared = prepare(read_site(tiny.site), tiny.folder / "p")
+    with (tiny.folder / "p" / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["channel"] for row in rows] == PLANES
+    row, summary = rows[7], prepared.summaries[7]
+    assert (row["factor"], row["group"], row["unit"]) == ("elevation", "factor", "m")
+    found = [float(row[name]) for name in ("minimum", "maximum", "mean", "undefined_share")]
+    assert found == pytest.approx([summary.minimum, summary.maximum, summary.mean, 0], rel=1e-6)
+
+
+def test_an_empty_channel_has_no_figures_in_the_table() -> None:
+    nothing = ChannelSummary(Channel("aspect", "aspect", "factor", "degree"), np.nan, np.nan, np.nan, 1.0)
+    assert table_csv([nothing]).splitlines()[1] == "aspect,aspect,factor,degree,,,,1"
+
+
+def test_figures_of_ones_own_are_not_lost(tiny: TinySite) -> None:
+    prepare(read_site(tiny.site), tiny.folder / "p")
+    figures = tiny.folder / "p" / "figures"
+    figures.mkdir()
+    (figures / "factor_slope.png").write_bytes(b"landslip's own")
+    (figures / "poster.png").write_bytes(b"somebody's")
+    with pytest.raises(OutputError, match=r"also holds figures/poster\.png, which would be lost"):
+        prepare(read_site(tiny.site), tiny.folder / "p", overwrite=True)
+    (figures / "poster.png").unlink()
+    prepare(read_site(tiny.site), tiny.folder / "p", overwrite=True)
+    assert not figures.exists()
 
 
 def test_an_output_that_exists_is_refused_and_kept(tiny: TinySite) -> None:
