@@ -21,34 +21,35 @@ from landslip.site import ROLES, ImageTable, one_image, scene_of, sharpens
 Bands = dict[str, NDArray[np.float32]]
 Masks = dict[Grid, tuple[NDArray[np.bool_], NDArray[np.uint16]]]
 
+PLAIN = "plain "  # before the name of a band that is kept as it was before sharpening
 HARDLY = 1e-6  # share of undefined ground that rounding alone may put into a pixel
 APART = 1e-3  # of a pixel: band 8 may lie so far from where the other bands put it
 
 
-def read_images(images: Sequence[ImageTable], grid: Grid, sharpened: bool = True) -> Bands:
+def read_images(images: Sequence[ImageTable], grid: Grid) -> Bands:
     """Bands by name on `grid`, each (H, W) float32 with NaN where undefined. Roles come first, in order of wavelength.
 
     value = stored x scale + offset, once. Where bundles give the same bands, a pixel is taken whole from the first of
-    them that is defined there in every band. `sharpened` = False leaves out pan-sharpening, for indices. Raises
-    SiteError for bundles of one image in different CRSs or units.
+    them that is defined there in every band. Raises SiteError for bundles of one image in different CRSs or units.
     """
-    bands: Bands = {}
+    return read_with_plain(images, grid)[0]
+
+
+def read_with_plain(images: Sequence[ImageTable], grid: Grid) -> tuple[Bands, Bands]:
+    """The bands, and the same before pan-sharpening, which indices are taken from; one array where nothing differs."""
+    found: Bands = {}
     for group in one_image(images):
         scenes = [scene_of(image) for image in group]
         require_alike(scenes)
-        found: Bands | None = None
+        whole: Bands | None = None
         for image, scene in zip(group, scenes, strict=True):
-            own = _of_file(image, grid) if scene is None else _of_scene(image, scene, grid, sharpened)
-            found = own if found is None else filled(found, own)
-        bands |= found or {}
-    order = [role for role in ROLES if role in bands] + [name for name in bands if name not in ROLES]
-    return {name: bands[name] for name in order}
-
-
-def sharpened_on(images: Sequence[ImageTable], grid: Grid) -> bool:
-    """Whether band 8 sharpens any band of the images on `grid`."""
-    scenes = [(image, scene_of(image)) for image in images]
-    return any(scene is not None and _sharpened_here(image, scene, grid) for image, scene in scenes)
+            own = _of_file(image, grid) if scene is None else _of_scene(image, scene, grid)
+            own |= {PLAIN + name: own[name] for name in SHARPENED if name in own and PLAIN + name not in own}
+            whole = own if whole is None else filled(whole, own)
+        found |= whole or {}
+    names = [name for name in found if not name.startswith(PLAIN)]
+    order = [role for role in ROLES if role in names] + [name for name in names if name not in ROLES]
+    return {name: found[name] for name in order}, {name: found.get(PLAIN + name, found[name]) for name in order}
 
 
 def unit_of(images: Sequence[ImageTable], name: str) -> str:
@@ -122,10 +123,10 @@ def _of_file(image: ImageTable, grid: Grid) -> Bands:
     }
 
 
-def _of_scene(image: ImageTable, scene: Scene, grid: Grid, sharpened: bool) -> Bands:
+def _of_scene(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
     """A scene on `grid`. Nothing is drawn from an undefined pixel: where a neighbour is masked, so is the pixel."""
     if _sharpened_here(image, scene, grid):
-        return _through_pan(image, scene, grid, sharpened)
+        return _through_pan(image, scene, grid)
     bands: Bands = {}
     masks: Masks = {}
     for name, band in scene.bands.items():
@@ -191,8 +192,8 @@ def _sharpened_here(image: ImageTable, scene: Scene, grid: Grid) -> bool:
     return sharpens(image, scene) and min(grid.x_size, grid.y_size) < coarse * (1 - APART)
 
 
-def _through_pan(image: ImageTable, scene: Scene, grid: Grid, sharpened: bool) -> Bands:
-    """All bands on band 8's pixels, green and red sharpened, and then on `grid`, which mostly is band 8's own."""
+def _through_pan(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
+    """All bands on band 8's pixels, green and red sharpened too, and then on `grid`, which mostly is band 8's own."""
     if scene.pan is None:
         raise SiteError(f"{scene.origin} has no band 8")
     fine = read_info(scene.pan.path).grid
@@ -209,27 +210,31 @@ def _through_pan(image: ImageTable, scene: Scene, grid: Grid, sharpened: bool) -
     width = -(-(left + window.width - 1) // 2) - column + 1
     inner = np.s_[top - 2 * row : top - 2 * row + window.height, left - 2 * column : left - 2 * column + window.width]
     around = coarse.crop(Window(row - REACH, column - REACH, height + 2 * REACH, width + 2 * REACH))
-    panchromatic = None
-    if sharpened:
-        reach = FINE_REACH
-        begin = Window(
-            2 * row - first_row - reach,
-            2 * column - first_column - reach,
-            2 * height - 1 + 2 * reach,
-            2 * width - 1 + 2 * reach,
-        )
-        stored = read(scene.pan.path, [scene.pan.number], begin, scene.pan.nodata)[0]
-        panchromatic = stored * np.float32(scene.pan.scale) + np.float32(scene.pan.offset)
+    panchromatic = _pan(
+        scene.pan,
+        Window(
+            2 * row - first_row - FINE_REACH,
+            2 * column - first_column - FINE_REACH,
+            2 * height - 1 + 2 * FINE_REACH,
+            2 * width - 1 + 2 * FINE_REACH,
+        ),
+    )
     bands: Bands = {}
     masks: Masks = {}
     for name, band in scene.bands.items():
         values = _usable(image, scene, band, around, masks)
-        if panchromatic is not None and name in SHARPENED:
-            on_fine = sharpen(values, panchromatic)[inner]
-        else:
-            on_fine = upsample(values[REACH:-REACH, REACH:-REACH])[inner]
-        bands[name] = _onto(on_fine, part, grid)
+        plain = _onto(upsample(values[REACH:-REACH, REACH:-REACH])[inner], part, grid)
+        bands[name] = plain
+        if name in SHARPENED:
+            bands[PLAIN + name] = plain
+            bands[name] = _onto(sharpen(values, panchromatic)[inner], part, grid)
     return bands
+
+
+def _pan(pan: Band, window: Window) -> NDArray[np.float32]:
+    stored = read(pan.path, [pan.number], window, pan.nodata)[0]
+    scaled: NDArray[np.float32] = stored * np.float32(pan.scale) + np.float32(pan.offset)
+    return scaled
 
 
 def _positions(scene: Scene, fine: Grid, coarse: Grid) -> tuple[int, int]:

@@ -28,11 +28,8 @@ WEIGHTS = (1.0, 2.0, 1.0)  # of three fine pixels in a coarse one: half, whole, 
 
 def upsample(coarse: NDArray[np.floating]) -> Float32:
     """Bilinear: (h, w) at positions 0, 2, 4, ... to (2 h - 1, 2 w - 1) at every position; NaN where a neighbour is."""
-    return _upsample(coarse.astype(np.float64)).astype(np.float32)
-
-
-def _upsample(values: Float64) -> Float64:
-    out = np.empty((2 * values.shape[0] - 1, 2 * values.shape[1] - 1))
+    values = coarse.astype(np.float32)
+    out = np.empty((2 * values.shape[0] - 1, 2 * values.shape[1] - 1), np.float32)
     out[::2, ::2] = values
     out[1::2, ::2] = (values[1:] + values[:-1]) / 2
     out[:, 1::2] = (out[:, 2::2] + out[:, :-2:2]) / 2
@@ -45,12 +42,11 @@ def sharpen(band: NDArray[np.floating], pan: NDArray[np.floating]) -> Float32:
     band: (m + 2 REACH, n + 2 REACH) reflectance, so with REACH pixels around what is wanted. pan: band 8 with
     FINE_REACH pixels around, (2 m - 1 + 2 FINE_REACH, 2 n - 1 + 2 FINE_REACH). Undefined is NaN, and stays so.
     """
-    coarse = band.astype(np.float64)
     smooth = degrade(pan)
     inner = slice(REACH, -REACH)
-    fine = pan[FINE_REACH:-FINE_REACH, FINE_REACH:-FINE_REACH].astype(np.float64)
-    beyond = fine - _upsample(smooth[inner, inner])
-    return (_upsample(coarse[inner, inner]) + _upsample(gain(coarse, smooth)) * beyond).astype(np.float32)
+    fine = pan[FINE_REACH:-FINE_REACH, FINE_REACH:-FINE_REACH].astype(np.float32)
+    beyond = fine - upsample(smooth[inner, inner])
+    return np.asarray(upsample(band[inner, inner]) + upsample(gain(band.astype(np.float64), smooth)) * beyond)
 
 
 def degrade(fine: NDArray[np.floating]) -> Float64:

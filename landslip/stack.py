@@ -23,7 +23,7 @@ from landslip.factors.lithology import ordinal, planes
 from landslip.factors.rivers import rivers_from_elevation
 from landslip.factors.terrain import aspect_from, aspect_sin_cos, curvature, slope
 from landslip.grid import Grid, Window, metric_fault
-from landslip.images import read_images, sharpened_on, unit_of
+from landslip.images import read_with_plain, unit_of
 from landslip.raster import covering_window, default_grid, read, read_band_tags, read_info, warp, warp_array
 from landslip.run import ChannelChoice
 from landslip.site import (
@@ -145,10 +145,10 @@ def choose_channels(channels: Sequence[Channel], choice: ChannelChoice, origin: 
 
 def channels(site: Site, grid: Grid, encoding: Encoding) -> Iterator[Layer]:
     """Yield every channel of a site with its values on `grid`, (H, W) float32 with NaN where undefined."""
-    bands = read_images(site.image, grid)
+    bands, plain = read_with_plain(site.image, grid)
     for name, values in bands.items():
         yield Channel(name, name, "band", unit_of(site.image, name)), values
-    bands = read_images(site.image, grid, sharpened=False) if sharpened_on(site.image, grid) else bands
+    bands = plain  # indices are taken before sharpening
     if site.dem is not None:
         yield from terrain(site.dem, grid, encoding)
     if {"red", "nir"} <= bands.keys():
@@ -156,10 +156,10 @@ def channels(site: Site, grid: Grid, encoding: Encoding) -> Iterator[Layer]:
     if {"green", "swir1"} <= bands.keys():
         yield Channel("mndwi", "mndwi", "factor"), mndwi(bands["green"], bands["swir1"])
     if site.before:
-        before = read_images(site.before, grid, sharpened=False)
+        before = read_with_plain(site.before, grid)[1]
         change = dndvi(ndvi(before["red"], before["nir"]), ndvi(bands["red"], bands["nir"]))
         yield Channel("dndvi", "dndvi", "factor"), change
-    del bands
+    del bands, plain
     if site.rivers is not None:
         yield (
             Channel("distance_to_river", "distance_to_river", "factor", "m"),
