@@ -15,6 +15,7 @@ from landslip.grid import Grid, metric_fault, tiles
 from landslip.images import quality_on, require_alike
 from landslip.label import burn_label, read_landslides
 from landslip.raster import RasterInfo, covering_window, read, read_info, unreadable_blocks
+from landslip.scene import Scene
 from landslip.site import (
     RASTER_SUFFIXES,
     ClassTable,
@@ -74,9 +75,7 @@ def check_site(site: Site) -> list[Finding]:
             attempt(lambda image=image: _check_image(image, image.path, grids, findings))  # type: ignore[misc]
     for group in (*one_image(site.image), *one_image(site.before)):
         if group[0].path is None:
-            sound = [attempt(lambda image=image: _check_scene(image, grids, findings)) for image in group]  # type: ignore[misc]
-            if all(sound):
-                attempt(lambda group=group: _check_clear(group, grids, findings))  # type: ignore[misc]
+            _check_scenes(group, attempt, grids, findings)
     if site.dem is not None and readable[site.dem.path]:
         dem = site.dem
         attempt(lambda: _check_dem(dem, grids, findings))
@@ -183,11 +182,27 @@ def _check_image(image: ImageTable, path: Path, grids: list[Grid], findings: lis
         _check_cover(path, info, grids[0], findings, named, image.nodata)
 
 
-def _check_scene(image: ImageTable, grids: list[Grid], findings: list[Finding]) -> None:
-    """A scene whose metadata is sound, whose files are there and whole, and which meets the site."""
-    scene = scene_of(image)
-    if scene is None:
+def _check_scenes(
+    group: list[ImageTable], attempt: Callable[[Callable[[], None]], bool], grids: list[Grid], findings: list[Finding]
+) -> None:
+    """Scenes that make one image: each of them, that they can fill each other, and that the site is not all clouded."""
+    found: list[Scene] = []
+
+    def read_metadata(image: ImageTable) -> None:
+        scene = scene_of(image)
+        if scene is not None:
+            found.append(scene)
+
+    sound = [attempt(lambda image=image: read_metadata(image)) for image in group]  # type: ignore[misc]
+    if not all(sound) or not attempt(lambda: require_alike(found)):
         return
+    sound = [attempt(lambda scene=scene: _check_scene(scene, grids, findings)) for scene in found]  # type: ignore[misc]
+    if all(sound) and grids:
+        attempt(lambda: _check_clear(group, found, grids[0], findings))
+
+
+def _check_scene(scene: Scene, grids: list[Grid], findings: list[Finding]) -> None:
+    """A scene whose rasters are whole, and which meets the site."""
     infos = [_require_readable(path, grids) for path in dict.fromkeys(scene.rasters)]
     if grids and not _overlaps(infos[0], grids[0]):
         where, site = infos[0].grid.describe(), grids[0].describe()
@@ -199,13 +214,10 @@ def _check_scene(image: ImageTable, grids: list[Grid], findings: list[Finding]) 
                 raise RasterError(f"{band.path}: {name} has no band {band.number}.")
 
 
-def _check_clear(group: list[ImageTable], grids: list[Grid], findings: list[Finding]) -> None:
-    """Scenes that can fill each other, and a site that is not clouded in all of them."""
-    scenes = [scene for image in group if (scene := scene_of(image)) is not None]
-    require_alike(scenes)
-    if not grids or scenes[0].quality is None:
+def _check_clear(group: list[ImageTable], scenes: list[Scene], grid: Grid, findings: list[Finding]) -> None:
+    """A site that is not clouded in every scene."""
+    if scenes[0].quality is None:
         return
-    grid = grids[0]
     clear = [0] * len(scenes)
     shown: dict[str, int] = {}
     together = 0

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -148,7 +148,8 @@ class _Folder:
 
     def __init__(self, origin: Path) -> None:
         self.origin = origin
-        self.names = self._names()
+        # what some systems put beside every file is named ._ and the file's name
+        self.names = [name for name in self._names() if not name.rsplit("/", 1)[-1].startswith("._")]
 
     def _names(self) -> list[str]:
         if self.origin.is_dir():
@@ -189,30 +190,34 @@ class _Folder:
     def text(self, name: str) -> str:
         """A file's text; SiteError where it cannot be read."""
         try:
-            return self._bytes(name).decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError, tarfile.TarError, zipfile.BadZipFile, KeyError, ValueError) as error:
+            if self.origin.is_dir():
+                return _decoded((self.origin / name).open("rb"))
+            if self.origin.suffix.lower() == ".tar":
+                with tarfile.open(self.origin, "r:") as tar:
+                    return _decoded(tar.extractfile(name))
+            with zipfile.ZipFile(self.origin) as zipped:
+                return _decoded(zipped.open(name))
+        except UNREADABLE as error:
             raise corrupt(self.origin / name, str(error)) from error
-
-    def _bytes(self, name: str) -> bytes:
-        if self.origin.is_dir():
-            with (self.origin / name).open("rb") as file:
-                stored = file.read(LARGEST_METADATA + 1)
-        elif self.origin.suffix.lower() == ".tar":
-            with tarfile.open(self.origin, "r:") as tar:
-                member = tar.extractfile(name)
-                stored = b"" if member is None else member.read(LARGEST_METADATA + 1)
-        else:
-            with zipfile.ZipFile(self.origin) as zipped, zipped.open(name) as file:
-                stored = file.read(LARGEST_METADATA + 1)
-        if len(stored) > LARGEST_METADATA:
-            raise ValueError(f"over {LARGEST_METADATA:,} bytes")
-        return stored
 
     def require(self, wanted: Mapping[str, str], remedy: str) -> None:
         """Raise SiteError that lists every one of {file: what it is} that is not there."""
         missing = [f"{name} ({what})" for name, what in wanted.items() if name not in self.names]
         if missing:
             raise SiteError(f"{self.origin} lacks {', '.join(missing)}. {remedy}")
+
+
+UNREADABLE = (OSError, ValueError, KeyError, tarfile.TarError, zipfile.BadZipFile)
+
+
+def _decoded(file: IO[bytes] | None) -> str:
+    if file is None:
+        raise ValueError("it is no file")
+    with file:
+        stored = file.read(LARGEST_METADATA + 1)
+    if len(stored) > LARGEST_METADATA:
+        raise ValueError(f"over {LARGEST_METADATA:,} bytes")
+    return stored.decode("utf-8-sig")
 
 
 def corrupt(path: Path, why: str) -> SiteError:
@@ -477,7 +482,11 @@ def listed_scene(
         return Scene(first.parent, "", None, unit, bands)
     if not metadata.exists():
         raise SiteError(f"{metadata} does not exist. Check the path; paths in a site file start at its folder.")
-    scaling = read_sentinel_metadata(metadata, _Folder(metadata.parent).text(metadata.name))
+    try:
+        text = _decoded(metadata.open("rb"))
+    except UNREADABLE as error:
+        raise corrupt(metadata, str(error)) from error
+    scaling = read_sentinel_metadata(metadata, text)
     bands = {}
     for role, path in files.items():
         named = re.search(r"_(B\d[\dA])(?=[_.])", path.name)
