@@ -68,6 +68,16 @@ def test_wald_on_a_real_scene() -> None:
     assert sam(inside(true), sharp) < sam(inside(true), plain)
 
 
+def test_a_sharpened_band_averages_to_what_it_was() -> None:
+    # Wald's first property: seen by coarse pixels, the sharpened band is the band. Measured: 0.6 % rms, bilinear 4.1
+    bands = {name: values[:201, :201].astype(float) for name, values in generate(3, (202, 202)).bands.items()}
+    pan = 0.45 * bands["green"] + 0.45 * bands["red"] + 0.1 * bands["nir"]
+    coarse = degrade(np.pad(bands["green"], 1, constant_values=np.nan))
+    sharp = sharpen(coarse, np.pad(pan, 1, constant_values=np.nan))
+    again, was = degrade(sharp[1:-1, 1:-1]), coarse[REACH + 1 : -REACH - 1, REACH + 1 : -REACH - 1]
+    assert np.sqrt(np.mean((again - was) ** 2)) < 0.01 * was.mean()
+
+
 def test_a_band_that_band_8_repeats_is_given_back_exactly() -> None:
     # closed form: if the band is a x pan seen by coarse pixels + b, the detail that is added is a x pan's own
     rng = np.random.default_rng(1)

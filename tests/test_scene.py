@@ -379,6 +379,20 @@ def test_clouds_are_filled_from_the_next_scene(tmp_path: Path) -> None:
     assert _scene(tmp_path / "prepared" / "manifest.json") == (f"{a.product}, {b.product}", "2014-08-13, 2014-08-29")
 
 
+def test_a_bundle_from_before_gives_the_change_of_ndvi(tmp_path: Path) -> None:
+    stored = numbers(0), numbers(1)
+    now, before = (
+        write_landsat(tmp_path, dn, pan_of(dn), date=date)
+        for dn, date in zip(stored, ("2014-08-29", "2014-08-13"), strict=True)
+    )
+    site = site_of(tmp_path, image(now) + image(before).replace("[[image]]", "[[before]]"))
+    prepare(site, tmp_path / "prepared")
+    names = [channel.name for channel in read_stack_info(tmp_path / "prepared" / "stack.tif").channels]
+    found = read(tmp_path / "prepared" / "stack.tif", [names.index("dndvi") + 1])[0]
+    red, nir = ([upsample(toa(dn[i])) for dn in stored] for i in (3, 4))
+    np.testing.assert_allclose(found, ndvi(red[0], nir[0]) - ndvi(red[1], nir[1]), atol=1e-5)
+
+
 def test_scenes_of_different_zones_or_levels_are_one_error(tmp_path: Path) -> None:
     a = write_landsat(tmp_path, numbers(), date="2014-08-13")
     b = write_landsat(tmp_path, numbers(), date="2014-08-29", zone=32648)
