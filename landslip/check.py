@@ -11,11 +11,13 @@ import numpy as np
 from affine import Affine
 
 from landslip.coregistration import TOLERANCE, Shift, landslide_shift, relief_shift
-from landslip.errors import LandslipError, RasterError
+from landslip.errors import LandslipError, RasterError, SiteError
 from landslip.factors.lithology import unmapped
-from landslip.grid import Grid, Window, metric_fault
+from landslip.grid import Grid, Window, metric_fault, tiles
+from landslip.images import quality_on, require_alike
 from landslip.label import burn_label, read_landslides
 from landslip.raster import RasterInfo, covering_window, read, read_info, unreadable_blocks, warp
+from landslip.scene import Scene
 from landslip.site import (
     RASTER_SUFFIXES,
     ClassTable,
@@ -25,7 +27,9 @@ from landslip.site import (
     ImageTable,
     LandslidesTable,
     Site,
+    one_image,
     read_outline,
+    scene_of,
     site_grid,
 )
 from landslip.stack import class_table, read_classes
@@ -66,13 +70,18 @@ def check_site(site: Site) -> list[Finding]:
 
     grids: list[Grid] = []
     attempt(lambda: grids.append(site_grid(site)))
+    scenes = {f"{which}[{i}]" for which, i, image in _images(site) if image.path is None}
     readable = {
         path: attempt(lambda what=what, path=path: _readable(site, what, path, grids, findings))  # type: ignore[misc]
         for what, path in site.inputs()
+        if what not in scenes
     }
-    for image in (*site.image, *site.before):
-        if readable[image.path]:
-            attempt(lambda image=image: _check_image(image, grids, findings))  # type: ignore[misc]
+    for _, _, image in _images(site):
+        if image.path is not None and readable[image.path]:
+            attempt(lambda image=image: _check_image(image, image.path, grids, findings))  # type: ignore[misc]
+    for group in (*one_image(site.image), *one_image(site.before)):
+        if group[0].path is None:
+            _check_scenes(group, attempt, grids, findings)
     if site.dem is not None and readable[site.dem.path]:
         dem = site.dem
         attempt(lambda: _check_dem(dem, grids, findings))
@@ -119,6 +128,18 @@ def _readable(site: Site, what: str, path: Path, grids: list[Grid], findings: li
                 Finding("warning", f"{path}: {broken} of {len(frame)} geometries are invalid (crossing rings, say).")
             )
         return
+    info = _require_readable(path, grids)
+    for band, (nodata, dtype) in enumerate(zip(info.nodata, info.dtypes, strict=True), start=1):
+        if nodata is not None and np.issubdtype(np.dtype(dtype), np.integer):
+            limits = np.iinfo(np.dtype(dtype))
+            if not limits.min <= nodata <= limits.max:
+                findings.append(
+                    Finding("warning", f"{path} band {band}: declared nodata {nodata:g} cannot occur in {dtype}.")
+                )
+
+
+def _require_readable(path: Path, grids: list[Grid]) -> RasterInfo:
+    """Raise where a raster has no CRS, is rotated, or has blocks on the site that do not decode."""
     info = read_info(path)
     own = info.grid  # no CRS or a rotated raster is a fault
     bad = unreadable_blocks(path, covering_window(own, grids[0], MARGIN)) if grids else []
@@ -128,13 +149,13 @@ def _readable(site: Site, what: str, path: Path, grids: list[Grid], findings: li
         raise RasterError(
             f"{path}: {len(bad)} block(s) cannot be read (at {where}{more}): truncated or damaged. Fetch it again."
         )
-    for band, (nodata, dtype) in enumerate(zip(info.nodata, info.dtypes, strict=True), start=1):
-        if nodata is not None and np.issubdtype(np.dtype(dtype), np.integer):
-            limits = np.iinfo(np.dtype(dtype))
-            if not limits.min <= nodata <= limits.max:
-                findings.append(
-                    Finding("warning", f"{path} band {band}: declared nodata {nodata:g} cannot occur in {dtype}.")
-                )
+    return info
+
+
+def _images(site: Site) -> list[tuple[str, int, ImageTable]]:
+    """(table, position in it, image) of every image."""
+    tables = (("image", site.image), ("before", site.before))
+    return [(which, i, image) for which, images in tables for i, image in enumerate(images)]
 
 
 def _layer(site: Site, what: str) -> str | None:
@@ -154,23 +175,91 @@ def _check_factor(factor: FactorTable, grid: Grid, findings: list[Finding]) -> N
     _check_cover(factor.path, info, grid, findings, [factor.band], factor.nodata)
 
 
-def _check_image(image: ImageTable, grids: list[Grid], findings: list[Finding]) -> None:
-    info = read_info(image.path)
+def _check_image(image: ImageTable, path: Path, grids: list[Grid], findings: list[Finding]) -> None:
+    info = read_info(path)
     for name, band in image.bands.items():
         if band > info.count:
             findings.append(
-                Finding("fault", f"{image.path}: {name} = {band}, but the file has {info.count} band(s). Count from 1.")
+                Finding("fault", f"{path}: {name} = {band}, but the file has {info.count} band(s). Count from 1.")
             )
         elif info.scales[band - 1] != 1 and image.scale == 1:
             text = (
-                f"{image.path} band {band} declares scale {info.scales[band - 1]:g} and offset "
+                f"{path} band {band} declares scale {info.scales[band - 1]:g} and offset "
                 f"{info.offsets[band - 1]:g}; the site gives none, so values are taken as stored. "
                 "Give scale and offset in the site file if reflectance is wanted."
             )
             findings.append(Finding("warning", text))
     if grids:
         named = [band for band in image.bands.values() if band <= info.count]
-        _check_cover(image.path, info, grids[0], findings, named, image.nodata)
+        _check_cover(path, info, grids[0], findings, named, image.nodata)
+
+
+def _check_scenes(
+    group: list[ImageTable], attempt: Callable[[Callable[[], None]], bool], grids: list[Grid], findings: list[Finding]
+) -> None:
+    """Scenes that make one image: each of them, that they can fill each other, and that the site is not all clouded."""
+    found: list[Scene] = []
+
+    def read_metadata(image: ImageTable) -> None:
+        scene = scene_of(image)
+        if scene is not None:
+            found.append(scene)
+
+    sound = [attempt(lambda image=image: read_metadata(image)) for image in group]  # type: ignore[misc]
+    if not all(sound) or not attempt(lambda: require_alike(found)):
+        return
+    sound = [attempt(lambda scene=scene: _check_scene(scene, grids, findings)) for scene in found]  # type: ignore[misc]
+    if all(sound) and grids:
+        attempt(lambda: _check_clear(group, found, grids[0], findings))
+
+
+def _check_scene(scene: Scene, grids: list[Grid], findings: list[Finding]) -> None:
+    """A scene whose rasters are whole, and which meets the site."""
+    infos = [_require_readable(path, grids) for path in dict.fromkeys(scene.rasters)]
+    if grids and not _overlaps(infos[0], grids[0]):
+        where, site = infos[0].grid.describe(), grids[0].describe()
+        raise RasterError(f"{scene.origin} ({where}) does not overlap the site, {site}. Give another scene.")
+    if grids and scene.quality is None:
+        for name, band in scene.bands.items():
+            _check_cover(band.path, read_info(band.path), grids[0], findings, [band.number], band.nodata)
+            if band.number > read_info(band.path).count:
+                raise RasterError(f"{band.path}: {name} has no band {band.number}.")
+
+
+def _check_clear(group: list[ImageTable], scenes: list[Scene], grid: Grid, findings: list[Finding]) -> None:
+    """A site that is not clouded in every scene."""
+    if scenes[0].quality is None:
+        return
+    clear = [0] * len(scenes)
+    shown: dict[str, int] = {}
+    together = 0
+    for window in tiles(grid.shape, 2048):
+        anywhere = np.zeros((window.height, window.width), bool)
+        for i, (image, scene) in enumerate(zip(group, scenes, strict=True)):
+            if scene.quality is None:
+                continue
+            stored = quality_on(scene.quality, grid.crop(window))
+            usable = ~scene.quality.unusable(stored, image.mask, image.saturation)
+            anywhere |= usable
+            clear[i] += int(usable.sum())
+            for flag in ("fill", *image.mask) if i == 0 else ():
+                shown[flag] = shown.get(flag, 0) + int(scene.quality.shows(stored, flag).sum())
+        together += int(anywhere.sum())
+    pixels = grid.height * grid.width
+    if together == 0:
+        listed = ", ".join(f"{name.replace('_', ' ')} {100 * count / pixels:.0f} %" for name, count in shown.items())
+        others = f", nor in {len(scenes) - 1} further scene(s)" if len(scenes) > 1 else ""
+        raise SiteError(
+            f"{scenes[0].origin}: no pixel of the site is clear ({listed}){others}. Give a clearer scene, or a further "
+            "[[image]] with the same bands to fill from, or mask less with [[image]] mask."
+        )
+    for scene, count in zip(scenes, clear, strict=True):
+        if count == 0:
+            findings.append(Finding("warning", f"{scene.origin}: no pixel of the site is clear; it adds nothing."))
+    if together < HALF * pixels:
+        share = 100 * (1 - together / pixels)
+        text = f"{scenes[0].origin}: {share:.0f} % of the site's rectangle is fill or masked in every scene given."
+        findings.append(Finding("warning", text))
 
 
 def _check_cover(

@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from landslip.grid import Grid, Window, metric_fault
+from landslip.images import read_images
 from landslip.raster import default_grid, read_info, warp
 from landslip.site import DemTable, ImageTable
-from landslip.stack import read_images
 from landslip.vector import burn
 
 Float32 = NDArray[np.float32]

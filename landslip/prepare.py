@@ -20,6 +20,7 @@ from landslip.errors import OutputError, SiteError
 from landslip.figures import draw_prepared
 from landslip.folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 from landslip.grid import Grid, tiles
+from landslip.images import describe_images
 from landslip.label import UNKNOWN, burn_label
 from landslip.output import file_hash, refuse_existing, require_space, write_json, write_text, writing_folder
 from landslip.progress import say, track
@@ -189,6 +190,7 @@ def _manifest(site: Site, grid: Grid, encoding: Encoding, lost: list[Any]) -> di
         "site": site.model_dump(mode="json", exclude_defaults=True),
         "grid": grid_json(grid),
         "encoding": encoding,
+        "images": describe_images(site.image),
         "inputs": [{"what": what, "file": path.name, "sha256": file_hash(path)} for what, path in site.inputs()],
         "landslides_that_burn_to_no_pixel": [str(item) for item in lost],
         "software": software(),

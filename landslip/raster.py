@@ -40,6 +40,7 @@ MOST_OF_A_BLOCK = 2**31  # bytes of one stored block, which is decoded as a whol
 MOST_FROM_A_BYTE = 100_000  # pixels; the best compressors reach some thousands
 MOST_UNQUESTIONED = 10**9  # pixels
 GEOTIFF_SUFFIXES = {".tif", ".tiff"}
+ARCHIVES = {".tar": "/vsitar/", ".zip": "/vsizip/"}  # read where they lie, never unpacked
 PERCENTILES = (2, 98)  # that a band is stretched between, for pictures
 PROBABILITY = "landslide probability"  # the description of that band
 
@@ -90,28 +91,44 @@ def require_probability(info: RasterInfo) -> None:
         )
 
 
+def archive_of(path: Path) -> Path | None:
+    """The archive (.tar, .zip) that a path such as `scene.tar/band.TIF` lies in; None for a file of its own."""
+    archives = (parent for parent in path.parents if parent.suffix.lower() in ARCHIVES and parent.is_file())
+    return next(archives, None)
+
+
 @contextmanager
 def opening(path: Path) -> Iterator[Any]:
-    """Open a raster for reading; RasterError names a missing, unreadable or truncated file."""
-    if not path.exists():
+    """Open a raster for reading; RasterError names a missing, unreadable or truncated file.
+
+    `path` may lead into an archive, `scene.tar/band.TIF`, which is read where it lies.
+    """
+    archive = archive_of(path)
+    if archive is None and not path.exists():
         raise RasterError(f"{path} does not exist. Check the path; paths in a site file start at its folder.")
+    name: Path | str = path
+    driver = None
+    if archive is not None:  # braces: whatever the names above it look like, this is the archive
+        member = path.relative_to(archive).as_posix()
+        name = f"{ARCHIVES[archive.suffix.lower()]}{{{archive.absolute()}}}/{member}"
+        driver = "JP2OpenJPEG" if path.suffix.lower() == ".jp2" else "GTiff"  # a VRT could name any other file
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as dataset:
-                _require_plausible(dataset, path)
+            with rasterio.open(name, driver=driver) as dataset:
+                _require_plausible(dataset, path, (archive or path).stat().st_size)
                 yield dataset
     except (RasterioError, CRSError) as error:
         raise _unreadable(path, error) from error
 
 
-def _require_plausible(dataset: Any, path: Path) -> None:
-    """Refuse a small file that claims to be a huge raster before any of it is read."""
+def _require_plausible(dataset: Any, path: Path, size: int) -> None:
+    """Refuse a small file that claims to be a huge raster before any of it is read. `size`: bytes on the disk."""
     claimed = dataset.height * dataset.width * dataset.count
-    if dataset.driver == "GTiff" and claimed > max(MOST_UNQUESTIONED, MOST_FROM_A_BYTE * path.stat().st_size):
+    if dataset.driver == "GTiff" and claimed > max(MOST_UNQUESTIONED, MOST_FROM_A_BYTE * size):
         raise RasterError(
             f"{path} claims {dataset.count} x {dataset.height} x {dataset.width} pixels and holds "
-            f"{path.stat().st_size:,} bytes: it is damaged or not meant to be read. Fetch or make it again."
+            f"{size:,} bytes: it is damaged or not meant to be read. Fetch or make it again."
         )
     for (height, width), dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True):
         if height * width * np.dtype(dtype).itemsize > MOST_OF_A_BLOCK:

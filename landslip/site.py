@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,9 +14,11 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_v
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from landslip.errors import GridError, SiteError
+from landslip.errors import GridError, LandslipError, SiteError
 from landslip.grid import Grid, Window, metric_fault
+from landslip.pansharpen import SHARPENED
 from landslip.raster import RasterInfo, default_grid, read_info
+from landslip.scene import CLOUDED, Flag, Scene, listed_scene, read_bundle
 from landslip.tables import Strict, read_toml, validated
 from landslip.vector import read_vector
 
@@ -39,6 +42,16 @@ def _one_or_more(value: Any) -> Any:
     return (value,) if isinstance(value, int | float) else value
 
 
+_KEYS_OF = {  # keys of [[image]] that not every source takes
+    "metadata": ("files",),
+    "scale": ("path", "files"),
+    "offset": ("path", "files"),
+    "nodata": ("path", "files"),
+    "unit": ("path", "files"),
+    "mask": ("bundle",),
+    "saturation": ("bundle",),
+    "pansharpen": ("bundle",),
+}
 Number = Annotated[float, Field(allow_inf_nan=True)]  # files do state nodata = nan
 Nodata = Annotated[tuple[Number, ...], BeforeValidator(_one_or_more)]
 MOST_PIXELS = 2_000_000_000  # of a grid: preparing holds some 60 bytes per pixel
@@ -75,19 +88,75 @@ class FileTable(Strict):
 
 
 class ImageTable(Strict):
-    """[[image]]: optical bands by role (or any name); value = stored x scale + offset, applied once.
+    """[[image]]: optical bands by role (or any name), from one of three sources.
 
-    `scene` and `date` are what the inventory says the landslides were seen in.
+    - `path` and `bands`: a file with several bands; value = stored x scale + offset, applied once.
+    - `files`: a file per band, scaled by `scale` and `offset`, both given, or as Sentinel-2's `metadata` says.
+    - `bundle`: a Landsat-8/9 or Sentinel-2 scene as downloaded, scaled as its metadata says; `bands` lists the roles
+      that are taken, all seven where it is left out. `mask` says which pixels of its quality raster are undefined,
+      besides fill; `saturation`, whether saturated ones are; `pansharpen`, whether band 8 gives green and red its
+      detail (left out: yes, where there is a band 8 and the site's pixels are smaller than 30 m).
+
+    Bundles with the same bands are one image: where the first is clouded the next fills it. `scene` and `date` are what
+    the inventory says the landslides were seen in; a bundle says them itself.
     """
 
-    path: Path
-    bands: dict[str, int] = Field(min_length=1)
+    path: Path | None = None
+    bundle: Path | None = None
+    files: dict[str, Path] = {}
+    bands: dict[str, int] = {}
+    metadata: Path | None = None
     scale: float = 1.0
     offset: float = 0.0
     nodata: Nodata = ()
     unit: str = ""
+    mask: tuple[Flag, ...] = CLOUDED
+    saturation: bool = True
+    pansharpen: bool | None = None
     scene: str = ""
     date: datetime.date | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bands_of_the_source(cls, table: Any) -> Any:
+        """Bands by name and number for every source, so that the rest need not ask which it is."""
+        if not isinstance(table, dict):
+            return table
+        roles = table.get("bands", ROLES)
+        if "bundle" in table and isinstance(roles, list | tuple) and all(isinstance(role, str) for role in roles):
+            return {**table, "bands": dict.fromkeys(roles, 1)}
+        if isinstance(table.get("files"), dict) and "bands" not in table:
+            return {**table, "bands": dict.fromkeys(table["files"], 1)}
+        return table
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ImageTable:
+        given = self.model_fields_set
+        sources = [key for key in ("path", "files", "bundle") if key in given]
+        if len(sources) != 1:
+            raise ValueError(f"give one of `path`, `files` and `bundle`, not {' and '.join(sources) or 'none of them'}")
+        source = sources[0]
+        strange = [key for key in _KEYS_OF if key in given and source not in _KEYS_OF[key]]
+        if strange:
+            owners = " or ".join(f"`{name}`" for name in _KEYS_OF[strange[0]])
+            raise ValueError(f"`{strange[0]}` belongs to an image with {owners}, not to one with `{source}`")
+        if not self.bands:
+            raise ValueError(f"`{source}` names no band: give `bands`")
+        if source == "bundle" and not set(self.bands) <= set(ROLES):
+            strange = sorted(set(self.bands) - set(ROLES))
+            raise ValueError(f"a bundle has no band {', '.join(strange)}; its bands are {', '.join(ROLES)}")
+        if source == "bundle" and set(self.bands.values()) != {1}:
+            raise ValueError("the `bands` of a bundle are a list of roles, without numbers")
+        if source == "files" and self.bands != dict.fromkeys(self.files, 1):
+            raise ValueError("`files` name the bands themselves: leave `bands` out")
+        if source == "files" and self.metadata is None and not {"scale", "offset"} <= given:
+            raise ValueError(
+                "`files` need their scaling: give `metadata` (Sentinel-2's MTD_MSIL2A.xml), or both scale and offset "
+                "(scale = 1, offset = 0 where the files hold reflectance). It is never assumed"
+            )
+        if self.metadata is not None and {"scale", "offset"} & given:
+            raise ValueError("give either `metadata` or scale and offset: scaling is applied once")
+        return self
 
     @field_validator("bands")
     @classmethod
@@ -193,10 +262,17 @@ class Site(Strict):
     def _consistent(self) -> Site:
         if not self.image and self.dem is None and not self.factor:
             raise ValueError("a site needs an [[image]], a [dem] or a [[factor]]: there is nothing to map from")
-        names = [name for image in self.image for name in image.bands] + [f.name for f in self.factor]
+        names = list(dict.fromkeys(name for image in self.image for name in image.bands)) + [
+            f.name for f in self.factor
+        ]
         twice = sorted({name for name in names if names.count(name) > 1})
+        for images in (self.image, self.before):
+            sets = [tuple(group[0].bands) for group in one_image(images)]
+            twice += sorted({name for bands in sets for name in bands if sum(name in other for other in sets) > 1})
         if twice:
-            raise ValueError(f"named twice: {', '.join(twice)}")
+            raise ValueError(
+                f"named twice: {', '.join(dict.fromkeys(twice))}. Only bundles that give the same bands fill each other"
+            )
         if self.rivers is not None and self.rivers.from_dem_km2 is not None and self.dem is None:
             raise ValueError("[rivers] from_dem_km2 needs a [dem]")
         if self.before:
@@ -209,10 +285,9 @@ class Site(Strict):
     def inputs(self) -> list[tuple[str, Path]]:
         """(what it is, path) of every input file, in the order of the site file."""
         found: list[tuple[str, Path]] = []
-        for i, image in enumerate(self.image):
-            found.append((f"image[{i}]", image.path))
-        for i, image in enumerate(self.before):
-            found.append((f"before[{i}]", image.path))
+        for which, images in (("image", self.image), ("before", self.before)):
+            for i, image in enumerate(images):
+                found.extend((f"{which}[{i}]", path) for path in _files_of(image))
         for what in ("outline", "dem", "rivers", "faults", "lithology", "landslides"):
             table = getattr(self, what)
             if table is not None and table.path is not None:
@@ -231,10 +306,64 @@ def read_site(path: Path, data: Path | None = None) -> Site:
     return _resolve(site, data if data is not None else root)
 
 
+def one_image(images: Sequence[ImageTable]) -> list[list[ImageTable]]:
+    """Images in groups: bundles that give the same bands fill each other, in the order given; others stand alone."""
+    groups: list[list[ImageTable]] = []
+    for image in images:
+        same = [g for g in groups if image.bundle and g[0].bundle and g[0].bands.keys() == image.bands.keys()]
+        if same:
+            same[0].append(image)
+        else:
+            groups.append([image])
+    return groups
+
+
+def scene_of(image: ImageTable) -> Scene | None:
+    """The scene that a bundle or `files` make; None for an image that is one file.
+
+    Raises SiteError for missing files and corrupt metadata.
+    """
+    if image.bundle is not None:
+        return read_bundle(image.bundle, tuple(image.bands), image.pansharpen, image.saturation)
+    if image.files:
+        return listed_scene(image.files, image.scale, image.offset, image.metadata, image.nodata, image.unit)
+    return None
+
+
+def _files_of(image: ImageTable) -> tuple[Path, ...]:
+    """The files of an image; of a bundle that cannot be read, which `check` says, the bundle."""
+    if image.path is not None:
+        return (image.path,)
+    try:
+        scene = scene_of(image)
+    except LandslipError:
+        scene = None
+    named = tuple(path for path in (image.bundle, *image.files.values(), image.metadata) if path is not None)
+    return named if scene is None else scene.files
+
+
+def _resolve_image(image: ImageTable, root: Path) -> ImageTable:
+    """Paths from `root`; the scene's name and date where the site file leaves them to the metadata."""
+    paths: dict[str, Any] = {
+        key: root / value for key in ("path", "bundle", "metadata") if (value := getattr(image, key))
+    }
+    paths["files"] = {role: root / path for role, path in image.files.items()}
+    image = image.model_copy(update=paths)
+    try:
+        scene = scene_of(image)
+    except LandslipError:  # named by `check`, with whatever else is wrong
+        scene = None
+    if scene is None:
+        return image
+    return image.model_copy(update={"scene": image.scene or scene.name, "date": image.date or scene.date})
+
+
 def _resolve(site: Site, root: Path) -> Site:
     def resolved(table: Any) -> Any:
         if isinstance(table, tuple):
             return tuple(resolved(item) for item in table)
+        if isinstance(table, ImageTable):
+            return _resolve_image(table, root)
         if isinstance(table, BaseModel) and getattr(table, "path", None) is not None:
             return table.model_copy(update={"path": root / table.path})  # type: ignore[attr-defined]
         return table
@@ -283,13 +412,29 @@ def read_outline(outline: FileTable, crs: CRS) -> gpd.GeoDataFrame:
 
 
 def _reference(site: Site) -> RasterInfo:
-    path = site.image[0].path if site.image else site.dem.path if site.dem else None
+    path = image_raster(site.image[0], site.grid) if site.image else site.dem.path if site.dem else None
     if path is None:
         rasters = [factor.path for factor in site.factor if factor.is_raster]
         if not rasters:
             raise SiteError(f"site {site.name!r} has no raster to take the grid from. Add an [[image]] or a [dem].")
         path = rasters[0]
     return read_info(path)
+
+
+def image_raster(image: ImageTable, grid: GridTable) -> Path:
+    """The raster whose pixels are an image's own: the finest of a scene, and band 8 where it sharpens others."""
+    scene = scene_of(image)
+    if scene is None:
+        return Path(str(image.path))
+    finest = min((band.path for band in scene.bands.values()), key=lambda path: read_info(path).transform.a)
+    if sharpens(image, scene) and (grid.resolution is None or grid.resolution < read_info(finest).transform.a):
+        return scene.pan.path if scene.pan else finest
+    return finest
+
+
+def sharpens(image: ImageTable, scene: Scene) -> bool:
+    """Whether band 8 of an image's scene is there, wanted, and of use to one of its bands."""
+    return scene.pan is not None and image.pansharpen is not False and bool(set(SHARPENED) & set(image.bands))
 
 
 def _grid_crs(site: Site, reference: RasterInfo) -> CRS:

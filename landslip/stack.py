@@ -23,15 +23,14 @@ from landslip.factors.lithology import ordinal, planes
 from landslip.factors.rivers import rivers_from_elevation
 from landslip.factors.terrain import aspect_from, aspect_sin_cos, curvature, slope
 from landslip.grid import Grid, Window, metric_fault
+from landslip.images import read_with_plain, unit_of
 from landslip.raster import covering_window, default_grid, read, read_band_tags, read_info, warp, warp_array
 from landslip.run import ChannelChoice
 from landslip.site import (
-    ROLES,
     ClassTable,
     DemTable,
     FactorTable,
     FileTable,
-    ImageTable,
     RiversTable,
     Site,
     require_size,
@@ -146,9 +145,10 @@ def choose_channels(channels: Sequence[Channel], choice: ChannelChoice, origin: 
 
 def channels(site: Site, grid: Grid, encoding: Encoding) -> Iterator[Layer]:
     """Yield every channel of a site with its values on `grid`, (H, W) float32 with NaN where undefined."""
-    bands = read_images(site.image, grid)
+    bands, plain = read_with_plain(site.image, grid)
     for name, values in bands.items():
-        yield Channel(name, name, "band", _unit(site.image, name)), values
+        yield Channel(name, name, "band", unit_of(site.image, name)), values
+    bands = plain  # indices are taken before sharpening
     if site.dem is not None:
         yield from terrain(site.dem, grid, encoding)
     if {"red", "nir"} <= bands.keys():
@@ -156,10 +156,10 @@ def channels(site: Site, grid: Grid, encoding: Encoding) -> Iterator[Layer]:
     if {"green", "swir1"} <= bands.keys():
         yield Channel("mndwi", "mndwi", "factor"), mndwi(bands["green"], bands["swir1"])
     if site.before:
-        before = read_images(site.before, grid)
+        before = read_with_plain(site.before, grid)[1]
         change = dndvi(ndvi(before["red"], before["nir"]), ndvi(bands["red"], bands["nir"]))
         yield Channel("dndvi", "dndvi", "factor"), change
-    del bands
+    del bands, plain
     if site.rivers is not None:
         yield (
             Channel("distance_to_river", "distance_to_river", "factor", "m"),
@@ -171,23 +171,6 @@ def channels(site: Site, grid: Grid, encoding: Encoding) -> Iterator[Layer]:
         yield from class_channels("lithology", site.lithology, grid, encoding)
     for factor in site.factor:
         yield from further_factor(factor, grid, encoding)
-
-
-def read_images(images: Sequence[ImageTable], grid: Grid) -> dict[str, NDArray[np.float32]]:
-    """Bands by name on `grid`: value = stored x scale + offset. Roles come first, in order of wavelength."""
-    bands: dict[str, NDArray[np.float32]] = {}
-    for image in images:
-        values = warp(image.path, grid, list(image.bands.values()), "bilinear", image.nodata)
-        for name, band in zip(image.bands, values, strict=True):
-            bands[name] = band * np.float32(image.scale) + np.float32(image.offset)
-    order = [role for role in ROLES if role in bands] + [name for name in bands if name not in ROLES]
-    return {name: bands[name] for name in order}
-
-
-def _unit(images: Sequence[ImageTable], name: str) -> str:
-    """The unit the site states; else whether values were scaled, so that a model refuses those of another scale."""
-    image = next(image for image in images if name in image.bands)
-    return image.unit or ("stored" if image.scale == 1 and image.offset == 0 else "reflectance")
 
 
 def read_dem(dem: DemTable, grid: Grid, halo: int = TERRAIN_HALO) -> tuple[NDArray[np.float32], Grid]:

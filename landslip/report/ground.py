@@ -153,8 +153,7 @@ class _Sources:
         images = [(image, "") for image in self._tables("image")]
         for image, _ in images:
             if factor in image.get("bands", {}):
-                path = str(image["path"])
-                return f"{_base(path)}, band {image['bands'][factor]}", self._resolution(path), "bilinear, or cut"
+                return self._of_image(image, factor)
         if factor in ("elevation", "slope", "curvature", "aspect") and self._table("dem"):
             dem = self._table("dem")
             how = "bilinear, or cut" if factor == "elevation" else "at the DEM's resolution, then bilinear"
@@ -180,6 +179,13 @@ class _Sources:
             return f"{_base(table['path'])}, field {table['field']}", "vector", "burnt by pixel centre"
         classes = factor == "lithology" or table.get("kind") == "classes"
         return _base(table["path"]), self._resolution(str(table["path"])), "nearest" if classes else "bilinear, or cut"
+
+    def _of_image(self, image: Mapping[str, Any], factor: str) -> tuple[str, str, str]:
+        if image.get("bundle"):
+            return image.get("scene") or _base(image["bundle"]), "-", "scaled as its metadata says, bilinear, or cut"
+        path = str(image.get("files", {}).get(factor) or image.get("path", ""))
+        band = f", band {image['bands'][factor]}" if image.get("path") else ""
+        return f"{_base(path)}{band}", self._resolution(path), "bilinear, or cut"
 
     def _table(self, name: str) -> Mapping[str, Any]:
         table = self.site.get(name)
