@@ -35,7 +35,6 @@ from landslip.checkpoint import FACTS, load_model, save_model
 from landslip.demo import FULL, FULL_RUN, QUICK, QUICK_RUN
 from landslip.grid import lattice
 from landslip.metrics import Confusion
-from landslip.models import MODELS
 from landslip.models.layers import macs
 from landslip.prepare import prepare
 from landslip.progress import say
@@ -49,7 +48,7 @@ from landslip.standardize import fit
 from landslip.synthetic import generate, write_site
 from landslip.train import train
 
-EPOCHS, QUICK_EPOCHS = 3, 2  # enough to tell landslides from the rest
+EPOCHS, QUICK_EPOCHS = 3, 4  # enough to tell landslides from the rest
 GIB = 2**30
 
 
@@ -138,7 +137,8 @@ def made_site(work: Path, quick: bool, epochs: int | None) -> Site:
         prepare(read_site(inputs), prepared, overwrite=True)
     if not (model / FACTS).exists():
         run.write_text(QUICK_RUN if quick else FULL_RUN, encoding="utf-8")
-        chosen = {"training.epochs": epochs or (QUICK_EPOCHS if quick else EPOCHS)}
+        # the whole network on the small site too: with a shallow one, loading an engine would be most of the time
+        chosen = {"training.epochs": epochs or (QUICK_EPOCHS if quick else EPOCHS), "network.options": {}}
         train(read_run(run, chosen), prepared, model)
     return site_of(model, prepared)
 
@@ -299,12 +299,12 @@ def convolution_rates() -> dict[str, float]:
     return found
 
 
-def networks(site: Site, rounds: int, work: Path, rates: dict[str, float]) -> dict[str, Any]:
+def networks(
+    site: Site, rounds: int, work: Path, rates: dict[str, float], only: list[str] | None = None
+) -> dict[str, Any]:
     """The main rows for each of the five networks, of initial weights: speed and memory, no scores."""
     rows, notes = [], []
-    for name in MODELS:
-        if name == "fc_densenet_shallow":
-            continue
+    for name in only or mapping_growth.FIVE:
         here = untrained_site(site, name, work / "untrained" / name)
         one = table(here, [NAIVE, DEFAULT, *FLOATS], rounds, work / "untrained" / name, rates, scores=False)
         rows += [{**row, "network": name, "shown": f"{name}: {row['shown']}"} for row in one["rows"]]
@@ -327,7 +327,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="default: 3; 1 with --quick, --networks, --fidelity, --growth")
     parser.add_argument("--epochs", type=int, help=f"of the model on the made-up site; default: {EPOCHS}")
     parser.add_argument("--crop", type=float, metavar="MPX", help="map only a square of so many megapixels")
-    parser.add_argument("--rows", nargs="+", metavar="NAME", help="only these rows")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="only these rows, or networks")
     parser.add_argument("--memory", type=float, nargs="+", default=[1.2, 1.6, 2.5, 4.0], metavar="GIB")
     parser.add_argument("--halos", type=int, nargs="*", default=[32, 128], metavar="PX")
     parser.add_argument("--megapixels", type=float, nargs="*", default=[10, 100], help="of --growth, the model given")
@@ -365,9 +365,10 @@ def measure(given: argparse.Namespace, work: Path) -> tuple[dict[str, Any], dict
         return grown, mapping_growth.GROWTH_COLUMNS
     rates = {} if given.fidelity or given.quick else convolution_rates()
     if given.networks:
-        found = networks(site, rounds, work, rates)
+        found = networks(site, rounds, work, rates, given.rows)
     else:
-        site = quantized(site, prepared, work / "model_int8")
+        if not given.quick:
+            site = quantized(site, prepared, work / "model_int8")
         rows = QUICK_ENGINES if given.quick else ENGINES
         rows = fidelity_rows(given.memory, given.halos) if given.fidelity else rows
         found = table(site, [row for row in rows if not given.rows or row.name in given.rows], rounds, work, rates)

@@ -21,6 +21,7 @@ from landslip.progress import say
 from landslip.run import NetworkChoice, Run
 
 ONE_LAYER: dict[str, Any] = {"layers": [1], "first_width": 1, "growth_rate": 1}  # 3x3 convolutions to a map each
+FIVE = [name for name in MODELS if name != "fc_densenet_shallow"]
 CHANNELS = 16  # of the memory table: the paper's
 SMALL = 192  # pixels a side: the memory of a pixel is what more of them take
 GROWTH_COLUMNS = {
@@ -93,7 +94,7 @@ def memory_table(side: int, only: list[str] | None = None) -> dict[str, Any]:
     A block of 192 x 192 in a process of its own tells what the rest of the process takes.
     """
     rows, notes = [], []
-    for network in only or [name for name in MODELS if name != "fc_densenet_shallow"]:
+    for network in only or FIVE:
         for engine in SHARE_HELD:
             for how in ("fp32", "bf16"):
                 name = f"{network} {engine} {how}"

@@ -1,4 +1,4 @@
-"""GDAL's virtual rasters, written as text: a raster repeated until it is large, or a part of one. No pixel is copied."""
+"""Virtual rasters, written as text: a raster repeated until it is large, or a part of one. Nothing is copied."""
 
 from __future__ import annotations
 
