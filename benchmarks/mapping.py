@@ -101,6 +101,7 @@ COLUMNS = {
     "shown": ("way", ""),
     "window": ("window", ""),
     "seconds": ("seconds", ".2f"),
+    "loading_seconds": ("loading", ".2f"),
     "compute_seconds": ("computing", ".2f"),
     "megapixels_per_second": ("Mpx/s", ".3f"),
     "ratio": ("x naive", ".2f"),

@@ -22,11 +22,12 @@ from landslip.run import NetworkChoice, Run
 
 ONE_LAYER: dict[str, Any] = {"layers": [1], "first_width": 1, "growth_rate": 1}  # 3x3 convolutions to a map each
 FIVE = [name for name in MODELS if name != "fc_densenet_shallow"]
+ONE_LAYER_MEMORY = 2 * 2**30  # bytes: windows of some 4 megapixels, of which the smallest raster has several
 CHANNELS = 16  # of the memory table: the paper's
-SMALL = 192  # pixels a side: the memory of a pixel is what more of them take
+SMALL = 256  # pixels a side: the memory of a pixel is what more of them take
 GROWTH_COLUMNS = {
     "shown": ("network", ""),
-    "megapixels": ("Mpx", ",.0f"),
+    "megapixels": ("Mpx", "g"),
     "seconds": ("seconds", ",.1f"),
     "seconds_per_megapixel": ("s per Mpx", ".3f"),
     "processor_seconds_per_megapixel": ("processor s per Mpx", ".3f"),
@@ -61,10 +62,11 @@ def growth(
     save_model(folder, weights, model.channels, model.zscore, 0.5, {"run": run}, overwrite=True)
     name = str(model.facts["run"]["network"]["name"])
     rows = _grown(name, given, megapixels, rounds, work)
-    return {"rows": rows + _grown("one layer", given | {"model": str(folder)}, large, rounds, work), "rounds": rounds}
+    rows += _grown("one layer", {**given, "model": str(folder), "memory": ONE_LAYER_MEMORY}, large, rounds, work)
+    return {"rows": rows, "rounds": rounds}
 
 
-def _grown(shown: str, given: dict[str, str], sizes: list[float], rounds: int, work: Path) -> list[dict[str, Any]]:
+def _grown(shown: str, given: dict[str, Any], sizes: list[float], rounds: int, work: Path) -> list[dict[str, Any]]:
     found: dict[float, list[dict[str, Any]]] = {size: [] for size in sizes}
     out = work / "grown.tif"
     for _ in range(rounds):
@@ -91,7 +93,7 @@ def _grown(shown: str, given: dict[str, str], sizes: list[float], rounds: int, w
 def memory_table(side: int, only: list[str] | None = None) -> dict[str, Any]:
     """Bytes that a pixel takes in a block of `side` x `side`, by network and engine, over what the engine reckons.
 
-    A block of 192 x 192 in a process of its own tells what the rest of the process takes.
+    A block of 256 x 256 in a process of its own tells what the rest of the process takes.
     """
     rows, notes = [], []
     for network in only or FIVE:
@@ -100,16 +102,17 @@ def memory_table(side: int, only: list[str] | None = None) -> dict[str, Any]:
                 name = f"{network} {engine} {how}"
                 say(name)
                 asked = {"network": network, "options": {}, "channels": CHANNELS, "engine": engine, "precision": how}
-                few, many = (measured("block", **asked, side=pixels) for pixels in (SMALL, side))
+                few = measured("block", **asked, side=SMALL)
                 if "skipped" in few:
                     notes.append(f"{name} skipped: {few['skipped']}")
                     continue
+                many = measured("block", **asked, side=side)
                 rows.append({"name": name, "shown": name, **_of_a_pixel(few, many, side)})
     return {"rows": rows, "side": side, "channels": CHANNELS, "notes": notes}
 
 
 def _of_a_pixel(few: dict[str, Any], many: dict[str, Any], side: int) -> dict[str, float]:
-    held = (many["peak_mb"] - few["peak_mb"]) * 2**20 / (side**2 - SMALL**2)
+    held = (many["running_mb"] - few["running_mb"]) * 2**20 / (side**2 - SMALL**2)
     reckoned, allowed = many["bytes_reckoned"], SHARE_HELD[many["engine"]]
     given_out = (reckoned - HELD_INPUTS * FLOAT * CHANNELS) / allowed  # by all layers, for a pixel
     return {
@@ -120,5 +123,5 @@ def _of_a_pixel(few: dict[str, Any], many: dict[str, Any], side: int) -> dict[st
         "of_reckoned": held / reckoned,
         "share_held": (held - FLOAT * CHANNELS) / given_out,  # the block itself is no layer's
         "share_allowed": allowed,
-        "base_mb": many["peak_mb"] - held * side**2 / 2**20,
+        "base_mb": many["running_mb"] - held * side**2 / 2**20,
     }

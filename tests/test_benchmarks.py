@@ -129,8 +129,14 @@ def test_a_virtual_raster_repeats_its_source_or_cuts_it(site: mapping.Site, tmp_
 
 def test_the_memory_of_a_pixel_is_what_more_of_them_take() -> None:
     pixels = 512**2 - mapping_growth.SMALL**2
-    few = {"peak_mb": 600.0}
-    many = {"peak_mb": 600 + 1000 * pixels / 2**20, "bytes_reckoned": 2192.0, "engine": "openvino", "seconds": 1.0}
+    few = {"peak_mb": 1.0, "running_mb": 600.0}
+    many = {
+        "peak_mb": 1.0,
+        "running_mb": 600 + 1000 * pixels / 2**20,
+        "bytes_reckoned": 2192.0,
+        "engine": "openvino",
+        "seconds": 1.0,
+    }
     found = mapping_growth._of_a_pixel(few, many, 512)
     given_out = (2192 - 3 * 4 * 16) / 0.25
     assert found["bytes"] == pytest.approx(1000) and found["of_reckoned"] == pytest.approx(1000 / 2192)
