@@ -27,9 +27,9 @@ from landslip.quantized import quantized_graph
 EngineName = Literal["torch", "openvino"]
 
 FLOAT = 4  # bytes
-HELD_INPUTS = 3  # copies of a block while it is read, standardised and handed over
+HELD_INPUTS = 6  # copies of a block while it is read (and the next ahead of it), standardised and handed over
 # Of the bytes that all layers of a network give out for a pixel, the share held at one time at most: the largest of
-# the five networks at 512 x 512 px (benchmarks/mapping.py --memory), rounded up.
+# the five networks at 512 x 512 px (benchmarks/mapping.py --memory-table), rounded up.
 SHARE_HELD = {"torch": 0.65, "openvino": 0.25}
 BASE = 900 * 2**20  # bytes of a process before its first block: libraries, weights, compiled kernels
 DEFAULT_MEMORY = 4 * 2**30  # bytes; half of the machine's where that is less

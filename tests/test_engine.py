@@ -13,6 +13,7 @@ from conftest import TinySite
 from landslip.checkpoint import Model, load_model
 from landslip.engine import (
     BASE,
+    HELD_INPUTS,
     SHARE_HELD,
     bytes_of_a_pixel,
     choose_engine,
@@ -109,7 +110,7 @@ class Two(torch.nn.Module):
 
 def test_bytes_of_a_pixel_are_counted_from_the_layers(made: TinySite) -> None:
     model = replace(load_model(made.folder / "model"), network=Two())
-    inputs = 3 * 4 * len(model.channels)
+    inputs = HELD_INPUTS * 4 * len(model.channels)
     for engine, share in SHARE_HELD.items():
         assert bytes_of_a_pixel(model, engine) == pytest.approx(inputs + share * 16)
     assert most_pixels(model, "torch", BASE + 1e6) == int(1e6 / bytes_of_a_pixel(model, "torch"))
