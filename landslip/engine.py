@@ -183,7 +183,7 @@ def size_in_bytes(text: str) -> float:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
     if not found:
         raise RunError(f"--memory {text} is not a size. Give one such as 2GB or 800MB.")
-    return float(found[1]) * 1024 ** " kmgt".index(found[2] or " ")
+    return float(found[1]) * 1024.0 ** " kmgt".index(found[2] or " ")
 
 
 def _default_memory() -> float:

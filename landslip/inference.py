@@ -25,7 +25,7 @@ from landslip.engine import Engine, choose_engine, most_pixels
 from landslip.errors import RasterError, RunError
 from landslip.grid import Grid, require_same_grid
 from landslip.job import DOUBT, Job, Method, Uncertainty, compute_task, opened, read_task
-from landslip.ledger import Ledger, open_ledger
+from landslip.ledger import Ledger, kept_if_begun, open_ledger
 from landslip.output import refuse_existing, refuse_input, require_space, write_text
 from landslip.plan import Plan, cell_of, make_plan, needed_cells
 from landslip.progress import duration, say, track
@@ -114,8 +114,9 @@ def map_site(
     plan = make_plan(stack.grid.shape, needed_cells(valid_path, stack.grid.shape, cell), model.multiple, most)
     ledger = open_ledger(out, _facts(job, plan, model, engine), overwrite)
     left = [i for i in range(len(plan.tasks)) if not ledger.finished(i)]
-    _forecast(plan, job, out, len(left))
-    _run_here(job, plan, left, ledger, model, engine, strict)
+    with kept_if_begun(ledger):
+        _forecast(plan, job, out, len(left))
+        _run_here(job, plan, left, ledger, model, engine, strict)
     done = _assemble(job, plan, ledger, stack.grid, out, _tags(job, plan, model, engine), overwrite)
     ledger.remove()
     _style(out)

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.errors import OutputError, ResumeError
+from landslip.errors import LandslipError, OutputError, ResumeError
 from landslip.output import write_failure, write_json, writing
 
 PLAN = "plan.json"
@@ -26,9 +29,14 @@ PLAN = "plan.json"
 
 @dataclass(frozen=True)
 class Ledger:
-    """A folder of finished windows, each (bands, h, w) float32."""
+    """The finished windows of the map `out`, each (bands, h, w) float32."""
 
-    folder: Path
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where they are kept, beside the map."""
+        return self.out.with_name(f".{self.out.stem}.windows")
 
     def _values(self, index: int) -> Path:
         return self.folder / f"{index:07d}.npy"
@@ -42,11 +50,12 @@ class Ledger:
 
     def keep(self, index: int, values: NDArray[np.float32], damaged: list[str]) -> None:
         """Store a window, and first what could not be read of it."""
-        if damaged:
-            write_json(self._notes(index), damaged, overwrite=True)
         own = f".{socket.gethostname()}-{os.getpid()}"  # of a cluster's workers two may be given one window
-        with writing(self._values(index), overwrite=True, by=own) as aside, aside.open("wb") as file:
-            np.save(file, values)
+        with _named_as_the_map(self):
+            if damaged:
+                write_json(self._notes(index), damaged, overwrite=True)
+            with writing(self._values(index), overwrite=True, by=own) as aside, aside.open("wb") as file:
+                np.save(file, values)
 
     def load(self, index: int) -> NDArray[np.float32]:
         """The values of a finished window."""
@@ -60,11 +69,33 @@ class Ledger:
     def remove(self) -> None:
         """Forget all of it."""
         try:
-            shutil.rmtree(self.folder, ignore_errors=False)
+            shutil.rmtree(self.folder)
         except FileNotFoundError:
             pass
         except OSError as error:
             raise write_failure(self.folder, error) from error
+
+
+@contextmanager
+def _named_as_the_map(ledger: Ledger) -> Iterator[None]:
+    """Where a window cannot be written, name the map that was asked for."""
+    try:
+        yield
+    except OutputError as error:
+        named = re.sub(re.escape(str(ledger.folder)) + r"[^\s:]*", lambda _: str(ledger.out), str(error))
+        raise OutputError(named) from error
+
+
+@contextmanager
+def kept_if_begun(ledger: Ledger) -> Iterator[None]:
+    """Whatever ends a run early: windows that are finished stay for the next, and a ledger without any goes."""
+    try:
+        yield
+    except BaseException:
+        if not any(ledger.folder.glob("*.npy")):
+            with suppress(LandslipError):  # the first error is the one to show
+                ledger.remove()
+        raise
 
 
 def open_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Ledger:
@@ -72,7 +103,7 @@ def open_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Ledger:
 
     Raises ResumeError, with what differs, where it was left by a run of other inputs or choices (not with `overwrite`).
     """
-    ledger = Ledger(out.with_name(f".{out.stem}.windows"))
+    ledger = Ledger(out)
     path = ledger.folder / PLAN
     facts = json.loads(json.dumps(facts))
     left = _left(path)
@@ -88,7 +119,8 @@ def open_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Ledger:
         left = None
     if left is None:
         ledger.remove()
-        write_json(path, facts)
+        with kept_if_begun(ledger), _named_as_the_map(ledger):
+            write_json(path, facts)
     return ledger
 
 

@@ -198,7 +198,7 @@ def cut(
 def cut_around(
     dataset: Any, window: Window, bands: Sequence[int] | None = None
 ) -> tuple[NDArray[np.float32], list[Window]]:
-    """As `cut`, but what is stored damaged is NaN in all bands, and listed: the parts that cannot be read."""
+    """As `cut`, but what is stored damaged is NaN in all bands, and listed: the stored blocks that cannot be read."""
     try:
         return cut(dataset, window, bands), []
     except RasterError:  # which of the stored blocks it is takes reading them one by one
@@ -206,25 +206,26 @@ def cut_around(
     values = np.full((count, window.height, window.width), np.nan, np.float32)
     damaged = []
     for block in _stored_blocks(dataset, window):
-        rows, columns = block.within(window)
+        top, left = max(block.row, window.row), max(block.column, window.column)
+        bottom = min(block.row + block.height, window.row + window.height)
+        right = min(block.column + block.width, window.column + window.width)
+        part = Window(top, left, bottom - top, right - left)
+        rows, columns = part.within(window)
         try:
-            values[:, rows, columns] = cut(dataset, block, bands)
+            values[:, rows, columns] = cut(dataset, part, bands)
         except RasterError:
             damaged.append(block)
     return values, damaged
 
 
 def _stored_blocks(dataset: Any, part: Window) -> Iterator[Window]:
-    """What lies of each stored block in a part of a raster."""
+    """The stored blocks that meet a part of a raster."""
     part = part.clip(dataset.shape)
     height, width = dataset.block_shapes[0]
     rows = range(part.row // height, -(-(part.row + part.height) // height))
     columns = range(part.column // width, -(-(part.column + part.width) // width))
     for row, column in product(rows, columns):
-        top, left = max(row * height, part.row), max(column * width, part.column)
-        bottom = min((row + 1) * height, part.row + part.height)
-        right = min((column + 1) * width, part.column + part.width)
-        yield Window(top, left, bottom - top, right - left)
+        yield Window(row * height, column * width, height, width).clip(dataset.shape)
 
 
 def cut_stored(dataset: Any, window: Window, band: int = 1) -> NDArray[Any]:
@@ -547,7 +548,7 @@ def write_raster(
 
 
 def unreadable_blocks(path: Path, within: Window | None = None) -> list[Window]:
-    """What of each stored block does not decode (of those that meet `within`), for `landslip check`."""
+    """Every stored block of a raster that does not decode (of those that meet `within`), for `landslip check`."""
     bad = []
     with opening(path) as dataset:
         for block in _stored_blocks(dataset, within or Window(0, 0, *dataset.shape)):

@@ -1,0 +1,137 @@
+"""Engines give what the network gives; memory is counted the same everywhere."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TinySite
+
+from landslip.checkpoint import Model, load_model
+from landslip.engine import (
+    BASE,
+    SHARE_HELD,
+    bytes_of_a_pixel,
+    choose_engine,
+    most_pixels,
+    openvino_engine,
+    size_in_bytes,
+    torch_engine,
+)
+from landslip.errors import DependencyError, ModelError, RunError
+from landslip.models import build_model
+from landslip.models.initial import he_
+
+
+def untrained(name: str, made: TinySite, **options: Any) -> Model:
+    """A model of another network on the tiny site's channels, with running statistics that are not 0 and 1."""
+    model = load_model(made.folder / "model")
+    network = build_model(name, len(model.channels), **options)
+    generator = torch.Generator().manual_seed(0)
+    he_(network, generator)
+    for key, tensor in network.state_dict().items():
+        if key.endswith("running_mean"):
+            tensor.normal_(0, 0.1, generator=generator)
+        elif key.endswith("running_var"):
+            tensor.uniform_(0.5, 1.5, generator=generator)
+    return replace(model, network=network.eval())
+
+
+@pytest.mark.parametrize("name", ["fcn8s", "unet", "resunet", "fc_densenet"])
+def test_openvino_gives_the_networks_logits(made: TinySite, name: str) -> None:
+    pytest.importorskip("openvino", reason="the engine openvino needs OpenVINO")
+    model = untrained(name, made)
+    engine = openvino_engine(model, "fp32")
+    for shape in ((1, 64, 64), (2, 64, 96), (1, 64, 64)):  # another shape, and back
+        block = np.random.default_rng(0).normal(size=(shape[0], len(model.channels), *shape[1:])).astype(np.float32)
+        expected = torch_engine(model, "fp32").logits(block)
+        found = engine.logits(block)
+        assert found.shape == shape and found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+        assert np.array_equal(engine.logits(block), found)
+
+
+def test_what_an_engine_gave_is_not_overwritten_by_the_next_block(made: TinySite) -> None:
+    pytest.importorskip("openvino", reason="the engine openvino needs OpenVINO")
+    model = load_model(made.folder / "model")
+    engine = openvino_engine(model)
+    one, two = np.random.default_rng(0).normal(size=(2, 1, len(model.channels), 64, 64)).astype(np.float32)
+    first = engine.logits(one)
+    kept = first.copy()
+    engine.logits(two)
+    assert np.array_equal(first, kept)
+
+
+def test_the_default_is_openvino_where_it_can_run(made: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino", reason="the engine openvino needs OpenVINO")
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here, and PyTorch runs on it")
+    model = load_model(made.folder / "model")
+    assert choose_engine(model).name == "openvino" and choose_engine(model, "torch").name == "torch"
+    segnet = untrained("segnet", made)
+    assert choose_engine(segnet).name == "torch"
+    with pytest.raises(RunError, match=r"is a SegNet.*--engine torch"):
+        choose_engine(segnet, "openvino")
+    monkeypatch.setattr("landslip.engine.find_spec", lambda _: None)
+    assert choose_engine(model).name == "torch"
+
+
+def test_an_engine_that_is_not_installed_is_named(made: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(made.folder / "model")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(DependencyError, match=r"landslip\[fast\]"):
+        choose_engine(model, "openvino")
+    with pytest.raises(RunError, match="int8 goes with --engine openvino"):
+        choose_engine(model, "torch", "int8")
+
+
+def test_int8_needs_a_calibrated_model(made: TinySite) -> None:
+    pytest.importorskip("openvino", reason="the engine openvino needs OpenVINO")
+    with pytest.raises(ModelError, match=r"was not calibrated for int8.*landslip quantize"):
+        choose_engine(load_model(made.folder / "model"), "auto", "int8")
+
+
+class Two(torch.nn.Module):
+    """A convolution to three maps and one to a logit: 16 bytes of output a pixel."""
+
+    multiple = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Conv2d(18, 3, 3, padding=1), torch.nn.Conv2d(3, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(self.layers(x))
+
+
+def test_bytes_of_a_pixel_are_counted_from_the_layers(made: TinySite) -> None:
+    model = replace(load_model(made.folder / "model"), network=Two())
+    inputs = 3 * 4 * len(model.channels)
+    for engine, share in SHARE_HELD.items():
+        assert bytes_of_a_pixel(model, engine) == pytest.approx(inputs + share * 16)
+    assert most_pixels(model, "torch", BASE + 1e6) == int(1e6 / bytes_of_a_pixel(model, "torch"))
+    assert not any(layer._forward_hooks for layer in model.network.modules())
+    with pytest.raises(RunError, match=r"--memory 100 MiB is less than the \d+ MiB of any run"):
+        most_pixels(model, "torch", 100 * 2**20)
+
+
+def test_sizes_are_read_as_people_write_them() -> None:
+    texts = ("512", "800MB", "2GB", "1.5 GiB", "2g", "1TB")
+    assert [size_in_bytes(text) for text in texts] == [512, 800 * 2**20, 2**31, 1.5 * 2**30, 2**31, 2**40]
+    for wrong in ("", "much", "-1GB", "1,5GB", "GB"):
+        with pytest.raises(RunError, match="not a size"):
+            size_in_bytes(wrong)
+
+
+def test_openvino_does_not_report_its_use(made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino", reason="the engine openvino needs OpenVINO")
+    telemetry = pytest.importorskip("openvino_telemetry", reason="without it nothing could be reported")
+    sent: list[Any] = []
+    monkeypatch.setattr(telemetry.Telemetry, "send_event", lambda *a, **k: sent.append(a))
+    monkeypatch.setattr(telemetry.Telemetry, "start_session", lambda *a, **k: sent.append(a))
+    model = load_model(made.folder / "model")
+    openvino_engine(model).logits(np.zeros((1, len(model.channels), 64, 64), np.float32))
+    assert sent == []

@@ -1,0 +1,207 @@
+"""A map of several windows: the same whatever the windows, killed and resumed, and on damaged files."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from conftest import CRS_UTM, TinySite
+
+from landslip.checkpoint import Model, load_model
+from landslip.engine import BASE, bytes_of_a_pixel
+from landslip.errors import OutputError, RasterError, ResumeError
+from landslip.grid import Grid
+from landslip.inference import map_site
+from landslip.ledger import open_ledger
+from landslip.output import file_hash
+from landslip.raster import opening, read, read_info, read_stored, write_raster
+
+WIDE = Grid(CRS_UTM, Affine(15, 0, 460_000, 0, -15, 3_430_000), 4 * 128, 5 * 192)
+
+
+@pytest.fixture(scope="module")
+def wide(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny site's stack repeated 4 x 5 times, compressed in tiles, with a hole in its valid pixels."""
+    folder = tmp_path_factory.mktemp("wide")
+    stack = made.folder / "prepared" / "stack.tif"
+    names = [str(name) for name in read_info(stack).names]
+    write_raster(folder / "stack.tif", np.tile(read(stack), (1, 4, 5)), WIDE, names, float("nan"))
+    valid = np.tile(read_stored(made.folder / "prepared" / "valid.tif"), (4, 5))
+    valid[200:340, 300:500] = 0
+    write_raster(folder / "valid.tif", valid[None], WIDE, ["valid"])
+    return folder
+
+
+def memory_for(model: Model, side: int, engine: str = "torch") -> float:
+    """A ceiling that just holds windows of `side` x `side` pixels."""
+    return BASE + side * side * bytes_of_a_pixel(model, engine) + 1
+
+
+def mapped(made: TinySite, wide: Path, out: Path, side: int = 320, **options: object) -> np.ndarray:
+    model = load_model(made.folder / "model")
+    map_site(
+        model,
+        wide / "stack.tif",
+        out,
+        precision_choice="fp32",
+        engine_choice="torch",
+        memory=memory_for(model, side),
+        **options,  # type: ignore[arg-type]
+    )
+    return read(out)[0]
+
+
+def test_windows_of_other_sizes_give_the_same_map(made: TinySite, wide: Path, tmp_path: Path) -> None:
+    maps = [mapped(made, wide, tmp_path / f"{side}.tif", side) for side in (192, 320, 900)]
+    windows = [read_info(tmp_path / f"{side}.tif").tags["window"] for side in (192, 320, 900)]
+    assert len(set(windows)) == 3
+    valid = read_stored(wide / "valid.tif") == 1
+    for p in maps:
+        assert np.array_equal(~np.isnan(p), valid)
+        np.testing.assert_allclose(p[valid], maps[0][valid], atol=1e-5)  # the tiny network sees less than the halo
+
+
+def test_the_papers_method_does_not_depend_on_what_is_computed_at_once(
+    made: TinySite, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = mapped(made, wide, tmp_path / "a.tif", 900, method="paper")
+    monkeypatch.setattr("landslip.inference.PAPER_CORE", 64)
+    parts = mapped(made, wide, tmp_path / "b.tif", 900, method="paper")
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
+    assert np.array_equal(np.isnan(parts), np.isnan(whole))
+
+
+def command(made: TinySite, wide: Path, out: Path) -> list[str]:
+    memory = memory_for(load_model(made.folder / "model"), 192)
+    return [
+        *(sys.executable, "-c", "from landslip.cli import main; main()"),
+        *("map", str(made.folder / "model"), str(wide / "stack.tif"), str(out)),
+        *("--engine", "torch", "--precision", "fp32", "--memory", str(int(memory))),
+    ]
+
+
+def test_killed_at_any_window_the_same_command_ends_with_the_same_bytes(
+    made: TinySite, wide: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole, out = tmp_path / "whole.tif", tmp_path / "killed.tif"
+    subprocess.run(command(made, wide, whole), env=environment, check=True, capture_output=True)
+    ledger = tmp_path / ".killed.windows"
+    for enough in (1, 20):
+        with subprocess.Popen(command(made, wide, out), env=environment, stderr=subprocess.PIPE) as process:
+            while process.poll() is None and len(list(ledger.glob("[0-9]*.npy"))) < enough:
+                time.sleep(0.002)
+            process.send_signal(signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL and not out.exists()
+    last = subprocess.run(command(made, wide, out), env=environment, check=True, capture_output=True, text=True)
+    assert "finished by an earlier run" in last.stderr
+    assert file_hash(out) == file_hash(whole) and not ledger.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"whole.tif", "whole.qml", "killed.tif", "killed.qml"}
+
+
+def test_windows_of_a_run_of_another_model_are_not_taken(
+    made: TinySite, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = mapped(made, wide, tmp_path / "whole.tif")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("landslip.inference._assemble", stop)
+        mapped(made, wide, tmp_path / "p.tif")
+    plan = tmp_path / ".p.windows" / "plan.json"
+    facts = json.loads(plan.read_text())
+    plan.write_text(json.dumps({**facts, "weights": "of another model"}))
+    with pytest.raises(ResumeError, match=r"another weights \(weights: of another model then, .*--overwrite"):
+        mapped(made, wide, tmp_path / "p.tif")
+    window = next(plan.parent.glob("*.npy"))
+    window.write_bytes(window.read_bytes()[:-4] + b"1234")  # a window of the other run is not looked at
+    assert np.array_equal(mapped(made, wide, tmp_path / "p.tif", overwrite=True), whole, equal_nan=True)
+    assert not plan.parent.exists()
+
+
+def test_a_damaged_block_is_undefined_and_named_and_the_rest_is_mapped(
+    made: TinySite, wide: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(wide, tmp_path / "in")
+    stack = tmp_path / "in" / "stack.tif"
+    with opening(stack) as dataset:
+        offset = int(dataset.get_tag_item("BLOCK_OFFSET_1_1", "TIFF", bidx=4))
+        size = int(dataset.get_tag_item("BLOCK_SIZE_1_1", "TIFF", bidx=4))
+    content = bytearray(stack.read_bytes())
+    content[offset : offset + size] = b"\xff" * size
+    stack.write_bytes(content)
+    model = load_model(made.folder / "model")
+    options = {"precision_choice": "fp32", "engine_choice": "torch", "memory": memory_for(model, 320)}
+    with pytest.raises(RasterError, match=r"stack.tif: rows 256 to 511, columns 256 to 511 cannot be read.*--strict"):
+        map_site(model, stack, tmp_path / "p.tif", strict=True, **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "p.tif").exists()
+    done = map_site(model, stack, tmp_path / "p.tif", **options)  # type: ignore[arg-type]
+    assert done.damaged == (f"{stack}: rows 256 to 511, columns 256 to 511",)  # once, however many windows meet it
+    p, before = read(tmp_path / "p.tif")[0], mapped(made, wide, tmp_path / "before.tif")
+    lost = np.zeros(WIDE.shape, bool)
+    lost[256:512, 256:512] = True  # the second tile of the second row of tiles of 256
+    valid = read_stored(wide / "valid.tif") == 1
+    assert np.array_equal(~np.isnan(p), valid & ~lost)
+    assert "stack.tif: rows" in read_info(tmp_path / "p.tif").tags["damaged"]
+    far = np.ones(WIDE.shape, bool)
+    far[256 - 64 : 512 + 64, 256 - 64 : 512 + 64] = False
+    np.testing.assert_allclose(p[far & valid], before[far & valid], atol=1e-5)
+
+
+def test_a_damaged_raster_of_valid_pixels_costs_its_block_only(made: TinySite, wide: Path, tmp_path: Path) -> None:
+    shutil.copytree(wide, tmp_path / "in")
+    path = tmp_path / "in" / "valid.tif"
+    with opening(path) as dataset:
+        offset = int(dataset.get_tag_item("BLOCK_OFFSET_3_0", "TIFF", bidx=1))
+        size = int(dataset.get_tag_item("BLOCK_SIZE_3_0", "TIFF", bidx=1))
+    content = bytearray(path.read_bytes())
+    content[offset : offset + size] = b"\xff" * size
+    path.write_bytes(content)
+    p = mapped(made, tmp_path / "in", tmp_path / "p.tif")
+    valid = read_stored(wide / "valid.tif") == 1
+    valid[:256, 768:] = False
+    assert np.array_equal(~np.isnan(p), valid)
+
+
+def test_no_room_on_the_disk_is_said_before_the_work(
+    made: TinySite, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("landslip.output.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    with pytest.raises(OutputError, match=r"p\.tif needs about \d+\.\d MiB and its disk has 1\.0 MiB free"):
+        mapped(made, wide, tmp_path / "p.tif")
+
+
+def test_the_forecast_says_what_is_to_be_done(
+    made: TinySite, wide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("landslip.inference.WORTH_SAYING", 0.0)
+    mapped(made, wide, tmp_path / "p.tif", 192)
+    said = capsys.readouterr().err
+    assert "map: 0.5 megapixels in 118 windows of 192 x 192, 2 % skipped; torch in fp32" in said
+    assert "for the other 114 windows" in said
+
+
+def test_a_ledger_holds_what_it_is_given(tmp_path: Path) -> None:
+    out = tmp_path / "map" / "p.tif"
+    ledger = open_ledger(out, {"a": 1}, overwrite=False)
+    values = np.array([[[0.5, np.nan]]], np.float32)
+    assert not ledger.finished(3)
+    ledger.keep(3, values, ["stack.tif: rows 0 to 9"])
+    again = open_ledger(out, {"a": 1}, overwrite=False)
+    assert again.finished(3) and np.array_equal(again.load(3), values, equal_nan=True)
+    assert again.damaged(3) == ["stack.tif: rows 0 to 9"] and again.damaged(4) == []
+    with pytest.raises(ResumeError, match=r"another a, b \(a: 1 then, 2 now\)"):
+        open_ledger(out, {"a": 2, "b": 0}, overwrite=False)
+    assert not open_ledger(out, {"a": 2}, overwrite=True).finished(3)
+    ledger.remove()
+    assert not list(out.parent.iterdir())
+    ledger.remove()
