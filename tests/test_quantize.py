@@ -33,8 +33,8 @@ pytest.importorskip("openvino", reason="int8 needs OpenVINO")
 pytest.importorskip("nncf", reason="calibrating for int8 needs NNCF")
 
 FILES = ("int8.bin", "int8.json", "int8.xml")
-NEAR = 0.1  # largest difference of probability between int8 and fp32, of the tiny network; measured: 0.053
-MEAN = 0.01  # their mean; measured: 0.0043
+NEAR = 0.06  # largest difference of probability between int8 and fp32, of the tiny network; measured: 0.029
+MEAN = 0.006  # their mean; measured: 0.0026
 
 
 @pytest.fixture(scope="module")
