@@ -170,7 +170,7 @@ def calibrate(
 def quantize(
     model: Annotated[Path, typer.Argument(metavar="MODEL/")],
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
-    tolerance: Annotated[float, typer.Option(help="F1 on validation ground that int8 may lose")] = 0.01,
+    tolerance: Annotated[float, typer.Option(help="of F1 and kappa on validation ground, that int8 may lose")] = 0.01,
     overwrite: Overwrite = False,
 ) -> None:
     """Calibrate a model for int8 on its training ground; `landslip map --precision int8` then takes it."""
