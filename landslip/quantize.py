@@ -56,8 +56,8 @@ class Quantized:
 def quantize(folder: Path, prepared: Path, tolerance: float = TOLERANCE, overwrite: bool = False) -> Quantized:
     """Calibrate a model for int8 on the prepared site that it was trained on; write int8.xml, int8.bin, int8.json last.
 
-    Up to BLOCKS of its training windows are drawn from a fixed seed. `tolerance` is what int8 may lose of F1 and of kappa on the
-    validation part at the model's threshold; int8.json holds both scores, the differences of probability and versions.
+    Up to BLOCKS of its training windows are drawn from a fixed seed. `tolerance` is what int8 may lose of F1 and of
+    kappa on the validation part at the model's threshold; int8.json holds the scores, differences and versions.
 
     Raises DependencyError where OpenVINO or NNCF is not installed, RunError for SegNet, which OpenVINO does not run,
     and for a tolerance outside 0 to 1, ModelError where split.tif is missing or another model's, where nothing was
@@ -200,7 +200,7 @@ def _compare(model: Model, held: tuple[NDArray[np.float32], NDArray[np.float32],
 
 
 def _require_as_good(folder: Path, compared: dict[str, Any], tolerance: float) -> None:
-    """Raise ModelError where int8 loses more than `tolerance` of F1 or kappa: where much is landslide F1 hides errors."""
+    """Raise ModelError where int8 loses more than `tolerance` of F1, or of kappa where much is landslide."""
     for name, score in (("F1", compared["f1"]), ("kappa", compared["kappa"])):
         fp32, int8 = score["fp32"], score["int8"]
         if not fp32 - int8 <= tolerance:
