@@ -169,6 +169,20 @@ def calibrate(
         draw_reliability(tables, picture, "Reliability on the validation part", overwrite)
 
 
+@app.command()
+def quantize(
+    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    tolerance: Annotated[float, typer.Option(help="of F1 and kappa on validation ground, that int8 may lose")] = 0.01,
+    overwrite: Overwrite = False,
+) -> None:
+    """Calibrate a model for int8 on its training ground; `landslip map --precision int8` then takes it."""
+    from landslip.quantize import quantize as run
+    from landslip.quantize import table
+
+    typer.echo(table(run(model, prepared, tolerance, overwrite)))
+
+
 @app.command("map")
 def map_(
     model: Annotated[Path, typer.Argument(metavar="MODEL/")],

@@ -22,7 +22,8 @@ from landslip.checkpoint import Model
 from landslip.compute import device, keep_memory, logits, precision
 from landslip.errors import DependencyError, RunError
 from landslip.models.segnet import SegNet
-from landslip.quantized import quantized_graph
+from landslip.output import file_hash
+from landslip.quantized import QUANTIZED, quantized_graph
 
 EngineName = Literal["torch", "openvino"]
 
@@ -79,7 +80,7 @@ def torch_engine(model: Model, precision_choice: str = "auto") -> Engine:
 def openvino_engine(model: Model, precision_choice: str = "auto") -> Engine:
     """OpenVINO on the processor, compiled for the shape of the blocks it is given (another shape: once more)."""
     try:
-        import openvino
+        import openvino  # noqa: F401
     except ImportError as error:
         raise DependencyError(
             "--engine openvino needs OpenVINO, which is not installed. Install it with landslip's extra: "
@@ -90,7 +91,15 @@ def openvino_engine(model: Model, precision_choice: str = "auto") -> Engine:
             f"{model.folder} is a SegNet, whose unpooling OpenVINO does not have. Use --engine torch in fp32 or bf16."
         )
     how = "int8" if precision_choice == "int8" else precision(precision_choice)
-    graph = quantized_graph(model) if how == "int8" else openvino_graph(model.network, len(model.channels))
+    if how == "int8":  # calibrated again it gives other maps
+        return graph_engine(quantized_graph(model), how, f" int8 {file_hash(model.folder / QUANTIZED)[:12]}")
+    return graph_engine(openvino_graph(model.network, len(model.channels)), how)
+
+
+def graph_engine(graph: Any, how: str, of: str = "") -> Engine:
+    """An OpenVINO graph of free shape, compiled for the processor; `of` is added to the engine's version."""
+    import openvino
+
     threads = torch.get_num_threads()
     # stated in full: OpenVINO would choose bf16 by itself where the processor has it
     choices = {
@@ -109,7 +118,7 @@ def openvino_engine(model: Model, precision_choice: str = "auto") -> Engine:
         found = request.infer([np.ascontiguousarray(block)], share_inputs=True)
         return np.array(next(iter(found.values()))[:, 0], np.float32)
 
-    return Engine("openvino", how, threads, str(openvino.__version__), run)
+    return Engine("openvino", how, threads, f"{openvino.__version__}{of}", run)
 
 
 def openvino_graph(network: torch.nn.Module, channels: int) -> Any:

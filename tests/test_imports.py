@@ -41,7 +41,7 @@ LAYERS = [
     ["inventory_scores", "review"],
     ["check", "draw"],
     ["figures", "document"],
-    ["prepare", "info", "compare", "intervals", "calibrate", "transfer"],
+    ["prepare", "info", "compare", "intervals", "calibrate", "transfer", "quantize"],
     ["impurity", "permutation", "ablation"],
     ["demo", "patches", "comparison", "importance", "ladder"],
     ["report", "qgis", "stac", "correct", "serve"],
