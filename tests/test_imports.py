@@ -23,6 +23,7 @@ LAYERS = [
     ["quantized"],
     ["engine"],
     ["job"],
+    ["cluster"],
     ["training_pixels", "state"],
     ["train", "inference"],
     ["inventory", "evaluate", "baselines"],
