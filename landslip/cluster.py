@@ -81,8 +81,12 @@ def run_on_cluster(job: Job, plan: Plan, left: list[int], ledger: Ledger, addres
         workers = len(client.nthreads())
         say(f"map: on {workers} workers of {address}")
         done = _windows(client, str(path), plan, left, strict)
-        for _ in forecasting(track(done, len(left), "map", "windows"), len(left), "map", "windows", workers):
-            pass
+        try:
+            for _ in forecasting(track(done, len(left), "map", "windows"), len(left), "map", "windows", workers):
+                pass
+        finally:
+            with suppress(Exception):  # workers that have gone have closed their files too
+                client.run(_close, str(path), on_error="ignore")
     _wait_until_seen(ledger, left)
 
 
@@ -143,7 +147,8 @@ def _connected(address: str, windows: int) -> Iterator[Any]:
             raise RunError(
                 f"the scheduler at {address} has had no worker for {WORKERS:.0f} s. Start some: dask worker {address}."
             ) from error
-        yield client
+        with client.as_current():
+            yield client
 
 
 def _require_version(client: Any, workers: list[str]) -> None:
@@ -298,6 +303,7 @@ class _AtHand:
     room: threading.BoundedSemaphore
     held: ExitStack
     users: int = 0
+    over: bool = False  # no more windows of it will come
 
 
 _gate = threading.Condition()
@@ -338,11 +344,10 @@ def _using(path: str, worker: str, threads: int) -> Iterator[_AtHand]:
     global _at_hand
     with _gate:
         while _at_hand is not None and _at_hand.path != path:
-            if _at_hand.users:
+            _at_hand.over = True
+            _close_unused()
+            if _at_hand is not None:
                 _gate.wait()
-            else:
-                _at_hand.held.close()
-                _at_hand = None
         if _at_hand is None:
             with _naming(worker):
                 _at_hand = _open(path, threads)
@@ -353,7 +358,24 @@ def _using(path: str, worker: str, threads: int) -> Iterator[_AtHand]:
     finally:
         with _gate:
             job.users -= 1
+            _close_unused()
             _gate.notify_all()
+
+
+def _close(path: str) -> None:
+    """Close the job at `path`, or have its last window do so."""
+    with _gate:
+        if _at_hand is not None and _at_hand.path == path:
+            _at_hand.over = True
+            _close_unused()
+            _gate.notify_all()
+
+
+def _close_unused() -> None:
+    global _at_hand
+    if _at_hand is not None and _at_hand.over and not _at_hand.users:
+        _at_hand.held.close()
+        _at_hand = None
 
 
 def _open(path: str, threads: int) -> _AtHand:
@@ -367,7 +389,9 @@ def _open(path: str, threads: int) -> _AtHand:
             raise RunError(f"{error.filename or path} cannot be read ({error.strerror or error}). {SHARED}") from error
         valid = None if job.valid is None else at / job.valid
         there = replace(job, model=at / job.model, stack=at / job.stack, valid=valid)
-        source = network.submit(held.enter_context, opened(there)).result()
+        inside = ExitStack()  # a raster is closed by the thread that opened it
+        held.callback(lambda: network.submit(inside.close).result())
+        source = network.submit(inside.enter_context, opened(there)).result()
         _require_same(job_facts(there, source.model, source.engine), wanted)
         own = replace(source, job=job)
         room = threading.BoundedSemaphore(AHEAD)

@@ -189,7 +189,7 @@ def test_a_damaged_stack_is_mapped_around_alike_and_refused_alike(ground: Ground
     shutil.copy(ground.stack.with_name("valid.tif"), tmp_path / "valid.tif")
     with (tmp_path / "stack.tif").open("rb+") as file:
         file.seek((tmp_path / "stack.tif").stat().st_size // 2)
-        file.write(bytes(2000))
+        file.write(bytes(300_000))  # more than a stored block
     hurt = replace(ground, stack=tmp_path / "stack.tif")
     alone = hurt.map(tmp_path / "alone.tif")
     assert "rows" in read_info(tmp_path / "alone.tif").tags["damaged"]
