@@ -97,6 +97,7 @@ def openvino_engine(model: Model, precision_choice: str = "auto") -> Engine:
         "INFERENCE_PRECISION_HINT": "bf16" if how == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,  # several processes of one machine would all take its first processors
     }
     compiled: dict[tuple[int, ...], Any] = {}
 

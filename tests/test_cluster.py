@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -352,53 +350,14 @@ def test_a_job_is_read_as_it_was_written(tmp_path: Path, ground: Ground) -> None
 # ---- files behind GDAL's virtual paths ----
 
 
-class Ranged(BaseHTTPRequestHandler):
-    """Serves a folder's files, whole or by range (RFC 9110, 14)."""
-
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, *args: Any, folder: Path, missing: int) -> None:
-        self.folder, self.missing = folder, missing
-        super().__init__(*args)
-
-    def do_GET(self) -> None:
-        path = self.folder / self.path.lstrip("/")
-        if not path.is_file():
-            self.send_response(self.missing)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        stored = path.read_bytes()
-        first, last = 0, len(stored) - 1
-        if asked := self.headers.get("Range"):
-            first, _, end = asked.removeprefix("bytes=").partition("-")
-            first, last = int(first), min(int(end or last), last)
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {first}-{last}/{len(stored)}")
-        else:
-            self.send_response(200)
-            self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(last + 1 - first))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(stored[first : last + 1])
-
-    do_HEAD = do_GET
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @contextmanager
 def served(folder: Path, missing: int = 404) -> Iterator[Path]:
     """A folder under a path of GDAL's, whose address has lost a slash as Path makes it."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranged, folder=folder, missing=missing))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield Path(f"/vsicurl/http://127.0.0.1:{server.server_port}")
-    finally:
-        server.shutdown()
-        server.server_close()
+    command = [sys.executable, str(Path(__file__).with_name("range_server.py")), str(folder), str(missing)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield Path(f"/vsicurl/http://127.0.0.1:{server.stdout.readline().strip()}")
+        server.kill()
 
 
 def test_names_of_virtual_paths_are_given_to_gdal_whole() -> None:
