@@ -130,7 +130,7 @@ def _connected(address: str, windows: int) -> Iterator[Any]:
                     threads_per_worker=_threads_of_each(count),
                     processes=True,
                     memory_limit=0,  # the size of the windows is the limit
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # any free port: the usual one may be taken
                     silence_logs="CRITICAL",
                 )
             )

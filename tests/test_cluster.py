@@ -84,7 +84,11 @@ def ground(made: TinySite, tmp_path_factory: pytest.TempPathFactory, one_thread:
 def workers(ground: Ground) -> Iterator[Any]:
     """A scheduler and three worker processes of one thread each, on loopback."""
     with distributed.LocalCluster(
-        n_workers=3, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
+        n_workers=3,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
     ) as found:
         found.wait_for_workers(3)
         yield found
@@ -182,13 +186,16 @@ def test_uncertainty_and_relative_paths_reach_the_workers(
     assert np.array_equal(np.isfinite(doubt), valid[0] == 1) and np.nanmax(doubt) > 0
 
 
-def test_a_damaged_stack_is_mapped_around_alike_and_refused_alike(ground: Ground, workers: Any, tmp_path: Path) -> None:
+def test_a_damaged_stack_is_mapped_around_alike_and_refused_alike(
+    ground: Ground, workers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copy(ground.stack, tmp_path / "stack.tif")
     shutil.copy(ground.stack.with_name("valid.tif"), tmp_path / "valid.tif")
     with (tmp_path / "stack.tif").open("rb+") as file:
         file.seek((tmp_path / "stack.tif").stat().st_size // 2)
         file.write(bytes(300_000))  # more than a stored block
-    hurt = replace(ground, stack=tmp_path / "stack.tif")
+    monkeypatch.chdir(tmp_path)
+    hurt = replace(ground, stack=Path("stack.tif"))  # named in the map as it is given here
     alone = hurt.map(tmp_path / "alone.tif")
     assert "rows" in read_info(tmp_path / "alone.tif").tags["damaged"]
     assert hurt.map(tmp_path / "p.tif", cluster=workers.scheduler_address) == alone
@@ -250,7 +257,7 @@ def test_a_scheduler_without_workers_is_one_error(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "WORKERS", 0.5)
-    with distributed.LocalCluster(n_workers=0, dashboard_address=None, silence_logs=logging.CRITICAL) as empty:
+    with distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as empty:
         said = refused(ground, empty.scheduler_address, tmp_path / "p.tif")
         assert f"has had no worker for 0 s. Start some: dask worker {empty.scheduler_address}" in said
 
@@ -324,7 +331,7 @@ def test_a_window_that_kills_its_workers_is_named_with_the_remedy(ground: Ground
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+            n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL
         ) as deadly,
         distributed.Client(deadly) as client,
     ):
