@@ -34,6 +34,7 @@ HELD_INPUTS = 6  # copies of a block while it is read (and the next ahead of it)
 SHARE_HELD = {"torch": 0.65, "openvino": 0.25}
 BASE = 900 * 2**20  # bytes of a process before its first block: libraries, weights, compiled kernels
 DEFAULT_MEMORY = 4 * 2**30  # bytes; half of the machine's where that is less
+FEW = 500_000  # pixels that PyTorch is done with before OpenVINO has begun
 OF_A_GPU = 0.6  # of its memory
 
 
@@ -51,12 +52,15 @@ class Engine:
     logits: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-def choose_engine(model: Model, name: str = "auto", precision_choice: str = "auto") -> Engine:
+def choose_engine(
+    model: Model, name: str = "auto", precision_choice: str = "auto", pixels: int | None = None
+) -> Engine:
     """The engine asked for, or the fastest here: OpenVINO on a processor where it is installed, else PyTorch.
 
-    Raises DependencyError where it is not installed, RunError where it cannot run this network or precision.
+    `pixels` are those to be computed: for few, what OpenVINO saves is less than what compiling for it takes. Raises DependencyError where it is not installed, RunError where it cannot run this network or precision.
     """
-    if name == "torch" or (name == "auto" and precision_choice != "int8" and not _suits(model)):
+    few = pixels is not None and pixels < FEW
+    if name == "torch" or (name == "auto" and precision_choice != "int8" and (few or not _suits(model))):
         if precision_choice == "int8":
             raise RunError("--precision int8 goes with --engine openvino, not with torch. Leave out --engine.")
         return torch_engine(model, precision_choice)
@@ -106,6 +110,7 @@ def graph_engine(graph: Any, how: str, of: str = "") -> Engine:
         "INFERENCE_PRECISION_HINT": "bf16" if how == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,  # several processes of one machine would all take its first processors
     }
     compiled: dict[tuple[int, ...], Any] = {}
 
@@ -133,11 +138,19 @@ def openvino_graph(network: torch.nn.Module, channels: int) -> Any:
     side = int(network.multiple)  # type: ignore[arg-type]
     if 64 % side:
         example = torch.zeros(1, channels, side, side)
+    network.cpu().eval()
+    learning = [tensor for tensor in network.parameters() if tensor.requires_grad]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # that sizes are seen as constants: the checks of the input are left out
-        traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
-            network.cpu().eval(), example, check_trace=False
-        )
+        try:
+            for tensor in learning:  # constants of the graph, which OpenVINO reads faster than a module's attributes
+                tensor.requires_grad_(False)
+            traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
+                lambda x: network(x), example, check_trace=False
+            )
+        finally:
+            for tensor in learning:
+                tensor.requires_grad_(True)
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced)  # must outlive `load`
     loaded = frontend.load(decoder)

@@ -13,6 +13,7 @@ from conftest import TinySite
 from landslip.checkpoint import Model, load_model
 from landslip.engine import (
     BASE,
+    FEW,
     HELD_INPUTS,
     SHARE_HELD,
     bytes_of_a_pixel,
@@ -72,6 +73,8 @@ def test_the_default_is_openvino_where_it_can_run(made: TinySite, monkeypatch: p
         pytest.skip("a GPU is here, and PyTorch runs on it")
     model = load_model(made.folder / "model")
     assert choose_engine(model).name == "openvino" and choose_engine(model, "torch").name == "torch"
+    assert [choose_engine(model, pixels=pixels).name for pixels in (FEW - 1, FEW)] == ["torch", "openvino"]
+    assert choose_engine(model, "openvino", pixels=1).name == "openvino"  # what is asked for is done
     segnet = untrained("segnet", made)
     assert choose_engine(segnet).name == "torch"
     with pytest.raises(RunError, match=r"is a SegNet.*--engine torch"):

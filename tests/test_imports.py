@@ -35,6 +35,7 @@ LAYERS = [
     ["quantized"],
     ["engine"],
     ["job"],
+    ["cluster"],
     ["training_pixels", "state"],
     ["train", "inference"],
     ["inventory", "evaluate", "baselines"],
