@@ -57,7 +57,8 @@ def choose_engine(
 ) -> Engine:
     """The engine asked for, or the fastest here: OpenVINO on a processor where it is installed, else PyTorch.
 
-    `pixels` are those to be computed: for few, what OpenVINO saves is less than what compiling for it takes. Raises DependencyError where it is not installed, RunError where it cannot run this network or precision.
+    `pixels` are those to be computed: for few, what OpenVINO saves is less than what compiling for it takes. Raises
+    DependencyError where it is not installed, RunError where it cannot run this network or precision.
     """
     few = pixels is not None and pixels < FEW
     if name == "torch" or (name == "auto" and precision_choice != "int8" and (few or not _suits(model))):
