@@ -23,11 +23,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 
-from landslip import engine as engines
 from landslip import inference, plan
 from landslip.checkpoint import Model, load_model, match_channels
 from landslip.compute import device, probabilities
-from landslip.engine import Engine, bytes_of_a_pixel, choose_engine, openvino_graph
+from landslip.engine import Engine, bytes_of_a_pixel, choose_engine, graph_engine, openvino_graph
 from landslip.errors import LandslipError
 from landslip.grid import Grid, Window, lattice, tiles
 from landslip.models import build_model
@@ -235,8 +234,9 @@ def convolutions(engine: str, precision: str, width: int = 64, side: int = 384, 
         import nncf
 
         graph = nncf.quantize(openvino_graph(network, width), nncf.Dataset([x]), subset_size=1)
-        engines.quantized_graph = lambda _: graph
-    chosen = choose_engine(_model(network, plain_channels(width)), engine, precision)
+        chosen = graph_engine(graph, precision)
+    else:
+        chosen = choose_engine(_model(network, plain_channels(width)), engine, precision)
     chosen.logits(x)
     took = statistics.median(_seconds(lambda: chosen.logits(x)) for _ in range(runs))
     return {"gflops": 2 * macs(network, width, side) / took / 1e9, "peak_mb": peak_memory()}

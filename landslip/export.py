@@ -55,9 +55,7 @@ ONNX, DEEPNESS, ITEM, MANIFEST = "model.onnx", "deepness.onnx", "item.json", "ma
 OPSET = 17  # onnxruntime 1.12 (2022) and later; all that the five networks need
 MOST_DIFFERENT = 1e-4  # in probability, from PyTorch
 ROUNDING = 1e-5  # of the largest value of a layer: what two orders of adding in float32 may differ by
-WINDOW = (
-    512  # pixels a side of Deepness's blocks: overlapping by a quarter they leave landslip's halo of 64 on each side
-)
+WINDOW = 512  # pixels a side of Deepness's blocks: overlapping by 38 % they leave landslip's halo of 96 on each side
 SIDE = 64  # of the random blocks, at least
 REAL, REAL_SIDE = 4, 256  # blocks of a real stack, and their side
 CLASSES = {0: "not landslide", 1: "landslide"}

@@ -26,7 +26,7 @@ from landslip.grid import Grid, require_same_grid
 from landslip.job import DOUBT, Job, Method, Uncertainty, compute_task, job_facts, opened, read_task, require_whole
 from landslip.ledger import Ledger, kept_if_begun, open_ledger
 from landslip.output import refuse_existing, refuse_input, require_space, write_text
-from landslip.plan import Plan, cell_of, make_plan, needed_cells
+from landslip.plan import HALO, Plan, cell_of, make_plan, needed_cells
 from landslip.progress import forecasting, say, track
 from landslip.raster import PROBABILITY, creating, exists, put, read_info, require_geotiff_name, require_one_band
 from landslip.stack import read_stack_info
@@ -115,7 +115,7 @@ def map_site(
     # dropout is PyTorch's, whichever engine gives the probability
     most = most_pixels(model, "torch" if uncertainty and uncertainty.samples else engine.name, memory)
     if method == "paper":
-        most = min(most, (PAPER_CORE + 2 * cell) ** 2)
+        most = min(most, (PAPER_CORE + 2 * HALO) ** 2)
     plan = make_plan(stack.grid.shape, needed, model.multiple, most)
     ledger = open_ledger(out, _facts(job, plan, model, engine), overwrite)
     left = [i for i in range(len(plan.tasks)) if not ledger.finished(i)]

@@ -1,7 +1,7 @@
 """`landslip import`: a data set of patches (image and mask pairs) becomes a prepared folder, as of a site.
 
 Patches are laid out as a mosaic, one in the top left corner of each square cell. A cell is a whole number of patches
-wide, and the gap that this leaves is at least the halo of mapping (`landslip.compute.HALO`): undefined in the stack,
+wide, and the gap that this leaves is at least the halo of mapping (`landslip.plan.HALO`): undefined in the stack,
 False in valid, 255 in the label, 0 in the split. So no patch sees another, `map`, `inventory` and `evaluate` work as on
 a site, and with [blocks] window = step = the side of a patch every window of the lattice is one patch or one gap.
 

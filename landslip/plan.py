@@ -21,7 +21,8 @@ from landslip.errors import RunError
 from landslip.grid import Window, tiles
 from landslip.raster import cut_around, opening
 
-HALO = 64  # pixels read around a core, and the side of the cells that cores are made of
+CELL = 64  # pixels a side of what cores are made of
+HALO = 96  # pixels read around a core: with 64, windows of other sizes moved single probabilities by up to 0.003
 STRIP = 2048  # rows and columns of valid.tif that are read at once, a multiple of any cell
 
 
@@ -48,8 +49,8 @@ class Plan:
 
 
 def cell_of(multiple: int) -> int:
-    """Side of a cell in pixels: the halo, or more where a network's poolings need it."""
-    return math.lcm(HALO, multiple)
+    """Side of a cell in pixels: CELL, or more where a network's poolings need it."""
+    return math.lcm(CELL, multiple)
 
 
 def needed_cells(valid_path: Path | None, shape: tuple[int, int], cell: int) -> NDArray[np.bool_]:
@@ -86,36 +87,37 @@ def make_plan(shape: tuple[int, int], needed: NDArray[np.bool_], multiple: int, 
 
     Raises RunError where `most` does not hold one cell and its halo.
     """
-    cell = cell_of(multiple)
+    cell, halo = cell_of(multiple), HALO + -HALO % multiple
     whole = shape[0] + -shape[0] % multiple, shape[1] + -shape[1] % multiple
     found = []
-    for rows, columns in _sizes(needed.shape, cell, whole, most):
-        read = _read_size((rows, columns), cell, whole)
+    for rows, columns in _sizes(needed.shape, cell, halo, whole, most):
+        read = _read_size((rows, columns), cell, halo, whole)
         found.append((_count(needed, rows, columns) * math.prod(read), math.prod(read), rows, columns))
     if not found:
         raise RunError(
-            f"the memory given holds windows of {most} pixels, and the smallest has {(3 * cell) ** 2}. Give more."
+            f"the memory given holds windows of {most} pixels, and the smallest has {(cell + 2 * halo) ** 2}. "
+            "Give more."
         )
     _, _, rows, columns = min(found)
-    read = _read_size((rows, columns), cell, whole)
+    read = _read_size((rows, columns), cell, halo, whole)
     tasks = []
     for at in _cover(needed, rows, columns):
         core = Window(at.row * cell, at.column * cell, at.height * cell, at.width * cell).clip(shape)
-        row = min(max(core.row - cell, 0), whole[0] - read[0])
-        column = min(max(core.column - cell, 0), whole[1] - read[1])
+        row = min(max(core.row - halo, 0), whole[0] - read[0])
+        column = min(max(core.column - halo, 0), whole[1] - read[1])
         tasks.append(Task(core, Window(row, column, *read)))
     return Plan(shape, read, tuple(tasks))
 
 
-def _read_size(core: tuple[int, int], cell: int, whole: tuple[int, int]) -> tuple[int, int]:
+def _read_size(core: tuple[int, int], cell: int, halo: int, whole: tuple[int, int]) -> tuple[int, int]:
     """(rows, columns) read for a core of (rows, columns) cells: with its halo, and never more than the raster."""
-    return min((core[0] + 2) * cell, whole[0]), min((core[1] + 2) * cell, whole[1])
+    return min(core[0] * cell + 2 * halo, whole[0]), min(core[1] * cell + 2 * halo, whole[1])
 
 
-def _sizes(counts: tuple[int, int], cell: int, whole: tuple[int, int], most: int) -> list[tuple[int, int]]:
+def _sizes(counts: tuple[int, int], cell: int, halo: int, whole: tuple[int, int], most: int) -> list[tuple[int, int]]:
     """Sizes of cores in cells that fit: those that divide an axis evenly, and of these none far below the largest."""
     axes = [sorted({-(-count // n) for n in range(1, count + 1)}) for count in counts]
-    fits = {(r, c): math.prod(_read_size((r, c), cell, whole)) for r, c in product(*axes)}
+    fits = {(r, c): math.prod(_read_size((r, c), cell, halo, whole)) for r, c in product(*axes)}
     fits = {size: area for size, area in fits.items() if area <= most}
     return [size for size, area in fits.items() if 2 * area >= max(fits.values())]
 

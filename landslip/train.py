@@ -59,7 +59,7 @@ from landslip.training_pixels import (
     write_training_pixels,
 )
 
-AT_ONCE = 384 * 384  # pixels of validation ground in a window
+AT_ONCE = 448 * 448  # pixels of validation ground in a window
 WARM_UP = 0.1  # share of a one-cycle schedule in which the learning rate rises
 FOCUS = 2  # gamma of the focal loss
 GENTLEST = 0.02  # of the learning rate, where a one-cycle schedule begins and ends

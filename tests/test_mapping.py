@@ -21,6 +21,7 @@ from landslip.grid import Grid
 from landslip.inference import map_site
 from landslip.ledger import open_ledger
 from landslip.output import file_hash
+from landslip.plan import HALO
 from landslip.raster import opening, read, read_info, read_stored, write_raster
 
 WIDE = Grid(CRS_UTM, Affine(15, 0, 460_000, 0, -15, 3_430_000), 4 * 128, 5 * 192)
@@ -44,7 +45,7 @@ def memory_for(model: Model, side: int, engine: str = "torch") -> float:
     return BASE + side * side * bytes_of_a_pixel(model, engine) + 1
 
 
-def mapped(made: TinySite, wide: Path, out: Path, side: int = 320, **options: object) -> np.ndarray:
+def mapped(made: TinySite, wide: Path, out: Path, side: int = 384, **options: object) -> np.ndarray:
     model = load_model(made.folder / "model")
     map_site(
         model,
@@ -59,8 +60,8 @@ def mapped(made: TinySite, wide: Path, out: Path, side: int = 320, **options: ob
 
 
 def test_windows_of_other_sizes_give_the_same_map(made: TinySite, wide: Path, tmp_path: Path) -> None:
-    maps = [mapped(made, wide, tmp_path / f"{side}.tif", side) for side in (192, 320, 900)]
-    windows = [read_info(tmp_path / f"{side}.tif").tags["window"] for side in (192, 320, 900)]
+    maps = [mapped(made, wide, tmp_path / f"{side}.tif", side) for side in (256, 384, 900)]
+    windows = [read_info(tmp_path / f"{side}.tif").tags["window"] for side in (256, 384, 900)]
     assert len(set(windows)) == 3
     valid = read_stored(wide / "valid.tif") == 1
     for p in maps:
@@ -79,7 +80,7 @@ def test_the_papers_method_does_not_depend_on_what_is_computed_at_once(
 
 
 def command(made: TinySite, wide: Path, out: Path) -> list[str]:
-    memory = memory_for(load_model(made.folder / "model"), 192)
+    memory = memory_for(load_model(made.folder / "model"), 256)
     return [
         *(sys.executable, "-c", "from landslip.cli import main; main()"),
         *("map", str(made.folder / "model"), str(wide / "stack.tif"), str(out)),
@@ -140,7 +141,7 @@ def test_a_damaged_block_is_undefined_and_named_and_the_rest_is_mapped(
     content[offset : offset + size] = b"\xff" * size
     stack.write_bytes(content)
     model = load_model(made.folder / "model")
-    options = {"precision_choice": "fp32", "engine_choice": "torch", "memory": memory_for(model, 320)}
+    options = {"precision_choice": "fp32", "engine_choice": "torch", "memory": memory_for(model, 384)}
     with pytest.raises(RasterError, match=r"stack.tif: rows 256 to 511, columns 256 to 511 cannot be read.*--strict"):
         map_site(model, stack, tmp_path / "p.tif", strict=True, **options)  # type: ignore[arg-type]
     assert not (tmp_path / "p.tif").exists()
@@ -153,7 +154,7 @@ def test_a_damaged_block_is_undefined_and_named_and_the_rest_is_mapped(
     assert np.array_equal(~np.isnan(p), valid & ~lost)
     assert "stack.tif: rows" in read_info(tmp_path / "p.tif").tags["damaged"]
     far = np.ones(WIDE.shape, bool)
-    far[256 - 64 : 512 + 64, 256 - 64 : 512 + 64] = False
+    far[256 - HALO : 512 + HALO, 256 - HALO : 512 + HALO] = False
     np.testing.assert_allclose(p[far & valid], before[far & valid], atol=1e-5)
 
 
@@ -183,10 +184,10 @@ def test_no_room_on_the_disk_is_said_before_the_work(
 def test_the_forecast_says_what_is_to_be_done(
     made: TinySite, wide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("landslip.inference.WORTH_SAYING", 0.0)
-    mapped(made, wide, tmp_path / "p.tif", 192)
+    monkeypatch.setattr("landslip.progress.WORTH_SAYING", 0.0)
+    mapped(made, wide, tmp_path / "p.tif", 256)
     said = capsys.readouterr().err
-    assert "map: 0.5 megapixels in 118 windows of 192 x 192, 2 % skipped; torch in fp32" in said
+    assert "map: 0.5 megapixels in 118 windows of 256 x 256, 2 % skipped; torch in fp32" in said
     assert "for the other 114 windows" in said
 
 

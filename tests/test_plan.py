@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from landslip.errors import RunError
 from landslip.grid import Window
-from landslip.plan import HALO, cell_of, cells_of, make_plan, needed_cells
+from landslip.plan import CELL, HALO, cell_of, cells_of, make_plan, needed_cells
 from landslip.raster import write_raster
 
 
@@ -19,7 +19,7 @@ from landslip.raster import write_raster
     height=st.integers(1, 1200),
     width=st.integers(1, 1200),
     multiple=st.sampled_from([1, 4, 32]),
-    most=st.integers(192 * 192, 700 * 700),
+    most=st.integers(256 * 256, 700 * 700),
     share=st.floats(0, 1),
     seed=st.integers(0, 99),
 )
@@ -27,7 +27,7 @@ def test_cores_cover_what_is_needed_once_and_keep_their_halo(
     height: int, width: int, multiple: int, most: int, share: float, seed: int
 ) -> None:
     shape = (height, width)
-    counts = -(-height // HALO), -(-width // HALO)
+    counts = -(-height // CELL), -(-width // CELL)
     needed = np.random.default_rng(seed).random(counts) < share
     plan = make_plan(shape, needed, multiple, most)
     seen = np.zeros(shape, np.uint8)
@@ -43,7 +43,7 @@ def test_cores_cover_what_is_needed_once_and_keep_their_halo(
             assert first <= max(at - HALO, 0) and first + extent >= min(at + of + HALO, length)
             assert first >= 0 and first + extent <= length + multiple - 1
     assert seen.max(initial=0) <= 1
-    assert seen[np.kron(needed, np.ones((HALO, HALO), bool))[:height, :width]].all()
+    assert seen[np.kron(needed, np.ones((CELL, CELL), bool))[:height, :width]].all()
     assert plan.skipped == pytest.approx(1 - seen.mean())
 
 
@@ -53,18 +53,18 @@ def test_a_raster_that_memory_holds_is_one_window() -> None:
 
 
 def test_the_plan_computes_the_fewest_pixels_that_memory_allows() -> None:
-    # four strips of 256 rows in 384 x 1024 are 1.573 megapixels; four squares of 512 in 640 x 640 would be 1.638
-    plan = make_plan((1024, 1024), np.ones((16, 16), bool), 32, 640 * 640)
-    assert plan.read == (384, 1024) and len(plan.tasks) == 4
-    # where no window holds the whole width: 4 x 4 squares of 512 in 640 x 640
-    plan = make_plan((2048, 2048), np.ones((32, 32), bool), 32, 640 * 640)
-    assert plan.read == (640, 640) and len(plan.tasks) == 16
+    # four strips of 256 rows in 448 x 1024 are 1.835 megapixels; four squares of 512 in 704 x 704 would be 1.982
+    plan = make_plan((1024, 1024), np.ones((16, 16), bool), 32, 704 * 704)
+    assert plan.read == (448, 1024) and len(plan.tasks) == 4
+    # where no window holds the whole width: 4 x 4 squares of 512 in 704 x 704
+    plan = make_plan((2048, 2048), np.ones((32, 32), bool), 32, 704 * 704)
+    assert plan.read == (704, 704) and len(plan.tasks) == 16
 
 
 def test_empty_ground_between_valid_ground_is_left_out() -> None:
     needed = np.zeros((20, 30), bool)
     needed[3, 2] = needed[3, 25] = needed[17, 11] = True
-    plan = make_plan((20 * 64, 30 * 64), needed, 32, 200 * 200)
+    plan = make_plan((20 * 64, 30 * 64), needed, 32, 260 * 260)
     assert [task.core for task in plan.tasks] == [
         Window(r * 64, c * 64, 64, 64) for r, c in ((3, 2), (3, 25), (17, 11))
     ]
@@ -72,7 +72,7 @@ def test_empty_ground_between_valid_ground_is_left_out() -> None:
 
 
 def test_memory_that_holds_no_window_is_refused() -> None:
-    with pytest.raises(RunError, match=r"windows of 1000 pixels, and the smallest has 36864"):
+    with pytest.raises(RunError, match=r"windows of 1000 pixels, and the smallest has 65536"):
         make_plan((2000, 2000), np.ones((32, 32), bool), 32, 1000)
 
 
