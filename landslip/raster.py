@@ -22,14 +22,16 @@ import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
-from rasterio.warp import calculate_default_transform, reproject, transform_bounds
+from rasterio.warp import calculate_default_transform, transform_bounds
+from rasterio.warp import transform as transform_points
 from rasterio.windows import Window as RasterioWindow
 
 from landslip.errors import GridError, OutputError, RasterError
 from landslip.grid import Grid, Window, crs_name, tiles
 from landslip.output import require_space, scratch, writing
+from landslip.resample import reach, resample
 
 # GDAL would keep a twentieth of the machine's memory in blocks it has read; memory is to follow the window instead.
 os.environ.setdefault("GDAL_CACHEMAX", "128")
@@ -40,6 +42,9 @@ MOST_OF_A_BLOCK = 2**31  # bytes of one stored block, which is decoded as a whol
 MOST_FROM_A_BYTE = 100_000  # pixels; the best compressors reach some thousands
 MOST_UNQUESTIONED = 10**9  # pixels
 GEOTIFF_SUFFIXES = {".tif", ".tiff"}
+KNOT = 16  # pixels between two that PROJ computes
+FINEST = 2.0**20  # parts of a pixel that positions are rounded to
+SAME_SIZE = 1e-8  # by how much two pixel sizes may differ and be one: 0.0002 of a pixel over a scene
 PERCENTILES = (2, 98)  # that a band is stretched between, for pictures
 PROBABILITY = "landslide probability"  # the description of that band
 
@@ -295,11 +300,12 @@ def warp(
     """Bring a raster onto `grid` as (B, H, W) float32 with NaN where undefined.
 
     `resampling` is bilinear or cubic for continuous values, nearest for classes. Only the part of the raster that
-    covers the grid is read. A raster that lies on the grid's own pixels is cut, not resampled.
+    covers the grid is read. A raster that lies on the grid's own pixels is cut, not resampled. What a pixel gets does
+    not depend on how `grid` was cropped, to the bit.
     """
     with opening(path) as dataset:
         source = read_info(path).grid
-        window = covering_window(source, grid)
+        window = _needed(source, grid, resampling).clip(source.shape)
         values = cut(dataset, window, bands, nodata)
     return warp_array(values, source.crop(window), grid, resampling)
 
@@ -308,40 +314,106 @@ def warp_array(
     values: NDArray[np.float32], source: Grid, grid: Grid, resampling: str = "bilinear"
 ) -> NDArray[np.float32]:
     """Bring (B, H, W) float32 values from one grid to another; NaN is undefined on both."""
-    if values.shape[1] == 0 or values.shape[2] == 0:
+    if 0 in (*source.shape, *grid.shape):
         return np.full((len(values), *grid.shape), np.nan, np.float32)
     offset = _whole_pixel_offset(source, grid)
     if offset is not None:
         return _cut_array(values, Window(*offset, *grid.shape))
-    out = np.full((len(values), *grid.shape), np.nan, np.float32)
-    for band, target in zip(values, out, strict=True):
-        reproject(
-            band,
-            target,
-            src_transform=source.transform,
-            src_crs=source.crs,
-            src_nodata=np.nan,
-            dst_transform=grid.transform,
-            dst_crs=grid.crs,
-            dst_nodata=np.nan,
-            init_dest_nodata=True,
-            resampling=Resampling[resampling],
-        )
-    return out
+    rows, columns = _positions(source, grid)
+    return resample(values, source.first, rows, columns, resampling, _scale(source, grid))
+
+
+def _needed(source: Grid, grid: Grid, resampling: str) -> Window:
+    """The window of `source` that resampling onto `grid` looks at; empty where no pixel has a place on it."""
+    offset = _whole_pixel_offset(source, grid)
+    if offset is not None:
+        return Window(*offset, *grid.shape)
+    rows, columns = _positions(source, grid)
+    known = np.isfinite(rows) & np.isfinite(columns)
+    if not known.any():
+        return Window(0, 0, 0, 0)
+    down, across = (reach(resampling, scale) for scale in _scale(source, grid))
+    row, column = int(np.floor(rows[known].min())) - down, int(np.floor(columns[known].min())) - across
+    height = int(np.floor(rows[known].max())) + down + 1 - row
+    width = int(np.floor(columns[known].max())) + across + 1 - column
+    return Window(row - source.first[0], column - source.first[1], height, width)
+
+
+def _positions(source: Grid, grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the centres of `grid`'s pixels lie, (H, W) rows and columns in `source`'s pixels from its origin's corner.
+
+    They follow from a pixel's place in the grid that `grid` was cropped from. Between two CRSs every 16th is computed
+    by PROJ and the others between them, which moves them by less than a thousandth of a pixel.
+    """
+    own, first = grid.origin or grid.transform, grid.first
+    down = first[0] + np.arange(grid.height)
+    across = first[1] + np.arange(grid.width)
+    if source.crs == grid.crs:
+        x, y = own.c + (across + 0.5) * own.a, own.f + (down + 0.5) * own.e
+        rows, columns = _in_pixels(source, x, y)
+        return np.repeat(rows[:, None], grid.width, 1), np.repeat(columns[None], grid.height, 0)
+    first_node = first[0] // KNOT, first[1] // KNOT
+    last_node = (first[0] + grid.height) // KNOT + 1, (first[1] + grid.width) // KNOT + 1
+    x = own.c + (np.arange(first_node[1], last_node[1] + 1) * KNOT + 0.5) * own.a
+    y = own.f + (np.arange(first_node[0], last_node[0] + 1) * KNOT + 0.5) * own.e
+    shape = (len(y), len(x))
+    xs, ys = np.broadcast_to(x, shape).ravel(), np.broadcast_to(y[:, None], shape).ravel()
+    there = _transformed(grid.crs, source.crs, xs, ys)
+    rows, columns = (values.reshape(shape) for values in _in_pixels(source, *there))
+    above, left = down // KNOT - first_node[0], across // KNOT - first_node[1]
+    u, v = (down % KNOT / KNOT)[:, None], across % KNOT / KNOT
+    return _between(rows, above, left, u, v), _between(columns, above, left, u, v)
+
+
+def _in_pixels(
+    source: Grid, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rows and columns of coordinates, rounded to a millionth of a pixel, so that a pixel's border is met exactly."""
+    own = source.origin or source.transform
+    return np.round((y - own.f) / own.e * FINEST) / FINEST, np.round((x - own.c) / own.a * FINEST) / FINEST
+
+
+def _transformed(
+    from_crs: CRS, to_crs: CRS, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    there = np.array(transform_points(from_crs, to_crs, x, y)[:2], np.float64)
+    there[:, ~np.isfinite(there).all(axis=0)] = np.nan
+    return there[0], there[1]
+
+
+def _between(
+    knots: NDArray[np.float64], above: NDArray[Any], left: NDArray[Any], u: NDArray[Any], v: NDArray[Any]
+) -> NDArray[np.float64]:
+    lines = knots[above] * (1 - u) + knots[above + 1] * u
+    return np.asarray(lines[:, left] * (1 - v) + lines[:, left + 1] * v)
+
+
+def _scale(source: Grid, grid: Grid) -> tuple[float, float]:
+    """Source pixels in one pixel of `grid`, down and across, at the corner of the grid that it was cropped from."""
+    if source.crs == grid.crs:
+        return grid.y_size / source.y_size, grid.x_size / source.x_size
+    own = grid.origin or grid.transform
+    x, y = np.array([own.c, own.c + own.a, own.c]), np.array([own.f, own.f, own.f + own.e])
+    x, y = _transformed(grid.crs, source.crs, x, y)
+    down, across = abs(y[2] - y[0]) / source.y_size, abs(x[1] - x[0]) / source.x_size
+    return (float(down), float(across)) if np.isfinite(down + across) else (1.0, 1.0)
 
 
 def _whole_pixel_offset(source: Grid, grid: Grid, tolerance: float = 1e-3) -> tuple[int, int] | None:
     """(row, column) of `grid`'s corner on `source`'s pixels, or None where resampling is needed."""
     if source.crs != grid.crs:
         return None
-    slack = tolerance / max(grid.height, grid.width, 1)
-    if abs(source.x_size / grid.x_size - 1) > slack or abs(source.y_size / grid.y_size - 1) > slack:
+    if abs(source.x_size / grid.x_size - 1) > SAME_SIZE or abs(source.y_size / grid.y_size - 1) > SAME_SIZE:
         return None
-    row = (source.transform.f - grid.transform.f) / source.y_size
-    column = (grid.transform.c - source.transform.c) / source.x_size
+    # asked of the grids that both were cropped from, so that the answer is one for all their windows
+    ours, theirs = grid.origin or grid.transform, source.origin or source.transform
+    row, column = (theirs.f - ours.f) / source.y_size, (ours.c - theirs.c) / source.x_size
     if abs(row - round(row)) > tolerance or abs(column - round(column)) > tolerance:
         return None
-    return round(row), round(column)
+    return (
+        round(row) + grid.first[0] - source.first[0],
+        round(column) + grid.first[1] - source.first[1],
+    )
 
 
 def _cut_array(values: NDArray[np.float32], window: Window) -> NDArray[np.float32]:

@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "landslip"
 LAYERS = [
     ["errors"],
-    ["metrics", "grid", "output", "progress", "provenance", "folder", "style"],
-    ["factors", "models", "bootstrap", "powerlaw", "ranking", "applicability", "geodesy", "identity", "pieces"],
+    ["metrics", "grid", "output", "progress", "provenance", "folder", "style", "compiled"],
+    ["factors", "models", "bootstrap", "powerlaw", "ranking", "applicability", "geodesy", "identity", "pieces", "resample"],
     ["calibration"],
     ["raster", "vector", "tables"],
     ["site", "run"],
