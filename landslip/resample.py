@@ -42,6 +42,7 @@ def resample(
     """
     out = np.empty((len(values), *rows.shape), np.float32)
     down, across = (kernel_scale(s) for s in scale)
+    values = np.ascontiguousarray(values, np.float32)  # one kind of array is compiled for
     _resample(values, *first, rows, columns, METHODS[method], down, across, out)
     return out
 
@@ -51,64 +52,75 @@ def _resample(  # type: ignore[no-untyped-def]
     values, first_row, first_column, rows, columns, order, down, across, out
 ):
     bands, height, width = values.shape
-    row_weights = np.empty(2 * int(order * down + 1) + 2)
-    column_weights = np.empty(2 * int(order * across + 1) + 2)
+    weights = np.empty((2, 2 * int(order * max(down, across) + 1) + 2))
     for i in range(rows.shape[0]):
         for j in range(rows.shape[1]):
             p, q = rows[i, j], columns[i, j]
-            r, c = -1, -1
-            if p == p and q == q and abs(p) < 1e12 and abs(q) < 1e12:
-                r, c = int(np.floor(p)) - first_row, int(np.floor(q)) - first_column
-            if r < 0 or r >= height or c < 0 or c >= width:
+            row, column = -1, -1
+            if abs(p) < 1e12 and abs(q) < 1e12:  # not NaN
+                row, column = int(np.floor(p)) - first_row, int(np.floor(q)) - first_column
+            if row < 0 or row >= height or column < 0 or column >= width:
                 out[:, i, j] = np.nan
                 continue
             if order == 0:
                 for b in range(bands):
-                    out[b, i, j] = values[b, r, c]
+                    out[b, i, j] = values[b, row, column]
                 continue
-            for b in range(bands):
-                if values[b, r, c] != values[b, r, c]:
-                    out[b, i, j] = np.nan
-                    continue
-                taken = order
-                while True:  # again as bilinear where the cubic kernel meets an undefined pixel
-                    top = int(np.floor(p - 0.5 - taken * down)) + 1
-                    left = int(np.floor(q - 0.5 - taken * across)) + 1
-                    rows_in = int(np.ceil(p - 0.5 + taken * down)) - top
-                    columns_in = int(np.ceil(q - 0.5 + taken * across)) - left
-                    for k in range(rows_in):
-                        t = abs(top + k + 0.5 - p) / down
+            begin, undone = 0, 1
+            taken = order
+            while undone:  # a second time, as bilinear, where the cubic kernel meets undefined pixels
+                undone = 0
+                top = int(np.floor(p - 0.5 - taken * down)) + 1
+                left = int(np.floor(q - 0.5 - taken * across)) + 1
+                high = int(np.ceil(p - 0.5 + taken * down)) - top
+                wide = int(np.ceil(q - 0.5 + taken * across)) - left
+                high_sum, wide_sum = 0.0, 0.0
+                for axis in range(2):
+                    for k in range(wide if axis else high):
+                        t = abs(left + k + 0.5 - q) / across if axis else abs(top + k + 0.5 - p) / down
                         if taken == 1:
-                            row_weights[k] = 1 - t
+                            w = 1 - t
                         elif t < 1:
-                            row_weights[k] = (1.5 * t - 2.5) * t * t + 1
+                            w = (1.5 * t - 2.5) * t * t + 1
                         else:
-                            row_weights[k] = ((-0.5 * t + 2.5) * t - 4) * t + 2
-                    for k in range(columns_in):
-                        t = abs(left + k + 0.5 - q) / across
-                        if taken == 1:
-                            column_weights[k] = 1 - t
-                        elif t < 1:
-                            column_weights[k] = (1.5 * t - 2.5) * t * t + 1
+                            w = ((-0.5 * t + 2.5) * t - 4) * t + 2
+                        weights[axis, k] = w
+                        if axis:
+                            wide_sum += w
                         else:
-                            column_weights[k] = ((-0.5 * t + 2.5) * t - 4) * t + 2
-                    total, weight, whole = 0.0, 0.0, True
-                    for k in range(rows_in):
-                        r = top + k - first_row
-                        for m in range(columns_in):
-                            c = left + m - first_column
-                            w = row_weights[k] * column_weights[m]
-                            if r < 0 or r >= height or c < 0 or c >= width:
-                                whole = False
-                                continue
-                            value = values[b, r, c]
-                            if value != value:
-                                whole = False
-                                continue
-                            total += w * value
-                            weight += w
-                    if whole or taken == 1:
+                            high_sum += w
+                top -= first_row
+                left -= first_column
+                inside = top >= 0 and left >= 0 and top + high <= height and left + wide <= width
+                for b in range(begin, bands):
+                    if values[b, row, column] != values[b, row, column]:
+                        out[b, i, j] = np.nan
+                        continue
+                    total = np.nan
+                    if inside and high == 2 and wide == 2:  # the usual case, in one expression
+                        total = weights[0, 0] * (
+                            weights[1, 0] * values[b, top, left] + weights[1, 1] * values[b, top, left + 1]
+                        ) + weights[0, 1] * (
+                            weights[1, 0] * values[b, top + 1, left] + weights[1, 1] * values[b, top + 1, left + 1]
+                        )
+                    elif inside:
+                        total = 0.0
+                        for k in range(high):
+                            line = 0.0
+                            for m in range(wide):
+                                line += weights[1, m] * values[b, top + k, left + m]
+                            total += weights[0, k] * line
+                    if total == total:
+                        out[b, i, j] = total / (high_sum * wide_sum)
+                        continue
+                    if taken == 2:
+                        begin, undone, taken = b, 1, 1
                         break
-                    taken = 1
-                out[b, i, j] = total / weight
-                r, c = int(np.floor(p)) - first_row, int(np.floor(q)) - first_column
+                    total, weight = 0.0, 0.0
+                    for k in range(max(0, -top), min(high, height - top)):
+                        for m in range(max(0, -left), min(wide, width - left)):
+                            value = values[b, top + k, left + m]
+                            if value == value:
+                                total += weights[0, k] * weights[1, m] * value
+                                weight += weights[0, k] * weights[1, m]
+                    out[b, i, j] = total / weight
