@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from landslip.cores import spread
 from landslip.errors import LandslipError, RasterError
 from landslip.factors.lithology import unmapped
-from landslip.grid import Grid, metric_fault
-from landslip.label import burn_label, read_landslides
+from landslip.grid import Grid, Window, metric_fault, tiles
+from landslip.label import LANDSLIDE, open_label, read_landslides, require_landslides
 from landslip.raster import RasterInfo, covering_window, read, read_info, unreadable_blocks
 from landslip.site import (
     RASTER_SUFFIXES,
@@ -25,14 +28,15 @@ from landslip.site import (
     read_outline,
     site_grid,
 )
-from landslip.stack import class_table, read_classes
-from landslip.vector import burn, read_vector
+from landslip.stack import BLOCK, class_reader, class_table
+from landslip.vector import burn_window, read_vector, shapes_on
 
 ALWAYS_RASTERS = ("image", "before", "dem")
 MARGIN = 16  # pixels read beyond the site
 HALF = 0.5
 MOST_LISTED = 8
 SPAN = 6  # pixels over which ground is judged steep, for repeated pixels
+MOST_JUDGED = 4096  # pixels a side, around the middle, of a DEM that is judged
 ENOUGH = 100  # steep places it takes to judge
 
 
@@ -73,10 +77,11 @@ def check_site(site: Site) -> list[Finding]:
     if not grids:
         return findings
     grid = grids[0]
-    inside = np.ones(grid.shape, bool)
+    inside = _everywhere
     if site.outline is not None and readable[site.outline.path]:
-        inside = burn(read_outline(site.outline, grid.crs).geometry, grid)
-        if not inside.any():
+        outline = shapes_on(read_outline(site.outline, grid.crs).geometry, grid)
+        inside = partial(burn_window, outline)
+        if not any(inside(window).any() for window in tiles(grid.shape, BLOCK)):
             findings.append(Finding("fault", f"{site.outline.path} covers no pixel centre of {grid.describe()}."))
     for table in (site.rivers, site.faults):
         if table is not None and table.path is not None and readable[table.path]:
@@ -176,17 +181,32 @@ def _check_cover(
         return
     window = covering_window(info.grid, grid, 0)
     for band in bands:
-        values = read(path, [band], window, nodata)[0]
-        defined = values[~np.isnan(values)]
-        if defined.size == 0:
+        defined, low, high = _defined_range(path, band, window, nodata)
+        if not defined:
             findings.append(Finding("fault", f"{path} band {band} is undefined all over the site."))
-        elif defined.min() == defined.max():
-            findings.append(Finding("warning", f"{path} band {band} is {defined[0]:g} everywhere on the site."))
-        elif defined.size < HALF * values.size:
-            share = 100 * (1 - defined.size / values.size)
+        elif low == high:
+            findings.append(Finding("warning", f"{path} band {band} is {low:g} everywhere on the site."))
+        elif defined < HALF * window.area:
+            share = 100 * (1 - defined / window.area)
             findings.append(
                 Finding("warning", f"{path} band {band} is undefined on {share:.0f} % of the site's rectangle.")
             )
+
+
+def _defined_range(path: Path, band: int, window: Window, nodata: Sequence[float]) -> tuple[int, float, float]:
+    """How many pixels of a band are defined at a window, the least and the largest value; read block by block."""
+
+    def at(part: Window) -> tuple[int, float, float]:
+        values = read(path, [band], part.moved(window.row, window.column), nodata)
+        defined = int(np.count_nonzero(~np.isnan(values)))
+        return (defined, float(np.nanmin(values)), float(np.nanmax(values))) if defined else (0, np.inf, -np.inf)
+
+    found = list(spread(at, tiles((window.height, window.width), BLOCK)))
+    return sum(n for n, _, _ in found), min(low for _, low, _ in found), max(high for _, _, high in found)
+
+
+def _everywhere(window: Window) -> NDArray[np.bool_]:
+    return np.ones((window.height, window.width), bool)
 
 
 def _overlaps(info: RasterInfo, grid: Grid) -> bool:
@@ -203,11 +223,13 @@ def _check_dem(dem: DemTable, grids: list[Grid], findings: list[Finding]) -> Non
         return
     if info.count > 1:
         findings.append(Finding("warning", f"{dem.path} has {info.count} bands: band 1 is taken for elevation."))
-    window = covering_window(info.grid, grids[0], 0) if grids else None
-    z = read(dem.path, [1], window, dem.nodata)[0]
+    window = covering_window(info.grid, grids[0], 0) if grids else Window(0, 0, info.height, info.width)
+    if not _defined_range(dem.path, 1, window, dem.nodata)[0]:
+        findings.append(Finding("fault", f"{dem.path} is undefined all over the site."))
+        return
+    z = read(dem.path, [1], _middle(window, MOST_JUDGED), dem.nodata)[0]
     defined = z[~np.isnan(z)]
     if defined.size == 0:
-        findings.append(Finding("fault", f"{dem.path} is undefined all over the site."))
         return
     zero = float((defined == 0).mean())
     rest = defined[defined != 0]
@@ -232,6 +254,13 @@ def _check_dem(dem: DemTable, grids: list[Grid], findings: list[Finding]) -> Non
             "A coarser [dem] dem_resolution (30, say) smooths them."
         )
         findings.append(Finding("warning", text))
+
+
+def _middle(window: Window, most: int) -> Window:
+    """The middle of a window, at most so many pixels a side."""
+    height, width = min(window.height, most), min(window.width, most)
+    row, column = window.row + (window.height - height) // 2, window.column + (window.width - width) // 2
+    return Window(row, column, height, width)
 
 
 def repeated_pixels(z: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> int:
@@ -273,27 +302,42 @@ def _check_classes(
     name: str,
     table: ClassTable,
     grid: Grid,
-    inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    inside: Callable[[Window], NDArray[np.bool_]],
     findings: list[Finding],
 ) -> None:
-    codes, meaning = read_classes(table, grid)
+    codes, meaning = class_reader(table, grid)
     known, _ = class_table(table, meaning)
-    counts = unmapped(np.where(inside, codes, -1), known, nodata=-1)
+
+    def at(window: Window) -> tuple[dict[int, int], bool]:
+        here = np.where(inside(window), codes(window), -1)
+        return unmapped(here, known, nodata=-1), bool(np.isin(here, list(known)).any())
+
+    counts, occurs = dict[int, int](), False
+    for found, any_known in spread(at, tiles(grid.shape, BLOCK)):
+        occurs |= any_known
+        for code, count in found.items():
+            counts[code] = counts.get(code, 0) + count
     if counts:
-        listed = ", ".join(f"{meaning.get(code, code)!r} ({count} pixels)" for code, count in counts.items())
+        listed = ", ".join(f"{meaning.get(code, code)!r} ({counts[code]} pixels)" for code in sorted(counts))
         text = f"{table.path}: {name} classes without an entry in [{name}] classes stay undefined: {listed}."
         findings.append(Finding("warning", text))
-    if not np.isin(codes[inside], list(known)).any():
+    if not occurs:
         findings.append(Finding("fault", f"{table.path}: no {name} class of the table occurs on the site."))
 
 
 def _check_landslides(
-    site: Site, grid: Grid, inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], findings: list[Finding]
+    site: Site, grid: Grid, inside: Callable[[Window], NDArray[np.bool_]], findings: list[Finding]
 ) -> None:
     table = site.landslides
     if table is None:
         return
-    _, lost = burn_label(table, grid, inside)
+    source = open_label(table, grid)
+
+    def burnt(window: Window) -> int:
+        return int(np.count_nonzero((source.at(window) == LANDSLIDE) & inside(window)))
+
+    require_landslides(table, grid, sum(spread(burnt, tiles(grid.shape, BLOCK))))
+    lost = [item for row, column, item in source.lost if inside(Window(row, column, 1, 1)).any()]
     if lost:
         total = len(read_landslides(table, grid))
         shown = ", ".join(str(item) for item in lost[:MOST_LISTED]) + (" ..." if len(lost) > MOST_LISTED else "")

@@ -39,6 +39,10 @@ class Window:
         """Pixels in the window."""
         return self.height * self.width
 
+    def moved(self, rows: int, columns: int) -> Window:
+        """The window so many pixels further down and right."""
+        return Window(self.row + rows, self.column + columns, self.height, self.width)
+
     def clip(self, shape: tuple[int, int]) -> Window:
         """The part of the window inside a raster of `shape` (rows, columns)."""
         row, column = max(self.row, 0), max(self.column, 0)

@@ -6,6 +6,7 @@ error. Writing goes aside first and is renamed when whole.
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 import zlib
@@ -305,9 +306,25 @@ def warp(
     """
     with opening(path) as dataset:
         source = read_info(path).grid
-        window = _needed(source, grid, resampling).clip(source.shape)
+        window = needed_window(source, grid, resampling).clip(source.shape)
         values = cut(dataset, window, bands, nodata)
     return warp_array(values, source.crop(window), grid, resampling)
+
+
+def warp_stored(path: Path, grid: Grid, band: int = 1) -> NDArray[np.float32]:
+    """One band brought onto `grid` by the nearest pixel, (H, W) float32: nodata stays a value; NaN beyond the raster."""
+    with opening(path) as dataset:
+        source = read_info(path).grid
+        window = needed_window(source, grid, "nearest").clip(source.shape)
+        if 0 in (window.height, window.width):
+            return np.full(grid.shape, np.nan, np.float32)
+        values = cut_stored(dataset, window, band).astype(np.float32)
+    return np.asarray(warp_array(values[None], source.crop(window), grid, "nearest")[0])
+
+
+def lies_on(path: Path, grid: Grid) -> bool:
+    """Whether a raster's pixels are the grid's own, so that it is cut and not resampled."""
+    return _whole_pixel_offset(read_info(path).grid, grid) is not None
 
 
 def warp_array(
@@ -323,8 +340,8 @@ def warp_array(
     return resample(values, source.first, rows, columns, resampling, _scale(source, grid))
 
 
-def _needed(source: Grid, grid: Grid, resampling: str) -> Window:
-    """The window of `source` that resampling onto `grid` looks at; empty where no pixel has a place on it."""
+def needed_window(source: Grid, grid: Grid, resampling: str = "bilinear") -> Window:
+    """The window of `source`, or beyond it, that resampling onto `grid` looks at; empty where no pixel has a place."""
     offset = _whole_pixel_offset(source, grid)
     if offset is not None:
         return Window(*offset, *grid.shape)
@@ -473,23 +490,7 @@ def creating(
     where the disk is full or read-only.
     """
     require_geotiff_name(path)
-    profile: dict[str, Any] = {
-        "driver": "GTiff",
-        "height": grid.height,
-        "width": grid.width,
-        "count": len(names),
-        "dtype": dtype,
-        "crs": grid.crs,
-        "transform": grid.transform,
-        "nodata": nodata,
-        "tiled": True,
-        "blockxsize": TILE,
-        "blockysize": TILE,
-        "interleave": "band",
-        "bigtiff": "if_safer",
-    }
-    if compress:
-        profile |= {"compress": "deflate", "predictor": 3 if dtype.startswith("float") else 2, "zlevel": 6}
+    profile = _profile(grid, dtype, len(names), nodata, compress)
     with writing(path, overwrite) as aside, scratch(path, "plain") as plain:
         first = plain if overviews else aside
         if compress:
@@ -511,6 +512,109 @@ def creating(
             raise OutputError(
                 f"{path} cannot be written ({_reason(error)}): the disk may be full. Free some space and run again."
             ) from error
+
+
+def _profile(grid: Grid, dtype: str, count: int, nodata: float | None, compress: bool) -> dict[str, Any]:
+    profile: dict[str, Any] = {
+        "driver": "GTiff",
+        "height": grid.height,
+        "width": grid.width,
+        "count": count,
+        "dtype": dtype,
+        "crs": grid.crs,
+        "transform": grid.transform,
+        "nodata": nodata,
+        "tiled": True,
+        "blockxsize": TILE,
+        "blockysize": TILE,
+        "interleave": "band",
+        "bigtiff": "if_safer",
+    }
+    if compress:
+        profile |= {"compress": "deflate", "predictor": 3 if dtype.startswith("float") else 2, "zlevel": 6}
+    return profile
+
+
+def create_blank(path: Path, grid: Grid, names: Sequence[str], tags: Sequence[Mapping[str, str]]) -> None:
+    """Make an uncompressed float32 GeoTIFF whose tiles all have their place and hold nothing yet; NaN is nodata.
+
+    Its size on the disk is taken at once where the system can, so that the disk cannot fill up later. `tags`: a mapping
+    for every band.
+    """
+    require_geotiff_name(path)
+    profile = _profile(grid, "float32", len(names), None, compress=False)
+    with rasterio.open(path, "w", **profile) as dataset:
+        for band, (name, own) in enumerate(zip(names, tags, strict=True), start=1):
+            dataset.set_band_description(band, name)
+            dataset.update_tags(band, **own)
+    # declared afterwards: GDAL leaves holes for tiles of a file without nodata, and would write every tile of one with
+    with rasterio.open(path, "r+") as dataset:
+        dataset.nodata = float("nan")
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise  # other file systems cannot, and nothing is lost
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Where the tiles of an uncompressed float32 raster lie in its file: offsets (band, tile row, tile column)."""
+
+    path: Path
+    shape: tuple[int, int]
+    offsets: NDArray[np.int64]
+
+
+def find_tiles(path: Path) -> Tiles:
+    """Where the tiles of a raster lie that `create_blank` made."""
+    with opening(path) as dataset:
+        rows, columns = -(-dataset.height // TILE), -(-dataset.width // TILE)
+        places = [
+            int(dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band))
+            for band in dataset.indexes
+            for row in range(rows)
+            for column in range(columns)
+        ]
+        offsets = np.array(places, np.int64).reshape(dataset.count, rows, columns)
+        return Tiles(path, (dataset.height, dataset.width), offsets)
+
+
+def put_tiles(tiles: Tiles, values: NDArray[np.float32], window: Window, bands: Sequence[int]) -> None:
+    """Write (B, h, w) values at a window that begins and ends at borders of tiles, or at the raster's edge.
+
+    Straight into their places, past GDAL: several threads may write at once, and a run that goes on after an
+    interruption leaves the bytes of one that was not interrupted.
+    """
+    tile = np.full((TILE, TILE), np.nan, np.float32)
+    with tiles.path.open("rb+", buffering=0) as file:
+        for plane, band in zip(values, bands, strict=True):
+            for row in range(0, window.height, TILE):
+                for column in range(0, window.width, TILE):
+                    part = plane[row : row + TILE, column : column + TILE]
+                    if part.shape != tile.shape:
+                        tile[:] = np.nan
+                    tile[: part.shape[0], : part.shape[1]] = part
+                    at = tiles.offsets[band - 1, (window.row + row) // TILE, (window.column + column) // TILE]
+                    file.seek(int(at))
+                    file.write(memoryview(tile).cast("B"))
+
+
+def take_tiles(tiles: Tiles, window: Window) -> NDArray[np.float32]:
+    """Read (B, h, w) values at a window as `put_tiles` takes it, all bands."""
+    out = np.empty((len(tiles.offsets), window.height, window.width), np.float32)
+    tile = np.empty((TILE, TILE), np.float32)
+    with tiles.path.open("rb", buffering=0) as file:
+        for plane, offsets in zip(out, tiles.offsets, strict=True):
+            for row in range(0, window.height, TILE):
+                for column in range(0, window.width, TILE):
+                    part = plane[row : row + TILE, column : column + TILE]
+                    file.seek(int(offsets[(window.row + row) // TILE, (window.column + column) // TILE]))
+                    file.readinto(memoryview(tile).cast("B"))
+                    part[:] = tile[: part.shape[0], : part.shape[1]]
+    return out
 
 
 def _to_cog(plain: Path, aside: Path, overviews: str, dtype: str) -> None:

@@ -25,6 +25,8 @@ FACTORS = (
     "slope",
     "aspect",
     "curvature",
+    "plan_curvature",
+    "profile_curvature",
     "ndvi",
     "mndwi",
     "dndvi",
@@ -41,7 +43,7 @@ def _one_or_more(value: Any) -> Any:
 
 Number = Annotated[float, Field(allow_inf_nan=True)]  # files do state nodata = nan
 Nodata = Annotated[tuple[Number, ...], BeforeValidator(_one_or_more)]
-MOST_PIXELS = 2_000_000_000  # of a grid: preparing holds some 60 bytes per pixel
+MOST_PIXELS = 2_000_000_000  # of a grid
 
 
 class GridTable(Strict):
@@ -106,13 +108,17 @@ class ImageTable(Strict):
 
 
 class DemTable(Strict):
-    """[dem]: elevation in metres. `dem_resolution` (metres) where the file repeats coarser pixels."""
+    """[dem]: elevation in metres. `dem_resolution` (metres) where the file repeats coarser pixels.
+
+    `curvatures`: "plan" and "profile" (Zevenbergen & Thorne), taken beside the standard curvature.
+    """
 
     path: Path
     dem_resolution: float | None = Field(None, gt=0)
     nodata: Nodata = ()
     scale: float = Field(1.0, gt=0)
     edges: Literal["undefined", "one-sided"] = "undefined"
+    curvatures: tuple[Literal["plan", "profile"], ...] = ()
 
 
 class RiversTable(Strict):
@@ -268,7 +274,7 @@ def site_grid(site: Site) -> Grid:
 
 
 def require_size(grid: Grid, what: str, remedy: str) -> None:
-    """Raise GridError for a grid of more than MOST_PIXELS, which no memory holds."""
+    """Raise GridError for a grid of more than MOST_PIXELS."""
     if grid.height * grid.width > MOST_PIXELS:
         raise GridError(f"{what} would have {grid.describe()}, more than {MOST_PIXELS:,} in all. {remedy}")
 

@@ -30,7 +30,7 @@ BURN = ("centre", "majority", "touched")
 STYLES = "layer_styles"
 VERSION = "1.3"  # of a GeoPackage that QGIS 3.22 reads without a warning
 FINER = 5  # sub-pixels per side where a majority is counted
-SQUARE = 1024  # pixels burnt at a time
+SQUARE = 512  # pixels burnt at a time
 MANY = 1000  # corners from which a geometry is cut to the square before it is burnt
 
 

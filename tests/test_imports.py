@@ -9,8 +9,19 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "landslip"
 LAYERS = [
     ["errors"],
-    ["metrics", "grid", "output", "progress", "provenance", "folder", "style", "compiled"],
-    ["factors", "models", "bootstrap", "powerlaw", "ranking", "applicability", "geodesy", "identity", "pieces", "resample"],
+    ["metrics", "grid", "output", "progress", "provenance", "folder", "style", "compiled", "cores"],
+    [
+        "factors",
+        "models",
+        "bootstrap",
+        "powerlaw",
+        "ranking",
+        "applicability",
+        "geodesy",
+        "identity",
+        "pieces",
+        "resample",
+    ],
     ["calibration"],
     ["raster", "vector", "tables"],
     ["site", "run"],
