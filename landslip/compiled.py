@@ -34,8 +34,7 @@ def compiled(function: F) -> F:
 def _compile(function: Callable[..., Any]) -> Any:
     import numba
 
-    options = {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
     except RuntimeError:  # no folder that can be written
-        return numba.njit(**options)(function)
+        return numba.njit(nogil=True, error_model="numpy")(function)

@@ -108,7 +108,7 @@ def burn_label(table: LandslidesTable, grid: Grid, inside: NDArray[np.bool_]) ->
     source = open_label(table, grid)
     label = source.at(Window(0, 0, *grid.shape))
     label[~inside] = UNKNOWN
-    require_landslides(table, grid, np.count_nonzero(label == LANDSLIDE))
+    require_landslides(table, grid, int(np.count_nonzero(label == LANDSLIDE)))
     return label, [item for row, column, item in source.lost if inside[row, column]]
 
 

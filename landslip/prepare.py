@@ -140,9 +140,7 @@ def _start(aside: Path, manifest: dict[str, Any], grid: Grid, channels: list[Cha
         if kept["of"] == _fingerprint(manifest) and (aside / "stack.tif").exists():
             finished = set(map(str, kept["finished"]))
             if finished:
-                say(
-                    f"an earlier run was interrupted: {len(finished)} of {len(channels)} channels are taken over from it"
-                )
+                say(f"an earlier run was interrupted: {len(finished)} of its {len(channels)} channels are taken over")
             return finished
     except (OSError, ValueError, KeyError, TypeError):
         pass  # nothing was left, or nothing that can be gone on from
@@ -261,7 +259,7 @@ def _finish(site: Site, grid: Grid, channels: list[Channel], totals: _Totals, as
 
 
 @compiled
-def _add_up(values, inside, valid, tile, out):  # type: ignore[no-untyped-def]
+def _add_up(values: Any, inside: Any, valid: Any, tile: int, out: Any) -> None:
     """Fill `out` (C, tiles, 5) as `_Totals.parts` has it, for a window that begins at the corner of a tile."""
     height, width = inside.shape
     for c in range(len(values)):

@@ -10,10 +10,10 @@ import errno
 import os
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +43,7 @@ MOST_OF_A_BLOCK = 2**31  # bytes of one stored block, which is decoded as a whol
 MOST_FROM_A_BYTE = 100_000  # pixels; the best compressors reach some thousands
 MOST_UNQUESTIONED = 10**9  # pixels
 GEOTIFF_SUFFIXES = {".tif", ".tiff"}
+MOST_AT_ONCE = 16_000_000  # pixels of a raster that are read for a window before it is divided
 KNOT = 16  # pixels between two that PROJ computes
 FINEST = 2.0**20  # parts of a pixel that positions are rounded to
 SAME_SIZE = 1e-8  # by how much two pixel sizes may differ and be one: 0.0002 of a pixel over a scene
@@ -307,12 +308,14 @@ def warp(
     with opening(path) as dataset:
         source = read_info(path).grid
         window = needed_window(source, grid, resampling).clip(source.shape)
+        if window.area > MOST_AT_ONCE and max(grid.shape) > 1:
+            return in_quarters(lambda part: warp(path, grid.crop(part), bands, resampling, nodata), grid.shape)
         values = cut(dataset, window, bands, nodata)
     return warp_array(values, source.crop(window), grid, resampling)
 
 
 def warp_stored(path: Path, grid: Grid, band: int = 1) -> NDArray[np.float32]:
-    """One band brought onto `grid` by the nearest pixel, (H, W) float32: nodata stays a value; NaN beyond the raster."""
+    """One band brought onto `grid` by the nearest pixel, (H, W) float32: nodata stays a value; NaN beyond it."""
     with opening(path) as dataset:
         source = read_info(path).grid
         window = needed_window(source, grid, "nearest").clip(source.shape)
@@ -338,6 +341,16 @@ def warp_array(
         return _cut_array(values, Window(*offset, *grid.shape))
     rows, columns = _positions(source, grid)
     return resample(values, source.first, rows, columns, resampling, _scale(source, grid))
+
+
+def in_quarters(values: Callable[[Window], NDArray[np.float32]], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """`values`, (B, h, w) at a window, of a whole of `shape` put together from its quarters."""
+    rows, columns = ((0, n // 2, n) if n > 1 else (0, n) for n in shape)
+    parts = [
+        [values(Window(top, left, bottom - top, right - left)) for left, right in pairwise(columns)]
+        for top, bottom in pairwise(rows)
+    ]
+    return np.concatenate([np.concatenate(line, axis=2) for line in parts], axis=1)
 
 
 def needed_window(source: Grid, grid: Grid, resampling: str = "bilinear") -> Window:
@@ -383,7 +396,7 @@ def _positions(source: Grid, grid: Grid) -> tuple[NDArray[np.float64], NDArray[n
 
 
 def _in_pixels(
-    source: Grid, x: NDArray[np.float64], y: NDArray[np.float64]
+    source: Grid, x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rows and columns of coordinates, rounded to a millionth of a pixel, so that a pixel's border is met exactly."""
     own = source.origin or source.transform
@@ -599,7 +612,7 @@ def put_tiles(tiles: Tiles, values: NDArray[np.float32], window: Window, bands: 
                     tile[: part.shape[0], : part.shape[1]] = part
                     at = tiles.offsets[band - 1, (window.row + row) // TILE, (window.column + column) // TILE]
                     file.seek(int(at))
-                    file.write(memoryview(tile).cast("B"))
+                    file.write(tile.data)
 
 
 def take_tiles(tiles: Tiles, window: Window) -> NDArray[np.float32]:
@@ -612,7 +625,7 @@ def take_tiles(tiles: Tiles, window: Window) -> NDArray[np.float32]:
                 for column in range(0, window.width, TILE):
                     part = plane[row : row + TILE, column : column + TILE]
                     file.seek(int(offsets[(window.row + row) // TILE, (window.column + column) // TILE]))
-                    file.readinto(memoryview(tile).cast("B"))
+                    file.readinto(tile.data)
                     part[:] = tile[: part.shape[0], : part.shape[1]]
     return out
 

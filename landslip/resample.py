@@ -6,6 +6,8 @@ to the bit in whatever window it is computed. GDAL's warper is not used because 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,9 +50,17 @@ def resample(
 
 
 @compiled
-def _resample(  # type: ignore[no-untyped-def]
-    values, first_row, first_column, rows, columns, order, down, across, out
-):
+def _resample(
+    values: Any,
+    first_row: int,
+    first_column: int,
+    rows: Any,
+    columns: Any,
+    order: int,
+    down: float,
+    across: float,
+    out: Any,
+) -> None:
     bands, height, width = values.shape
     weights = np.empty((2, 2 * int(order * max(down, across) + 1) + 2))
     for i in range(rows.shape[0]):

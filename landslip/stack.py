@@ -29,8 +29,10 @@ from landslip.factors.terrain import aspect_from, surfaces
 from landslip.grid import Grid, Window, metric_fault, tiles
 from landslip.progress import say
 from landslip.raster import (
+    MOST_AT_ONCE,
     covering_window,
     default_grid,
+    in_quarters,
     lies_on,
     needed_window,
     read_band_tags,
@@ -286,7 +288,9 @@ def dem_grid(dem: DemTable, grid: Grid, halo: int = 0) -> Grid:
     size = dem.dem_resolution or default_grid(info, grid.crs, None).x_size
     left, bottom, right, top = grid.bounds
     height, width = int(np.ceil((top - bottom) / size)), int(np.ceil((right - left) / size))
-    return Grid(grid.crs, Affine(size, 0, left, 0, -size, top), height, width).pad(halo)
+    around = Grid(grid.crs, Affine(size, 0, left, 0, -size, top), height, width).pad(halo)
+    require_size(around, f"{dem.path} at {size:g} m", "Give a coarser [dem] dem_resolution.")
+    return around
 
 
 def read_dem(dem: DemTable, part: Grid) -> NDArray[np.float32]:
@@ -312,11 +316,16 @@ def terrain_layer(dem: DemTable, grid: Grid, encoding: Encoding) -> Layer:
 
     def at(window: Window) -> NDArray[np.float32]:
         part = grid.crop(window)
-        needed = own.crop(needed_window(own, part))
+        place = needed_window(own, part)
+        if place.area > MOST_AT_ONCE // len(wanted) and window.area > 1:
+            return in_quarters(lambda part: at(part.moved(window.row, window.column)), part.shape)
+        needed = own.crop(place)
         z = read_dem(dem, needed.pad(1))  # the pixel more on each side that slopes take
         taken = surfaces(z, own.x_size, own.y_size, wanted, edges=dem.edges)
         values = warp_array(np.concatenate([z[None], taken])[:, 1:-1, 1:-1], needed, part)
-        return values if encoding == "planes" else np.concatenate([values[:-2], aspect_from(*values[-2:])[None]])
+        if encoding == "paper":
+            values = np.concatenate([values[:-2], aspect_from(values[-2], values[-1])[None]])
+        return np.asarray(values)
 
     how = "none: its pixels are the grid's" if lies_on(dem.path, grid) else "bilinear, after slopes"
     if not lies_on(dem.path, own):
@@ -385,7 +394,7 @@ def distance_layer(name: str, source: FileTable, grid: Grid) -> Layer:
                 for i, place in enumerate(places):
                     part[:, : gaps[:, place].shape[1]] = gaps[:, place]
                     file.seek((i * wide.height + strip.row) * COLUMNS * part.itemsize)
-                    file.write(memoryview(part).cast("B"))
+                    file.write(part.data)
 
         for _ in spread(fill, strips):
             pass
@@ -454,7 +463,7 @@ def _require_lines(source: FileTable) -> None:
 
 
 def class_reader(table: ClassTable, grid: Grid) -> tuple[Callable[[Window], NDArray[np.int32]], dict[int, str]]:
-    """A function that gives class codes at a window of the grid, and what each code on the grid stands for in the source.
+    """A function that gives class codes at a window of the grid, and what each code on the grid stands for.
 
     Codes are (h, w) int32, -1 where undefined.
     """

@@ -31,6 +31,7 @@ STYLES = "layer_styles"
 VERSION = "1.3"  # of a GeoPackage that QGIS 3.22 reads without a warning
 FINER = 5  # sub-pixels per side where a majority is counted
 SQUARE = 512  # pixels burnt at a time
+MARGIN = 16  # pixels burnt around it, so that GDAL does not cut lines of that length at its border
 MANY = 1000  # corners from which a geometry is cut to the square before it is burnt
 
 
@@ -266,30 +267,30 @@ def _near(shapes: Shapes, square: Window) -> NDArray[np.int64]:
     """The parts that may touch a square, in the order they were given in."""
     if shapes.parts.size == 0:
         return np.zeros(0, np.int64)
-    return np.sort(shapes.tree.query(shapely.box(*shapes.grid.crop(square).pad(1).bounds)))
+    return np.sort(shapes.tree.query(shapely.box(*shapes.grid.crop(square).pad(MARGIN).bounds)))
 
 
 def _burn_square(
     shapes: Shapes, chosen: NDArray[np.int64], square: Window, values: NDArray[np.int32]
 ) -> NDArray[np.int32]:
     """(h, w) int32 of a square: the value of the last part that a pixel belongs to, 0 where there is none."""
-    here = shapes.grid.crop(square)
+    here = shapes.grid.crop(square).pad(MARGIN)
     parts = shapes.parts[chosen]
     large = shapes.large[chosen]
-    parts[large] = shapely.clip_by_rect(parts[large], *here.pad(2).bounds)
+    parts[large] = shapely.clip_by_rect(parts[large], *here.pad(1).bounds)
     burning = [(part, value) for part, value in zip(parts, values.tolist(), strict=True) if not part.is_empty]
     if not burning:
-        return np.zeros(here.shape, np.int32)
+        return np.zeros((square.height, square.width), np.int32)
     if shapes.how != "majority":
         burnt = rasterize(
             burning, here.shape, transform=here.transform, all_touched=shapes.how == "touched", dtype="int32"
         )
-        return np.asarray(burnt)
+        return np.asarray(burnt)[MARGIN:-MARGIN, MARGIN:-MARGIN]
     corner, shape = here.transform, (here.height * FINER, here.width * FINER)
     transform = Affine(corner.a / FINER, 0, corner.c, 0, corner.e / FINER, corner.f)
     fine = rasterize([part for part, _ in burning], shape, transform=transform, dtype="uint8")
     share = fine.reshape(here.height, FINER, here.width, FINER).sum((1, 3))
-    return (share * 2 >= FINER * FINER).astype(np.int32)
+    return np.asarray(share * 2 >= FINER * FINER, np.int32)[MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
 def _copy_common(source: NDArray[Any], at: Window, target: NDArray[Any], window: Window) -> None:

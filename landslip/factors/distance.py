@@ -6,6 +6,8 @@ Morphology and its Applications to Image and Signal Processing, 331-340; the env
 each column the nearest of all rows. So rows may be taken some at a time, and then columns some at a time.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -58,7 +60,7 @@ def distance_down(gaps: NDArray[np.int32], x_size: float, y_size: float) -> NDAr
 
 
 @compiled
-def _row_gaps(features, none, out):  # type: ignore[no-untyped-def]
+def _row_gaps(features: Any, none: int, out: Any) -> None:
     for i in range(features.shape[0]):
         gap = none
         for j in range(features.shape[1]):
@@ -71,7 +73,7 @@ def _row_gaps(features, none, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _distance_down(gaps, none, ratio, y_size, out):  # type: ignore[no-untyped-def]
+def _distance_down(gaps: Any, none: int, ratio: float, y_size: float, out: Any) -> None:
     """Each row of `gaps` is a column of the raster; lengths are in rows, of which a column is `ratio`."""
     columns, rows = gaps.shape
     place = np.empty(rows, np.int64)  # rows whose parabola lies lowest somewhere

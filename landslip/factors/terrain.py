@@ -27,7 +27,7 @@ Sources: Horn 1981, Proc. IEEE 69(1), 14-47; Zevenbergen & Thorne 1987, Earth Su
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -90,7 +90,7 @@ def slope(z: ArrayLike, x_size: float, y_size: float, *, edges: Edges = "undefin
     Raises GridError on a z that is not two-dimensional, a pixel size that is not positive, or an unknown
     `edges`.
     """
-    return surfaces(z, x_size, y_size, ["slope"], edges=edges)[0]
+    return _one(surfaces(z, x_size, y_size, ["slope"], edges=edges))
 
 
 def slope_zevenbergen_thorne(z: ArrayLike, x_size: float, y_size: float, *, edges: Edges = "undefined") -> Float32:
@@ -98,7 +98,7 @@ def slope_zevenbergen_thorne(z: ArrayLike, x_size: float, y_size: float, *, edge
 
     Same arguments and errors as `slope`. This is SAGA's default; Horn's is smoother on noisy elevation.
     """
-    return surfaces(z, x_size, y_size, ["slope_zevenbergen_thorne"], edges=edges)[0]
+    return _one(surfaces(z, x_size, y_size, ["slope_zevenbergen_thorne"], edges=edges))
 
 
 def aspect(z: ArrayLike, x_size: float, y_size: float, *, edges: Edges = "undefined") -> Float32:
@@ -107,7 +107,7 @@ def aspect(z: ArrayLike, x_size: float, y_size: float, *, edges: Edges = "undefi
     NaN on flat ground, where no direction is defined. For use as channels take `aspect_sin_cos`, which is
     defined there. Same arguments and errors as `slope`.
     """
-    return surfaces(z, x_size, y_size, ["aspect"], edges=edges)[0]
+    return _one(surfaces(z, x_size, y_size, ["aspect"], edges=edges))
 
 
 def aspect_sin_cos(z: ArrayLike, x_size: float, y_size: float, *, edges: Edges = "undefined") -> Float32:
@@ -138,7 +138,7 @@ def curvature(z: ArrayLike, x_size: float, y_size: float, *, edges: Edges = "und
     The second differences are those of Zevenbergen & Thorne (1987), each with its own pixel size; this is the
     "Curvature" of ArcGIS. Same arguments and errors as `slope`.
     """
-    return surfaces(z, x_size, y_size, ["curvature"], edges=edges)[0]
+    return _one(surfaces(z, x_size, y_size, ["curvature"], edges=edges))
 
 
 def plan_curvature(z: ArrayLike, x_size: float, y_size: float, *, edges: Edges = "undefined") -> Float32:
@@ -149,7 +149,7 @@ def plan_curvature(z: ArrayLike, x_size: float, y_size: float, *, edges: Edges =
     -steepness (the root of z_x^2 + z_y^2): negative on noses. Grows without bound towards flat ground. Same
     arguments and errors as `slope`.
     """
-    return surfaces(z, x_size, y_size, ["plan_curvature"], edges=edges)[0]
+    return _one(surfaces(z, x_size, y_size, ["plan_curvature"], edges=edges))
 
 
 def profile_curvature(z: ArrayLike, x_size: float, y_size: float, *, edges: Edges = "undefined") -> Float32:
@@ -160,7 +160,7 @@ def profile_curvature(z: ArrayLike, x_size: float, y_size: float, *, edges: Edge
     it. Their own PROFC lacks the factor (1 + ...)^(3/2). Positive where the flow speeds up. Same arguments
     and errors as `slope`.
     """
-    return surfaces(z, x_size, y_size, ["profile_curvature"], edges=edges)[0]
+    return _one(surfaces(z, x_size, y_size, ["profile_curvature"], edges=edges))
 
 
 def hillshade(
@@ -177,11 +177,15 @@ def hillshade(
     azimuth: where the light comes from, degrees clockwise from north; altitude: degrees above the horizon.
     The cosine of the angle between the light and the ground's normal, clipped at 0. Same errors as `slope`.
     """
-    return surfaces(z, x_size, y_size, ["hillshade"], edges=edges, azimuth=azimuth, altitude=altitude)[0]
+    return _one(surfaces(z, x_size, y_size, ["hillshade"], edges=edges, azimuth=azimuth, altitude=altitude))
+
+
+def _one(planes: Float32) -> Float32:
+    return np.asarray(planes[0])
 
 
 @compiled
-def _surfaces(z, x_size, y_size, codes, one_sided, light, out):  # type: ignore[no-untyped-def]
+def _surfaces(z: Any, x_size: float, y_size: float, codes: Any, one_sided: bool, light: Any, out: Any) -> None:
     """Fill `out` (N, H, W); z (H + 2, W + 2) has a rim of NaN. Codes are positions in SURFACES."""
     height, width = out.shape[1:]
     k = np.empty((9, width))  # NW, N, NE, W, C, E, SW, S, SE of every pixel of a row
