@@ -236,14 +236,18 @@ def _finish(site: Site, grid: Grid, channels: list[Channel], totals: _Totals, as
         return window, inside, valid, label, parts
 
     lost = set()
+    strip = np.empty((2, FINAL, grid.width), np.uint8)  # label and valid of a row of windows
     burnt = site.landslides.burn if site.landslides is not None else ""
     with (
         creating(aside / "label.tif", grid, "uint8", ["label"], UNKNOWN, {"burn": burnt}) as label_file,
         creating(aside / "valid.tif", grid, "uint8", ["valid"], None) as valid_file,
     ):
         for window, inside, valid, label, parts in spread(at, tiles(grid.shape, FINAL)):
-            put(label_file, label[None], window)
-            put(valid_file, valid[None].astype(np.uint8), window)
+            strip[0, : window.height, window.slices[1]] = label
+            strip[1, : window.height, window.slices[1]] = valid
+            if window.column + window.width == grid.width:
+                _put_rows(label_file, strip[:1], window)
+                _put_rows(valid_file, strip[1:], window)
             for own, part in zip(totals.parts, parts, strict=True):
                 own.append(part)
             totals.inside += int(np.count_nonzero(inside))
@@ -256,6 +260,13 @@ def _finish(site: Site, grid: Grid, channels: list[Channel], totals: _Totals, as
                     lost.add(i)
             yield
     totals.lost = [item for i, (_, _, item) in enumerate(source.lost) if i in lost]
+
+
+def _put_rows(dataset: Any, strip: NDArray[np.uint8], window: Window) -> None:
+    # in the order of the tiles: else their order in the file would hang on when GDAL's cache is full
+    for row in range(0, window.height, TILE):
+        rows = Window(window.row + row, 0, min(TILE, window.height - row), strip.shape[2])
+        put(dataset, strip[:, row : row + rows.height], rows)
 
 
 @compiled

@@ -295,7 +295,7 @@ def dem_grid(dem: DemTable, grid: Grid, halo: int = 0) -> Grid:
 
 def read_dem(dem: DemTable, part: Grid) -> NDArray[np.float32]:
     """Elevation in metres, (H, W), on a part of the DEM's metric grid, or beyond it; cubic where it is resampled."""
-    return warp(dem.path, part, [1], "cubic", dem.nodata)[0] * np.float32(dem.scale)
+    return np.asarray(warp(dem.path, part, [1], "cubic", dem.nodata)[0] * np.float32(dem.scale))
 
 
 def terrain_layer(dem: DemTable, grid: Grid, encoding: Encoding) -> Layer:
