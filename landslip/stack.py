@@ -65,7 +65,7 @@ COLUMNS = 256  # of the windows of whole columns that distances are filled by
 FIRST_REACH = 64  # pixels beyond the site where rivers and faults are looked for first
 NODES = 64  # along each side of the grid, from which the farthest place from any feature is judged
 MOST_PIXELS = 4_000_000_000  # of the widened grid that distances are taken on
-RIVER_BYTES = 60  # of memory for each DEM pixel while rivers are derived
+RIVER_BYTES = 48  # of memory for each DEM pixel while rivers are derived
 MUCH = 2 * 2**30  # bytes
 
 

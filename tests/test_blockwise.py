@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import shapely
 from conftest import GRID, TinySite, frame
+from scipy.ndimage import distance_transform_edt
 
 from landslip import prepare as prepare_module
 from landslip import raster, stack
@@ -20,9 +21,9 @@ from landslip.cores import spread
 from landslip.grid import Window, tiles
 from landslip.prepare import prepare
 from landslip.raster import find_tiles, put_tiles, read, take_tiles, write_raster
-from landslip.site import Site, read_site, site_grid
+from landslip.site import FileTable, Site, read_site, site_grid
 from landslip.stack import layers
-from landslip.vector import write_vector
+from landslip.vector import burn, write_vector
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -115,6 +116,39 @@ def test_real_sites_in_windows(name: str, tmp_path: Path) -> None:
         text = text.replace("slope = 1", "band_1 = 1")
         path.write_text(head + text.format(data=DATA.as_posix(), faults=faults.as_posix(), image=image.as_posix()))
     assert require_same_in_windows(read_site(path), tmp_path, (331,), "planes")
+
+
+# ---- features outside ----
+
+
+@pytest.mark.parametrize("far", [(-9000, 3000), (2000, 7000), (500, -4000), (4000, 900)])
+def test_features_outside_the_grid_count_however_far(tmp_path: Path, far: tuple[float, float]) -> None:
+    """One in a corner of the grid and one outside: the nearer of two pixels, by Pythagoras."""
+    left, bottom = GRID.bounds[:2]
+    points = [shapely.Point(left + 20, bottom + 20), shapely.Point(left + far[0] + 4, bottom + far[1] + 4)]
+    for name, chosen in (("both", points), ("far", points[1:])):
+        write_vector(tmp_path / f"{name}.gpkg", frame(chosen))
+        layer = stack.distance_layer(name, FileTable(path=tmp_path / f"{name}.gpkg"), GRID)
+        found = layer.begin(tmp_path)(Window(0, 0, *GRID.shape))[0]
+        row, column = np.indices(GRID.shape)
+        away = []
+        for point in chosen:
+            at = (GRID.transform.f - point.y) // 15, (point.x - GRID.transform.c) // 15
+            away.append(15 * np.hypot(row - at[0], column - at[1]))
+        np.testing.assert_allclose(found, np.min(away, axis=0), rtol=1e-6)
+
+
+def test_features_on_all_sides_against_scipy_on_a_wide_grid(tmp_path: Path) -> None:
+    random = np.random.default_rng(6)
+    left, bottom, right, top = GRID.bounds
+    x, y = random.uniform(left - 3000, right + 3000, 25), random.uniform(bottom - 3000, top + 3000, 25)
+    lines = [shapely.LineString([(a, b), (a + 333, b - 222)]) for a, b in zip(x, y, strict=True)]
+    write_vector(tmp_path / "f.gpkg", frame(lines))
+    layer = stack.distance_layer("f", FileTable(path=tmp_path / "f.gpkg"), GRID)
+    found = layer.begin(tmp_path)(Window(0, 0, *GRID.shape))[0]
+    burnt = burn(lines, GRID.pad(400), "touched")
+    expected = distance_transform_edt(~burnt, sampling=15)[400:-400, 400:-400]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 # ---- prepared in blocks ----
