@@ -51,7 +51,7 @@ def prepare(
     data: Data = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Bring a site's inputs to one grid: stack.tif, valid.tif, label.tif, channels.json."""
+    """Bring a site's inputs to one grid: stack.tif, valid.tif, label.tif, channels.json; goes on after a kill."""
     from landslip.prepare import prepare as run
     from landslip.prepare import table
     from landslip.site import read_site
