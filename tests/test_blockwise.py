@@ -12,13 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+from bundles import CLEAR, write_landsat
 from conftest import GRID, TinySite, frame
+from scipy import ndimage
 from scipy.ndimage import distance_transform_edt
 
+from landslip import images, raster, stack
 from landslip import prepare as prepare_module
-from landslip import raster, stack
 from landslip.cores import spread
+from landslip.factors.indices import mndwi, ndvi
 from landslip.grid import Window, tiles
+from landslip.images import read_images, read_with_plain
+from landslip.pansharpen import upsample
 from landslip.prepare import prepare
 from landslip.raster import find_tiles, put_tiles, read, take_tiles, write_raster
 from landslip.site import FileTable, Site, read_site, site_grid
@@ -115,6 +120,103 @@ def test_real_sites_in_windows(name: str, tmp_path: Path) -> None:
         text = text.replace("slope = 1", "band_1 = 1")
         path.write_text(head + text.format(data=DATA.as_posix(), faults=faults.as_posix(), image=image.as_posix()))
     assert require_same_in_windows(read_site(path), tmp_path, (331,), "planes")
+
+
+# ---- scenes ----
+
+
+def two_scenes(folder: Path, shape: tuple[int, int], tables: str = "", pan: bool = True, tar: bool = False) -> Site:
+    """Two bundles that fill each other's clouds, saturation in one band, and one from before."""
+    random = np.random.default_rng(3)
+    text = f'name = "scenes"\n{tables}\n'
+    for i, (table, date) in enumerate((("image", "2014-08-13"), ("image", "2014-08-29"), ("before", "2014-07-12"))):
+        stored = random.integers(8000, 20_000, (7, *shape))
+        quality = np.where(ndimage.uniform_filter(random.random(shape), 5) < 0.44, CLEAR | 1 << 3, CLEAR)
+        saturation = (random.random(shape) < 0.004) * (1 << i)
+        band_8 = upsample(stored[2:4].mean(axis=0)) * random.uniform(0.9, 1.1, [2 * n - 1 for n in shape])
+        bundle = write_landsat(folder, stored, band_8 if pan else None, quality, saturation, date, tar=tar)
+        text += f'[[{table}]]\nbundle = "{bundle.path.name}"\n'
+    (folder / "site.toml").write_text(text)
+    return read_site(folder / "site.toml")
+
+
+GRIDS = {
+    "band 8's own": "",  # green and red are sharpened
+    "the bands' own": "[grid]\nresolution = 30",
+    "finer": "[grid]\nresolution = 9.7",
+    "of another zone": '[grid]\ncrs = "EPSG:32648"\nresolution = 17',
+}
+
+
+@pytest.mark.parametrize("where", GRIDS)
+def test_scenes_do_not_depend_on_the_window(tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = two_scenes(tmp_path, (40, 50), GRIDS[where])
+    grid = site_grid(site)
+    # both scenes give pixels, and some are left undefined
+    bands, plain = read_with_plain(site.image, grid)
+    first = read_with_plain(site.image[:1], grid)[0]
+    lacking, left = (np.isnan(found["red"]).mean() for found in (first, bands))
+    assert 0.01 < left < lacking - 0.1 < 0.8
+    assert np.array_equal(bands["red"], plain["red"], equal_nan=True) == (where == "the bands' own")
+    assert require_same_in_windows(site, tmp_path, (23, 64), "planes") == {"bands", "indices"}
+    indices = layers(site, grid, "planes")[1].begin(tmp_path)(Window(0, 0, *grid.shape))
+    earlier = read_with_plain(site.before, grid)[1]
+    expected = (
+        ndvi(plain["red"], plain["nir"]),
+        mndwi(plain["green"], plain["swir1"]),
+        ndvi(plain["red"], plain["nir"]) - ndvi(earlier["red"], earlier["nir"]),
+    )
+    np.testing.assert_allclose(indices, expected, atol=1e-6)
+    if where == "the bands' own":
+        whole = np.stack(list(bands.values()))
+        monkeypatch.setattr(images, "MOST_AT_ONCE", 300)
+        assert np.stack(list(read_images(site.image, grid).values())).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("tar", [False, True])
+def test_scenes_prepared_in_any_blocks_have_the_same_bytes(
+    tmp_path: Path, tar: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = two_scenes(tmp_path, (140, 280), tar=tar)  # 279 x 559 pixels of 15 m
+    kept = None
+    for block, final, threads in ((1024, 512, 1), (256, 256, 3)):
+        monkeypatch.setattr(stack, "BLOCK", block)
+        monkeypatch.setattr(prepare_module, "FINAL", final)
+        monkeypatch.setattr(prepare_module, "spread", lambda f, items, n=threads: spread(f, items, n))
+        prepared = prepare(site, tmp_path / "p", overwrite=True)
+        found = prepared_bytes(tmp_path / "p")
+        assert prepared.grid.shape == (279, 559) and 0.1 < prepared.valid_pixels / 279 / 559 < 0.9
+        assert kept is None or found == kept
+        kept = found
+    how = json.loads((kept or {})["manifest.json"])["resampling"]
+    product = "LC08_L1TP_130038_20140813_20200911_02_T1"
+    assert how["bands"][f"{product}_B4.TIF"] == "bilinear to band 8's pixels, sharpened with band 8"
+    assert how["bands"][f"{product}_B8.TIF"] == "none: its pixels are the grid's"
+    assert how["indices"][f"{product}_B4.TIF"] == "bilinear to band 8's pixels"
+    assert f"{product}_B8.TIF" not in how["indices"] and len(how["indices"]) == 3 * 9
+
+
+def test_indices_read_the_bands_that_they_need(tiny: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file with several bands and of a file per band; of a bundle all, since they say what is filled."""
+    names = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
+    for number, name in enumerate(names, start=1):
+        write_raster(tiny.folder / f"{name}.tif", read(tiny.folder / "image.tif", [number]), GRID, [name])
+    listed = ", ".join(f'{name} = "{name}.tif"' for name in names)
+    (tiny.folder / "files.toml").write_text(f'name = "f"\n[[image]]\nfiles = {{ {listed} }}\nscale = 1\noffset = 0\n')
+    text = tiny.site.read_text()
+    (tiny.folder / "path.toml").write_text(text[: text.index("[dem]")].replace("scale", "# scale"))
+    found = {}
+    for which in ("path", "files"):
+        site = read_site(tiny.folder / f"{which}.toml")
+        needed = images.only(site.image, ("red", "nir", "green", "swir1"))
+        assert [list(image.bands) for image in needed] == [["green", "red", "nir", "swir1"]]
+        indices = layers(site, GRID, "planes")[1]
+        found[which] = indices.begin(tiny.folder)(Window(5, 6, 70, 80))
+        assert len(indices.resampling) == (1 if which == "path" else 4)
+    assert found["path"].tobytes() == found["files"].tobytes() and np.isfinite(found["path"]).any()
+    bundles = two_scenes(tiny.folder, (40, 50))
+    assert images.only(bundles.image, ("red", "nir")) == list(bundles.image)
+    assert images.only(bundles.image, ("thermal",)) == []
 
 
 # ---- features outside ----
