@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 PROBE = """
 import resource, subprocess, sys, time
@@ -35,3 +36,19 @@ def show(found: dict[str, float], as_json: bool) -> None:
     else:
         for name, value in found.items():
             print(f"{name:<48}{value:12.3f}")
+
+
+def show_table(rows: list[dict[str, Any]], columns: dict[str, tuple[str, str]]) -> None:
+    """Print rows as a table; `columns` says by key what a column is called and how its figures are formatted."""
+    lines = [[head for head, _ in columns.values()]]
+    lines += [[_cell(row.get(key), how) for key, (_, how) in columns.items()] for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for i, line in enumerate(lines):
+        cells = [c.ljust(w) if not j else c.rjust(w) for j, (c, w) in enumerate(zip(line, widths, strict=True))]
+        print("| " + " | ".join(cells) + " |")
+        if not i:
+            print("|" + "|".join("-" * (w + 2) for w in widths) + "|")
+
+
+def _cell(value: Any, how: str) -> str:
+    return "" if value is None else format(value, how)

@@ -169,6 +169,20 @@ def calibrate(
         draw_reliability(tables, picture, "Reliability on the validation part", overwrite)
 
 
+@app.command()
+def quantize(
+    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    tolerance: Annotated[float, typer.Option(help="of F1 and kappa on validation ground, that int8 may lose")] = 0.01,
+    overwrite: Overwrite = False,
+) -> None:
+    """Calibrate a model for int8 on its training ground; `landslip map --precision int8` then takes it."""
+    from landslip.quantize import quantize as run
+    from landslip.quantize import table
+
+    typer.echo(table(run(model, prepared, tolerance, overwrite)))
+
+
 @app.command("map")
 def map_(
     model: Annotated[Path, typer.Argument(metavar="MODEL/")],
@@ -189,6 +203,12 @@ def map_(
         typer.Option(metavar="SIZE", help="ceiling, such as 2GB: sets the size of the windows; default: 4 GiB"),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop where an input is damaged.")] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="compute on a Dask cluster: tcp://host:port, or a number of processes here"
+        ),
+    ] = None,
     valid: Annotated[Path | None, typer.Option(help="default: valid.tif beside the stack")] = None,
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Add bands that say where not to trust the map.")
@@ -223,7 +243,9 @@ def map_(
 
         asked = Uncertainty(area_of(loaded, training), 8 if samples is None else samples)
     ceiling = None if memory is None else size_in_bytes(memory)
-    done = map_site(loaded, stack, probability, method, precision, valid, overwrite, asked, engine, ceiling, strict)
+    done = map_site(
+        loaded, stack, probability, method, precision, valid, overwrite, asked, engine, ceiling, strict, cluster
+    )
     typer.echo(
         f"{done.path}: {done.valid_pixels} pixels mapped in {done.windows} windows, {100 * done.skipped:.0f} % skipped"
     )

@@ -22,17 +22,19 @@ from landslip.checkpoint import Model
 from landslip.compute import device, keep_memory, logits, precision
 from landslip.errors import DependencyError, RunError
 from landslip.models.segnet import SegNet
-from landslip.quantized import quantized_graph
+from landslip.output import file_hash
+from landslip.quantized import QUANTIZED, quantized_graph
 
 EngineName = Literal["torch", "openvino"]
 
 FLOAT = 4  # bytes
-HELD_INPUTS = 3  # copies of a block while it is read, standardised and handed over
+HELD_INPUTS = 6  # copies of a block while it is read (and the next ahead of it), standardised and handed over
 # Of the bytes that all layers of a network give out for a pixel, the share held at one time at most: the largest of
-# the five networks at 512 x 512 px (benchmarks/mapping.py --memory), rounded up.
+# the five networks at 512 x 512 px (benchmarks/mapping.py --memory-table), rounded up.
 SHARE_HELD = {"torch": 0.65, "openvino": 0.25}
 BASE = 900 * 2**20  # bytes of a process before its first block: libraries, weights, compiled kernels
 DEFAULT_MEMORY = 4 * 2**30  # bytes; half of the machine's where that is less
+FEW = 500_000  # pixels that PyTorch is done with before OpenVINO has begun
 OF_A_GPU = 0.6  # of its memory
 
 
@@ -50,12 +52,16 @@ class Engine:
     logits: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-def choose_engine(model: Model, name: str = "auto", precision_choice: str = "auto") -> Engine:
+def choose_engine(
+    model: Model, name: str = "auto", precision_choice: str = "auto", pixels: int | None = None
+) -> Engine:
     """The engine asked for, or the fastest here: OpenVINO on a processor where it is installed, else PyTorch.
 
-    Raises DependencyError where it is not installed, RunError where it cannot run this network or precision.
+    `pixels` are those to be computed: for few, what OpenVINO saves is less than what compiling for it takes. Raises
+    DependencyError where it is not installed, RunError where it cannot run this network or precision.
     """
-    if name == "torch" or (name == "auto" and precision_choice != "int8" and not _suits(model)):
+    few = pixels is not None and pixels < FEW
+    if name == "torch" or (name == "auto" and precision_choice != "int8" and (few or not _suits(model))):
         if precision_choice == "int8":
             raise RunError("--precision int8 goes with --engine openvino, not with torch. Leave out --engine.")
         return torch_engine(model, precision_choice)
@@ -79,7 +85,7 @@ def torch_engine(model: Model, precision_choice: str = "auto") -> Engine:
 def openvino_engine(model: Model, precision_choice: str = "auto") -> Engine:
     """OpenVINO on the processor, compiled for the shape of the blocks it is given (another shape: once more)."""
     try:
-        import openvino
+        import openvino  # noqa: F401
     except ImportError as error:
         raise DependencyError(
             "--engine openvino needs OpenVINO, which is not installed. Install it with landslip's extra: "
@@ -90,13 +96,22 @@ def openvino_engine(model: Model, precision_choice: str = "auto") -> Engine:
             f"{model.folder} is a SegNet, whose unpooling OpenVINO does not have. Use --engine torch in fp32 or bf16."
         )
     how = "int8" if precision_choice == "int8" else precision(precision_choice)
-    graph = quantized_graph(model) if how == "int8" else openvino_graph(model.network, len(model.channels))
+    if how == "int8":  # calibrated again it gives other maps
+        return graph_engine(quantized_graph(model), how, f" int8 {file_hash(model.folder / QUANTIZED)[:12]}")
+    return graph_engine(openvino_graph(model.network, len(model.channels)), how)
+
+
+def graph_engine(graph: Any, how: str, of: str = "") -> Engine:
+    """An OpenVINO graph of free shape, compiled for the processor; `of` is added to the engine's version."""
+    import openvino
+
     threads = torch.get_num_threads()
     # stated in full: OpenVINO would choose bf16 by itself where the processor has it
     choices = {
         "INFERENCE_PRECISION_HINT": "bf16" if how == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,  # several processes of one machine would all take its first processors
     }
     compiled: dict[tuple[int, ...], Any] = {}
 
@@ -109,7 +124,7 @@ def openvino_engine(model: Model, precision_choice: str = "auto") -> Engine:
         found = request.infer([np.ascontiguousarray(block)], share_inputs=True)
         return np.array(next(iter(found.values()))[:, 0], np.float32)
 
-    return Engine("openvino", how, threads, str(openvino.__version__), run)
+    return Engine("openvino", how, threads, f"{openvino.__version__}{of}", run)
 
 
 def openvino_graph(network: torch.nn.Module, channels: int) -> Any:
@@ -124,11 +139,19 @@ def openvino_graph(network: torch.nn.Module, channels: int) -> Any:
     side = int(network.multiple)  # type: ignore[arg-type]
     if 64 % side:
         example = torch.zeros(1, channels, side, side)
+    network.cpu().eval()
+    learning = [tensor for tensor in network.parameters() if tensor.requires_grad]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # that sizes are seen as constants: the checks of the input are left out
-        traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
-            network.cpu().eval(), example, check_trace=False
-        )
+        try:
+            for tensor in learning:  # constants of the graph, which OpenVINO reads faster than a module's attributes
+                tensor.requires_grad_(False)
+            traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
+                lambda x: network(x), example, check_trace=False
+            )
+        finally:
+            for tensor in learning:
+                tensor.requires_grad_(True)
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced)  # must outlive `load`
     loaded = frontend.load(decoder)

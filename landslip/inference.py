@@ -8,8 +8,6 @@ held in memory. When all are there the raster is put together, written aside and
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,22 +18,21 @@ import numpy as np
 from landslip import __version__
 from landslip.ahead import ahead
 from landslip.checkpoint import Model, match_channels
+from landslip.cluster import engine_of_workers, run_on_cluster
 from landslip.compute import dropout_layers
 from landslip.engine import Engine, choose_engine, most_pixels
-from landslip.errors import RasterError, RunError
+from landslip.errors import RunError
 from landslip.grid import Grid, require_same_grid
-from landslip.job import DOUBT, Job, Method, Uncertainty, compute_task, opened, read_task
+from landslip.job import DOUBT, Job, Method, Uncertainty, compute_task, job_facts, opened, read_task, require_whole
 from landslip.ledger import Ledger, kept_if_begun, open_ledger
 from landslip.output import refuse_existing, refuse_input, require_space, write_text
 from landslip.plan import Plan, cell_of, make_plan, needed_cells
-from landslip.progress import duration, say, track
-from landslip.raster import PROBABILITY, creating, put, read_info, require_geotiff_name, require_one_band
+from landslip.progress import forecasting, say, track
+from landslip.raster import PROBABILITY, creating, exists, put, read_info, require_geotiff_name, require_one_band
 from landslip.stack import read_stack_info
 from landslip.style import probability_style
 
 PAPER_CORE = 512  # pixels a side of what the paper's method computes at once
-MEASURED = 3  # windows that the forecast of a run's time is taken from, after the first
-WORTH_SAYING = 30.0  # seconds left
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,7 @@ def map_site(
     engine_choice: str = "auto",
     memory: float | None = None,
     strict: bool = False,
+    cluster: str | None = None,
 ) -> Mapping:
     """Map a whole stack into a float32 probability raster, NaN outside valid; go on where a killed run stopped.
 
@@ -75,6 +73,9 @@ def map_site(
 
     `memory` is a ceiling in bytes, which sets the size of the windows. What is stored damaged is undefined in the map
     and named in the result; with `strict` it is a RasterError.
+
+    `cluster` has the windows computed elsewhere: by the workers of a running Dask scheduler (tcp://host:port), or by so
+    many processes on this machine (4, local:4). `memory` is then that of one worker.
 
     valid.tif beside the stack says which pixels are valid; where there is none, those defined in every channel of the
     stack are. Raises ChannelError, with both lists, where the stack lacks a channel of the model or has it in another
@@ -87,13 +88,18 @@ def map_site(
         _require_uncertainty(uncertainty, method)
     stack = read_stack_info(stack_path)
     match_channels(model, stack)
-    valid_path = valid_path or (stack.valid_path if stack.valid_path.exists() else None)
+    valid_path = valid_path or (stack.valid_path if exists(stack.valid_path) else None)
     refuse_input(out, [stack_path, valid_path or stack.valid_path])
     if valid_path is not None:
         info = read_info(valid_path)
         require_one_band(info, "valid")
         require_same_grid(stack.grid, str(stack_path), info.grid, str(valid_path))
-    engine = choose_engine(model, engine_choice, precision_choice)
+    cell = cell_of(model.multiple)
+    needed = needed_cells(valid_path, stack.grid.shape, cell)
+    if cluster is None:
+        engine = choose_engine(model, engine_choice, precision_choice, int(needed.sum()) * cell**2)
+    else:
+        engine = engine_of_workers(cluster, model, engine_choice, precision_choice)
     if uncertainty is not None:
         _say_what_is_unknown(model, uncertainty)
     job = Job(
@@ -106,17 +112,19 @@ def map_site(
         engine.precision,
         uncertainty,
     )
-    cell = cell_of(model.multiple)
     # dropout is PyTorch's, whichever engine gives the probability
     most = most_pixels(model, "torch" if uncertainty and uncertainty.samples else engine.name, memory)
     if method == "paper":
         most = min(most, (PAPER_CORE + 2 * cell) ** 2)
-    plan = make_plan(stack.grid.shape, needed_cells(valid_path, stack.grid.shape, cell), model.multiple, most)
+    plan = make_plan(stack.grid.shape, needed, model.multiple, most)
     ledger = open_ledger(out, _facts(job, plan, model, engine), overwrite)
     left = [i for i in range(len(plan.tasks)) if not ledger.finished(i)]
     with kept_if_begun(ledger):
         _forecast(plan, job, out, len(left))
-        _run_here(job, plan, left, ledger, model, engine, strict)
+        if cluster is None:
+            _run_here(job, plan, left, ledger, model, engine, strict)
+        else:
+            run_on_cluster(job, plan, left, ledger, cluster, strict)
     done = _assemble(job, plan, ledger, stack.grid, out, _tags(job, plan, model, engine), overwrite)
     ledger.remove()
     _style(out)
@@ -125,28 +133,11 @@ def map_site(
 
 def _facts(job: Job, plan: Plan, model: Model, engine: Engine) -> dict[str, Any]:
     """What decides every byte of a map: a killed run is gone on with where all of it is the same."""
-    facts: dict[str, Any] = {
-        "weights": job.weights,
-        "temperature": model.temperature,
-        "stack": _file(job.stack),
-        "valid": None if job.valid is None else _file(job.valid),
-        "method": job.method,
-        "engine": f"{engine.name} {engine.version}",
-        "precision": engine.precision,
-        "threads": engine.threads,
-        "windows": [len(plan.tasks), *plan.read],
-        "landslip": __version__,
-    }
+    facts = {**job_facts(job, model, engine), "windows": [len(plan.tasks), *plan.read]}
     if job.uncertainty is not None:
         area = job.uncertainty.area
         facts["uncertainty"] = [job.uncertainty.samples, repr(area.threshold), repr(area.mean_distance)]
     return facts
-
-
-def _file(path: Path) -> list[Any]:
-    """A file by name, size and time: a stack of gigabytes is not read twice to know it again."""
-    stat = path.stat()
-    return [path.name, stat.st_size, stat.st_mtime_ns]
 
 
 def _forecast(plan: Plan, job: Job, out: Path, left: int) -> None:
@@ -163,30 +154,15 @@ def _forecast(plan: Plan, job: Job, out: Path, left: int) -> None:
     )
 
 
-def _timed(tasks: Iterable[Any], total: int) -> Iterator[Any]:
-    """Pass tasks on; after the first few, say how long the rest will take, where that is worth saying."""
-    began = 0.0
-    for done, item in enumerate(tasks):
-        if done == 1:
-            began = time.monotonic()  # the first also compiled the engine
-        if done == 1 + MEASURED:
-            rest = (time.monotonic() - began) / MEASURED * (total - done)
-            if rest > WORTH_SAYING:
-                say(f"map: about {duration(rest)} for the other {total - done} windows")
-        yield item
-
-
 def _run_here(
     job: Job, plan: Plan, left: list[int], ledger: Ledger, model: Model, engine: Engine, strict: bool
 ) -> None:
     with opened(job, model, engine) as source, ThreadPoolExecutor(1) as files:
         storing: Future[None] | None = None
         reads = ahead(lambda i: read_task(source, plan.tasks[i]), left, files)
-        for i, read in _timed(track(reads, len(left), "map", "windows"), len(left)):
-            if read.damaged and strict:
-                raise RasterError(
-                    f"{read.damaged[0]} cannot be read. Fetch or make it again; without --strict it is left undefined."
-                )
+        for i, read in forecasting(track(reads, len(left), "map", "windows"), len(left), "map", "windows"):
+            if strict:
+                require_whole(read)
             values = compute_task(source, plan.tasks[i], read)
             if storing is not None:
                 storing.result()

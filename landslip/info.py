@@ -8,6 +8,7 @@ from pathlib import Path
 from landslip.checkpoint import FACTS, Model, load_model
 from landslip.errors import LandslipError, ModelError, RasterError
 from landslip.models import MODELS, build_model
+from landslip.quantized import QUANTIZED, quantized_facts
 from landslip.raster import RasterInfo, read_info
 from landslip.stack import StackInfo, read_stack_info
 from landslip.vector import read_vector
@@ -70,8 +71,16 @@ def _model_facts(path: Path, model: Model) -> str:
         f"validation  {', '.join(_score(name, value) for name, value in facts['validation'].items())}",
         f"machine     {machine['processor']}, {machine['threads']} threads, GPU {machine['gpu']}",
         f"weights     SHA-256 {facts['weights_sha256']}",
+        *_int8(model),
     ]
     return "\n".join(rows)
+
+
+def _int8(model: Model) -> list[str]:
+    if not (model.folder / QUANTIZED).exists():
+        return []
+    f1 = quantized_facts(model)["validation"]["f1"]
+    return [f"int8        F1 {f1['int8']:.4f} on validation ground, where fp32 has {f1['fp32']:.4f}"]
 
 
 def _score(name: str, value: float | None) -> str:

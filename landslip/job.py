@@ -16,14 +16,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from landslip import __version__
 from landslip.applicability import Applicability
 from landslip.checkpoint import Model, load_model, match_channels
 from landslip.compute import Precision, at_temperature, disagreement
 from landslip.engine import Engine, choose_engine
-from landslip.errors import ModelError
+from landslip.errors import ModelError, RasterError
 from landslip.grid import Window, starts
 from landslip.plan import Task
-from landslip.raster import cut_around, opening
+from landslip.raster import cut_around, file_facts, opening
 from landslip.stack import read_stack_info
 
 Method = Literal["halo", "paper"]
@@ -91,6 +92,21 @@ class Read:
     damaged: list[str]
 
 
+def job_facts(job: Job, model: Model, engine: Engine) -> dict[str, Any]:
+    """What decides every byte of a window besides its place: the same for all processes that compute a map."""
+    return {
+        "weights": job.weights,
+        "temperature": model.temperature,
+        "stack": file_facts(job.stack),
+        "valid": None if job.valid is None else file_facts(job.valid),
+        "method": job.method,
+        "engine": f"{engine.name} {engine.version}",
+        "precision": engine.precision,
+        "threads": engine.threads,
+        "landslip": __version__,
+    }
+
+
 @contextmanager
 def opened(job: Job, model: Model | None = None, engine: Engine | None = None) -> Iterator[Source]:
     """Open what a job names; a model and an engine that are at hand are used as they are."""
@@ -127,6 +143,14 @@ def read_task(source: Source, task: Task) -> Read:
         valid[_from_zero(rows), _from_zero(columns)] = False
         named.append(_where(source.job.stack, part))
     return Read(valid, window, source.model.zscore.apply(raw), list(dict.fromkeys(named)))
+
+
+def require_whole(read: Read) -> None:
+    """Raise RasterError where something of what was read is damaged."""
+    if read.damaged:
+        raise RasterError(
+            f"{read.damaged[0]} cannot be read. Fetch or make it again; without --strict it is left undefined."
+        )
 
 
 def _from_zero(at: slice) -> slice:

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 T = TypeVar("T")
 
 console = Console(stderr=True, highlight=False)
+MEASURED = 3  # items (of each that work at once) that a forecast is taken from, after the first
+WORTH_SAYING = 30.0  # seconds left
 LINE_EVERY = 20.0  # seconds between plain lines where nobody watches a bar
 
 
@@ -27,6 +29,22 @@ def track(items: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
         yield from _bar(items, total, label, unit)
     else:
         yield from _lines(items, total, label, unit)
+
+
+def forecasting(items: Iterable[T], total: int, label: str, unit: str, at_once: int = 1) -> Iterator[T]:
+    """Pass items on; after the first few, say how long the rest will take, where that is worth saying.
+
+    `at_once` are in work at a time. The first round is not measured: it also compiles and opens.
+    """
+    began = 0.0
+    for done, item in enumerate(items):
+        if done == at_once:
+            began = time.monotonic()
+        if done == at_once * (1 + MEASURED):
+            rest = (time.monotonic() - began) / (at_once * MEASURED) * (total - done)
+            if rest > WORTH_SAYING:
+                say(f"{label}: about {duration(rest)} for the other {total - done} {unit}")
+        yield item
 
 
 def _bar(items: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from landslip.checkpoint import Model
@@ -20,16 +21,36 @@ def quantized_graph(model: Model) -> Any:
 
     Raises ModelError where the model has none, where it was made of other weights, or where a file is altered.
     """
+    facts = quantized_facts(model)
+    again = _again(model)
+    for name in (GRAPH, GRAPH_WEIGHTS):
+        file, known = model.folder / name, facts["files"][name]
+        found = file_hash(file) if file.exists() else "missing"
+        if found != known:
+            raise ModelError(
+                f"{file} is not the file that {QUANTIZED} describes ({found[:12]}, not {str(known)[:12]}). {again}"
+            )
+    return read_graph(model.folder / GRAPH)
+
+
+def read_graph(path: Path) -> Any:
+    """An OpenVINO graph from its .xml and the .bin beside it, held in memory: the files can be renamed."""
     import openvino
 
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})
+    return core.read_model(path)
+
+
+def quantized_facts(model: Model) -> dict[str, Any]:
+    """What int8.json says. ModelError where there is none, where it is of other weights, or not such a description."""
     path = model.folder / QUANTIZED
-    again = f"Calibrate it with `landslip quantize {model.folder} PREPARED/`."
+    again = _again(model)
     if not path.exists():
         raise ModelError(f"{model.folder} has no {QUANTIZED}: the model was not calibrated for int8. {again}")
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        of, hashes = facts["weights_sha256"], facts["files"]
-        wanted = {name: hashes[name] for name in (GRAPH, GRAPH_WEIGHTS)}
+        of, _ = facts["weights_sha256"], [facts["files"][name] for name in (GRAPH, GRAPH_WEIGHTS)]
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ModelError(f"{path} does not describe an int8 model ({str(error)[:200]}). {again}") from error
     if of != model.facts["weights_sha256"]:
@@ -37,11 +58,8 @@ def quantized_graph(model: Model) -> Any:
             f"{path} is of other weights (SHA-256 {str(of)[:12]}) than the model's "
             f"({str(model.facts['weights_sha256'])[:12]}): it was trained anew since. {again}"
         )
-    for name, known in wanted.items():
-        file = model.folder / name
-        found = file_hash(file) if file.exists() else "missing"
-        if found != known:
-            raise ModelError(
-                f"{file} is not the file that {QUANTIZED} describes ({found[:12]}, not {str(known)[:12]}). {again}"
-            )
-    return openvino.Core().read_model(model.folder / GRAPH)
+    return dict(facts)
+
+
+def _again(model: Model) -> str:
+    return f"Calibrate it with `landslip quantize {model.folder} PREPARED/`."

@@ -7,7 +7,9 @@ error. Writing goes aside first and is renamed when whole.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,16 +106,56 @@ def archive_of(path: Path) -> Path | None:
     return next(archives, None)
 
 
+def is_virtual(path: Path) -> bool:
+    """Whether a path is GDAL's own: /vsis3/BUCKET/FILE, /vsicurl/https://HOST/FILE and their like."""
+    return path.as_posix().startswith("/vsi")
+
+
+def gdal_name(path: Path) -> str:
+    """A path as GDAL is asked for it: Path makes one slash of the two in https://, which a virtual path may hold."""
+    return re.sub(r"(/(?:https?|ftp):)/+", r"\1//", path.as_posix(), count=1) if is_virtual(path) else str(path)
+
+
+def exists(path: Path) -> bool:
+    """Whether a raster is there. RasterError where a virtual path does not answer, rather than taking it for missing.
+
+    A server that answers 404 says that it is not; one that answers 403 says nothing.
+    """
+    if not is_virtual(path):
+        return path.exists()
+    try:
+        with opening(path):
+            return True
+    except RasterError as error:
+        if "404" in str(error) or "does not exist" in str(error) or "No such file" in str(error):
+            return False
+        raise
+
+
+def file_facts(path: Path) -> list[Any]:
+    """A file by name, size and time: a stack of gigabytes is not read twice to know it again.
+
+    What a virtual path leads to has neither for us: it is known by its header.
+    """
+    if not is_virtual(path):
+        stat = path.stat()
+        return [path.name, stat.st_size, stat.st_mtime_ns]
+    info = read_info(path)
+    crs = None if info.crs is None else info.crs.to_wkt()
+    facts = [info.count, info.height, info.width, crs, tuple(info.transform), info.dtypes, info.names, info.tags]
+    return [gdal_name(path), hashlib.sha256(repr(facts).encode()).hexdigest()]
+
+
 @contextmanager
 def opening(path: Path) -> Iterator[Any]:
     """Open a raster for reading; RasterError names a missing, unreadable or truncated file.
 
-    `path` may lead into an archive, `scene.tar/band.TIF`, which is read where it lies.
+    `path` may lead into an archive, `scene.tar/band.TIF`, which is read where it lies, or be GDAL's own (/vsis3/...).
     """
-    archive = archive_of(path)
-    if archive is None and not path.exists():
+    archive = None if is_virtual(path) else archive_of(path)
+    if archive is None and not is_virtual(path) and not path.exists():
         raise RasterError(f"{path} does not exist. Check the path; paths in a site file start at its folder.")
-    name: Path | str = path
+    name = gdal_name(path)
     driver = None
     if archive is not None:  # braces: whatever the names above it look like, this is the archive
         member = path.relative_to(archive).as_posix()
@@ -123,16 +165,19 @@ def opening(path: Path) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(name, driver=driver) as dataset:
-                _require_plausible(dataset, path, (archive or path).stat().st_size)
+                _require_plausible(dataset, path, None if is_virtual(path) else (archive or path).stat().st_size)
                 yield dataset
     except (RasterioError, CRSError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(gdal_name(path), error) from error
 
 
-def _require_plausible(dataset: Any, path: Path, size: int) -> None:
-    """Refuse a small file that claims to be a huge raster before any of it is read. `size`: bytes on the disk."""
+def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
+    """Refuse a small file that claims to be a huge raster before any of it is read.
+
+    `size`: bytes on the disk; None for what lies elsewhere, which does not say.
+    """
     claimed = dataset.height * dataset.width * dataset.count
-    if dataset.driver == "GTiff" and claimed > max(MOST_UNQUESTIONED, MOST_FROM_A_BYTE * size):
+    if dataset.driver == "GTiff" and size is not None and claimed > max(MOST_UNQUESTIONED, MOST_FROM_A_BYTE * size):
         raise RasterError(
             f"{path} claims {dataset.count} x {dataset.height} x {dataset.width} pixels and holds "
             f"{size:,} bytes: it is damaged or not meant to be read. Fetch or make it again."

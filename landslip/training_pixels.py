@@ -19,7 +19,7 @@ from safetensors.numpy import save as save_arrays
 
 from landslip.applicability import Applicability, fit_applicability
 from landslip.blocks import seeded_windows
-from landslip.checkpoint import FACTS, Model, match_channels, run_of, split_of
+from landslip.checkpoint import FACTS, SPLIT, Model, match_channels, run_of, split_of
 from landslip.errors import LabelError, ModelError
 from landslip.grid import Window, covered, tiles
 from landslip.ground import read_prepared, read_split
@@ -27,7 +27,7 @@ from landslip.label import UNKNOWN
 from landslip.output import file_hash, writing
 from landslip.progress import say
 from landslip.raster import TILE, cut, opening
-from landslip.split import TRAIN
+from landslip.split import TRAIN, Split
 from landslip.standardize import ZScore
 
 PIXELS = "training_pixels.safetensors"
@@ -152,8 +152,21 @@ def pixels_of_prepared(model: Model, prepared: Path) -> TrainingPixels:
     """
     stack, label, valid = read_prepared(prepared)
     positions = match_channels(model, stack)
-    split = split_of(model)
-    parts = read_split(split, stack)
+    parts = read_split(split_of(model), stack)
+    windows = training_windows(model, prepared, parts, label, valid)
+    run = run_of(model)
+    with opening(stack.path) as dataset:
+        ground = training_ground(windows, label, valid)
+        return draw_training_pixels(dataset, positions, model.zscore, ground, run.blocks.window, run.split.seed)
+
+
+def training_windows(
+    model: Model, prepared: Path, parts: Split, label: NDArray[np.uint8], valid: NDArray[np.bool_]
+) -> list[Window]:
+    """The windows that a model was trained on, laid out anew on the prepared site; `parts` are those of its split.tif.
+
+    Raises ModelError where no training window lies at the site's landslides: another site. Says what changed since.
+    """
     trained_on = model.facts.get("site_inputs", {})
     changed = [name for name, known in trained_on.items() if _differs(prepared / name, known)]
     if changed:
@@ -163,12 +176,10 @@ def pixels_of_prepared(model: Model, prepared: Path) -> TrainingPixels:
     windows = parts.inside(windows, TRAIN)
     if not windows:
         raise ModelError(
-            f"{split}: no training window of {run.blocks.window} px at landslides of {prepared} lies in its training "
-            "part. Give the prepared site that the model was trained on."
+            f"{model.folder / SPLIT}: no training window of {run.blocks.window} px at landslides of {prepared} lies in "
+            "its training part. Give the prepared site that the model was trained on."
         )
-    with opening(stack.path) as dataset:
-        ground = training_ground(windows, label, valid)
-        return draw_training_pixels(dataset, positions, model.zscore, ground, run.blocks.window, run.split.seed)
+    return windows
 
 
 def _differs(path: Path, known: str) -> bool:

@@ -13,6 +13,8 @@ from conftest import TinySite
 from landslip.checkpoint import Model, load_model
 from landslip.engine import (
     BASE,
+    FEW,
+    HELD_INPUTS,
     SHARE_HELD,
     bytes_of_a_pixel,
     choose_engine,
@@ -71,6 +73,8 @@ def test_the_default_is_openvino_where_it_can_run(made: TinySite, monkeypatch: p
         pytest.skip("a GPU is here, and PyTorch runs on it")
     model = load_model(made.folder / "model")
     assert choose_engine(model).name == "openvino" and choose_engine(model, "torch").name == "torch"
+    assert [choose_engine(model, pixels=pixels).name for pixels in (FEW - 1, FEW)] == ["torch", "openvino"]
+    assert choose_engine(model, "openvino", pixels=1).name == "openvino"  # what is asked for is done
     segnet = untrained("segnet", made)
     assert choose_engine(segnet).name == "torch"
     with pytest.raises(RunError, match=r"is a SegNet.*--engine torch"):
@@ -109,7 +113,7 @@ class Two(torch.nn.Module):
 
 def test_bytes_of_a_pixel_are_counted_from_the_layers(made: TinySite) -> None:
     model = replace(load_model(made.folder / "model"), network=Two())
-    inputs = 3 * 4 * len(model.channels)
+    inputs = HELD_INPUTS * 4 * len(model.channels)
     for engine, share in SHARE_HELD.items():
         assert bytes_of_a_pixel(model, engine) == pytest.approx(inputs + share * 16)
     assert most_pixels(model, "torch", BASE + 1e6) == int(1e6 / bytes_of_a_pixel(model, "torch"))
