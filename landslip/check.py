@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from affine import Affine
+from numpy.typing import NDArray
 
 from landslip.coregistration import TOLERANCE, Shift, landslide_shift, relief_shift
+from landslip.cores import spread
 from landslip.errors import LandslipError, RasterError, SiteError
 from landslip.factors.lithology import unmapped
 from landslip.grid import Grid, Window, metric_fault, tiles
 from landslip.images import quality_on, require_alike
-from landslip.label import burn_label, read_landslides
+from landslip.label import LANDSLIDE, UNKNOWN, LabelSource, open_label, read_landslides, require_landslides
 from landslip.raster import RasterInfo, covering_window, read, read_info, unreadable_blocks, warp
 from landslip.scene import Scene
 from landslip.site import (
@@ -32,18 +34,18 @@ from landslip.site import (
     scene_of,
     site_grid,
 )
-from landslip.stack import class_table, read_classes
-from landslip.vector import burn, read_vector
+from landslip.stack import BLOCK, class_reader, class_table
+from landslip.vector import burn_window, read_vector, shapes_on
 
 ALWAYS_RASTERS = ("image", "before", "dem")
 MARGIN = 16  # pixels read beyond the site
 HALF = 0.5
 MOST_LISTED = 8
 SPAN = 6  # pixels over which ground is judged steep, for repeated pixels
+MOST_JUDGED = 4096  # pixels a side, around the middle, of a DEM that is judged
 ENOUGH = 100  # steep places it takes to judge
-MOST_SAMPLED = 2000  # pixels a side on which a share of the outline is counted
-STRIP = 64  # rows of them at a time
 LEAST_SHARE = 0.001  # of the outline that a warning is worth
+Inside = Callable[[Window], NDArray[np.bool_]]  # the pixels of a window, (h, w), that lie inside the outline
 
 
 @dataclass(frozen=True)
@@ -88,26 +90,30 @@ def check_site(site: Site) -> list[Finding]:
     if not grids:
         return findings
     grid = grids[0]
-    inside = np.ones(grid.shape, bool)
+    inside: Inside = _everywhere
+    total = grid.height * grid.width
     if site.outline is not None and readable[site.outline.path]:
-        inside = burn(read_outline(site.outline, grid.crs).geometry, grid)
-        if not inside.any():
+        outline = shapes_on(read_outline(site.outline, grid.crs).geometry, grid)
+        inside = partial(burn_window, outline)
+        counts = spread(lambda window: int(np.count_nonzero(inside(window))), tiles(grid.shape, BLOCK))
+        total = sum(counts)
+        if not total:
             findings.append(Finding("fault", f"{site.outline.path} covers no pixel centre of {grid.describe()}."))
     if site.dem is not None and readable[site.dem.path]:
-        attempt(lambda: _check_dem_cover(dem, grid, inside, findings))
+        attempt(lambda: _check_dem_cover(dem, grid, inside, total, findings))
     for table in (site.rivers, site.faults):
         if table is not None and table.path is not None and readable[table.path]:
             lines = FileTable(path=table.path, layer=table.layer)
             attempt(lambda lines=lines: _check_lines(lines, grid, findings))  # type: ignore[misc]
     if site.lithology is not None and readable[site.lithology.path]:
         lithology = site.lithology
-        attempt(lambda: _check_classes("lithology", lithology, grid, inside, findings))
+        attempt(lambda: _check_classes("lithology", lithology, grid, inside, total, findings))
     for factor in site.factor:
         if factor.kind == "classes" and readable[factor.path]:
-            attempt(lambda factor=factor: _check_classes(factor.name, factor, grid, inside, findings))  # type: ignore[misc]
+            attempt(lambda factor=factor: _check_classes(factor.name, factor, grid, inside, total, findings))  # type: ignore[misc]
         elif readable[factor.path]:
             attempt(lambda factor=factor: _check_factor(factor, grid, findings))  # type: ignore[misc]
-    labels: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
+    labels: list[LabelSource] = []
     if site.landslides is None:
         findings.append(Finding("warning", "no [landslides]: the site can be prepared and mapped, not trained on."))
     elif readable[site.landslides.path]:
@@ -277,17 +283,32 @@ def _check_cover(
         return
     window = covering_window(info.grid, grid, 0)
     for band in bands:
-        values = read(path, [band], window, nodata)[0]
-        defined = values[~np.isnan(values)]
-        if defined.size == 0:
+        defined, low, high = _defined_range(path, band, window, nodata)
+        if not defined:
             findings.append(Finding("fault", f"{path} band {band} is undefined all over the site."))
-        elif defined.min() == defined.max():
-            findings.append(Finding("warning", f"{path} band {band} is {defined[0]:g} everywhere on the site."))
-        elif defined.size < HALF * values.size:
-            share = 100 * (1 - defined.size / values.size)
+        elif low == high:
+            findings.append(Finding("warning", f"{path} band {band} is {low:g} everywhere on the site."))
+        elif defined < HALF * window.area:
+            share = 100 * (1 - defined / window.area)
             findings.append(
                 Finding("warning", f"{path} band {band} is undefined on {share:.0f} % of the site's rectangle.")
             )
+
+
+def _defined_range(path: Path, band: int, window: Window, nodata: Sequence[float]) -> tuple[int, float, float]:
+    """How many pixels of a band are defined at a window, the least and the largest value; read block by block."""
+
+    def at(part: Window) -> tuple[int, float, float]:
+        values = read(path, [band], part.moved(window.row, window.column), nodata)
+        defined = int(np.count_nonzero(~np.isnan(values)))
+        return (defined, float(np.nanmin(values)), float(np.nanmax(values))) if defined else (0, np.inf, -np.inf)
+
+    found = list(spread(at, tiles((window.height, window.width), BLOCK)))
+    return sum(n for n, _, _ in found), min(low for _, low, _ in found), max(high for _, _, high in found)
+
+
+def _everywhere(window: Window) -> NDArray[np.bool_]:
+    return np.ones((window.height, window.width), bool)
 
 
 def _overlaps(info: RasterInfo, grid: Grid) -> bool:
@@ -304,11 +325,13 @@ def _check_dem(dem: DemTable, grids: list[Grid], findings: list[Finding]) -> Non
         return
     if info.count > 1:
         findings.append(Finding("warning", f"{dem.path} has {info.count} bands: band 1 is taken for elevation."))
-    window = covering_window(info.grid, grids[0], 0) if grids else None
-    z = read(dem.path, [1], window, dem.nodata)[0]
+    window = covering_window(info.grid, grids[0], 0) if grids else Window(0, 0, info.height, info.width)
+    if not _defined_range(dem.path, 1, window, dem.nodata)[0]:
+        findings.append(Finding("fault", f"{dem.path} is undefined all over the site."))
+        return
+    z = read(dem.path, [1], _middle(window, MOST_JUDGED), dem.nodata)[0]
     defined = z[~np.isnan(z)]
     if defined.size == 0:
-        findings.append(Finding("fault", f"{dem.path} is undefined all over the site."))
         return
     zero = float((defined == 0).mean())
     rest = defined[defined != 0]
@@ -335,23 +358,19 @@ def _check_dem(dem: DemTable, grids: list[Grid], findings: list[Finding]) -> Non
         findings.append(Finding("warning", text))
 
 
-def _check_dem_cover(
-    dem: DemTable, grid: Grid, inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], findings: list[Finding]
-) -> None:
-    """How much of the outline has no elevation: counted on every pixel, or on every n-th of a large site."""
-    if not inside.any() or any(f.severity == "fault" and str(dem.path) in f.text for f in findings):
+def _check_dem_cover(dem: DemTable, grid: Grid, inside: Inside, total: int, findings: list[Finding]) -> None:
+    """How much of the outline, `total` pixels, has no elevation."""
+    if not total or any(f.severity == "fault" and str(dem.path) in f.text for f in findings):
         return  # said already
-    thin = -(-max(grid.shape) // MOST_SAMPLED)
-    sampled = inside[thin // 2 :: thin, thin // 2 :: thin]
-    t, corner = grid.transform, thin // 2 + 0.5 - thin / 2  # centres are those of every n-th pixel
-    start = t @ Affine.translation(corner, corner)
-    coarse = Grid(grid.crs, start @ Affine.scale(thin), *sampled.shape)
-    missing = 0
-    for row in range(0, coarse.height, STRIP):
-        strip = Window(row, 0, STRIP, coarse.width).clip(coarse.shape)
-        z = warp(dem.path, coarse.crop(strip), [1], "nearest", dem.nodata)[0]
-        missing += int((np.isnan(z) & sampled[strip.slices]).sum())
-    share = missing / max(int(sampled.sum()), 1)
+
+    def lacking(window: Window) -> int:
+        ground = inside(window)
+        if not ground.any():
+            return 0
+        z = warp(dem.path, grid.crop(window), [1], "nearest", dem.nodata)[0]
+        return int(np.count_nonzero(np.isnan(z) & ground))
+
+    share = sum(spread(lacking, tiles(grid.shape, BLOCK))) / total
     if share == 1:
         findings.append(
             Finding("fault", f"{dem.path} is undefined all over the outline. Give a DEM of the site, or check its CRS.")
@@ -362,6 +381,13 @@ def _check_dem_cover(
             "Give a DEM that covers the site, or a smaller [outline]."
         )
         findings.append(Finding("warning", text))
+
+
+def _middle(window: Window, most: int) -> Window:
+    """The middle of a window, at most so many pixels a side."""
+    height, width = min(window.height, most), min(window.width, most)
+    row, column = window.row + (window.height - height) // 2, window.column + (window.width - width) // 2
+    return Window(row, column, height, width)
 
 
 def repeated_pixels(z: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> int:
@@ -403,30 +429,45 @@ def _check_classes(
     name: str,
     table: ClassTable,
     grid: Grid,
-    inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    inside: Inside,
+    total: int,
     findings: list[Finding],
 ) -> None:
-    codes, meaning = read_classes(table, grid)
+    """Classes without a place in the map, with their pixels and share of the outline's `total`."""
+    codes, meaning = class_reader(table, grid)
     known, _ = class_table(table, meaning)
-    counts = unmapped(np.where(inside, codes, -1), known, nodata=-1)
+
+    def at(window: Window) -> tuple[dict[int, int], bool]:
+        here = np.where(inside(window), codes(window), -1)
+        return unmapped(here, known, nodata=-1), bool(np.isin(here, list(known)).any())
+
+    counts, occurs = dict[int, int](), False
+    for found, any_known in spread(at, tiles(grid.shape, BLOCK)):
+        occurs |= any_known
+        for code, count in found.items():
+            counts[code] = counts.get(code, 0) + count
     if counts:
         listed = ", ".join(
-            f"{meaning.get(code, code)!r} ({count} pixels, {100 * count / inside.sum():.2g} %)"
-            for code, count in counts.items()
+            f"{meaning.get(code, code)!r} ({counts[code]} pixels, {100 * counts[code] / total:.2g} %)"
+            for code in sorted(counts)
         )
         text = (
             f"{table.path}: {name} classes without an entry in [{name}] classes stay undefined, and so does the ground "
             f"they cover: {listed}. Give each a class."
         )
         findings.append(Finding("warning", text))
-    if not np.isin(codes[inside], list(known)).any():
+    if not occurs:
         findings.append(Finding("fault", f"{table.path}: no {name} class of the table occurs on the site."))
 
 
-def _check_landslides(
-    table: LandslidesTable, grid: Grid, inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], findings: list[Finding]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    label, lost = burn_label(table, grid, inside)
+def _check_landslides(table: LandslidesTable, grid: Grid, inside: Inside, findings: list[Finding]) -> LabelSource:
+    source = open_label(table, grid)
+
+    def burnt(window: Window) -> int:
+        return int(np.count_nonzero((source.at(window) == LANDSLIDE) & inside(window)))
+
+    require_landslides(table, grid, sum(spread(burnt, tiles(grid.shape, BLOCK))))
+    lost = [item for row, column, item in source.lost if inside(Window(row, column, 1, 1)).any()]
     if lost:
         total = len(read_landslides(table, grid))
         shown = ", ".join(str(item) for item in lost[:MOST_LISTED]) + (" ..." if len(lost) > MOST_LISTED else "")
@@ -435,14 +476,14 @@ def _check_landslides(
             f'(features {shown}). burn = "touched" keeps them.'
         )
         findings.append(Finding("warning", text))
-    return label
+    return source
 
 
 def _check_shifts(
     site: Site,
     grid: Grid,
-    inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
-    labels: Sequence[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]],
+    inside: Inside,
+    labels: Sequence[LabelSource],
     findings: list[Finding],
 ) -> None:
     """Whether the DEM and the landslides lie where the image shows them."""
@@ -455,7 +496,11 @@ def _check_shifts(
     if site.landslides is not None and labels:
         table = site.landslides
         frame = None if table.is_raster else read_landslides(table, grid)
-        shift = landslide_shift(site.image, frame, labels[0], grid, inside)
+
+        def label(window: Window) -> NDArray[np.uint8]:
+            return np.where(inside(window), labels[0].at(window), np.uint8(UNKNOWN))
+
+        shift = landslide_shift(site.image, frame, label, grid, inside)
         how = "gdal_edit.py -a_ullr" if table.is_raster else "QGIS: Translate"
         remedy = f"If it is they that are misplaced, move them ({how}); else the image."
         findings.append(shift_finding(f"{table.path}: the landslides", "them", shift, remedy))

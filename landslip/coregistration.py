@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import geopandas as gpd
 import numpy as np
@@ -35,6 +36,8 @@ from landslip.vector import burn
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Inside = Callable[[Window], NDArray[np.bool_]]  # (h, w) at a window of the grid: where the image is looked at
+Label = Callable[[Window], NDArray[np.uint8]]  # (h, w) at a window of the grid: 1 landslide, 0 not, 255 unknown
 
 REACH = 24  # pixels: trial shifts in each direction
 MOST_TILES = 16
@@ -88,11 +91,10 @@ class _Covariances:
     layer: Float64
 
 
-def relief_shift(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside: NDArray[np.bool_]) -> Shift | None:
+def relief_shift(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside: Inside) -> Shift | None:
     """How far the DEM lies from where the image's shading shows it; None where that cannot be told.
 
-    `inside`: (H, W) bool on `grid`, where the image is looked at. At most 16 tiles of 256 pixels are read, spread
-    over the site. Raises what reading the images and the DEM raises.
+    At most 16 tiles of 256 pixels are read, spread over the site. Raises what reading the images and the DEM raises.
     """
     smooth = min(max(SMOOTH, 0.5 * _dem_pixel(dem, grid) / grid.x_size), MOST_SMOOTH)
 
@@ -103,7 +105,7 @@ def relief_shift(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside
         return np.asarray([z_right * up, z_down * up, up], np.float32)
 
     found = []
-    for window in spread(candidates(grid.shape, inside), MOST_TILES):
+    for window in evenly(candidates(grid.shape, inside), MOST_TILES):
         layer = np.asarray([local(plane, smooth, FLAT) for plane in normals(_around(grid, window))])
         found.append(_covariances(_bands(images, grid, window, inside, smooth), layer))
     return shift_of(found, grid, smooth)
@@ -112,41 +114,51 @@ def relief_shift(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside
 def landslide_shift(
     images: Sequence[ImageTable],
     landslides: gpd.GeoDataFrame | None,
-    label: NDArray[np.uint8],
+    label: Label,
     grid: Grid,
-    inside: NDArray[np.bool_],
+    inside: Inside,
 ) -> Shift | None:
     """How far landslide outlines lie from where the image shows their contrast; None where that cannot be told.
 
-    `landslides`: polygons in the grid's CRS, or None to take `label`, (H, W) uint8 (1 landslide, 0 not, 255 unknown),
-    itself. `inside` as in `relief_shift`. The 16 tiles that hold most landslide and other ground are read.
+    `landslides`: polygons in the grid's CRS, or None to take `label` itself. The 16 tiles that hold most landslide and
+    other ground are read.
     """
     holding = []
-    for window in candidates(grid.shape, inside):
-        part = label[window.slices]
-        fewer = min(int((part == 1).sum()), int((part == 0).sum()))
-        if fewer:
-            holding.append((-fewer, window))
+    for row, windows in groupby(candidates(grid.shape, inside), lambda window: window.row):
+        across: NDArray[np.uint8] | None = None
+        for window in windows:
+            if across is None:
+                across = label(Window(row, 0, window.height, grid.width))
+            part = across[:, window.slices[1]]
+            fewer = min(int((part == 1).sum()), int((part == 0).sum()))
+            if fewer:
+                holding.append((-fewer, window))
     found = []
     for _, window in sorted(holding)[:MOST_TILES]:
-        share = _padded(label, window) if landslides is None else covered_share(landslides, _around(grid, window))
+        share = (
+            _padded(label, window, grid.shape)
+            if landslides is None
+            else covered_share(landslides, _around(grid, window))
+        )
         layer = local(share, SMOOTH)[None]
         found.append(_covariances(_bands(images, grid, window, inside, SMOOTH), layer))
     return shift_of(found, grid, SMOOTH)
 
 
-def candidates(shape: tuple[int, int], inside: NDArray[np.bool_]) -> list[Window]:
+def candidates(shape: tuple[int, int], inside: Inside) -> list[Window]:
     """Tiles of a grid of which a quarter or more lies inside, row by row; smaller ones on a small site."""
     side = int(np.clip(math.sqrt(shape[0] * shape[1] / TILES_OF_A_SMALL_SITE), SMALLEST_TILE, TILE))
     rows, columns = max(1, round(shape[0] / side)), max(1, round(shape[1] / side))
     height, width = shape[0] // rows, shape[1] // columns
-    every = (
-        Window(r * height, c * width, min(height, TILE), min(width, TILE)) for r in range(rows) for c in range(columns)
-    )
-    return [window for window in every if inside[window.slices].mean() >= COVERED]
+    found = []
+    for r in range(rows):
+        across = inside(Window(r * height, 0, min(height, TILE), shape[1]))
+        every = (Window(r * height, c * width, min(height, TILE), min(width, TILE)) for c in range(columns))
+        found += [window for window in every if across[:, window.slices[1]].mean() >= COVERED]
+    return found
 
 
-def spread(windows: Sequence[Window], most: int) -> list[Window]:
+def evenly(windows: Sequence[Window], most: int) -> list[Window]:
     """At most `most` of the windows, evenly along their order."""
     if len(windows) <= most:
         return list(windows)
@@ -225,23 +237,21 @@ def _around(grid: Grid, window: Window) -> Grid:
     return grid.crop(window).pad(REACH)
 
 
-def _padded(label: NDArray[np.uint8], window: Window) -> Float32:
-    """Landslide or not at a window and REACH around it, NaN where unknown and beyond the label."""
+def _padded(label: Label, window: Window, shape: tuple[int, int]) -> Float32:
+    """Landslide or not at a window and REACH around it, NaN where unknown and beyond a grid of `shape`."""
     out = np.full((window.height + 2 * REACH, window.width + 2 * REACH), np.nan, np.float32)
     around = Window(window.row - REACH, window.column - REACH, *out.shape)
-    part = around.clip(label.shape)
-    known = label[part.slices]
+    part = around.clip(shape)
+    known = label(part)
     out[part.within(around)] = np.where(known <= 1, known, np.nan)
     return out
 
 
-def _bands(
-    images: Sequence[ImageTable], grid: Grid, window: Window, inside: NDArray[np.bool_], smooth: float
-) -> Float32:
+def _bands(images: Sequence[ImageTable], grid: Grid, window: Window, inside: Inside, smooth: float) -> Float32:
     """The image's bands of a tile, local, with zeros REACH around it: (B, height + 2 REACH, width + 2 REACH)."""
     bands = list(read_images(images, grid.crop(window)).values())[:MOST_BANDS]
     out = np.zeros((len(bands), window.height + 2 * REACH, window.width + 2 * REACH), np.float32)
-    ground = inside[window.slices]
+    ground = inside(window)
     for plane, band in zip(out, bands, strict=True):
         plane[REACH:-REACH, REACH:-REACH] = local(np.where(ground, band, np.float32(np.nan)), smooth)
     return out

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from affine import Affine
@@ -39,6 +39,10 @@ class Window:
         """Pixels in the window."""
         return self.height * self.width
 
+    def moved(self, rows: int, columns: int) -> Window:
+        """The window so many pixels further down and right."""
+        return Window(self.row + rows, self.column + columns, self.height, self.width)
+
     def clip(self, shape: tuple[int, int]) -> Window:
         """The part of the window inside a raster of `shape` (rows, columns)."""
         row, column = max(self.row, 0), max(self.column, 0)
@@ -58,12 +62,18 @@ class Window:
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows, columns, north-up affine transform and projected CRS in metres."""
+    """Rows, columns, north-up affine transform and projected CRS in metres.
+
+    `origin` and `first` say of a cropped grid which grid's pixels it has and at which row and column of it it begins,
+    so that a pixel's coordinates are the same to the bit however it was cropped; they take no part in comparisons.
+    """
 
     crs: CRS
     transform: Affine
     height: int
     width: int
+    origin: Affine | None = field(default=None, compare=False, repr=False)
+    first: tuple[int, int] = field(default=(0, 0), compare=False, repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -97,14 +107,11 @@ class Grid:
 
     def crop(self, window: Window) -> Grid:
         """The grid of a window; the window may reach beyond the grid."""
-        x = self.transform.c + window.column * self.transform.a
-        y = self.transform.f + window.row * self.transform.e
-        return Grid(
-            self.crs,
-            Affine(self.transform.a, 0.0, x, 0.0, self.transform.e, y),
-            window.height,
-            window.width,
-        )
+        origin = self.origin or self.transform
+        row, column = self.first[0] + window.row, self.first[1] + window.column
+        x, y = origin.c + column * origin.a, origin.f + row * origin.e
+        transform = Affine(origin.a, 0.0, x, 0.0, origin.e, y)
+        return Grid(self.crs, transform, window.height, window.width, origin, (row, column))
 
     def describe(self) -> str:
         """One line for messages and `landslip info`."""

@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 from landslip.errors import SiteError
 from landslip.grid import Grid, Window, crs_name
 from landslip.pansharpen import FINE_REACH, REACH, SHARPENED, sharpen, upsample
-from landslip.raster import covering_window, read, read_info, warp, warp_array
+from landslip.raster import (
+    MOST_AT_ONCE,
+    how_resampled,
+    in_quarters,
+    lies_on,
+    needed_window,
+    read,
+    read_info,
+    warp,
+    warp_array,
+)
 from landslip.scene import Band, Quality, Scene
 from landslip.site import ROLES, ImageTable, one_image, scene_of, sharpens
 
@@ -47,9 +57,30 @@ def read_with_plain(images: Sequence[ImageTable], grid: Grid) -> tuple[Bands, Ba
             own |= {PLAIN + name: own[name] for name in SHARPENED if name in own and PLAIN + name not in own}
             whole = own if whole is None else filled(whole, own)
         found |= whole or {}
-    names = [name for name in found if not name.startswith(PLAIN)]
-    order = [role for role in ROLES if role in names] + [name for name in names if name not in ROLES]
-    return {name: found[name] for name in order}, {name: found.get(PLAIN + name, found[name]) for name in order}
+    names = band_names(images)
+    return {name: found[name] for name in names}, {name: found.get(PLAIN + name, found[name]) for name in names}
+
+
+def band_names(images: Sequence[ImageTable]) -> list[str]:
+    """The names of all bands in the order that they are read in."""
+    names = list(dict.fromkeys(name for image in images for name in image.bands))
+    return [role for role in ROLES if role in names] + [name for name in names if name not in ROLES]
+
+
+def only(images: Sequence[ImageTable], names: Sequence[str]) -> list[ImageTable]:
+    """Images that hold bands of these names, with no others, so that a band gets the values it has among all.
+
+    Bundles keep theirs: whether the next scene fills a pixel hangs on all its bands.
+    """
+    found = []
+    for image in images:
+        bands = {name: band for name, band in image.bands.items() if name in names}
+        if bands and image.bundle is None:
+            files = {name: path for name, path in image.files.items() if name in names}
+            image = image.model_copy(update={"bands": bands, "files": files})
+        if bands:
+            found.append(image)
+    return found
 
 
 def unit_of(images: Sequence[ImageTable], name: str) -> str:
@@ -85,6 +116,31 @@ def describe_images(images: Sequence[ImageTable]) -> list[dict[str, Any]]:
             row["bands"][name]["unit"] = unit_of([image], name)
         described.append(row)
     return described
+
+
+def describe_resampling(images: Sequence[ImageTable], grid: Grid, sharpened: bool = True) -> dict[str, str]:
+    """How the rasters of images are brought to the grid, by file name; not `sharpened` for indices."""
+    how: dict[str, str] = {}
+    for image in images:
+        scene = scene_of(image)
+        if scene is None and image.path is not None:
+            how[image.path.name] = how_resampled(image.path, grid, "bilinear")
+        if scene is None:
+            continue
+        fine = scene.pan if _sharpened_here(image, scene, grid) else None
+        for name, band in scene.bands.items():
+            if fine is None:
+                how[band.path.name] = how_resampled(band.path, grid, "bilinear")
+                continue
+            steps = ["bilinear to band 8's pixels"]
+            steps += ["sharpened with band 8"] if sharpened and name in SHARPENED else []
+            steps += [] if lies_on(fine.path, grid) else ["bilinear"]
+            how[band.path.name] = ", ".join(steps)
+        if fine is not None and sharpened:
+            how[fine.path.name] = how_resampled(fine.path, grid, "bilinear")
+        masks = (scene.quality.path if scene.quality else None, scene.saturation)
+        how |= {path.name: "nearest to the bands' pixels" for path in masks if path is not None}
+    return how
 
 
 def filled(first: Bands, second: Bands) -> Bands:
@@ -127,13 +183,21 @@ def _of_scene(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
     """A scene on `grid`. Nothing is drawn from an undefined pixel: where a neighbour is masked, so is the pixel."""
     if _sharpened_here(image, scene, grid):
         return _through_pan(image, scene, grid)
-    bands: Bands = {}
-    masks: Masks = {}
+    parts: dict[str, Grid] = {}
     for name, band in scene.bands.items():
         own = read_info(band.path).grid
-        part = own.crop(covering_window(own, grid))
-        bands[name] = _onto(_usable(image, scene, band, part, masks), part, grid)
-    return bands
+        parts[name] = own.crop(needed_window(own, grid).clip(own.shape))
+    if max(part.height * part.width for part in parts.values()) > MOST_AT_ONCE and max(grid.shape) > 1:
+
+        def quarter(window: Window) -> NDArray[np.float32]:
+            return np.stack(list(_of_scene(image, scene, grid.crop(window)).values()))
+
+        return dict(zip(parts, in_quarters(quarter, grid.shape), strict=True))
+    masks: Masks = {}
+    return {
+        name: _onto(_usable(image, scene, band, parts[name], masks), parts[name], grid)
+        for name, band in scene.bands.items()
+    }
 
 
 def _usable(image: ImageTable, scene: Scene, band: Band, part: Grid, masks: Masks) -> NDArray[np.float32]:
@@ -197,7 +261,7 @@ def _through_pan(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
     if scene.pan is None:
         raise SiteError(f"{scene.origin} has no band 8")
     fine = read_info(scene.pan.path).grid
-    window = covering_window(fine, grid)
+    window = needed_window(fine, grid).clip(fine.shape)
     if window.height == 0 or window.width == 0:
         return {name: np.full(grid.shape, np.nan, np.float32) for name in scene.bands}
     part = fine.crop(window)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import LabelError
-from landslip.grid import Grid
-from landslip.raster import read_info, read_stored, warp, warp_array
+from landslip.grid import Grid, Window, tiles
+from landslip.raster import read_info, read_stored, warp, warp_stored
 from landslip.site import LandslidesTable
-from landslip.vector import burn, read_vector, unburnt
+from landslip.vector import burn_window, read_vector, shapes_on, unburnt
 
 LANDSLIDE, OTHER, UNKNOWN = 1, 0, 255
+PART = 2048  # pixels read at a time
+MOST_SHOWN = 7
 
 
 def read_label(path: Path) -> NDArray[np.uint8]:
@@ -57,55 +61,85 @@ def read_landslides(table: LandslidesTable, grid: Grid) -> gpd.GeoDataFrame:
     return polygons
 
 
-def burn_label(table: LandslidesTable, grid: Grid, inside: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], list[Any]]:
-    """The label (H, W) uint8, 255 outside, and the landslides inside that burn to no pixel (their feature ids).
+@dataclass(frozen=True)
+class LabelSource:
+    """A site's landslides, to be had window by window.
 
-    Raises LabelError where no landslide pixel lies inside the outline.
+    at: the label at a window of the grid, (h, w) uint8, nothing said yet of the outline; lost: the landslides that burn
+    to no pixel: (row, column of a pixel in each, its feature id).
     """
-    lost: list[Any] = []
+
+    at: Callable[[Window], NDArray[np.uint8]]
+    lost: list[tuple[int, int, Any]]
+
+
+def open_label(table: LandslidesTable | None, grid: Grid) -> LabelSource:
+    """The label of a site, unknown everywhere where it has no landslides. Raises LabelError as `read_landslides`."""
+    if table is None:
+        return LabelSource(lambda window: np.full((window.height, window.width), UNKNOWN, np.uint8), [])
     if table.is_raster:
-        mask = _read_mask(table, grid)
-        label = np.where(np.isnan(mask), UNKNOWN, np.nan_to_num(mask) > 0).astype(np.uint8)
-    else:
-        frame = read_landslides(table, grid)
-        label = burn(frame.geometry, grid, table.burn).astype(np.uint8)
-        geometries = list(frame.geometry)
-        centres = frame.geometry.representative_point()
-        for i in unburnt(geometries, grid, table.burn):
-            column = int((centres.iloc[i].x - grid.transform.c) // grid.x_size)
-            row = int((grid.transform.f - centres.iloc[i].y) // grid.y_size)
-            if 0 <= row < grid.height and 0 <= column < grid.width and inside[row, column]:
-                lost.append(frame.index[i])
-    label[~inside] = UNKNOWN
-    if not (label == LANDSLIDE).any():
+        return LabelSource(_mask_reader(table, grid), [])
+    frame = read_landslides(table, grid)
+    shapes = shapes_on(frame.geometry, grid, table.burn)
+    centres = frame.geometry.representative_point()
+    lost = []
+    for i in unburnt(list(frame.geometry), grid, table.burn):
+        column = int((centres.iloc[i].x - grid.transform.c) // grid.x_size)
+        row = int((grid.transform.f - centres.iloc[i].y) // grid.y_size)
+        if 0 <= row < grid.height and 0 <= column < grid.width:
+            lost.append((row, column, frame.index[i]))
+    return LabelSource(lambda window: burn_window(shapes, window).astype(np.uint8), lost)
+
+
+def require_landslides(table: LandslidesTable, grid: Grid, pixels: int) -> None:
+    """Raise LabelError where no landslide pixel lies inside the outline."""
+    if not pixels:
         raise LabelError(
             f"{table.path}: no landslide pixel inside the outline ({grid.describe()}, burnt by {table.burn}). "
             'Check the outline and the CRS; where landslides are smaller than a pixel, burn = "touched".'
         )
-    return label, lost
 
 
-def _read_mask(table: LandslidesTable, grid: Grid) -> NDArray[np.float32]:
-    """A mask on the grid: 1 landslide, 0 not, NaN unknown or beyond the mask.
+def _mask_reader(table: LandslidesTable, grid: Grid) -> Callable[[Window], NDArray[np.uint8]]:
+    """A mask on the grid: 1 landslide, 0 not, 255 unknown or beyond the mask.
 
     Masks of 0 and 1 often declare 0 as nodata; there it means not a landslide. Beyond the file all is unknown.
     """
-    info = read_info(table.path)
-    if 0.0 in info.nodata:
-        stored = read_stored(table.path)
-        if set(np.unique(stored).tolist()) <= {0, 1}:
-            mask = warp_array(stored[None].astype(np.float32), info.grid, grid, "nearest")[0]
-            return np.asarray(mask)
-    mask = warp(table.path, grid, [1], "nearest", (float(UNKNOWN),))[0]
-    _require_mask(table, mask)
-    return np.asarray(mask)
+
+    def read_mask(window: Window) -> NDArray[np.float32]:
+        return np.asarray(warp(table.path, grid.crop(window), [1], "nearest", (float(UNKNOWN),))[0])
+
+    def read_zeros(window: Window) -> NDArray[np.float32]:
+        return warp_stored(table.path, grid.crop(window))
+
+    read = read_zeros if _zero_is_declared(table.path) else read_mask
+    _require_mask(table, read, grid)
+
+    def at(window: Window) -> NDArray[np.uint8]:
+        mask = read(window)
+        return np.where(np.isnan(mask), UNKNOWN, np.nan_to_num(mask) > 0).astype(np.uint8)
+
+    return at
 
 
-def _require_mask(table: LandslidesTable, mask: NDArray[np.float32]) -> None:
-    values = np.unique(mask[~np.isnan(mask)])
-    if len(values) > 2 or (len(values) == 2 and values[0] != 0):
-        shown = ", ".join(f"{value:g}" for value in values[:6])
-        raise LabelError(
-            f"{table.path} is not a landslide mask: it holds {shown}{' ...' if len(values) > 6 else ''}. "
-            "A mask holds 1 (landslide), 0 (not) and 255 or nodata (unknown)."
-        )
+def _zero_is_declared(path: Path) -> bool:
+    """Whether a mask declares 0 as nodata and holds nothing but 0 and 1."""
+    info = read_info(path)
+    return 0.0 in info.nodata and all(
+        set(np.unique(read_stored(path, 1, window)).tolist()) <= {0, 1}
+        for window in tiles((info.height, info.width), PART)
+    )
+
+
+def _require_mask(table: LandslidesTable, read: Callable[[Window], NDArray[np.float32]], grid: Grid) -> None:
+    seen: set[float] = set()
+    for window in tiles(grid.shape, PART):
+        mask = read(window)
+        seen |= set(np.unique(mask[~np.isnan(mask)])[:MOST_SHOWN].tolist())
+        values = sorted(seen)
+        if len(values) > 2 or (len(values) == 2 and values[0] != 0):
+            shown = ", ".join(f"{value:g}" for value in values[: MOST_SHOWN - 1])
+            raise LabelError(
+                f"{table.path} is not a landslide mask: it holds {shown}{' ...' if len(values) >= MOST_SHOWN else ''}. "
+                "A mask holds 1 (landslide), 0 (not) and 255 or nodata (unknown)."
+            )

@@ -86,7 +86,7 @@ def writing(path: Path, overwrite: bool = False, by: str = "") -> Iterator[Path]
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(aside)
         yield aside
-        _settle(aside)
+        settle(aside)
         aside.replace(path)
     except OSError as error:
         _give_up(aside)
@@ -97,16 +97,20 @@ def writing(path: Path, overwrite: bool = False, by: str = "") -> Iterator[Path]
 
 
 @contextmanager
-def writing_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
-    """As `writing`, for a folder: everything in it appears at once, under its final name, or not at all."""
+def writing_folder(path: Path, overwrite: bool = False, keep: bool = False) -> Iterator[Path]:
+    """As `writing`, for a folder: everything in it appears at once, under its final name, or not at all.
+
+    With `keep` the folder aside still holds what a killed process left in it, for the block to go on from.
+    """
     aside = path.with_name(f".{path.name}.part")
     replaced = path.with_name(f".{path.name}.replaced")
     _bring_back(replaced, path)
     refuse_existing(path, overwrite)
     try:
-        _remove(aside)
+        if not keep:
+            _remove(aside)
         _remove(replaced)
-        aside.mkdir(parents=True)
+        aside.mkdir(parents=True, exist_ok=keep)
         yield aside
         if path.exists():
             path.rename(replaced)
@@ -148,7 +152,8 @@ def _bring_back(replaced: Path, path: Path) -> None:
         replaced.rename(path)
 
 
-def _settle(path: Path) -> None:
+def settle(path: Path) -> None:
+    """Have the system store what was written into a file; OSError where the disk is full."""
     # A full disk may show only when the system stores what it holds in memory, and a rename must not overtake that.
     with path.open("rb+") as file:
         os.fsync(file.fileno())

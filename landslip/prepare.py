@@ -6,9 +6,13 @@ Beside them lie table.csv (the paper's Table II) and, where asked for, pictures 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +20,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.check import check_site
+from landslip.compiled import compiled
+from landslip.cores import spread
 from landslip.errors import OutputError, SiteError
 from landslip.figures import draw_prepared
 from landslip.folder import FACTOR_SHEET, FIGURES, STUDY_AREA
-from landslip.grid import Grid, tiles
+from landslip.grid import Grid, Window, tiles
 from landslip.images import describe_images
-from landslip.label import UNKNOWN, burn_label
-from landslip.output import file_hash, refuse_existing, require_space, write_json, write_text, writing_folder
+from landslip.label import LANDSLIDE, UNKNOWN, open_label, require_landslides
+from landslip.output import file_hash, refuse_existing, require_space, settle, write_json, write_text, writing_folder
 from landslip.progress import say, track
 from landslip.provenance import software
-from landslip.raster import creating, put, write_raster
+from landslip.raster import TILE, create_blank, creating, find_tiles, put, put_tiles, take_tiles
 from landslip.site import Site, read_outline, site_grid
-from landslip.stack import Channel, Encoding, channels
-from landslip.vector import burn
+from landslip.stack import Channel, Encoding, Layer, Values, layers
+from landslip.vector import burn_window, shapes_on
 
+LEDGER = "finished.json"  # of the channels that are, while the others are being computed
+FINAL = 512  # side of the windows that all channels are read in at once, pixels
 WRITTEN = {"stack.tif", "valid.tif", "label.tif", "channels.json", "manifest.json", "table.csv", FIGURES}
 DRAWN = (STUDY_AREA, FACTOR_SHEET, "factor_*.png")  # in FIGURES
 ALONGSIDE = (".aux.xml", ".ovr")  # what viewers put beside rasters
@@ -66,7 +74,10 @@ def prepare(
 ) -> Prepared:
     """Prepare a site into `folder`, which appears whole or not at all; with `figures`, draw them into it then.
 
-    Raises SiteError that lists every fault of the inputs before any long work, OutputError where the folder exists.
+    Each layer is computed block by block on all cores and written straight into its place in the stack, so memory does
+    not follow the site's size. The same command after a kill goes on at the first layer that was not finished, as long
+    as inputs, site and software are the same. Raises SiteError that lists every fault of the inputs before any long
+    work, OutputError where the folder exists.
     """
     refuse_existing(folder, overwrite)
     refuse_losses(folder, [path for _, path in site.inputs()], WRITTEN)
@@ -78,26 +89,38 @@ def prepare(
     for finding in findings:
         say(f"{finding.severity}: {finding.text}")
     grid = site_grid(site)
-    inside = np.ones(grid.shape, bool)
-    if site.outline is not None:
-        inside = burn(read_outline(site.outline, grid.crs).geometry, grid)
-    with writing_folder(folder, overwrite) as aside:
-        found, valid = _write_layers(site, grid, encoding, inside, aside)
-        label, lost = np.full(grid.shape, UNKNOWN, np.uint8), list[Any]()
+    manifest = _manifest(site, grid, encoding)
+    with writing_folder(folder, overwrite, keep=True) as aside:
+        found = layers(site, grid, encoding)
+        channels = [channel for layer in found for channel in layer.channels]
+        _require_own_names(site, channels)
+        finished = _start(aside, manifest, grid, channels)
+        left = [layer for layer in found if not {channel.name for channel in layer.channels} <= finished]
+        blocks = sum(len(layer.windows(grid.shape)) for layer in left) + len(list(tiles(grid.shape, FINAL)))
+        totals = _Totals([[] for _ in channels])
+        work = chain(
+            _fill_stack(found, left, finished, manifest, grid, aside), _finish(site, grid, channels, totals, aside)
+        )
+        for _ in track(work, blocks, "prepare", "blocks"):
+            pass
+        if not totals.valid:
+            names = ", ".join(channel.name for channel in channels)
+            raise SiteError(
+                f"site {site.name!r} has no pixel that is inside the outline and defined in all of {names}."
+            )
         if site.landslides is not None:
-            label, lost = burn_label(site.landslides, grid, inside)
-        burnt = site.landslides.burn if site.landslides is not None else ""
-        write_raster(aside / "label.tif", label[None], grid, ["label"], UNKNOWN, {"burn": burnt})
-        write_raster(aside / "valid.tif", valid[None].astype(np.uint8), grid, ["valid"])
-        summaries = _assemble(found, grid, inside, valid, aside)
+            require_landslides(site.landslides, grid, totals.burnt)
+        summaries = totals.summaries(channels)
         write_json(aside / "channels.json", channels_json(summaries, encoding))
-        write_json(aside / "manifest.json", _manifest(site, grid, encoding, lost))
         write_text(aside / "table.csv", table_csv(summaries))
+        manifest["resampling"] = {layer.name: layer.resampling for layer in found}
+        manifest["landslides_that_burn_to_no_pixel"] = [str(item) for item in totals.lost]
+        write_json(aside / "manifest.json", manifest)
+        _clear(aside, WRITTEN)
     if figures:
         say("drawing the study area and every factor")
         draw_prepared(folder)
-    landslide_pixels = int(((label == 1) & valid).sum())
-    return Prepared(folder, grid, summaries, int(valid.sum()), landslide_pixels, lost)
+    return Prepared(folder, grid, summaries, totals.valid, totals.landslide, totals.lost)
 
 
 def refuse_losses(folder: Path, inputs: Iterable[Path], written: set[str]) -> None:
@@ -116,55 +139,178 @@ def refuse_losses(folder: Path, inputs: Iterable[Path], written: set[str]) -> No
             raise OutputError(f"{folder} also holds {listed}, which would be lost. Move it, or give another folder.")
 
 
-def _write_layers(
-    site: Site, grid: Grid, encoding: Encoding, inside: NDArray[np.bool_], aside: Path
-) -> tuple[list[Channel], NDArray[np.bool_]]:
-    """Keep each channel in a file of its own until their number is known; return them and the valid pixels."""
-    valid = inside.copy()
-    found: list[Channel] = []
-    for channel, values in track(channels(site, grid, encoding), 0, "prepare", "channels"):
-        if channel.name in (other.name for other in found):
-            raise SiteError(
-                f"site {site.name!r} would have two channels called {channel.name}. Rename the band, factor or class."
-            )
-        require_space(aside, values.nbytes * 2)
-        np.save(aside / f"{channel.name}.npy", values)
-        found.append(channel)
-        if channel.factor != "aspect" or channel.kind != "continuous":
-            valid &= ~np.isnan(values)  # aspect in degrees is undefined on flat ground, which is valid
-    if not valid.any():
-        shares = ", ".join(f"{c.name}" for c in found)
-        raise SiteError(f"site {site.name!r} has no pixel that is inside the outline and defined in all of {shares}.")
-    return found, valid
+# ---- the stack, layer by layer ----
 
 
-def _assemble(
-    found: list[Channel], grid: Grid, inside: NDArray[np.bool_], valid: NDArray[np.bool_], aside: Path
-) -> list[ChannelSummary]:
-    summaries = []
-    names = [channel.name for channel in found]
-    with creating(aside / "stack.tif", grid, "float32", names, float("nan"), compress=False) as dataset:
-        for band, channel in enumerate(found, start=1):
-            dataset.update_tags(band, **channel.tags())
-            kept = aside / f"{channel.name}.npy"
-            values = np.load(kept, mmap_mode="r")
-            for window in tiles(grid.shape, 2048):
-                put(dataset, np.ascontiguousarray(values[window.slices])[None], window, [band])
-            summaries.append(_summary(channel, values, inside, valid))
-            del values
-            kept.unlink()
-    return summaries
+def _require_own_names(site: Site, channels: list[Channel]) -> None:
+    names = [channel.name for channel in channels]
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise SiteError(
+            f"site {site.name!r} would have two channels called {twice[0]}. Rename the band, factor or class."
+        )
 
 
-def _summary(
-    channel: Channel, values: NDArray[np.float32], inside: NDArray[np.bool_], valid: NDArray[np.bool_]
-) -> ChannelSummary:
-    kept = values[valid]
-    kept = kept[~np.isnan(kept)]
-    undefined = float(np.isnan(values[inside]).mean())
-    if kept.size == 0:
-        return ChannelSummary(channel, np.nan, np.nan, np.nan, undefined)
-    return ChannelSummary(channel, float(kept.min()), float(kept.max()), float(kept.mean(dtype=np.float64)), undefined)
+def _start(aside: Path, manifest: dict[str, Any], grid: Grid, channels: list[Channel]) -> set[str]:
+    """The names of the channels that a killed run finished; else a stack that holds nothing yet, and no name."""
+    ledger = aside / LEDGER
+    try:
+        kept = json.loads(ledger.read_text(encoding="utf-8"))
+        if kept["of"] == _fingerprint(manifest) and (aside / "stack.tif").exists():
+            finished = set(map(str, kept["finished"]))
+            if finished:
+                say(f"an earlier run was interrupted: {len(finished)} of its {len(channels)} channels are taken over")
+            return finished
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # nothing was left, or nothing that can be gone on from
+    _clear(aside, set())
+    require_space(aside, grid.height * grid.width * (4 * len(channels) + 1))
+    names, tags = [channel.name for channel in channels], [channel.tags() for channel in channels]
+    create_blank(aside / "stack.tif", grid, names, tags)
+    write_json(ledger, {"of": _fingerprint(manifest), "finished": []})
+    return set()
+
+
+def _fingerprint(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(repr(manifest).encode()).hexdigest()
+
+
+def _clear(folder: Path, kept: set[str]) -> None:
+    for path in folder.iterdir():
+        if path.name not in kept:
+            path.unlink()
+
+
+def _fill_stack(
+    found: list[Layer], left: list[Layer], finished: set[str], manifest: dict[str, Any], grid: Grid, aside: Path
+) -> Iterator[None]:
+    """Compute the layers that are left and put them in their places; yields after every block."""
+    stack, done = find_tiles(aside / "stack.tif"), sorted(finished)
+    first = 1
+    for layer in found:
+        bands = range(first, first + len(layer.channels))
+        first = bands.stop
+        if layer not in left:
+            continue
+        values = layer.begin(aside)
+
+        def fill(window: Window, values: Values = values, bands: range = bands) -> None:
+            put_tiles(stack, values(window), window, bands)
+
+        yield from spread(fill, layer.windows(grid.shape))
+        settle(stack.path)
+        done += [channel.name for channel in layer.channels]
+        write_json(aside / LEDGER, {"of": _fingerprint(manifest), "finished": done}, overwrite=True)
+        _clear(aside, {"stack.tif", LEDGER})
+
+
+# ---- what follows from all channels together ----
+
+
+@dataclass
+class _Totals:
+    """Of the whole site, added up block by block.
+
+    `parts` holds for each channel a row per stored tile: pixels, minimum, maximum and sum over valid pixels, undefined
+    pixels inside. Tiles are the same whatever the blocks, so the sums are too.
+    """
+
+    parts: list[list[NDArray[np.float64]]]
+    inside: int = 0
+    valid: int = 0
+    burnt: int = 0  # landslide inside
+    landslide: int = 0  # landslide on valid pixels
+    lost: list[Any] = field(default_factory=list)
+
+    def summaries(self, channels: list[Channel]) -> list[ChannelSummary]:
+        """A row of Table II for each channel."""
+        found = []
+        for channel, parts in zip(channels, self.parts, strict=True):
+            pixels, minimum, maximum, total, undefined = np.concatenate(parts).T
+            mean = math.fsum(total) / pixels.sum() if pixels.any() else math.nan
+            low, high = (minimum.min(), maximum.max()) if pixels.any() else (math.nan, math.nan)
+            share = undefined.sum() / self.inside
+            found.append(ChannelSummary(channel, float(low), float(high), float(mean), float(share)))
+        return found
+
+
+def _finish(site: Site, grid: Grid, channels: list[Channel], totals: _Totals, aside: Path) -> Iterator[None]:
+    """Write valid.tif and label.tif and fill the totals; yields after every block."""
+    stack, source = find_tiles(aside / "stack.tif"), open_label(site.landslides, grid)
+    outline = None
+    if site.outline is not None:
+        outline = shapes_on(read_outline(site.outline, grid.crs).geometry, grid)
+    # aspect in degrees is undefined on flat ground, which is valid
+    needed = np.array([channel.factor != "aspect" or channel.kind != "continuous" for channel in channels])
+
+    def at(window: Window) -> tuple[Window, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.uint8], Any]:
+        shape = (window.height, window.width)
+        inside = np.ones(shape, bool) if outline is None else burn_window(outline, window)
+        values = take_tiles(stack, window)
+        valid = inside & ~np.isnan(values[needed]).any(axis=0)
+        label = source.at(window)
+        label[~inside] = UNKNOWN
+        parts = np.empty((len(values), -(-shape[0] // TILE) * -(-shape[1] // TILE), 5))
+        _add_up(values, inside, valid, TILE, parts)
+        return window, inside, valid, label, parts
+
+    lost = set()
+    strip = np.empty((2, FINAL, grid.width), np.uint8)  # label and valid of a row of windows
+    burnt = site.landslides.burn if site.landslides is not None else ""
+    with (
+        creating(aside / "label.tif", grid, "uint8", ["label"], UNKNOWN, {"burn": burnt}) as label_file,
+        creating(aside / "valid.tif", grid, "uint8", ["valid"], None) as valid_file,
+    ):
+        for window, inside, valid, label, parts in spread(at, tiles(grid.shape, FINAL)):
+            strip[0, : window.height, window.slices[1]] = label
+            strip[1, : window.height, window.slices[1]] = valid
+            if window.column + window.width == grid.width:
+                _put_rows(label_file, strip[:1], window)
+                _put_rows(valid_file, strip[1:], window)
+            for own, part in zip(totals.parts, parts, strict=True):
+                own.append(part)
+            totals.inside += int(np.count_nonzero(inside))
+            totals.valid += int(np.count_nonzero(valid))
+            totals.burnt += int(np.count_nonzero(label == LANDSLIDE))
+            totals.landslide += int(np.count_nonzero((label == LANDSLIDE) & valid))
+            for i, (row, column, _) in enumerate(source.lost):
+                row, column = row - window.row, column - window.column
+                if 0 <= row < window.height and 0 <= column < window.width and inside[row, column]:
+                    lost.add(i)
+            yield
+    totals.lost = [item for i, (_, _, item) in enumerate(source.lost) if i in lost]
+
+
+def _put_rows(dataset: Any, strip: NDArray[np.uint8], window: Window) -> None:
+    # in the order of the tiles: else their order in the file would hang on when GDAL's cache is full
+    for row in range(0, window.height, TILE):
+        rows = Window(window.row + row, 0, min(TILE, window.height - row), strip.shape[2])
+        put(dataset, strip[:, row : row + rows.height], rows)
+
+
+@compiled
+def _add_up(values: Any, inside: Any, valid: Any, tile: int, out: Any) -> None:
+    """Fill `out` (C, tiles, 5) as `_Totals.parts` has it, for a window that begins at the corner of a tile."""
+    height, width = inside.shape
+    for c in range(len(values)):
+        n = 0
+        for top in range(0, height, tile):
+            for left in range(0, width, tile):
+                pixels, undefined, total = 0, 0, 0.0
+                low, high = np.inf, -np.inf
+                for i in range(top, min(top + tile, height)):
+                    for j in range(left, min(left + tile, width)):
+                        value = values[c, i, j]
+                        if value != value:
+                            undefined += inside[i, j]
+                        elif valid[i, j]:
+                            pixels += 1
+                            total += value
+                            low, high = min(low, value), max(high, value)
+                out[c, n, 0], out[c, n, 1], out[c, n, 2], out[c, n, 3], out[c, n, 4] = (
+                    pixels, low, high, total, undefined,
+                )  # fmt: skip
+                n += 1
 
 
 def channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[str, Any]:
@@ -185,14 +331,13 @@ def channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[s
     return {"encoding": encoding, "channels": rows, "factors": factors}
 
 
-def _manifest(site: Site, grid: Grid, encoding: Encoding, lost: list[Any]) -> dict[str, Any]:
+def _manifest(site: Site, grid: Grid, encoding: Encoding) -> dict[str, Any]:
     return {
         "site": site.model_dump(mode="json", exclude_defaults=True),
         "grid": grid_json(grid),
         "encoding": encoding,
         "images": describe_images(site.image),
         "inputs": [{"what": what, "file": path.name, "sha256": file_hash(path)} for what, path in site.inputs()],
-        "landslides_that_burn_to_no_pixel": [str(item) for item in lost],
         "software": software(),
     }
 

@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import version
 from typing import Any
 
-LIBRARIES = ("landslip", "numpy", "scipy", "torch", "rasterio", "geopandas", "shapely", "pyflwdir")
+LIBRARIES = ("landslip", "numpy", "scipy", "numba", "torch", "rasterio", "geopandas", "shapely", "pyflwdir")
 
 
 def software() -> dict[str, str]:

@@ -28,6 +28,8 @@ FACTORS = (
     "slope",
     "aspect",
     "curvature",
+    "plan_curvature",
+    "profile_curvature",
     "ndvi",
     "mndwi",
     "dndvi",
@@ -54,7 +56,7 @@ _KEYS_OF = {  # keys of [[image]] that not every source takes
 }
 Number = Annotated[float, Field(allow_inf_nan=True)]  # files do state nodata = nan
 Nodata = Annotated[tuple[Number, ...], BeforeValidator(_one_or_more)]
-MOST_PIXELS = 2_000_000_000  # of a grid: preparing holds some 60 bytes per pixel
+MOST_PIXELS = 2_000_000_000  # of a grid
 
 
 class GridTable(Strict):
@@ -175,13 +177,17 @@ class ImageTable(Strict):
 
 
 class DemTable(Strict):
-    """[dem]: elevation in metres. `dem_resolution` (metres) where the file repeats coarser pixels."""
+    """[dem]: elevation in metres. `dem_resolution` (metres) where the file repeats coarser pixels.
+
+    `curvatures`: "plan" and "profile" (Zevenbergen & Thorne), taken beside the standard curvature.
+    """
 
     path: Path
     dem_resolution: float | None = Field(None, gt=0)
     nodata: Nodata = ()
     scale: float = Field(1.0, gt=0)
     edges: Literal["undefined", "one-sided"] = "undefined"
+    curvatures: tuple[Literal["plan", "profile"], ...] = ()
 
 
 class RiversTable(Strict):
@@ -397,7 +403,7 @@ def site_grid(site: Site) -> Grid:
 
 
 def require_size(grid: Grid, what: str, remedy: str) -> None:
-    """Raise GridError for a grid of more than MOST_PIXELS, which no memory holds."""
+    """Raise GridError for a grid of more than MOST_PIXELS."""
     if grid.height * grid.width > MOST_PIXELS:
         raise GridError(f"{what} would have {grid.describe()}, more than {MOST_PIXELS:,} in all. {remedy}")
 

@@ -1,51 +1,73 @@
 """The stack: all channels of a site on one grid, which channels make which factor, and where they are valid.
 
-`channels` reads a site's inputs one after the other and yields each channel brought to the grid. Encoding `planes`
-keeps aspect as sine and cosine and lithology as one plane per class; `paper` gives every factor one channel.
+`layers` lists what a site's channels are computed from, each layer a function that gives its channels at any window of
+the grid: the same values to the bit whatever the window, so that a stack of any size can be filled block by block.
+Encoding `planes` keeps aspect as sine and cosine and lithology as one plane per class; `paper` gives every factor one
+channel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import geopandas as gpd
 import numpy as np
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
+from landslip.cores import spread
 from landslip.errors import ChannelError, SiteError, VectorError
-from landslip.factors.distance import distance
+from landslip.factors.distance import distance, distance_down, row_gaps
 from landslip.factors.indices import dndvi, mndwi, ndvi
 from landslip.factors.lithology import ordinal, planes
 from landslip.factors.rivers import rivers_from_elevation
-from landslip.factors.terrain import aspect_from, aspect_sin_cos, curvature, slope
-from landslip.grid import Grid, Window, metric_fault
-from landslip.images import read_with_plain, unit_of
-from landslip.raster import covering_window, default_grid, read, read_band_tags, read_info, warp, warp_array
+from landslip.factors.terrain import aspect_from, surfaces
+from landslip.grid import Grid, Window, metric_fault, tiles
+from landslip.images import band_names, describe_resampling, only, read_images, read_with_plain, unit_of
+from landslip.progress import say
+from landslip.raster import (
+    MOST_AT_ONCE,
+    covering_window,
+    default_grid,
+    how_resampled,
+    in_quarters,
+    lies_on,
+    needed_window,
+    read_band_tags,
+    read_info,
+    warp,
+    warp_array,
+)
 from landslip.run import ChannelChoice
 from landslip.site import (
     ClassTable,
     DemTable,
     FactorTable,
     FileTable,
+    ImageTable,
     RiversTable,
     Site,
     require_size,
 )
-from landslip.vector import burn, read_vector
+from landslip.vector import SQUARE, Shapes, burn_window, read_vector, shapes_on
 
 Encoding = Literal["planes", "paper"]
 Kind = Literal["continuous", "sine", "cosine", "class"]
 KINDS, GROUPS = ("continuous", "sine", "cosine", "class"), ("band", "factor")
 MOST_CLASSES = 100  # more values than this are hardly classes
-Layer = tuple["Channel", NDArray[np.float32]]
+Values = Callable[[Window], NDArray[np.float32]]
 
-TERRAIN_HALO = 8  # DEM pixels read beyond the site, so that no edge is wrong
+BLOCK = 1024  # side of the windows that a stack is filled by, pixels
+COLUMNS = 256  # of the windows of whole columns that distances are filled by
 FIRST_REACH = 64  # pixels beyond the site where rivers and faults are looked for first
-MOST_PIXELS = 400_000_000  # of the widened grid that distances are taken on
+NODES = 64  # along each side of the grid, from which the farthest place from any feature is judged
+MOST_PIXELS = 4_000_000_000  # of the widened grid that distances are taken on
+RIVER_BYTES = 48  # of memory for each DEM pixel while rivers are derived
+MUCH = 2 * 2**30  # bytes
 
 
 @dataclass(frozen=True)
@@ -143,127 +165,273 @@ def choose_channels(channels: Sequence[Channel], choice: ChannelChoice, origin: 
     return positions
 
 
-def channels(site: Site, grid: Grid, encoding: Encoding) -> Iterator[Layer]:
-    """Yield every channel of a site with its values on `grid`, (H, W) float32 with NaN where undefined."""
-    bands, plain = read_with_plain(site.image, grid)
-    for name, values in bands.items():
-        yield Channel(name, name, "band", unit_of(site.image, name)), values
-    bands = plain  # indices are taken before sharpening
+@dataclass(frozen=True)
+class Layer:
+    """Channels that are computed together.
+
+    `begin` does what has to be done once, leaving what it keeps in the folder it is given, and returns the function
+    that gives the channels' values at a window of the grid, (C, h, w) float32 with NaN where undefined. `columns`
+    where that function wants windows of whole columns. `resampling` says how each input is brought to the grid.
+    """
+
+    name: str
+    channels: tuple[Channel, ...]
+    begin: Callable[[Path], Values]
+    resampling: dict[str, str]
+    columns: bool = False
+
+    def windows(self, shape: tuple[int, int]) -> list[Window]:
+        """Windows that tile a grid of `shape`, as this layer likes them."""
+        if self.columns:
+            return [Window(0, left, shape[0], COLUMNS).clip(shape) for left in range(0, shape[1], COLUMNS)]
+        return list(tiles(shape, BLOCK))
+
+
+def layers(site: Site, grid: Grid, encoding: Encoding) -> list[Layer]:
+    """What a site's channels are computed from, in the order of the stack's channels."""
+    found: list[Layer] = []
+    if site.image:
+        found.append(band_layer(site.image, grid))
     if site.dem is not None:
-        yield from terrain(site.dem, grid, encoding)
-    if {"red", "nir"} <= bands.keys():
-        yield Channel("ndvi", "ndvi", "factor"), ndvi(bands["red"], bands["nir"])
-    if {"green", "swir1"} <= bands.keys():
-        yield Channel("mndwi", "mndwi", "factor"), mndwi(bands["green"], bands["swir1"])
-    if site.before:
-        before = read_with_plain(site.before, grid)[1]
-        change = dndvi(ndvi(before["red"], before["nir"]), ndvi(bands["red"], bands["nir"]))
-        yield Channel("dndvi", "dndvi", "factor"), change
-    del bands, plain
+        found.append(terrain_layer(site.dem, grid, encoding))
+    indices = index_layer(site, grid)
+    if indices is not None:
+        found.append(indices)
     if site.rivers is not None:
-        yield (
-            Channel("distance_to_river", "distance_to_river", "factor", "m"),
-            river_distance(site.rivers, site.dem, grid),
-        )
+        found.append(river_layer(site.rivers, site.dem, grid))
     if site.faults is not None:
-        yield Channel("distance_to_fault", "distance_to_fault", "factor", "m"), feature_distance(site.faults, grid)
+        found.append(distance_layer("distance_to_fault", site.faults, grid))
     if site.lithology is not None:
-        yield from class_channels("lithology", site.lithology, grid, encoding)
-    for factor in site.factor:
-        yield from further_factor(factor, grid, encoding)
+        found.append(class_layer("lithology", site.lithology, grid, encoding))
+    found += [further_layer(factor, grid, encoding) for factor in site.factor]
+    return found
 
 
-def read_dem(dem: DemTable, grid: Grid, halo: int = TERRAIN_HALO) -> tuple[NDArray[np.float32], Grid]:
-    """Elevation (H, W) in metres around `grid`, on the metric grid that terrain is taken on, and that grid.
+def band_layer(images: Sequence[ImageTable], grid: Grid) -> Layer:
+    """The optical bands."""
+    channels = tuple(Channel(name, name, "band", unit_of(images, name)) for name in band_names(images))
 
-    The DEM's own pixels where its CRS is in metres and `dem_resolution` is not given; else one cubic warp to the
-    CRS of `grid`. `halo` is in DEM pixels.
+    def at(window: Window) -> NDArray[np.float32]:
+        return np.stack(list(read_images(images, grid.crop(window)).values()))
+
+    return Layer("bands", channels, lambda _: at, describe_resampling(images, grid))
+
+
+def index_layer(site: Site, grid: Grid) -> Layer | None:
+    """NDVI, MNDWI and dNDVI, as far as the bands allow, from bands that are not sharpened; None where none is."""
+    bands = band_names(site.image)
+    plants, water = {"red", "nir"} <= set(bands), {"green", "swir1"} <= set(bands)
+    names = [name for name, there in (("ndvi", plants), ("mndwi", water), ("dndvi", bool(site.before))) if there]
+    if not names:
+        return None
+    needed = (("red", "nir") if plants else ()) + (("green", "swir1") if water else ())
+    images, before = only(site.image, needed), only(site.before, ("red", "nir"))
+
+    def at(window: Window) -> NDArray[np.float32]:
+        part = grid.crop(window)
+        plain = read_with_plain(images, part)[1]
+        found = []
+        if plants:
+            found.append(ndvi(plain["red"], plain["nir"]))
+        if water:
+            found.append(mndwi(plain["green"], plain["swir1"]))
+        if before:
+            earlier = read_with_plain(before, part)[1]
+            found.append(dndvi(ndvi(earlier["red"], earlier["nir"]), found[0]))
+        return np.stack(found)
+
+    channels = tuple(Channel(name, name, "factor") for name in names)
+    return Layer("indices", channels, lambda _: at, describe_resampling((*images, *before), grid, sharpened=False))
+
+
+def _resampling(paths: Sequence[Path], grid: Grid, method: str) -> dict[str, str]:
+    """How rasters are brought to the grid, by the name of the file."""
+    return {path.name: how_resampled(path, grid, method) for path in paths}
+
+
+def dem_grid(dem: DemTable, grid: Grid, halo: int = 0) -> Grid:
+    """The metric grid around `grid`, and `halo` pixels more on each side, that terrain is taken on.
+
+    The DEM's own pixels, as far as they reach, where its CRS is in metres and `dem_resolution` is not given; else
+    pixels of `dem_resolution`, or of about its own size, in the CRS of `grid`. Raises SiteError where the two do not
+    meet.
     """
     info = read_info(dem.path)
-    source = info.grid
-    if metric_fault(source.crs) is None and dem.dem_resolution is None:
-        window = covering_window(source, grid, halo)
-        _require_cover(window, dem, grid)
-        require_size(source.crop(window), str(dem.path), "Give a coarser [dem] dem_resolution.")
-        values = read(dem.path, [1], window, dem.nodata)[0]
-        return values * np.float32(dem.scale), source.crop(window)
-    _require_cover(covering_window(source, grid, 0), dem, grid)
+    own = metric_fault(info.crs) is None and dem.dem_resolution is None
+    window = covering_window(info.grid, grid, halo if own else 0)
+    if window.height == 0 or window.width == 0:
+        raise SiteError(f"{dem.path} does not overlap the site ({grid.describe()}). Check its CRS.")
+    if own:
+        return info.grid.crop(window)
     size = dem.dem_resolution or default_grid(info, grid.crs, None).x_size
     left, bottom, right, top = grid.bounds
     height, width = int(np.ceil((top - bottom) / size)), int(np.ceil((right - left) / size))
     around = Grid(grid.crs, Affine(size, 0, left, 0, -size, top), height, width).pad(halo)
     require_size(around, f"{dem.path} at {size:g} m", "Give a coarser [dem] dem_resolution.")
-    values = warp(dem.path, around, [1], "cubic", dem.nodata)[0]
-    return values * np.float32(dem.scale), around
+    return around
 
 
-def _require_cover(window: Window, dem: DemTable, grid: Grid) -> None:
-    if window.height == 0 or window.width == 0:
-        raise SiteError(f"{dem.path} does not overlap the site ({grid.describe()}). Check its CRS.")
+def read_dem(dem: DemTable, part: Grid) -> NDArray[np.float32]:
+    """Elevation in metres, (H, W), on a part of the DEM's metric grid, or beyond it; cubic where it is resampled."""
+    return np.asarray(warp(dem.path, part, [1], "cubic", dem.nodata)[0] * np.float32(dem.scale))
 
 
-def terrain(dem: DemTable, grid: Grid, encoding: Encoding) -> Iterator[Layer]:
+def terrain_layer(dem: DemTable, grid: Grid, encoding: Encoding) -> Layer:
     """Elevation, slope, curvature and aspect, taken at the DEM's resolution and brought to `grid`."""
-    z, own = read_dem(dem, grid)
-    size = own.x_size, own.y_size
-
-    def on_grid(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(warp_array(values[None], own, grid)[0])
-
-    yield Channel("elevation", "elevation", "factor", "m"), on_grid(z)
-    yield Channel("slope", "slope", "factor", "degree"), on_grid(slope(z, *size, edges=dem.edges))
-    yield Channel("curvature", "curvature", "factor", "1/100 m"), on_grid(curvature(z, *size, edges=dem.edges))
-    sine, cosine = (on_grid(values) for values in aspect_sin_cos(z, *size, edges=dem.edges))
+    channels = [
+        Channel("elevation", "elevation", "factor", "m"),
+        Channel("slope", "slope", "factor", "degree"),
+        Channel("curvature", "curvature", "factor", "1/100 m"),
+        *(Channel(f"{kind}_curvature", f"{kind}_curvature", "factor", "1/m") for kind in dem.curvatures),
+    ]
+    wanted = [channel.name for channel in channels[1:]] + ["aspect_sin", "aspect_cos"]
     if encoding == "planes":
-        yield Channel("aspect_sin", "aspect", "factor", "", "sine"), sine
-        yield Channel("aspect_cos", "aspect", "factor", "", "cosine"), cosine
+        channels.append(Channel("aspect_sin", "aspect", "factor", "", "sine"))
+        channels.append(Channel("aspect_cos", "aspect", "factor", "", "cosine"))
     else:
-        yield Channel("aspect", "aspect", "factor", "degree"), aspect_from(sine, cosine)
+        channels.append(Channel("aspect", "aspect", "factor", "degree"))
+    own = dem_grid(dem, grid)
+
+    def at(window: Window) -> NDArray[np.float32]:
+        part = grid.crop(window)
+        place = needed_window(own, part)
+        if place.area > MOST_AT_ONCE // len(wanted) and window.area > 1:
+            return in_quarters(lambda part: at(part.moved(window.row, window.column)), part.shape)
+        needed = own.crop(place)
+        z = read_dem(dem, needed.pad(1))  # the pixel more on each side that slopes take
+        taken = surfaces(z, own.x_size, own.y_size, wanted, edges=dem.edges)
+        values = warp_array(np.concatenate([z[None], taken])[:, 1:-1, 1:-1], needed, part)
+        if encoding == "paper":
+            values = np.concatenate([values[:-2], aspect_from(values[-2], values[-1])[None]])
+        return np.asarray(values)
+
+    how = how_resampled(dem.path, grid, "bilinear, after slopes")
+    if not lies_on(dem.path, own):
+        how = f"cubic to {own.x_size:g} m before slopes, bilinear after"
+    return Layer("terrain", tuple(channels), lambda _: at, {dem.path.name: how})
 
 
-def river_distance(rivers: RiversTable, dem: DemTable | None, grid: Grid) -> NDArray[np.float32]:
-    """Distance to the nearest river, (H, W) metres, from lines or from rivers derived from the DEM."""
+def river_layer(rivers: RiversTable, dem: DemTable | None, grid: Grid) -> Layer:
+    """Distance to the nearest river: to lines, or to rivers derived from the DEM."""
+    name = "distance_to_river"
     if rivers.path is not None:
-        return feature_distance(FileTable(path=rivers.path, layer=rivers.layer), grid)
+        return distance_layer(name, FileTable(path=rivers.path, layer=rivers.layer), grid)
     if dem is None or rivers.from_dem_km2 is None:
         raise SiteError("[rivers] from_dem_km2 needs a [dem]")
-    # Water comes from beyond the site: half its size again, as far as the DEM reaches.
-    margin = max(grid.height * grid.y_size, grid.width * grid.x_size) / 2
-    native = default_grid(read_info(dem.path), grid.crs, None).x_size
-    z, own = read_dem(dem, grid, int(np.ceil(margin / (dem.dem_resolution or native))))
-    found = rivers_from_elevation(z, own.transform, rivers.from_dem_km2)
-    if not found.any():
-        raise SiteError(
-            f"{dem.path}: no pixel drains {rivers.from_dem_km2:g} km2, so no river is found. "
-            "Lower [rivers] from_dem_km2."
-        )
-    return np.asarray(warp_array(distance(found, own.x_size, own.y_size)[None], own, grid)[0])
+    area, source = rivers.from_dem_km2, dem
+
+    def begin(folder: Path) -> Values:
+        # Water comes from beyond the site: half its size again, as far as the DEM reaches.
+        margin = max(grid.height * grid.y_size, grid.width * grid.x_size) / 2
+        own = dem_grid(source, grid, int(np.ceil(margin / dem_grid(source, grid).x_size)))
+        needs = own.height * own.width * RIVER_BYTES
+        require_size(own, str(source.path), "Give a coarser [dem] dem_resolution.")
+        if needs > MUCH:
+            say(
+                f"warning: rivers are derived from {source.path.name} as a whole, {own.height} x {own.width} pixels: "
+                f"this takes about {needs / 2**30:.0f} GiB of memory. A river layer takes none."
+            )
+        found = rivers_from_elevation(read_dem(source, own), own.transform, area)
+        if not found.any():
+            raise SiteError(
+                f"{source.path}: no pixel drains {area:g} km2, so no river is found. Lower [rivers] from_dem_km2."
+            )
+        np.save(folder / f"{name}.npy", distance(found, own.x_size, own.y_size))
+
+        def at(window: Window) -> NDArray[np.float32]:
+            part = grid.crop(window)
+            needed = needed_window(own, part).clip(own.shape)
+            kept = np.load(folder / f"{name}.npy", mmap_mode="r")
+            return warp_array(np.array(kept[needed.slices])[None], own.crop(needed), part)
+
+        return at
+
+    how = {dem.path.name: "bilinear, after distances"}
+    return Layer(name, (Channel(name, name, "factor", "m"),), begin, how)
 
 
-def feature_distance(source: FileTable, grid: Grid) -> NDArray[np.float32]:
-    """Exact distance from each pixel's centre to the nearest feature burnt all-touched, (H, W) metres.
+def distance_layer(name: str, source: FileTable, grid: Grid) -> Layer:
+    """Exact distance from each pixel's centre to the nearest feature burnt all-touched, in metres.
 
-    Features outside the grid count: the grid is widened until nothing beyond it can be nearer.
+    Features outside the grid count: the grid is widened until nothing beyond it can be nearer. The gaps along its rows
+    are kept in a file, 4 bytes a pixel, from which distances are taken some columns at a time.
+    """
+
+    def begin(folder: Path) -> Values:
+        shapes, inner = features_around(source, grid)
+        wide = shapes.grid
+        strips = [Window(row, 0, SQUARE, wide.width).clip(wide.shape) for row in range(0, wide.height, SQUARE)]
+        places = [slice(left, left + COLUMNS) for left in range(0, grid.width, COLUMNS)]
+        path = folder / f"{name}.gaps"
+        path.touch()
+
+        def fill(strip: Window) -> None:
+            gaps = row_gaps(burn_window(shapes, strip))[:, inner.column : inner.column + grid.width]
+            part = np.zeros((strip.height, COLUMNS), np.int32)
+            with path.open("rb+", buffering=0) as file:
+                for i, place in enumerate(places):
+                    part[:, : gaps[:, place].shape[1]] = gaps[:, place]
+                    file.seek((i * wide.height + strip.row) * COLUMNS * part.itemsize)
+                    file.write(part.data)
+
+        for _ in spread(fill, strips):
+            pass
+
+        def at(window: Window) -> NDArray[np.float32]:
+            kept = np.memmap(path, np.int32, "r", shape=(len(places), wide.height, COLUMNS))
+            first, last = window.column // COLUMNS, (window.column + window.width - 1) // COLUMNS
+            gaps = np.concatenate(list(kept[first : last + 1]), axis=1)
+            across = slice(window.column - first * COLUMNS, window.column - first * COLUMNS + window.width)
+            down = slice(inner.row + window.row, inner.row + window.row + window.height)
+            return distance_down(gaps[:, across], grid.x_size, grid.y_size)[None, down]
+
+        return at
+
+    how = {source.path.name: "none: burnt onto the grid, every pixel that is touched"}
+    return Layer(name, (Channel(name, name, "factor", "m"),), begin, how, columns=True)
+
+
+def features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
+    """The features that may be nearest to a pixel of the grid, on a wider grid that holds them, and the grid's window.
+
+    SiteError where they are too far away for their distance to be taken.
     """
     reach = FIRST_REACH
     while True:
-        wide = grid.pad(reach)
-        if wide.height * wide.width > MOST_PIXELS:
+        if (grid.height + 2 * reach) * (grid.width + 2 * reach) > MOST_PIXELS:
             raise SiteError(
                 f"{source.path}: the nearest feature is more than {reach // 4 * grid.x_size / 1000:.0f} km from the "
                 "site. Leave the layer out, or give features that are nearer."
             )
-        whole = read_vector(source.path, source.layer, grid.crs, wide.bounds)
-        burnt = burn(whole.geometry, wide, "touched")
-        if burnt.any():
-            inner = Window(reach, reach, *grid.shape).slices
-            found = distance(burnt, grid.x_size, grid.y_size)[inner]
-            if float(found.max()) <= reach * min(grid.x_size, grid.y_size):
-                return np.ascontiguousarray(found)
-            reach = int(np.ceil(float(found.max()) / min(grid.x_size, grid.y_size))) + 1
-        else:
+        frame = read_vector(source.path, source.layer, grid.crs, grid.pad(reach).bounds)
+        if frame.empty:
             _require_lines(source)
             reach *= 4
+            continue
+        needed = int(np.ceil(_farthest(frame.geometry, grid) / min(grid.x_size, grid.y_size))) + 1
+        if needed <= reach:
+            break
+        reach = needed
+    # as far as that, and no farther than there are features
+    left, bottom, right, top = grid.bounds
+    x_first, y_first, x_last, y_last = frame.total_bounds
+    beyond = (y_last - top) / grid.y_size, (left - x_first) / grid.x_size
+    above, before = (int(np.clip(np.ceil(pixels), 0, needed)) + 1 for pixels in beyond)
+    beyond = (bottom - y_first) / grid.y_size, (x_last - right) / grid.x_size
+    below, behind = (int(np.clip(np.ceil(pixels), 0, needed)) + 1 for pixels in beyond)
+    wide = grid.crop(Window(-above, -before, grid.height + above + below, grid.width + before + behind))
+    return shapes_on(frame.geometry, wide, "touched"), Window(above, before, *grid.shape)
+
+
+def _farthest(geometries: gpd.GeoSeries, grid: Grid) -> float:
+    """Metres that no pixel of the grid is farther than from a feature's pixel: those at nodes, and half way between."""
+    left, bottom, right, top = grid.bounds
+    x, y = np.linspace(left, right, NODES), np.linspace(bottom, top, NODES)
+    nodes = shapely.points(*(axis.ravel() for axis in np.meshgrid(x, y)))
+    tree = shapely.STRtree(shapely.get_parts(geometries.to_numpy()))
+    _, away = tree.query_nearest(nodes, return_distance=True, all_matches=False)
+    between = np.hypot(right - left, top - bottom) / (NODES - 1) / 2
+    return float(away.max() + between + np.hypot(grid.x_size, grid.y_size))
 
 
 def _require_lines(source: FileTable) -> None:
@@ -272,27 +440,45 @@ def _require_lines(source: FileTable) -> None:
         raise VectorError(f"{source.path} holds no geometry, so no distance to it is defined. Leave the layer out.")
 
 
-def read_classes(table: ClassTable, grid: Grid) -> tuple[NDArray[np.int32], dict[int, str]]:
-    """Class codes on `grid`, (H, W) int32 with -1 where undefined, and what each code stands for in the source."""
+def class_reader(table: ClassTable, grid: Grid) -> tuple[Callable[[Window], NDArray[np.int32]], dict[int, str]]:
+    """A function that gives class codes at a window of the grid, and what each code on the grid stands for.
+
+    Codes are (h, w) int32, -1 where undefined.
+    """
     if table.is_raster:
-        values = warp(table.path, grid, [1], "nearest", table.nodata)[0]
-        _require_classes(table, values)
-        codes = np.where(np.isnan(values), -1, np.nan_to_num(values)).astype(np.int32)
-        return codes, {int(code): str(int(code)) for code in np.unique(codes) if code >= 0}
+
+        def stored(window: Window) -> NDArray[np.int32]:
+            values = warp(table.path, grid.crop(window), [1], "nearest", table.nodata)[0]
+            return np.where(np.isnan(values), -1, np.nan_to_num(values)).astype(np.int32)
+
+        def different(window: Window) -> set[float]:
+            values = warp(table.path, grid.crop(window), [1], "nearest", table.nodata)[0]
+            found = np.unique(values[~np.isnan(values)])
+            return set(found[: MOST_CLASSES + 1].tolist() + found[found != np.round(found)][:1].tolist())
+
+        seen: set[float] = set()
+        for found in spread(different, tiles(grid.shape, BLOCK)):
+            seen |= found
+            _require_classes(table, np.array(sorted(seen), np.float32))
+        return stored, {int(code): str(int(code)) for code in sorted(seen)}
     frame = read_vector(table.path, table.layer, grid.crs, grid.bounds)
     if table.field not in frame.columns:
         names = ", ".join(str(name) for name in frame.columns if name != "geometry")
         raise VectorError(f"{table.path} has no field {table.field!r}; its fields are {names}.")
-    codes = np.full(grid.shape, -1, np.int32)
     texts = frame[table.field].map(lambda value: str(value).strip())
     meaning = dict(enumerate(sorted(texts.unique())))
-    for code, text in meaning.items():
-        codes[burn(frame.geometry[texts == text], grid)] = code
-    return codes, meaning
+    shapes = {code: shapes_on(frame.geometry[texts == text], grid) for code, text in meaning.items()}
+
+    def burnt(window: Window) -> NDArray[np.int32]:
+        codes = np.full((window.height, window.width), -1, np.int32)
+        for code, own in shapes.items():
+            codes[burn_window(own, window)] = code
+        return codes
+
+    return burnt, meaning
 
 
-def _require_classes(table: ClassTable, values: NDArray[np.float32]) -> None:
-    found = np.unique(values[~np.isnan(values)])
+def _require_classes(table: ClassTable, found: NDArray[np.float32]) -> None:
     whole = found[(found == np.round(found)) & (found >= 0) & (found < 2**24)]
     if len(whole) < len(found) or len(found) > MOST_CLASSES:
         strange = found[~np.isin(found, whole)] if len(whole) < len(found) else found
@@ -310,26 +496,37 @@ def class_table(table: ClassTable, meaning: dict[int, str]) -> tuple[dict[int, s
     return known, list(dict.fromkeys(table.classes.values()))
 
 
-def class_channels(name: str, table: ClassTable, grid: Grid, encoding: Encoding) -> Iterator[Layer]:
+def class_layer(name: str, table: ClassTable, grid: Grid, encoding: Encoding) -> Layer:
     """One plane per class (`planes`), or one channel of ordinals (`paper`). Unmapped classes are undefined."""
-    codes, meaning = read_classes(table, grid)
+    codes, meaning = class_reader(table, grid)
     known, classes = class_table(table, meaning)
+    channels = tuple(Channel(f"{name}_{_word(label)}", name, "factor", "", "class") for label in classes)
     if encoding == "paper":
-        yield Channel(name, name, "factor", "class"), ordinal(codes, known, classes)
-        return
-    for label, plane in zip(classes, planes(codes, known, classes), strict=True):
-        yield Channel(f"{name}_{_word(label)}", name, "factor", "", "class"), plane
+        channels = (Channel(name, name, "factor", "class"),)
+
+    def at(window: Window) -> NDArray[np.float32]:
+        if encoding == "paper":
+            return ordinal(codes(window), known, classes)[None]
+        return planes(codes(window), known, classes)
+
+    how = {table.path.name: "none: burnt onto the grid, pixels whose centre lies inside"}
+    if table.is_raster:
+        how = _resampling([table.path], grid, "nearest")
+    return Layer(name, channels, lambda _: at, how)
 
 
 def _word(text: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in text.lower()).strip("_")
 
 
-def further_factor(factor: FactorTable, grid: Grid, encoding: Encoding) -> Iterator[Layer]:
+def further_layer(factor: FactorTable, grid: Grid, encoding: Encoding) -> Layer:
     """A factor that the site names itself, continuous or in classes."""
     if factor.kind == "classes":
-        yield from class_channels(factor.name, factor, grid, encoding)
-        return
-    values = warp(factor.path, grid, [factor.band], "bilinear", factor.nodata)[0]
-    values = values * np.float32(factor.scale) + np.float32(factor.offset)
-    yield Channel(factor.name, factor.name, "factor", factor.unit), values
+        return class_layer(factor.name, factor, grid, encoding)
+
+    def at(window: Window) -> NDArray[np.float32]:
+        values = warp(factor.path, grid.crop(window), [factor.band], "bilinear", factor.nodata)
+        return np.asarray(values * np.float32(factor.scale) + np.float32(factor.offset))
+
+    channel = Channel(factor.name, factor.name, "factor", factor.unit)
+    return Layer(factor.name, (channel,), lambda _: at, _resampling([factor.path], grid, "bilinear"))

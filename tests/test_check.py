@@ -140,15 +140,20 @@ def test_a_dem_that_covers_a_part_of_the_site(tiny: TinySite) -> None:
     assert "dem.tif leaves 25.0 % of the outline without elevation" in texts["warning"] and texts["fault"] == ""
 
 
-@pytest.mark.parametrize("most", [100, 50, 23])
-def test_the_dems_share_of_a_large_site_is_counted_on_some_pixels(
-    tiny: TinySite, monkeypatch: pytest.MonkeyPatch, most: int
+@pytest.mark.parametrize("block", [1000, 50, 23])
+def test_shares_of_the_outline_are_counted_in_blocks(
+    tiny: TinySite, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    monkeypatch.setattr(check, "MOST_SAMPLED", most)
-    monkeypatch.setattr(check, "STRIP", 5)
+    """25 % of the columns are beyond the DEM, 50 % hold a class without an entry; three quarters are in the outline."""
+    monkeypatch.setattr(check, "BLOCK", block)
+    left, bottom, right, top = GRID.bounds
+    write_vector(tiny.folder / "outline.gpkg", frame([box(left + 48 * 15, bottom, right, top)]), overwrite=True)
+    rocks = [box(left, bottom, left + 96 * 15, top), box(left + 96 * 15, bottom, right, top)]
+    write_vector(tiny.folder / "rocks.gpkg", frame(rocks, rock=["shale", "chert"]), overwrite=True)
     cut_dem(tiny, 10 + 72)
-    share = float(found(tiny)["warning"].split("leaves ")[1].split(" %")[0])
-    assert share == pytest.approx(25, abs=100 / most)
+    texts = found(tiny)
+    assert "dem.tif leaves 33.3 % of the outline without elevation" in texts["warning"]
+    assert "'chert' (12288 pixels, 67 %). Give each a class." in texts["warning"] and texts["fault"] == ""
 
 
 def test_only_the_outlines_own_ground_needs_elevation(tiny: TinySite) -> None:

@@ -1,7 +1,9 @@
 """Known shifts come back; layers that have nothing in common give no number."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +32,10 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_site(generate(5, (256, 384)), folder)
 
 
+def at(values: NDArray[Any]) -> Callable[[Window], NDArray[Any]]:
+    return lambda window: values[window.slices]
+
+
 def shifts(path: Path) -> tuple[co.Shift | None, co.Shift | None]:
     site = read_site(path)
     assert site.dem is not None and site.landslides is not None and site.outline is not None
@@ -37,8 +43,8 @@ def shifts(path: Path) -> tuple[co.Shift | None, co.Shift | None]:
     inside = burn(read_outline(site.outline, grid.crs).geometry, grid)
     slides = read_vector(site.landslides.path, None, grid.crs)
     label = burn(slides.geometry, grid).astype(np.uint8)
-    return co.relief_shift(site.image, site.dem, grid, inside), co.landslide_shift(
-        site.image, slides, label, grid, inside
+    return co.relief_shift(site.image, site.dem, grid, at(inside)), co.landslide_shift(
+        site.image, slides, at(label), grid, at(inside)
     )
 
 
@@ -198,12 +204,12 @@ def test_covered_share_of_a_rectangle() -> None:
 def test_tiles_are_few_spread_and_inside() -> None:
     inside = np.zeros((5000, 9000), bool)
     inside[:, 4500:] = True
-    every = co.candidates(inside.shape, inside)
+    every = co.candidates(inside.shape, at(inside))
     assert all(window.column >= 4500 - co.TILE and window.height <= co.TILE for window in every)
-    some = co.spread(every, co.MOST_TILES)
+    some = co.evenly(every, co.MOST_TILES)
     assert len(some) == co.MOST_TILES == len(set(some))
     assert min(w.row for w in some) < 500 and max(w.row for w in some) > 4000
-    assert len(co.candidates((128, 128), np.ones((128, 128), bool))) >= 9  # a small site has tiles enough
+    assert len(co.candidates((128, 128), at(np.ones((128, 128), bool)))) >= 9  # a small site has tiles enough
 
 
 def test_what_check_says_of_a_shift() -> None:
@@ -236,7 +242,7 @@ def test_jiuzhaigous_hillshade_lies_on_its_dem(tmp_path: Path) -> None:
     )
     site, grid, inside = real("jiuzhaigou", text, tmp_path)
     assert site.dem is not None
-    found = co.relief_shift(site.image, site.dem, grid, inside)
+    found = co.relief_shift(site.image, site.dem, grid, at(inside))
     assert found is not None and found.pixels < 0.1 and found.error < 0.1
     info, z = read_info(site.dem.path), read(site.dem.path, nodata=(0,))
     there = replace(
@@ -244,7 +250,7 @@ def test_jiuzhaigous_hillshade_lies_on_its_dem(tmp_path: Path) -> None:
     )
     write_raster(tmp_path / "moved.tif", z, there, ["elevation"], nodata=-9999.0)
     moved = site.dem.model_copy(update={"path": tmp_path / "moved.tif"})
-    found = co.relief_shift(site.image, moved, grid, inside)
+    found = co.relief_shift(site.image, moved, grid, at(inside))
     assert found is not None and (found.columns, found.rows) == pytest.approx(MOVED, abs=0.15)
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import distance_transform_edt
 
 from landslip.errors import GridError
-from landslip.factors import distance as module
-from landslip.factors.distance import distance
+from landslip.factors.distance import distance, distance_down, row_gaps
 
 
 def test_one_feature_is_pythagoras() -> None:
@@ -28,9 +28,7 @@ def test_is_the_brute_force_minimum(data: st.DataObject) -> None:
     flat = data.draw(st.lists(st.booleans(), min_size=rows * columns, max_size=rows * columns))
     x_size, y_size = data.draw(st.floats(1, 90)), data.draw(st.floats(1, 90))
     features = np.array(flat).reshape(rows, columns)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "STRIP_PIXELS", data.draw(st.integers(1, 30)))
-        got = distance(features, x_size, y_size)
+    got = distance(features, x_size, y_size)
     if not features.any():
         assert np.isnan(got).all()
         return
@@ -38,6 +36,25 @@ def test_is_the_brute_force_minimum(data: st.DataObject) -> None:
     at = np.argwhere(features)
     apart = np.hypot((row[..., None] - at[:, 0]) * y_size, (column[..., None] - at[:, 1]) * x_size)
     np.testing.assert_allclose(got, apart.min(axis=2), rtol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.5, 90), st.floats(0.5, 90), st.sampled_from([0.0003, 0.003, 0.05, 0.5]))
+def test_is_scipys_distance(seed: int, x_size: float, y_size: float, share: float) -> None:
+    random = np.random.default_rng(seed)
+    features = random.random(random.integers(30, 200, 2)) < share
+    features[random.integers(len(features)), 0] = True
+    expected = distance_transform_edt(~features, sampling=(y_size, x_size))
+    np.testing.assert_allclose(distance(features, x_size, y_size), expected, rtol=2e-7, atol=0)
+
+
+def test_same_bytes_however_rows_and_columns_are_taken() -> None:
+    features = np.random.default_rng(3).random((150, 170)) < 0.002
+    whole = distance(features, 29.997, 30.0016)
+    for step in (1, 7, 64, 300):
+        gaps = np.concatenate([row_gaps(features[i : i + step]) for i in range(0, 150, step)])
+        parts = [distance_down(gaps[:, i : i + step], 29.997, 30.0016) for i in range(0, 170, step)]
+        assert np.concatenate(parts, 1).tobytes() == whole.tobytes()
 
 
 def test_no_feature_is_undefined_everywhere() -> None:

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "landslip"
 LAYERS = [
     ["errors"],
-    ["metrics", "grid", "output", "progress", "provenance", "folder", "style"],
+    ["metrics", "grid", "output", "progress", "provenance", "folder", "style", "compiled", "cores"],
     [
         "factors",
         "models",
@@ -21,6 +21,7 @@ LAYERS = [
         "identity",
         "pieces",
         "pansharpen",
+        "resample",
     ],
     ["calibration"],
     ["raster", "vector", "tables"],

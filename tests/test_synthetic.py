@@ -9,10 +9,10 @@ from scipy import ndimage, stats
 
 from landslip.errors import GridError, OutputError
 from landslip.factors.terrain import aspect_sin_cos
-from landslip.grid import same_grid
+from landslip.grid import Window, same_grid
 from landslip.raster import read, read_info, read_stored, warp_array
 from landslip.site import FileTable, read_site
-from landslip.stack import feature_distance
+from landslip.stack import distance_layer
 from landslip.synthetic import BANDS, EFFECTS, LOOK_ALIKES, SyntheticSite, generate, write_site
 from landslip.terrain_synthesis import LITHOLOGY, ROCKS, Bodies
 from landslip.vector import burn, read_vector
@@ -191,9 +191,10 @@ def test_files_give_back_the_site(small: SyntheticSite, folder: Path) -> None:
     np.testing.assert_array_equal(burn(read_vector(folder / "outline.gpkg").geometry, small.grid), small.inside)
 
 
-def test_distances_are_those_of_the_stack(small: SyntheticSite, folder: Path) -> None:
+def test_distances_are_those_of_the_stack(small: SyntheticSite, folder: Path, tmp_path: Path) -> None:
     for name, expected in (("rivers", small.distance_to_river), ("faults", small.distance_to_fault)):
-        found = feature_distance(FileTable(path=folder / f"{name}.gpkg"), small.grid)
+        layer = distance_layer(name, FileTable(path=folder / f"{name}.gpkg"), small.grid)
+        found = layer.begin(tmp_path)(Window(0, 0, *small.grid.shape))[0]
         np.testing.assert_allclose(found, expected, atol=0.01)
 
 

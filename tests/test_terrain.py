@@ -254,21 +254,46 @@ def test_one_sided_with_nothing_around() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    rows=st.integers(1, 12),
-    columns=st.integers(1, 40),
-    strip=st.integers(1, 12),
+    rows=st.integers(3, 14),
+    columns=st.integers(3, 40),
+    cut=st.integers(1, 12),
     seed=st.integers(0, 999),
     edges=st.sampled_from(["undefined", "one-sided"]),
 )
-def test_same_bytes_whatever_the_strip(rows: int, columns: int, strip: int, seed: int, edges: terrain.Edges) -> None:
+def test_same_bytes_in_any_window(rows: int, columns: int, cut: int, seed: int, edges: terrain.Edges) -> None:
+    """A part with one pixel more on each side gives the bytes of the whole, at any width of the vector units."""
     random = np.random.default_rng(seed)
     z = random.normal(1000, 200, (rows, columns)).astype(np.float32)
     z[random.random(z.shape) < 0.05] = np.nan
+    top, left = min(cut, rows - 2), min(cut, columns - 2)
     for factor in FACTORS:
-        whole = factor(z, 31.5, 28.25, edges=edges)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(terrain, "STRIP_PIXELS", strip * columns)
-            assert factor(z, 31.5, 28.25, edges=edges).tobytes() == whole.tobytes(), factor.__name__
+        whole = factor(z, 31.5, 28.25, edges=edges)[..., top:, left:]
+        part = factor(z[top - 1 :, left - 1 :], 31.5, 28.25, edges=edges)[..., 1:, 1:]
+        assert part.tobytes() == whole.tobytes(), factor.__name__
+
+
+def test_all_at_once_are_the_bytes_of_each() -> None:
+    z = surface()
+    names = ["curvature", "slope", "aspect_cos", "profile_curvature"]
+    got = terrain.surfaces(z, 30, 20, names, edges="one-sided")
+    alone = [terrain.surfaces(z, 30, 20, [name], edges="one-sided")[0] for name in names]
+    assert got.tobytes() == np.stack(alone).tobytes()
+
+
+def test_angles_are_those_of_numpy() -> None:
+    """The polynomial arctangent against numpy's in float64, on all slopes and all directions."""
+    random = np.random.default_rng(5)
+    z = random.normal(0, 1, (300, 300)) * np.geomspace(1e-3, 3e3, 300)
+    p = np.pad(z, 1)  # the rim is not looked at
+    k = {(i, j): p[1 + i : 301 + i, 1 + j : 301 + j] for i in (-1, 0, 1) for j in (-1, 0, 1)}
+    z_x = ((k[-1, 1] + 2 * k[0, 1] + k[1, 1]) - (k[-1, -1] + 2 * k[0, -1] + k[1, -1])) / (8 * 30)
+    z_y = ((k[-1, -1] + 2 * k[-1, 0] + k[-1, 1]) - (k[1, -1] + 2 * k[1, 0] + k[1, 1])) / (8 * 20)
+    expected = np.degrees(np.arctan(np.hypot(z_x, z_y)))[INNER]
+    got = terrain.slope(z, 30, 20)[INNER]
+    assert got.min() < 0.01 and got.max() > 89
+    np.testing.assert_allclose(got, expected, rtol=2e-7, atol=0)
+    facing = np.degrees(np.arctan2(-z_x, -z_y))[INNER]
+    assert angle_between(terrain.aspect(z, 30, 20)[INNER].astype(float), facing).max() < 2e-5
 
 
 def test_returns_float32_of_the_shape_and_leaves_its_input_alone() -> None:

@@ -11,12 +11,22 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
+from rasterio.features import rasterize
 from scipy import ndimage
 
 from landslip.errors import OutputError, VectorError
-from landslip.grid import Grid
+from landslip.grid import Grid, tiles
 from landslip.raster import read_info
-from landslip.vector import burn, layers, read_vector, trace, unburnt, write_vector
+from landslip.vector import (
+    burn,
+    burn_window,
+    layers,
+    read_vector,
+    shapes_on,
+    trace,
+    unburnt,
+    write_vector,
+)
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 UTM = CRS.from_epsg(32643)
@@ -98,6 +108,28 @@ def test_majority_is_the_same_in_strips() -> None:
     expected[510:1031, :3] = True
     expected[[510, 510, 1030, 1030], [0, 2, 0, 2]] = False
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("how", ["centre", "majority", "touched"])
+def test_a_window_is_that_part_of_the_whole(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where geometries are cut to the squares; and by centre the whole is what GDAL burns at once."""
+    monkeypatch.setattr("landslip.vector.SQUARE", 64)
+    grid = Grid(UTM, Affine(29.997, 0, 512345.6, 0, -30.0016, 3812345.6), 150, 170)
+    rng = np.random.default_rng(2)
+    x, y = 512345.6 + rng.uniform(-300, 5400, 30), 3812345.6 - rng.uniform(-300, 4800, 30)
+    round_ones = list(shapely.buffer(shapely.points(x, y), rng.uniform(5, 600, 30), quad_segs=64))
+    lines = [shapely.LineString(np.column_stack((x, y)))] if how == "touched" else []
+    geometries = [*round_ones[:20], shapely.union_all(round_ones[20:]), *lines]
+    whole = burn(geometries, grid, how)
+    if how != "majority":
+        at_once = rasterize(geometries, grid.shape, transform=grid.transform, all_touched=how == "touched")
+        np.testing.assert_array_equal(whole, at_once == 1)
+    monkeypatch.setattr("landslip.vector.MANY", 100)
+    shapes = shapes_on(geometries, grid, how)
+    assert shapes.large.any() and whole.any() and not whole.all()
+    for step in (13, 64, 100):
+        for window in tiles(grid.shape, step):
+            np.testing.assert_array_equal(burn_window(shapes, window), whole[window.slices])
 
 
 def test_nothing_burns_to_nothing() -> None:

@@ -1,0 +1,41 @@
+"""Work spread over the machine's cores by threads: for what GDAL and compiled loops do, which let others run."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MOST = 4  # threads: each holds blocks of its own, and memory is to stay bounded
+
+
+def spread(function: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> Iterator[R]:
+    """Yield function(item) in the order of `items`, some of them computed at once; the first error ends it all.
+
+    No more results wait to be taken than there are threads.
+    """
+    count = threads or min(MOST, _available())
+    if count == 1:
+        yield from map(function, items)
+        return
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(count) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _available() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
