@@ -109,6 +109,17 @@ def test_polygons_of_another_place_and_flat_ground_give_no_number(made_up: Path,
     assert shifts(changed) == (None, None)
 
 
+def test_a_mask_is_registered_by_its_own_pixels(made_up: Path, tmp_path: Path) -> None:
+    polygons = read_vector(made_up.parent / "landslides.gpkg")
+    grid = site_grid(read_site(made_up))
+    mask = burn(polygons.geometry.translate(4 * grid.x_size, -3 * grid.y_size), grid).astype(np.uint8)
+    write_raster(tmp_path / "mask.tif", mask[None], grid, ["mask"])
+    changed = with_changes(made_up, tmp_path, landslides=tmp_path / "mask.tif")
+    (warning,) = (f.text for f in check_site(read_site(changed)) if f.severity == "warning")
+    assert "mask.tif: the landslides lie" in warning and "m east (4.0" in warning and "m south (3.0" in warning
+    assert "gdal_edit.py -a_ullr" in warning
+
+
 def test_the_same_files_give_the_same_shift(made_up: Path) -> None:
     assert shifts(made_up) == shifts(made_up)
 
