@@ -35,7 +35,8 @@ valles: .venv/installed
 	$(BIN)/landslip evaluate valles/map/probability.tif valles/prepared/label.tif --split valles/model/split.tif --part test --json valles/scores/test.json --overwrite
 
 bench: .venv/installed
-	$(BIN)/python benchmarks/preparation.py
+	$(BIN)/python benchmarks/prepare.py
+	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/mapping.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/training.py --batch 8 --side 128

@@ -30,6 +30,7 @@ PIPELINE = [
     "import",
     "train",
     "calibrate",
+    "quantize",
     "map",
     "inventory",
     "evaluate",

@@ -1,6 +1,7 @@
-"""Measure preparation and the reading of blocks: `python benchmarks/preparation.py [--runs N] [--json]`.
+"""Measure the reading of blocks: `python benchmarks/reading.py [--runs N] [--json]`.
 
-The site is the made-up one (616 x 976 px); medians of several runs. training.py measures training, mapping.py mapping.
+The site is the made-up one (616 x 976 px); medians of several runs. prepare.py measures preparation, training.py training,
+mapping.py mapping.
 """
 
 from __future__ import annotations
@@ -44,15 +45,14 @@ def measure(folder: Path, runs: int) -> dict[str, float]:
     """All figures, by name."""
     site = read_site(write_site(generate(), folder / "inputs"))
     prepared = folder / "prepared"
-    found = {"prepare_seconds": seconds(lambda: prepare(site, prepared, overwrite=True), runs)}
+    prepare(site, prepared)
     stack, valid = read_stack_info(prepared / "stack.tif"), read_stored(prepared / "valid.tif") == 1
     label, positions = read_stored(prepared / "label.tif"), range(len(stack.channels))
     with opening(stack.path) as dataset:
         zscore = fit(dataset, positions, stack.channels, lattice(valid.shape, 64, 64), valid)
         blocks = Blocks(dataset, tuple(positions), zscore, valid, label)
         windows = list(lattice(valid.shape, 64, 64))[40:56]
-        found["blocks_read_per_second"] = len(windows) / seconds(lambda: blocks.batch(windows), runs)
-    return found
+        return {"blocks_read_per_second": len(windows) / seconds(lambda: blocks.batch(windows), runs)}
 
 
 def main() -> None:
