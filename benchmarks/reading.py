@@ -1,7 +1,7 @@
 """Measure the reading of blocks: `python benchmarks/reading.py [--runs N] [--json]`.
 
-The site is the made-up one (616 x 976 px); medians of several runs. prepare.py measures preparation, training.py training,
-mapping.py mapping.
+The site is the made-up one (616 x 976 px); medians of several runs.
+prepare.py measures preparation, training.py training, mapping.py mapping.
 """
 
 from __future__ import annotations

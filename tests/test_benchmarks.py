@@ -14,6 +14,7 @@ from conftest import TinySite
 
 from landslip import inference, plan
 from landslip.checkpoint import load_model
+from landslip.engine import HELD_INPUTS, SHARE_HELD
 from landslip.grid import Window
 from landslip.models import build_model
 from landslip.raster import read, read_info, read_stored
@@ -143,7 +144,7 @@ def test_the_memory_of_a_pixel_is_what_more_of_them_take() -> None:
         "seconds": 1.0,
     }
     found = mapping_growth._of_a_pixel(few, many, 512)
-    given_out = (2192 - 3 * 4 * 16) / 0.25
+    given_out = (2192 - HELD_INPUTS * 4 * 16) / SHARE_HELD["openvino"]
     assert found["bytes"] == pytest.approx(1000) and found["of_reckoned"] == pytest.approx(1000 / 2192)
     assert found["share_held"] == pytest.approx((1000 - 4 * 16) / given_out)
     assert found["base_mb"] == pytest.approx(600 - 1000 * mapping_growth.SMALL**2 / 2**20)
