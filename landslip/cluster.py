@@ -395,7 +395,7 @@ def _open(path: str, threads: int) -> _AtHand:
         _require_same(job_facts(there, source.model, source.engine), wanted)
         own = replace(source, job=job)
         room = threading.BoundedSemaphore(AHEAD)
-        return _AtHand(path, own, Ledger(Path(path).parent), network, files, room, held.pop_all())
+        return _AtHand(path, own, Ledger(Path(path).parent, Path(path).parent), network, files, room, held.pop_all())
 
 
 def _require_same(here: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -29,14 +29,10 @@ PLAN = "plan.json"
 
 @dataclass(frozen=True)
 class Ledger:
-    """The finished windows of the map `out`, each (bands, h, w) float32."""
+    """A folder of finished windows, each (bands, h, w) float32, of the map that is to be called `out`."""
 
+    folder: Path
     out: Path
-
-    @property
-    def folder(self) -> Path:
-        """Where they are kept, beside the map."""
-        return self.out.with_name(f".{self.out.stem}.windows")
 
     def _values(self, index: int) -> Path:
         return self.folder / f"{index:07d}.npy"
@@ -103,7 +99,7 @@ def open_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Ledger:
 
     Raises ResumeError, with what differs, where it was left by a run of other inputs or choices (not with `overwrite`).
     """
-    ledger = Ledger(out)
+    ledger = Ledger(out.with_name(f".{out.stem}.windows"), out)
     path = ledger.folder / PLAN
     facts = json.loads(json.dumps(facts))
     left = _left(path)

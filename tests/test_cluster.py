@@ -337,7 +337,7 @@ def test_a_window_that_kills_its_workers_is_named_with_the_remedy(ground: Ground
     ):
         client.register_plugin(Deadly())
         said = refused(ground, deadly.scheduler_address, tmp_path / "p.tif")
-    assert "RunError: 1 workers died with the window of 192 x 192 pixels at rows from 0, columns from" in said
+    assert "RunError: 1 workers died with the window of 256 x 256 pixels at rows from 0, columns from" in said
     assert "smaller --memory" in said and (tmp_path / ".p.windows" / "plan.json").exists()
 
 
@@ -345,7 +345,7 @@ def test_a_job_is_read_as_it_was_written(tmp_path: Path, ground: Ground) -> None
     area = replace(area_of(ground.model), threshold=float("nan"))
     for asked in (None, Uncertainty(area, 3)):
         job = Job(Path("m"), "ab", Path("/vsis3/b/s.tif"), None, "halo", "torch", "bf16", asked)
-        found, at = cluster._read_job(cluster._write_job(job, Ledger(tmp_path)))
+        found, at = cluster._read_job(cluster._write_job(job, Ledger(tmp_path, tmp_path)))
         assert at == Path.cwd() and replace(found, uncertainty=None) == replace(job, uncertainty=None)
         if asked is not None:
             assert found.uncertainty is not None and found.uncertainty.samples == 3
