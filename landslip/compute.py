@@ -34,6 +34,14 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def kind_of_machine() -> str:
+    """What decides which kernels run, and so the last digits: the processor's kind, or the GPU's."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}"
+    amx = " with AMX" if torch.cpu._is_amx_tile_supported() else ""
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}{amx}"
+
+
 def precision(choice: str) -> Precision:
     """`auto` is bf16 where there are matrix units for it (a GPU's, a processor's AMX), else fp32.
 

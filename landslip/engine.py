@@ -7,6 +7,7 @@ operator for that. int8 is OpenVINO's too, after `landslip quantize` has calibra
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Callable
@@ -77,6 +78,9 @@ def torch_engine(model: Model, precision_choice: str = "auto") -> Engine:
     """PyTorch on the first CUDA device or the processor."""
     how = precision(precision_choice)
     keep_memory()
+    if device().type == "cuda":  # fp32 is to be fp32, and the same on every run
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     network = model.network.to(device()).eval()
     threads = torch.get_num_threads() if device().type == "cpu" else 0
     return Engine("torch", how, threads, str(torch.__version__), lambda block: logits(network, block, how))
@@ -203,4 +207,6 @@ def size_in_bytes(text: str) -> float:
 def _default_memory() -> float:
     if device().type == "cuda":
         return OF_A_GPU * torch.cuda.get_device_properties(0).total_memory + BASE
+    if hasattr(os, "sysconf"):
+        return min(DEFAULT_MEMORY, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2)
     return DEFAULT_MEMORY

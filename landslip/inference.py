@@ -24,7 +24,7 @@ from landslip.engine import Engine, choose_engine, most_pixels
 from landslip.errors import RunError
 from landslip.grid import Grid, require_same_grid
 from landslip.job import DOUBT, Job, Method, Uncertainty, compute_task, job_facts, opened, read_task, require_whole
-from landslip.ledger import Ledger, kept_if_begun, open_ledger
+from landslip.ledger import Ledger, opening_ledger
 from landslip.output import refuse_existing, refuse_input, require_space, write_text
 from landslip.plan import HALO, Plan, cell_of, make_plan, needed_cells
 from landslip.progress import forecasting, say, track
@@ -117,17 +117,16 @@ def map_site(
     if method == "paper":
         most = min(most, (PAPER_CORE + 2 * HALO) ** 2)
     plan = make_plan(stack.grid.shape, needed, model.multiple, most)
-    ledger = open_ledger(out, _facts(job, plan, model, engine), overwrite)
-    left = [i for i in range(len(plan.tasks)) if not ledger.finished(i)]
-    with kept_if_begun(ledger):
-        _forecast(plan, job, out, len(left))
+    with opening_ledger(out, _facts(job, plan, model, engine), overwrite) as ledger:
+        left = ledger.left([(job.bands, task.core.height, task.core.width) for task in plan.tasks])
+        _forecast(plan, job, out, left)
         if cluster is None:
             _run_here(job, plan, left, ledger, model, engine, strict)
         else:
             run_on_cluster(job, plan, left, ledger, cluster, strict)
-    done = _assemble(job, plan, ledger, stack.grid, out, _tags(job, plan, model, engine), overwrite)
-    ledger.remove()
-    _style(out)
+        done = _assemble(job, plan, ledger, stack.grid, out, _tags(job, plan, model, engine), overwrite)
+        _style(out)
+        ledger.remove()
     return done
 
 
@@ -140,14 +139,15 @@ def _facts(job: Job, plan: Plan, model: Model, engine: Engine) -> dict[str, Any]
     return facts
 
 
-def _forecast(plan: Plan, job: Job, out: Path, left: int) -> None:
+def _forecast(plan: Plan, job: Job, out: Path, left: list[int]) -> None:
     """Say what is to be done, and refuse before the work what the disk has no room for."""
     pixels = math.prod(plan.shape) * job.bands
-    # every window once as it is computed, then the raster and its overviews, which compress little
-    disk = sum(task.core.area for task in plan.tasks) * job.bands * 4 + pixels * 4 * 2
+    # windows as they are computed, then the raster as it is and with its overviews, which compress little
+    disk = (sum(plan.tasks[i].core.area for i in left) * job.bands + pixels * (1 + 4 / 3)) * 4
     require_space(out, disk)
     rows, columns = plan.read
-    of = "" if left == len(plan.tasks) else f", {len(plan.tasks) - left} of them finished by an earlier run"
+    finished = len(plan.tasks) - len(left)
+    of = f", {finished} of them finished by an earlier run" if finished else ""
     say(
         f"map: {math.prod(plan.shape) / 1e6:.1f} megapixels in {len(plan.tasks)} windows of {rows} x {columns}{of}, "
         f"{100 * plan.skipped:.0f} % skipped; {job.engine} in {job.precision}; up to {disk / 2**20:,.0f} MiB of disk"

@@ -7,9 +7,11 @@ probabilities.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from landslip import __version__
 from landslip.applicability import Applicability
 from landslip.checkpoint import Model, load_model, match_channels
-from landslip.compute import Precision, at_temperature, disagreement
+from landslip.compute import Precision, at_temperature, disagreement, kind_of_machine
 from landslip.engine import Engine, choose_engine
 from landslip.errors import ModelError, RasterError
 from landslip.grid import Window, starts
@@ -94,9 +96,13 @@ class Read:
 
 def job_facts(job: Job, model: Model, engine: Engine) -> dict[str, Any]:
     """What decides every byte of a window besides its place: the same for all processes that compute a map."""
+    run = model.facts["run"]
+    described = [[asdict(c) for c in model.channels], model.zscore.mean.tolist(), model.zscore.std.tolist()]
+    described += [run["network"], run["blocks"]["window"], model.temperature]
     return {
         "weights": job.weights,
-        "temperature": model.temperature,
+        "model.json": hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12],
+        "processor": kind_of_machine(),
         "stack": file_facts(job.stack),
         "valid": None if job.valid is None else file_facts(job.valid),
         "method": job.method,
@@ -176,6 +182,11 @@ def compute_task(source: Source, task: Task, read: Read) -> NDArray[np.float32]:
         if source.job.uncertainty is not None:
             out[1:] = _doubt(source, source.job.uncertainty, block, at, read.valid, task.core)
     out[:, ~read.valid] = NAN
+    if not np.isfinite(out[0][read.valid]).all():
+        raise ModelError(
+            f"{source.job.model} gives no probability (NaN) on valid ground at row {task.core.row}, column "
+            f"{task.core.column}, in {source.engine.precision}. Map in fp32, or train the model again."
+        )
     return out
 
 

@@ -1,22 +1,24 @@
 """The windows of a map that are finished, kept beside it until it is whole, so that a killed run goes on.
 
-A folder `.NAME.windows/` holds `plan.json`, what the map is made of, and a file per finished window, written aside and
-renamed: a file that is there is whole. Any number of processes may write into one ledger, since each file has one name
-and one content. Where the inputs are others than those of `plan.json` nothing of it is used.
+A folder `.NAME.windows/` holds a folder named by the hash of what the map is made of (`plan.json` says it in words),
+and that a file per finished window, written aside and renamed: a file that is there is whole. Any number of processes
+may write into one ledger, since each file has one name and one content; who computes a map of other inputs or choices,
+or comes late from a run that was given up, writes where nobody looks.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,12 @@ from numpy.typing import NDArray
 from landslip.errors import LandslipError, OutputError, ResumeError
 from landslip.output import write_failure, write_json, writing
 
-PLAN = "plan.json"
+try:
+    import fcntl
+except ImportError:  # Windows: two runs of one map are not kept apart there
+    fcntl = None  # type: ignore[assignment]
+
+PLAN, LOCK = "plan.json", "lock"
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,27 @@ class Ledger:
         """Whether a window is there, whole."""
         return self._values(index).exists()
 
+    def left(self, shapes: Sequence[tuple[int, int, int]]) -> list[int]:
+        """The windows, of these (bands, h, w), that are still to be computed.
+
+        One that is not what it should be, and one with damage in it, which may be mended by now, is computed again.
+        """
+        found = []
+        for index, shape in enumerate(shapes):
+            path = self._values(index)
+            if not path.exists() or self._notes(index).exists() or not _holds(path, shape):
+                path.unlink(missing_ok=True)
+                self._notes(index).unlink(missing_ok=True)
+                found.append(index)
+        return found
+
     def keep(self, index: int, values: NDArray[np.float32], damaged: list[str]) -> None:
         """Store a window, and first what could not be read of it."""
         own = f".{socket.gethostname()}-{os.getpid()}"  # of a cluster's workers two may be given one window
         with _named_as_the_map(self):
             if damaged:
-                write_json(self._notes(index), damaged, overwrite=True)
+                with writing(self._notes(index), overwrite=True, by=own) as aside:
+                    aside.write_text(json.dumps(damaged), encoding="utf-8")
             with writing(self._values(index), overwrite=True, by=own) as aside, aside.open("wb") as file:
                 np.save(file, values)
 
@@ -63,13 +85,29 @@ class Ledger:
         return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
 
     def remove(self) -> None:
-        """Forget all of it."""
-        try:
-            shutil.rmtree(self.folder)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise write_failure(self.folder, error) from error
+        """Forget all of it, and what other runs of this map have left."""
+        _remove(_base(self.out))
+
+
+def _base(out: Path) -> Path:
+    return out.with_name(f".{out.stem}.windows")
+
+
+def _holds(path: Path, shape: tuple[int, int, int]) -> bool:
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        return False
+    return bool(values.shape == shape and values.dtype == np.float32)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise write_failure(folder, error) from error
 
 
 @contextmanager
@@ -90,42 +128,65 @@ def kept_if_begun(ledger: Ledger) -> Iterator[None]:
     except BaseException:
         if not any(ledger.folder.glob("*.npy")):
             with suppress(LandslipError):  # the first error is the one to show
-                ledger.remove()
+                _remove(ledger.folder)
+            with suppress(OSError):
+                (_base(ledger.out) / LOCK).unlink(missing_ok=True)
+                _base(ledger.out).rmdir()  # unless another run's windows lie there
         raise
 
 
-def open_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Ledger:
-    """The ledger of the map `out` that is made of `facts`, anew or as a killed run left it.
+@contextmanager
+def opening_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterator[Ledger]:
+    """The ledger of the map `out` that is made of `facts`, anew or as a killed run left it; one run at a time has it.
 
-    Raises ResumeError, with what differs, where it was left by a run of other inputs or choices (not with `overwrite`).
+    Raises ResumeError, with what differs, where a run of other inputs or choices left windows (not with `overwrite`:
+    then they go), and where another run is writing this map.
     """
-    ledger = Ledger(out.with_name(f".{out.stem}.windows"), out)
-    path = ledger.folder / PLAN
-    facts = json.loads(json.dumps(facts))
-    left = _left(path)
-    if left is not None and left != facts:
-        differing = [key for key in {**facts, **left} if left.get(key) != facts.get(key)]
-        if not overwrite:
+    text = json.dumps(facts, sort_keys=True)
+    base = _base(out)
+    ledger = Ledger(base / hashlib.sha256(text.encode()).hexdigest()[:12], out)
+    with _only_one(base, ledger), kept_if_begun(ledger):
+        others = [path for path in sorted(base.iterdir()) if (path / PLAN).exists() and path != ledger.folder]
+        if others and not overwrite:
+            left, now = _facts_of(others[0]), json.loads(text)
+            differing = [key for key in {**now, **left} if left.get(key) != now.get(key)] or ["kind"]
             first = differing[0]
             raise ResumeError(
-                f"{ledger.folder} holds windows of a killed run of another {', '.join(differing)} ({first}: "
-                f"{left.get(first)} then, {facts.get(first)} now). Give --overwrite to begin anew, or another name."
+                f"{base} holds windows of a killed run of another {', '.join(differing)} ({first}: {left.get(first)} "
+                f"then, {json.loads(text).get(first)} now). Give --overwrite to begin anew, or another name."
             )
-        ledger.remove()
-        left = None
-    if left is None:
-        ledger.remove()
-        with kept_if_begun(ledger), _named_as_the_map(ledger):
-            write_json(path, facts)
-    return ledger
+        for folder in others:
+            _remove(folder)
+        with _named_as_the_map(ledger):
+            if not (ledger.folder / PLAN).exists():
+                write_json(ledger.folder / PLAN, json.loads(text))
+        yield ledger
 
 
-def _left(path: Path) -> dict[str, Any] | None:
+@contextmanager
+def _only_one(base: Path, ledger: Ledger) -> Iterator[None]:
+    file: IO[str] | None = None
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise OutputError(f"{path} is not what landslip wrote ({str(error)[:100]}). Remove its folder.") from error
+        base.mkdir(parents=True, exist_ok=True)
+        file = (base / LOCK).open("w")
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        if file is not None:
+            file.close()
+        raise ResumeError(
+            f"{ledger.out} is being written by another run. Wait for it, or give another name."
+        ) from error
     except OSError as error:
-        raise write_failure(path, error) from error
+        raise write_failure(ledger.out, error) from error
+    try:
+        yield
+    finally:
+        file.close()
+
+
+def _facts_of(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / PLAN).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}

@@ -138,8 +138,11 @@ def file_facts(path: Path) -> list[Any]:
     What a virtual path leads to has neither for us: it is known by its header.
     """
     if not is_virtual(path):
-        stat = path.stat()
-        return [path.name, stat.st_size, stat.st_mtime_ns]
+        with opening(path) as dataset:  # with what a virtual raster is made of, masks and what lies beside it
+            parts = (Path(name) for name in dataset.files if not name.endswith((".aux.xml", ".ovr")))
+            names = {archive_of(path) or path, *(part for part in parts if part.exists())}
+        stats = {name.name: name.stat() for name in sorted(names)}
+        return [path.name, *([name, stat.st_size, stat.st_mtime_ns] for name, stat in stats.items())]
     info = read_info(path)
     crs = None if info.crs is None else info.crs.to_wkt()
     facts = [info.count, info.height, info.width, crs, tuple(info.transform), info.dtypes, info.names, info.tags]
@@ -778,6 +781,8 @@ def _is_whole(path: Path, header: list[Any]) -> bool:
 
 def put(dataset: Any, values: NDArray[Any], window: Window, bands: Sequence[int] | None = None) -> None:
     """Write (B, h, w) values at a window of a raster opened by `creating`."""
+    if values.shape[1:] != (window.height, window.width):  # GDAL would stretch them
+        raise GridError(f"values of {values.shape[1:]} pixels do not fit a window of {window.height} x {window.width}")
     dataset.write(
         values,
         list(dataset.indexes if bands is None else bands),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from affine import Affine
 from conftest import CRS_UTM, TinySite
 
 from landslip.checkpoint import Model, load_model
-from landslip.engine import BASE, bytes_of_a_pixel
-from landslip.errors import OutputError, RasterError, ResumeError
+from landslip.engine import BASE, bytes_of_a_pixel, torch_engine
+from landslip.errors import ModelError, OutputError, RasterError, ResumeError
 from landslip.grid import Grid
 from landslip.inference import map_site
-from landslip.ledger import open_ledger
+from landslip.job import Job, job_facts
+from landslip.ledger import opening_ledger
 from landslip.output import file_hash
 from landslip.plan import HALO
 from landslip.raster import opening, read, read_info, read_stored, write_raster
@@ -97,7 +99,7 @@ def test_killed_at_any_window_the_same_command_ends_with_the_same_bytes(
     ledger = tmp_path / ".killed.windows"
     for enough in (1, 20):
         with subprocess.Popen(command(made, wide, out), env=environment, stderr=subprocess.PIPE) as process:
-            while process.poll() is None and len(list(ledger.glob("[0-9]*.npy"))) < enough:
+            while process.poll() is None and len(list(ledger.glob("*/[0-9]*.npy"))) < enough:
                 time.sleep(0.002)
             process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL and not out.exists()
@@ -118,7 +120,8 @@ def test_windows_of_a_run_of_another_model_are_not_taken(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("landslip.inference._assemble", stop)
         mapped(made, wide, tmp_path / "p.tif")
-    plan = tmp_path / ".p.windows" / "plan.json"
+    (found,) = (tmp_path / ".p.windows").glob("*/plan.json")
+    plan = found.parent.rename(found.parent.with_name("another")) / "plan.json"
     facts = json.loads(plan.read_text())
     plan.write_text(json.dumps({**facts, "weights": "of another model"}))
     with pytest.raises(ResumeError, match=r"another weights \(weights: of another model then, .*--overwrite"):
@@ -193,16 +196,50 @@ def test_the_forecast_says_what_is_to_be_done(
 
 def test_a_ledger_holds_what_it_is_given(tmp_path: Path) -> None:
     out = tmp_path / "map" / "p.tif"
-    ledger = open_ledger(out, {"a": 1}, overwrite=False)
     values = np.array([[[0.5, np.nan]]], np.float32)
-    assert not ledger.finished(3)
-    ledger.keep(3, values, ["stack.tif: rows 0 to 9"])
-    again = open_ledger(out, {"a": 1}, overwrite=False)
-    assert again.finished(3) and np.array_equal(again.load(3), values, equal_nan=True)
-    assert again.damaged(3) == ["stack.tif: rows 0 to 9"] and again.damaged(4) == []
-    with pytest.raises(ResumeError, match=r"another a, b \(a: 1 then, 2 now\)"):
-        open_ledger(out, {"a": 2, "b": 0}, overwrite=False)
-    assert not open_ledger(out, {"a": 2}, overwrite=True).finished(3)
-    ledger.remove()
+    shapes = [(1, 1, 2)] * 4
+    with opening_ledger(out, {"a": 1}, overwrite=False) as ledger:
+        assert ledger.left(shapes) == [0, 1, 2, 3]
+        for index, damaged in ((1, []), (2, ["stack.tif: rows 0 to 9"]), (3, [])):
+            ledger.keep(index, values, damaged)
+        assert ledger.damaged(2) == ["stack.tif: rows 0 to 9"] and ledger.damaged(1) == []
+        with (
+            pytest.raises(ResumeError, match=r"p\.tif is being written by another run"),
+            opening_ledger(out, {"a": 1}, overwrite=True),
+        ):
+            pass
+    (ledger.folder / "0000003.npy").write_bytes(b"\x93NUMPY, cut short")
+    with opening_ledger(out, {"a": 1}, overwrite=False) as again:
+        assert again.left(shapes) == [0, 2, 3]  # what was damaged may be mended by now; what is not whole is none
+        assert np.array_equal(again.load(1), values, equal_nan=True) and not again.finished(2)
+        assert again.left([(1, 2, 1)] * 2) == [0, 1]  # of another shape
+        again.keep(0, values, [])
+    with (
+        pytest.raises(ResumeError, match=r"another a, b \(a: 1 then, 2 now\)"),
+        opening_ledger(out, {"a": 2, "b": 0}, overwrite=False),
+    ):
+        pass
+    with opening_ledger(out, {"a": 2}, overwrite=True) as other:
+        assert other.left(shapes) == [0, 1, 2, 3] and not ledger.folder.exists()
+        other.remove()
     assert not list(out.parent.iterdir())
-    ledger.remove()
+
+
+def test_another_z_score_is_another_map(made: TinySite, wide: Path, tmp_path: Path) -> None:
+    model = load_model(made.folder / "model")
+    job = Job(model.folder, "w", wide / "stack.tif", None, "halo", "torch", "fp32")
+    engine = torch_engine(model, "fp32")
+    facts = job_facts(job, model, engine)
+    moved = replace(model, zscore=replace(model.zscore, mean=model.zscore.mean + 1))
+    assert job_facts(job, model, engine) == facts != job_facts(job, moved, engine)
+
+
+def test_a_network_that_gives_no_number_on_valid_ground_is_an_error(
+    made: TinySite, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "landslip.engine.logits", lambda network, x, how: np.full((1, *x.shape[2:]), np.nan, np.float32)
+    )
+    with pytest.raises(ModelError, match="gives no probability"):
+        mapped(made, wide, tmp_path / "p.tif")
+    assert not list(tmp_path.iterdir())
