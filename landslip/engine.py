@@ -120,12 +120,17 @@ def graph_engine(graph: Any, how: str, of: str = "") -> Engine:
     compiled: dict[tuple[int, ...], Any] = {}
 
     def run(block: NDArray[np.float32]) -> NDArray[np.float32]:
-        if block.shape not in compiled:
-            compiled.clear()  # each holds its own activations
-            graph.reshape(list(block.shape))
-            compiled[block.shape] = openvino.Core().compile_model(graph, "CPU", choices).create_infer_request()
-        request = compiled[block.shape]
-        found = request.infer([np.ascontiguousarray(block)], share_inputs=True)
+        try:
+            if block.shape not in compiled:
+                compiled.clear()  # each holds its own activations
+                graph.reshape(list(block.shape))
+                compiled[block.shape] = openvino.Core().compile_model(graph, "CPU", choices).create_infer_request()
+            found = compiled[block.shape].infer([np.ascontiguousarray(block)], share_inputs=True)
+        except RuntimeError as error:
+            raise RunError(
+                f"OpenVINO cannot run a window of {block.shape[2]} x {block.shape[3]} pixels "
+                f"({' '.join(str(error).split())[:200]}). Give a smaller --memory, or --engine torch."
+            ) from error
         return np.array(next(iter(found.values()))[:, 0], np.float32)
 
     return Engine("openvino", how, threads, f"{openvino.__version__}{of}", run)

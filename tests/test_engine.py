@@ -139,3 +139,10 @@ def test_openvino_does_not_report_its_use(made: TinySite, tmp_path: Path, monkey
     model = load_model(made.folder / "model")
     openvino_engine(model).logits(np.zeros((1, len(model.channels), 64, 64), np.float32))
     assert sent == []
+
+
+def test_what_openvino_refuses_is_one_error(made: TinySite) -> None:
+    pytest.importorskip("openvino", reason="the engine openvino needs OpenVINO")
+    model = load_model(made.folder / "model")
+    with pytest.raises(RunError, match=r"cannot run a window of 64 x 64 pixels .*--engine torch"):
+        openvino_engine(model).logits(np.zeros((1, len(model.channels) + 1, 64, 64), np.float32))
