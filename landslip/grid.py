@@ -43,12 +43,16 @@ class Window:
         """The window so many pixels further down and right."""
         return Window(self.row + rows, self.column + columns, self.height, self.width)
 
+    def intersect(self, other: Window) -> Window:
+        """What two windows have in common; of no height or width where they do not meet."""
+        row, column = max(self.row, other.row), max(self.column, other.column)
+        bottom = min(self.row + self.height, other.row + other.height)
+        right = min(self.column + self.width, other.column + other.width)
+        return Window(row, column, max(bottom - row, 0), max(right - column, 0))
+
     def clip(self, shape: tuple[int, int]) -> Window:
         """The part of the window inside a raster of `shape` (rows, columns)."""
-        row, column = max(self.row, 0), max(self.column, 0)
-        bottom = min(self.row + self.height, shape[0])
-        right = min(self.column + self.width, shape[1])
-        return Window(row, column, max(bottom - row, 0), max(right - column, 0))
+        return self.intersect(Window(0, 0, *shape))
 
     def round_up(self, multiple: int) -> Window:
         """The window grown down and right until its sides are multiples of `multiple`."""

@@ -145,8 +145,7 @@ def read_task(source: Source, task: Task) -> Read:
         return Read(valid, window, None, named)
     raw, damaged = cut_around(source.stack, window, source.bands)
     for part in damaged:
-        rows, columns = part.clip(source.shape).within(task.core)
-        valid[_from_zero(rows), _from_zero(columns)] = False
+        valid[part.intersect(task.core).within(task.core)] = False
         named.append(_where(source.job.stack, part))
     return Read(valid, window, source.model.zscore.apply(raw), list(dict.fromkeys(named)))
 
@@ -157,10 +156,6 @@ def require_whole(read: Read) -> None:
         raise RasterError(
             f"{read.damaged[0]} cannot be read. Fetch or make it again; without --strict it is left undefined."
         )
-
-
-def _from_zero(at: slice) -> slice:
-    return slice(max(at.start, 0), max(at.stop, 0))
 
 
 def _where(path: Path | None, part: Window) -> str:
@@ -231,8 +226,8 @@ def _mean_of_windows(source: Source, core: Window, read: Read) -> NDArray[np.flo
     """(h, w) mean of the probabilities of the paper's windows that hold valid pixels of a core; NaN where none does."""
     assert read.values is not None
     size, windows = _paper_windows(source, core)
-    parts = [Window(w.row - core.row, w.column - core.column, size, size).clip(read.valid.shape) for w in windows]
-    held = [(w, part) for w, part in zip(windows, parts, strict=True) if read.valid[part.slices].any()]
+    parts = [window.intersect(core) for window in windows]
+    held = [(w, part) for w, part in zip(windows, parts, strict=True) if read.valid[part.within(core)].any()]
     sums, counts = np.zeros(read.valid.shape), np.zeros(read.valid.shape, np.int32)
     side = size + -size % source.model.multiple
     batch = np.zeros((BATCH, len(source.bands), side, side), np.float32)  # always full: one shape for the engine
@@ -243,8 +238,7 @@ def _mean_of_windows(source: Source, core: Window, read: Read) -> NDArray[np.flo
             block[:] = read.values[:, rows, columns]
         found = at_temperature(source.engine.logits(batch), source.model.temperature)
         for p, (window, part) in zip(found, some, strict=False):
-            of = Window(part.row + core.row, part.column + core.column, part.height, part.width).within(window)
-            sums[part.slices] += p[of]
-            counts[part.slices] += 1
+            sums[part.within(core)] += p[part.within(window)]
+            counts[part.within(core)] += 1
     with np.errstate(invalid="ignore"):
         return np.asarray(sums / counts, np.float32)

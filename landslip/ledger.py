@@ -142,24 +142,24 @@ def opening_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterato
     Raises ResumeError, with what differs, where a run of other inputs or choices left windows (not with `overwrite`:
     then they go), and where another run is writing this map.
     """
-    text = json.dumps(facts, sort_keys=True)
-    base = _base(out)
+    base, text = _base(out), json.dumps(facts, sort_keys=True)
+    now = json.loads(text)  # as plan.json gives it back: lists for tuples
     ledger = Ledger(base / hashlib.sha256(text.encode()).hexdigest()[:12], out)
     with _only_one(base, ledger), kept_if_begun(ledger):
         others = [path for path in sorted(base.iterdir()) if (path / PLAN).exists() and path != ledger.folder]
         if others and not overwrite:
-            left, now = _facts_of(others[0]), json.loads(text)
+            left = _facts_of(others[0])
             differing = [key for key in {**now, **left} if left.get(key) != now.get(key)] or ["kind"]
             first = differing[0]
             raise ResumeError(
                 f"{base} holds windows of a killed run of another {', '.join(differing)} ({first}: {left.get(first)} "
-                f"then, {json.loads(text).get(first)} now). Give --overwrite to begin anew, or another name."
+                f"then, {now.get(first)} now). Give --overwrite to begin anew, or another name."
             )
         for folder in others:
             _remove(folder)
         with _named_as_the_map(ledger):
             if not (ledger.folder / PLAN).exists():
-                write_json(ledger.folder / PLAN, json.loads(text))
+                write_json(ledger.folder / PLAN, now)
         yield ledger
 
 

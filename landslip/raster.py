@@ -278,10 +278,7 @@ def cut_around(
     values = np.full((count, window.height, window.width), np.nan, np.float32)
     damaged = []
     for block in _stored_blocks(dataset, window):
-        top, left = max(block.row, window.row), max(block.column, window.column)
-        bottom = min(block.row + block.height, window.row + window.height)
-        right = min(block.column + block.width, window.column + window.width)
-        part = Window(top, left, bottom - top, right - left)
+        part = block.intersect(window)
         rows, columns = part.within(window)
         try:
             values[:, rows, columns] = cut(dataset, part, bands)

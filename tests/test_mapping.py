@@ -132,17 +132,22 @@ def test_windows_of_a_run_of_another_model_are_not_taken(
     assert not plan.parent.exists()
 
 
+def spoil(path: Path, tile: str, band: int) -> None:
+    """Overwrite a stored tile (column_row) with what does not decode."""
+    with opening(path) as dataset:
+        offset = int(dataset.get_tag_item(f"BLOCK_OFFSET_{tile}", "TIFF", bidx=band))
+        size = int(dataset.get_tag_item(f"BLOCK_SIZE_{tile}", "TIFF", bidx=band))
+    content = bytearray(path.read_bytes())
+    content[offset : offset + size] = b"\xff" * size
+    path.write_bytes(content)
+
+
 def test_a_damaged_block_is_undefined_and_named_and_the_rest_is_mapped(
     made: TinySite, wide: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(wide, tmp_path / "in")
     stack = tmp_path / "in" / "stack.tif"
-    with opening(stack) as dataset:
-        offset = int(dataset.get_tag_item("BLOCK_OFFSET_1_1", "TIFF", bidx=4))
-        size = int(dataset.get_tag_item("BLOCK_SIZE_1_1", "TIFF", bidx=4))
-    content = bytearray(stack.read_bytes())
-    content[offset : offset + size] = b"\xff" * size
-    stack.write_bytes(content)
+    spoil(stack, "1_1", band=4)
     model = load_model(made.folder / "model")
     options = {"precision_choice": "fp32", "engine_choice": "torch", "memory": memory_for(model, 384)}
     with pytest.raises(RasterError, match=r"stack.tif: rows 256 to 511, columns 256 to 511 cannot be read.*--strict"):
@@ -163,13 +168,7 @@ def test_a_damaged_block_is_undefined_and_named_and_the_rest_is_mapped(
 
 def test_a_damaged_raster_of_valid_pixels_costs_its_block_only(made: TinySite, wide: Path, tmp_path: Path) -> None:
     shutil.copytree(wide, tmp_path / "in")
-    path = tmp_path / "in" / "valid.tif"
-    with opening(path) as dataset:
-        offset = int(dataset.get_tag_item("BLOCK_OFFSET_3_0", "TIFF", bidx=1))
-        size = int(dataset.get_tag_item("BLOCK_SIZE_3_0", "TIFF", bidx=1))
-    content = bytearray(path.read_bytes())
-    content[offset : offset + size] = b"\xff" * size
-    path.write_bytes(content)
+    spoil(tmp_path / "in" / "valid.tif", "3_0", band=1)
     p = mapped(made, tmp_path / "in", tmp_path / "p.tif")
     valid = read_stored(wide / "valid.tif") == 1
     valid[:256, 768:] = False
