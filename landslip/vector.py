@@ -295,10 +295,7 @@ def _burn_square(
 
 def _copy_common(source: NDArray[Any], at: Window, target: NDArray[Any], window: Window) -> None:
     """Copy what a window has in common with the square `at`."""
-    row, column = max(at.row, window.row), max(at.column, window.column)
-    bottom = min(at.row + at.height, window.row + window.height)
-    right = min(at.column + at.width, window.column + window.width)
-    common = Window(row, column, bottom - row, right - column)
+    common = at.intersect(window)
     target[common.within(window)] = source[common.within(at)]
 
 
