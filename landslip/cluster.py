@@ -53,7 +53,7 @@ def engine_of_workers(address: str, model: Model, name: str = "auto", precision_
 
     `threads` are those of one worker. Raises as `choose_engine` does, and RunError where there is no such cluster.
     """
-    count = _local(address)
+    count = workers_here(address)
     if count:
         engine = choose_engine(model, name, precision_choice)
         return replace(engine, threads=_threads_of_each(count)) if engine.threads else engine
@@ -90,7 +90,7 @@ def run_on_cluster(job: Job, plan: Plan, left: list[int], ledger: Ledger, addres
     _wait_until_seen(ledger, left)
 
 
-def _local(address: str) -> int:
+def workers_here(address: str) -> int:
     """How many workers `address` asks for on this machine; 0 where it is that of a scheduler."""
     if found := re.fullmatch(r"(?:local:)?([1-9]\d*)", address):
         return int(found[1])
@@ -120,7 +120,7 @@ def _distributed() -> Any:
 def _connected(address: str, windows: int) -> Iterator[Any]:
     """A Dask client of a running cluster, or of one started here for so many windows; it has a worker."""
     distributed = _distributed()
-    count = _local(address)
+    count = workers_here(address)
     with ExitStack() as held:
         where: Any = address
         if count:

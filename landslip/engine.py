@@ -32,7 +32,7 @@ FLOAT = 4  # bytes
 HELD_INPUTS = 6  # copies of a block while it is read (and the next ahead of it), standardised and handed over
 # Of the bytes that all layers of a network give out for a pixel, the share held at one time at most: the largest of
 # the five networks at 512 x 512 px (benchmarks/mapping.py --memory-table), rounded up.
-SHARE_HELD = {"torch": 0.65, "openvino": 0.25}
+SHARE_HELD = {"torch": 0.9, "openvino": 0.25}
 BASE = 900 * 2**20  # bytes of a process before its first block: libraries, weights, compiled kernels
 DEFAULT_MEMORY = 4 * 2**30  # bytes; half of the machine's where that is less
 FEW = 500_000  # pixels that PyTorch is done with before OpenVINO has begun
@@ -190,15 +190,33 @@ def bytes_of_a_pixel(model: Model, engine: str) -> float:
     return SHARE_HELD[engine] * given / side**2 + HELD_INPUTS * FLOAT * len(model.channels)
 
 
-def most_pixels(model: Model, engine: str, memory: float | None) -> int:
-    """Pixels of a block that keep a process within `memory` bytes (None: the default); RunError where none do."""
-    if memory is None:
-        memory = _default_memory()
-    elif memory <= BASE:
+def most_pixels(of_a_pixel: float, memory: float | None, least: int) -> int:
+    """Pixels of a block that keep a process within `memory` bytes (None: the default), each taking `of_a_pixel`.
+
+    RunError where they are fewer than `least`, those of the smallest block.
+    """
+    given = _default_memory() if memory is None else memory
+    most = int((given - BASE) / of_a_pixel)
+    if most < least:
         raise RunError(
-            f"--memory {memory / 2**20:.0f} MiB is less than the {BASE / 2**20:.0f} MiB of any run. Give more."
+            f"--memory {_mebibytes(given)} holds no window: with the smallest, of {least} pixels, a process takes "
+            f"{_mebibytes(BASE + least * of_a_pixel)}. Give at least that."
         )
-    return int((memory - BASE) / bytes_of_a_pixel(model, engine))
+    return most
+
+
+def require_memory(pixels: int, of_a_pixel: float, processes: int) -> None:
+    """Raise RunError where so many processes, each with blocks of so many pixels, need more than this machine has."""
+    each, have = BASE + pixels * of_a_pixel, _machine_memory()
+    if device().type == "cpu" and have is not None and processes * each > have:
+        raise RunError(
+            f"{processes} process(es) of {_mebibytes(each)} need more than the {_mebibytes(have)} of this machine. "
+            "Give a smaller --memory" + (", or fewer workers." if processes > 1 else ".")
+        )
+
+
+def _mebibytes(count: float) -> str:
+    return f"{count / 2**20:,.0f} MiB"
 
 
 def size_in_bytes(text: str) -> float:
@@ -212,6 +230,10 @@ def size_in_bytes(text: str) -> float:
 def _default_memory() -> float:
     if device().type == "cuda":
         return OF_A_GPU * torch.cuda.get_device_properties(0).total_memory + BASE
-    if hasattr(os, "sysconf"):
-        return min(DEFAULT_MEMORY, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2)
-    return DEFAULT_MEMORY
+    have = _machine_memory()
+    return DEFAULT_MEMORY if have is None else min(DEFAULT_MEMORY, have / 2)
+
+
+def _machine_memory() -> float | None:
+    """Bytes of memory that this machine has; None where the system does not say."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None

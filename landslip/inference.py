@@ -18,20 +18,30 @@ import numpy as np
 from landslip import __version__
 from landslip.ahead import ahead
 from landslip.checkpoint import Model, match_channels
-from landslip.cluster import engine_of_workers, run_on_cluster
+from landslip.cluster import engine_of_workers, run_on_cluster, workers_here
 from landslip.compute import dropout_layers
-from landslip.engine import Engine, choose_engine, most_pixels
-from landslip.errors import RunError
+from landslip.engine import Engine, bytes_of_a_pixel, choose_engine, most_pixels, require_memory
+from landslip.errors import RasterError, RunError
 from landslip.grid import Grid, require_same_grid
 from landslip.job import DOUBT, Job, Method, Uncertainty, compute_task, job_facts, opened, read_task, require_whole
-from landslip.ledger import Ledger, opening_ledger
+from landslip.ledger import Ledger, is_begun, opening_ledger
 from landslip.output import refuse_existing, refuse_input, require_space, write_text
-from landslip.plan import HALO, Plan, cell_of, make_plan, needed_cells
+from landslip.plan import HALO, Plan, cell_of, make_plan, needed_cells, smallest
 from landslip.progress import forecasting, say, track
-from landslip.raster import PROBABILITY, creating, exists, put, read_info, require_geotiff_name, require_one_band
+from landslip.raster import (
+    PROBABILITY,
+    creating,
+    exists,
+    put,
+    read,
+    read_info,
+    require_geotiff_name,
+    require_one_band,
+)
 from landslip.stack import read_stack_info
 from landslip.style import probability_style
 
+NAMED = 20  # damaged parts that a map's tag names
 PAPER_CORE = 512  # pixels a side of what the paper's method computes at once
 
 
@@ -82,7 +92,8 @@ def map_site(
     unit; RunError for uncertainty by the paper's method or from fewer than two samples, and for too little memory;
     ResumeError where a killed run of other inputs left windows of this map.
     """
-    refuse_existing(out, overwrite)
+    if not is_begun(out):  # else the map may be there already, and the run was killed while it tidied up
+        refuse_existing(out, overwrite)
     require_geotiff_name(out)
     if uncertainty is not None:
         _require_uncertainty(uncertainty, method)
@@ -113,12 +124,17 @@ def map_site(
         uncertainty,
     )
     # dropout is PyTorch's, whichever engine gives the probability
-    most = most_pixels(model, "torch" if uncertainty and uncertainty.samples else engine.name, memory)
+    of_a_pixel = bytes_of_a_pixel(model, "torch" if uncertainty and uncertainty.samples else engine.name)
+    most = most_pixels(of_a_pixel, memory, smallest(stack.grid.shape, model.multiple))
     if method == "paper":
         most = min(most, (PAPER_CORE + 2 * HALO) ** 2)
     plan = make_plan(stack.grid.shape, needed, model.multiple, most)
+    processes = 1 if cluster is None else workers_here(cluster)
+    require_memory(math.prod(plan.read), of_a_pixel, min(processes, len(plan.tasks)))
     with opening_ledger(out, _facts(job, plan, model, engine), overwrite) as ledger:
         left = ledger.left([(job.bands, task.core.height, task.core.width) for task in plan.tasks])
+        overwrite = overwrite or (not left and _is_made(out, job, plan, ledger))
+        refuse_existing(out, overwrite)
         _forecast(plan, job, out, left)
         if cluster is None:
             _run_here(job, plan, left, ledger, model, engine, strict)
@@ -128,6 +144,16 @@ def map_site(
         _style(out)
         ledger.remove()
     return done
+
+
+def _is_made(out: Path, job: Job, plan: Plan, ledger: Ledger) -> bool:
+    """Whether `out` is the map of these finished windows already: a kill came after it had got its name."""
+    if not exists(out):
+        return False
+    info = read_info(out)
+    return (info.grid.shape, info.count) == (plan.shape, job.bands) and all(
+        np.array_equal(read(out, window=task.core), ledger.load(i), equal_nan=True) for i, task in enumerate(plan.tasks)
+    )
 
 
 def _facts(job: Job, plan: Plan, model: Model, engine: Engine) -> dict[str, Any]:
@@ -179,7 +205,8 @@ def _assemble(
     valid = outside = 0
     damaged = list(dict.fromkeys(text for i in range(len(plan.tasks)) for text in ledger.damaged(i)))
     if damaged:
-        tags = {**tags, "damaged": "; ".join(damaged)[:1000]}
+        more = [f"and {len(damaged) - NAMED} more"] if len(damaged) > NAMED else []
+        tags = {**tags, "damaged": "; ".join([*damaged[:NAMED], *more])}
     with creating(out, grid, "float32", names, float("nan"), tags, overwrite=overwrite, overviews="average") as target:
         for i, task in enumerate(plan.tasks):
             values = ledger.load(i)
@@ -187,6 +214,11 @@ def _assemble(
             valid += int(np.count_nonzero(~np.isnan(values[0])))
             if job.uncertainty is not None:
                 outside += int(np.count_nonzero(values[2] == 0))
+        if damaged and not valid:
+            raise RasterError(
+                f"nothing could be mapped: {damaged[0]} cannot be read, nor {len(damaged) - 1} other parts. Fetch or "
+                "make it again, and give the same command."
+            )
     for text in damaged:
         say(f"warning: {text} cannot be read: undefined in {out}.")
     known = job.uncertainty is not None and not np.isnan(job.uncertainty.area.threshold)

@@ -120,6 +120,11 @@ def _named_as_the_map(ledger: Ledger) -> Iterator[None]:
         raise OutputError(named) from error
 
 
+def is_begun(out: Path) -> bool:
+    """Whether a killed run has left windows of the map `out`."""
+    return any(_base(out).glob(f"*/{PLAN}"))
+
+
 @contextmanager
 def kept_if_begun(ledger: Ledger) -> Iterator[None]:
     """Whatever ends a run early: windows that are finished stay for the next, and a ledger without any goes."""

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.errors import RunError
 from landslip.grid import Window, tiles
 from landslip.raster import cut_around, opening
 
@@ -83,21 +82,15 @@ def cells_of(held: NDArray[np.bool_], cell: int) -> NDArray[np.bool_]:
 
 
 def make_plan(shape: tuple[int, int], needed: NDArray[np.bool_], multiple: int, most: int) -> Plan:
-    """Plan windows of at most `most` pixels over the cells that are `needed`, those of `cell_of(multiple)` pixels.
+    """Plan windows of at most `most` pixels, no fewer than `smallest`, over the cells that are `needed`.
 
-    Raises RunError where `most` does not hold one cell and its halo.
+    A cell has `cell_of(multiple)` pixels a side.
     """
-    cell, halo = cell_of(multiple), HALO + -HALO % multiple
-    whole = shape[0] + -shape[0] % multiple, shape[1] + -shape[1] % multiple
+    cell, halo, whole = _measures(shape, multiple)
     found = []
     for rows, columns in _sizes(needed.shape, cell, halo, whole, most):
         read = _read_size((rows, columns), cell, halo, whole)
         found.append((_count(needed, rows, columns) * math.prod(read), math.prod(read), rows, columns))
-    if not found:
-        raise RunError(
-            f"the memory given holds windows of {most} pixels, and the smallest has {(cell + 2 * halo) ** 2}. "
-            "Give more."
-        )
     _, _, rows, columns = min(found)
     read = _read_size((rows, columns), cell, halo, whole)
     tasks = []
@@ -107,6 +100,17 @@ def make_plan(shape: tuple[int, int], needed: NDArray[np.bool_], multiple: int, 
         column = min(max(core.column - halo, 0), whole[1] - read[1])
         tasks.append(Task(core, Window(row, column, *read)))
     return Plan(shape, read, tuple(tasks))
+
+
+def smallest(shape: tuple[int, int], multiple: int) -> int:
+    """Pixels of the smallest window of a plan: one cell and its halo, or the raster where that is less."""
+    return math.prod(_read_size((1, 1), *_measures(shape, multiple)))
+
+
+def _measures(shape: tuple[int, int], multiple: int) -> tuple[int, int, tuple[int, int]]:
+    """The side of a cell, the halo, and (rows, columns) of the raster up to the next multiple, all in pixels."""
+    whole = shape[0] + -shape[0] % multiple, shape[1] + -shape[1] % multiple
+    return cell_of(multiple), HALO + -HALO % multiple, whole
 
 
 def _read_size(core: tuple[int, int], cell: int, halo: int, whole: tuple[int, int]) -> tuple[int, int]:

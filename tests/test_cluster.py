@@ -234,11 +234,16 @@ def refused(ground: Ground, address: str, out: Path, **choices: Any) -> str:
 @pytest.mark.parametrize("address", ["", "0", "-1", "local:", "local:0", "host:8786", "two", "tcp://"])
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(RunError, match=r"--cluster .* is neither a scheduler's address.*nor a number of workers"):
-        cluster._local(address)
+        cluster.workers_here(address)
 
 
 def test_addresses_and_numbers_are_told_apart() -> None:
-    assert [cluster._local(text) for text in ("4", "local:12", "tcp://10.0.0.1:8786", "tls://head:1")] == [4, 12, 0, 0]
+    assert [cluster.workers_here(text) for text in ("4", "local:12", "tcp://10.0.0.1:8786", "tls://head:1")] == [
+        4,
+        12,
+        0,
+        0,
+    ]
 
 
 def test_a_scheduler_that_is_not_there_is_one_error(

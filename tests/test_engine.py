@@ -20,6 +20,7 @@ from landslip.engine import (
     choose_engine,
     most_pixels,
     openvino_engine,
+    require_memory,
     size_in_bytes,
     torch_engine,
 )
@@ -116,10 +117,25 @@ def test_bytes_of_a_pixel_are_counted_from_the_layers(made: TinySite) -> None:
     inputs = HELD_INPUTS * 4 * len(model.channels)
     for engine, share in SHARE_HELD.items():
         assert bytes_of_a_pixel(model, engine) == pytest.approx(inputs + share * 16)
-    assert most_pixels(model, "torch", BASE + 1e6) == int(1e6 / bytes_of_a_pixel(model, "torch"))
     assert not any(layer._forward_hooks for layer in model.network.modules())
-    with pytest.raises(RunError, match=r"--memory 100 MiB is less than the \d+ MiB of any run"):
-        most_pixels(model, "torch", 100 * 2**20)
+
+
+def test_memory_sets_the_pixels_of_a_block() -> None:
+    assert most_pixels(1000, BASE + 1e6, 1000) == 1000
+    for memory in (BASE + 1e6 - 1, 100 * 2**20):
+        with pytest.raises(RunError, match=r"MiB holds no window: .* of 1000 pixels, a process takes 901 MiB"):
+            most_pixels(1000, memory, 1000)
+
+
+def test_processes_that_this_machine_cannot_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here, and its memory is the limit")
+    monkeypatch.setattr("landslip.engine._machine_memory", lambda: 4 * BASE)
+    require_memory(1000, BASE / 1000, 2)
+    with pytest.raises(RunError, match=r"3 process\(es\) of 1,800 MiB need more than the 3,600 MiB .* fewer workers"):
+        require_memory(1000, BASE / 1000, 3)
+    monkeypatch.setattr("landslip.engine._machine_memory", lambda: None)  # the system does not say
+    require_memory(1000, BASE / 1000, 3)
 
 
 def test_sizes_are_read_as_people_write_them() -> None:

@@ -109,6 +109,32 @@ def test_killed_at_any_window_the_same_command_ends_with_the_same_bytes(
     assert {path.name for path in tmp_path.iterdir()} == {"whole.tif", "whole.qml", "killed.tif", "killed.qml"}
 
 
+def test_killed_while_it_tidied_up_the_same_command_finds_its_map(
+    made: TinySite, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "p.tif"
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("landslip.inference.Ledger.remove", stop)
+        mapped(made, wide, out)
+    content, windows = out.read_bytes(), tmp_path / ".p.windows"
+    assert windows.exists()
+    shutil.copytree(windows, tmp_path / "kept")
+    mapped(made, wide, out)
+    assert out.read_bytes() == content and not windows.exists()
+    p = read(out)
+    p[0, 1, 1] = 0.5  # another map under this name, and windows of a run that is to replace it
+    write_raster(out, p, WIDE, ["probability"], float("nan"), overwrite=True)
+    content = out.read_bytes()
+    shutil.copytree(tmp_path / "kept", windows)
+    with pytest.raises(OutputError, match=r"p\.tif exists already"):
+        mapped(made, wide, out)
+    assert out.read_bytes() == content and any(windows.glob("*/*.npy"))
+
+
 def test_windows_of_a_run_of_another_model_are_not_taken(
     made: TinySite, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +199,20 @@ def test_a_damaged_raster_of_valid_pixels_costs_its_block_only(made: TinySite, w
     valid = read_stored(wide / "valid.tif") == 1
     valid[:256, 768:] = False
     assert np.array_equal(~np.isnan(p), valid)
+
+
+def test_a_stack_of_which_nothing_can_be_read_is_no_map(made: TinySite, wide: Path, tmp_path: Path) -> None:
+    shutil.copytree(wide, tmp_path / "in")
+    stack = tmp_path / "in" / "stack.tif"
+    rows, columns = -(-WIDE.height // 256), -(-WIDE.width // 256)
+    for row in range(rows):
+        for column in range(columns):
+            spoil(stack, f"{column}_{row}", band=4)
+    with pytest.raises(
+        RasterError, match=r"nothing could be mapped: .*stack\.tif: rows .* cannot be read, nor .* other parts"
+    ):
+        mapped(made, tmp_path / "in", tmp_path / "p.tif")
+    assert not (tmp_path / "p.tif").exists()
 
 
 def test_no_room_on_the_disk_is_said_before_the_work(

@@ -8,9 +8,8 @@ from conftest import GRID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landslip.errors import RunError
 from landslip.grid import Window
-from landslip.plan import CELL, HALO, cell_of, cells_of, make_plan, needed_cells
+from landslip.plan import CELL, HALO, cell_of, cells_of, make_plan, needed_cells, smallest
 from landslip.raster import write_raster
 
 
@@ -71,9 +70,12 @@ def test_empty_ground_between_valid_ground_is_left_out() -> None:
     assert plan.skipped == pytest.approx(1 - 3 / 600)
 
 
-def test_memory_that_holds_no_window_is_refused() -> None:
-    with pytest.raises(RunError, match=r"windows of 1000 pixels, and the smallest has 65536"):
-        make_plan((2000, 2000), np.ones((32, 32), bool), 32, 1000)
+@pytest.mark.parametrize("shape", [(2000, 2000), (200, 2000), (50, 70)])
+def test_the_smallest_window_can_be_planned_with(shape: tuple[int, int]) -> None:
+    most = smallest(shape, 32)
+    assert most == min(256, -(-shape[0] // 32) * 32) * min(256, -(-shape[1] // 32) * 32)
+    needed = np.ones((-(-shape[0] // CELL), -(-shape[1] // CELL)), bool)
+    assert {task.read.area for task in make_plan(shape, needed, 32, most).tasks} == {most}
 
 
 def test_cells_of_a_raster_of_valid_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
