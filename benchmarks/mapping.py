@@ -7,7 +7,8 @@ rounds are compared: machines are shared and noisy, so read the ratios. Scores a
 never trained on; changed pixels and differences are against PyTorch in fp32 on the whole raster.
 
 Without --model and --prepared a made-up site is prepared and a model trained on it first (--work keeps both for the
-next run). `--fidelity` is the table for window plans: sizes of the windows by memory, halos, blending.
+next run). `--fidelity` is the table for window plans: sizes of the windows by memory, halos, blending; `of windows` is
+the largest difference from the first row of the same engine and precision, so what another size of windows makes.
 """
 
 from __future__ import annotations
@@ -77,6 +78,9 @@ class Row:
     given: dict[str, Any]
 
 
+ENGINE_CHOICES = ("engine_choice", "precision_choice")
+
+
 def engine_row(engine: str, precision: str) -> Row:
     """`landslip map` by an engine in a precision."""
     return Row(f"{engine} {precision}", "landslip", {"engine_choice": engine, "precision_choice": precision})
@@ -113,17 +117,22 @@ COLUMNS = {
     "changed": ("changed", ".3%"),
     "max_difference": ("max diff.", ".1e"),
     "mean_difference": ("mean diff.", ".1e"),
+    "of_windows": ("of windows", ".1e"),
 }
 
 
 def fidelity_rows(memory: list[float], halos: list[int]) -> list[Row]:
-    """Window plans: sizes of windows by memory in GiB and halos in pixels, blending, each engine."""
-    sizes = [Row(f"halo 64, {size:g} GiB", "landslip", {"memory": size * GIB}) for size in memory]
+    """Window plans: each engine, with sizes of windows by memory in GiB; halos in pixels; blending."""
+    sizes = [
+        Row(f"{row.name}, {size:g} GiB", row.way, {**row.given, "memory": size * GIB})
+        for row in (*FLOATS, INT8)
+        for size in memory
+    ]
     wide = [
         Row(f"halo {halo}, {memory[0]:g} GiB", "landslip", {"memory": memory[0] * GIB, "halo": halo}) for halo in halos
     ]
     blends = [Row(f"monai gaussian {side}", "monai", {"side": side, "blend": "gaussian"}) for side in (64, 128, 256)]
-    return [*sizes, *wide, PAPER, Row("monai constant 64", "monai", {}), *blends, DEFAULT, *FLOATS, INT8]
+    return [DEFAULT, *FLOATS, INT8, *sizes, *wide, PAPER, Row("monai constant 64", "monai", {}), *blends]
 
 
 # ---- sites and models ----
@@ -217,6 +226,7 @@ def table(
         scored = scorer(site, base)
     work_of = operations(site)
     results = []
+    widest: dict[tuple[Any, ...], Path] = {}  # the first map by a way, to hold those of other windows against
     for row in rows:
         if row.name not in found:
             continue
@@ -229,7 +239,14 @@ def table(
             result["ratio"] = _median([run["seconds"] for run in found["naive"]]) / result["seconds"]
         if result["precision"] in rates:
             result["share"] = work_of / result["seconds"] / 1e9 / rates[result["precision"]]
-        results.append(result | (scored(maps / f"{row.name}.tif") if scores else {}))
+        path = maps / f"{row.name}.tif"
+        if scores:
+            result |= scored(path)
+            plan = {key: value for key, value in row.given.items() if key not in ("memory", *ENGINE_CHOICES)}
+            first = widest.setdefault((row.way, result["engine"], result["precision"], str(plan)), path)
+            if first != path:
+                result["of_windows"] = float(np.nanmax(np.abs(read(path) - read(first))))
+        results.append(result)
     return {"rows": results, **said}
 
 
