@@ -3,8 +3,8 @@
 The scene has a DEM and seven bands of `--side` pixels at 15 m, rivers, faults, rocks and landslides. First `landslip
 prepare` is a process of its own, so that its peak memory is its own, with the bytes that it reads and writes over the
 disk's own rate beside it. Then each factor is taken by itself, from file to file, beside other programs on the same
-raster: gdaldem and gdal_proximity.py (from file to file too), xarray-spatial and scipy (arrays only: reading and
-writing not counted), each where it is installed. Before that everything is compiled. A full Landsat scene is --side
+raster: gdaldem and gdal_proximity.py (from file to file too), xarray-spatial, OpenCV and scipy (arrays only: reading
+and writing not counted), each where it is installed. Before that everything is compiled. A full Landsat scene is --side
 15400; it takes 50 GB of disk, and scipy 10 GB of memory (--without-scipy leaves it out).
 """
 
@@ -183,6 +183,15 @@ def other_programs(folder: Path, grid: Grid, with_scipy: bool) -> dict[str, floa
             function = getattr(xrspatial, name)
             function(small)  # compiles
             found[f"{name}_xarray_spatial"] = seconds(lambda function=function: function(one))
+    except ImportError:
+        pass
+    try:
+        import cv2
+
+        none = (~burnt).astype(np.uint8)
+        found["distance_opencv"] = seconds(
+            lambda: cv2.distanceTransform(none, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) * np.float32(15)
+        )
     except ImportError:
         pass
     if with_scipy:

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import math
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import chain
@@ -72,7 +73,7 @@ class Prepared:
 def prepare(
     site: Site, folder: Path, encoding: Encoding = "planes", overwrite: bool = False, figures: bool = False
 ) -> Prepared:
-    """Prepare a site into `folder`, which appears whole or not at all; with `figures`, draw them into it then.
+    """Prepare a site into `folder`, which appears whole or not at all, with `figures` those too.
 
     Each layer is computed block by block on all cores and written straight into its place in the stack, so memory does
     not follow the site's size. The same command after a kill goes on at the first layer that was not finished, as long
@@ -116,10 +117,10 @@ def prepare(
         manifest["resampling"] = {layer.name: layer.resampling for layer in found}
         manifest["landslides_that_burn_to_no_pixel"] = [str(item) for item in totals.lost]
         write_json(aside / "manifest.json", manifest)
+        if figures:  # before the ledger goes, so that a kill while they are drawn costs no more than them
+            say("drawing the study area and every factor")
+            draw_prepared(aside, overwrite=True)
         _clear(aside, WRITTEN)
-    if figures:
-        say("drawing the study area and every factor")
-        draw_prepared(folder)
     return Prepared(folder, grid, summaries, totals.valid, totals.landslide, totals.lost)
 
 
@@ -158,6 +159,7 @@ def _start(aside: Path, manifest: dict[str, Any], grid: Grid, channels: list[Cha
         kept = json.loads(ledger.read_text(encoding="utf-8"))
         if kept["of"] == _fingerprint(manifest) and (aside / "stack.tif").exists():
             finished = set(map(str, kept["finished"]))
+            _clear(aside, {"stack.tif", LEDGER})  # what follows from all channels is made again
             if finished:
                 say(f"an earlier run was interrupted: {len(finished)} of its {len(channels)} channels are taken over")
             return finished
@@ -178,7 +180,7 @@ def _fingerprint(manifest: dict[str, Any]) -> str:
 def _clear(folder: Path, kept: set[str]) -> None:
     for path in folder.iterdir():
         if path.name not in kept:
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _fill_stack(

@@ -333,6 +333,36 @@ def test_killed_and_begun_again_gives_the_same_bytes(
     assert not list(tiny.folder.glob(".p.*"))
 
 
+DRAWING = """
+import os, signal, sys
+from landslip import prepare as module
+from landslip.site import read_site
+from pathlib import Path
+draw = module.draw_prepared
+def draw_then_die(*given, **choices):
+    draw(*given, **choices)
+    os.kill(os.getpid(), signal.SIGKILL)
+module.draw_prepared = draw_then_die
+module.prepare(read_site(Path(sys.argv[1])), Path(sys.argv[2]), figures=True)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
+def test_killed_when_all_was_drawn_the_same_command_ends_with_all_of_it(
+    tiny: TinySite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tiny.folder / "p"
+    command = [sys.executable, "-c", DRAWING, str(tiny.site), str(out)]
+    killed = subprocess.run(command, capture_output=True, check=False, timeout=300)
+    assert killed.returncode == -signal.SIGKILL and not out.exists()
+    computed: list[object] = []
+    monkeypatch.setattr(prepare_module, "_fill_stack", lambda found, left, *_: iter(computed.extend(left) or ()))
+    monkeypatch.setattr(prepare_module, "draw_prepared", lambda aside, overwrite: (aside / "figures").mkdir())
+    prepare(read_site(tiny.site), out, figures=True)
+    assert computed == []
+    assert (out / "label.tif").exists() and (out / "figures").is_dir() and not list(tiny.folder.glob(".p.*"))
+
+
 def test_another_input_begins_anew(tiny: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-c", KILLED.format(band=12), str(tiny.site), str(tiny.folder / "p")]
     subprocess.run(command, capture_output=True, check=False, timeout=300)

@@ -1,0 +1,263 @@
+"""Kill every stage with SIGKILL at random moments and run it again: `python tests/faults/kills.py [--kills 100]`.
+
+A case is a fresh folder: a stage is begun and killed one to three times, each time at a moment drawn evenly from what
+an undisturbed run takes, and then left to finish. Its outputs must equal the undisturbed run's byte for byte. After
+every kill whatever carries a final name must be whole: the bytes of the undisturbed run. All processes are forked from
+one that has imported everything, so that kills fall into the work and not into Python's start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of OpenMP do not survive a fork
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from conftest import write_tiny_site
+
+import landslip.compare
+import landslip.prepare
+import landslip.quantize
+import landslip.train  # noqa: F401 - imported once, before any fork
+from landslip import cli, review
+
+COMPARE = """
+[compare]
+networks = ["fc_densenet"]
+baselines = ["random_forest"]
+channels = ["bands + factors"]
+splits = ["apart"]
+"""
+GROWING = {"history.csv", "state.safetensors"}  # written anew after every epoch, whole each time
+REDRAWN = {".png"}  # drawn last, of figures that are compared themselves
+TIMES = {"seconds", "began", "finished", "created"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command, and what it leaves: a file or a folder, by name."""
+
+    name: str
+    words: tuple[str, ...]
+    leaves: str
+
+
+STAGES = (
+    Stage("prepare", ("prepare", "site.toml", "new"), "new"),
+    Stage("train", ("train", "run.toml", "prepared", "new"), "new"),
+    Stage("map", ("map", "model", "prepared/stack.tif", "new.tif", "--memory", "1GB"), "new.tif"),
+    Stage("map --cluster", ("map", "model", "prepared/stack.tif", "new.tif", "--cluster", "2"), "new.tif"),
+    Stage("inventory", ("inventory", "p.tif", "new.gpkg"), "new.gpkg"),
+    Stage("compare", ("compare", "compare.toml", "prepared", "new"), "new"),
+)
+
+
+def start(folder: Path, words: tuple[str, ...]) -> int:
+    """Fork a process that runs `landslip WORDS` in a folder, in a session of its own; its id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 3
+    try:
+        os.setsid()
+        os.chdir(folder)
+        log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        sys.argv = ["landslip", *words]
+        cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def end(child: int, seconds: float | None) -> int | None:
+    """Wait for a process, or kill it and all that it started after so many seconds: its exit code, None if killed."""
+    until = None if seconds is None else time.monotonic() + seconds
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if until is not None and time.monotonic() >= until:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return None
+        time.sleep(0.001)
+
+
+def fingerprint(path: Path) -> str:
+    """A hash of a file's content; of JSON, without what says how long something took."""
+    content = path.read_bytes()
+    if path.suffix == ".json":
+        content = json.dumps(_timeless(json.loads(content)), sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _timeless(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _timeless(item) for key, item in value.items() if key not in TIMES}
+    return [_timeless(item) for item in value] if isinstance(value, list) else value
+
+
+def outputs(folder: Path, stage: Stage) -> dict[str, str]:
+    """What a stage has left under final names in a folder, with fingerprints; hidden names are not final."""
+    stem = Path(stage.leaves).stem
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and Path(parts[0]).stem == stem and not any(part.startswith(".") for part in parts):
+            found["/".join(parts)] = fingerprint(path)
+    return found
+
+
+def undisturbed(base: Path, work: Path, stage: Stage) -> tuple[dict[str, str], float, set[str]]:
+    """What two runs that nobody kills leave, how long one took, and which files the two do not agree on."""
+    left, took = [], 0.0
+    for at in range(2):
+        folder = fresh(base, work / f"whole{at}")
+        began = time.monotonic()
+        code = end(start(folder, stage.words), None)
+        took = time.monotonic() - began
+        if code != 0:
+            raise SystemExit(f"{stage.name} undisturbed: exit {code}\n{(folder / 'log').read_text()[-3000:]}")
+        left.append(outputs(folder, stage))
+    return left[0], took, {name for name in left[0] if left[0][name] != left[1].get(name)}
+
+
+def fresh(base: Path, folder: Path) -> Path:
+    """A copy of the run folder that a stage begins with."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(base, folder)
+    return folder
+
+
+def kill_stage(base: Path, work: Path, stage: Stage, kills: int, rng: np.random.Generator) -> dict[str, object]:
+    """Kill a stage so many times: {"kills", "seconds", "unlike", "faults"}; each fault is said in words."""
+    whole, took, unlike = undisturbed(base, work, stage)
+    faults: list[str] = []
+    done = 0
+    while done < kills:
+        folder = fresh(base, work / "killed")
+        moments = []
+        for _ in range(min(int(rng.integers(1, 4)), kills - done)):
+            moments.append(float(rng.uniform(0, took)))
+            code = end(start(folder, stage.words), moments[-1])
+            if code is not None:  # it was done before its time
+                break
+            done += 1
+            for name, found in outputs(folder, stage).items():
+                fine = Path(name).name in GROWING or name in unlike or Path(name).suffix in REDRAWN
+                if not fine and found != whole.get(name):
+                    faults.append(f"{name} is not whole after kills at {moments} s")
+        code = end(start(folder, stage.words), None)
+        left = outputs(folder, stage)
+        if code not in (0, None) and not _says_it_is_there(folder):
+            faults.append(f"exit {code} after kills at {moments} s: {(folder / 'log').read_text()[-300:]}")
+        differing = {n for n in {*whole, *left} - unlike if whole.get(n) != left.get(n)}
+        if differing:
+            faults.append(f"{sorted(differing)} differ after kills at {moments} s")
+        hidden = [p.name for p in folder.iterdir() if p.name.startswith(".")]
+        if hidden and not _says_it_is_there(folder):
+            faults.append(f"{hidden} left after kills at {moments} s")
+    return {"kills": done, "seconds": round(took, 2), "unlike": sorted(unlike), "faults": faults}
+
+
+def _says_it_is_there(folder: Path) -> bool:
+    """Whether the last run refused since its output was there already: the kill came after the last byte."""
+    return "exists already" in (folder / "log").read_text().strip().splitlines()[-1]
+
+
+def kill_review(base: Path, work: Path, kills: int, rng: np.random.Generator) -> dict[str, object]:
+    """Kill a process that stores decisions, so many times: each that it had acknowledged must be there."""
+    folder = fresh(base, work / "review")
+    path = folder / "i.gpkg"
+    ids = [landslide.id for landslide in review.read_landslides(path)]
+    faults: list[str] = []
+    for done in range(kills):
+        before = review.read_reviews(path)
+        inlet, outlet = os.pipe()
+        child = os.fork()
+        if not child:
+            os.setsid()
+            try:
+                for at in ids * 1000:
+                    known = review.read_reviews(path).get(at)
+                    made = review.decide(path, at, "accepted", None, f"try {done}", known.version if known else 0)
+                    os.write(outlet, f"{at} {made.version}\n".encode())
+            finally:
+                os._exit(0)
+        end(child, float(rng.uniform(0.01, 0.4)))
+        os.close(outlet)
+        with os.fdopen(inlet) as said:
+            acknowledged = [tuple(map(int, line.split())) for line in said.read().splitlines()]
+        after = review.read_reviews(path)
+        lost = [at for at, version in acknowledged if at not in after or after[at].version < version]
+        lost += [at for at, one in before.items() if at not in after or after[at].version < one.version]
+        with sqlite3.connect(path) as connection:
+            whole = connection.execute("PRAGMA integrity_check").fetchone()[0]
+        if lost or whole != "ok":
+            faults.append(f"try {done}: decisions on {lost} are lost, the file is {whole}")
+    return {"kills": kills, "faults": faults}
+
+
+def prepared_base(folder: Path) -> Path:
+    """A run folder with everything that any stage starts from."""
+    site = write_tiny_site(folder)
+    (folder / "compare.toml").write_text(site.run.read_text() + COMPARE)
+    for words in (
+        ("prepare", "site.toml", "prepared"),
+        ("train", "run.toml", "prepared", "model"),
+        ("map", "model", "prepared/stack.tif", "p.tif"),
+        ("inventory", "p.tif", "i.gpkg"),
+    ):
+        if end(start(folder, words), None) != 0:
+            raise SystemExit((folder / "log").read_text())
+    (folder / "log").unlink()
+    return folder
+
+
+def main() -> None:
+    """Print what was killed and what was wrong, as JSON; exit code 1 where anything was."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="of each stage")
+    parser.add_argument("--stages", nargs="+", default=[*(stage.name for stage in STAGES), "review"])
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    found: dict[str, dict[str, object]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        base, work = prepared_base(Path(name) / "base"), Path(name) / "work"
+        tries: dict[str, Callable[..., dict[str, object]]] = {
+            stage.name: lambda rng, stage=stage: kill_stage(base, work, stage, given.kills, rng) for stage in STAGES
+        }
+        tries["review"] = lambda rng: kill_review(base, work, given.kills, rng)
+        for stage in given.stages:
+            found[stage] = tries[stage](np.random.default_rng((given.seed, len(stage))))
+            print(f"{stage}: {found[stage]}", file=sys.stderr)
+    print(json.dumps(found, indent=2))
+    sys.exit(any(one["faults"] for one in found.values()))
+
+
+if __name__ == "__main__":
+    main()
