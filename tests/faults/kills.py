@@ -24,6 +24,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of OpenMP do not survive a fork
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OGR_CURRENT_DATE", "2020-01-01T00:00:00.000Z")  # else a GeoPackage says when it was written
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
