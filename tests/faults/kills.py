@@ -196,6 +196,7 @@ def kill_review(base: Path, work: Path, kills: int, rng: np.random.Generator) ->
     path = folder / "i.gpkg"
     ids = [landslide.id for landslide in review.read_landslides(path)]
     faults: list[str] = []
+    kept = 0
     for done in range(kills):
         before = review.read_reviews(path)
         inlet, outlet = os.pipe()
@@ -205,7 +206,8 @@ def kill_review(base: Path, work: Path, kills: int, rng: np.random.Generator) ->
             try:
                 for at in ids * 1000:
                     known = review.read_reviews(path).get(at)
-                    made = review.decide(path, at, "accepted", None, f"try {done}", known.version if known else 0)
+                    version = known.version if known else 0
+                    made = review.decide(path, at, review.ACCEPTED, version, note=f"try {done}")
                     os.write(outlet, f"{at} {made.version}\n".encode())
             finally:
                 os._exit(0)
@@ -213,6 +215,7 @@ def kill_review(base: Path, work: Path, kills: int, rng: np.random.Generator) ->
         os.close(outlet)
         with os.fdopen(inlet) as said:
             acknowledged = [tuple(map(int, line.split())) for line in said.read().splitlines()]
+        kept += len(acknowledged)
         after = review.read_reviews(path)
         lost = [at for at, version in acknowledged if at not in after or after[at].version < version]
         lost += [at for at, one in before.items() if at not in after or after[at].version < one.version]
@@ -220,7 +223,9 @@ def kill_review(base: Path, work: Path, kills: int, rng: np.random.Generator) ->
             whole = connection.execute("PRAGMA integrity_check").fetchone()[0]
         if lost or whole != "ok":
             faults.append(f"try {done}: decisions on {lost} are lost, the file is {whole}")
-    return {"kills": kills, "faults": faults}
+    if not kept:
+        faults.append("no decision was ever acknowledged: nothing was tried")
+    return {"kills": kills, "decisions acknowledged": kept, "faults": faults}
 
 
 def prepared_base(folder: Path) -> Path:
