@@ -75,9 +75,9 @@ def prepare(
     """Prepare a site into `folder`, which appears whole or not at all; with `figures`, draw them into it then.
 
     Each layer is computed block by block on all cores and written straight into its place in the stack, so memory does
-    not follow the site's size. The same command after a kill goes on at the first layer that was not finished, as long
-    as inputs, site and software are the same. Raises SiteError that lists every fault of the inputs before any long
-    work, OutputError where the folder exists.
+    not follow the site's size. The same command after a kill or Ctrl-C goes on at the first layer that was not
+    finished, as long as inputs, site and software are the same. Raises SiteError that lists every fault of the inputs
+    before any long work, OutputError where the folder exists.
     """
     refuse_existing(folder, overwrite)
     refuse_losses(folder, [path for _, path in site.inputs()], WRITTEN)
@@ -101,8 +101,12 @@ def prepare(
         work = chain(
             _fill_stack(found, left, finished, manifest, grid, aside), _finish(site, grid, channels, totals, aside)
         )
-        for _ in track(work, blocks, "prepare", "blocks"):
-            pass
+        try:
+            for _ in track(work, blocks, "prepare", "blocks"):
+                pass
+        except KeyboardInterrupt:
+            _leave(aside, len(channels))
+            raise
         if not totals.valid:
             names = ", ".join(channel.name for channel in channels)
             raise SiteError(
@@ -169,6 +173,15 @@ def _start(aside: Path, manifest: dict[str, Any], grid: Grid, channels: list[Cha
     create_blank(aside / "stack.tif", grid, names, tags)
     write_json(ledger, {"of": _fingerprint(manifest), "finished": []})
     return set()
+
+
+def _leave(aside: Path, channels: int) -> None:
+    """What a run that was stopped leaves aside: the stack, where a channel of it is finished; else nothing."""
+    finished = json.loads((aside / LEDGER).read_text(encoding="utf-8"))["finished"]
+    if finished:
+        say(f"{len(finished)} of {channels} channels are finished and kept in {aside}.")
+    else:
+        _clear(aside, set())
 
 
 def _fingerprint(manifest: dict[str, Any]) -> str:

@@ -303,22 +303,27 @@ put = module.put_tiles
 def put_then_die(tiles, values, window, bands):
     put(tiles, values, window, bands)
     if {band} in bands:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.{stop})
 module.put_tiles = put_then_die
 module.prepare(read_site(Path(sys.argv[1])), Path(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("band", [1, 12, 15])
+@pytest.mark.parametrize(
+    "stop, band", [("SIGKILL", 1), ("SIGKILL", 12), ("SIGKILL", 15), ("SIGINT", 1), ("SIGINT", 12)]
+)
 @pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
-def test_killed_and_begun_again_gives_the_same_bytes(
-    tiny: TinySite, band: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_stopped_and_begun_again_gives_the_same_bytes(
+    tiny: TinySite, stop: str, band: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepare(read_site(tiny.site), tiny.folder / "whole")
     out = tiny.folder / "p"
-    command = [sys.executable, "-c", KILLED.format(band=band), str(tiny.site), str(out)]
-    killed = subprocess.run(command, capture_output=True, check=False, timeout=300)
-    assert killed.returncode == -signal.SIGKILL and not out.exists()
+    command = [sys.executable, "-c", KILLED.format(band=band, stop=stop), str(tiny.site), str(out)]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert killed.returncode == -signal.Signals[stop] and not out.exists()
+    if stop == "SIGINT":  # what is kept is said, and a stack that holds nothing goes
+        assert ("7 of 18 channels are finished and kept" in killed.stderr) == (band > 1)
+        assert (tiny.folder / ".p.part").exists() == (band > 1)
     computed = []
     fill = prepare_module.put_tiles
     monkeypatch.setattr(
@@ -334,7 +339,7 @@ def test_killed_and_begun_again_gives_the_same_bytes(
 
 
 def test_another_input_begins_anew(tiny: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = [sys.executable, "-c", KILLED.format(band=12), str(tiny.site), str(tiny.folder / "p")]
+    command = [sys.executable, "-c", KILLED.format(band=12, stop="SIGKILL"), str(tiny.site), str(tiny.folder / "p")]
     subprocess.run(command, capture_output=True, check=False, timeout=300)
     left, bottom, right, top = GRID.bounds
     moved = frame([shapely.LineString([(right, top), (left, bottom)])])

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -448,3 +449,25 @@ def test_iburi_is_warped_as_gdalwarp_does_without_its_approximation(tmp_path: Pa
         np.testing.assert_array_equal(np.isnan(found), np.isnan(theirs))
         apart = np.abs(found - theirs)[~np.isnan(found)]
         assert np.sqrt((apart**2).mean()) < {"nearest": 0.1, "bilinear": 0.05, "cubic": 0.15}[method]
+
+
+UNPLACED = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from landslip.raster import read_picture
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(lambda _: read_picture(Path(sys.argv[1])), range(400)))
+"""
+
+
+def test_threads_open_pictures_without_a_word_from_rasterio(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(path, "w", driver="PNG", width=8, height=8, count=1, dtype="uint8") as file:
+            file.write(np.zeros((1, 8, 8), np.uint8))
+    run = subprocess.run([sys.executable, "-c", UNPLACED, path], capture_output=True, text=True, check=True)
+    assert run.stderr == ""
+    with pytest.raises(GridError, match="has no CRS"):  # which we say ourselves
+        _ = read_info(path).grid
