@@ -40,6 +40,7 @@ LEDGER = "finished.json"  # of the channels that are, while the others are being
 FINAL = 512  # side of the windows that all channels are read in at once, pixels
 WRITTEN = {"stack.tif", "valid.tif", "label.tif", "channels.json", "manifest.json", "table.csv", FIGURES}
 DRAWN = (STUDY_AREA, FACTOR_SHEET, "factor_*.png")  # in FIGURES
+SHAPEFILE = (".dbf", ".prj", ".shx", ".cpg")
 ALONGSIDE = (".aux.xml", ".ovr")  # what viewers put beside rasters
 
 
@@ -350,9 +351,20 @@ def _manifest(site: Site, grid: Grid, encoding: Encoding) -> dict[str, Any]:
         "grid": grid_json(grid),
         "encoding": encoding,
         "images": describe_images(site.image),
-        "inputs": [{"what": what, "file": path.name, "sha256": file_hash(path)} for what, path in site.inputs()],
+        **({"before": describe_images(site.before)} if site.before else {}),
+        "inputs": [
+            {"what": what, "file": part.name, "sha256": file_hash(part)}
+            for what, path in site.inputs()
+            for part in (path, *_companions(path))
+        ],
         "software": software(),
     }
+
+
+def _companions(path: Path) -> list[Path]:
+    """The files that a shapefile consists of besides its .shp."""
+    found = [path.with_suffix(ending) for ending in SHAPEFILE] if path.suffix.lower() == ".shp" else []
+    return [part for part in found if part.exists()]
 
 
 def grid_json(grid: Grid) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from landslip.prepare import prepare
 from landslip.raster import find_tiles, put_tiles, read, take_tiles, write_raster
 from landslip.site import FileTable, Site, read_site, site_grid
 from landslip.stack import layers
-from landslip.vector import burn, write_vector
+from landslip.vector import burn, read_vector, write_vector
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -292,6 +292,23 @@ def test_the_manifest_says_how_each_layer_was_resampled(tiny: TinySite) -> None:
     assert list(how) == [layer.name for layer in layers(read_site(tiny.site), GRID, "planes")]
     assert {row["file"] for row in manifest["inputs"]} >= {"image.tif", "dem.tif", "rivers.gpkg"}
     assert manifest["software"]["numba"]
+
+
+def test_the_manifest_knows_all_of_a_shapefile_and_what_was_before(tiny: TinySite) -> None:
+    rocks = read_vector(tiny.folder / "rocks.gpkg")
+    rocks.to_file(tiny.folder / "rocks.shp")
+    text = tiny.site.read_text().replace("rocks.gpkg", "rocks.shp")
+    tiny.site.write_text(text + '\n[[before]]\npath = "image.tif"\nbands = { red = 4, nir = 5 }\nscale = 0.0002\n')
+
+    def manifest() -> dict:  # type: ignore[type-arg]
+        return prepare_module._manifest(read_site(tiny.site), GRID, "planes")
+
+    first = manifest()
+    assert {"rocks.shp", "rocks.dbf", "rocks.prj", "rocks.shx"} <= {row["file"] for row in first["inputs"]}
+    assert first["before"][0]["bands"]["red"]["scale"] == 0.0002
+    table = (tiny.folder / "rocks.dbf").read_bytes()
+    (tiny.folder / "rocks.dbf").write_bytes(table.replace(b"shale", b"chalk"))
+    assert manifest()["inputs"] != first["inputs"]
 
 
 KILLED = """

@@ -14,6 +14,7 @@ import rasterio.shutil
 import shapely
 from affine import Affine
 from bundles import (
+    CENTRE,
     CLEAR,
     ROLES,
     SUN,
@@ -457,6 +458,44 @@ def test_clouds_are_filled_from_the_next_scene(tmp_path: Path) -> None:
     assert not faults(site) and not warnings(site)
     prepare(site, tmp_path / "prepared")
     assert _scene(tmp_path / "prepared" / "manifest.json") == (f"{a.product}, {b.product}", "2014-08-13, 2014-08-29")
+
+
+@pytest.mark.parametrize("sharp", [False, True])
+def test_scenes_beside_one_another_make_a_mosaic(tmp_path: Path, sharp: bool) -> None:
+    first, second = numbers(1), numbers(2)
+    south = (CENTRE[0] + 20 * 30, CENTRE[1] - 30 * 30)  # 30 rows further down, 20 columns to the right
+    a = write_landsat(tmp_path, first, pan_of(first) if sharp else None, tar=True)
+    b = write_landsat(tmp_path, second, pan_of(second) if sharp else None, date="2014-08-29", tar=True, centre=south)
+    site = site_of(tmp_path, image(a) + image(b))
+    grid = site_grid(site)
+    size = 15 if sharp else 30
+    assert grid.shape == ((139, 139) if sharp else (70, 70)) and grid.x_size == size
+    assert grid.transform == (a.pan_grid if sharp else a.grid).transform
+    assert not faults(site)
+    nir = read_images(site.image, grid)["nir"]
+    plain = [upsample(toa(dn[4])) if sharp else surface(dn[4]) for dn in (first, second)]
+    expected = np.full(grid.shape, np.nan)
+    expected[-plain[1].shape[0] :, -plain[1].shape[1] :] = plain[1]
+    expected[: plain[0].shape[0], : plain[0].shape[1]] = plain[0]  # the first where both are
+    np.testing.assert_allclose(nir, expected, atol=1e-6)
+    for window in (Window(0, 100, 20, 30), Window(grid.height - 9, 0, 9, 30), Window(0, 0, 9, 9)):  # none, one, one
+        part = read_images(site.image, grid.crop(window.clip(grid.shape)))["nir"]
+        assert np.array_equal(part, nir[window.clip(grid.shape).slices], equal_nan=True)
+    prepared = prepare(site, tmp_path / "prepared")
+    defined = int(np.isfinite(expected).sum())
+    assert prepared.valid_pixels == defined if not sharp else 0 < prepared.valid_pixels <= defined
+
+
+def test_an_outline_that_no_scene_reaches_is_a_warning(tmp_path: Path) -> None:
+    bundle = write_landsat(tmp_path, numbers())
+    left, bottom, right, top = bundle.grid.bounds
+    for drop, said in ((0, []), (bundle.grid.height * 30, ["50.0 % of the outline lies beyond"])):
+        outline = gpd.GeoDataFrame(geometry=[shapely.box(left, bottom - drop, right, top)], crs="EPSG:32649")
+        write_vector(tmp_path / "outline.gpkg", outline, overwrite=True)
+        found = warnings(site_of(tmp_path, image(bundle) + '[outline]\npath = "outline.gpkg"'))
+        assert len(found) == len(said) and all(text in line for text, line in zip(said, found, strict=True))
+    extent = f"[grid]\nextent = [{left}, {bottom}, {right}, {top}]"
+    assert not warnings(site_of(tmp_path, image(bundle) + '[outline]\npath = "outline.gpkg"', extent))  # meant
 
 
 def test_a_bundle_from_before_gives_the_change_of_ndvi(tmp_path: Path) -> None:
