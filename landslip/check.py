@@ -18,6 +18,7 @@ from landslip.factors.lithology import unmapped
 from landslip.grid import Grid, Window, metric_fault, tiles
 from landslip.images import quality_on, require_alike
 from landslip.label import LANDSLIDE, UNKNOWN, LabelSource, open_label, read_landslides, require_landslides
+from landslip.provenance import machine_memory
 from landslip.raster import RasterInfo, covering_window, read, read_info, unreadable_blocks, warp
 from landslip.scene import Scene
 from landslip.site import (
@@ -34,7 +35,7 @@ from landslip.site import (
     scene_of,
     site_grid,
 )
-from landslip.stack import BLOCK, class_reader, class_table
+from landslip.stack import BLOCK, RIVER_BYTES, catchment_grid, class_reader, class_table
 from landslip.vector import burn_window, read_vector, shapes_on
 
 ALWAYS_RASTERS = ("image", "before", "dem")
@@ -44,6 +45,7 @@ MOST_LISTED = 8
 SPAN = 6  # pixels over which ground is judged steep, for repeated pixels
 MOST_JUDGED = 4096  # pixels a side, around the middle, of a DEM that is judged
 ENOUGH = 100  # steep places it takes to judge
+MUCH = 2 * 2**30  # bytes of memory that a warning is worth
 LEAST_SHARE = 0.001  # of the outline that a warning is worth
 Inside = Callable[[Window], NDArray[np.bool_]]  # the pixels of a window, (h, w), that lie inside the outline
 
@@ -99,8 +101,12 @@ def check_site(site: Site) -> list[Finding]:
         total = sum(counts)
         if not total:
             findings.append(Finding("fault", f"{site.outline.path} covers no pixel centre of {grid.describe()}."))
+        elif site.grid.extent is None:
+            _check_outline(site.outline, grid, findings)
     if site.dem is not None and readable[site.dem.path]:
         attempt(lambda: _check_dem_cover(dem, grid, inside, total, findings))
+    if site.rivers is not None and site.rivers.from_dem_km2 is not None and site.dem and readable[site.dem.path]:
+        attempt(lambda: _check_catchment(dem, grid, findings))
     for table in (site.rivers, site.faults):
         if table is not None and table.path is not None and readable[table.path]:
             lines = FileTable(path=table.path, layer=table.layer)
@@ -381,6 +387,34 @@ def _check_dem_cover(dem: DemTable, grid: Grid, inside: Inside, total: int, find
             "Give a DEM that covers the site, or a smaller [outline]."
         )
         findings.append(Finding("warning", text))
+
+
+def _check_outline(outline: FileTable, grid: Grid, findings: list[Finding]) -> None:
+    """How much of the outline lies beyond the grid, which ends where the raster does that its pixels are taken from."""
+    polygons = read_outline(outline, grid.crs).geometry.make_valid()
+    share = 1 - float(polygons.clip_by_rect(*grid.bounds).area.sum() / polygons.area.sum())
+    if share >= LEAST_SHARE:
+        text = (
+            f"{outline.path}: {100 * share:.1f} % of the outline lies beyond the first image (or the DEM, where there "
+            f"is none), {grid.describe()}: nothing is mapped there. Give a further [[image]] with the same bands, or a "
+            "smaller [outline]."
+        )
+        findings.append(Finding("warning", text))
+
+
+def _check_catchment(dem: DemTable, grid: Grid, findings: list[Finding]) -> None:
+    """Whether the memory is there that deriving rivers takes, which hold the whole DEM; said before any long work."""
+    own = catchment_grid(dem, grid)
+    needs, has = own.height * own.width * RIVER_BYTES, machine_memory()
+    text = (
+        f"{dem.path}: rivers are derived from {own.height} x {own.width} pixels as a whole, which takes about "
+        f"{needs / 2**30:.1f} GiB of memory"
+    )
+    remedy = "Give [rivers] path, which takes none, or a coarser [dem] dem_resolution."
+    if needs > has:
+        findings.append(Finding("fault", f"{text}; there are {has / 2**30:.1f}. {remedy}"))
+    elif needs > MUCH:
+        findings.append(Finding("warning", f"{text}. {remedy}"))
 
 
 def _middle(window: Window, most: int) -> Window:

@@ -54,7 +54,7 @@ def prepare(
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Bring a site's inputs to one grid: stack, valid, label, table.csv and figures; goes on after a kill."""
+    """Bring a site's inputs to one grid: stack, valid, label, table.csv and figures; goes on after a kill or Ctrl-C."""
     from landslip.prepare import prepare as run
     from landslip.prepare import table
     from landslip.site import read_site

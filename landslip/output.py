@@ -1,7 +1,8 @@
 """Outputs are written aside and renamed, so that no half-written file ever carries a final name.
 
 Whatever goes wrong inside `writing` or `writing_folder` (an error, a full disk, Ctrl-C) removes what was written
-aside and leaves an earlier output untouched. What a killed process left aside is replaced by the next run.
+aside and leaves an earlier output untouched. What a killed process left aside is replaced by the next run. A folder
+that a later run goes on from stays aside after Ctrl-C, as it does after a kill.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def writing(path: Path, overwrite: bool = False, by: str = "") -> Iterator[Path]
 def writing_folder(path: Path, overwrite: bool = False, keep: bool = False) -> Iterator[Path]:
     """As `writing`, for a folder: everything in it appears at once, under its final name, or not at all.
 
-    With `keep` the folder aside still holds what a killed process left in it, for the block to go on from.
+    With `keep` the folder aside still holds what a killed or stopped process left in it, for the block to go on from.
     """
     aside = path.with_name(f".{path.name}.part")
     replaced = path.with_name(f".{path.name}.replaced")
@@ -124,8 +125,9 @@ def writing_folder(path: Path, overwrite: bool = False, keep: bool = False) -> I
         _give_up(aside)
         _bring_back(replaced, path)
         raise OutputError(str(error).replace(str(aside), str(path))) from error
-    except BaseException:
-        _give_up(aside)
+    except BaseException as error:
+        if not (keep and isinstance(error, KeyboardInterrupt) and _holds_anything(aside)):
+            _give_up(aside)
         _bring_back(replaced, path)
         raise
 
@@ -150,6 +152,10 @@ def _bring_back(replaced: Path, path: Path) -> None:
     """Give an earlier folder its name again where a run stopped between taking it and giving it to the new one."""
     if replaced.exists() and not path.exists():
         replaced.rename(path)
+
+
+def _holds_anything(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def settle(path: Path) -> None:

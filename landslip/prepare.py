@@ -41,6 +41,7 @@ LEDGER = "finished.json"  # of the channels that are, while the others are being
 FINAL = 512  # side of the windows that all channels are read in at once, pixels
 WRITTEN = {"stack.tif", "valid.tif", "label.tif", "channels.json", "manifest.json", "table.csv", FIGURES}
 DRAWN = (STUDY_AREA, FACTOR_SHEET, "factor_*.png")  # in FIGURES
+SHAPEFILE = (".dbf", ".prj", ".shx", ".cpg")
 ALONGSIDE = (".aux.xml", ".ovr")  # what viewers put beside rasters
 
 
@@ -76,9 +77,9 @@ def prepare(
     """Prepare a site into `folder`, which appears whole or not at all, with `figures` those too.
 
     Each layer is computed block by block on all cores and written straight into its place in the stack, so memory does
-    not follow the site's size. The same command after a kill goes on at the first layer that was not finished, as long
-    as inputs, site and software are the same. Raises SiteError that lists every fault of the inputs before any long
-    work, OutputError where the folder exists.
+    not follow the site's size. The same command after a kill or Ctrl-C goes on at the first layer that was not
+    finished, as long as inputs, site and software are the same. Raises SiteError that lists every fault of the inputs
+    before any long work, OutputError where the folder exists.
     """
     refuse_existing(folder, overwrite)
     refuse_losses(folder, [path for _, path in site.inputs()], WRITTEN)
@@ -102,8 +103,12 @@ def prepare(
         work = chain(
             _fill_stack(found, left, finished, manifest, grid, aside), _finish(site, grid, channels, totals, aside)
         )
-        for _ in track(work, blocks, "prepare", "blocks"):
-            pass
+        try:
+            for _ in track(work, blocks, "prepare", "blocks"):
+                pass
+        except KeyboardInterrupt:
+            _leave(aside, len(channels))
+            raise
         if not totals.valid:
             names = ", ".join(channel.name for channel in channels)
             raise SiteError(
@@ -171,6 +176,15 @@ def _start(aside: Path, manifest: dict[str, Any], grid: Grid, channels: list[Cha
     create_blank(aside / "stack.tif", grid, names, tags)
     write_json(ledger, {"of": _fingerprint(manifest), "finished": []})
     return set()
+
+
+def _leave(aside: Path, channels: int) -> None:
+    """What a run that was stopped leaves aside: the stack, where a channel of it is finished; else nothing."""
+    finished = json.loads((aside / LEDGER).read_text(encoding="utf-8"))["finished"]
+    if finished:
+        say(f"{len(finished)} of {channels} channels are finished and kept in {aside}.")
+    else:
+        _clear(aside, set())
 
 
 def _fingerprint(manifest: dict[str, Any]) -> str:
@@ -339,9 +353,20 @@ def _manifest(site: Site, grid: Grid, encoding: Encoding) -> dict[str, Any]:
         "grid": grid_json(grid),
         "encoding": encoding,
         "images": describe_images(site.image),
-        "inputs": [{"what": what, "file": path.name, "sha256": file_hash(path)} for what, path in site.inputs()],
+        **({"before": describe_images(site.before)} if site.before else {}),
+        "inputs": [
+            {"what": what, "file": part.name, "sha256": file_hash(part)}
+            for what, path in site.inputs()
+            for part in (path, *_companions(path))
+        ],
         "software": software(),
     }
+
+
+def _companions(path: Path) -> list[Path]:
+    """The files that a shapefile consists of besides its .shp."""
+    found = [path.with_suffix(ending) for ending in SHAPEFILE] if path.suffix.lower() == ".shp" else []
+    return [part for part in found if part.exists()]
 
 
 def grid_json(grid: Grid) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 LIBRARIES = ("landslip", "numpy", "scipy", "numba", "torch", "rasterio", "geopandas", "shapely", "pyflwdir")
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def software() -> dict[str, str]:
@@ -30,6 +31,20 @@ def machine() -> dict[str, Any]:
         "memory_gib": None if memory is None else round(memory, 1),
         "gpu": gpu,
     }
+
+
+def machine_memory() -> float:
+    """Bytes that processes may hold together here, as the machine or a container's limit has it; NaN where unknown."""
+    if not hasattr(os, "sysconf"):  # Windows
+        return math.nan
+    found = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
+    for limit in CGROUP_LIMITS:
+        try:
+            with open(limit, encoding="ascii") as file:
+                found.append(float(file.read()))
+        except (OSError, ValueError):  # no container, or no limit ("max")
+            continue
+    return min(found)
 
 
 def peak_memory() -> float:

@@ -36,6 +36,10 @@ from landslip.grid import Grid, Window, crs_name, tiles
 from landslip.output import require_space, scratch, writing
 from landslip.resample import reach, resample
 
+# Pictures and rasters without a CRS are named in our own words. Here and once: catching warnings around each opening is
+# not safe among threads.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
 # GDAL would keep a twentieth of the machine's memory in blocks it has read; memory is to follow the window instead.
 os.environ.setdefault("GDAL_CACHEMAX", "128")
 
@@ -160,16 +164,16 @@ def opening(path: Path) -> Iterator[Any]:
         raise RasterError(f"{path} does not exist. Check the path; paths in a site file start at its folder.")
     name = gdal_name(path)
     driver = None
-    if archive is not None:  # braces: whatever the names above it look like, this is the archive
-        member = path.relative_to(archive).as_posix()
-        name = f"{ARCHIVES[archive.suffix.lower()]}{{{archive.absolute()}}}/{member}"
+    if archive is not None:
+        member, whole = path.relative_to(archive).as_posix(), archive.absolute().as_posix()
+        # braces: whatever the names above it look like, this is the archive; GDAL cannot tell them from those of a name
+        whole = whole if {"{", "}"} & set(whole) else f"{{{whole}}}"
+        name = f"{ARCHIVES[archive.suffix.lower()]}{whole}/{member}"
         driver = "JP2OpenJPEG" if path.suffix.lower() == ".jp2" else "GTiff"  # a VRT could name any other file
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(name, driver=driver) as dataset:
-                _require_plausible(dataset, path, None if is_virtual(path) else (archive or path).stat().st_size)
-                yield dataset
+        with rasterio.open(name, driver=driver) as dataset:
+            _require_plausible(dataset, path, None if is_virtual(path) else (archive or path).stat().st_size)
+            yield dataset
     except (RasterioError, CRSError) as error:
         raise _unreadable(gdal_name(path), error) from error
 

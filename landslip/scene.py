@@ -13,6 +13,7 @@ import math
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,8 +47,12 @@ SCL_SATURATED = 1  # or defective
 SENTINEL_METADATA = "MTD_MSIL2A.xml"
 FIRST_WITH_OFFSET = 4.0  # processing baseline from which DN carry an offset
 
-LARGEST_METADATA = 32 * 2**20  # bytes
+LARGEST_METADATA = 2 * 2**20  # bytes; real ones have some tens of thousands
 MEMBERS = 100_000  # most files of an archive
+MOST_REFLECTANCE = 1000.0  # that a stored value can stand for, or an offset be: beyond it the metadata is altered
+LOWEST_SUN = 0.01  # degrees
+# GeoTIFF and BigTIFF in both byte orders, JPEG 2000
+PICTURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  \r\n\x87\n")
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,14 @@ def read_bundle(origin: Path, roles: Sequence[str], pan: bool | None = None, sat
     """
     folder = _Folder(origin)
     folder.require_one_scene()
+    scene = _scene_in(folder, roles, pan, saturation)
+    if origin.is_dir():
+        _require_pictures(scene.rasters)
+    return scene
+
+
+def _scene_in(folder: _Folder, roles: Sequence[str], pan: bool | None, saturation: bool) -> Scene:
+    origin = folder.origin
     if folder.find("_MTL.json", "_MTL.txt"):
         return _landsat(folder, roles, pan, saturation)
     if pan:
@@ -141,6 +154,20 @@ def read_bundle(origin: Path, roles: Sequence[str], pan: bool | None = None, sat
         "(Sentinel-2 Level-2A): without metadata nobody knows its scaling. Fetch the bundle again, or give its bands "
         "as `files` with scale and offset."
     )
+
+
+def _require_pictures(paths: Sequence[Path]) -> None:
+    """Raise SiteError for a band that is no GeoTIFF or JPEG 2000: a VRT under such a name leads to any other file."""
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                begin = file.read(len(PICTURES[-1]))
+        except OSError as error:
+            raise SiteError(f"{path} cannot be read ({error.strerror or error}). Fetch the bundle again.") from error
+        if not begin.startswith(PICTURES):
+            raise SiteError(
+                f"{path} cannot be read as a band: it is neither a GeoTIFF nor a JPEG 2000. Fetch the bundle again."
+            )
 
 
 class _Folder:
@@ -163,10 +190,12 @@ class _Folder:
             if self.origin.suffix.lower() == ".zip":
                 with zipfile.ZipFile(self.origin) as zipped:
                     return sorted(zipped.namelist()[:MEMBERS])
-        except (tarfile.TarError, zipfile.BadZipFile, OSError) as error:
+        except UNREADABLE as error:
             raise SiteError(
                 f"{self.origin} cannot be read as an archive ({error}): it is truncated or damaged. Fetch it again."
             ) from error
+        if self.origin.name.lower().endswith((".tar.gz", ".tgz")):
+            raise SiteError(f"{self.origin} is compressed: unpack it with gunzip, and give the .tar.")
         raise SiteError(f"{self.origin} is no bundle: give its folder, its .tar, or the .zip of a .SAFE folder.")
 
     def find(self, *endings: str) -> str | None:
@@ -196,6 +225,8 @@ class _Folder:
                 with tarfile.open(self.origin, "r:") as tar:
                     return _decoded(tar.extractfile(name))
             with zipfile.ZipFile(self.origin) as zipped:
+                if zipped.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError("it is compressed in a way that neither we nor GDAL read")
                 return _decoded(zipped.open(name))
         except UNREADABLE as error:
             raise corrupt(self.origin / name, str(error)) from error
@@ -207,7 +238,8 @@ class _Folder:
             raise SiteError(f"{self.origin} lacks {', '.join(missing)}. {remedy}")
 
 
-UNREADABLE = (OSError, ValueError, KeyError, tarfile.TarError, zipfile.BadZipFile)
+# RuntimeError: encrypted, of a version or by a method that is not known, or nested without end
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
 
 
 def _decoded(file: IO[bytes] | None) -> str:
@@ -336,11 +368,10 @@ def _landsat(folder: _Folder, roles: Sequence[str], pan: bool | None, saturation
         return folder.origin / inside
 
     def band(n: int, what: str, saturated: int | None, nodata: tuple[float, ...] = (0,)) -> Band:
-        scale, offset = (number(group, f"REFLECTANCE_{which}_BAND_{n}") for which in ("MULT", "ADD"))
-        if scale <= 0:
-            raise corrupt(path, f"REFLECTANCE_MULT_BAND_{n} is {scale:g}")
+        scale, offset = (number(group, f"REFLECTANCE_{which}_BAND_{n}") / light for which in ("MULT", "ADD"))
+        _require_reflectance(path, scale, offset, f"REFLECTANCE_MULT_BAND_{n} and REFLECTANCE_ADD_BAND_{n}")
         stored = file(f"FILE_NAME_BAND_{n}", what)
-        return Band(stored, scale / light, offset / light, nodata=nodata, saturated=saturated)
+        return Band(stored, scale, offset, nodata=nodata, saturated=saturated)
 
     bands = {role: band(LANDSAT_BANDS[role], role, LANDSAT_BANDS[role] - 1) for role in roles}
     panchromatic = None
@@ -371,9 +402,15 @@ def _landsat(folder: _Folder, roles: Sequence[str], pan: bool | None, saturation
 
 
 def _sun(path: Path, elevation: float) -> float:
-    if not 0 < elevation <= 90:
+    if not LOWEST_SUN < elevation <= 90:
         raise corrupt(path, f"SUN_ELEVATION is {elevation:g}: the sun was not above the ground")
     return math.sin(math.radians(elevation))
+
+
+def _require_reflectance(path: Path, scale: float, offset: float, named: str) -> None:
+    """Raise SiteError where the numbers `named` cannot make reflectance of what 16 bits hold."""
+    if not (0 < scale * LANDSAT_MAXIMUM <= MOST_REFLECTANCE and abs(offset) <= MOST_REFLECTANCE):
+        raise corrupt(path, f"{named} give {scale:g} x stored + {offset:g}, which is no reflectance")
 
 
 def date_of(path: Path, text: str) -> datetime.date:
@@ -402,6 +439,8 @@ def read_sentinel_metadata(path: Path, text: str) -> SentinelScaling:
     From processing baseline 04.00 the offset is stated for each band, and its absence is an error; before, there was
     none. Raises SiteError for text that says neither.
     """
+    if "<!DOCTYPE" in text:  # the products have none, and entities can swell without end
+        raise corrupt(path, "it declares a document type")
     try:
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
@@ -431,6 +470,7 @@ def read_sentinel_metadata(path: Path, text: str) -> SentinelScaling:
                 path, f"processing baseline {said.get('PROCESSING_BASELINE')} without BOA_ADD_OFFSET of {band}"
             )
         bands[band] = (1 / quantification, offset / quantification)
+        _require_reflectance(path, *bands[band], "BOA_QUANTIFICATION_VALUE and BOA_ADD_OFFSET")
     name = said.get("PRODUCT_URI", "").removesuffix(".SAFE") or path.parent.name.removesuffix(".SAFE")
     return SentinelScaling(name, date_of(path, said.get("PRODUCT_START_TIME", "")), bands)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import difflib
 import math
@@ -418,13 +419,39 @@ def read_outline(outline: FileTable, crs: CRS) -> gpd.GeoDataFrame:
 
 
 def _reference(site: Site) -> RasterInfo:
+    """The raster whose pixels the grid takes, as large as all scenes of the first image together."""
     path = image_raster(site.image[0], site.grid) if site.image else site.dem.path if site.dem else None
     if path is None:
         rasters = [factor.path for factor in site.factor if factor.is_raster]
         if not rasters:
             raise SiteError(f"site {site.name!r} has no raster to take the grid from. Add an [[image]] or a [dem].")
         path = rasters[0]
-    return read_info(path)
+    info = read_info(path)
+    scenes = one_image(site.image)[0] if site.image else []
+    return _with_others(info, scenes[1:], site.grid)
+
+
+def _with_others(info: RasterInfo, others: Sequence[ImageTable], grid: GridTable) -> RasterInfo:
+    """The first scene's raster, made larger by whole pixels so that scenes which fill it lie on it too."""
+    if not others or info.crs is None or info.rotated:
+        return info
+    own = info.grid
+    part = Window(0, 0, *own.shape)
+    for image in others:
+        try:
+            other = read_info(image_raster(image, grid))
+        except LandslipError:  # named by `check`
+            continue
+        if other.crs == info.crs and not other.rotated:
+            part = _together(part, _pixels_within(other.grid.bounds, own))
+    whole = own.crop(part)
+    return dataclasses.replace(info, transform=whole.transform, height=whole.height, width=whole.width)
+
+
+def _together(a: Window, b: Window) -> Window:
+    row, column = min(a.row, b.row), min(a.column, b.column)
+    last_row, last_column = (max(a.row + a.height, b.row + b.height), max(a.column + a.width, b.column + b.width))
+    return Window(row, column, last_row - row, last_column - column)
 
 
 def image_raster(image: ImageTable, grid: GridTable) -> Path:
@@ -466,15 +493,20 @@ def _cut_to_extent(extent: tuple[float, float, float, float], whole: Grid, origi
 
 
 def _cut_to_outline(outline: FileTable, whole: Grid, origin: Path) -> Grid:
-    left, bottom, right, top = read_outline(outline, whole.crs).total_bounds
-    x, y = whole.transform.c, whole.transform.f
+    bounds = tuple(read_outline(outline, whole.crs).total_bounds)
+    return _cut(whole, _pixels_within(bounds, whole), str(outline.path), bounds, origin, "Check the CRS of both.")
+
+
+def _pixels_within(bounds: tuple[float, float, float, float], grid: Grid) -> Window:
+    """The window of a grid's pixels, or of those beyond it, that covers bounds in its CRS."""
+    left, bottom, right, top = bounds
+    x, y = grid.transform.c, grid.transform.f
     nudge = 1e-6  # an outline drawn on pixel borders takes no further pixel
-    column = math.floor((left - x) / whole.x_size + nudge)
-    row = math.floor((y - top) / whole.y_size + nudge)
-    last_column = math.ceil((right - x) / whole.x_size - nudge)
-    last_row = math.ceil((y - bottom) / whole.y_size - nudge)
-    window = Window(row, column, last_row - row, last_column - column)
-    return _cut(whole, window, str(outline.path), (left, bottom, right, top), origin, "Check the CRS of both.")
+    column = math.floor((left - x) / grid.x_size + nudge)
+    row = math.floor((y - top) / grid.y_size + nudge)
+    last_column = math.ceil((right - x) / grid.x_size - nudge)
+    last_row = math.ceil((y - bottom) / grid.y_size - nudge)
+    return Window(row, column, last_row - row, last_column - column)
 
 
 def _cut(

@@ -28,7 +28,6 @@ from landslip.factors.rivers import rivers_from_elevation
 from landslip.factors.terrain import aspect_from, surfaces
 from landslip.grid import Grid, Window, metric_fault, tiles
 from landslip.images import band_names, describe_resampling, only, read_images, read_with_plain, unit_of
-from landslip.progress import say
 from landslip.raster import (
     MOST_AT_ONCE,
     covering_window,
@@ -67,7 +66,6 @@ FIRST_REACH = 64  # pixels beyond the site where rivers and faults are looked fo
 NODES = 64  # along each side of the grid, from which the farthest place from any feature is judged
 MOST_PIXELS = 4_000_000_000  # of the widened grid that distances are taken on
 RIVER_BYTES = 48  # of memory for each DEM pixel while rivers are derived
-MUCH = 2 * 2**30  # bytes
 
 
 @dataclass(frozen=True)
@@ -311,6 +309,17 @@ def terrain_layer(dem: DemTable, grid: Grid, encoding: Encoding) -> Layer:
     return Layer("terrain", tuple(channels), lambda _: at, {dem.path.name: how})
 
 
+def catchment_grid(dem: DemTable, grid: Grid) -> Grid:
+    """The DEM's metric grid that rivers on `grid` are derived on, which is held in memory at RIVER_BYTES a pixel.
+
+    Water comes from beyond the site: half its size again on each side, as far as the DEM reaches.
+    """
+    margin = max(grid.height * grid.y_size, grid.width * grid.x_size) / 2
+    own = dem_grid(dem, grid, int(np.ceil(margin / dem_grid(dem, grid).x_size)))
+    require_size(own, str(dem.path), "Give a coarser [dem] dem_resolution.")
+    return own
+
+
 def river_layer(rivers: RiversTable, dem: DemTable | None, grid: Grid) -> Layer:
     """Distance to the nearest river: to lines, or to rivers derived from the DEM."""
     name = "distance_to_river"
@@ -321,16 +330,7 @@ def river_layer(rivers: RiversTable, dem: DemTable | None, grid: Grid) -> Layer:
     area, source = rivers.from_dem_km2, dem
 
     def begin(folder: Path) -> Values:
-        # Water comes from beyond the site: half its size again, as far as the DEM reaches.
-        margin = max(grid.height * grid.y_size, grid.width * grid.x_size) / 2
-        own = dem_grid(source, grid, int(np.ceil(margin / dem_grid(source, grid).x_size)))
-        needs = own.height * own.width * RIVER_BYTES
-        require_size(own, str(source.path), "Give a coarser [dem] dem_resolution.")
-        if needs > MUCH:
-            say(
-                f"warning: rivers are derived from {source.path.name} as a whole, {own.height} x {own.width} pixels: "
-                f"this takes about {needs / 2**30:.0f} GiB of memory. A river layer takes none."
-            )
+        own = catchment_grid(source, grid)
         found = rivers_from_elevation(read_dem(source, own), own.transform, area)
         if not found.any():
             raise SiteError(

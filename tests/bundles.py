@@ -54,14 +54,18 @@ def write_landsat(
     zone: int = 32649,
     kinds: tuple[str, ...] = ("json", "txt"),
     tar: bool = False,
+    centre: tuple[float, float] = CENTRE,
 ) -> Bundle:
-    """A Level-1 bundle where `pan` is given, else Level-2. stored: (7, H, W) DN; pan: (2 H - 1, 2 W - 1) DN."""
+    """A Level-1 bundle where `pan` is given, else Level-2. stored: (7, H, W) DN; pan: (2 H - 1, 2 W - 1) DN.
+
+    `centre` is that of the first pixel.
+    """
     level = "L2SP" if pan is None else "L1TP"
     day = date.replace("-", "")
     product, first = (f"LC08_{which}_130038_{day}_20200911_02_T1" for which in (level, "L1TP"))
     home = folder / product
     home.mkdir(parents=True)
-    grid, pan_grid = landsat_grids(stored.shape[1:], zone)
+    grid, pan_grid = landsat_grids(stored.shape[1:], zone, centre)
 
     def write(
         name: str, values: np.ndarray, dtype: type = np.uint16, on: Grid = grid, nodata: float | None = 0

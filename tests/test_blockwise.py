@@ -28,7 +28,7 @@ from landslip.prepare import prepare
 from landslip.raster import find_tiles, put_tiles, read, take_tiles, write_raster
 from landslip.site import FileTable, Site, read_site, site_grid
 from landslip.stack import layers
-from landslip.vector import burn, write_vector
+from landslip.vector import burn, read_vector, write_vector
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -294,6 +294,23 @@ def test_the_manifest_says_how_each_layer_was_resampled(tiny: TinySite) -> None:
     assert manifest["software"]["numba"]
 
 
+def test_the_manifest_knows_all_of_a_shapefile_and_what_was_before(tiny: TinySite) -> None:
+    rocks = read_vector(tiny.folder / "rocks.gpkg")
+    rocks.to_file(tiny.folder / "rocks.shp")
+    text = tiny.site.read_text().replace("rocks.gpkg", "rocks.shp")
+    tiny.site.write_text(text + '\n[[before]]\npath = "image.tif"\nbands = { red = 4, nir = 5 }\nscale = 0.0002\n')
+
+    def manifest() -> dict:  # type: ignore[type-arg]
+        return prepare_module._manifest(read_site(tiny.site), GRID, "planes")
+
+    first = manifest()
+    assert {"rocks.shp", "rocks.dbf", "rocks.prj", "rocks.shx"} <= {row["file"] for row in first["inputs"]}
+    assert first["before"][0]["bands"]["red"]["scale"] == 0.0002
+    table = (tiny.folder / "rocks.dbf").read_bytes()
+    (tiny.folder / "rocks.dbf").write_bytes(table.replace(b"shale", b"chalk"))
+    assert manifest()["inputs"] != first["inputs"]
+
+
 KILLED = """
 import os, signal, sys
 from landslip import prepare as module, stack
@@ -303,22 +320,27 @@ put = module.put_tiles
 def put_then_die(tiles, values, window, bands):
     put(tiles, values, window, bands)
     if {band} in bands:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.{stop})
 module.put_tiles = put_then_die
 module.prepare(read_site(Path(sys.argv[1])), Path(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("band", [1, 12, 15])
+@pytest.mark.parametrize(
+    "stop, band", [("SIGKILL", 1), ("SIGKILL", 12), ("SIGKILL", 15), ("SIGINT", 1), ("SIGINT", 12)]
+)
 @pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
-def test_killed_and_begun_again_gives_the_same_bytes(
-    tiny: TinySite, band: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_stopped_and_begun_again_gives_the_same_bytes(
+    tiny: TinySite, stop: str, band: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepare(read_site(tiny.site), tiny.folder / "whole")
     out = tiny.folder / "p"
-    command = [sys.executable, "-c", KILLED.format(band=band), str(tiny.site), str(out)]
-    killed = subprocess.run(command, capture_output=True, check=False, timeout=300)
-    assert killed.returncode == -signal.SIGKILL and not out.exists()
+    command = [sys.executable, "-c", KILLED.format(band=band, stop=stop), str(tiny.site), str(out)]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert killed.returncode == -signal.Signals[stop] and not out.exists()
+    if stop == "SIGINT":  # what is kept is said, and a stack that holds nothing goes
+        assert ("7 of 18 channels are finished and kept" in killed.stderr) == (band > 1)
+        assert (tiny.folder / ".p.part").exists() == (band > 1)
     computed = []
     fill = prepare_module.put_tiles
     monkeypatch.setattr(
@@ -364,7 +386,7 @@ def test_killed_when_all_was_drawn_the_same_command_ends_with_all_of_it(
 
 
 def test_another_input_begins_anew(tiny: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = [sys.executable, "-c", KILLED.format(band=12), str(tiny.site), str(tiny.folder / "p")]
+    command = [sys.executable, "-c", KILLED.format(band=12, stop="SIGKILL"), str(tiny.site), str(tiny.folder / "p")]
     subprocess.run(command, capture_output=True, check=False, timeout=300)
     left, bottom, right, top = GRID.bounds
     moved = frame([shapely.LineString([(right, top), (left, bottom)])])

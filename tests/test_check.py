@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,9 +10,11 @@ from conftest import GRID, TinySite, frame, polygon
 from shapely import LineString, Point, Polygon, box
 from shapely.affinity import translate
 
-from landslip import check
+from landslip import check, provenance
 from landslip.check import check_site, repeated_pixels
+from landslip.errors import SiteError
 from landslip.grid import Window
+from landslip.prepare import prepare
 from landslip.raster import read, read_info, write_raster
 from landslip.site import read_site
 from landslip.vector import write_vector
@@ -117,6 +120,34 @@ def test_a_river_file_that_is_a_table(tiny: TinySite) -> None:
     (tiny.folder / "rivers.gpkg").unlink()
     pyogrio.write_dataframe(pd.DataFrame({"name": ["Minjiang"]}), tiny.folder / "rivers.gpkg", layer="rivers")
     assert "rivers.gpkg holds a table without geometries" in found(tiny)["fault"]
+
+
+def test_memory_of_rivers_from_a_dem_is_said_before_any_work(tiny: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(tiny, '[rivers]\npath = "rivers.gpkg"', "[rivers]\nfrom_dem_km2 = 0.5")
+    assert found(tiny) == {"fault": "", "warning": ""}
+    needs = 84 * 116 * 48  # bytes: all of the DEM, which reaches less than half the site beyond it
+    monkeypatch.setattr(check, "MUCH", needs - 1)
+    assert (
+        "84 x 116 pixels as a whole, which takes about 0.0 GiB of memory. Give [rivers] path" in found(tiny)["warning"]
+    )
+    monkeypatch.setattr(check, "MUCH", needs)
+    assert found(tiny)["warning"] == ""
+    monkeypatch.setattr(check, "machine_memory", lambda: needs - 1)
+    assert "0.0 GiB of memory; there are 0.0. Give [rivers] path" in found(tiny)["fault"]
+    with pytest.raises(SiteError, match="as a whole"):
+        prepare(read_site(tiny.site), tiny.folder / "p")
+    monkeypatch.setattr(check, "machine_memory", lambda: math.nan)  # unknown
+    assert found(tiny)["fault"] == ""
+
+
+def test_a_containers_limit_is_the_machines_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(provenance, "CGROUP_LIMITS", (str(limit), str(tmp_path / "none")))
+    whole = provenance.machine_memory()
+    limit.write_text("max\n")
+    assert provenance.machine_memory() == whole > 2**27
+    limit.write_text("134217728\n")
+    assert provenance.machine_memory() == 2**27
 
 
 def test_faults_without_geometry(tiny: TinySite) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -448,3 +449,30 @@ def test_iburi_is_warped_as_gdalwarp_does_without_its_approximation(tmp_path: Pa
         np.testing.assert_array_equal(np.isnan(found), np.isnan(theirs))
         apart = np.abs(found - theirs)[~np.isnan(found)]
         assert np.sqrt((apart**2).mean()) < {"nearest": 0.1, "bilinear": 0.05, "cubic": 0.15}[method]
+
+
+UNPLACED = """
+import sys, warnings
+from pathlib import Path
+import rasterio
+from landslip.raster import read_picture
+other, open_raster = warnings.catch_warnings(), rasterio.open
+def open_late(*arguments, **options):  # while another thread that had begun to catch warnings leaves off
+    other.__exit__(None, None, None)
+    return open_raster(*arguments, **options)
+rasterio.open = open_late
+other.__enter__()
+read_picture(Path(sys.argv[1]))
+"""
+
+
+def test_rasterio_is_silent_whatever_other_threads_do_about_warnings(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(path, "w", driver="PNG", width=8, height=8, count=1, dtype="uint8") as file:
+            file.write(np.zeros((1, 8, 8), np.uint8))
+    run = subprocess.run([sys.executable, "-c", UNPLACED, path], capture_output=True, text=True, check=True)
+    assert run.stderr == ""
+    with pytest.raises(GridError, match="has no CRS"):  # which we say ourselves
+        _ = read_info(path).grid

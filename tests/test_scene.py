@@ -14,6 +14,7 @@ import rasterio.shutil
 import shapely
 from affine import Affine
 from bundles import (
+    CENTRE,
     CLEAR,
     ROLES,
     SUN,
@@ -39,7 +40,7 @@ from landslip.output import file_hash
 from landslip.pansharpen import upsample
 from landslip.prepare import prepare
 from landslip.raster import read, read_info, read_stored, write_raster
-from landslip.scene import read_bundle, read_mtl, read_sentinel_metadata
+from landslip.scene import LARGEST_METADATA, read_bundle, read_mtl, read_sentinel_metadata
 from landslip.site import Site, read_site, site_grid
 from landslip.stack import read_stack_info
 from landslip.vector import write_vector
@@ -214,6 +215,8 @@ def test_a_missing_band_is_named(tmp_path: Path) -> None:
     [
         (lambda text: text[: len(text) // 2], r"cut short|line \d+ is|delimiter|Unterminated|Expecting"),
         (lambda text: text.replace("2.75e-05", "none"), "REFLECTANCE_MULT_BAND_1 in LEVEL2.*'none', no number"),
+        (lambda text: text.replace("2.75e-05", "1e300"), "REFLECTANCE_MULT_BAND_1.*no reflectance"),
+        (lambda text: text.replace("2.75e-05", "-2.75e-05"), "REFLECTANCE_MULT_BAND_1.*no reflectance"),
         (lambda text: text.replace("LEVEL2_SURFACE", "LEVEL9_SURFACE"), "no REFLECTANCE_MULT_BAND_1 in a group LEVEL2"),
         (lambda text: text.replace("2014-08-13", "2014-13-08"), "its date is '2014-13-08'"),
         (lambda text: text.replace("_SR_B1.TIF", "/../x.TIF"), "no file name"),
@@ -242,9 +245,11 @@ def test_the_sun_must_be_up(tmp_path: Path) -> None:
     stored = numbers()
     bundle = write_landsat(tmp_path, stored, pan_of(stored), kinds=("json",))
     path = next(bundle.path.glob("*_MTL.json"))
-    path.write_text(path.read_text().replace(f"{SUN:.8f}", "-3.2"))
-    (found,) = faults(site_of(tmp_path, image(bundle)))
-    assert "SUN_ELEVATION is -3.2" in found
+    whole = path.read_text()
+    for height in ("-3.2", "5e-324"):
+        path.write_text(whole.replace(f"{SUN:.8f}", height))
+        (found,) = faults(site_of(tmp_path, image(bundle)))
+        assert f"SUN_ELEVATION is {float(height):g}" in found
 
 
 def test_other_satellites_and_folders_are_refused(tmp_path: Path) -> None:
@@ -290,6 +295,82 @@ def test_an_archive_cannot_point_at_other_files(tmp_path: Path) -> None:
     scene = read_bundle(packed, ["red"])
     with pytest.raises(RasterError, match="cannot be read as a raster"):
         read_info(scene.bands["red"].path)
+
+
+def test_a_band_of_a_folder_cannot_point_at_other_files(tmp_path: Path) -> None:
+    bundle = write_landsat(tmp_path, numbers())
+    band = bundle.path / f"{bundle.product}_SR_B4.TIF"
+    band.rename(tmp_path / "other.tif")
+    rasterio.shutil.copy(tmp_path / "other.tif", band, driver="VRT")  # which GDAL would open, whatever its name
+    (found,) = faults(site_of(tmp_path, image(bundle)))
+    assert "SR_B4.TIF" in found and "neither a GeoTIFF nor a JPEG 2000" in found
+
+
+def zipped_sentinel(folder: Path) -> bytes:
+    """A .SAFE folder as the bytes of a .zip, its metadata first."""
+    safe = write_sentinel(folder, {"B02": np.full((40, 40), 3000)}, np.full((20, 20), 4), sentinel_metadata())
+    with zipfile.ZipFile(folder / "scene.zip", "w") as archive:
+        for path in sorted(safe.rglob("*.*"), key=lambda path: path.suffix != ".xml"):
+            archive.write(path, path.relative_to(folder).as_posix())
+    return (folder / "scene.zip").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "local, central, value, said",
+    [
+        (6, 8, b"\x01\x00", "encrypted"),  # flags (APPNOTE.TXT 4.4.4)
+        (8, 10, b"\x63\x00", "compressed in a way"),  # method (4.4.5)
+        (8, 10, b"\x0e\x00", "compressed in a way"),  # LZMA, which GDAL does not read
+        (8, 10, b"\x08\x00", "invalid|decompressing"),  # deflate, which it is not
+        (4, 6, b"\xff\x00", "version"),  # needed to extract (4.4.3)
+    ],
+)
+def test_a_zip_that_cannot_be_read_is_one_error(
+    tmp_path: Path, local: int, central: int, value: bytes, said: str
+) -> None:
+    whole = bytearray(zipped_sentinel(tmp_path))
+    for mark, field in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
+        at = whole.index(mark) + field
+        whole[at : at + 2] = value
+    (tmp_path / "scene.zip").write_bytes(whole)
+    with pytest.raises(SiteError, match=f"scene.zip.*({said})"):
+        read_bundle(tmp_path / "scene.zip", ["blue"])
+
+
+def test_a_tar_of_headers_without_end_is_one_error(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = b"L", 10  # the name of the file that follows, which is such a header again
+    (tmp_path / "scene.tar").write_bytes((header.tobuf() + b"a" * 10 + bytes(502)) * 3000 + bytes(1024))
+    with pytest.raises(SiteError, match="cannot be read as an archive"):
+        read_bundle(tmp_path / "scene.tar", ["red"])
+    (tmp_path / "scene.tar.gz").write_bytes(b"")
+    with pytest.raises(SiteError, match="gunzip"):
+        read_bundle(tmp_path / "scene.tar.gz", ["red"])
+
+
+def test_a_tar_under_any_name_is_read(tmp_path: Path) -> None:
+    bundle = write_landsat(tmp_path, numbers(), tar=True)
+    folder = tmp_path / "a}b {c"
+    folder.mkdir()
+    (folder / "d}.tar").write_bytes(bundle.path.read_bytes())
+    scene = read_bundle(folder / "d}.tar", ["red"])
+    assert read_info(scene.bands["red"].path).grid.shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    "harm, said",
+    [
+        (lambda text: text.replace("?>", "?><!DOCTYPE l [<!ENTITY a 'x'>]>", 1), "document type"),
+        (lambda text: text.replace(">10000<", ">5e-324<"), "no reflectance"),
+        (lambda text: text.replace(">-1000<", ">-1e300<"), "no reflectance"),
+        (lambda text: text + " " * LARGEST_METADATA, "over 2,097,152 bytes"),
+    ],
+)
+def test_sentinel_metadata_that_was_tampered_with(tmp_path: Path, harm, said: str) -> None:  # type: ignore[no-untyped-def]
+    metadata = harm(sentinel_metadata())
+    safe = write_sentinel(tmp_path, {"B02": np.full((40, 40), 3000)}, np.full((20, 20), 4), metadata)
+    with pytest.raises(SiteError, match=said):
+        read_bundle(safe, ["blue"])
 
 
 # ---- sharpening ----
@@ -377,6 +458,44 @@ def test_clouds_are_filled_from_the_next_scene(tmp_path: Path) -> None:
     assert not faults(site) and not warnings(site)
     prepare(site, tmp_path / "prepared")
     assert _scene(tmp_path / "prepared" / "manifest.json") == (f"{a.product}, {b.product}", "2014-08-13, 2014-08-29")
+
+
+@pytest.mark.parametrize("sharp", [False, True])
+def test_scenes_beside_one_another_make_a_mosaic(tmp_path: Path, sharp: bool) -> None:
+    first, second = numbers(1), numbers(2)
+    south = (CENTRE[0] + 20 * 30, CENTRE[1] - 30 * 30)  # 30 rows further down, 20 columns to the right
+    a = write_landsat(tmp_path, first, pan_of(first) if sharp else None, tar=True)
+    b = write_landsat(tmp_path, second, pan_of(second) if sharp else None, date="2014-08-29", tar=True, centre=south)
+    site = site_of(tmp_path, image(a) + image(b))
+    grid = site_grid(site)
+    size = 15 if sharp else 30
+    assert grid.shape == ((139, 139) if sharp else (70, 70)) and grid.x_size == size
+    assert grid.transform == (a.pan_grid if sharp else a.grid).transform
+    assert not faults(site)
+    nir = read_images(site.image, grid)["nir"]
+    plain = [upsample(toa(dn[4])) if sharp else surface(dn[4]) for dn in (first, second)]
+    expected = np.full(grid.shape, np.nan)
+    expected[-plain[1].shape[0] :, -plain[1].shape[1] :] = plain[1]
+    expected[: plain[0].shape[0], : plain[0].shape[1]] = plain[0]  # the first where both are
+    np.testing.assert_allclose(nir, expected, atol=1e-6)
+    for window in (Window(0, 100, 20, 30), Window(grid.height - 9, 0, 9, 30), Window(0, 0, 9, 9)):  # none, one, one
+        part = read_images(site.image, grid.crop(window.clip(grid.shape)))["nir"]
+        assert np.array_equal(part, nir[window.clip(grid.shape).slices], equal_nan=True)
+    prepared = prepare(site, tmp_path / "prepared")
+    defined = int(np.isfinite(expected).sum())
+    assert prepared.valid_pixels == defined if not sharp else 0 < prepared.valid_pixels <= defined
+
+
+def test_an_outline_that_no_scene_reaches_is_a_warning(tmp_path: Path) -> None:
+    bundle = write_landsat(tmp_path, numbers())
+    left, bottom, right, top = bundle.grid.bounds
+    for drop, said in ((0, []), (bundle.grid.height * 30, ["50.0 % of the outline lies beyond"])):
+        outline = gpd.GeoDataFrame(geometry=[shapely.box(left, bottom - drop, right, top)], crs="EPSG:32649")
+        write_vector(tmp_path / "outline.gpkg", outline, overwrite=True)
+        found = warnings(site_of(tmp_path, image(bundle) + '[outline]\npath = "outline.gpkg"'))
+        assert len(found) == len(said) and all(text in line for text, line in zip(said, found, strict=True))
+    extent = f"[grid]\nextent = [{left}, {bottom}, {right}, {top}]"
+    assert not warnings(site_of(tmp_path, image(bundle) + '[outline]\npath = "outline.gpkg"', extent))  # meant
 
 
 def test_a_bundle_from_before_gives_the_change_of_ndvi(tmp_path: Path) -> None:
