@@ -7,7 +7,6 @@ operator for that. int8 is OpenVINO's too, after `landslip quantize` has calibra
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from landslip.compute import device, keep_memory, logits, precision
 from landslip.errors import DependencyError, RunError
 from landslip.models.segnet import SegNet
 from landslip.output import file_hash
+from landslip.provenance import machine_memory
 from landslip.quantized import QUANTIZED, quantized_graph
 
 EngineName = Literal["torch", "openvino"]
@@ -207,8 +207,8 @@ def most_pixels(of_a_pixel: float, memory: float | None, least: int) -> int:
 
 def require_memory(pixels: int, of_a_pixel: float, processes: int) -> None:
     """Raise RunError where so many processes, each with blocks of so many pixels, need more than this machine has."""
-    each, have = BASE + pixels * of_a_pixel, _machine_memory()
-    if device().type == "cpu" and have is not None and processes * each > have:
+    each, have = BASE + pixels * of_a_pixel, machine_memory()
+    if device().type == "cpu" and processes * each > have:
         raise RunError(
             f"{processes} process(es) of {_mebibytes(each)} need more than the {_mebibytes(have)} of this machine. "
             "Give a smaller --memory" + (", or fewer workers." if processes > 1 else ".")
@@ -230,10 +230,4 @@ def size_in_bytes(text: str) -> float:
 def _default_memory() -> float:
     if device().type == "cuda":
         return OF_A_GPU * torch.cuda.get_device_properties(0).total_memory + BASE
-    have = _machine_memory()
-    return DEFAULT_MEMORY if have is None else min(DEFAULT_MEMORY, have / 2)
-
-
-def _machine_memory() -> float | None:
-    """Bytes of memory that this machine has; None where the system does not say."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+    return min(DEFAULT_MEMORY, machine_memory() / 2)  # the first of the two where the other is NaN

@@ -130,11 +130,11 @@ def test_memory_sets_the_pixels_of_a_block() -> None:
 def test_processes_that_this_machine_cannot_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     if torch.cuda.is_available():
         pytest.skip("a GPU is here, and its memory is the limit")
-    monkeypatch.setattr("landslip.engine._machine_memory", lambda: 4 * BASE)
+    monkeypatch.setattr("landslip.engine.machine_memory", lambda: 4 * BASE)
     require_memory(1000, BASE / 1000, 2)
     with pytest.raises(RunError, match=r"3 process\(es\) of 1,800 MiB need more than the 3,600 MiB .* fewer workers"):
         require_memory(1000, BASE / 1000, 3)
-    monkeypatch.setattr("landslip.engine._machine_memory", lambda: None)  # the system does not say
+    monkeypatch.setattr("landslip.engine.machine_memory", lambda: float("nan"))  # the system does not say
     require_memory(1000, BASE / 1000, 3)
 
 
