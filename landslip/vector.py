@@ -182,6 +182,8 @@ def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:
     ]
     try:
         pyogrio.write_dataframe(pd.DataFrame(rows), aside, layer=STYLES, driver="GPKG", layer_options={"FID": "id"})
+        if pyogrio.read_info(aside, layer=STYLES)["features"] != len(rows):  # GDAL says nothing of it
+            raise RuntimeError("the file holds fewer styles than what was written into it")
     except (DataSourceError, RuntimeError) as error:
         raise _unwritten(path, error) from error
 

@@ -1,10 +1,13 @@
 """Vectors: three ways to burn against hand-made cases, tracing and burning back, files that cannot be used."""
 
+import sqlite3
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pyogrio
 import pytest
 import shapely
 from affine import Affine
@@ -20,6 +23,7 @@ from landslip.raster import read_info
 from landslip.vector import (
     burn,
     burn_window,
+    fill_styles,
     layers,
     read_vector,
     shapes_on,
@@ -249,3 +253,20 @@ def test_muzaffarabad_polygons_that_burn_to_nothing() -> None:
     assert unburnt(geometries, grid, "touched") == []
     assert 100 * burn(geometries, grid).mean() == pytest.approx(1.22, abs=0.005)
     assert 100 * burn(geometries, grid, "touched").mean() == pytest.approx(3.24, abs=0.005)
+
+
+def test_a_style_that_was_lost_on_a_failing_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "i.gpkg"
+    write_vector(path, gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32649"))
+    fill_styles(path, path, {"i": "<qgis/>"})
+    write = pyogrio.write_dataframe
+
+    def lose(frame: object, file: Path, **choices: object) -> None:
+        write(frame, file, **choices)
+        with closing(sqlite3.connect(file)) as connection:  # what GDAL leaves where its last synchronisation fails
+            connection.execute("UPDATE gpkg_ogr_contents SET feature_count = 0 WHERE table_name = 'layer_styles'")
+            connection.commit()
+
+    monkeypatch.setattr(pyogrio, "write_dataframe", lose)
+    with pytest.raises(OutputError, match=r"i\.gpkg cannot be written \(the file holds fewer styles"):
+        fill_styles(path, path, {"i": "<qgis/>"})

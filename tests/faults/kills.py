@@ -233,10 +233,19 @@ def kill_review(base: Path, work: Path, kills: int, rng: np.random.Generator) ->
     return {"kills": kills, "decisions acknowledged": kept, "faults": faults}
 
 
-def prepared_base(folder: Path) -> Path:
-    """A run folder with everything that any stage starts from."""
-    site = write_tiny_site(folder)
-    (folder / "compare.toml").write_text(site.run.read_text() + COMPARE)
+def prepared_base(folder: Path, finished: Path | None) -> Path:
+    """A run folder with everything that any stage starts from: a copy of a finished one, or made here."""
+    if finished is not None:
+        shutil.copytree(finished, folder)
+    else:
+        folder.mkdir()
+        _finish(folder)
+    (folder / "compare.toml").write_text((folder / "run.toml").read_text() + COMPARE)
+    return folder
+
+
+def _finish(folder: Path) -> None:
+    write_tiny_site(folder)
     for words in (
         ("prepare", "site.toml", "prepared"),
         ("train", "run.toml", "prepared", "model"),
@@ -246,7 +255,6 @@ def prepared_base(folder: Path) -> Path:
         if end(start(folder, words), None) != 0:
             raise SystemExit((folder / "log").read_text())
     (folder / "log").unlink()
-    return folder
 
 
 def main() -> None:
@@ -254,11 +262,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="of each stage")
     parser.add_argument("--stages", nargs="+", default=[*(stage.name for stage in STAGES), "review"])
+    parser.add_argument("--base", type=Path, help="a finished run folder of the tests; default: made first")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     found: dict[str, dict[str, object]] = {}
     with tempfile.TemporaryDirectory() as name:
-        base, work = prepared_base(Path(name) / "base"), Path(name) / "work"
+        base, work = prepared_base(Path(name) / "base", given.base), Path(name) / "work"
         tries: dict[str, Callable[..., dict[str, object]]] = {
             stage.name: lambda rng, stage=stage: kill_stage(base, work, stage, given.kills, rng) for stage in STAGES
         }

@@ -1,0 +1,45 @@
+"""Stages killed at random moments, and disks that fail: nothing is lost, and no half file carries a final name.
+
+A few tries here; at least 100 kills and 80 failing calls with LANDSLIP_FAULTS=full (`make faults`).
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_cli import finished  # noqa: F401 - a fixture
+
+FULL = os.environ.get("LANDSLIP_FAULTS") == "full"
+HERE = Path(__file__).parent
+STAGES = ("prepare", "train", "map", "map --cluster", "inventory", "compare", "review")
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, process groups and strace are Linux's")
+
+
+def tried(script: str, finished: Path, *words: object) -> dict[str, dict[str, object]]:  # noqa: F811
+    """What a script has found, by stage."""
+    command = [sys.executable, HERE / script, "--base", finished, *words]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if not done.stdout:
+        pytest.fail(done.stderr[-3000:], pytrace=False)
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("stage", STAGES if FULL else ("map", "inventory", "review"))
+def test_killed_at_any_moment_a_stage_ends_with_the_same_bytes(stage: str, finished: Path) -> None:  # noqa: F811
+    if stage == "map --cluster":
+        pytest.importorskip("distributed", reason="a cluster needs Dask distributed")
+    kills = 20 if FULL else 3
+    found = tried("kills.py", finished, "--kills", kills, "--stages", stage)[stage]
+    assert found["faults"] == [] and found["kills"] == kills
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace makes the disk fail")
+@pytest.mark.parametrize("stage", ("prepare", "train", "map", "inventory") if FULL else ("inventory",))
+def test_a_disk_that_fails_once_costs_one_clear_error(stage: str, finished: Path) -> None:  # noqa: F811
+    found = tried("disks.py", finished, "--tries", 20 if FULL else 4, "--stages", stage)[stage]
+    assert found["faults"] == []
