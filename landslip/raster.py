@@ -42,6 +42,7 @@ os.environ.setdefault("GDAL_CACHEMAX", "128")
 TILE = 256  # side of the tiles that rasters are stored in, pixels
 COG_TILE = 512  # of those that are looked at through overviews
 MOST_OF_A_BLOCK = 2**31  # bytes of one stored block, which is decoded as a whole
+OWN_PIXELS = ("GTiff", "PNG", "JP2OpenJPEG")  # drivers whose file holds all of the raster
 MOST_FROM_A_BYTE = 100_000  # pixels; the best compressors reach some thousands
 MOST_UNQUESTIONED = 10**9  # pixels
 GEOTIFF_SUFFIXES = {".tif", ".tiff"}
@@ -180,7 +181,7 @@ def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
     `size`: bytes on the disk; None for what lies elsewhere, which does not say.
     """
     claimed = dataset.height * dataset.width * dataset.count
-    if dataset.driver == "GTiff" and size is not None and claimed > max(MOST_UNQUESTIONED, MOST_FROM_A_BYTE * size):
+    if dataset.driver in OWN_PIXELS and size is not None and claimed > max(MOST_UNQUESTIONED, MOST_FROM_A_BYTE * size):
         raise RasterError(
             f"{path} claims {dataset.count} x {dataset.height} x {dataset.width} pixels and holds "
             f"{size:,} bytes: it is damaged or not meant to be read. Fetch or make it again."

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import datetime
 import json
+import lzma
 import math
 import re
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,7 +152,12 @@ class _Folder:
     def __init__(self, origin: Path) -> None:
         self.origin = origin
         # what some systems put beside every file is named ._ and the file's name
-        self.names = [name for name in self._names() if not name.rsplit("/", 1)[-1].startswith("._")]
+        # and what would lie outside the archive is no file of it
+        self.names = [
+            name
+            for name in self._names()
+            if not name.rsplit("/", 1)[-1].startswith("._") and not name.startswith("/") and ".." not in name.split("/")
+        ]
 
     def _names(self) -> list[str]:
         if self.origin.is_dir():
@@ -163,7 +171,7 @@ class _Folder:
             if self.origin.suffix.lower() == ".zip":
                 with zipfile.ZipFile(self.origin) as zipped:
                     return sorted(zipped.namelist()[:MEMBERS])
-        except (tarfile.TarError, zipfile.BadZipFile, OSError) as error:
+        except UNREADABLE as error:
             raise SiteError(
                 f"{self.origin} cannot be read as an archive ({error}): it is truncated or damaged. Fetch it again."
             ) from error
@@ -207,7 +215,11 @@ class _Folder:
             raise SiteError(f"{self.origin} lacks {', '.join(missing)}. {remedy}")
 
 
-UNREADABLE = (OSError, ValueError, KeyError, tarfile.TarError, zipfile.BadZipFile)
+# RuntimeError: what is encrypted, packed in a way of its own, or a link to itself
+UNREADABLE = (
+    OSError, ValueError, LookupError, RuntimeError, EOFError, OverflowError, struct.error,
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 
 
 def _decoded(file: IO[bytes] | None) -> str:
