@@ -8,15 +8,18 @@ metadata is read here; pixels are read by whoever takes a `Scene`, through raste
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import lzma
 import math
+import os
 import re
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -166,7 +169,7 @@ class _Folder:
             raise SiteError(f"{self.origin} does not exist. Check the path; paths in a site file start at its folder.")
         try:
             if self.origin.suffix.lower() == ".tar":
-                with tarfile.open(self.origin, "r:") as tar:
+                with _tar(self.origin) as tar:
                     return sorted(member.name for member in tar.getmembers()[:MEMBERS] if member.isfile())
             if self.origin.suffix.lower() == ".zip":
                 with zipfile.ZipFile(self.origin) as zipped:
@@ -201,7 +204,7 @@ class _Folder:
             if self.origin.is_dir():
                 return _decoded((self.origin / name).open("rb"))
             if self.origin.suffix.lower() == ".tar":
-                with tarfile.open(self.origin, "r:") as tar:
+                with _tar(self.origin) as tar:
                     return _decoded(tar.extractfile(name))
             with zipfile.ZipFile(self.origin) as zipped:
                 return _decoded(zipped.open(name))
@@ -220,6 +223,20 @@ UNREADABLE = (
     OSError, ValueError, LookupError, RuntimeError, EOFError, OverflowError, struct.error,
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
 )  # fmt: skip
+
+
+class _Bounded(io.FileIO):
+    """A file that is never asked for more than it holds: tarfile believes the sizes that a header claims."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left)) or b""
+
+
+@contextmanager
+def _tar(path: Path) -> Iterator[tarfile.TarFile]:
+    with _Bounded(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        yield tar
 
 
 def _decoded(file: IO[bytes] | None) -> str:
