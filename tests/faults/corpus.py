@@ -81,7 +81,7 @@ SITE = (
 )
 PREPARE = "prepare site.toml new --no-figures"
 RASTERS = ("deflate", "lzw", "stripes", "packbits", "zstd", "lzma", "jpeg", "big", "mask", "cog", "motorola", "float64")
-SLOW = (MAP, TRAIN, SCORE, INVENTORY, PREPARE, "check site.toml", "@state", "@report", "@correct", "@stac", "@history")
+SLOW = (MAP, TRAIN, SCORE, INVENTORY, PREPARE, "check site.toml", "@state", "@report", "@correct", "@stac")
 PAPERS = ("papers",)
 MODEL_READERS = ("@model", "info model", "@model")
 
@@ -140,7 +140,7 @@ def kinds() -> dict[str, Kind]:
         "model.json": Kind("model/model.json", mutate.json_, (*MODEL_READERS, MAP, "@area"), whole, 2.5),
         "weights": Kind("model/model.safetensors", mutate.safetensors, MODEL_READERS, whole, 1.5, rehash),
         "pixels": Kind("model/training_pixels.safetensors", mutate.safetensors, ("@area",), whole, 1, rehash),
-        "history.csv": Kind("papers/model/history.csv", mutate.csv, ("@history", "@report"), PAPERS),
+        "history.csv": Kind("papers/model/history.csv", mutate.csv, ("@report",), PAPERS),
         "scores": Kind("papers/scores/test.json", mutate.json_, ("@report",), PAPERS),
         "model.json in papers": Kind("papers/model/model.json", mutate.json_, ("@report", "@stac"), PAPERS),
         "manifest in papers": Kind("papers/prepared/manifest.json", mutate.json_, ("@report", "@stac"), PAPERS, 0.7),
@@ -326,12 +326,6 @@ def int8() -> None:
     quantized_graph(load_model(Path("model")))
 
 
-def history() -> None:
-    from landslip.draw import draw_history
-
-    draw_history(Path("papers/model/history.csv"), Path("new.png"))
-
-
 def state() -> None:
     """A training killed after its first epoch goes on, or starts anew."""
     line("train run.toml prepared state")
@@ -374,7 +368,6 @@ TAKERS: dict[str, Callable[[], None]] = {
     "@model": model,
     "@area": area,
     "@int8": int8,
-    "@history": history,
     "@report": lambda: line("report papers new.html"),
     "@stac": lambda: line("stac papers new"),
     "@landsat": lambda: bundle("landsat"),
@@ -593,7 +586,7 @@ class Outcome:
 def attempt(good: Path, here: Path, name: str, number: int, kind: Kind) -> Outcome:
     """Change a file of a copy, read it in a fork, and say how that ended."""
     rng = Random(f"{name}:{number}")
-    taker = rng.choice(kind.takers)
+    taker = Random(f"taker of {name}:{number}").choice(kind.takers)  # apart: --light changes who reads, not what
     shutil.rmtree(here, ignore_errors=True)
     for need in {kind.file.split("/")[0] if not kind.needs else kind.needs[0], *kind.needs}:
         source, target = good / need, here / need
@@ -606,12 +599,13 @@ def attempt(good: Path, here: Path, name: str, number: int, kind: Kind) -> Outco
     (here / kind.file).write_bytes(content)
     said = here.parent / "said"
     said.write_bytes(b"")
-    before = _resident()
+    peak = here.parent / "peak"
+    peak.write_text("0")
     child = os.fork()
     if not child:
-        _child(here, said, kind, taker)
+        _child(here, said, peak, kind, taker)
     _, status, used = os.wait4(child, 0)
-    seconds, grown = used.ru_utime + used.ru_stime, max(0.0, used.ru_maxrss / 1024 - before)
+    seconds, grown = used.ru_utime + used.ru_stime, int(peak.read_text()) / 1024
     text = said.read_text(errors="replace").strip()
     outcome = Outcome(name, number, taker, "failed", text[-6000:], seconds, grown)
     if os.WIFSIGNALED(status):
@@ -630,11 +624,13 @@ def attempt(good: Path, here: Path, name: str, number: int, kind: Kind) -> Outco
     return outcome
 
 
-def _child(here: Path, said: Path, kind: Kind, taker: str) -> None:
+def _child(here: Path, said: Path, peak: Path, kind: Kind, taker: str) -> None:
     """Never returns: leaves by 0 (well), 2 (refused) or 3 (anything else, written to `said`)."""
     from landslip.errors import LandslipError
 
     code, text = 3, ""
+    Path("/proc/self/clear_refs").write_text("5")  # the highest so far is what is held now
+    before = _memory("VmHWM")
     try:
         os.chdir(here)
         out = os.open(said, os.O_WRONLY | os.O_APPEND)
@@ -646,7 +642,7 @@ def _child(here: Path, said: Path, kind: Kind, taker: str) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR, PROCESSOR + 5))
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
-        resource.setrlimit(resource.RLIMIT_AS, (_address() + ADDRESS,) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (_memory("VmSize") * 1024 + ADDRESS,) * 2)
         signal.alarm(WALL)
         if kind.mend is not None:
             kind.mend()
@@ -663,18 +659,16 @@ def _child(here: Path, said: Path, kind: Kind, taker: str) -> None:
     except BaseException:
         text = traceback.format_exc()
     with suppress(BaseException):
+        peak.write_text(str(_memory("VmHWM") - before))
         os.ftruncate(1, 0) if code != 3 else None
         os.write(1, text.encode("utf-8", "replace"))
     os._exit(code)
 
 
-def _resident() -> float:
-    """MiB that this process holds."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def _address() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+def _memory(what: str) -> int:
+    """KiB of this process, as /proc/self/status calls it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
 # ---- many ----

@@ -18,9 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
+from affine import Affine
 from bundles import sentinel_metadata, write_landsat, write_sentinel
-from conftest import TinySite, frame, polygon
+from conftest import CRS_UTM, TinySite, frame, polygon
+from safetensors import safe_open
+from safetensors.torch import save
 from test_cli import command
 
 from landslip import cli, scene
@@ -304,6 +308,39 @@ def test_a_manifest_that_is_none(made: TinySite, tmp_path: Path) -> None:
         outcome = command("correct", prepared, made.folder / "landslides.gpkg", tmp_path / "new")
         assert outcome.code == 2 and "manifest.json is not what prepare wrote" in outcome.err
         assert not list(tmp_path.glob("*new*"))
+
+
+@pytest.mark.parametrize("corner", [(15, 460_000, 1e300), (1e300, 0, 0), (15, float("nan"), 0), (1e-300, 0, 0)])
+def test_a_georeference_of_nowhere(tmp_path: Path, corner: tuple[float, float, float]) -> None:
+    size, x, y = corner
+    path = tmp_path / "p.tif"
+    profile = {"driver": "GTiff", "height": 9, "width": 9, "count": 1, "dtype": "float32", "crs": CRS_UTM}
+    with rasterio.open(path, "w", transform=Affine(size, 0, x, 0, -size, y), **profile) as dataset:
+        dataset.write(np.full((1, 9, 9), 0.9, np.float32))
+    outcome = command("inventory", path, tmp_path / "new.gpkg")
+    assert outcome.code == 2 and "its georeference is damaged. Assign it anew" in outcome.err, outcome
+    assert command("info", path).code == 2
+
+
+def test_a_state_that_lacks_a_value_of_the_optimizer(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from landslip import train
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ("train", made.run, made.folder / "prepared", tmp_path / "new")
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "write_text", killed)  # after the first epoch's state
+        assert command(*words).code == 130
+    path = tmp_path / "new" / STATE
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del tensors[next(name for name in tensors if name.endswith("exp_avg"))]
+    path.write_bytes(save(tensors, metadata))
+    outcome = command(*words)
+    assert outcome.code == 2 and "state.safetensors cannot be read" in outcome.err and "--overwrite" in outcome.err
 
 
 def test_a_geometry_that_geos_refuses(tmp_path: Path) -> None:
