@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test check format valles bench clean
+.PHONY: demo test faults check format valles bench clean
 
 # constraints.txt pins the versions that were tested together; pyproject.toml has the tested lower bounds.
 .venv/installed: pyproject.toml constraints.txt
@@ -16,6 +16,10 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+# What `make test` tries in reduced form, in full: thousands of cases, hours of one core.
+faults: .venv/installed
+	LANDSLIP_FAULTS=full $(BIN)/python -m pytest tests/faults
 
 check: .venv/installed
 	$(BIN)/ruff check .

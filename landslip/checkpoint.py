@@ -5,7 +5,6 @@ Nothing is pickled, so loading a model never runs code.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,6 +25,7 @@ from landslip.output import file_hash, refuse_existing, write_json, writing
 from landslip.run import BlockChoice, NetworkChoice, Run
 from landslip.stack import Channel, StackInfo
 from landslip.standardize import ZScore
+from landslip.tables import read_json
 
 WEIGHTS, FACTS, SPLIT = "model.safetensors", "model.json", "split.tif"
 FORMAT = 1
@@ -224,7 +224,7 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise ModelError(f"{folder} is not a model folder: it has no {FACTS}. Train one with `landslip train`.")
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path)
         version = facts["format"]
         _ = facts["weights_sha256"]
     except (ValueError, KeyError, TypeError, OSError) as error:

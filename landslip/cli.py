@@ -599,6 +599,7 @@ def main() -> None:
     """Run a command: 0 done, 1 faults found by check or a failed run of compare or ladder, 2 refused, 130 stopped."""
     # Threads that wait without spinning leave the processor to others; it must be said before torch starts its own.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.unraisablehook = _unraisable
     try:
         app()
     except LandslipError as error:
@@ -618,6 +619,12 @@ def main() -> None:
             raise
         print("landslip: stopped. What was half written is removed; the same command goes on.", file=sys.stderr)
         sys.exit(130)
+
+
+def _unraisable(what: sys.UnraisableHookArgs) -> None:
+    """Say nothing where rasterio cannot log GDAL's words about a damaged tag: the error itself is raised or mended."""
+    if not (isinstance(what.exc_value, UnicodeDecodeError) and "rasterio" in str(what.object)):
+        sys.__unraisablehook__(what)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ Training takes the new folder as it takes any other. Where nothing was reviewed 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rasterio.crs import CRS
@@ -24,6 +24,7 @@ from landslip.prepare import WRITTEN, refuse_losses
 from landslip.provenance import software
 from landslip.raster import creating, cut_stored, opening, put, read_info, require_one_band
 from landslip.review import REJECTED, corrections, crs_of
+from landslip.tables import read_json
 from landslip.vector import burn
 
 SIDE = 2048  # pixels per side of what is held at a time
@@ -56,6 +57,7 @@ def correct(prepared: Path, inventory: Path, out: Path, overwrite: bool = False)
     if out.resolve() == prepared.resolve():
         raise OutputError(f"{out} is what is corrected, and stays as it is. Give another folder.")
     refuse_losses(out, [inventory, prepared / "stack.tif"], WRITTEN | set(KEPT))
+    manifest = _manifest(prepared / "manifest.json")
     label = read_info(prepared / "label.tif")
     require_one_band(label, "label")
     grid = label.grid
@@ -99,7 +101,6 @@ def correct(prepared: Path, inventory: Path, out: Path, overwrite: bool = False)
         for name in KEPT:
             if (prepared / name).exists():
                 _link(prepared / name, aside / name)
-        manifest = json.loads((prepared / "manifest.json").read_text(encoding="utf-8"))
         manifest["corrected"] = {
             "inventory": inventory.name,
             "inventory_sha256": file_hash(inventory),
@@ -115,6 +116,13 @@ def correct(prepared: Path, inventory: Path, out: Path, overwrite: bool = False)
         write_json(aside / "manifest.json", manifest)
     outside = sum(not _touches(review.outline, grid.bounds) for review in reviews)
     return Corrected(out, states, changed[LANDSLIDE], changed[OTHER], outside)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        return dict(read_json(path))
+    except (OSError, ValueError, TypeError) as error:
+        raise OutputError(f"{path} is not what prepare wrote ({str(error)[:120]}). Prepare the site again.") from error
 
 
 def _tags(tags: dict[str, str]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from landslip.checkpoint import FACTS, Model, load_model
@@ -11,6 +10,7 @@ from landslip.models import MODELS, build_model
 from landslip.quantized import QUANTIZED, quantized_facts
 from landslip.raster import RasterInfo, read_info
 from landslip.stack import StackInfo, read_stack_info
+from landslip.tables import read_json
 from landslip.vector import read_vector
 
 VECTORS = (".gpkg", ".shp", ".geojson", ".json", ".fgb")
@@ -90,7 +90,7 @@ def _score(name: str, value: float | None) -> str:
 def _prepared(path: Path) -> str:
     table = path / "channels.json"
     try:
-        encoding = json.loads(table.read_text(encoding="utf-8"))["encoding"]
+        encoding = read_json(table)["encoding"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RasterError(f"{table} is not what prepare wrote ({str(error)[:120]}). Prepare the site again.") from error
     return f"{path}: a prepared site, encoding {encoding}\n" + _stack(read_stack_info(path / "stack.tif"))

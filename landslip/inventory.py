@@ -7,7 +7,6 @@ raster.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -44,6 +43,7 @@ from landslip.raster import (
 )
 from landslip.stack import StackInfo, read_stack_info
 from landslip.style import COLOURS, NOT_VALID, inventory_style, map_style
+from landslip.tables import read_json
 from landslip.vector import (
     fill_parquet,
     fill_styles,
@@ -411,7 +411,7 @@ def _kept_as_read(earlier: _Earlier) -> Iterator[None]:
 def _scene(manifest: Path) -> tuple[str | None, str | None]:
     """Scenes and dates that the site states for its images, from the manifest beside the stack."""
     try:
-        images = json.loads(manifest.read_text(encoding="utf-8"))["site"]["image"]
+        images = read_json(manifest)["site"]["image"]
         scenes, dates = ([str(image[key]) for image in images if image.get(key)] for key in ("scene", "date"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None, None

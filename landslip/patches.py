@@ -49,6 +49,7 @@ TEST_FOLDERS = ("test", "TestData", "validation", "ValidData", "val")
 PICTURES, HDF5 = (".png",), (".h5", ".hdf5")
 KEYS = {"image": "img", "mask": "mask"}  # data sets of Landslide4Sense's HDF5 files
 DECORATION = re.compile(r"^(image|img|mask|label)s?[_-]|[_-](image|img|mask|label)s?$")
+MOST_VALUES = 2**27  # of a patch
 SMALLEST = 16  # pixels a side, as [blocks] window
 
 # Sentinel-2's B1 to B12 without B8A (github.com/iarai/Landslide4Sense-2022, issue 3), then slope and DEM of ALOS PALSAR
@@ -435,19 +436,36 @@ def _hdf5(path: Path, what: str) -> Iterator[Any]:
         ) from error
     try:
         with h5py.File(path, "r") as file:
-            names = [name for name, item in file.items() if isinstance(item, h5py.Dataset)]
+            held = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+            names = [name for name in held if isinstance(file[name], h5py.Dataset)]
             name = KEYS[what] if KEYS[what] in names else names[0] if len(names) == 1 else None
             if name is None:
                 raise PatchError(
                     f"{path} holds the data sets {', '.join(names) or 'none'} and none called {KEYS[what]}, which is "
                     f"the {what}. Rename it."
                 )
+            _require_own_numbers(path, file[name])
             yield file[name]
-    except OSError as error:
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:  # h5py has one for each layer below
         raise PatchError(
-            f"{path} cannot be read as HDF5 ({str(error)[:120]}): it is truncated, damaged or something else. Fetch it "
-            "again."
+            f"{path} cannot be read as HDF5 ({' '.join(str(error).split())[:120]}): it is truncated, damaged or "
+            "something else. Fetch it again."
         ) from error
+
+
+def _require_own_numbers(path: Path, data: Any) -> None:
+    """Raise PatchError for a data set that lies in other files, holds no numbers, or claims more than a patch holds."""
+    if data.external or data.is_virtual:
+        raise PatchError(f"{path}: {data.name} lies in other files, which are not read. Store it in this file.")
+    if data.dtype.kind not in "biuf" or data.size is None:
+        raise PatchError(
+            f"{path}: {data.name} holds {data.dtype}, and a patch holds numbers. Is it the file you meant?"
+        )
+    if data.size > MOST_VALUES:
+        raise PatchError(
+            f"{path}: {data.name} claims {' x '.join(map(str, data.shape))} values, and a patch has at most "
+            f"{MOST_VALUES:,}. If it is not damaged, cut it into smaller patches."
+        )
 
 
 # ---- the mosaic ----

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from landslip.checkpoint import Model
 from landslip.errors import ModelError
 from landslip.output import file_hash
+from landslip.tables import read_json
 
 GRAPH, GRAPH_WEIGHTS, QUANTIZED = "int8.xml", "int8.bin", "int8.json"
 
@@ -30,7 +30,11 @@ def quantized_graph(model: Model) -> Any:
             raise ModelError(
                 f"{file} is not the file that {QUANTIZED} describes ({found[:12]}, not {str(known)[:12]}). {again}"
             )
-    return read_graph(model.folder / GRAPH)
+    try:
+        return read_graph(model.folder / GRAPH)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{model.folder / GRAPH} is no graph that OpenVINO can read ({reason}). {again}") from error
 
 
 def read_graph(path: Path) -> Any:
@@ -49,7 +53,7 @@ def quantized_facts(model: Model) -> dict[str, Any]:
     if not path.exists():
         raise ModelError(f"{model.folder} has no {QUANTIZED}: the model was not calibrated for int8. {again}")
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path)
         of, _ = facts["weights_sha256"], [facts["files"][name] for name in (GRAPH, GRAPH_WEIGHTS)]
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ModelError(f"{path} does not describe an int8 model ({str(error)[:200]}). {again}") from error

@@ -46,10 +46,13 @@ os.environ.setdefault("GDAL_CACHEMAX", "128")
 TILE = 256  # side of the tiles that rasters are stored in, pixels
 COG_TILE = 512  # of those that are looked at through overviews
 MOST_OF_A_BLOCK = 2**31  # bytes of one stored block, which is decoded as a whole
+OWN_PIXELS = ("GTiff", "PNG", "JP2OpenJPEG")  # drivers whose file holds all of the raster
 MOST_FROM_A_BYTE = 100_000  # pixels; the best compressors reach some thousands
 MOST_UNQUESTIONED = 10**9  # pixels
 GEOTIFF_SUFFIXES = {".tif", ".tiff"}
 ARCHIVES = {".tar": "/vsitar/", ".zip": "/vsizip/"}  # read where they lie, never unpacked
+FARTHEST = 1e9  # of a coordinate, metres or degrees: no body mapped so far is as large
+SMALLEST_PIXEL = 1e-9  # metres or degrees
 MOST_AT_ONCE = 16_000_000  # pixels of a raster that are read for a window before it is divided
 KNOT = 16  # pixels between two that PROJ computes
 FINEST = 2.0**20  # parts of a pixel that positions are rounded to
@@ -78,12 +81,19 @@ class RasterInfo:
 
     @property
     def grid(self) -> Grid:
-        """The raster's own grid; GridError where it has no CRS or is rotated."""
+        """The raster's own grid; GridError where it has no CRS, is rotated, or lies where nothing can."""
         if self.crs is None:
             raise GridError(f"{self.path} has no CRS. Assign one, e.g. with `gdal_edit.py -a_srs EPSG:32649`.")
         if self.rotated:
             raise GridError(f"{self.path} is rotated or south-up. Warp it north-up first, e.g. with gdalwarp.")
-        return Grid(self.crs, self.transform, self.height, self.width)
+        grid, (width, height) = Grid(self.crs, self.transform, self.height, self.width), self.transform[:5:4]
+        if not (min(width, -height) > SMALLEST_PIXEL and all(abs(at) < FARTHEST for at in grid.bounds)):  # NaN too
+            raise GridError(
+                f"{self.path} says that its pixels measure {width:g} x {-height:g} and that it reaches from x, y = "
+                f"{', '.join(f'{at:g}' for at in grid.bounds[:2])} to {', '.join(f'{at:g}' for at in grid.bounds[2:])}:"
+                " its georeference is damaged. Assign it anew, e.g. with `gdal_edit.py -a_ullr`."
+            )
+        return grid
 
 
 def require_one_band(info: RasterInfo, what: str) -> None:
@@ -184,7 +194,7 @@ def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
     `size`: bytes on the disk; None for what lies elsewhere, which does not say.
     """
     claimed = dataset.height * dataset.width * dataset.count
-    if dataset.driver == "GTiff" and size is not None and claimed > max(MOST_UNQUESTIONED, MOST_FROM_A_BYTE * size):
+    if dataset.driver in OWN_PIXELS and size is not None and claimed > max(MOST_UNQUESTIONED, MOST_FROM_A_BYTE * size):
         raise RasterError(
             f"{path} claims {dataset.count} x {dataset.height} x {dataset.width} pixels and holds "
             f"{size:,} bytes: it is damaged or not meant to be read. Fetch or make it again."

@@ -8,13 +8,18 @@ metadata is read here; pixels are read by whoever takes a `Scene`, through raste
 from __future__ import annotations
 
 import datetime
+import io
 import json
+import lzma
 import math
+import os
 import re
+import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -176,7 +181,12 @@ class _Folder:
     def __init__(self, origin: Path) -> None:
         self.origin = origin
         # what some systems put beside every file is named ._ and the file's name
-        self.names = [name for name in self._names() if not name.rsplit("/", 1)[-1].startswith("._")]
+        # and what would lie outside the archive is no file of it
+        self.names = [
+            name
+            for name in self._names()
+            if not name.rsplit("/", 1)[-1].startswith("._") and not name.startswith("/") and ".." not in name.split("/")
+        ]
 
     def _names(self) -> list[str]:
         if self.origin.is_dir():
@@ -185,7 +195,7 @@ class _Folder:
             raise SiteError(f"{self.origin} does not exist. Check the path; paths in a site file start at its folder.")
         try:
             if self.origin.suffix.lower() == ".tar":
-                with tarfile.open(self.origin, "r:") as tar:
+                with _tar(self.origin) as tar:
                     return sorted(member.name for member in tar.getmembers()[:MEMBERS] if member.isfile())
             if self.origin.suffix.lower() == ".zip":
                 with zipfile.ZipFile(self.origin) as zipped:
@@ -222,7 +232,7 @@ class _Folder:
             if self.origin.is_dir():
                 return _decoded((self.origin / name).open("rb"))
             if self.origin.suffix.lower() == ".tar":
-                with tarfile.open(self.origin, "r:") as tar:
+                with _tar(self.origin) as tar:
                     return _decoded(tar.extractfile(name))
             with zipfile.ZipFile(self.origin) as zipped:
                 if zipped.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -238,8 +248,25 @@ class _Folder:
             raise SiteError(f"{self.origin} lacks {', '.join(missing)}. {remedy}")
 
 
-# RuntimeError: encrypted, of a version or by a method that is not known, or nested without end
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+# RuntimeError: what is encrypted, packed in a way of its own, a link to itself, or nested without end
+UNREADABLE = (
+    OSError, ValueError, LookupError, RuntimeError, EOFError, OverflowError, struct.error,
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
+
+
+class _Bounded(io.FileIO):
+    """A file that is never asked for more than it holds: tarfile believes the sizes that a header claims."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left)) or b""
+
+
+@contextmanager
+def _tar(path: Path) -> Iterator[tarfile.TarFile]:
+    with _Bounded(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        yield tar
 
 
 def _decoded(file: IO[bytes] | None) -> str:

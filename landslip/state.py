@@ -98,6 +98,15 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def restore(state: State, path: Path, facts: dict[str, Any]) -> None:
+    """Bring a training to where its kept state left it; ResumeError where that is damaged."""
+    try:
+        _restore(state, path, facts)
+    except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ResumeError(f"{path} cannot be read: {reason}. Start anew with --overwrite.") from error
+
+
+def _restore(state: State, path: Path, facts: dict[str, Any]) -> None:
     with safe_open(path, "pt", device=str(device())) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
 
@@ -113,6 +122,8 @@ def restore(state: State, path: Path, facts: dict[str, Any]) -> None:
         if tensor.ndim:  # the fused optimizer walks memory as it lies, so moments must lie as their weights do
             tensor = torch.empty_like(parameters[int(index)]).copy_(tensor)
         slots.setdefault(int(index), {})[slot] = tensor
+    if len({frozenset(slot) for slot in slots.values()}) > 1:
+        raise ValueError("what the optimizer keeps of each weight differs")
     whole = state.optimizer.state_dict()
     state.optimizer.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
     state.epoch, state.step = facts["epoch"], facts["step"]

@@ -1,8 +1,12 @@
-"""TOML files read into validated values: unknown keys are refused with the nearest known one, all faults at once."""
+"""TOML files read into validated values: unknown keys are refused with the nearest known one, all faults at once.
+
+JSON files that landslip itself has written are read here too.
+"""
 
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +23,7 @@ class Strict(BaseModel):
 
 
 T = TypeVar("T", bound=BaseModel)
+MOST_SHOWN = 200  # characters of what a file says, in a message
 
 
 def read_toml(path: Path, error_class: type[LandslipError]) -> dict[str, Any]:
@@ -26,8 +31,16 @@ def read_toml(path: Path, error_class: type[LandslipError]) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a byte-order mark first
     except FileNotFoundError as error:
         raise error_class(f"{path} does not exist. Check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise error_class(f"{path} is not a TOML file: {error}.") from error
+    except (ValueError, RecursionError, OSError) as error:  # a number of 5000 digits, tables in tables in tables
+        raise error_class(f"{path} is not a TOML file: {str(error)[:MOST_SHOWN]}.") from error
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file says; OSError or ValueError, for one that is nested too deeply too, where it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def validated(model: type[T], value: dict[str, Any], path: Path, error_class: type[LandslipError]) -> T:
@@ -48,7 +61,9 @@ def _explain(item: Any, model: type[BaseModel]) -> str:
     if item["type"] == "missing":
         return f"{where!r} is missing"
     message = item["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
+    given = repr(item["input"])
+    given = given if len(given) <= MOST_SHOWN else f"{given[:MOST_SHOWN]} ..."
+    shown = "" if isinstance(item["input"], dict) else f", not {given}"
     return f"{where}: {message}{shown}" if where else message
 
 

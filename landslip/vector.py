@@ -22,7 +22,7 @@ from rasterio.crs import CRS
 from rasterio.features import rasterize, shapes
 from rasterio.warp import transform_bounds
 
-from landslip.errors import OutputError, VectorError
+from landslip.errors import LandslipError, OutputError, VectorError
 from landslip.grid import Grid, Window
 from landslip.output import writing
 
@@ -47,26 +47,39 @@ def read_vector(
     """
     if not path.exists():
         raise VectorError(f"{path} does not exist. Check the path; paths in a site file start at its folder.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            frame = gpd.read_file(path, layer=layer, bbox=_bounds_in_file(path, layer, crs, bounds), fid_as_index=True)
-    except DataLayerError as error:
-        raise VectorError(f"{path} has no layer {layer!r}; its layers are {', '.join(layers(path))}.") from error
-    except (DataSourceError, ValueError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
+    with _named(path):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                box = _bounds_in_file(path, layer, crs, bounds)
+                frame = gpd.read_file(path, layer=layer, bbox=box, fid_as_index=True)
+        except DataLayerError as error:
+            raise VectorError(f"{path} has no layer {layer!r}; its layers are {', '.join(layers(path))}.") from error
     if not isinstance(frame, gpd.GeoDataFrame):
         raise VectorError(f"{path} holds a table without geometries. Give a layer that has them.")
     if frame.crs is None:
         raise VectorError(f"{path} has no CRS. Assign one (a .prj file beside a shapefile, say).")
-    frame = frame[~(frame.geometry.is_empty | frame.geometry.isna())]
-    frame = frame.set_geometry(shapely.force_2d(frame.geometry.values))
-    return frame if crs is None else frame.to_crs(crs.to_wkt())
+    with _named(path):
+        frame = frame[~(frame.geometry.is_empty | frame.geometry.isna())]
+        frame = frame.set_geometry(shapely.force_2d(frame.geometry.values))
+        return frame if crs is None else frame.to_crs(crs.to_wkt())
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in whatever a damaged one makes its readers raise: GDAL, GEOS, PROJ and pandas have their own."""
+    try:
+        yield
+    except (LandslipError, MemoryError):
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> VectorError:
+    reason = " ".join(str(error).split(";")[0].split())[:200]
     return VectorError(
-        f"{path} cannot be read as a vector file ({str(error).split(';')[0][:200]}): it is truncated, damaged or "
+        f"{path} cannot be read as a vector file ({reason}): it is truncated, damaged or "
         "not a vector file. Fetch or make it again."
     )
 
@@ -89,10 +102,8 @@ def layers(path: Path) -> list[str]:
     """Names of a vector file's layers, tables without geometry among them; VectorError where it is none."""
     import pyogrio
 
-    try:
+    with _named(path):
         return [str(name) for name, _ in pyogrio.list_layers(path)]
-    except (DataSourceError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
 
 
 def write_vector(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, overwrite: bool = False) -> None:
@@ -197,9 +208,10 @@ def highest(path: Path, layer: str, column: str) -> int:
     """The largest whole number in a column of a layer, which may be without geometry; 0 where there is none."""
     import pyogrio
 
-    values = pyogrio.read_dataframe(path, layer=layer, columns=[column], read_geometry=False)
-    found = values[column].dropna() if column in values else ()
-    return int(max(found, default=0))
+    with _named(path):
+        values = pyogrio.read_dataframe(path, layer=layer, columns=[column], read_geometry=False)
+        found = values[column].dropna() if column in values else ()
+        return int(max(found, default=0))
 
 
 def require_geopackage_name(path: Path) -> None:

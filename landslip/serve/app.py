@@ -41,6 +41,7 @@ from landslip.raster import read_info
 from landslip.serve.guard import Guard, names_of
 from landslip.serve.layers import Layer, layers_of
 from landslip.serve.tiles import SIDE, Tiles, stamp
+from landslip.tables import read_json
 from landslip.vector import trace
 
 MOST_OUTLINES = 3000  # in one view; the largest are shown
@@ -623,7 +624,7 @@ def _name_of(run: RunFolder) -> str:
     """The site's name, where a manifest or a site file says it, else that of the folder."""
     if run.manifest is not None:
         try:
-            name = json.loads(run.manifest.read_text(encoding="utf-8")).get("site", {}).get("name")
+            name = read_json(run.manifest).get("site", {}).get("name")
         except (OSError, ValueError, AttributeError):
             name = None
         if isinstance(name, str) and name:

@@ -1,0 +1,371 @@
+"""What comes from others runs nothing and reaches nothing beside it (models, archives, HDF5); what mutation found."""
+
+import hashlib
+import io
+import json
+import pickle
+import resource
+import shutil
+import sqlite3
+import struct
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from bundles import sentinel_metadata, write_landsat, write_sentinel
+from conftest import CRS_UTM, TinySite, frame, polygon
+from safetensors import safe_open
+from safetensors.torch import save
+from test_cli import command
+
+from landslip import cli, scene
+from landslip.checkpoint import load_model
+from landslip.errors import LandslipError, ModelError, RunError, SiteError, VectorError
+from landslip.images import read_with_plain
+from landslip.patches import _hdf5
+from landslip.quantized import quantized_graph
+from landslip.run import read_run
+from landslip.scene import read_bundle
+from landslip.site import ImageTable, Site, site_grid
+from landslip.state import STATE, kept_state
+from landslip.tables import read_json
+from landslip.training_pixels import area_of
+from landslip.vector import read_vector, write_vector
+
+# ---- models ----
+
+
+class Payload:
+    """What unpickling it would do: leave a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def model(made: TinySite, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made.folder / "model", tmp_path / "model"))
+
+
+def pickled(ran: Path) -> list[bytes]:
+    """A payload as torch, pickle and numpy store it."""
+    stored = io.BytesIO()
+    torch.save({"weight": Payload(ran)}, stored)
+    array = io.BytesIO()
+    np.save(array, np.array([Payload(ran)], object), allow_pickle=True)
+    return [stored.getvalue(), pickle.dumps({"weight": Payload(ran)}), array.getvalue()]
+
+
+def test_a_model_of_pickles_is_refused_and_runs_nothing(model: Path, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    pickle.loads(pickle.dumps(Payload(ran)))
+    assert ran.exists()  # the payload works
+    ran.unlink()
+    facts = json.loads((model / "model.json").read_text())
+    weights = (model / "model.safetensors").read_bytes()
+    for content in pickled(ran):
+        sha256 = hashlib.sha256(content).hexdigest()
+        for name in ("model.safetensors", "training_pixels.safetensors"):
+            (model / "model.safetensors").write_bytes(weights)
+            (model / name).write_bytes(content)
+            changed = {"weights_sha256": sha256} if name == "model.safetensors" else {}
+            pixels = {"training_pixels": {**facts["training_pixels"], "sha256": sha256}}
+            (model / "model.json").write_text(json.dumps({**facts, **pixels, **changed}))
+            with pytest.raises(ModelError, match=name.partition(".")[0] if changed == {} else "does not hold a model"):
+                area_of(load_model(model))
+        (model / STATE).write_bytes(content)
+        with pytest.raises(LandslipError, match=r"state\.safetensors cannot be read"):
+            kept_state(model, "{}", False)
+    assert not ran.exists()
+
+
+WATCHED = """
+import sys
+from pathlib import Path
+from landslip import cli, scene
+from landslip.checkpoint import load_model
+from landslip.training_pixels import area_of
+
+def read():
+    return area_of(load_model(Path(sys.argv[1])))
+
+read()  # what is imported and compiled on a first call
+seen = []
+FORBIDDEN = ("pickle.", "exec", "compile", "marshal.", "subprocess.", "os.system", "os.exec", "os.posix_spawn",
+             "ctypes.dlopen", "socket.", "import")
+sys.addaudithook(lambda event, _: seen.append(event) if event.startswith(FORBIDDEN) else None)
+read()
+print(sorted(set(seen)))
+"""
+
+
+def test_loading_a_model_runs_no_code(made: TinySite) -> None:
+    """Python's own audit events (PEP 578) of a second loading: nothing unpickled, compiled, started or imported."""
+    words = [sys.executable, "-c", WATCHED, str(made.folder / "model")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+# ---- archives ----
+
+ROLES = ("red", "green")
+
+
+def pixels_of(bundle: Path) -> None:
+    table = ImageTable.model_validate({"bundle": str(bundle), "bands": list(ROLES)})
+    read_with_plain([table], site_grid(Site(name="x", image=(table,))))
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> tuple[Path, Path]:
+    """A Landsat folder and a .SAFE folder of somebody's own."""
+    stored = np.full((7, 8, 8), 9000)
+    landsat = write_landsat(tmp_path / "own", stored, np.full((15, 15), 9000)).path
+    bands = {"B03": stored[0], "B04": stored[0]}
+    return landsat, write_sentinel(tmp_path / "own", bands, np.full((8, 8), 4), sentinel_metadata())
+
+
+def links(archive: tarfile.TarFile, folder: Path, kind: bytes) -> None:
+    for path in sorted(folder.iterdir()):
+        member = tarfile.TarInfo(path.name)
+        member.type, member.linkname = kind, str(path)
+        archive.addfile(member)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+@pytest.mark.parametrize("metadata", ["linked", "inside"])
+def test_links_of_a_tar_lead_nowhere(tmp_path: Path, outside: tuple[Path, Path], kind: bytes, metadata: str) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        if metadata == "inside":
+            archive.add(next(outside[0].glob("*_MTL.json")), "a_MTL.json")
+        links(archive, outside[0], kind)
+        if metadata == "linked":
+            member = tarfile.TarInfo("a_MTL.json")
+            member.type, member.linkname = tarfile.SYMTYPE, "a_MTL.json"  # to itself
+            archive.addfile(member)
+    with pytest.raises(LandslipError):
+        pixels_of(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("up", ["../own/", "a/../../own/", "/"])
+def test_names_that_lead_out_of_an_archive_are_no_files_of_it(
+    tmp_path: Path, outside: tuple[Path, Path], up: str
+) -> None:
+    """The metadata lies in the archive by such a name; its bands would then be those of the folder outside."""
+    landsat, safe = outside
+    name = landsat.name
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(next(landsat.glob("*_MTL.json")), f"{up}{name}/{name}_MTL.json")
+        for path in landsat.glob("*.TIF"):
+            empty = tarfile.TarInfo(f"{up}{name}/{path.name}")
+            archive.addfile(empty)
+    with zipfile.ZipFile(tmp_path / "b.SAFE.zip", "w") as packed:
+        for path in safe.rglob("*"):
+            if path.is_file():
+                content = path.read_bytes() if path.suffix == ".xml" else b""
+                packed.writestr(f"{up}{safe.name}/{path.relative_to(safe).as_posix()}", content)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for bundle in ("a.tar", "b.SAFE.zip"):
+        with pytest.raises(SiteError, match=r"holds neither|lacks"):
+            pixels_of(tmp_path / bundle)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_what_a_zip_cannot_give(tmp_path: Path, outside: tuple[Path, Path]) -> None:
+    """Encrypted, packed in an unknown way, cut within its stream: found by mutation, or by reading zipfile."""
+    safe, path = outside[1], tmp_path / "b.SAFE.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for file in safe.rglob("*"):
+            if file.is_file():
+                packed.write(file, file.relative_to(safe.parent))
+    whole = path.read_bytes()
+    pixels_of(path)
+    name = f"{safe.name}/MTD_MSIL2A.xml".encode()
+    local, central = whole.index(name) - 30, whole.rindex(name) - 46
+    for places, value in (((central + 8, local + 6), 1), ((central + 10, local + 8), 99)):
+        changed = bytearray(whole)
+        for at in places:
+            struct.pack_into("<H", changed, at, value)
+        path.write_bytes(changed)
+        with pytest.raises(SiteError, match=r"no metadata that landslip can use"):
+            read_bundle(path, ROLES)
+    changed = bytearray(whole)
+    changed[local + 30 + len(name) : local + 60 + len(name)] = b"\xff" * 30
+    path.write_bytes(changed)
+    with pytest.raises(SiteError, match=r"no metadata that landslip can use"):
+        read_bundle(path, ROLES)
+
+
+def test_a_tar_that_claims_more_than_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header of 8 GiB in a file of 2 KiB, which tarfile would make room for before it reads."""
+    member = tarfile.TarInfo("x")
+    member.type, member.size = tarfile.XHDTYPE, 2**33 - 1
+    (tmp_path / "a.tar").write_bytes(member.tobuf(tarfile.USTAR_FORMAT) + bytes(1536))
+    asked: list[int] = []
+
+    class Watched(scene._Bounded):
+        def read(self, size: int | None = -1, /) -> bytes:
+            found = super().read(size)
+            asked.append(len(found))
+            return found
+
+    monkeypatch.setattr(scene, "_Bounded", Watched)
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + 2**30, limit[1]))
+    try:
+        with pytest.raises(SiteError, match=r"cannot be read as an archive|holds neither"):
+            read_bundle(tmp_path / "a.tar", ROLES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limit)
+    assert 0 < max(asked) <= 2048
+
+
+def test_what_rasterio_cannot_log_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    from types import SimpleNamespace
+
+    error = UnicodeDecodeError("utf-8", b"\xa6", 0, 1, "invalid start byte")
+    facts = {"exc_type": UnicodeDecodeError, "exc_traceback": None, "err_msg": None}
+    cli._unraisable(SimpleNamespace(exc_value=error, object="rasterio._env.log_error", **facts))  # type: ignore[arg-type]
+    assert capsys.readouterr().err == ""
+
+
+# ---- HDF5 ----
+
+
+def damages() -> dict[str, tuple[Callable[[object, Path], object], str]]:
+    h5py = pytest.importorskip("h5py")
+    return {
+        "external storage": (
+            lambda f, at: f.create_dataset("img", (2, 2), "u1", external=[(str(at / "secret"), 0, 4)]), "other files"
+        ),
+        "external link": (
+            lambda f, at: f.__setitem__("img", h5py.ExternalLink(str(at / "o.h5"), "img")), "none called"
+        ),
+        "soft link": (lambda f, _: f.__setitem__("img", h5py.SoftLink("/img")), "none called"),
+        "text": (lambda f, _: f.create_dataset("img", data="text"), "holds numbers"),
+        "claims": (
+            lambda f, _: f.create_dataset("img", (10**6, 10**6, 14), "f8", chunks=(64, 64, 14)), "1000000 x 1000000 x"
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["external storage", "external link", "soft link", "text", "claims"])
+def test_hdf5_of_other_files_and_other_things(tmp_path: Path, what: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    make, says = damages()[what]
+    (tmp_path / "secret").write_bytes(b"\1\2\3\4")
+    with h5py.File(tmp_path / "o.h5", "w") as file:
+        file["img"] = np.ones((2, 2, 3))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        make(file, tmp_path)
+    with pytest.raises(LandslipError, match=says), _hdf5(tmp_path / "a.h5", "image"):
+        pass
+
+
+# ---- what mutation found ----
+
+DEEP = "[" * 100_000
+
+
+def test_files_nested_too_deeply(made: TinySite, model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text(DEEP)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_json(path)
+    for text in ("a = " + DEEP, "a = " + "9" * 5000):
+        path.write_text(text)
+        with pytest.raises(RunError, match="is not a TOML file"):
+            read_run(path)
+    (model / "model.json").write_text('{"a":' * 100_000)
+    assert "not a model description (it is nested too deeply)" in command("info", model).err
+
+
+def test_a_long_value_is_not_repeated_whole(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(f'[split]\nkind = "{"x" * 50_000}"')
+    with pytest.raises(RunError) as error:
+        read_run(path)
+    assert len(str(error.value)) < 1000 and "split.kind" in str(error.value)
+
+
+def test_a_manifest_that_is_none(made: TinySite, tmp_path: Path) -> None:
+    prepared = Path(shutil.copytree(made.folder / "prepared", tmp_path / "prepared"))
+    for text in (DEEP, "7", "{"):
+        (prepared / "manifest.json").write_text(text)
+        outcome = command("correct", prepared, made.folder / "landslides.gpkg", tmp_path / "new")
+        assert outcome.code == 2 and "manifest.json is not what prepare wrote" in outcome.err
+        assert not list(tmp_path.glob("*new*"))
+
+
+@pytest.mark.parametrize("corner", [(15, 460_000, 1e300), (1e300, 0, 0), (15, float("nan"), 0), (1e-300, 0, 0)])
+def test_a_georeference_of_nowhere(tmp_path: Path, corner: tuple[float, float, float]) -> None:
+    size, x, y = corner
+    path = tmp_path / "p.tif"
+    profile = {"driver": "GTiff", "height": 9, "width": 9, "count": 1, "dtype": "float32", "crs": CRS_UTM}
+    with rasterio.open(path, "w", transform=Affine(size, 0, x, 0, -size, y), **profile) as dataset:
+        dataset.write(np.full((1, 9, 9), 0.9, np.float32))
+    outcome = command("inventory", path, tmp_path / "new.gpkg")
+    assert outcome.code == 2 and "its georeference is damaged. Assign it anew" in outcome.err, outcome
+    assert command("info", path).code == 2
+
+
+def test_a_state_that_lacks_a_value_of_the_optimizer(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from landslip import train
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ("train", made.run, made.folder / "prepared", tmp_path / "new")
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "write_text", killed)  # after the first epoch's state
+        assert command(*words).code == 130
+    path = tmp_path / "new" / STATE
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del tensors[next(name for name in tensors if name.endswith("exp_avg"))]
+    path.write_bytes(save(tensors, metadata))
+    outcome = command(*words)
+    assert outcome.code == 2 and "state.safetensors cannot be read" in outcome.err and "--overwrite" in outcome.err
+
+
+def test_a_geometry_that_geos_refuses(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    write_vector(path, frame([polygon(0, 0, 9, 9)]))
+    two_corners = b"\1" + struct.pack("<3I4d", 3, 1, 2, 0, 0, 9, 9)
+    with closing(sqlite3.connect(path)) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f'DROP TRIGGER "{name}"')
+        connection.execute("UPDATE a SET geom = ?", (b"GP\0\1" + struct.pack("<i", 32649) + two_corners,))
+        connection.commit()
+    with pytest.raises(VectorError, match=r"a\.gpkg cannot be read as a vector file \(.*\): it is .*again\.$") as error:
+        read_vector(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_graph_that_openvino_cannot_read(made: TinySite, model: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    from landslip.engine import openvino_graph
+
+    loaded = load_model(model)
+    openvino.save_model(openvino_graph(loaded.network, len(loaded.channels)), model / "int8.xml")
+    (model / "int8.xml").write_text("<net")
+    files = {name: hashlib.sha256((model / name).read_bytes()).hexdigest() for name in ("int8.xml", "int8.bin")}
+    facts = {"weights_sha256": loaded.facts["weights_sha256"], "files": files}
+    (model / "int8.json").write_text(json.dumps(facts))
+    with pytest.raises(ModelError, match=r"int8\.xml is no graph that OpenVINO can read .*landslip quantize"):
+        quantized_graph(loaded)
