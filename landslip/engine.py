@@ -33,7 +33,8 @@ HELD_INPUTS = 6  # copies of a block while it is read (and the next ahead of it)
 # Of the bytes that all layers of a network give out for a pixel, the share held at one time at most: the largest of
 # the five networks at 512 x 512 px (benchmarks/mapping.py --memory-table), rounded up.
 SHARE_HELD = {"torch": 0.9, "openvino": 0.25}
-BASE = 900 * 2**20  # bytes of a process before its first block: libraries, weights, compiled kernels
+# Bytes of a process before its first block: libraries, weights, compiled kernels.
+BASE = {"torch": 600 * 2**20, "openvino": 900 * 2**20}
 DEFAULT_MEMORY = 4 * 2**30  # bytes; half of the machine's where that is less
 FEW = 500_000  # pixels that PyTorch is done with before OpenVINO has begun
 OF_A_GPU = 0.6  # of its memory
@@ -190,24 +191,24 @@ def bytes_of_a_pixel(model: Model, engine: str) -> float:
     return SHARE_HELD[engine] * given / side**2 + HELD_INPUTS * FLOAT * len(model.channels)
 
 
-def most_pixels(of_a_pixel: float, memory: float | None, least: int) -> int:
+def most_pixels(engine: str, of_a_pixel: float, memory: float | None, least: int) -> int:
     """Pixels of a block that keep a process within `memory` bytes (None: the default), each taking `of_a_pixel`.
 
     RunError where they are fewer than `least`, those of the smallest block.
     """
     given = _default_memory() if memory is None else memory
-    most = int((given - BASE) / of_a_pixel)
+    most = int((given - BASE[engine]) / of_a_pixel)
     if most < least:
         raise RunError(
             f"--memory {_mebibytes(given)} holds no window: with the smallest, of {least} pixels, a process takes "
-            f"{_mebibytes(BASE + least * of_a_pixel)}. Give at least that."
+            f"{_mebibytes(BASE[engine] + least * of_a_pixel)}. Give at least that."
         )
     return most
 
 
-def require_memory(pixels: int, of_a_pixel: float, processes: int) -> None:
+def require_memory(engine: str, of_a_pixel: float, pixels: int, processes: int) -> None:
     """Raise RunError where so many processes, each with blocks of so many pixels, need more than this machine has."""
-    each, have = BASE + pixels * of_a_pixel, machine_memory()
+    each, have = BASE[engine] + pixels * of_a_pixel, machine_memory()
     if device().type == "cpu" and processes * each > have:
         raise RunError(
             f"{processes} process(es) of {_mebibytes(each)} need more than the {_mebibytes(have)} of this machine. "
@@ -229,5 +230,5 @@ def size_in_bytes(text: str) -> float:
 
 def _default_memory() -> float:
     if device().type == "cuda":
-        return OF_A_GPU * torch.cuda.get_device_properties(0).total_memory + BASE
+        return OF_A_GPU * torch.cuda.get_device_properties(0).total_memory + BASE["torch"]
     return min(DEFAULT_MEMORY, machine_memory() / 2)  # the first of the two where the other is NaN

@@ -124,13 +124,14 @@ def map_site(
         uncertainty,
     )
     # dropout is PyTorch's, whichever engine gives the probability
-    of_a_pixel = bytes_of_a_pixel(model, "torch" if uncertainty and uncertainty.samples else engine.name)
-    most = most_pixels(of_a_pixel, memory, smallest(stack.grid.shape, model.multiple))
+    heaviest = "torch" if uncertainty and uncertainty.samples else engine.name
+    of_a_pixel = bytes_of_a_pixel(model, heaviest)
+    most = most_pixels(heaviest, of_a_pixel, memory, smallest(stack.grid.shape, model.multiple))
     if method == "paper":
         most = min(most, (PAPER_CORE + 2 * HALO) ** 2)
     plan = make_plan(stack.grid.shape, needed, model.multiple, most)
     processes = 1 if cluster is None else workers_here(cluster)
-    require_memory(math.prod(plan.read), of_a_pixel, min(processes, len(plan.tasks)))
+    require_memory(heaviest, of_a_pixel, math.prod(plan.read), min(processes, len(plan.tasks)))
     with opening_ledger(out, _facts(job, plan, model, engine), overwrite) as ledger:
         left = ledger.left([(job.bands, task.core.height, task.core.width) for task in plan.tasks])
         overwrite = overwrite or (not left and _is_made(out, job, plan, ledger))

@@ -74,7 +74,7 @@ def ground(made: TinySite, tmp_path_factory: pytest.TempPathFactory, one_thread:
     valid[0, :70, :90] = valid[0, 200:230] = 0
     write_raster(folder / "valid.tif", valid, grid, ["valid"])
     model = load_model(made.folder / "model")
-    memory = BASE + 256**2 * (bytes_of_a_pixel(model, "torch") + 0.01)
+    memory = BASE["torch"] + 256**2 * (bytes_of_a_pixel(model, "torch") + 0.01)
     made_of = Ground(model, folder / "stack.tif", memory, folder / "alone.tif", folder / "doubted.tif")
     made_of.map(made_of.alone)
     return made_of

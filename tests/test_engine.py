@@ -121,21 +121,22 @@ def test_bytes_of_a_pixel_are_counted_from_the_layers(made: TinySite) -> None:
 
 
 def test_memory_sets_the_pixels_of_a_block() -> None:
-    assert most_pixels(1000, BASE + 1e6, 1000) == 1000
-    for memory in (BASE + 1e6 - 1, 100 * 2**20):
-        with pytest.raises(RunError, match=r"MiB holds no window: .* of 1000 pixels, a process takes 901 MiB"):
-            most_pixels(1000, memory, 1000)
+    for engine, base in BASE.items():
+        assert most_pixels(engine, 1000, base + 1e6, 1000) == 1000
+    for memory in (BASE["torch"] + 1e6 - 1, 100 * 2**20):
+        with pytest.raises(RunError, match=r"MiB holds no window: .* of 1000 pixels, a process takes 601 MiB"):
+            most_pixels("torch", 1000, memory, 1000)
 
 
 def test_processes_that_this_machine_cannot_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     if torch.cuda.is_available():
         pytest.skip("a GPU is here, and its memory is the limit")
-    monkeypatch.setattr("landslip.engine.machine_memory", lambda: 4 * BASE)
-    require_memory(1000, BASE / 1000, 2)
-    with pytest.raises(RunError, match=r"3 process\(es\) of 1,800 MiB need more than the 3,600 MiB .* fewer workers"):
-        require_memory(1000, BASE / 1000, 3)
+    monkeypatch.setattr("landslip.engine.machine_memory", lambda: 4 * BASE["torch"])
+    require_memory("torch", BASE["torch"] / 1000, 1000, 2)
+    with pytest.raises(RunError, match=r"3 process\(es\) of 1,200 MiB need more than the 2,400 MiB .* fewer workers"):
+        require_memory("torch", BASE["torch"] / 1000, 1000, 3)
     monkeypatch.setattr("landslip.engine.machine_memory", lambda: float("nan"))  # the system does not say
-    require_memory(1000, BASE / 1000, 3)
+    require_memory("torch", BASE["torch"] / 1000, 1000, 3)
 
 
 def test_sizes_are_read_as_people_write_them() -> None:

@@ -44,7 +44,7 @@ def wide(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def memory_for(model: Model, side: int, engine: str = "torch") -> float:
     """A ceiling that just holds windows of `side` x `side` pixels."""
-    return BASE + side * side * bytes_of_a_pixel(model, engine) + 1
+    return BASE[engine] + side * side * bytes_of_a_pixel(model, engine) + 1
 
 
 def mapped(made: TinySite, wide: Path, out: Path, side: int = 384, **options: object) -> np.ndarray:
