@@ -98,20 +98,21 @@ def writing(path: Path, overwrite: bool = False, by: str = "") -> Iterator[Path]
 
 
 @contextmanager
-def writing_folder(path: Path, overwrite: bool = False, keep: bool = False) -> Iterator[Path]:
+def writing_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Iterator[Path]:
     """As `writing`, for a folder: everything in it appears at once, under its final name, or not at all.
 
-    With `keep` the folder aside still holds what a killed or stopped process left in it, for the block to go on from.
+    With `ledger`, the name of a file that the block keeps in it, the folder aside still holds what a killed process
+    left, and one stopped by Ctrl-C where that file is there, for the block to go on from.
     """
     aside = path.with_name(f".{path.name}.part")
     replaced = path.with_name(f".{path.name}.replaced")
     _bring_back(replaced, path)
     refuse_existing(path, overwrite)
     try:
-        if not keep:
+        if not ledger:
             _remove(aside)
         _remove(replaced)
-        aside.mkdir(parents=True, exist_ok=keep)
+        aside.mkdir(parents=True, exist_ok=bool(ledger))
         yield aside
         if path.exists():
             path.rename(replaced)
@@ -126,7 +127,7 @@ def writing_folder(path: Path, overwrite: bool = False, keep: bool = False) -> I
         _bring_back(replaced, path)
         raise OutputError(str(error).replace(str(aside), str(path))) from error
     except BaseException as error:
-        if not (keep and isinstance(error, KeyboardInterrupt) and _holds_anything(aside)):
+        if not (ledger and isinstance(error, KeyboardInterrupt) and (aside / ledger).exists()):
             _give_up(aside)
         _bring_back(replaced, path)
         raise
@@ -152,10 +153,6 @@ def _bring_back(replaced: Path, path: Path) -> None:
     """Give an earlier folder its name again where a run stopped between taking it and giving it to the new one."""
     if replaced.exists() and not path.exists():
         replaced.rename(path)
-
-
-def _holds_anything(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
 
 
 def settle(path: Path) -> None:

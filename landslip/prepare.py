@@ -12,6 +12,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -92,7 +93,7 @@ def prepare(
         say(f"{finding.severity}: {finding.text}")
     grid = site_grid(site)
     manifest = _manifest(site, grid, encoding)
-    with writing_folder(folder, overwrite, keep=True) as aside:
+    with writing_folder(folder, overwrite, LEDGER) as aside, _saying_what_is_kept(aside):
         found = layers(site, grid, encoding)
         channels = [channel for layer in found for channel in layer.channels]
         _require_own_names(site, channels)
@@ -103,12 +104,8 @@ def prepare(
         work = chain(
             _fill_stack(found, left, finished, manifest, grid, aside), _finish(site, grid, channels, totals, aside)
         )
-        try:
-            for _ in track(work, blocks, "prepare", "blocks"):
-                pass
-        except KeyboardInterrupt:
-            _leave(aside, len(channels))
-            raise
+        for _ in track(work, blocks, "prepare", "blocks"):
+            pass
         if not totals.valid:
             names = ", ".join(channel.name for channel in channels)
             raise SiteError(
@@ -178,13 +175,19 @@ def _start(aside: Path, manifest: dict[str, Any], grid: Grid, channels: list[Cha
     return set()
 
 
-def _leave(aside: Path, channels: int) -> None:
-    """What a run that was stopped leaves aside: the stack, where a channel of it is finished; else nothing."""
-    finished = json.loads((aside / LEDGER).read_text(encoding="utf-8"))["finished"]
-    if finished:
-        say(f"{len(finished)} of {channels} channels are finished and kept in {aside}.")
-    else:
-        _clear(aside, set())
+@contextmanager
+def _saying_what_is_kept(aside: Path) -> Iterator[None]:
+    """What a run that is stopped leaves aside: the stack, where a channel of it is finished; else nothing."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        ledger = aside / LEDGER
+        finished = json.loads(ledger.read_text(encoding="utf-8"))["finished"] if ledger.exists() else []
+        if finished:
+            say(f"{len(finished)} channels are finished and kept in {aside}.")
+        else:
+            _clear(aside, set())
+        raise
 
 
 def _fingerprint(manifest: dict[str, Any]) -> str:

@@ -313,6 +313,7 @@ def test_the_manifest_knows_all_of_a_shapefile_and_what_was_before(tiny: TinySit
 
 KILLED = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell turns off for what runs behind it
 from landslip import prepare as module, stack
 from landslip.site import read_site
 from pathlib import Path
@@ -339,7 +340,7 @@ def test_stopped_and_begun_again_gives_the_same_bytes(
     killed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert killed.returncode == -signal.Signals[stop] and not out.exists()
     if stop == "SIGINT":  # what is kept is said, and a stack that holds nothing goes
-        assert ("7 of 18 channels are finished and kept" in killed.stderr) == (band > 1)
+        assert ("7 channels are finished and kept" in killed.stderr) == (band > 1)
         assert (tiny.folder / ".p.part").exists() == (band > 1)
     computed = []
     fill = prepare_module.put_tiles

@@ -19,6 +19,7 @@ import pytest
 import torch
 from affine import Affine
 from conftest import CRS_UTM, TinySite
+from test_mapping import spoil
 
 from landslip import cluster, inference
 from landslip.checkpoint import Model, load_model, save_model
@@ -191,9 +192,7 @@ def test_a_damaged_stack_is_mapped_around_alike_and_refused_alike(
 ) -> None:
     shutil.copy(ground.stack, tmp_path / "stack.tif")
     shutil.copy(ground.stack.with_name("valid.tif"), tmp_path / "valid.tif")
-    with (tmp_path / "stack.tif").open("rb+") as file:
-        file.seek((tmp_path / "stack.tif").stat().st_size // 2)
-        file.write(bytes(300_000))  # more than a stored block
+    spoil(tmp_path / "stack.tif", "0_0", band=4)
     monkeypatch.chdir(tmp_path)
     hurt = replace(ground, stack=Path("stack.tif"))  # named in the map as it is given here
     alone = hurt.map(tmp_path / "alone.tif")
