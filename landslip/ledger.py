@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from landslip.errors import LandslipError, OutputError, ResumeError
 from landslip.output import write_failure, write_json, writing
+from landslip.tables import read_json
 
 try:
     import fcntl
@@ -82,7 +83,7 @@ class Ledger:
     def damaged(self, index: int) -> list[str]:
         """What could not be read of a finished window."""
         path = self._notes(index)
-        return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+        return list(read_json(path)) if path.exists() else []
 
     def remove(self) -> None:
         """Forget all of it, and what other runs of this map have left."""
@@ -192,6 +193,6 @@ def _only_one(base: Path, ledger: Ledger) -> Iterator[None]:
 
 def _facts_of(folder: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((folder / PLAN).read_text(encoding="utf-8")))
+        return dict(read_json(folder / PLAN))
     except (OSError, ValueError, TypeError):
         return {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import math
 import shutil
 from collections.abc import Iterable, Iterator
@@ -36,6 +35,7 @@ from landslip.provenance import software
 from landslip.raster import TILE, create_blank, creating, find_tiles, put, put_tiles, take_tiles
 from landslip.site import Site, read_outline, site_grid
 from landslip.stack import Channel, Encoding, Layer, Values, layers
+from landslip.tables import read_json
 from landslip.vector import burn_window, shapes_on
 
 LEDGER = "finished.json"  # of the channels that are, while the others are being computed
@@ -158,7 +158,7 @@ def _start(aside: Path, manifest: dict[str, Any], grid: Grid, channels: list[Cha
     """The names of the channels that a killed run finished; else a stack that holds nothing yet, and no name."""
     ledger = aside / LEDGER
     try:
-        kept = json.loads(ledger.read_text(encoding="utf-8"))
+        kept = read_json(ledger)
         if kept["of"] == _fingerprint(manifest) and (aside / "stack.tif").exists():
             finished = set(map(str, kept["finished"]))
             _clear(aside, {"stack.tif", LEDGER})  # what follows from all channels is made again
@@ -182,11 +182,11 @@ def _saying_what_is_kept(aside: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         ledger = aside / LEDGER
-        finished = json.loads(ledger.read_text(encoding="utf-8"))["finished"] if ledger.exists() else []
+        finished = read_json(ledger)["finished"] if ledger.exists() else []
         if finished:
             say(f"{len(finished)} channels are finished and kept in {aside}.")
         else:
-            _clear(aside, set())
+            ledger.unlink(missing_ok=True)  # without it nothing is kept
         raise
 
 

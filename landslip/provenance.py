@@ -23,21 +23,19 @@ def machine() -> dict[str, Any]:
     import torch
 
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
+    memory = _installed_memory()
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "threads": torch.get_num_threads(),
-        "memory_gib": None if memory is None else round(memory, 1),
+        "memory_gib": None if math.isnan(memory) else round(memory / 2**30, 1),
         "gpu": gpu,
     }
 
 
 def machine_memory() -> float:
     """Bytes that processes may hold together here, as the machine or a container's limit has it; NaN where unknown."""
-    if not hasattr(os, "sysconf"):  # Windows
-        return math.nan
-    found = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
+    found = [_installed_memory()]
     for limit in CGROUP_LIMITS:
         try:
             with open(limit, encoding="ascii") as file:
@@ -45,6 +43,12 @@ def machine_memory() -> float:
         except (OSError, ValueError):  # no container, or no limit ("max")
             continue
     return min(found)
+
+
+def _installed_memory() -> float:
+    """Bytes of memory in this machine; NaN where the system (Windows) does not tell."""
+    known = hasattr(os, "sysconf")
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if known else math.nan
 
 
 def peak_memory() -> float:

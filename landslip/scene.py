@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import io
 import json
-import lzma
 import math
 import os
 import re
@@ -180,8 +179,7 @@ class _Folder:
 
     def __init__(self, origin: Path) -> None:
         self.origin = origin
-        # what some systems put beside every file is named ._ and the file's name
-        # and what would lie outside the archive is no file of it
+        # neither what some systems put beside every file (._ and its name) nor what would lie outside the archive
         self.names = [
             name
             for name in self._names()
@@ -251,7 +249,7 @@ class _Folder:
 # RuntimeError: what is encrypted, packed in a way of its own, a link to itself, or nested without end
 UNREADABLE = (
     OSError, ValueError, LookupError, RuntimeError, EOFError, OverflowError, struct.error,
-    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    tarfile.TarError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
