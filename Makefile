@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test faults check format valles bench clean
+.PHONY: demo test faults check format valles bench lock audit clean
 
 # constraints.txt pins the versions that were tested together; pyproject.toml has the tested lower bounds.
 .venv/installed: pyproject.toml constraints.txt
@@ -45,6 +45,17 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/training.py --batch 8 --side 128
 	$(BIN)/python benchmarks/evaluate.py
+
+# What CI installs, with hashes, after constraints.txt has changed; pip-audit asks a package index for known weaknesses.
+lock: .venv/installed
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report .venv/report.json -c constraints.txt -e ".[dev]"
+	$(BIN)/python .ci/lock.py < .venv/report.json > .venv/locked.txt
+	mv .venv/locked.txt .ci/locked.txt
+
+audit: .venv/installed
+	$(BIN)/python -m pip install --quiet pip-audit
+	sed 's/ --hash.*//' .ci/locked.txt > .venv/audited.txt
+	$(BIN)/python -m pip_audit --requirement .venv/audited.txt --no-deps --disable-pip
 
 clean:
 	rm -rf .venv demo valles build *.egg-info
