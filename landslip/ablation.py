@@ -14,7 +14,6 @@ Every training has its folder, keeps its state after each epoch and is not made 
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -38,6 +37,7 @@ from landslip.raster import read_info, read_stored
 from landslip.run import Run
 from landslip.split import TEST, leakage_note, leaky_of
 from landslip.state import difference
+from landslip.tables import read_json
 from landslip.train import is_trained, train
 
 ALL, SEED = "all factors", "another seed"
@@ -218,7 +218,7 @@ def _kept_plan(path: Path, identity: dict[str, Any], minutes: float, overwrite: 
     if not path.exists():
         return None
     try:
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        kept: dict[str, Any] = read_json(path)
         same = kept["identity"] == identity and kept["minutes"] == minutes and kept["epochs"] >= 1
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ResumeError(f"{path} cannot be read ({str(error)[:100]}). Remove it, and it is made again.") from error

@@ -9,7 +9,6 @@ own: what it held at most is then its own too.
 from __future__ import annotations
 
 import _thread
-import json
 import math
 import os
 import threading
@@ -47,6 +46,7 @@ from landslip.provenance import machine, peak_memory, software
 from landslip.run import Run, settled
 from landslip.split import TEST
 from landslip.state import difference, kept_state
+from landslip.tables import read_json
 from landslip.train import identity_of, is_trained, train
 
 RESULT, PROBABILITY, COMPARISON = "result.json", "probability.tif", "comparison.json"
@@ -161,7 +161,7 @@ def refuse_finished(path: Path, overwrite: bool) -> None:
     if overwrite or not path.exists():
         return
     with suppress(OSError, ValueError, KeyError, TypeError):
-        if any("failed" in result for result in json.loads(path.read_text(encoding="utf-8"))["runs"]):
+        if any("failed" in result for result in read_json(path)["runs"]):
             return
     raise OutputError(
         f"{path} exists already. Give another folder, or --overwrite to write it anew: finished runs of the same "
@@ -226,7 +226,7 @@ def _finished(folder: Path, identity: dict[str, Any], overwrite: bool) -> dict[s
     if not path.exists():
         return None
     try:
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        result: dict[str, Any] = read_json(path)
         known = result["identity"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ResumeError(
@@ -245,7 +245,7 @@ def _finished(folder: Path, identity: dict[str, Any], overwrite: bool) -> dict[s
 
 def _holds_scores(folder: Path) -> bool:
     path = folder / RESULT
-    return path.exists() and not json.loads(path.read_text(encoding="utf-8")).get("failed")
+    return path.exists() and not read_json(path).get("failed")
 
 
 def _known(cells: Sequence[Cell], results: Sequence[dict[str, Any] | None]) -> list[tuple[Cell, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from landslip.progress import duration, say
 from landslip.run import read_run
 from landslip.site import read_site
 from landslip.synthetic import generate, write_site
+from landslip.tables import read_json
 from landslip.train import train
 
 FULL = (616, 976)  # the paper's Site 1
@@ -144,7 +144,7 @@ def _claim(folder: Path, wanted: dict[str, object], overwrite: bool) -> None:
 
 def _read_note(note: Path) -> dict[str, object] | None:
     try:
-        known = json.loads(note.read_text(encoding="utf-8"))
+        known = read_json(note)
     except (OSError, ValueError):
         return None
     return known if isinstance(known, dict) and known.keys() == {"quick", "seed", "factors"} else None

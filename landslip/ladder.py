@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -33,6 +32,7 @@ from landslip.progress import say
 from landslip.raster import creating, cut, cut_stored, opening, put, read_info, write_raster
 from landslip.run import CompareChoice, Run
 from landslip.split import TEST, worst_leak
+from landslip.tables import read_json
 from landslip.transfer import SCORED, transfer
 
 LADDER = "ladder.json"
@@ -180,13 +180,13 @@ def _elsewhere(other: Path, trained: Rung, cell: Cell, out: Path) -> Rung:
         except LandslipError as error:
             say(f"failed: {error}")
             return {"rung": "elsewhere", "ground": ground, "failed": str(error)}
-        found = json.loads((folder / SCORED).read_text(encoding="utf-8"))
+        found = read_json(folder / SCORED)
     return {"rung": "elsewhere", "ground": ground, **found["as_trained"], "overlap": found["overlap"]}
 
 
 def _scored_before(folder: Path, weights: str, inputs: dict[str, str]) -> Rung | None:
     try:
-        found: Rung = json.loads((folder / SCORED).read_text(encoding="utf-8"))
+        found: Rung = read_json(folder / SCORED)
     except (OSError, ValueError):
         return None
     return found if (found.get("model"), found.get("inputs")) == (weights, inputs) else None
@@ -199,7 +199,7 @@ def _transfer(model: Path, prepared: Path, out: Path) -> dict[str, Any]:
 
 def _site_name(prepared: Path) -> str:
     try:
-        return str(json.loads((prepared / "manifest.json").read_text(encoding="utf-8"))["site"]["name"])
+        return str(read_json(prepared / "manifest.json")["site"]["name"])
     except (OSError, ValueError, KeyError, TypeError):
         return str(prepared)
 

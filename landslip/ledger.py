@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -97,7 +98,7 @@ def _base(out: Path) -> Path:
 def _holds(path: Path, shape: tuple[int, int, int]) -> bool:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
+    except (OSError, ValueError, SyntaxError, TokenError):  # numpy reads the header as Python
         return False
     return bool(values.shape == shape and values.dtype == np.float32)
 

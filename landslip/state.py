@@ -73,19 +73,23 @@ def _matching_state(path: Path, identity: str) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:
             facts: dict[str, Any] = json.loads(file.metadata()["landslip"])
-            known = facts["identity"]
+            before = json.loads(facts["identity"])
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise ResumeError(f"{path} cannot be read: {str(error)[:200]}. Start anew with --overwrite.") from error
-    if known != identity:
-        raise ResumeError(
-            f"{path} belongs to {difference(json.loads(known), json.loads(identity))}. Start anew with --overwrite, or "
-            "undo that."
-        )
+    if before != (now := json.loads(identity)):
+        raise ResumeError(f"{path} belongs to {difference(before, now)}. Start anew with --overwrite, or undo that.")
     return facts
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """What tells two runs apart, in words; each is the choices of a `run` and the hashes of its `inputs`."""
+    try:
+        return _difference(before, now)
+    except (KeyError, TypeError, AttributeError):  # what was kept is damaged
+        return "another run"
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     changed = [name for name in now["inputs"] if before["inputs"].get(name) != now["inputs"][name]]
     if changed and before["run"]["split"]["kind"] == now["run"]["split"]["kind"]:
         return f"other inputs: {', '.join(changed)} changed since"

@@ -156,6 +156,9 @@ def kinds() -> dict[str, Kind]:
         "hdf5": Kind("l4s/TrainData/img/image_3.h5", mutate.hdf5, ("@l4s",), ("l4s",), 1),
         "hdf5 mask": Kind("l4s/TrainData/mask/mask_3.h5", mutate.hdf5, ("@l4s",), ("l4s",), 0.7),
         "decision": Kind("decision.json", mutate.json_, ("@decide",), (*whole, "reviewed.gpkg", "decision.json"), 1),
+        "map plan": Kind(".new.windows/*/plan.json", mutate.json_, (MAP,), (*whole, ".new.windows"), 0.3),
+        "map window": Kind(".new.windows/*/0000000.npy", mutate.bytes_, (MAP,), (*whole, ".new.windows"), 0.3),
+        "prepare ledger": Kind(".new.part/finished.json", mutate.json_, (PREPARE,), (*SITE, ".new.part"), 0.3),
         "state": Kind("state/state.safetensors", mutate.safetensors, ("@state",), (*whole, "state"), 0.7),
     }  # fmt: skip
     for name in RASTERS:
@@ -595,8 +598,8 @@ def attempt(good: Path, here: Path, name: str, number: int, kind: Kind) -> Outco
             shutil.copytree(source, target)
         elif source.exists():
             shutil.copy(source, target)
-    content = kind.mutator((good / kind.file).read_bytes(), rng)
-    (here / kind.file).write_bytes(content)
+    changed = next(here.glob(kind.file))
+    changed.write_bytes(kind.mutator(changed.read_bytes(), rng))
     said = here.parent / "said"
     said.write_bytes(b"")
     peak = here.parent / "peak"
@@ -716,6 +719,8 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder that good inputs, and the last case, stay in")
     given = parser.parse_args()
     import_all()
+    from landslip import inference, prepare
+
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults") as scratch:
         place = given.keep or Path(scratch)
@@ -723,6 +728,8 @@ def main() -> int:
         if not good.exists():
             in_fork(lambda: write_good(given.finished.resolve(), good))
             in_fork(lambda: _write_state(good))
+            in_fork(lambda: _write_interrupted(good, MAP, inference, "_assemble"))
+            in_fork(lambda: _write_interrupted(good, PREPARE, prepare, "table_csv"))
         warm_up(good, place / "case")
         found = kinds()
         if given.kinds:
@@ -775,6 +782,14 @@ def _write_state(good: Path) -> None:
     with suppress(KeyboardInterrupt):
         train.train(read_run(good / "run.toml"), good / "prepared", good / "state")
     assert (good / "state" / "state.safetensors").exists()
+
+
+def _write_interrupted(good: Path, words: str, module: Any, last: str) -> None:
+    """What a command leaves that is killed before its function `last`."""
+    os.chdir(good)
+    setattr(module, last, lambda *_, **__: os._exit(0))
+    line(words)
+    raise AssertionError(f"{words} never came to {last}")
 
 
 def in_fork(step: Callable[[], None]) -> None:

@@ -29,8 +29,9 @@ from test_cli import command
 
 from landslip import cli, scene
 from landslip.checkpoint import load_model
-from landslip.errors import LandslipError, ModelError, RunError, SiteError, VectorError
+from landslip.errors import LandslipError, ModelError, ResumeError, RunError, SiteError, VectorError
 from landslip.images import read_with_plain
+from landslip.ledger import Ledger
 from landslip.patches import _hdf5
 from landslip.quantized import quantized_graph
 from landslip.run import read_run
@@ -341,6 +342,25 @@ def test_a_state_that_lacks_a_value_of_the_optimizer(
     path.write_bytes(save(tensors, metadata))
     outcome = command(*words)
     assert outcome.code == 2 and "state.safetensors cannot be read" in outcome.err and "--overwrite" in outcome.err
+
+
+@pytest.mark.parametrize("identity", ['{"run": {', "[]", '{"run": 3, "inputs": {}}'])
+def test_a_state_that_does_not_say_of_what_it_is(tmp_path: Path, identity: str) -> None:
+    facts = json.dumps({"identity": identity})
+    (tmp_path / STATE).write_bytes(save({"x": torch.zeros(1)}, {"landslip": facts}))
+    with pytest.raises(ResumeError, match="Start anew with --overwrite"):
+        kept_state(tmp_path, '{"run": {"training": {"epochs": 1}}, "inputs": {"stack.tif": "0"}}')
+
+
+@pytest.mark.parametrize("header", ["{'descr': '<f4', \x07", "{'descr': ("])
+def test_a_kept_window_whose_header_is_damaged_is_computed_again(tmp_path: Path, header: str) -> None:
+    ledger = Ledger(tmp_path, tmp_path / "map.tif")
+    ledger.keep(0, np.zeros((1, 4, 5), np.float32), [])
+    assert ledger.left([(1, 4, 5)]) == []
+    content = bytearray((tmp_path / "0000000.npy").read_bytes())
+    content[10 : 10 + len(header)] = header.encode()
+    (tmp_path / "0000000.npy").write_bytes(content)
+    assert ledger.left([(1, 4, 5)]) == [0]
 
 
 def test_a_geometry_that_geos_refuses(tmp_path: Path) -> None:
