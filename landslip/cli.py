@@ -98,7 +98,7 @@ def import_(
 
 @app.command()
 def train(
-    run: Annotated[Path, typer.Argument(metavar="RUN.toml")],
+    run: Annotated[Path, typer.Argument(metavar="RUN.toml", help="Or the model.json of a model, to train it again.")],
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
     model: Annotated[Path, typer.Argument(metavar="MODEL/")],
     change: Change = None,
@@ -106,8 +106,11 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a network on a prepared site; the same command goes on after an interruption."""
+    from landslip.checkpoint import FACTS
     from landslip.draw import draw_history
+    from landslip.provenance import repeated
     from landslip.run import read_run
+    from landslip.tables import read_json
     from landslip.train import train as fit
 
     facts = fit(read_run(run, dict(map(_override, change or []))), prepared, model, overwrite, half)
@@ -116,6 +119,8 @@ def train(
         f"{model}: kappa {_figure(facts['validation']['validation_kappa'])}, F1 "
         f"{_figure(facts['validation']['validation_f1'])} on validation ground, epoch {facts['chosen_epoch']}"
     )
+    if run.suffix == ".json":
+        typer.echo(repeated(read_json(run), read_json(model / FACTS)))
 
 
 def _figure(value: float) -> str:

@@ -33,6 +33,20 @@ def machine() -> dict[str, Any]:
     }
 
 
+def repeated(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Whether a training that was repeated from its model.json has the same weights; else what may be the reason."""
+    if before.get("weights_sha256") == now["weights_sha256"]:
+        return "the same weights as before, bit for bit"
+    reasons = [f"its {key} is another" for key in ("run", "precision") if before.get(key) != now[key]]
+    for table in ("site_inputs", "software", "machine"):
+        was = before.get(table) or {}
+        for key, value in now[table].items():
+            if was.get(key) != value:
+                shown = "another" if table == "site_inputs" else f"{value}, and was {was.get(key)}"
+                reasons.append(f"{key} is {shown}")
+    return f"other weights than before: {'; '.join(reasons) or 'nothing else that model.json holds differs'}"
+
+
 def machine_memory() -> float:
     """Bytes that processes may hold together here, as the machine or a container's limit has it; NaN where unknown."""
     found = [_installed_memory()]

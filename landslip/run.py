@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from landslip.errors import RunError
-from landslip.tables import Strict, read_toml, validated
+from landslip.tables import Strict, read_json, read_toml, validated
 
 
 class ChannelChoice(Strict):
@@ -158,11 +158,11 @@ def settled(run: Run) -> Run:
 
 
 def read_run(path: Path, overrides: dict[str, Any] | None = None) -> Run:
-    """Read a run file; `overrides` maps "table.key" to a value that wins over the file's.
+    """Read a run file, or the run of a model from its model.json; `overrides` maps "table.key" to a value that wins.
 
     Raises RunError that lists every fault of the file.
     """
-    value = read_toml(path, RunError)
+    value = _run_of_facts(path) if path.suffix == ".json" else read_toml(path, RunError)
     for key, given in (overrides or {}).items():
         table, _, name = key.partition(".")
         if not isinstance(value.setdefault(table, {}), dict):
@@ -171,3 +171,21 @@ def read_run(path: Path, overrides: dict[str, Any] | None = None) -> Run:
             )
         value[table][name] = given
     return validated(Run, value, path, RunError)
+
+
+def _run_of_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = read_json(path)
+        run = dict(facts["run"])
+    except FileNotFoundError as error:
+        raise RunError(f"{path} does not exist. Check the path.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} holds no run ({str(error)[:100]}). Give a run file, or a model's model.json."
+        ) from error
+    if "fine_tuned_from" in facts:
+        raise RunError(
+            f"{path} is of a model that was fine-tuned: it began as the model with weights "
+            f"{str(facts['fine_tuned_from'])[:12]}. Train that one again, and repeat `landslip transfer` with it."
+        )
+    return run

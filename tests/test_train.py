@@ -2,20 +2,24 @@ import csv
 import json
 import math
 import shutil
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import TinySite
 from safetensors.torch import load_file
+from test_cli import command
 
 from landslip import train as module
 from landslip.checkpoint import load_model
-from landslip.errors import LabelError, ModelError, OutputError, ResumeError, SplitError, TrainingError
+from landslip.errors import LabelError, ModelError, OutputError, ResumeError, RunError, SplitError, TrainingError
 from landslip.ground import survey
 from landslip.prepare import prepare
+from landslip.provenance import repeated
 from landslip.raster import write_raster
 from landslip.run import Run, TrainingChoice, read_run
 from landslip.site import read_site
@@ -65,6 +69,42 @@ def test_an_interrupted_training_ends_with_the_same_weights(made: TinySite, tmp_
     assert weights(tmp_path / "model") == weights(made.folder / "model")
     pixels = "training_pixels.safetensors"
     assert (tmp_path / "model" / pixels).read_bytes() == (made.folder / "model" / pixels).read_bytes()
+
+
+def test_model_json_suffices_to_train_the_same_model_again(made: TinySite, tmp_path: Path) -> None:
+    facts = made.folder / "model" / "model.json"
+    done = command("train", facts, made.folder / "prepared", tmp_path / "again")
+    assert done.code == 0 and "the same weights as before, bit for bit" in done.out
+    assert weights(tmp_path / "again") == weights(made.folder / "model")
+    done = command("train", facts, made.folder / "prepared", tmp_path / "other", "--set", "training.epochs=1")
+    assert done.code == 0 and "other weights than before: its run is another" in done.out
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda facts: facts.pop("run"), "holds no run"),
+        (lambda facts: facts.update(run=[1]), "holds no run"),
+        (lambda facts: facts.update(fine_tuned_from="abc"), "was fine-tuned"),
+        (lambda facts: facts["run"].update(colour=1), "unknown key"),
+    ],
+)
+def test_a_model_json_that_cannot_be_repeated(
+    made: TinySite, tmp_path: Path, change: Callable[[dict[str, Any]], object], says: str
+) -> None:
+    facts = json.loads((made.folder / "model" / "model.json").read_text())
+    change(facts)
+    (tmp_path / "model.json").write_text(json.dumps(facts))
+    with pytest.raises(RunError, match=says):
+        read_run(tmp_path / "model.json")
+
+
+def test_what_tells_a_repeated_training_from_the_first() -> None:
+    first = {"weights_sha256": "1", "run": {}, "precision": "fp32", "site_inputs": {"stack.tif": "a"}}
+    first |= {"software": {"torch": "2.6"}, "machine": {"threads": 1}}
+    again = first | {"weights_sha256": "2", "site_inputs": {"stack.tif": "b"}, "machine": {"threads": 2}}
+    assert repeated(first, first) == "the same weights as before, bit for bit"
+    assert repeated(first, again) == "other weights than before: stack.tif is another; threads is 2, and was 1"
 
 
 def test_other_inputs_or_choices_are_not_resumed(made: TinySite, tmp_path: Path) -> None:
