@@ -23,6 +23,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from landslip.baselines import fit_baseline, map_baseline, require_baseline, size
 from landslip.checkpoint import FACTS, WEIGHTS, load_model
 from landslip.errors import (
@@ -38,6 +40,7 @@ from landslip.evaluate import evaluate, trust
 from landslip.ground import Ground, input_hashes, require_window, survey, write_split
 from landslip.inference import map_site
 from landslip.label import LANDSLIDE
+from landslip.ledger import is_begun
 from landslip.models import build_model
 from landslip.models.layers import macs, parameter_count
 from landslip.output import refuse_existing, write_json
@@ -52,6 +55,7 @@ from landslip.train import identity_of, is_trained, train
 RESULT, PROBABILITY, COMPARISON = "result.json", "probability.tif", "comparison.json"
 SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area
 NO_MEMORY = ("allocate memory", "out of memory")  # how torch says it, on a processor and on a GPU
+BLOCK = 64  # pixels a side of the block whose multiply-adds are compared, whatever the window
 GRACE = 2.0  # seconds that a step has to end by itself once the comparison has been stopped
 
 
@@ -250,7 +254,8 @@ def _holds_scores(folder: Path) -> bool:
 
 def _known(cells: Sequence[Cell], results: Sequence[dict[str, Any] | None]) -> list[tuple[Cell, float]]:
     return [
-        (cell, result["training_seconds"] + result["mapping_seconds"])
+        # the whole run where it was made in one go: single steps leave out validation, scores and starts of processes
+        (cell, max(result.get("seconds", 0.0), result["training_seconds"] + (result["mapping_seconds"] or 0.0)))
         for cell, result in zip(cells, results, strict=True)
         if result is not None and "failed" not in result
     ]
@@ -268,6 +273,7 @@ def _time_left(todo: Sequence[Cell], known: Sequence[tuple[Cell, float]]) -> str
 
 
 def _make(cell: Cell, run: Run, prepared: Path, out: Path, identity: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+    began = time.monotonic()
     folder = cell.folder(out)
     own = cell.run(run)
     base = {
@@ -301,6 +307,7 @@ def _make(cell: Cell, run: Run, prepared: Path, out: Path, identity: dict[str, A
         "threshold": scored.threshold,
         **trust(scored),
         **made,
+        "seconds": time.monotonic() - began,
         "machine": machine(),
         "software": software(),
     }
@@ -366,16 +373,23 @@ def _train(run: Run, prepared: Path, folder: Path, overwrite: bool) -> dict[str,
         "training_peak_gpu_mib": facts["peak_gpu_mib"],
         "arithmetic": facts["precision"],  # `precision` is a score
         "parameters": parameter_count(network)[2],
-        "macs": macs(network, len(facts["channels"])),
+        "macs": _macs(network, len(facts["channels"])),
         "model_mib": (model / WEIGHTS).stat().st_size / 2**20,
     }
 
 
+def _macs(network: torch.nn.Module, channels: int) -> int | None:
+    """Multiply-adds of a block of 64 x 64 pixels; None for a network so deep that it cannot take one."""
+    return None if BLOCK % int(network.multiple) else macs(network, channels, BLOCK)  # type: ignore[arg-type]
+
+
 def _map(prepared: Path, folder: Path) -> dict[str, Any]:
-    model = load_model(folder / "model")
+    model, out = load_model(folder / "model"), folder / PROBABILITY
+    gone_on = is_begun(out)  # the rest of a map says nothing of the time that the whole takes
     began = time.monotonic()
-    map_site(model, prepared / "stack.tif", folder / PROBABILITY, overwrite=True)
-    return {"mapping_seconds": time.monotonic() - began, "mapping_peak_mib": peak_memory()}
+    map_site(model, prepared / "stack.tif", out, overwrite=True)
+    seconds = None if gone_on else time.monotonic() - began
+    return {"mapping_seconds": seconds, "mapping_peak_mib": peak_memory()}
 
 
 def _baseline(name: str, run: Run, prepared: Path, folder: Path) -> dict[str, Any]:

@@ -214,6 +214,8 @@ def cost_sheet(results: Results) -> Sheet:
         "Means over splits and seeds. Memory is that of the whole process at its peak; a network's training seconds "
         "are those of its batches, without validation."
     )
+    if any(r.get("mapping_seconds", 0) is None for r in made):
+        note += " A map that was stopped and gone on with has no time."
     machines = {json.dumps(r.get("machine"), sort_keys=True) for r in made}
     if len(machines) > 1 or len({r["arithmetic"] for r in made if r.get("arithmetic")}) > 1:
         note += " NOT COMPARABLE: runs were made on different machines or in different precisions (comparison.json)."
@@ -239,7 +241,8 @@ def _figures(results: Results, split: str, prepared: Path, out: Path) -> None:
     networks = [r for r in first if r["network"]]
     bands = [r for r in networks if r["channels"] == "bands"]
     both = [r for r in networks if r["channels"] != "bands"]
-    where = "leaky: training windows included" if split == "paper" else "test part framed"
+    leaky = {True: "LEAKY; ", None: "leaky or not: unknown; ", False: ""}[worst_leak(r["leaky"] for r in results)]
+    where = "LEAKY: training windows included" if split == "paper" else f"{leaky}kappa of the test part, framed"
     sets = {"maps": bands + both[-1:], "maps_factors": both, "maps_baselines": [r for r in first if not r["network"]]}
     for name, chosen in sets.items():
         if chosen:
@@ -251,8 +254,8 @@ def _figures(results: Results, split: str, prepared: Path, out: Path) -> None:
             f"{TITLES.get(r['method'], r['method'])}, {r['channels']}": _cell(r).folder(out) / "model" / "history.csv"
             for r in networks
         }
-        leaky = " (leaky)" if any(r["leaky"] for r in networks) else ""
-        draw_curves(histories, out / f"curves_{split}.png", f"Split {split}{leaky}, seed {networks[0]['seed']}", True)
+        title = f"Split {split}{f' ({leaky[:-2]})' if leaky else ''}, seed {networks[0]['seed']}"
+        draw_curves(histories, out / f"curves_{split}.png", title, True)
 
 
 def _panel(result: dict[str, Any], out: Path) -> Panel:

@@ -201,7 +201,10 @@ def draw_panels(
 
 
 def draw_curves(histories: Mapping[str, Path], out: Path, title: str, overwrite: bool = False) -> None:
-    """Validation loss and kappa by epoch of several trainings, a line each; dashed where a name ends in `bands`."""
+    """Validation loss and kappa by epoch of several trainings, a line each; dashed where a name ends in `bands`.
+
+    Trainings of one or two epochs are marked, hollow where a line would be dashed.
+    """
     figure = Figure(figsize=(10, 4), layout="constrained")
     loss, kappa = figure.subplots(1, 2)
     names = list(dict.fromkeys(name.partition(",")[0] for name in histories))
@@ -211,7 +214,8 @@ def draw_curves(histories: Mapping[str, Path], out: Path, title: str, overwrite:
         look: dict[str, Any] = {
             "color": LINE_COLOURS[names.index(name.partition(",")[0]) % len(LINE_COLOURS)],
             "ls": "--" if name.endswith("bands") else "-",
-            "marker": "." if len(rows) < 3 else None,
+            "marker": "o" if len(rows) < 3 else None,
+            "mfc": "white" if name.endswith("bands") else None,
         }
         loss.plot(epochs, [row["validation_loss"] for row in rows], label=name, **look)
         kappa.plot(epochs, [row["validation_kappa"] for row in rows], **look)
@@ -220,6 +224,9 @@ def draw_curves(histories: Mapping[str, Path], out: Path, title: str, overwrite:
     for axes in (loss, kappa):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
+        low, high = axes.get_xlim()
+        if high - low < 1:  # one epoch, which would have its tenths as ticks
+            axes.set_xlim(low - 1, high + 1)
     figure.suptitle(title, fontsize=11)
     figure.legend(loc="outside lower center", ncols=min(4, len(histories)), fontsize=8, frameon=False)
     save(figure, out, overwrite)

@@ -7,6 +7,7 @@ operator for that. int8 is OpenVINO's too, after `landslip quantize` has calibra
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 from collections.abc import Callable
@@ -38,6 +39,9 @@ BASE = {"torch": 600 * 2**20, "openvino": 900 * 2**20}
 DEFAULT_MEMORY = 4 * 2**30  # bytes; half of the machine's where that is less
 FEW = 500_000  # pixels that PyTorch is done with before OpenVINO has begun
 OF_A_GPU = 0.6  # of its memory
+
+
+_traced: dict[str, Any] = {}  # at most one graph, by a hash of its network
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,18 @@ def openvino_engine(model: Model, precision_choice: str = "auto") -> Engine:
     how = "int8" if precision_choice == "int8" else precision(precision_choice)
     if how == "int8":  # calibrated again it gives other maps
         return graph_engine(quantized_graph(model), how, f" int8 {file_hash(model.folder / QUANTIZED)[:12]}")
-    return graph_engine(openvino_graph(model.network, len(model.channels)), how)
+    return graph_engine(_graph_of(model.network, len(model.channels)), how)
+
+
+def _graph_of(network: torch.nn.Module, channels: int) -> Any:
+    """A network's graph, the caller's own; the last one is kept, since torch never frees what it has traced."""
+    own = hashlib.blake2b(str(network).encode())
+    for tensor in network.state_dict().values():
+        own.update(tensor.cpu().contiguous().numpy())
+    if own.hexdigest() not in _traced:
+        _traced.clear()
+        _traced[own.hexdigest()] = openvino_graph(network, channels)
+    return _traced[own.hexdigest()].clone()
 
 
 def graph_engine(graph: Any, how: str, of: str = "") -> Engine:

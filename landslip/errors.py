@@ -3,9 +3,15 @@
 The command line prints the message of any `LandslipError` and leaves with exit code 2; anything else is a bug.
 """
 
+HEAD, TAIL = 1500, 500  # characters that are shown of a message that repeats what is no name or number of a person's
+
 
 class LandslipError(Exception):
     """Root of everything landslip refuses."""
+
+    def __init__(self, message: str = "") -> None:
+        long = len(message) > HEAD + TAIL
+        super().__init__(f"{message[:HEAD]} ... {message[-TAIL:]}" if long else message)
 
 
 class SiteError(LandslipError):

@@ -122,12 +122,21 @@ def read_split(path: Path, stack: StackInfo) -> Split:
 
 def require_window(run: Run, channels: int) -> None:
     """Raise SplitError where the network cannot take the run's windows, RunError where it cannot be built."""
+    window, name = run.blocks.window, run.network.name
     with torch.device("meta"):
-        multiple = int(build_model(run.network.name, channels, **run.network.options).multiple)  # type: ignore[arg-type]
-    if run.blocks.window % multiple:
+        network = build_model(name, channels, **run.network.options)
+        block = torch.empty(1, channels, window, window)
+    multiple = int(network.multiple)  # type: ignore[arg-type]
+    if window % multiple:
+        raise SplitError(f"[blocks] window = {window} must be a multiple of {multiple} for {name}.")
+    try:
+        with torch.no_grad():
+            network.train()(block)  # shapes only; the last batch of an epoch may be a single block
+    except ValueError as error:
         raise SplitError(
-            f"[blocks] window = {run.blocks.window} must be a multiple of {multiple} for {run.network.name}."
-        )
+            f"[blocks] window = {window} is too small for {name}: its poolings leave one pixel, of which batch "
+            f"normalisation has no variance. Use a window of {2 * window} or more, a multiple of {multiple}."
+        ) from error
 
 
 def _require_both_classes(

@@ -20,6 +20,7 @@ from conftest import TinySite
 from safetensors.torch import save
 
 from landslip import compare as module
+from landslip import comparison, inference
 from landslip import train as training
 from landslip.compare import Cell, compare, plan, spread
 from landslip.comparison import summary, tables, write_comparison
@@ -27,6 +28,8 @@ from landslip.errors import ChannelError, OutputError, ResumeError, RunError, Sp
 from landslip.evaluate import evaluate
 from landslip.ground import input_hashes
 from landslip.metrics import SCORES
+from landslip.models import build_model
+from landslip.models.layers import macs
 from landslip.raster import read_stored
 from landslip.run import RATE, RATES, Run, read_run
 from landslip.train import identity_of
@@ -315,6 +318,70 @@ def test_a_map_that_was_lost_is_made_again_without_training(made: TinySite, tmp_
     (folder / "probability.tif").unlink()
     compare(run, made.folder / "prepared", out)
     assert weights.stat().st_mtime_ns == before and (folder / "probability.tif").read_bytes() == mapped
+
+
+def test_a_map_that_was_stopped_and_gone_on_with_has_no_time(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pull(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "apart", here)
+    run, out = chosen(made, channels=["bands"], options={"fc_densenet": TINY}), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, "_assemble", pull)  # all windows are finished and the map is not
+        with pytest.raises(KeyboardInterrupt):
+            compare(run, made.folder / "prepared", out)
+    (result,) = compare(run, made.folder / "prepared", out)
+    # what was left took a moment, which is not the time that mapping the site takes
+    assert result["mapping_seconds"] is None and result["mapping_peak_mib"] > 50
+    text = write_comparison([result], made.folder / "prepared", out)
+    cells = [cell.strip() for cell in text.split("## Complexity")[1].splitlines()[4].strip("|").split("|")]
+    assert cells[0] == "FC-DenseNet" and cells[-2] == "-" and cells[-1] != "-"
+    assert "A map that was stopped and gone on with has no time." in text
+    assert next(csv.DictReader((out / "comparison.csv").open()))["mapping_seconds"] == ""
+
+
+def test_a_network_too_deep_for_a_block_of_64_has_no_macs() -> None:
+    small = {"first_width": 8, "growth_rate": 4}
+    assert module._macs(build_model("fc_densenet", 3, layers=[1] * 15, **small), 3) is None  # seven poolings: 128
+    shallow = build_model("fc_densenet", 3, layers=[1] * 13, **small)
+    assert module._macs(shallow, 3) == macs(shallow, 3)
+
+
+def test_the_time_left_counts_whole_runs(compared: tuple[Run, Path, list[dict]]) -> None:
+    run, _, results = compared
+    cells = plan(run)[:4]
+    assert all(r["seconds"] > r["training_seconds"] + r["mapping_seconds"] for r in results)
+    steps = {"training_seconds": 20.0, "mapping_seconds": 10.0}
+    # 100 s with validation and scores; gone on with, so that its 5 s are the least of it; of an older version
+    made = [steps | {"seconds": 100.0}, steps | {"seconds": 5.0, "mapping_seconds": None}, steps, None]
+    known = module._known(cells, made)
+    assert [seconds for _, seconds in known] == [100.0, 20.0, 30.0]
+    assert module._time_left([cells[0]], known[:1]) == "about 1 min 40 s left for all"
+
+
+@pytest.mark.parametrize(
+    ("split", "leaky", "said"),
+    [
+        ("apart", False, "Split apart (kappa of the test part, framed)"),
+        ("given", True, "Split given (LEAKY; kappa of the test part, framed)"),
+        ("given", None, "Split given (leaky or not: unknown; kappa of the test part, framed)"),
+        ("paper", True, "Split paper (LEAKY: training windows included)"),
+    ],
+)
+def test_pictures_say_what_was_scored_and_whether_it_leaks(
+    compared: tuple[Run, Path, list[dict]], monkeypatch: pytest.MonkeyPatch, split: str, leaky: bool | None, said: str
+) -> None:
+    _, out, results = compared
+    titles: list[str] = []
+    monkeypatch.setattr(comparison, "draw_panels", lambda *given: titles.append(given[4]))
+    monkeypatch.setattr(comparison, "draw_curves", lambda *given: titles.append(given[2]))
+    rows = [r | {"split": split, "leaky": leaky} for r in results if r["split"] == "apart"]
+    comparison._figures(rows, split, Path("prepared"), out)
+    assert titles[:3] == [said] * 3
+    words = {True: " (LEAKY)", None: " (leaky or not: unknown)", False: ""}[leaky]
+    assert titles[3:] == [f"Split {split}{words}, seed 0"]
 
 
 def test_one_failed_run_does_not_stop_the_others(

@@ -9,8 +9,10 @@ import pytest
 from affine import Affine
 from conftest import CRS_UTM
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from landslip import draw
 from landslip.calibration import Reliability
 from landslip.cartography import round_length, stretched
 from landslip.draw import (
@@ -20,6 +22,7 @@ from landslip.draw import (
     LINE_COLOURS,
     MISSES,
     PART_COLOURS,
+    draw_curves,
     draw_history,
     draw_input,
     draw_judged,
@@ -223,6 +226,21 @@ def test_the_curve_of_kappa_climbs(tmp_path: Path) -> None:
     assert columns.min() > 0.5 * picture.shape[1]  # in the right-hand half
     left, right = np.median(rows_[columns < columns.min() + 20]), np.median(rows_[columns > columns.max() - 20])
     assert right < left - 50  # rows count downwards
+
+
+def test_one_epoch_of_several_trainings_tells_bands_from_factors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(draw, "save", lambda figure, *_: figures.append(figure))
+    (tmp_path / "history.csv").write_text(HEAD + "1,0.5,1e-3,0.6,0.5,0.4,0.5,1,9\n")
+    names = ("U-Net, bands", "U-Net, bands + factors")
+    draw_curves(dict.fromkeys(names, tmp_path / "history.csv"), tmp_path / "curves.png", "Split apart")
+    for axes in figures[0].axes:
+        bands, factors = axes.lines
+        assert to_rgb(bands.get_markerfacecolor()) == (1, 1, 1) and bands.get_marker() == factors.get_marker() == "o"
+        assert to_rgb(factors.get_markerfacecolor()) == to_rgb(bands.get_markeredgecolor()) == to_rgb(LINE_COLOURS[0])
+        assert all(float(tick).is_integer() for tick in axes.get_xticks())
 
 
 def test_a_reliability_diagram_lies_where_its_shares_do(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from test_cli import command
 from landslip import train as module
 from landslip.checkpoint import load_model
 from landslip.errors import LabelError, ModelError, OutputError, ResumeError, RunError, SplitError, TrainingError
-from landslip.ground import survey
+from landslip.ground import require_window, survey
+from landslip.models import build_model
 from landslip.prepare import prepare
 from landslip.provenance import repeated
 from landslip.raster import write_raster
@@ -183,6 +184,23 @@ def test_a_label_without_landslides_cannot_train(tiny: TinySite) -> None:
 def test_a_window_that_the_network_cannot_take_is_refused(made: TinySite, tmp_path: Path) -> None:
     with pytest.raises(SplitError, match="multiple of 2"):
         train(read_run(made.run, {"blocks.window": 33}), made.folder / "prepared", tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", ["resunet", "fc_densenet"])
+def test_a_window_that_the_poolings_leave_one_pixel_of_is_refused(made: TinySite, tmp_path: Path, name: str) -> None:
+    # four poolings take 16 px to one; a last batch of one block would have no variance to normalise by
+    small = {"blocks.window": 16, "network.name": name, "network.options": {}, "training.batch": 1}
+    with pytest.raises(SplitError, match=f"window = 16 is too small for {name}.*32 or more, a multiple of 16"):
+        train(read_run(made.run, small), made.folder / "prepared", tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(("name", "window"), [("fcn8s", 32), ("segnet", 32), ("unet", 16), ("fc_densenet", 32)])
+def test_the_smallest_windows_can_be_trained_on(made: TinySite, name: str, window: int) -> None:
+    run = read_run(made.run, {"blocks.window": window, "network.name": name, "network.options": {}})
+    require_window(run, 7)
+    with torch.no_grad():
+        assert build_model(name, 7).train()(torch.zeros(1, 7, window, window)).shape == (1, 1, window, window)
 
 
 def test_a_loss_that_is_not_finite_stops_training(made: TinySite, tmp_path: Path) -> None:

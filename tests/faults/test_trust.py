@@ -29,7 +29,7 @@ from test_cli import command
 
 from landslip import cli, scene
 from landslip.checkpoint import load_model
-from landslip.errors import LandslipError, ModelError, ResumeError, RunError, SiteError, VectorError
+from landslip.errors import LandslipError, ModelError, ResumeError, ReviewError, RunError, SiteError, VectorError
 from landslip.images import read_with_plain
 from landslip.ledger import Ledger
 from landslip.patches import _hdf5
@@ -300,6 +300,12 @@ def test_a_long_value_is_not_repeated_whole(tmp_path: Path) -> None:
     with pytest.raises(RunError) as error:
         read_run(path)
     assert len(str(error.value)) < 1000 and "split.kind" in str(error.value)
+
+
+def test_no_message_fills_the_screen() -> None:
+    long = str(ReviewError(f"i.gpkg: landslide 2 has the state {'x' * 100_000!r}. Write the inventory again."))
+    assert len(long) < 2100 and long.startswith("i.gpkg: landslide 2") and long.endswith("Write the inventory again.")
+    assert str(ReviewError("short")) == "short"
 
 
 def test_a_manifest_that_is_none(made: TinySite, tmp_path: Path) -> None:
