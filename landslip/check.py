@@ -153,8 +153,8 @@ def _readable(site: Site, what: str, path: Path, grids: list[Grid], findings: li
 def _require_readable(path: Path, grids: list[Grid]) -> RasterInfo:
     """Raise where a raster has no CRS, is rotated, or has blocks on the site that do not decode."""
     info = read_info(path)
-    own = info.grid  # no CRS or a rotated raster is a fault
-    bad = unreadable_blocks(path, covering_window(own, grids[0], MARGIN)) if grids else []
+    _ = info.grid  # no CRS or a rotated raster is a fault
+    bad = unreadable_blocks(path, covering_window(info, grids[0], MARGIN)) if grids else []
     if bad:
         where = ", ".join(f"row {w.row} column {w.column}" for w in bad[:3])
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
@@ -287,7 +287,7 @@ def _check_cover(
             Finding("fault", f"{path} ({info.grid.describe()}) does not overlap the site, {grid.describe()}.")
         )
         return
-    window = covering_window(info.grid, grid, 0)
+    window = covering_window(info, grid, 0)
     for band in bands:
         defined, low, high = _defined_range(path, band, window, nodata)
         if not defined:
@@ -318,7 +318,7 @@ def _everywhere(window: Window) -> NDArray[np.bool_]:
 
 
 def _overlaps(info: RasterInfo, grid: Grid) -> bool:
-    window = covering_window(info.grid, grid, 0)
+    window = covering_window(info, grid, 0)
     return window.height > 0 and window.width > 0
 
 
@@ -331,7 +331,7 @@ def _check_dem(dem: DemTable, grids: list[Grid], findings: list[Finding]) -> Non
         return
     if info.count > 1:
         findings.append(Finding("warning", f"{dem.path} has {info.count} bands: band 1 is taken for elevation."))
-    window = covering_window(info.grid, grids[0], 0) if grids else Window(0, 0, info.height, info.width)
+    window = covering_window(info, grids[0], 0) if grids else Window(0, 0, info.height, info.width)
     if not _defined_range(dem.path, 1, window, dem.nodata)[0]:
         findings.append(Finding("fault", f"{dem.path} is undefined all over the site."))
         return

@@ -569,12 +569,20 @@ def _cut_array(values: NDArray[np.float32], window: Window) -> NDArray[np.float3
     return out
 
 
-def covering_window(source: Grid, grid: Grid, margin: int = 4) -> Window:
-    """The window of `source` that covers `grid` with `margin` source pixels to spare, clipped to `source`.
+def covering_window(raster: RasterInfo, grid: Grid, margin: int = 4) -> Window:
+    """The window of a raster that covers `grid` with `margin` of its pixels to spare, clipped to the raster.
 
     Where the grid's pixels are larger the margin grows with them, as GDAL's kernels do (cubic: two target pixels).
+    Raises GridError where no way leads from the grid's CRS to the raster's.
     """
-    left, bottom, right, top = transform_bounds(grid.crs, source.crs, *grid.bounds, densify_pts=41)
+    source = raster.grid
+    try:
+        left, bottom, right, top = transform_bounds(grid.crs, source.crs, *grid.bounds, densify_pts=41)
+    except Exception as error:  # GDAL's, for which rasterio has no public name
+        raise GridError(
+            f"{raster.path} is in {crs_name(source.crs)}, to which no way leads from {crs_name(grid.crs)} "
+            f"({' '.join(str(error).split())[:200]}). Give it in a CRS of the same body."
+        ) from error
     x, y = source.transform.c, source.transform.f
     across = (right - left) / source.x_size / max(grid.width, 1)  # source pixels in one target pixel
     down = (top - bottom) / source.y_size / max(grid.height, 1)

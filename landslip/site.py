@@ -6,12 +6,13 @@ import dataclasses
 import datetime
 import difflib
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import geopandas as gpd
-from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
@@ -38,7 +39,14 @@ FACTORS = (
     "distance_to_fault",
     "lithology",
 )
+LONGEST_NAME = 255  # bytes
 RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".img", ".jp2", ".asc", ".bil", ".hgt", ".nc"}
+
+
+def _nameable(path: Path) -> Path:
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+        raise ValueError(f"no file system has names of more than {LONGEST_NAME} bytes")
+    return path
 
 
 def _one_or_more(value: Any) -> Any:
@@ -55,6 +63,7 @@ _KEYS_OF = {  # keys of [[image]] that not every source takes
     "saturation": ("bundle",),
     "pansharpen": ("bundle",),
 }
+InputPath = Annotated[Path, AfterValidator(_nameable)]
 Number = Annotated[float, Field(allow_inf_nan=True)]  # files do state nodata = nan
 Nodata = Annotated[tuple[Number, ...], BeforeValidator(_one_or_more)]
 MOST_PIXELS = 2_000_000_000  # of a grid
@@ -81,7 +90,7 @@ class GridTable(Strict):
 class FileTable(Strict):
     """A file, with a layer where it is a vector file that has several."""
 
-    path: Path
+    path: InputPath
     layer: str | None = None
 
     @property
@@ -104,11 +113,11 @@ class ImageTable(Strict):
     the inventory says the landslides were seen in; a bundle says them itself.
     """
 
-    path: Path | None = None
-    bundle: Path | None = None
-    files: dict[str, Path] = {}
+    path: InputPath | None = None
+    bundle: InputPath | None = None
+    files: dict[str, InputPath] = {}
     bands: dict[str, int] = {}
-    metadata: Path | None = None
+    metadata: InputPath | None = None
     scale: float = 1.0
     offset: float = 0.0
     nodata: Nodata = ()
@@ -183,7 +192,7 @@ class DemTable(Strict):
     `curvatures`: "plan" and "profile" (Zevenbergen & Thorne), taken beside the standard curvature.
     """
 
-    path: Path
+    path: InputPath
     dem_resolution: float | None = Field(None, gt=0)
     nodata: Nodata = ()
     scale: float = Field(1.0, gt=0)
@@ -194,7 +203,7 @@ class DemTable(Strict):
 class RiversTable(Strict):
     """[rivers]: lines, or rivers derived from the DEM where at least `from_dem_km2` drain through a pixel."""
 
-    path: Path | None = None
+    path: InputPath | None = None
     layer: str | None = None
     from_dem_km2: float | None = Field(None, gt=0)
 
@@ -253,7 +262,7 @@ class Site(Strict):
     """One study area: its inputs and its outline. All paths are resolved when it is read."""
 
     name: str = Field(min_length=1)
-    data: Path | None = Field(None, description="folder that the paths below start at")
+    data: InputPath | None = Field(None, description="folder that the paths below start at")
     grid: GridTable = GridTable()
     outline: FileTable | None = None
     image: tuple[ImageTable, ...] = ()

@@ -256,7 +256,7 @@ def dem_grid(dem: DemTable, grid: Grid, halo: int = 0) -> Grid:
     """
     info = read_info(dem.path)
     own = metric_fault(info.crs) is None and dem.dem_resolution is None
-    window = covering_window(info.grid, grid, halo if own else 0)
+    window = covering_window(info, grid, halo if own else 0)
     if window.height == 0 or window.width == 0:
         raise SiteError(f"{dem.path} does not overlap the site ({grid.describe()}). Check its CRS.")
     if own:

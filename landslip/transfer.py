@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from landslip.checkpoint import FACTS, Model, load_model, match_channels, run_of, sites_of
-from landslip.errors import LabelError, ModelError, OutputError, RunError, SplitError
+from landslip.errors import GridError, LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.evaluate import HEADS, Evaluation, cells, evaluate, leakage
 from landslip.evaluate import content as evaluation_content
 from landslip.grid import Window
@@ -154,8 +154,8 @@ def _overlap(model: Model, stack: StackInfo, valid: NDArray[np.bool_]) -> float:
     if info.rotated or info.crs is None:
         return math.nan
     try:
-        meeting = covering_window(info.grid, stack.grid, 0)
-    except Exception:  # no way from one CRS to the other, for which rasterio raises what has no public name
+        meeting = covering_window(info, stack.grid, 0)
+    except GridError:  # no way from one CRS to the other
         return math.nan
     if not meeting.height or not meeting.width:
         return 0.0

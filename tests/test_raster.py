@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -250,11 +251,15 @@ def test_a_raster_elsewhere_is_nan(tmp_path: Path) -> None:
     assert np.isnan(warp_array(np.zeros((2, 0, 0), np.float32), utm(0, 0), utm(3, 4))).all()
 
 
-def test_covering_window_holds_the_grid_and_its_margin() -> None:
-    source, grid = utm(100, 100), utm(20, 30, 15.0, east=900, south=600)
+def test_covering_window_holds_the_grid_and_its_margin(tmp_path: Path) -> None:
+    source, grid = read_info(store(tmp_path / "a.tif", np.ones((100, 100)))), utm(20, 30, 15.0, east=900, south=600)
     # 900 / 30 = 30 columns and 600 / 30 = 20 rows in, 15 x 10 source pixels, 4 around
     assert covering_window(source, grid) == Window(16, 26, 10 + 8, 15 + 8)
     assert covering_window(source, utm(5, 5)) == Window(0, 0, 9, 9)
+    moon = CRS.from_user_input("+proj=longlat +R=1737400 +no_defs")
+    for crs in (moon, CRS.from_wkt('LOCAL_CS["a site",UNIT["metre",1]]')):
+        with pytest.raises(GridError, match=r"a\.tif is in .*no way leads"):
+            covering_window(replace(source, crs=crs), grid)
 
 
 def test_default_grid_has_the_resolution_asked_for(tmp_path: Path) -> None:
