@@ -66,6 +66,7 @@ def _model_facts(path: Path, model: Model) -> str:
         f"split       {split['kind']}{leaky}, guard {split['guard']} px",
         f"windows     {facts['training_windows']} of {facts['run']['blocks']['window']} px",
         f"trained     {facts['training_seconds'] / 60:.1f} min, epoch {facts['chosen_epoch']} chosen",
+        *([f"stopped     {facts['stopped']}"] if "stopped" in facts else []),
         *([] if model.temperature == 1 else [f"temperature {model.temperature:g}"]),
         f"threshold   {model.threshold:g}",
         f"validation  {', '.join(_score(name, value) for name, value in facts['validation'].items())}",

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +63,7 @@ from landslip.training_pixels import (
 AT_ONCE = 448 * 448  # pixels of validation ground in a window
 WARM_UP = 0.1  # share of a one-cycle schedule in which the learning rate rises
 FOCUS = 2  # gamma of the focal loss
+STOPPED = "stopped"  # in a model folder: the best weights of a training whose loss was no longer finite
 GENTLEST = 0.02  # of the learning rate, where a one-cycle schedule begins and ends
 
 
@@ -100,7 +102,7 @@ def _train(
     overwrite: bool,
     half: bool,
     begin: Model | None = None,
-    origin: dict[str, str] | None = None,
+    origin: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The one training: from new weights, or from those of the model to `begin` with.
 
@@ -115,7 +117,7 @@ def _train(
     began = time.monotonic()
     hashes = hash_inputs()
     how = precision(run.training.precision)
-    origin = origin or {}
+    origin = dict(origin or {})
     identity = identity_of(run, hashes | origin)
     kept = kept_state(folder, identity, overwrite)
     ground = lay_out()
@@ -140,8 +142,19 @@ def _train(
         if kept is not None:
             restore(state, folder / STATE, kept)
             say(f"going on after epoch {state.epoch} of {run.training.epochs}")
+        shutil.rmtree(folder / STOPPED, ignore_errors=True)
+        stopped = None
         while state.epoch < run.training.epochs:
-            _epoch(run, ground, blocks, state, how)
+            try:
+                _epoch(run, ground, blocks, state, how)
+            except TrainingError as error:
+                if not state.history:
+                    raise
+                stopped = TrainingError(
+                    f"{error} The best weights until then, of epoch {state.best_epoch}, are kept as a model in "
+                    f"{folder / STOPPED}."
+                )
+                break
             keep(state, folder / STATE, identity)
             if not replacing:
                 write_text(folder / "history.csv", _history(state), overwrite=True)
@@ -151,8 +164,14 @@ def _train(
         pixels = draw_training_pixels(dataset, ground.positions, zscore, trained_on, run.blocks.window, run.split.seed)
         if earlier_pixels is not None:
             pixels = joined(earlier_pixels, pixels)
-    earlier = {} if begin is None else {"earlier_site_inputs": sites_of(begin)}
-    return _finish(run, ground, zscore, pixels, state, scores, how, folder, hashes, began, half, origin | earlier)
+    if begin is not None:
+        origin |= {"earlier_site_inputs": sites_of(begin)}
+    if stopped is not None:
+        folder, origin = folder / STOPPED, origin | {"stopped": str(stopped)}
+    facts = _finish(run, ground, zscore, pixels, state, scores, how, folder, hashes, began, half, origin)
+    if stopped is not None:
+        raise stopped
+    return facts
 
 
 def identity_of(run: Run, hashes: dict[str, str]) -> str:
@@ -237,8 +256,8 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
-                f"the loss is {value} in epoch {state.epoch + 1}: {_kept_weights(state.epoch)}. Lower "
-                f"[training] learning_rate (now {choice.rate:g}) and start again with --overwrite."
+                f"the loss is {value} in epoch {state.epoch + 1}. Lower [training] learning_rate (now {choice.rate:g}) "
+                "and start again with --overwrite."
             )
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -250,18 +269,8 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
     state.epoch += 1
     row = {"epoch": state.epoch, "loss": loss_sum / len(order), "learning_rate": rate}
     row |= _validate(ground, blocks, state, choice, how)
-    if not math.isfinite(row["validation_loss"]):  # the last step of an epoch is judged by no loss of its own
-        raise TrainingError(
-            f"the weights are no longer finite at the end of epoch {state.epoch}: "
-            f"{_kept_weights(state.epoch - 1)}. Lower [training] learning_rate (now {choice.rate:g}) and "
-            "start again with --overwrite."
-        )
     row |= {"seconds": seconds, "blocks_per_second": len(order) / seconds}
     state.history.append(row)
-
-
-def _kept_weights(epoch: int) -> str:
-    return f"the weights of epoch {epoch} are kept" if epoch else "no weights are kept before the first epoch"
 
 
 def masked_loss(logits: torch.Tensor, label: torch.Tensor, kind: str) -> torch.Tensor:
@@ -306,7 +315,10 @@ def _average(state: State, decay: float) -> None:
 
 
 def _validate(ground: Ground, blocks: Blocks, state: State, choice: TrainingChoice, how: Precision) -> dict[str, float]:
-    """Score the averaged weights on the validation part; keep them where they are the best so far."""
+    """Score the averaged weights on the validation part; keep them where they are the best so far.
+
+    Raises TrainingError where they are no longer finite.
+    """
     own = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
     state.network.load_state_dict(state.averaged)
     state.network.eval()
@@ -321,6 +333,12 @@ def _validate(ground: Ground, blocks: Blocks, state: State, choice: TrainingChoi
         loss_sum -= float(np.log(np.maximum(right, 1e-7), dtype=np.float64).sum())
         pixels += right.size
     state.network.load_state_dict(own)
+    loss = loss_sum / max(pixels, 1)
+    if not math.isfinite(loss):  # the last step of an epoch is judged by no loss of its own
+        raise TrainingError(
+            f"the weights are no longer finite at the end of epoch {state.epoch}. Lower [training] learning_rate (now "
+            f"{choice.rate:g}) and start again with --overwrite."
+        )
     by = choice.threshold if isinstance(choice.threshold, str) else "f1"
     threshold = found.best_threshold(by) if isinstance(choice.threshold, str) else choice.threshold
     scores = (
@@ -335,7 +353,7 @@ def _validate(ground: Ground, blocks: Blocks, state: State, choice: TrainingChoi
         state.best_epoch = state.epoch
         state.threshold = threshold if math.isfinite(threshold) else 0.5
     return {
-        "validation_loss": loss_sum / max(pixels, 1),
+        "validation_loss": loss,
         "validation_f1": scores["f1"],
         "validation_kappa": scores["kappa"],
         "threshold": threshold,

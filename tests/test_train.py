@@ -305,10 +305,36 @@ def test_weights_that_the_last_step_of_an_epoch_spoils_are_not_kept(
         return real(ground, blocks, state, *given)
 
     monkeypatch.setattr(module, "_validate", spoilt)
-    with pytest.raises(TrainingError, match="no longer finite at the end of epoch 2: the weights of epoch 1 are kept"):
+    with pytest.raises(TrainingError, match=r"finite at the end of epoch 2\..* of epoch 1, are kept as a model"):
         train(read_run(made.run), made.folder / "prepared", tmp_path / "model")
     kept = load_file(tmp_path / "model" / STATE)
     assert all(bool(t.isfinite().all()) for name, t in kept.items() if name.startswith("best."))
+    stopped = load_file(tmp_path / "model" / "stopped" / "model.safetensors")
+    assert all(bool(t.isfinite().all()) for t in stopped.values())
+
+
+def test_a_loss_that_goes_wrong_later_leaves_a_model_that_maps(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, epochs, model = module._epoch, [], tmp_path / "model"
+
+    def third(*given: object) -> None:
+        epochs.append(1)
+        if len(epochs) == 3:
+            monkeypatch.setattr(module, "masked_loss", lambda logits, y, kind: logits.sum() * math.nan)
+        real(*given)
+
+    monkeypatch.setattr(module, "_epoch", third)
+    refused = command("train", made.run, made.folder / "prepared", model)
+    assert refused.code == 2 and "the loss is nan in epoch 3" in refused.err
+    assert f"are kept as a model in {model / 'stopped'}" in refused.err.replace("\n", "")
+    assert not (model / "model.json").exists() and (model / STATE).exists()
+    monkeypatch.undo()
+    done = command("map", model / "stopped", made.folder / "prepared" / "stack.tif", tmp_path / "p.tif")
+    assert done.code == 0 and "stopped     the loss is nan in epoch 3" in command("info", model / "stopped").out
+    assert weights(model / "stopped") != weights(made.folder / "model")
+    assert command("train", made.run, made.folder / "prepared", model).code == 0  # nothing was wrong with it after all
+    assert weights(model) == weights(made.folder / "model") and not (model / "stopped").exists()
 
 
 def test_training_windows_of_one_class_are_refused(made: TinySite, tmp_path: Path) -> None:
