@@ -199,7 +199,8 @@ def _require_runnable(run: Run, cells: Sequence[Cell], prepared: Path) -> dict[s
             if cell.channels != "bands" and not factors:
                 raise ChannelError(
                     f"{ground.stack.path} holds no factor that the run chooses, so that there is nothing to compare "
-                    'bands with. Add a DEM or other factors to the site, or set [compare] channels = ["bands"].'
+                    "bands with. Add a DEM or other factors to the site or to [channels] factors, or set [compare] "
+                    'channels = ["bands"].'
                 )
         if cell.network:
             require_window(own, channels[cell.channels])

@@ -120,8 +120,9 @@ def ground(row: dict[str, Any]) -> str:
     if row["split"] == "paper":
         return "Split paper: LEAKY, the whole study area scored, training windows included"
     part = f"the {row['part'] or 'test'} part"
-    leaky = {True: "LEAKY, ", None: "leaky or not: unknown, ", False: ""}[row["leaky"]]
-    return f"Split {row['split']}: {leaky}{part}, ground never trained on"
+    if row["leaky"]:
+        return f"Split {row['split']}: LEAKY, {part}, which training windows reach into"
+    return f"Split {row['split']}: {'leaky or not: unknown, ' * (row['leaky'] is None)}{part}, ground never trained on"
 
 
 def _title(row: dict[str, Any]) -> str:

@@ -58,7 +58,7 @@ def survey(run: Run, prepared: Path) -> Ground:
     if not windows:
         raise SplitError(
             f"no training window of {run.blocks.window} px fits into the training part. Use a smaller [blocks] window, "
-            'a smaller [split] guard, or kind = "paper" (leaky).'
+            'a smaller [split] guard, more [blocks] seeds, or kind = "paper" (leaky).'
         )
     _require_both_classes(windows, label, valid, prepared)
     scored = (split.parts == VALIDATION) & valid
