@@ -33,7 +33,7 @@ def put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "HALO", plan.HALO)
 
 
-@pytest.mark.parametrize("name", ["mapping", "prepare", "reading"])
+@pytest.mark.parametrize("name", ["machines", "mapping", "prepare", "reading"])
 def test_a_benchmark_explains_itself(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,8 +23,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kills import prepared_base
-
 GROWTH = 16.0  # MiB that memory may grow by from the second to the last quarter: what an allocator may scatter
 FEW = 2  # files, handles and threads that may be more: of an answer that is just being sent
 MAPPER = """
@@ -155,22 +153,20 @@ def judged(rounds: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print what was held and what grew, as JSON; exit code 1 where anything did."""
+    """Print what was held and what grew, as JSON, each round before it on stderr; exit code 1 where anything grew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--base", type=Path, help="a finished run folder of the tests; default: made first")
-    parser.add_argument("--rounds", type=Path, metavar="CSV", help="write what was held after every round")
     given = parser.parse_args()
+    from kills import prepared_base  # which asks for one thread
+
     with tempfile.TemporaryDirectory() as name:
         run, temporary = arranged(prepared_base(Path(name) / "run", given.base)), Path(name) / "temporary"
         temporary.mkdir()
         rounds = []
         for one in soak(run, temporary, given.minutes):
             rounds.append(one)
-            if given.rounds:
-                with given.rounds.open("a" if len(rounds) > 1 else "w") as file:
-                    print(",".join(one) + "\n" if len(rounds) == 1 else "", end="", file=file)
-                    print(",".join(f"{value:g}" for value in one.values()), file=file)
+            print(json.dumps(one), file=sys.stderr)
     found = judged(rounds)
     print(json.dumps(found, indent=2))
     sys.exit(bool(found["faults"]))
