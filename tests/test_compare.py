@@ -22,10 +22,12 @@ from safetensors.torch import save
 from landslip import compare as module
 from landslip import comparison, inference
 from landslip import train as training
+from landslip.blocks import Blocks
 from landslip.compare import Cell, compare, plan, spread
 from landslip.comparison import summary, tables, write_comparison
 from landslip.errors import ChannelError, OutputError, ResumeError, RunError, SplitError
 from landslip.evaluate import evaluate
+from landslip.grid import Window
 from landslip.ground import input_hashes
 from landslip.metrics import SCORES
 from landslip.models import build_model
@@ -123,6 +125,18 @@ def test_all_methods_stand_on_the_same_ground(compared: tuple[Run, Path, list[di
         if c.network and c.split == "apart" and c.channels == "bands"
     ]
     assert models[0]["mean"] == models[1]["mean"] and models[0]["std"] == models[1]["std"]
+
+
+def test_every_network_sees_the_windows_in_one_order(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[Window]] = {"fcn8s": [], "unet": []}
+    cut = Blocks.cut
+    for name, windows in seen.items():
+        monkeypatch.setattr(Blocks, "cut", lambda self, w, windows=windows: windows.append(w) or cut(self, w))
+        run = read_run(made.run, {"network.name": name, "network.options": {}, "training.epochs": 2})
+        training.train(run, made.folder / "prepared", tmp_path / name)
+    assert len(seen["unet"]) > 100 and seen["unet"] == seen["fcn8s"]
 
 
 def test_tables_name_the_split_and_mark_the_best(compared: tuple[Run, Path, list[dict]]) -> None:
