@@ -48,7 +48,7 @@ splits = ["apart"]
 """
 GROWING = {"history.csv", "state.safetensors"}  # written anew after every epoch, whole each time
 REDRAWN = {".png"}  # drawn last, of figures that are compared themselves
-TIMES = {"seconds", "began", "finished", "created"}
+TIMES = {"seconds", "training_seconds", "mapping_seconds", "peak_mib", "began", "finished", "created"}
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.]+Z?")  # when a GeoPackage and its styles were written
 
 
