@@ -184,7 +184,7 @@ def opening(path: Path) -> Iterator[Any]:
         with rasterio.open(name, driver=driver) as dataset:
             _require_plausible(dataset, path, None if is_virtual(path) else (archive or path).stat().st_size)
             yield dataset
-    except (RasterioError, CRSError) as error:
+    except (RasterioError, CRSError, UnicodeDecodeError) as error:  # the last of names and tags
         raise _unreadable(gdal_name(path), error) from error
 
 

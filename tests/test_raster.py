@@ -251,6 +251,14 @@ def test_a_raster_elsewhere_is_nan(tmp_path: Path) -> None:
     assert np.isnan(warp_array(np.zeros((2, 0, 0), np.float32), utm(0, 0), utm(3, 4))).all()
 
 
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    write_raster(path, np.ones((1, 3, 3), np.float32), utm(3, 3), ["elevation"], None, {})
+    path.write_bytes(path.read_bytes().replace(b"elevation", b"elev\xe5tion"))
+    with pytest.raises(RasterError, match=r"a\.tif cannot be read"):
+        read_info(path)
+
+
 def test_covering_window_holds_the_grid_and_its_margin(tmp_path: Path) -> None:
     source, grid = read_info(store(tmp_path / "a.tif", np.ones((100, 100)))), utm(20, 30, 15.0, east=900, south=600)
     # 900 / 30 = 30 columns and 600 / 30 = 20 rows in, 15 x 10 source pixels, 4 around
