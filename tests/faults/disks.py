@@ -3,7 +3,8 @@
 strace makes one call of a stage fail with EIO or ENOSPC: a write, a synchronisation, a truncation or a renaming, drawn
 evenly from those that an undisturbed run makes. The stage must then end in one of landslip's own errors, or well (what
 failed was not needed, or tried again) and with the undisturbed run's bytes; what carries a final name must be whole,
-and the same command must then end well, or say that an output (whole) is there already.
+and the same command must then end well, or say that an output (whole) is there already. Decisions of a review that were
+acknowledged must be there.
 """
 
 from __future__ import annotations
@@ -13,24 +14,44 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from kills import STAGES, Stage, fresh, outputs, prepared_base
 
+from landslip.review import read_reviews
+
 CALLS = ("write", "pwrite64", "writev", "fsync", "fdatasync", "ftruncate", "rename", "mkdir", "unlink")
 PROGRAM = "from landslip.cli import main; main()"
+DECIDING = """
+import sys
+from pathlib import Path
+from landslip import review
+from landslip.errors import LandslipError
+path = Path("i.gpkg")
+for landslide in review.read_landslides(path):
+    try:
+        made = review.decide(path, landslide.id, "accepted", note="x" * 1000)
+        print(landslide.id, made.version, flush=True)
+    except LandslipError as error:
+        print(f"landslip: {error}", file=sys.stderr)
+"""
+KEEPING = ("pwrite64", "fsync", "fdatasync", "ftruncate", "unlink")  # of SQLite; `write` is what is printed
 OWN_ERROR = re.compile(r"^landslip: \S", re.MULTILINE)
 
 
-def run(folder: Path, words: tuple[str, ...], more: list[str], log: Path) -> subprocess.CompletedProcess[str]:
-    """Run `landslip WORDS` in a folder under strace."""
+def run(
+    folder: Path, words: tuple[str, ...], more: list[str], log: Path, program: str = PROGRAM
+) -> subprocess.CompletedProcess[str]:
+    """Run `landslip WORDS`, or another program, in a folder under strace."""
     traced = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS)}", *more]
     return subprocess.run(
-        [*traced, sys.executable, "-c", PROGRAM, *words],
+        [*traced, sys.executable, "-c", program, *words],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -84,6 +105,36 @@ def fail_stage(base: Path, work: Path, stage: Stage, tries: int, rng: np.random.
     return {"tries": tries, "calls": calls, "refused": refused, "ended well": tries - refused, "faults": faults}
 
 
+def fail_review(base: Path, work: Path, tries: int, rng: np.random.Generator) -> dict[str, object]:
+    """Fail a call of a program that decides on every landslide: each decision that it acknowledged must be there."""
+    folder, log = fresh(base, work / "whole"), work / "trace"
+    done = run(folder, (), [], log, DECIDING)
+    if done.returncode or done.stderr:
+        raise SystemExit(f"deciding undisturbed: exit {done.returncode}\n{done.stderr[-2000:]}")
+    calls = {name: count for name, count in calls_of(log, folder).items() if name in KEEPING and count}
+    faults: list[str] = []
+    refused = kept = 0
+    for at in range(tries):
+        call = list(calls)[at % len(calls)]
+        number = int(rng.integers(1, calls[call] + 1))
+        error = ("EIO", "ENOSPC")[int(rng.integers(2))]
+        said = f"{error} at {call} {number} of {calls[call]}"
+        folder = fresh(base, work / "failing")
+        done = run(folder, (), ["-e", f"inject={call}:error={error}:when={number}"], log, DECIDING)
+        refused += bool(done.stderr)
+        if done.returncode or "Traceback" in done.stderr:
+            faults.append(f"{said}: exit {done.returncode}: {done.stderr[-600:]}")
+        acknowledged = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+        kept += len(acknowledged)
+        after = read_reviews(folder / "i.gpkg")
+        lost = [one for one, version in acknowledged if one not in after or after[one].version < version]
+        with closing(sqlite3.connect(folder / "i.gpkg")) as connection:
+            whole = connection.execute("PRAGMA integrity_check").fetchone()[0]
+        if lost or whole != "ok":
+            faults.append(f"{said}: decisions on {lost} are lost, the file is {whole}")
+    return {"tries": tries, "calls": calls, "refused": refused, "decisions acknowledged": kept, "faults": faults}
+
+
 def _grows(name: str) -> bool:
     return Path(name).name in ("history.csv", "state.safetensors")
 
@@ -93,7 +144,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tries", type=int, default=20, help="of each stage")
     stages = {stage.name: stage for stage in STAGES}
-    parser.add_argument("--stages", nargs="+", default=["prepare", "train", "map", "inventory"], choices=list(stages))
+    parser.add_argument(
+        "--stages", nargs="+", default=["prepare", "train", "map", "inventory", "review"], choices=[*stages, "review"]
+    )
     parser.add_argument("--base", type=Path, help="a finished run folder of the tests; default: made first")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -105,7 +158,10 @@ def main() -> None:
         work.mkdir()
         for stage in given.stages:
             rng = np.random.default_rng((given.seed, len(stage)))
-            found[stage] = fail_stage(base, work, stages[stage], given.tries, rng)
+            if stage == "review":
+                found[stage] = fail_review(base, work, given.tries, rng)
+            else:
+                found[stage] = fail_stage(base, work, stages[stage], given.tries, rng)
             print(f"{stage}: {found[stage]}", file=sys.stderr)
     print(json.dumps(found, indent=2))
     sys.exit(any(one["faults"] for one in found.values()))
