@@ -44,7 +44,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/mapping.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/training.py --batch 8 --side 128
-	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/growth.py --megapixels 1 10 60
 
 clean:
 	rm -rf .venv demo valles build *.egg-info

@@ -61,9 +61,11 @@ def write_rasters(folder: Path, megapixels: float, side: int = REGION) -> list[P
     rng = np.random.default_rng(0)
     tags = {"split": "apart", "leaky": "no", "window": "64"}
     with (
-        creating(paths[0], grid, "float32", ["probability"], float("nan"), {"threshold": "0.5"}) as probability,
-        creating(paths[1], grid, "uint8", ["label"], None) as label,
-        creating(paths[2], grid, "uint8", ["part"], None, tags) as split,
+        creating(
+            paths[0], grid, "float32", ["probability"], float("nan"), {"threshold": "0.5"}, overwrite=True
+        ) as probability,
+        creating(paths[1], grid, "uint8", ["label"], None, overwrite=True) as label,
+        creating(paths[2], grid, "uint8", ["part"], None, tags, overwrite=True) as split,
     ):
         for window in tiles(grid.shape, 2048):
             coarse = rng.random((window.height // 16 + 1, window.width // 16 + 1))
@@ -90,7 +92,7 @@ def repeat(source: Path, out: Path, megapixels: float) -> None:
     own = read_info(source).grid
     grid = Grid(own.crs, own.transform, side, side)
     rows, columns = (np.r_[np.arange(n), np.arange(n)[::-1]] for n in values.shape)
-    with creating(out, grid, "float32", ["landslide probability"], float("nan")) as dataset:
+    with creating(out, grid, "float32", ["landslide probability"], float("nan"), overwrite=True) as dataset:
         for window in tiles(grid.shape, 2048):
             r = rows[(window.row + np.arange(window.height)) % len(rows)]
             c = columns[(window.column + np.arange(window.width)) % len(columns)]
