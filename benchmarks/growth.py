@@ -2,11 +2,12 @@
 
 Stages: preparing a made-up scene of one band and six factors; what training does besides computing (reading.py), with
 the split `apart` and the paper's; training a network of one layer for an epoch on windows at 500 landslide pixels, the
-same number whatever the size; mapping the scene with it; an inventory of the demo's probability map repeated; and
-evaluating a made-up map with split, audit and intervals. Each is a process of its own, and time is processor time,
-since machines are shared. Read the seconds of a further megapixel, between two sizes: a fixed start is no part of them.
-Memory: the peak of all that was resident, which counts parts of files that the system would give back when it must,
-and the private part, which it cannot. The largest size runs within --memory-limit of private memory (RLIMIT_DATA).
+same number whatever the size; mapping with it; an inventory of the demo's probability map repeated; and evaluating a
+made-up map with split, audit and intervals. Training and mapping see a prepared scene of ten megapixels repeated in
+virtual rasters. Each is a process of its own, and time is processor time, since machines are shared. Read the seconds
+of a further megapixel, between two sizes: a fixed start is no part of them. Memory: the peak of all that was resident,
+which counts parts of files that the system would give back when it must, and the private part, which it cannot. The
+largest size runs within --memory-limit of private memory (RLIMIT_DATA).
 
 With --work what is finished is kept there, and the next run goes on after it. The rasters of a size are removed once
 its stages are done; 600 megapixels take 25 GB of disk while preparing.
@@ -33,6 +34,7 @@ from affine import Affine
 from prepare import write_scene
 from process import measured_command, show_table
 from rasterio.crs import CRS
+from virtual import repeated
 
 from landslip.bootstrap import intervals
 from landslip.grid import Grid, Window, tiles
@@ -101,6 +103,7 @@ def repeat(source: Path, out: Path, megapixels: float) -> None:
 
 LANDSLIP = [sys.executable, "-m", "landslip.cli"]
 LANDSLIDES = 100  # of the scene, in a megapixel
+REPEATED = 10.0  # megapixels of the scene that is repeated
 RUN = """[blocks]
 seeds = 500
 [split]
@@ -126,36 +129,44 @@ def prepare(folder: Path, megapixels: float) -> list[Any]:
     return [*LANDSLIP, "prepare", scene / "site.toml", folder / "prepared", "--overwrite"]
 
 
+def prepared_of(folder: Path, megapixels: float) -> Path:
+    """A prepared site: a small scene, prepared once, repeated in virtual rasters, so that it takes no disk."""
+    small = folder.parent / "repeated"
+    made(small / "prepared" / "manifest.json", lambda: prepare(small, REPEATED))
+    names = ("stack.tif", "label.tif", "valid.tif")
+    return [repeated(small / "prepared" / name, folder / "virtual" / name, megapixels) for name in names][0].parent
+
+
 def sampling(split: str) -> Callable[[Path, float], list[Any]]:
-    """reading.py on the prepared scene, with a split by name."""
+    """reading.py, with a split by name."""
 
     def command(folder: Path, megapixels: float) -> list[Any]:
-        prepared, run = folder / "prepared", folder / f"{split}.toml"
-        made(prepared / "manifest.json", prepare(folder, megapixels))
+        run = folder / f"{split}.toml"
         write_text(run, RUN.format(split=split), overwrite=True)
-        reading = Path(__file__).with_name("reading.py")
+        reading, prepared = Path(__file__).with_name("reading.py"), prepared_of(folder, megapixels)
         return [sys.executable, reading, "--prepared", prepared, "--run", run, "--json"]
 
     return command
 
 
 def train(folder: Path, megapixels: float) -> list[Any]:
-    """`landslip train` on the prepared scene."""
+    """`landslip train`, with the split `apart`."""
     sampling("apart")(folder, megapixels)
-    return [*LANDSLIP, "train", folder / "apart.toml", folder / "prepared", folder / "model", "--overwrite"]
+    return [*LANDSLIP, "train", folder / "apart.toml", folder / "virtual", folder / "model", "--overwrite"]
 
 
 def map_(folder: Path, megapixels: float) -> list[Any]:
-    """`landslip map` of the prepared scene, in windows of the size that a gigabyte and a half allows."""
-    made(folder / "model" / "model.json", train(folder, megapixels))
-    stack, out = folder / "prepared" / "stack.tif", folder / "map.tif"
-    return [*LANDSLIP, "map", folder / "model", stack, out, "--memory", "1.5GB", "--overwrite"]
+    """`landslip map` by a model of the small scene, in windows of the size that a gigabyte and a half allows."""
+    small = folder.parent / "repeated"
+    made(small / "model" / "model.json", lambda: train(small, REPEATED))
+    stack = prepared_of(folder, megapixels) / "stack.tif"
+    return [*LANDSLIP, "map", small / "model", stack, folder / "map.tif", "--memory", "1.5GB", "--overwrite"]
 
 
 def inventory(folder: Path, megapixels: float) -> list[Any]:
     """`landslip inventory` of the demo's probability map, repeated."""
     demo, probability = folder.parent / "demo", folder / "probability.tif"
-    made(demo / "scores.json", [*LANDSLIP, "demo", demo, "--quick"])
+    made(demo / "scores.json", lambda: [*LANDSLIP, "demo", demo, "--quick"])
     repeat(demo / "map" / "probability.tif", probability, megapixels)
     return [*LANDSLIP, "inventory", probability, folder / "inventory.gpkg", "--threshold", 0.5, "--overwrite"]
 
@@ -188,10 +199,10 @@ COLUMNS = {
 }
 
 
-def made(result: Path, command: list[Any]) -> None:
+def made(result: Path, command: Callable[[], list[Any]]) -> None:
     """Run a command for its result, where that is not there."""
     if not result.exists():
-        found = measured_command(command)
+        found = measured_command(command())
         if found.failed:
             raise RuntimeError(found.said[-3000:])
 
