@@ -133,8 +133,9 @@ def prepared_of(folder: Path, megapixels: float) -> Path:
     """A prepared site: a small scene, prepared once, repeated in virtual rasters, so that it takes no disk."""
     small = folder.parent / "repeated"
     made(small / "prepared" / "manifest.json", lambda: prepare(small, REPEATED))
-    names = ("stack.tif", "label.tif", "valid.tif")
-    return [repeated(small / "prepared" / name, folder / "virtual" / name, megapixels) for name in names][0].parent
+    for name in ("stack.tif", "label.tif", "valid.tif"):
+        repeated(small / "prepared" / name, folder / "virtual" / name, megapixels)
+    return folder / "virtual"
 
 
 def sampling(split: str) -> Callable[[Path, float], list[Any]]:
