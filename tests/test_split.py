@@ -109,6 +109,9 @@ def test_within_is_scipys_distance_transform(seed: int, shape: tuple[int, int], 
     mask.flat[seed % mask.size] = True
     assert np.array_equal(within(mask, reach), ndimage.distance_transform_edt(~mask) < reach)
     assert not within(np.zeros(shape, bool), reach).any()
+    corner = np.zeros((5, 6), bool)
+    corner[0, 0] = True
+    assert not within(corner, 5)[3, 4] and within(corner, 5.001)[3, 4]  # 3, 4, 5
 
 
 @pytest.mark.parametrize("guard", [0, 1, 3, 9])
