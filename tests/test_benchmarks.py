@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+import tomllib
 from pathlib import Path
 
 import growth
@@ -154,7 +155,8 @@ def test_the_memory_of_a_pixel_is_what_more_of_them_take() -> None:
 
 
 def test_the_stand_in_is_of_one_layer() -> None:
-    network = build_model("fc_densenet", 19, **mapping_growth.ONE_LAYER)
+    run = tomllib.loads(growth.RUN.format(split="apart"))
+    network = build_model("fc_densenet", 19, **run["network"]["options"])
     convolutions = [m for m in network.modules() if type(m).__name__ in ("Conv2d", "Pointwise")]
     assert [m.out_channels for m in convolutions] == [1, 4, 1, 1] and network.multiple == 1
 
