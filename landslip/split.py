@@ -179,7 +179,7 @@ def _groups(
     near = held[cKDTree(centres[held]).query(centres)[1]]
     near[held] = held  # whatever lies about the same centre
     best_cost, best = np.inf, np.zeros(last, np.int64)
-    for attempt in range(max(TRIES // folds, 1)):  # as many distance transforms as without folds
+    for attempt in range(max(_tries(coarse.size) // folds, 1)):  # as many looks for near cells as without folds
         groups = _fill(held, centres, slides, folds, ("scattered", "nearest", "strips")[attempt % 3], rng)[near]
         everywhere = np.concatenate([[-1], groups])[coarse]
         cost = 0.0
@@ -278,6 +278,11 @@ def _block_sums(mask_at: Callable[[Window], NDArray[np.bool_]], shape: tuple[int
     return total
 
 
+def _tries(cells: int) -> int:
+    """How many arrangements of so many cells are looked at."""
+    return max(TRIES * MOST_CELLS // max(cells, MOST_CELLS), FEWEST_TRIES)
+
+
 def _arrange(
     held: list[int],
     last: int,
@@ -307,7 +312,7 @@ def _arrange(
         wanted = {TRAIN: choice.train * rest, VALIDATION: choice.validation * rest}
         drawn = (VALIDATION,)
     best_cost, best = np.inf, np.zeros(last + 1, np.uint8)
-    for attempt in range(max(TRIES * MOST_CELLS // max(coarse.size, MOST_CELLS), FEWEST_TRIES)):
+    for attempt in range(_tries(coarse.size)):
         part_of = np.full(last + 1, TRAIN, np.uint8)
         part_of[0] = NONE  # no region
         if tested is not None:

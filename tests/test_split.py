@@ -126,6 +126,10 @@ def test_parts_kept_apart_window_by_window_are_those_of_the_whole(guard: int, mo
     assert np.array_equal(keep_apart(parts.copy(), guard), at_once)
 
 
+def test_large_sites_are_arranged_fewer_times() -> None:
+    assert [module._tries(cells) for cells in (1, 2**20, 2**22, 2**30)] == [1000, 1000, 250, 50]
+
+
 def test_regions_are_pieces_a_guard_apart() -> None:
     part = np.zeros((40, 60), bool)
     part[5:10, 5:10] = part[10:15, 10:15] = True  # touch at a corner
