@@ -21,7 +21,7 @@ from landslip.errors import SplitError
 from landslip.grid import Window, tiles
 from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.run import SplitChoice
-from landslip.whole import filled, strips, whole
+from landslip.whole import box, filled, strips, whole
 
 NONE, TRAIN, VALIDATION, TEST = 0, 1, 2, 3
 PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
@@ -262,12 +262,11 @@ def independent_regions(part: NDArray[np.bool_], guard: int) -> NDArray[np.int32
     """
     numbers = np.zeros(part.shape, np.int32)
     if part.any():
-        rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
-        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        held = part[box]
+        at = box(part).slices
+        held = part[at]
         joined = held if guard <= 1 else within(held, guard / 2)
         numbered, _ = ndimage.label(joined, np.ones((3, 3)))
-        numbers[box] = np.where(held, numbered, 0)
+        numbers[at] = np.where(held, numbered, 0)
     return numbers
 
 

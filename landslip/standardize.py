@@ -14,7 +14,7 @@ from landslip.grid import Window, tiles
 from landslip.progress import say
 from landslip.raster import cut
 from landslip.stack import Channel
-from landslip.whole import covered
+from landslip.whole import box, covered
 
 TILE = 1024  # side of the pieces that statistics are summed over, pixels
 
@@ -53,8 +53,10 @@ def fit(
         if not mask.any():
             continue
         any_valid = True
-        for i, values in enumerate(cut(dataset, window, bands)):
-            kept = values[mask].astype(np.float64)
+        held = box(mask)  # no more is read: of few windows on a large raster most tiles hold one
+        inside = mask[held.slices]
+        for i, values in enumerate(cut(dataset, held.moved(window.row, window.column), bands)):
+            kept = values[inside].astype(np.float64)
             kept = kept[~np.isnan(kept)]
             if kept.size == 0:
                 continue

@@ -45,6 +45,12 @@ def strips(shape: tuple[int, int]) -> Iterator[Window]:
         yield Window(row, 0, min(ROWS, shape[0] - row), shape[1])
 
 
+def box(mask: NDArray[np.bool_]) -> Window:
+    """The smallest window that holds all pixels of a mask, (H, W), which has some."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return Window(int(rows[0]), int(columns[0]), int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1)
+
+
 def filled(shape: tuple[int, int], dtype: DTypeLike, at: Callable[[Window], NDArray[Any]]) -> NDArray[Any]:
     """(H, W) of what `at` gives, (h, w), at one strip after another."""
     out = whole(shape, dtype)

@@ -3,7 +3,7 @@ import pytest
 
 from landslip import whole as module
 from landslip.grid import Window
-from landslip.whole import covered, filled, strips, whole
+from landslip.whole import box, covered, filled, strips, whole
 
 
 @pytest.mark.parametrize("large", [1, 2**26])
@@ -35,3 +35,9 @@ def test_strips_cover_a_raster_once() -> None:
     for window in strips((600, 3)):
         counts[window.slices] += 1
     assert (counts == 1).all() and list(strips((600, 3)))[-1] == Window(512, 0, 88, 3)
+
+
+def test_a_box_holds_all_pixels_of_a_mask_and_no_more() -> None:
+    mask = np.zeros((9, 8), bool)
+    mask[2, 5] = mask[6, 3] = True
+    assert box(mask) == Window(2, 3, 5, 3)
