@@ -44,7 +44,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/mapping.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/training.py --batch 8 --side 128
-	$(BIN)/python benchmarks/evaluate.py
+	$(BIN)/python benchmarks/growth.py --megapixels 1 10 60
 
 # What CI installs, with hashes, after constraints.txt has changed; pip-audit asks a package index for known weaknesses.
 lock: .venv/installed

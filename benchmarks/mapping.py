@@ -348,8 +348,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="only these rows, or networks")
     parser.add_argument("--memory", type=float, nargs="+", default=[1.2, 1.6, 2.5, 4.0], metavar="GIB")
     parser.add_argument("--halos", type=int, nargs="*", default=[32, 128], metavar="PX")
-    parser.add_argument("--megapixels", type=float, nargs="*", default=[10, 100], help="of --growth, the model given")
-    parser.add_argument("--large", type=float, nargs="*", default=[10, 100, 600], help="of --growth, one-layer network")
+    parser.add_argument("--megapixels", type=float, nargs="*", default=[10, 100], help="of --growth")
     parser.add_argument("--side", type=int, default=512, help="pixels, of --memory-table")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -379,7 +378,7 @@ def measure(given: argparse.Namespace, work: Path) -> tuple[dict[str, Any], dict
         site = cropped(site, given.crop, work / "crop")
     rounds = given.rounds or (1 if given.quick or given.networks or given.fidelity or given.growth else 3)
     if given.growth:
-        grown = mapping_growth.growth(site.given, given.megapixels, given.large, rounds, work)
+        grown = mapping_growth.growth(site.given, given.megapixels, rounds, work)
         return grown, mapping_growth.GROWTH_COLUMNS
     rates = {} if given.fidelity or given.quick else convolution_rates()
     if given.networks:

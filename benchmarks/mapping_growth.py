@@ -1,8 +1,8 @@
 """Mapping rasters that grow, and the memory of a pixel: `python benchmarks/mapping.py --growth`, `--memory-table`.
 
 A large raster is the stack repeated in a virtual raster, so that it takes no disk and every part of it is read. Time
-per megapixel must stay level, and memory must follow the window and not the raster: with the model given, where the
-network takes the time, and with one of a layer, where reading, writing and putting together do.
+per megapixel must stay level, and memory must follow the window and not the raster, with the model given, where the
+network takes the time; growth.py has one of a layer, where reading, writing and putting together do.
 """
 
 from __future__ import annotations
@@ -11,18 +11,15 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from mapping_ways import measured, untrained
+from mapping_ways import measured
 from virtual import repeated
 
-from landslip.checkpoint import load_model, save_model
+from landslip.checkpoint import load_model
 from landslip.engine import FLOAT, HELD_INPUTS, SHARE_HELD
 from landslip.models import MODELS
 from landslip.progress import say
-from landslip.run import NetworkChoice, Run
 
-ONE_LAYER: dict[str, Any] = {"layers": [1], "first_width": 1, "growth_rate": 1}  # 3x3 convolutions to a map each
 FIVE = [name for name in MODELS if name != "fc_densenet_shallow"]
-ONE_LAYER_MEMORY = 2 * 2**30  # bytes: windows of some 4 megapixels, of which the smallest raster has several
 CHANNELS = 16  # of the memory table: the paper's
 SMALL = 256  # pixels a side: the memory of a pixel is what more of them take
 GROWTH_COLUMNS = {
@@ -50,23 +47,9 @@ MEMORY_COLUMNS = {
 }
 
 
-def growth(
-    given: dict[str, str], megapixels: list[float], large: list[float], rounds: int, work: Path
-) -> dict[str, Any]:
-    """Rows by network and size; sizes take turns in every round, medians are compared."""
-    model = load_model(Path(given["model"]))
-    one_layer = untrained("fc_densenet", ONE_LAYER, model.channels, model.zscore)
-    run = Run(network=NetworkChoice(options=ONE_LAYER)).model_dump(mode="json")
-    folder = work / "one_layer"
-    weights = one_layer.network.state_dict()
-    save_model(folder, weights, model.channels, model.zscore, 0.5, {"run": run}, overwrite=True)
-    name = str(model.facts["run"]["network"]["name"])
-    rows = _grown(name, given, megapixels, rounds, work)
-    rows += _grown("one layer", {**given, "model": str(folder), "memory": ONE_LAYER_MEMORY}, large, rounds, work)
-    return {"rows": rows, "rounds": rounds}
-
-
-def _grown(shown: str, given: dict[str, Any], sizes: list[float], rounds: int, work: Path) -> list[dict[str, Any]]:
+def growth(given: dict[str, str], sizes: list[float], rounds: int, work: Path) -> dict[str, Any]:
+    """Rows by size; sizes take turns in every round, medians are compared."""
+    shown = str(load_model(Path(given["model"])).facts["run"]["network"]["name"])
     found: dict[float, list[dict[str, Any]]] = {size: [] for size in sizes}
     out = work / "grown.tif"
     for _ in range(rounds):
@@ -87,7 +70,7 @@ def _grown(shown: str, given: dict[str, Any], sizes: list[float], rounds: int, w
         row["peak_against_first"] = row["peak_mb"] / first["peak_mb"]
         same = {key: runs[0][key] for key in ("engine", "precision", "window", "windows")}
         rows.append({"name": f"{shown}, {size:g} Mpx", "shown": shown, "megapixels": size, **row, **same})
-    return rows
+    return {"rows": rows, "rounds": rounds}
 
 
 def memory_table(side: int, only: list[str] | None = None) -> dict[str, Any]:

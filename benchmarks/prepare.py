@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -41,30 +41,36 @@ BANDS = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
 SITE = """name = "scene"
 [[image]]
 path = "image.tif"
-bands = { coastal = 1, blue = 2, green = 3, red = 4, nir = 5, swir1 = 6, swir2 = 7 }
+bands = {{ {bands} }}
 scale = 0.0000275
 offset = -0.2
 [dem]
 path = "dem.tif"
 [rivers]
 path = "rivers.gpkg"
-[faults]
+[landslides]
+path = "landslides.gpkg"
+"""
+FURTHER = """[faults]
 path = "faults.gpkg"
 [lithology]
 path = "rocks.gpkg"
 field = "rock"
-[landslides]
-path = "landslides.gpkg"
 """
 
 
-def write_scene(folder: Path, side: int) -> Grid:
-    """The files of a site of `side` x `side` pixels; nothing is held whole."""
+def write_scene(
+    folder: Path, side: int, bands: Sequence[str] = BANDS, further: bool = True, landslides: int | None = None
+) -> Grid:
+    """The files of a site of `side` x `side` pixels; nothing is held whole.
+
+    `further`: faults and lithology too. `landslides`: so many, and half as many as `side` by default.
+    """
     grid = Grid(CRS.from_epsg(32648), Affine(15, 0, 300_000, 0, -15, 3_700_000), side, side)
     rng = np.random.default_rng(0)
     with (
         creating(folder / "dem.tif", grid, "float32", ["elevation"], -9999.0, compress=False) as dem,
-        creating(folder / "image.tif", grid, "uint16", BANDS, 0) as image,
+        creating(folder / "image.tif", grid, "uint16", bands, 0) as image,
     ):
         for window in tiles(grid.shape, 1024):
             y = np.arange(window.row, window.row + window.height)[:, None]
@@ -72,8 +78,8 @@ def write_scene(folder: Path, side: int) -> Grid:
             z = 2000 + 800 * np.sin(x / 260) * np.cos(y / 310) + 60 * np.sin(x / 17 + y / 23)
             z = z + rng.normal(0, 0.5, z.shape)
             put(dem, z.astype(np.float32)[None], window)
-            bands = 9000 + 2 * z + rng.integers(0, 400, (7, *z.shape))
-            put(image, bands.astype(np.uint16), window)
+            values = 9000 + 2 * z + rng.integers(0, 400, (len(bands), *z.shape))
+            put(image, values.astype(np.uint16), window)
     left, bottom, right, top = grid.bounds
     metres = right - left
 
@@ -90,9 +96,11 @@ def write_scene(folder: Path, side: int) -> Grid:
     edges = np.linspace(left, right, 6)
     rocks = [shapely.box(a, bottom, b, top) for a, b in pairwise(edges)]
     write("rocks", rocks, rock=["shale", "limestone", "granite", "shale", "marl"])
-    points = shapely.points(rng.uniform(left, right, side // 2), rng.uniform(bottom, top, side // 2))
-    write("landslides", list(shapely.buffer(points, rng.uniform(20, 150, side // 2))))
-    (folder / "site.toml").write_text(SITE)
+    count = side // 2 if landslides is None else landslides
+    points = shapely.points(rng.uniform(left, right, count), rng.uniform(bottom, top, count))
+    write("landslides", list(shapely.buffer(points, rng.uniform(20, 150, count))))
+    site = SITE.format(bands=", ".join(f"{name} = {i}" for i, name in enumerate(bands, start=1)))
+    (folder / "site.toml").write_text(site + FURTHER if further else site)
     return grid
 
 
@@ -226,8 +234,10 @@ def main() -> None:
                 layers_to_file(place, grid)
                 for factor in ("slope", "aspect", "curvature"):
                     terrain_to_file(place, grid, factor)
-        peak, took, used = measured("prepare", folder / "site.toml", folder / "prepared")
-        found |= {"prepare_peak_mib": peak, "prepare_seconds": took, "prepare_processor_seconds": used}
+        whole = measured("prepare", folder / "site.toml", folder / "prepared")
+        took = whole.seconds
+        found |= {"prepare_peak_mib": whole.peak_mib, "prepare_seconds": took}
+        found["prepare_processor_seconds"] = whole.processor_seconds
         found["prepare_nanoseconds_per_pixel"] = 1e9 * took / arguments.side**2
         count = read_info(folder / "prepared" / "stack.tif").count
         gaps = 2 * 2 * 4 * arguments.side**2  # two distances keep 4 bytes a pixel in a file, written and read once

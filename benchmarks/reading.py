@@ -1,69 +1,84 @@
-"""Measure the reading of blocks: `python benchmarks/reading.py [--runs N] [--json]`.
+"""Measure what training does on a raster besides computing: `python benchmarks/reading.py [--json]`.
 
-The site is the made-up one (616 x 976 px); medians of several runs.
-prepare.py measures preparation, training.py training, mapping.py mapping.
+Processor seconds of laying out the ground (label and valid pixels read, windows seeded, parts split), of the statistics
+of the z-score, of drawing the training pixels that travel with the model, and blocks of the training windows read in
+random order, by a second. The site is the made-up one (616 x 976 px) with its own run; --prepared and --run give
+another, of any size. prepare.py measures preparation, training.py training, mapping.py mapping, growth.py all of them
+on rasters that grow.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import numpy as np
 import torch
 from process import show
 
 from landslip.blocks import Blocks
-from landslip.grid import lattice
+from landslip.demo import FULL_RUN
+from landslip.ground import survey
 from landslip.prepare import prepare
 from landslip.provenance import peak_memory
-from landslip.raster import opening, read_stored
+from landslip.raster import opening
+from landslip.run import read_run
 from landslip.site import read_site
-from landslip.stack import read_stack_info
 from landslip.standardize import fit
 from landslip.synthetic import generate, write_site
+from landslip.training_pixels import draw_training_pixels, training_ground
+
+BATCH, READ = 8, 2048  # blocks read at a time, and together
 
 
-def seconds(step: Callable[[], Any], runs: int) -> float:
-    """How long a step takes, the median of so many runs."""
-    taken = []
-    for _ in range(runs):
-        began = time.perf_counter()
-        step()
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
-
-
-def measure(folder: Path, runs: int) -> dict[str, float]:
+def measure(run_file: Path, prepared: Path) -> dict[str, float]:
     """All figures, by name."""
-    site = read_site(write_site(generate(), folder / "inputs"))
-    prepared = folder / "prepared"
-    prepare(site, prepared)
-    stack, valid = read_stack_info(prepared / "stack.tif"), read_stored(prepared / "valid.tif") == 1
-    label, positions = read_stored(prepared / "label.tif"), range(len(stack.channels))
-    with opening(stack.path) as dataset:
-        zscore = fit(dataset, positions, stack.channels, lattice(valid.shape, 64, 64), valid)
-        blocks = Blocks(dataset, tuple(positions), zscore, valid, label)
-        windows = list(lattice(valid.shape, 64, 64))[40:56]
-        return {"blocks_read_per_second": len(windows) / seconds(lambda: blocks.batch(windows), runs)}
+    run, at = read_run(run_file), [time.process_time()]
+    ground = survey(run, prepared)
+    at.append(time.process_time())
+    with opening(ground.stack.path) as dataset:
+        zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
+        at.append(time.process_time())
+        trained_on = training_ground(ground.windows, ground.label, ground.valid)
+        draw_training_pixels(dataset, ground.positions, zscore, trained_on, run.blocks.window, run.split.seed)
+        at.append(time.process_time())
+        blocks = Blocks(dataset, ground.positions, zscore, ground.valid, ground.label)
+        order = np.random.default_rng(0).choice(len(ground.windows), READ)
+        for i in range(0, READ, BATCH):
+            blocks.batch([ground.windows[j] for j in order[i : i + BATCH]])
+        at.append(time.process_time())
+    survey_took, fit_took, draw_took, read_took = np.diff(at)
+    return {
+        "survey_processor_seconds": float(survey_took),
+        "statistics_processor_seconds": float(fit_took),
+        "training_pixels_processor_seconds": float(draw_took),
+        "blocks_read_per_processor_second": READ / float(read_took),
+        "training_windows": len(ground.windows),
+        "validation_windows": len(ground.validation),
+        "threads": torch.get_num_threads(),
+        "peak_mib": peak_memory(),
+    }
 
 
 def main() -> None:
     """Print the figures, as text or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prepared", type=Path, help="default: the made-up site")
+    parser.add_argument("--run", type=Path, help="default: the made-up site's")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--runs", type=int, default=3, help="medians are taken over")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), arguments.runs)
-    show(found | {"threads": torch.get_num_threads(), "peak_mib": peak_memory()}, arguments.json)
+        run, prepared = given.run or Path(folder) / "run.toml", given.prepared or Path(folder) / "prepared"
+        if given.run is None:
+            run.write_text(FULL_RUN)
+        if given.prepared is None:
+            prepare(read_site(write_site(generate(), Path(folder) / "inputs")), prepared)
+        show(measure(run, prepared), given.json)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from landslip.raster import cut
 from landslip.run import BlockChoice
 from landslip.stack import Channel
 from landslip.standardize import ZScore
+from landslip.whole import filled, strips
 
 Block = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
@@ -28,23 +29,28 @@ def seeded_windows(
     `choice.seeds` landslide pixels are drawn at random ("all": every one). `choice.background` adds windows without
     any landslide, as a share of the seeded ones, drawn at random.
     """
-    drawn = (label == LANDSLIDE) & valid
+    drawn = filled(label.shape, bool, lambda strip: (label[strip.slices] == LANDSLIDE) & valid[strip.slices])
     if choice.seeds != "all":
-        pixels = np.flatnonzero(drawn)
+        pixels = _places(drawn)
         kept = rng.choice(pixels, min(choice.seeds, pixels.size), replace=False)
-        drawn = np.zeros(label.shape, bool)
+        drawn[:] = False
         drawn.flat[kept] = True
     seeded, empty = [], []
-    landslide = label == LANDSLIDE
     for window in lattice(label.shape, choice.window, choice.step):
         if drawn[window.slices].any():
             seeded.append(window)
-        elif choice.background and not landslide[window.slices].any() and valid[window.slices].any():
+        elif choice.background and not (label[window.slices] == LANDSLIDE).any() and valid[window.slices].any():
             empty.append(window)
     extra = min(round(choice.background * len(seeded)), len(empty))
     if extra:
         seeded += [empty[i] for i in np.sort(rng.choice(len(empty), extra, replace=False))]
     return seeded
+
+
+def _places(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Where the pixels of a mask lie, counted row by row."""
+    found = [np.flatnonzero(mask[strip.slices]) + strip.row * strip.width for strip in strips(mask.shape)]
+    return np.concatenate(found)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,10 @@ A `Grid` is one frozen value compared by equality: rows, columns, affine transfo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from landslip.errors import GridError
@@ -201,14 +199,6 @@ def lattice(shape: tuple[int, int], size: int, step: int) -> Iterator[Window]:
     for row in starts(shape[0], size, step):
         for column in starts(shape[1], size, step):
             yield Window(row, column, size, size)
-
-
-def covered(windows: Iterable[Window], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The union of windows, (H, W) bool; what lies beyond the raster is left out."""
-    union = np.zeros(shape, bool)
-    for window in windows:
-        union[window.clip(shape).slices] = True
-    return union
 
 
 def squares(shape: tuple[int, int], size: int) -> Iterator[Window]:

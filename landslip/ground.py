@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +12,15 @@ from numpy.typing import NDArray
 
 from landslip.blocks import aspect_positions, seeded_windows
 from landslip.errors import LabelError, ModelError, SplitError
-from landslip.grid import Window, covered, require_same_grid, squares
+from landslip.grid import Window, require_same_grid, squares
 from landslip.label import LANDSLIDE, OTHER, read_label
 from landslip.models import build_model
 from landslip.output import file_hash
-from landslip.raster import read_info, read_stored, require_one_band, write_raster
+from landslip.raster import cut_stored, opening, read_info, require_one_band, write_raster
 from landslip.run import Run
 from landslip.split import NONE, PARTS, TRAIN, VALIDATION, Split, leaky_of, split_apart, split_paper
 from landslip.stack import Channel, StackInfo, choose_channels, read_stack_info
+from landslip.whole import covered, filled, strips
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,20 @@ class Ground:
     windows: list[Window]
     validation: list[Window]
 
+    def scored(self) -> NDArray[np.bool_]:
+        """The (H, W) valid pixels of the validation part."""
+        return _scored(self.split, self.valid)
+
+
+def _scored(split: Split, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return filled(valid.shape, bool, lambda w: (split.parts[w.slices] == VALIDATION) & valid[w.slices])
+
 
 def survey(run: Run, prepared: Path) -> Ground:
     """Read a prepared site and lay out split and windows; everything follows from the run and its seed."""
     stack, label, valid = read_prepared(prepared)
     positions = choose_channels(stack.channels, run.channels, stack.path)
-    if not ((label == LANDSLIDE) & valid).any():
+    if not any((valid[w.slices] & (label[w.slices] == LANDSLIDE)).any() for w in strips(label.shape)):
         raise LabelError(f"{prepared / 'label.tif'} holds no landslide on valid ground, so there is nothing to learn.")
     channels = tuple(stack.channels[i] for i in positions)
     if run.training.augment:
@@ -61,8 +71,10 @@ def survey(run: Run, prepared: Path) -> Ground:
             'a smaller [split] guard, more [blocks] seeds, or kind = "paper" (leaky).'
         )
     _require_both_classes(windows, label, valid, prepared)
-    scored = (split.parts == VALIDATION) & valid
-    if run.split.kind == "given" and not (scored & (label == LANDSLIDE)).any():
+    scored = _scored(split, valid)
+    if run.split.kind == "given" and not any(
+        (scored[w.slices] & (label[w.slices] == LANDSLIDE)).any() for w in strips(label.shape)
+    ):
         raise SplitError(
             f"{prepared / 'split.tif'}: its validation part holds no landslide, so that neither an epoch nor a "
             "threshold can be chosen. Give ground with landslides to part 2."
@@ -82,7 +94,9 @@ def read_prepared(prepared: Path) -> tuple[StackInfo, NDArray[np.uint8], NDArray
         info = read_info(prepared_file(prepared, name))
         require_one_band(info, name.removesuffix(".tif"))
         require_same_grid(stack.grid, str(stack.path), info.grid, str(info.path))
-    return stack, read_label(prepared / "label.tif"), read_stored(prepared / "valid.tif") == 1
+    with opening(prepared / "valid.tif") as dataset:
+        valid = filled(stack.grid.shape, bool, lambda window: cut_stored(dataset, window) == 1)
+    return stack, read_label(prepared / "label.tif"), valid
 
 
 def prepared_file(prepared: Path, name: str) -> Path:
@@ -109,15 +123,20 @@ def read_split(path: Path, stack: StackInfo) -> Split:
     info = read_info(path)
     require_one_band(info, "split")
     require_same_grid(stack.grid, str(stack.path), info.grid, str(path))
-    parts = read_stored(path)
-    strange = sorted(set(np.unique(parts).tolist()) - {NONE, *PARTS.values()})
-    if strange:
-        raise SplitError(f"{path} holds {strange[0]}; a split holds 0 (none), 1 (train), 2 (validation) and 3 (test).")
+    with opening(path) as dataset:
+        parts = filled(stack.grid.shape, np.uint8, lambda window: _known_parts(cut_stored(dataset, window), path))
     guard = info.tags.get("guard", "0")
     if not guard.isdecimal():
         raise SplitError(f"{path}: its guard is {guard!r} and not a whole number of pixels. Mend or remove that tag.")
     kind = info.tags.get("split", "given")
-    return Split(kind, leaky_of(info.tags), int(guard), parts.astype(np.uint8))
+    return Split(kind, leaky_of(info.tags), int(guard), parts)
+
+
+def _known_parts(parts: NDArray[Any], path: Path) -> NDArray[Any]:
+    strange = sorted(set(np.unique(parts).tolist()) - {NONE, *PARTS.values()})
+    if strange:
+        raise SplitError(f"{path} holds {strange[0]}; a split holds 0 (none), 1 (train), 2 (validation) and 3 (test).")
+    return parts
 
 
 def require_window(run: Run, channels: int) -> None:
@@ -142,7 +161,8 @@ def require_window(run: Run, channels: int) -> None:
 def _require_both_classes(
     windows: list[Window], label: NDArray[np.uint8], valid: NDArray[np.bool_], prepared: Path
 ) -> None:
-    seen = np.unique(label[covered(windows, label.shape) & valid])
+    union = covered(windows, label.shape)
+    seen = {code for w in strips(label.shape) for code in np.unique(label[w.slices][union[w.slices] & valid[w.slices]])}
     for code, name in ((LANDSLIDE, "landslide"), (OTHER, "other ground")):
         if code not in seen:
             raise LabelError(

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from landslip.errors import LabelError
 from landslip.grid import Grid, Window, tiles
-from landslip.raster import read_info, read_stored, warp, warp_stored
+from landslip.raster import cut_stored, opening, read_info, read_stored, warp, warp_stored
 from landslip.site import LandslidesTable
 from landslip.vector import burn_window, read_vector, shapes_on, unburnt
+from landslip.whole import filled
 
 LANDSLIDE, OTHER, UNKNOWN = 1, 0, 255
 PART = 2048  # pixels read at a time
@@ -24,7 +25,8 @@ MOST_SHOWN = 7
 
 def read_label(path: Path) -> NDArray[np.uint8]:
     """A label raster as it is stored, (H, W) uint8; LabelError where it holds anything but 1, 0 and 255."""
-    return known_label(read_stored(path), path)
+    with opening(path) as dataset:
+        return filled(dataset.shape, np.uint8, lambda window: known_label(cut_stored(dataset, window), path))
 
 
 def known_label(label: NDArray[Any], path: Path | str) -> NDArray[np.uint8]:

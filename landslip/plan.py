@@ -75,10 +75,8 @@ def needed_cells(valid_path: Path | None, shape: tuple[int, int], cell: int) -> 
 
 def cells_of(held: NDArray[np.bool_], cell: int) -> NDArray[np.bool_]:
     """(rows, columns) of cells: whether one holds any of the pixels held, (H, W) bool."""
-    height, width = held.shape
-    padded = np.pad(held, ((0, -height % cell), (0, -width % cell)))
-    rows, columns = padded.shape
-    return np.asarray(padded.reshape(rows // cell, cell, columns // cell, cell).any((1, 3)))
+    rows, columns = (np.arange(0, length, cell) for length in held.shape)
+    return np.asarray(np.logical_or.reduceat(np.logical_or.reduceat(held, rows, 0), columns, 1))
 
 
 def make_plan(shape: tuple[int, int], needed: NDArray[np.bool_], multiple: int, most: int) -> Plan:

@@ -7,7 +7,8 @@ random, no test part, always leaky, since overlapping windows share pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +16,19 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from landslip.bootstrap import add_block_sums, block_shape
 from landslip.errors import SplitError
-from landslip.grid import Window
+from landslip.grid import Window, tiles
 from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.run import SplitChoice
+from landslip.whole import box, filled, strips, whole
 
 NONE, TRAIN, VALIDATION, TEST = 0, 1, 2, 3
 PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
-TRIES = 1000  # arrangements of regions looked at
+TRIES = 1000  # arrangements of regions looked at, and fewer where their cells together would be more than
+MOST_CELLS = 2**20  # in each of them: of many regions any two arrangements are much alike
+FEWEST_TRIES = 50
+SIDE = 2048  # pixels of the windows that parts are kept apart in
 PAPER_TRAIN_SHARE = 0.3  # III.A: 30 % of the blocks train, 70 % validate
 
 
@@ -90,12 +96,12 @@ def split_paper(
     order = rng.permutation(len(windows))
     count = max(1, round(PAPER_TRAIN_SHARE * len(windows)))
     train = [windows[i] for i in sorted(order[:count])]
-    parts = np.zeros(shape, np.uint8)
+    parts = whole(shape, np.uint8)
     for i in order[count:]:
         parts[windows[i].clip(shape).slices] = VALIDATION
     for window in train:
         parts[window.clip(shape).slices] = TRAIN
-    if not (parts == VALIDATION).any():
+    if not any((parts[strip.slices] == VALIDATION).any() for strip in strips(shape)):
         raise SplitError("the training windows cover all validation ground. Use more or smaller windows.")
     return Split("paper", True, 0, parts), train
 
@@ -112,24 +118,30 @@ def split_apart(
     Raises SplitError where a part would hold no landslide, or there are fewer regions with landslides than folds.
     """
     guard = window if choice.guard is None else choice.guard
-    study = valid | (label != UNKNOWN)
-    regions = _pieces(study) if choice.regions == "pieces" else _squares(study.shape, choice.region)
+
+    def landslide_at(at: Window) -> NDArray[np.bool_]:
+        return np.asarray((label[at.slices] == LANDSLIDE) & valid[at.slices])
+
+    regions = _pieces(label, valid) if choice.regions == "pieces" else _squares(label.shape, choice.region)
     cell = max(1, window // 8)
-    coarse = regions[cell // 2 :: cell, cell // 2 :: cell]
-    ground = _block_sums(valid, cell)[: coarse.shape[0], : coarse.shape[1]]
-    landslide = _block_sums((label == LANDSLIDE) & valid, cell)[: coarse.shape[0], : coarse.shape[1]]
+    every = slice(cell // 2, None, cell)
+    coarse = regions.at(every, every)
+    ground = _block_sums(lambda at: valid[at.slices], label.shape, cell)[: coarse.shape[0], : coarse.shape[1]]
+    landslide = _block_sums(landslide_at, label.shape, cell)[: coarse.shape[0], : coarse.shape[1]]
     held = [int(i) for i in np.unique(coarse[ground > 0]) if i > 0]
     if len(held) < 3:
         raise SplitError(_too_small(f"it has {len(held)} region(s) and three parts need three", choice))
     tested, fold = None, ""
     if choice.folds > 1:
         fold = f"{choice.fold + 1} of {choice.folds}"
-        groups = _groups(regions, (label == LANDSLIDE) & valid, coarse, ground, guard / cell, choice, rng)
+        numbers = filled(label.shape, np.int32, lambda at: regions.at(*at.slices))
+        groups = _groups(numbers, filled(label.shape, bool, landslide_at), coarse, ground, guard / cell, choice, rng)
         tested = groups == choice.fold
-    part_of = _arrange(held, int(regions.max()), coarse, ground, landslide, guard / cell, choice, rng, tested)
-    parts = keep_apart(part_of[regions], guard)
+    part_of = _arrange(held, regions.last, coarse, ground, landslide, guard / cell, choice, rng, tested)
+    parts = keep_apart(filled(label.shape, np.uint8, lambda at: part_of[regions.at(*at.slices)]), guard)
+    seen = {part for at in strips(label.shape) for part in np.unique(parts[at.slices][landslide_at(at)])}
     for name, part in PARTS.items():
-        if not ((label == LANDSLIDE) & valid & (parts == part)).any():
+        if part not in seen:
             left = f" ({int((valid & (parts == part)).sum()):,} pixels of it are left beside a guard of {guard})"
             where = f" in fold {fold}{left}" if fold else ""
             raise SplitError(_too_small(f"its {name} part holds no landslide{where}", choice))
@@ -167,7 +179,7 @@ def _groups(
     near = held[cKDTree(centres[held]).query(centres)[1]]
     near[held] = held  # whatever lies about the same centre
     best_cost, best = np.inf, np.zeros(last, np.int64)
-    for attempt in range(max(TRIES // folds, 1)):  # as many distance transforms as without folds
+    for attempt in range(max(_tries(coarse.size) // folds, 1)):  # as many looks for near cells as without folds
         groups = _fill(held, centres, slides, folds, ("scattered", "nearest", "strips")[attempt % 3], rng)[near]
         everywhere = np.concatenate([[-1], groups])[coarse]
         cost = 0.0
@@ -175,7 +187,7 @@ def _groups(
             cost += abs(slides[groups == group].sum() / slides.sum() - 1 / folds)
             cost += abs(area[groups == group].sum() / area.sum() - 1 / folds)
             if guard > 1:
-                lost = (everywhere != group) & (ndimage.distance_transform_edt(everywhere != group) < guard)
+                lost = (everywhere != group) & within(everywhere == group, guard)
                 cost += ground[lost].sum() / ground.sum() / 2
         if cost < best_cost:
             best_cost, best = cost, groups
@@ -219,18 +231,28 @@ def _too_small(why: str, choice: SplitChoice) -> str:
     )
 
 
-def _squares(shape: tuple[int, int], side: int) -> NDArray[np.int32]:
-    """Region numbers from 1, (H, W): squares of about `side` pixels that fill the raster."""
+@dataclass(frozen=True)
+class Regions:
+    """Region numbers from 1 to `last`, (h, w) int32 at a slice of rows and one of columns; 0 is no region."""
+
+    last: int
+    at: Callable[[slice, slice], NDArray[np.int32]]
+
+
+def _squares(shape: tuple[int, int], side: int) -> Regions:
+    """Squares of about `side` pixels that fill the raster."""
     rows, columns = (max(1, round(length / side)) for length in shape)
-    row = np.arange(shape[0]) * rows // shape[0]
-    column = np.arange(shape[1]) * columns // shape[1]
-    return (row[:, None] * columns + column[None, :] + 1).astype(np.int32)
+    row = (np.arange(shape[0]) * rows // shape[0]).astype(np.int32)
+    column = (np.arange(shape[1]) * columns // shape[1]).astype(np.int32)
+    return Regions(rows * columns, lambda down, across: row[down][:, None] * columns + column[across] + 1)
 
 
-def _pieces(study: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Region numbers from 1, (H, W): the connected pieces of the study area; 0 outside."""
-    numbered, _ = ndimage.label(study)
-    return np.asarray(numbered, dtype=np.int32)
+def _pieces(label: NDArray[np.uint8], valid: NDArray[np.bool_]) -> Regions:
+    """The connected pieces of the study area."""
+    study = filled(valid.shape, bool, lambda at: valid[at.slices] | (label[at.slices] != UNKNOWN))
+    numbers = whole(valid.shape, np.int32)
+    last = int(ndimage.label(study, output=numbers))
+    return Regions(last, lambda down, across: numbers[down, across])
 
 
 def independent_regions(part: NDArray[np.bool_], guard: int) -> NDArray[np.int32]:
@@ -240,20 +262,24 @@ def independent_regions(part: NDArray[np.bool_], guard: int) -> NDArray[np.int32
     """
     numbers = np.zeros(part.shape, np.int32)
     if part.any():
-        rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
-        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        held = part[box]
-        joined = held if guard <= 1 else ndimage.distance_transform_edt(~held) < guard / 2
+        at = box(part).slices
+        held = part[at]
+        joined = held if guard <= 1 else within(held, guard / 2)
         numbered, _ = ndimage.label(joined, np.ones((3, 3)))
-        numbers[box] = np.where(held, numbered, 0)
+        numbers[at] = np.where(held, numbered, 0)
     return numbers
 
 
-def _block_sums(mask: NDArray[np.bool_], cell: int) -> NDArray[np.int64]:
-    height, width = (-(-length // cell) for length in mask.shape)
-    padded = np.zeros((height * cell, width * cell), bool)
-    padded[: mask.shape[0], : mask.shape[1]] = mask
-    return np.asarray(padded.reshape(height, cell, width, cell).sum((1, 3), dtype=np.int64))
+def _block_sums(mask_at: Callable[[Window], NDArray[np.bool_]], shape: tuple[int, int], cell: int) -> NDArray[np.int64]:
+    total = np.zeros(block_shape(shape, cell), np.int64)
+    for strip in strips(shape):
+        add_block_sums(total, mask_at(strip), strip.row, 0, cell)
+    return total
+
+
+def _tries(cells: int) -> int:
+    """How many arrangements of so many cells are looked at."""
+    return max(TRIES * MOST_CELLS // max(cells, MOST_CELLS), FEWEST_TRIES)
 
 
 def _arrange(
@@ -267,7 +293,7 @@ def _arrange(
     rng: np.random.Generator,
     tested: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
-    """The part of every region number up to `last`, from the best of `TRIES` arrangements on a coarse grid.
+    """The part of every region number up to `last`, from the best of many arrangements on a coarse grid.
 
     Regions too small to be seen there train. `tested` says which region numbers are the test part; drawn where None.
     """
@@ -285,7 +311,7 @@ def _arrange(
         wanted = {TRAIN: choice.train * rest, VALIDATION: choice.validation * rest}
         drawn = (VALIDATION,)
     best_cost, best = np.inf, np.zeros(last + 1, np.uint8)
-    for attempt in range(TRIES):
+    for attempt in range(_tries(coarse.size)):
         part_of = np.full(last + 1, TRAIN, np.uint8)
         part_of[0] = NONE  # no region
         if tested is not None:
@@ -312,12 +338,32 @@ def _arrange(
 
 
 def keep_apart(parts: NDArray[np.uint8], guard: float) -> NDArray[np.uint8]:
-    """Take ground off so that parts of (H, W) lie at least `guard` pixels apart, centre to centre."""
-    if guard <= 1:
-        return parts
-    kept = parts.copy()
-    for keeper in (TEST, VALIDATION):
-        if (kept == keeper).any():
-            near = ndimage.distance_transform_edt(kept != keeper) < guard
-            kept[near & (kept != keeper) & (kept != TEST)] = NONE
-    return kept
+    """Take ground off in place so that parts of (H, W) lie at least `guard` pixels apart, centre to centre."""
+    halo = math.ceil(guard)
+    for keeper in (TEST, VALIDATION) if guard > 1 else ():
+        for window in tiles(parts.shape, SIDE):
+            top, left = max(window.row - halo, 0), max(window.column - halo, 0)
+            around = parts[top : window.row + window.height + halo, left : window.column + window.width + halo]
+            held = around == keeper
+            if held.any():
+                around[within(held, guard) & ~held & (around != TEST)] = NONE
+    return parts
+
+
+def within(mask: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
+    """The pixels of (H, W) less than `reach` pixels from one of the mask, centre to centre, and the mask itself."""
+    height, width = mask.shape
+    most = min(math.ceil(reach), max(height, width))  # a gap along a row that is too far
+    column = np.arange(width, dtype=np.int32)
+    before = np.maximum.accumulate(np.where(mask, column, -most), axis=1)
+    after = np.minimum.accumulate(np.where(mask, column, width + most)[:, ::-1], axis=1)[:, ::-1]
+    gap = np.minimum(np.minimum(column - before, after - column), most)
+    gap = gap.astype(np.uint8 if most < 256 else np.uint16)
+    near = np.zeros(mask.shape, bool)
+    for down in range(min(most, height)):
+        across = np.arange(most)
+        reached = int(np.count_nonzero(across**2 + down**2 < reach**2))  # gaps from 0 on that are near enough
+        if reached:
+            near[down:] |= gap[: height - down] < reached
+            near[: height - down] |= gap[down:] < reached
+    return near | mask

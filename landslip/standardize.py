@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import LabelError
-from landslip.grid import Window, covered, tiles
+from landslip.grid import Window, tiles
 from landslip.progress import say
 from landslip.raster import cut
 from landslip.stack import Channel
+from landslip.whole import box, covered
 
 TILE = 1024  # side of the pieces that statistics are summed over, pixels
 
@@ -42,19 +43,20 @@ def fit(
 
     Means and variances of pieces are merged in float64 (Chan et al. 1979), so that large rasters lose no digits.
     """
-    union = covered(windows, valid.shape) & valid
-    if not union.any():
-        raise LabelError("no valid pixel in the training windows, so no statistics. Check valid.tif and the split.")
+    union, any_valid = covered(windows, valid.shape), False
     bands = [position + 1 for position in positions]
     count = np.zeros(len(bands))
     mean = np.zeros(len(bands))
     square = np.zeros(len(bands))
     for window in tiles(valid.shape, TILE):
-        mask = union[window.slices]
+        mask = union[window.slices] & valid[window.slices]
         if not mask.any():
             continue
-        for i, values in enumerate(cut(dataset, window, bands)):
-            kept = values[mask].astype(np.float64)
+        any_valid = True
+        held = box(mask)  # no more is read: of few windows on a large raster most tiles hold one
+        inside = mask[held.slices]
+        for i, values in enumerate(cut(dataset, held.moved(window.row, window.column), bands)):
+            kept = values[inside].astype(np.float64)
             kept = kept[~np.isnan(kept)]
             if kept.size == 0:
                 continue
@@ -63,6 +65,8 @@ def fit(
             square[i] += ((kept - own) ** 2).sum() + (own - mean[i]) ** 2 * count[i] * kept.size / total
             mean[i] += (own - mean[i]) * kept.size / total
             count[i] = total
+    if not any_valid:
+        raise LabelError("no valid pixel in the training windows, so no statistics. Check valid.tif and the split.")
     std = np.sqrt(square / np.maximum(count, 1))
     for i, channel in enumerate(channels):
         if not channel.standardised:

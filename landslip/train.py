@@ -90,7 +90,7 @@ def fine_tune(model: Model, run: Run, ground: Ground, folder: Path, overwrite: b
 
 def origin_of(model: Model, ground: Ground) -> dict[str, str]:
     """What a fine-tuned model's facts say of the model it began as and of the parts it was tuned and chosen on."""
-    parts = hashlib.sha256(ground.split.parts.tobytes()).hexdigest()
+    parts = hashlib.sha256(ground.split.parts.data).hexdigest()
     return {"fine_tuned_from": str(model.facts["weights_sha256"]), "parts_sha256": parts}
 
 
@@ -370,7 +370,7 @@ def _choose_threshold(run: Run, ground: Ground, blocks: Blocks, state: State, ho
     state.network.load_state_dict(state.best)
     state.network.eval()
     found = Histogram.empty()
-    scored = (ground.split.parts == VALIDATION) & ground.valid
+    scored = ground.scored()
     for core, x, inside in mapped_cores(blocks, scored, int(state.network.multiple)):  # type: ignore[arg-type]
         p = probabilities(state.network, x, how)[0][inside]
         found += Histogram.from_arrays(p, ground.label[core.slices], scored[core.slices])

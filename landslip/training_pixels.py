@@ -21,7 +21,7 @@ from landslip.applicability import Applicability, fit_applicability
 from landslip.blocks import seeded_windows
 from landslip.checkpoint import FACTS, SPLIT, Model, match_channels, run_of, split_of
 from landslip.errors import LabelError, ModelError
-from landslip.grid import Window, covered, tiles
+from landslip.grid import Window, tiles
 from landslip.ground import read_prepared, read_split
 from landslip.label import UNKNOWN
 from landslip.output import file_hash, writing
@@ -29,6 +29,7 @@ from landslip.progress import say
 from landslip.raster import TILE, cut, opening
 from landslip.split import TRAIN, Split
 from landslip.standardize import ZScore
+from landslip.whole import covered, strips
 
 PIXELS = "training_pixels.safetensors"
 MOST = 5000
@@ -46,7 +47,10 @@ class TrainingPixels:
 
 def training_ground(windows: Iterable[Window], label: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(H, W): the valid pixels of known label in the union of the training windows."""
-    return np.asarray(covered(windows, valid.shape) & valid & (label != UNKNOWN))
+    ground = covered(windows, valid.shape)
+    for strip in strips(valid.shape):
+        ground[strip.slices] &= valid[strip.slices] & (label[strip.slices] != UNKNOWN)
+    return ground
 
 
 def draw_training_pixels(

@@ -2,12 +2,16 @@
 
 import importlib
 import json
+import sys
+import tomllib
 from pathlib import Path
 
+import growth
 import mapping
 import mapping_growth
 import mapping_ways
 import numpy as np
+import process
 import pytest
 import virtual
 from conftest import TinySite
@@ -33,7 +37,7 @@ def put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "HALO", plan.HALO)
 
 
-@pytest.mark.parametrize("name", ["machines", "mapping", "prepare", "reading"])
+@pytest.mark.parametrize("name", ["machines", "growth", "mapping", "prepare", "reading"])
 def test_a_benchmark_explains_itself(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,6 +155,40 @@ def test_the_memory_of_a_pixel_is_what_more_of_them_take() -> None:
 
 
 def test_the_stand_in_is_of_one_layer() -> None:
-    network = build_model("fc_densenet", 19, **mapping_growth.ONE_LAYER)
+    run = tomllib.loads(growth.RUN.format(split="apart"))
+    network = build_model("fc_densenet", 19, **run["network"]["options"])
     convolutions = [m for m in network.modules() if type(m).__name__ in ("Conv2d", "Pointwise")]
     assert [m.out_channels for m in convolutions] == [1, 4, 1, 1] and network.multiple == 1
+
+
+def test_growth_goes_on_after_what_is_kept_and_compares_further_megapixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processor seconds of a start of 5 and of 2, 2 and 3 by further megapixel; the largest within a limit, failed."""
+    taken, asked = {1.0: 7.0, 10.0: 25.0, 60.0: 175.0}, []
+
+    def measured(command: list[object], limit: int = 0) -> process.Measured:
+        asked.append((*command, limit))
+        return process.Measured(1.0, 1.0, 1.0, taken[command[0]], "killed", limit > 0)
+
+    def stage(folder: Path, megapixels: float) -> list[object]:
+        (folder / "input").touch()
+        return [megapixels]
+
+    monkeypatch.setattr(growth, "measured_command", measured)
+    monkeypatch.setitem(growth.STAGES, "map", stage)
+    rows = growth.measure(["map"], [10, 1], 0, tmp_path)
+    assert [row["per_megapixel"] for row in rows] == [7, 2.5] and rows[1]["per_further_megapixel"] == 2
+    rows = growth.measure(["map"], [1, 10, 60], 2, tmp_path)
+    assert asked == [(1, 0), (10, 0), (60, 2 * 2**30)]
+    assert rows[2]["per_further_megapixel"] == 3 and rows[2]["against_before"] == 1.5
+    assert [row["limit"] for row in rows] == ["", "", "2 GiB: FAILED"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "growth.json"]  # rasters are removed
+
+
+def test_a_process_is_measured_within_a_limit_of_memory() -> None:
+    took = "import time; x = bytearray(300 << 20); time.sleep(0.5)"
+    free = process.measured_command([sys.executable, "-c", took])
+    assert not free.failed and 300 < free.private_mib <= free.peak_mib + 1
+    bound = process.measured_command([sys.executable, "-c", took], 200 << 20)
+    assert bound.failed and "MemoryError" in bound.said

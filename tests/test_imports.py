@@ -20,6 +20,7 @@ LAYERS = [
         "geodesy",
         "identity",
         "pieces",
+        "whole",
         "pansharpen",
         "resample",
     ],

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from landslip import split as module
@@ -20,6 +21,7 @@ from landslip.split import (
     keep_apart,
     split_apart,
     split_paper,
+    within,
 )
 
 
@@ -96,6 +98,38 @@ def test_keep_apart_takes_ground_from_training_not_from_the_test() -> None:
     assert kept.tolist() == [[TEST] * 5 + [0] * 3 + [TRAIN] * 7]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    reach=st.floats(0.5, 60) | st.integers(1, 60).map(float),
+)
+def test_within_is_scipys_distance_transform(seed: int, shape: tuple[int, int], reach: float) -> None:
+    mask = np.random.default_rng(seed).random(shape) < 0.02
+    mask.flat[seed % mask.size] = True
+    assert np.array_equal(within(mask, reach), ndimage.distance_transform_edt(~mask) < reach)
+    assert not within(np.zeros(shape, bool), reach).any()
+    corner = np.zeros((5, 6), bool)
+    corner[0, 0] = True
+    assert not within(corner, 5)[3, 4] and within(corner, 5.001)[3, 4]  # 3, 4, 5
+
+
+@pytest.mark.parametrize("guard", [0, 1, 3, 9])
+def test_parts_kept_apart_window_by_window_are_those_of_the_whole(guard: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(guard)
+    parts = rng.integers(0, 4, (8, 10)).astype(np.uint8).repeat(12, 0).repeat(12, 1)
+    at_once = parts.copy()
+    for keeper in (TEST, VALIDATION):
+        near = ndimage.distance_transform_edt(at_once != keeper) < guard
+        at_once[near & (at_once != keeper) & (at_once != TEST)] = 0
+    monkeypatch.setattr(module, "SIDE", 16)
+    assert np.array_equal(keep_apart(parts.copy(), guard), at_once)
+
+
+def test_large_sites_are_arranged_fewer_times() -> None:
+    assert [module._tries(cells) for cells in (1, 2**20, 2**22, 2**30)] == [1000, 1000, 250, 50]
+
+
 def test_regions_are_pieces_a_guard_apart() -> None:
     part = np.zeros((40, 60), bool)
     part[5:10, 5:10] = part[10:15, 10:15] = True  # touch at a corner
@@ -143,7 +177,7 @@ def test_every_region_is_tested_once_over_all_folds(seed: int, guard: int, side:
     found = folds_of(choice, label, valid, seed)
     tested = sum((parts == TEST).astype(int) for parts in found)
     assert (tested == 1).all()  # squares fill the raster
-    squares = _squares(label.shape, side)
+    squares = _squares(label.shape, side).at(slice(None), slice(None))
     for parts in found:
         assert all(len(np.unique(parts[squares == n] == TEST)) == 1 for n in np.unique(squares))
         for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
