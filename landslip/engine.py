@@ -112,13 +112,15 @@ def openvino_engine(model: Model, precision_choice: str = "auto") -> Engine:
 
 def _graph_of(network: torch.nn.Module, channels: int) -> Any:
     """A network's graph, the caller's own; the last one is kept, since torch never frees what it has traced."""
-    own = hashlib.blake2b(str(network).encode())
+    content = hashlib.blake2b(str(network).encode())
     for tensor in network.state_dict().values():
-        own.update(tensor.cpu().contiguous().numpy())
-    if own.hexdigest() not in _traced:
+        content.update(tensor.cpu().contiguous().numpy())
+    graph = _traced.get(content.hexdigest())
+    if graph is None:
+        graph = openvino_graph(network, channels)
         _traced.clear()
-        _traced[own.hexdigest()] = openvino_graph(network, channels)
-    return _traced[own.hexdigest()].clone()
+        _traced[content.hexdigest()] = graph
+    return graph.clone()
 
 
 def graph_engine(graph: Any, how: str, of: str = "") -> Engine:
