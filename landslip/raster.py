@@ -753,17 +753,20 @@ def take_tiles(tiles: Tiles, window: Window) -> NDArray[np.float32]:
 
 
 def _to_cog(plain: Path, aside: Path, overviews: str, dtype: str) -> None:
-    rasterio.shutil.copy(
-        plain,
-        aside,
-        driver="COG",
-        blocksize=COG_TILE,
-        compress="DEFLATE",
-        level=6,
-        predictor="FLOATING_POINT" if dtype.startswith("float") else "STANDARD",
-        overview_resampling=overviews.upper(),
-        bigtiff="IF_SAFER",
-    )
+    choices = {
+        "blocksize": COG_TILE,
+        "compress": "DEFLATE",
+        "level": 6,
+        "predictor": "FLOATING_POINT" if dtype.startswith("float") else "STANDARD",
+        "overview_resampling": overviews.upper(),
+        "bigtiff": "IF_SAFER",
+    }
+    try:
+        rasterio.shutil.copy(plain, aside, driver="COG", **choices)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # GDAL's, for which rasterio has no public name
+        raise RasterioError(str(error)) from error
 
 
 def require_geotiff_name(path: Path) -> None:

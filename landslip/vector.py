@@ -127,9 +127,9 @@ def fill_vector(
             _copy_geopackage(base, aside)
         frame.to_file(aside, layer=layer or path.stem, driver="GPKG", engine="pyogrio", VERSION=VERSION)
         kept = pyogrio.read_info(aside, layer=layer or path.stem)
-        # GDAL says nothing of an index that it could not store while it closes the file
-        if kept["features"] != len(frame) or not kept["capabilities"]["fast_spatial_filter"]:
-            raise RuntimeError("the file holds less than what was written into it")
+        if not kept["capabilities"]["fast_spatial_filter"]:
+            raise RuntimeError("the file holds no index of its features")
+        _require_whole(aside, layer or path.stem, len(frame))
     except (DataSourceError, RuntimeError, sqlite3.Error) as error:
         raise _unwritten(path, error) from error
 
@@ -167,6 +167,20 @@ def _unwritten(path: Path, error: BaseException) -> OutputError:
     )
 
 
+def _require_whole(aside: Path, layer: str, features: int) -> None:
+    """Raise RuntimeError where a layer lacks features, or the triggers that count them.
+
+    GDAL makes those, and the index, while it closes the file, and says nothing of what it could not store then.
+    """
+    import pyogrio
+
+    counting = [f"trigger_{change}_feature_count_{layer}" for change in ("insert", "delete")]
+    with closing(sqlite3.connect(f"file:{quote(str(aside))}?mode=ro", uri=True)) as kept:
+        names = {name for (name,) in kept.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
+    if pyogrio.read_info(aside, layer=layer)["features"] != features or not names.issuperset(counting):
+        raise RuntimeError("the file holds less than what was written into it")
+
+
 def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:
     """Add the QGIS styles (QML) of a GeoPackage's layers, by layer, so that QGIS opens them as they are meant to look.
 
@@ -193,9 +207,8 @@ def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:
     ]
     try:
         pyogrio.write_dataframe(pd.DataFrame(rows), aside, layer=STYLES, driver="GPKG", layer_options={"FID": "id"})
-        if pyogrio.read_info(aside, layer=STYLES)["features"] != len(rows):  # GDAL says nothing of it
-            raise RuntimeError("the file holds fewer styles than what was written into it")
-    except (DataSourceError, RuntimeError) as error:
+        _require_whole(aside, STYLES, len(rows))
+    except (DataSourceError, RuntimeError, sqlite3.Error) as error:
         raise _unwritten(path, error) from error
 
 

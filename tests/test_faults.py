@@ -540,6 +540,19 @@ def test_a_disk_that_is_full_only_when_it_settles(here: Path, monkeypatch: pytes
         assert contents(here) == before
 
 
+def test_gdals_own_errors_while_a_map_is_copied_are_one_of_ours(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class AppDefinedError(Exception):
+        """As rasterio raises what GDAL says, in no class that it names."""
+
+    def failing(*_: object, **__: object) -> None:
+        raise AppDefinedError("TIFFReadDirectory:Failed to read directory at offset 192")
+
+    monkeypatch.setattr("rasterio.shutil.copy", failing)
+    before = contents(here)
+    outcome = command(*INVENTORY.split())
+    assert outcome.code == 2 and "cannot be written (TIFFReadDirectory" in outcome.err and contents(here) == before
+
+
 def test_only_the_layer_that_is_asked_for_is_judged(here: Path) -> None:
     path, rivers = here / "rivers.gpkg", read_vector(here / "rivers.gpkg")
     path.unlink()

@@ -2,8 +2,10 @@
 
 import sqlite3
 import warnings
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -268,5 +270,31 @@ def test_a_style_that_was_lost_on_a_failing_disk_is_an_error(tmp_path: Path, mon
             connection.commit()
 
     monkeypatch.setattr(pyogrio, "write_dataframe", lose)
-    with pytest.raises(OutputError, match=r"i\.gpkg cannot be written \(the file holds fewer styles"):
+    with pytest.raises(OutputError, match=r"i\.gpkg cannot be written \(the file holds less"):
         fill_styles(path, path, {"i": "<qgis/>"})
+
+
+def test_what_gdal_could_not_store_while_it_closed_a_file_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failing synchronisation GDAL leaves out the triggers that count features, and says nothing."""
+    path, features = tmp_path / "a.gpkg", gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32649")
+
+    def losing(write: Callable[..., None], at: int, layer: str) -> Callable[..., None]:
+        def written(*given: Any, **named: Any) -> None:
+            write(*given, **named)
+            with closing(sqlite3.connect(given[at])) as file:
+                file.execute(f"DROP TRIGGER trigger_insert_feature_count_{layer}")
+                file.commit()
+
+        return written
+
+    write_vector(path, features)
+    with monkeypatch.context() as patch:
+        patch.setattr(pyogrio, "write_dataframe", losing(pyogrio.write_dataframe, 1, "layer_styles"))
+        with pytest.raises(OutputError, match="holds less than what was written"):
+            fill_styles(path, path, {"a": "<qgis/>"})
+    monkeypatch.setattr(gpd.GeoDataFrame, "to_file", losing(gpd.GeoDataFrame.to_file, 1, "b"))
+    with pytest.raises(OutputError, match="holds less than what was written"):
+        write_vector(tmp_path / "b.gpkg", features)
+    assert not (tmp_path / "b.gpkg").exists()
