@@ -62,8 +62,11 @@ class Ledger:
         for index, shape in enumerate(shapes):
             path = self._values(index)
             if not path.exists() or self._notes(index).exists() or not _holds(path, shape):
-                path.unlink(missing_ok=True)
-                self._notes(index).unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                    self._notes(index).unlink(missing_ok=True)
+                except OSError as error:
+                    raise write_failure(self.out, error) from error
                 found.append(index)
         return found
 

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import re
+import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +45,7 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 os.environ.setdefault("GDAL_CACHEMAX", "128")
 
 TILE = 256  # side of the tiles that rasters are stored in, pixels
+BIGTIFF, FIRST_REQUEST = 43, 16384  # version of a TIFF with 64-bit offsets; bytes that a client asks for first
 COG_TILE = 512  # of those that are looked at through overviews
 MOST_OF_A_BLOCK = 2**31  # bytes of one stored block, which is decoded as a whole
 OWN_PIXELS = ("GTiff", "PNG", "JP2OpenJPEG")  # drivers whose file holds all of the raster
@@ -641,7 +643,7 @@ def creating(
                 raise RasterioError("the file is shorter than what was written into it")
             if overviews:
                 _to_cog(plain, aside, overviews, dtype)
-                if not _is_whole(aside, header):
+                if not (_is_whole(aside, header) and _begins_with_its_directory(aside)):
                     raise RasterioError("the file is shorter than what was written into it")
         except RasterioError as error:
             raise OutputError(
@@ -799,6 +801,16 @@ def _is_whole(path: Path, header: list[Any]) -> bool:
                         return False
         dataset.read(window=RasterioWindow(dataset.width - 1, dataset.height - 1, 1, 1))
     return True
+
+
+def _begins_with_its_directory(path: Path) -> bool:
+    # where a write into the first directory fails GDAL puts another at the end, which no browser's first request finds
+    with path.open("rb") as file:
+        head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    (version,) = struct.unpack(f"{order}H", head[2:4])
+    (at,) = struct.unpack(f"{order}Q", head[8:]) if version == BIGTIFF else struct.unpack(f"{order}I", head[4:8])
+    return bool(at < FIRST_REQUEST)
 
 
 def put(dataset: Any, values: NDArray[Any], window: Window, bands: Sequence[int] | None = None) -> None:

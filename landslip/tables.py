@@ -23,6 +23,7 @@ class Strict(BaseModel):
 
 
 T = TypeVar("T", bound=BaseModel)
+LONGEST_NUMBER = 300  # digits
 MOST_SHOWN = 200  # characters of what a file says, in a message
 
 
@@ -38,9 +39,15 @@ def read_toml(path: Path, error_class: type[LandslipError]) -> dict[str, Any]:
 def read_json(path: Path) -> Any:
     """What a JSON file says; OSError or ValueError, for one that is nested too deeply too, where it is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_int=_whole)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:  # no float holds it
+        raise ValueError(f"it holds a number of {len(digits)} digits")
+    return int(digits)
 
 
 def validated(model: type[T], value: dict[str, Any], path: Path, error_class: type[LandslipError]) -> T:

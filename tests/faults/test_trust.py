@@ -1,5 +1,6 @@
 """What comes from others runs nothing and reaches nothing beside it (models, archives, HDF5); what mutation found."""
 
+import errno
 import hashlib
 import io
 import json
@@ -29,14 +30,27 @@ from test_cli import command
 
 from landslip import cli, scene
 from landslip.checkpoint import load_model
-from landslip.errors import LandslipError, ModelError, ResumeError, ReviewError, RunError, SiteError, VectorError
+from landslip.errors import (
+    ChannelError,
+    LandslipError,
+    ModelError,
+    OutputError,
+    ResumeError,
+    ReviewError,
+    RunError,
+    SiteError,
+    VectorError,
+)
+from landslip.grid import Grid, Window
 from landslip.images import read_with_plain
 from landslip.ledger import Ledger
 from landslip.patches import _hdf5
 from landslip.quantized import quantized_graph
+from landslip.raster import _begins_with_its_directory, creating, put
 from landslip.run import read_run
 from landslip.scene import read_bundle
 from landslip.site import ImageTable, Site, site_grid
+from landslip.stack import read_stack_info
 from landslip.state import STATE, kept_state
 from landslip.tables import read_json
 from landslip.training_pixels import area_of
@@ -302,6 +316,21 @@ def test_a_long_value_is_not_repeated_whole(tmp_path: Path) -> None:
     assert len(str(error.value)) < 1000 and "split.kind" in str(error.value)
 
 
+def test_a_number_that_no_float_holds_is_refused(model: Path) -> None:
+    facts = (model / "model.json").read_text()
+    (model / "model.json").write_text(facts.replace('"threshold": ', f'"threshold": {"9" * 400}, "x": ', 1))
+    outcome = command("info", model)
+    assert outcome.code == 2 and "a number of 400 digits" in outcome.err
+
+
+def test_a_stack_that_does_not_say_of_which_factor_a_band_is(made: TinySite, tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    shutil.copy(made.folder / "prepared" / "stack.tif", path)
+    path.write_bytes(path.read_bytes().replace(b'"landslip_factor" sample="2"', b'"landslip_fuctor" sample="2"'))
+    with pytest.raises(ChannelError, match="band green does not say of which factor"):
+        read_stack_info(path)
+
+
 def test_no_message_fills_the_screen() -> None:
     long = str(ReviewError(f"i.gpkg: landslide 2 has the state {'x' * 100_000!r}. Write the inventory again."))
     assert len(long) < 2100 and long.startswith("i.gpkg: landslide 2") and long.endswith("Write the inventory again.")
@@ -367,6 +396,25 @@ def test_a_kept_window_whose_header_is_damaged_is_computed_again(tmp_path: Path,
     content[10 : 10 + len(header)] = header.encode()
     (tmp_path / "0000000.npy").write_bytes(content)
     assert ledger.left([(1, 4, 5)]) == [0]
+
+
+def test_a_kept_window_that_cannot_be_removed_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(self: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "unlink", failing)
+    with pytest.raises(OutputError, match=r"map\.tif cannot be written: Input/output error"):
+        Ledger(tmp_path, tmp_path / "map.tif").left([(1, 4, 5)])
+
+
+def test_a_map_whose_directory_gdal_moved_to_its_end_is_no_cog(tmp_path: Path) -> None:
+    path, grid = tmp_path / "a.tif", Grid(CRS_UTM, Affine(15, 0, 460_000, 0, -15, 3_430_000), 200, 200)
+    with creating(path, grid, "float32", ["p"], None, overviews="average") as dataset:
+        put(dataset, np.random.default_rng(0).random((1, 200, 200), np.float32), Window(0, 0, 200, 200))
+    assert _begins_with_its_directory(path)
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+        dataset.update_tags(much="x" * 5000)
+    assert not _begins_with_its_directory(path)
 
 
 def test_a_geometry_that_geos_refuses(tmp_path: Path) -> None:
