@@ -49,7 +49,7 @@ from landslip.raster import opening
 from landslip.run import Run, TrainingChoice, settled
 from landslip.split import VALIDATION
 from landslip.standardize import ZScore, fit
-from landslip.state import STATE, State, keep, kept_state, restore
+from landslip.state import STATE, State, forget, keep, kept_state, restore
 from landslip.training_pixels import (
     PIXELS,
     TrainingPixels,
@@ -127,7 +127,7 @@ def _train(
         f"training windows of {run.blocks.window} px, {how} on {device().type}"
     )
     if kept is None:
-        (folder / STATE).unlink(missing_ok=True)
+        forget(folder)
     # an earlier model stays whole, with the split and the history that belong to it, until the new one is finished
     replacing = (folder / FACTS).exists()
     if not replacing:
@@ -452,6 +452,6 @@ def _finish(
     write_text(folder / "history.csv", _history(state), overwrite=True)
     facts["training_pixels"] = write_training_pixels(pixels, folder)
     save_model(folder, state.best, ground.channels, zscore, state.threshold, facts, overwrite=True, half=half)
-    (folder / STATE).unlink(missing_ok=True)
+    forget(folder)
     say(f"chose epoch {state.best_epoch} of {state.epoch}; {(time.monotonic() - began) / 60:.1f} min")
     return facts
