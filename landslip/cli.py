@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -618,6 +620,12 @@ def main() -> None:
             raise
         remedy = "Use a smaller [training] batch or [blocks] window, or a machine with more memory."
         print(f"landslip: not enough memory for the network. {remedy}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        with suppress(OSError):  # what is printed goes to a file on a full disk, say
+            print(f"landslip: what it says cannot be written ({error.strerror}). Free some space.", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != 130:  # typer turns Ctrl-C into an exit of its own

@@ -129,7 +129,7 @@ def read_stack_info(path: Path) -> StackInfo:
     channels = []
     for name, tags in zip(info.names, read_band_tags(path), strict=True):
         own = {k.removeprefix("landslip_"): v for k, v in tags.items() if k.startswith("landslip_")}
-        if own and "factor" not in own:
+        if own and not own.keys() >= {"factor", "group"}:
             raise ChannelError(f"{path}: band {name} does not say of which factor it is. Prepare the site again.")
         channels.append(Channel(name=str(name), **_known(own, str(name))))
     return StackInfo(path, info.grid, tuple(channels))

@@ -331,6 +331,15 @@ def test_a_stack_that_does_not_say_of_which_factor_a_band_is(made: TinySite, tmp
         read_stack_info(path)
 
 
+def test_what_is_said_into_a_file_on_a_full_disk(made: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("typer.echo", full)
+    outcome = command("info", made.folder / "model")
+    assert outcome.code == 2 and "what it says cannot be written (No space left on device)" in outcome.err
+
+
 def test_no_message_fills_the_screen() -> None:
     long = str(ReviewError(f"i.gpkg: landslide 2 has the state {'x' * 100_000!r}. Write the inventory again."))
     assert len(long) < 2100 and long.startswith("i.gpkg: landslide 2") and long.endswith("Write the inventory again.")
