@@ -706,15 +706,17 @@ class Tiles:
 
 
 def find_tiles(path: Path) -> Tiles:
-    """Where the tiles of a raster lie that `create_blank` made."""
+    """Where the tiles of a raster lie that `create_blank` made; OutputError where it could not place them."""
     with opening(path) as dataset:
         rows, columns = -(-dataset.height // TILE), -(-dataset.width // TILE)
         places = [
-            int(dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band))
+            dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
             for band in dataset.indexes
             for row in range(rows)
             for column in range(columns)
         ]
+        if None in places:  # GDAL says nothing of a write that fails while it closes a file
+            raise OutputError(f"{path} cannot be written: the disk may be full. Free some space and run again.")
         offsets = np.array(places, np.int64).reshape(dataset.count, rows, columns)
         return Tiles(path, (dataset.height, dataset.width), offsets)
 

@@ -28,6 +28,7 @@ from landslip.raster import (
     cut,
     cut_stored,
     default_grid,
+    find_tiles,
     opening,
     put,
     read,
@@ -257,6 +258,15 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"elevation", b"elev\xe5tion"))
     with pytest.raises(RasterError, match=r"a\.tif cannot be read"):
         read_info(path)
+
+
+def test_tiles_that_found_no_place_are_missed(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    profile = {"driver": "GTiff", "width": 300, "height": 300, "count": 1, "dtype": "float32", "tiled": True}
+    with rasterio.open(path, "w", **profile, blockxsize=256, blockysize=256, sparse_ok=True, nodata=np.nan):
+        pass  # as GDAL leaves a file whose directory could not be written: tiles without a place
+    with pytest.raises(OutputError, match=r"a\.tif cannot be written"):
+        find_tiles(path)
 
 
 def test_covering_window_holds_the_grid_and_its_margin(tmp_path: Path) -> None:
