@@ -115,14 +115,16 @@ def train(
     from landslip.tables import read_json
     from landslip.train import train as fit
 
-    facts = fit(read_run(run, dict(map(_override, change or []))), prepared, model, overwrite, half)
+    chosen = read_run(run, dict(map(_override, change or [])))
+    before = read_json(run) if run.suffix == ".json" else None  # now: MODEL/ may be the folder that it lies in
+    facts = fit(chosen, prepared, model, overwrite, half)
     draw_history(model / "history.csv", model / "history.png", overwrite=True)
     typer.echo(
         f"{model}: kappa {_figure(facts['validation']['validation_kappa'])}, F1 "
         f"{_figure(facts['validation']['validation_f1'])} on validation ground, epoch {facts['chosen_epoch']}"
     )
-    if run.suffix == ".json":
-        typer.echo(repeated(read_json(run), read_json(model / FACTS)))
+    if before is not None:
+        typer.echo(repeated(before, read_json(model / FACTS)))
 
 
 def _figure(value: float) -> str:

@@ -81,6 +81,22 @@ def test_model_json_suffices_to_train_the_same_model_again(made: TinySite, tmp_p
     assert done.code == 0 and "other weights than before: its run is another" in done.out
 
 
+def test_a_model_trained_again_in_its_own_folder_is_compared_with_what_it_was(made: TinySite, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(made.folder / "model", model)
+    words = (
+        "train",
+        model / "model.json",
+        made.folder / "prepared",
+        model,
+        "--overwrite",
+        "--set",
+        "training.epochs=1",
+    )
+    done = command(*words)
+    assert done.code == 0 and "other weights than before: its run is another" in done.out
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -14,18 +14,14 @@ import json
 import os
 import re
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from kills import STAGES, Stage, fresh, outputs, prepared_base
-
-from landslip.review import read_reviews
+from kills import STAGES, Stage, fresh, lost_decisions, outputs, prepared_base, read_acknowledged
 
 CALLS = ("write", "pwrite64", "writev", "fsync", "fdatasync", "ftruncate", "rename", "mkdir", "unlink")
 PROGRAM = "from landslip.cli import main; main()"
@@ -128,14 +124,9 @@ def fail_review(base: Path, work: Path, tries: int, rng: np.random.Generator) ->
         refused += bool(done.stderr)
         if done.returncode or "Traceback" in done.stderr:
             faults.append(f"{said}: exit {done.returncode}: {done.stderr[-600:]}")
-        acknowledged = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+        acknowledged = read_acknowledged(done.stdout)
         kept += len(acknowledged)
-        after = read_reviews(folder / "i.gpkg")
-        lost = [one for one, version in acknowledged if one not in after or after[one].version < version]
-        with closing(sqlite3.connect(folder / "i.gpkg")) as connection:
-            whole = connection.execute("PRAGMA integrity_check").fetchone()[0]
-        if lost or whole != "ok":
-            faults.append(f"{said}: decisions on {lost} are lost, the file is {whole}")
+        faults += [f"{said}: {fault}" for fault in lost_decisions(folder / "i.gpkg", acknowledged)]
     return {"tries": tries, "calls": calls, "refused": refused, "decisions acknowledged": kept, "faults": faults}
 
 

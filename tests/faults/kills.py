@@ -220,6 +220,20 @@ def _says_it_is_there(folder: Path) -> bool:
     return "exists already" in (folder / "log").read_text().strip().splitlines()[-1]
 
 
+def read_acknowledged(said: str) -> list[tuple[int, int]]:
+    """(landslide, version) of every decision that a process has printed, a line each."""
+    return [(int(at), int(version)) for at, version in map(str.split, said.splitlines())]
+
+
+def lost_decisions(path: Path, known: list[tuple[int, int]]) -> list[str]:
+    """What is wrong with a reviewed inventory that should hold these decisions, (landslide, version), or later ones."""
+    after = review.read_reviews(path)
+    lost = [at for at, version in known if at not in after or after[at].version < version]
+    with closing(sqlite3.connect(path)) as connection:
+        whole = connection.execute("PRAGMA integrity_check").fetchone()[0]
+    return [f"decisions on {lost} are lost, the file is {whole}"] if lost or whole != "ok" else []
+
+
 def kill_review(base: Path, work: Path, kills: int, rng: np.random.Generator) -> dict[str, object]:
     """Kill a process that stores decisions, so many times: each that it had acknowledged must be there."""
     folder = fresh(base, work / "review")
@@ -244,15 +258,10 @@ def kill_review(base: Path, work: Path, kills: int, rng: np.random.Generator) ->
         end(child, float(rng.uniform(0.01, 0.4)))
         os.close(outlet)
         with os.fdopen(inlet) as said:
-            acknowledged = [tuple(map(int, line.split())) for line in said.read().splitlines()]
+            acknowledged = read_acknowledged(said.read())
         kept += len(acknowledged)
-        after = review.read_reviews(path)
-        lost = [at for at, version in acknowledged if at not in after or after[at].version < version]
-        lost += [at for at, one in before.items() if at not in after or after[at].version < one.version]
-        with sqlite3.connect(path) as connection:
-            whole = connection.execute("PRAGMA integrity_check").fetchone()[0]
-        if lost or whole != "ok":
-            faults.append(f"try {done}: decisions on {lost} are lost, the file is {whole}")
+        known = [*acknowledged, *((at, one.version) for at, one in before.items())]
+        faults += [f"try {done}: {fault}" for fault in lost_decisions(path, known)]
     if not kept:
         faults.append("no decision was ever acknowledged: nothing was tried")
     return {"kills": kills, "decisions acknowledged": kept, "faults": faults}
