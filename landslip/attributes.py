@@ -42,6 +42,13 @@ class Statistics:
         np.minimum.at(self.lowest, at, values64)
         np.maximum.at(self.highest, at, values64)
 
+    def part(self, part: slice) -> Statistics:
+        """Of some of the landslides alone."""
+        chosen = Statistics(part.stop - part.start)
+        names = ("pixels", "total", "lowest", "highest")
+        chosen.pixels, chosen.total, chosen.lowest, chosen.highest = (getattr(self, name)[part] for name in names)
+        return chosen
+
     def _known(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.where(self.pixels > 0, values, np.nan)
 

@@ -1,16 +1,18 @@
 """Make a landslide map and an inventory of polygons from a probability raster.
 
 A landslide is a piece of pixels at or above the threshold that hang together by sides or corners, over the whole
-raster at once, so that no border of a window or tile cuts it. Memory follows the tile and the inventory, not the
-raster.
+raster at once, so that no border of a window or tile cuts it. Memory follows the tile, not the raster: a landslide is
+written once no tile to come can hold any of it. All outlines are held only where ids of an earlier inventory are kept,
+or vertices taken off, for which each must be seen beside all others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from os.path import realpath  # Path.resolve fails where a link leads to itself
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from landslip.geodesy import area_and_perimeter, window_area
 from landslip.grid import Grid, Window, require_metric, require_same_grid, tiles
 from landslip.identity import keep_ids
 from landslip.metrics import choose_threshold, require_probabilities
-from landslip.output import refuse_existing, scratch, writing
+from landslip.output import alone, refuse_existing, scratch, writing
 from landslip.pieces import find_pieces
 from landslip.progress import track
 from landslip.raster import (
@@ -45,9 +47,9 @@ from landslip.stack import StackInfo, read_stack_info
 from landslip.style import COLOURS, NOT_VALID, inventory_style, map_style
 from landslip.tables import read_json
 from landslip.vector import (
-    fill_parquet,
     fill_styles,
-    fill_vector,
+    filling_parquet,
+    filling_vector,
     highest,
     holding,
     join,
@@ -64,6 +66,7 @@ REVIEWS, LOG = "review", "review_log"  # what landslip.review writes into the sa
 MOST_ID = 2**53  # what every program that reads an id can count to
 SMALLEST = 4  # pixels of the smallest landslide kept, where no area is given
 SIDE = 4 * TILE
+MANY = 5000  # landslides written at a time
 
 
 @dataclass(frozen=True)
@@ -138,26 +141,41 @@ def make_inventory(
     stack = None if stack_path is None else read_stack_info(stack_path)
     if stack is not None:
         require_same_grid(stack.grid, str(stack.path), grid, str(probability))
-    if previous is not None and previous.resolve() == out_gpkg.resolve():
+    if previous is not None and realpath(previous) == realpath(out_gpkg):
         previous = None
     earlier = _read_earlier(previous or out_gpkg, grid, asked=previous is not None)
     if previous is not None:
         _refuse_lost_reviews(out_gpkg, previous)
 
     tags = _tags(info, at, source, min_area)
-    with scratch(out_gpkg, "ids") as ids_path, ExitStack() as outputs:
+    with alone(out_gpkg), scratch(out_gpkg, "ids") as ids_path, ExitStack() as outputs:
         found = _find(probability, grid, at, min_area, ids_path)
-        measured = _measure(probability, ids_path, found, grid, at, stack)
-        frame = _frame(measured, found, grid, earlier, info, stack, simplify)
-        kept = 0 if earlier is None else int(frame["id"].isin(earlier.ids).sum())
-        summary = _summary(frame, found, grid, at, source, min_area, kept)
-        if earlier is not None and previous is None:
-            outputs.enter_context(_kept_as_read(earlier))
+        measured = _Measured.of(found, stack)
+        most = MANY if earlier is None and simplify is None else max(len(found.pixels), 1)
+        parts = _measure(probability, ids_path, found, grid, at, stack, measured, most)
+        frames: Iterable[gpd.GeoDataFrame] = (
+            _frame(measured, *part, found, grid, earlier, info, stack, simplify) for part in parts
+        )
+        if earlier is not None:
+            frames = [*frames]  # one; nobody who reviews is to wait for it
+            if previous is None:
+                outputs.enter_context(_kept_as_read(earlier))
         # entered one inside the other: all get their names once all are whole
         aside = outputs.enter_context(writing(out_gpkg, overwrite))
-        fill_vector(aside, out_gpkg, frame, LAYER, None if earlier is None else earlier.base)
+        parquet = outputs.enter_context(writing(out_gpkg.with_suffix(".parquet"), overwrite))
+        base = None if earlier is None else earlier.base
+        count, area, kept = 0, 0.0, 0
+        with (
+            filling_vector(aside, out_gpkg, LAYER, base, multi=True) as add_to_vector,
+            filling_parquet(parquet) as add_to_parquet,
+        ):
+            for frame in frames:
+                add_to_vector(frame)
+                add_to_parquet(frame)
+                count, area = count + len(frame), area + float(frame["area_m2"].sum())
+                kept += 0 if earlier is None else int(frame["id"].isin(earlier.ids).sum())
         fill_styles(aside, out_gpkg, {LAYER: inventory_style()})
-        fill_parquet(outputs.enter_context(writing(out_gpkg.with_suffix(".parquet"), overwrite)), frame)
+        summary = _summary(count, area, found, grid, at, source, min_area, kept)
         table = outputs.enter_context(writing(out_gpkg.with_suffix(".csv"), overwrite))
         table.write_text(_table(summary), encoding="utf-8")
         style = outputs.enter_context(writing(map_path.with_suffix(".qml"), overwrite))
@@ -183,7 +201,7 @@ def layer_of(path: Path) -> str | None:
 
 def _check_outputs(probability: Path, out_gpkg: Path, map_path: Path, overwrite: bool) -> None:
     paths = (probability, out_gpkg, map_path)
-    if len({path.resolve() for path in paths}) < len(paths):
+    if len({realpath(path) for path in paths}) < len(paths):
         raise OutputError(
             f"the probability raster {probability}, the inventory {out_gpkg} and the map {map_path} must be three "
             "files. Give the inventory or the map another name."
@@ -232,65 +250,95 @@ def _find(probability: Path, grid: Grid, threshold: float, min_area: float, ids_
 
 @dataclass
 class _Measured:
-    """What is known of landslides 1, 2, ...: outlines in whole pixels by tile, statistics, ranges of pixels."""
+    """What is known of landslides 1, 2, ...: statistics, ranges of pixels, pixels of each class (classes, count)."""
 
-    outlines: dict[int, list[list[Any]]]
     statistics: dict[str, Statistics]
     low: NDArray[np.int64]
     high: NDArray[np.int64]
-    classes: list[str]
+    classes: Classes
     shares: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, found: _Found, stack: StackInfo | None) -> _Measured:
+        """Nothing measured yet."""
+        count = len(found.pixels)
+        channels = () if stack is None else stack.channels
+        statistics = {name: Statistics(count) for name in ("probability", *_factor_bands(stack))}
+        classes = Classes(channels)
+        counts = [np.zeros(shape, np.int64) for shape in (count, count, (len(classes.names), count))]
+        return cls(statistics, counts[0], counts[1], classes, counts[2])
+
+
+def _factor_bands(stack: StackInfo | None) -> dict[str, int]:
+    return {} if stack is None else {c.name: i + 1 for i, c in enumerate(stack.channels) if c.name in FACTORS}
 
 
 def _measure(
-    probability: Path, ids_path: Path, found: _Found, grid: Grid, threshold: float, stack: StackInfo | None
-) -> _Measured:
-    count = len(found.pixels)
-    bands = {} if stack is None else {c.name: i + 1 for i, c in enumerate(stack.channels) if c.name in FACTORS}
-    classes = Classes(() if stack is None else stack.channels)
-    statistics = {name: Statistics(count) for name in ("probability", *bands)}
-    none = np.zeros(count, np.int64)
-    shares = np.zeros((len(classes.names), count), np.int64)
-    measured = _Measured({}, statistics, none, none.copy(), classes.names, shares)
+    probability: Path,
+    ids_path: Path,
+    found: _Found,
+    grid: Grid,
+    threshold: float,
+    stack: StackInfo | None,
+    measured: _Measured,
+    most: int,
+) -> Iterator[tuple[slice, list[Any]]]:
+    """Measure landslides tile by tile; yield their places (from 0) and outlines, in whole pixels, in order.
+
+    Some `most` at a time, once nothing of them can lie in tiles to come, and at least once, if with none.
+    """
+    bands, classes = _factor_bands(stack), measured.classes
+    pieces: dict[int, list[list[Any]]] = {}  # of landslides that are not written yet, polygons by tile
+    first = behind = 0  # written so far, seen so far
     with ExitStack() as files:
         probabilities, ids_raster = (files.enter_context(opening(path)) for path in (probability, ids_path))
         channels = None if stack is None else files.enter_context(opening(stack.path))
         cores = list(tiles(grid.shape, SIDE))
-        for core in track(cores, len(cores), "outlines", "tiles"):
+        going_on: list[int] = []  # those that reach into the row of tiles below, or near it
+        for core, after in zip(track(cores, len(cores), "outlines", "tiles"), [*cores[1:], None], strict=True):
             around = Window(core.row - REACH, core.column - REACH, core.height + 2 * REACH, core.width + 2 * REACH)
             around = around.clip(grid.shape)
             wide = found.final[cut_stored(ids_raster, around)]
-            if not wide.any():
+            if wide.any():
+                near = cut(probabilities, around, [1])[0]
+                inner = core.within(around)
+                area_range(wide, near, inner, threshold, measured.low, measured.high)
+                ids = np.ascontiguousarray(wide[inner])
+                for number, polygons in outline(ids, core).items():
+                    pieces.setdefault(number, []).append(polygons)
+                inside = ids > 0
+                at = ids[inside]
+                measured.statistics["probability"].add(at, near[inner][inside])
+                if channels is not None and (bands or classes.bands):
+                    cube = cut(channels, core, [*bands.values(), *classes.bands])[:, inside]
+                    for name, values in zip(bands, cube, strict=False):
+                        measured.statistics[name].add(at, values)
+                    for share, of_class in zip(measured.shares, classes.masks(cube[len(bands) :]), strict=True):
+                        share += np.bincount(at[of_class], minlength=len(share) + 1)[1:]
+                behind = max(behind, int(at.max(initial=0)))
+                low_edge = ids[-REACH:]
+                going_on.append(int(low_edge[low_edge > 0].min(initial=len(found.pixels) + 1)))
+            if after is not None and after.row == core.row:
                 continue
-            inner = core.within(around)
-            near = cut(probabilities, around, [1])[0]
-            area_range(wide, near, inner, threshold, measured.low, measured.high)
-            ids = np.ascontiguousarray(wide[inner])
-            inside = ids > 0
-            if not inside.any():
-                continue
-            for number, polygons in outline(ids, core).items():
-                measured.outlines.setdefault(number, []).append(polygons)
-            at = ids[inside]
-            measured.statistics["probability"].add(at, near[inner][inside])
-            if channels is not None and (bands or classes.bands):
-                cube = cut(channels, core, [*bands.values(), *classes.bands])[:, inside]
-                for name, values in zip(bands, cube, strict=False):
-                    measured.statistics[name].add(at, values)
-                for share, of_class in zip(shares, classes.masks(cube[len(bands) :]), strict=True):
-                    share += np.bincount(at[of_class], minlength=count + 1)[1:]
-    return measured
+            done = min([behind, *(number - 1 for number in going_on)]) if after is not None else behind
+            going_on = []
+            while done - first >= most or after is None:
+                part = slice(first, min(first + most, done))
+                first = part.stop
+                yield part, [_joined(pieces.pop(number)) for number in range(part.start + 1, part.stop + 1)]
+                if first == done:
+                    break
 
 
-def _outlines(parts: dict[int, list[list[Any]]], grid: Grid) -> NDArray[Any]:
-    """One geometry in the grid's CRS for each landslide, from its polygons in one tile or in several."""
-    by_tile = (parts[number] for number in sorted(parts))
-    whole = [together(held[0]) if len(held) == 1 else join([p for tile in held for p in tile]) for held in by_tile]
-    return place(whole, grid)
+def _joined(by_tile: list[list[Any]]) -> Any:
+    """One geometry of a landslide's polygons in one tile or in several."""
+    return together(by_tile[0]) if len(by_tile) == 1 else join([p for polygons in by_tile for p in polygons])
 
 
 def _frame(
     measured: _Measured,
+    part: slice,
+    whole: list[Any],
     found: _Found,
     grid: Grid,
     earlier: _Earlier | None,
@@ -298,17 +346,18 @@ def _frame(
     stack: StackInfo | None,
     simplify: float | None,
 ) -> gpd.GeoDataFrame:
-    """The polygons with all their columns; float columns are NaN, text is None, where something is not known."""
-    outlines = _outlines(measured.outlines, grid)
-    count = len(found.pixels)
+    """Landslides `part` with all their columns; float columns are NaN, text is None, where something is not known."""
+    outlines = place(whole, grid)
+    count, pixels = len(outlines), found.pixels[part]
     area, perimeter = area_and_perimeter(outlines, grid.crs)
-    pixel_area = area / found.pixels  # true, where the landslide lies
+    pixel_area = area / pixels  # true, where the landslide lies
     to_metres = np.sqrt(pixel_area / grid.pixel_area)
     length, width = (side * to_metres for side in sides(outlines))
-    probability = measured.statistics["probability"]
-    ground = {name: measured.statistics.get(name, Statistics(count)) for name in FACTORS}
+    statistics = {name: held.part(part) for name, held in measured.statistics.items()}
+    probability = statistics["probability"]
+    ground = {name: statistics.get(name, Statistics(count)) for name in FACTORS}
     scene, date = (None, None) if stack is None else _scene(stack.path.with_name("manifest.json"))
-    ids = np.arange(1, count + 1)
+    ids = np.arange(part.start + 1, part.stop + 1)
     states = ["open"] * count
     if earlier is not None:
         ids = keep_ids(outlines, earlier.outlines, earlier.ids.tolist(), earlier.taken)
@@ -320,8 +369,8 @@ def _frame(
             "id": ids.astype(np.int64),
             "review": np.array(states, object),
             "area_m2": area,
-            "area_low_m2": measured.low * pixel_area,
-            "area_high_m2": measured.high * pixel_area,
+            "area_low_m2": measured.low[part] * pixel_area,
+            "area_high_m2": measured.high[part] * pixel_area,
             "perimeter_m": perimeter,
             "length_m": length,
             "width_m": width,
@@ -330,13 +379,13 @@ def _frame(
             "elevation_max": ground["elevation"].most,
             "slope_mean": ground["slope"].mean,
             "slope_max": ground["slope"].most,
-            "lithology": np.array(dominant(measured.shares, measured.classes), object),
+            "lithology": np.array(dominant(measured.shares[:, part], measured.classes.names), object),
             "distance_to_river_m": ground["distance_to_river"].least,
             "distance_to_fault_m": ground["distance_to_fault"].least,
             "probability_mean": probability.mean,
             "probability_min": probability.least,
             "probability_max": probability.most,
-            "pixels": found.pixels,
+            "pixels": pixels,
             "scene": np.array([scene] * count, object),
             "date": np.array([date] * count, object),
             "model_sha256": np.array([info.tags.get("model_sha256")] * count, object),
@@ -419,12 +468,19 @@ def _scene(manifest: Path) -> tuple[str | None, str | None]:
 
 
 def _summary(
-    frame: gpd.GeoDataFrame, found: _Found, grid: Grid, threshold: float, source: str, min_area: float, kept: int
+    count: int,
+    area: float,
+    found: _Found,
+    grid: Grid,
+    threshold: float,
+    source: str,
+    min_area: float,
+    kept: int,
 ) -> Summary:
     landslide = int(found.pixels.sum())
     return Summary(
-        len(frame),
-        float(frame["area_m2"].sum()),
+        count,
+        area,
         found.valid_area,
         landslide / found.valid if found.valid else math.nan,
         threshold,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 import sqlite3
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from urllib.parse import quote
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
@@ -24,10 +28,11 @@ from rasterio.warp import transform_bounds
 
 from landslip.errors import LandslipError, OutputError, VectorError
 from landslip.grid import Grid, Window
-from landslip.output import writing
+from landslip.output import is_stream, writing
 
 BURN = ("centre", "majority", "touched")
 STYLES = "layer_styles"
+TEXT = (pa.null(), pa.string(), pa.large_string())
 VERSION = "1.3"  # of a GeoPackage that QGIS 3.22 reads without a warning
 FINER = 5  # sub-pixels per side where a majority is counted
 SQUARE = 512  # pixels burnt at a time
@@ -47,6 +52,8 @@ def read_vector(
     """
     if not path.exists():
         raise VectorError(f"{path} does not exist. Check the path; paths in a site file start at its folder.")
+    if is_stream(path):
+        raise VectorError(f"{path} is a pipe or a device, not a file. Write it to a file first.")
     with _named(path):
         try:
             with warnings.catch_warnings():
@@ -108,30 +115,40 @@ def layers(path: Path) -> list[str]:
 
 def write_vector(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, overwrite: bool = False) -> None:
     """Write features as a GeoPackage, aside first and renamed when whole."""
-    with writing(path, overwrite) as aside:
-        fill_vector(aside, path, frame, layer)
+    with writing(path, overwrite) as aside, filling_vector(aside, path, layer or path.stem) as add:
+        add(frame)
 
 
-def fill_vector(
-    aside: Path, path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, base: Path | None = None
-) -> None:
-    """Write features into `aside`, a file that `writing` will rename to the GeoPackage `path`.
+@contextmanager
+def filling_vector(
+    aside: Path, path: Path, layer: str, base: Path | None = None, multi: bool | None = None
+) -> Iterator[Callable[[gpd.GeoDataFrame], None]]:
+    """Yield what adds features to `aside`, a file that `writing` will rename to the GeoPackage `path`.
 
-    With `base`, an earlier GeoPackage, everything else in it is kept, and the layer replaced.
+    With `base`, an earlier GeoPackage, everything else in it is kept, and the layer replaced. With `multi` every
+    geometry becomes a multipart one, so that all that is added fits; by default, where what is added has both kinds.
     """
     import pyogrio
 
     require_geopackage_name(path)
-    try:
-        if base is not None:
+    added: list[int] = []
+
+    def add(frame: gpd.GeoDataFrame) -> None:
+        mode = "a" if added else "w"
+        with _written(path):
+            frame.to_file(
+                aside, layer=layer, driver="GPKG", engine="pyogrio", mode=mode, promote_to_multi=multi, VERSION=VERSION
+            )
+        added.append(len(frame))
+
+    if base is not None:
+        with _written(path):
             _copy_geopackage(base, aside)
-        frame.to_file(aside, layer=layer or path.stem, driver="GPKG", engine="pyogrio", VERSION=VERSION)
-        kept = pyogrio.read_info(aside, layer=layer or path.stem)
-        if not kept["capabilities"]["fast_spatial_filter"]:
+    yield add
+    with _written(path):
+        if not pyogrio.read_info(aside, layer=layer)["capabilities"]["fast_spatial_filter"]:
             raise RuntimeError("the file holds no index of its features")
-        _require_whole(aside, layer or path.stem, len(frame))
-    except (DataSourceError, RuntimeError, sqlite3.Error) as error:
-        raise _unwritten(path, error) from error
+        _require_whole(aside, layer, sum(added))
 
 
 @contextmanager
@@ -161,10 +178,15 @@ def _copy_geopackage(source: Path, target: Path) -> None:
         old.backup(new)
 
 
-def _unwritten(path: Path, error: BaseException) -> OutputError:
-    return OutputError(
-        f"{path} cannot be written ({str(error)[:120]}): the disk may be full. Free some space and run again."
-    )
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Raise OutputError where GDAL or SQLite cannot write what `path` is to hold."""
+    try:
+        yield
+    except (DataSourceError, RuntimeError, sqlite3.Error) as error:
+        raise OutputError(
+            f"{path} cannot be written ({str(error)[:120]}): the disk may be full. Free some space and run again."
+        ) from error
 
 
 def _require_whole(aside: Path, layer: str, features: int) -> None:
@@ -205,16 +227,48 @@ def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:
         }
         for layer, qml in styles.items()
     ]
-    try:
+    with _written(path):
         pyogrio.write_dataframe(pd.DataFrame(rows), aside, layer=STYLES, driver="GPKG", layer_options={"FID": "id"})
         _require_whole(aside, STYLES, len(rows))
-    except (DataSourceError, RuntimeError, sqlite3.Error) as error:
-        raise _unwritten(path, error) from error
 
 
-def fill_parquet(aside: Path, frame: gpd.GeoDataFrame) -> None:
-    """Write features as GeoParquet 1.1 into `aside`, a file that `writing` will rename."""
-    frame.to_parquet(aside, index=False, compression="zstd", schema_version="1.1.0", write_covering_bbox=True)
+@contextmanager
+def filling_parquet(aside: Path) -> Iterator[Callable[[gpd.GeoDataFrame], None]]:
+    """Yield what adds features, a row group at a time, to `aside`, a GeoParquet 1.1 that `writing` will rename."""
+    groups: list[dict[str, Any]] = []
+    with ExitStack() as files:
+        writer: pq.ParquetWriter | None = None
+
+        def add(frame: gpd.GeoDataFrame) -> None:
+            nonlocal writer
+            held = io.BytesIO()
+            frame.to_parquet(held, index=False, schema_version="1.1.0", write_covering_bbox=True)
+            table = pq.read_table(held)
+            # a column without a value in one group may have text in the next
+            text = [f.with_type(pa.string()) if f.type in TEXT else f for f in table.schema]
+            table = table.cast(pa.schema(text, table.schema.metadata))
+            groups.append(json.loads(table.schema.metadata[b"geo"]))
+            if writer is None:
+                bare = table.schema.remove_metadata()
+                writer = files.enter_context(pq.ParquetWriter(aside, bare, compression="zstd", store_schema=False))
+            writer.write_table(table.replace_schema_metadata())
+
+        yield add
+        if writer is not None:
+            writer.add_key_value_metadata({"geo": json.dumps(_all_groups(groups))})
+
+
+def _all_groups(groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """What GeoParquet's metadata says of all row groups, from what it says of each."""
+    whole = groups[0]
+    columns = [group["columns"][group["primary_column"]] for group in groups]
+    kinds = {kind for column in columns for kind in column["geometry_types"]}
+    boxes = np.array([column["bbox"] for column in columns if "bbox" in column])
+    own = whole["columns"][whole["primary_column"]]
+    own["geometry_types"] = sorted(kinds)
+    if boxes.size:
+        own["bbox"] = [*np.nanmin(boxes[:, :2], axis=0).tolist(), *np.nanmax(boxes[:, 2:], axis=0).tolist()]
+    return whole
 
 
 def highest(path: Path, layer: str, column: str) -> int:

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import geopandas as gpd
 import numpy as np
+import pyarrow.parquet
 import pyogrio
 import pytest
 import rasterio
@@ -190,10 +191,10 @@ def test_both_outputs_or_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         make_inventory(path, tmp_path / "i.gpkg")
     assert not (tmp_path / "i.gpkg").exists()
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr(landslip.inventory, "fill_vector", full)
+    monkeypatch.setattr(landslip.inventory, "filling_vector", full)
     with pytest.raises(OutputError, match="disk is full"):
         make_inventory(path, tmp_path / "i.gpkg", overwrite=True)
     assert (tmp_path / "i.tif").read_text() == "earlier"
@@ -390,3 +391,36 @@ def test_qgis_finds_the_style_in_the_geopackage(tmp_path: Path) -> None:
     assert [c.get("value") for c in categories] == ["open", "accepted", "redrawn", "rejected"]
     entries = ElementTree.parse(tmp_path / "i.qml").findall(".//paletteEntry")
     assert [e.get("value") for e in entries] == ["0", "1"]
+
+
+@pytest.mark.parametrize("many", [1, 7])
+def test_landslides_written_a_few_at_a_time_are_those_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    """Blobs of all sizes, in tiles that cut them; ids, columns and order do not depend on how many are held."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(4).normal(size=(260, 170)), 4)
+    probability = (1 / (1 + np.exp(3 - 40 * noise))).astype(np.float32)
+    probability[10:250, 3:6] = 0.97  # one that goes on through every row of tiles
+    path = prepared(tmp_path, probability.shape)
+    write_raster(
+        path, probability[None], grid_of(*probability.shape), ["landslide probability"], np.nan, overwrite=True
+    )
+    monkeypatch.setattr(landslip.inventory, "SIDE", 32)
+    found = {}
+    for name, at_once in (("all", 10**9), ("few", many)):
+        monkeypatch.setattr(landslip.inventory, "MANY", at_once)
+        made = make_inventory(path, tmp_path / f"{name}.gpkg", 0.5, stack_path=stack_of(path))
+        found[name] = read_vector(tmp_path / f"{name}.gpkg", "inventory"), made
+        parquet = gpd.read_parquet(tmp_path / f"{name}.parquet")
+        assert list(parquet["id"]) == list(found[name][0]["id"]) == list(range(1, made.count + 1))
+        assert parquet["lithology"].isin(["soft rock", "hard"]).all() and parquet.crs == found[name][0].crs
+        geo = json.loads(pyarrow.parquet.read_schema(tmp_path / f"{name}.parquet").metadata[b"geo"])
+        assert geo["columns"]["geometry"]["bbox"] == pytest.approx(parquet.total_bounds.tolist())
+        assert set(geo["columns"]["geometry"]["geometry_types"]) == set(parquet.geom_type)
+    assert made.count == found["all"][1].count > 20
+    assert made.area_m2 == pytest.approx(found["all"][1].area_m2, rel=1e-12)
+    for column in found["all"][0].columns:  # to the last bit, where geopandas takes what is near
+        assert list(found["all"][0][column].astype(str)) == list(found["few"][0][column].astype(str))
+    groups = pyarrow.parquet.ParquetFile(tmp_path / "few.parquet").num_row_groups
+    assert groups == -(-made.count // many)
+    assert pyogrio.read_info(tmp_path / "few.gpkg", layer="inventory")["capabilities"]["fast_spatial_filter"]
