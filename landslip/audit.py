@@ -4,8 +4,9 @@ Distances are exact, centre to centre, and no array of the whole raster is held.
 outside lies on the edge of the training ground, so a tree of the edge's pixels answers every question; and a cell of
 16 x 16 pixels whose distances cannot decide the minimum, the median or the share near by is asked at its centre only.
 Where most pixels of a window must be asked, a distance transform of it answers them at once: its bounds say how far
-around it the nearest edge can lie. Memory follows the length of that edge (about 100 bytes a pixel of it) and the
-number of cells (1/256 of the pixels).
+around it the nearest edge can lie. Memory follows the length of that edge (26 bytes a pixel of it in the tree, which
+alone holds it) and the number of cells (1/256 of the pixels, 7 bytes each); measured, both together took 60 bytes a
+pixel of the edge where there was one in 340 pixels.
 
 A training window lies wholly on training ground, which may reach beyond the windows: to be on it is to be where the
 network may have trained.
@@ -23,13 +24,15 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
-from landslip.bootstrap import add_block_sums, block_shape
+from landslip.bootstrap import add_block_sums, empty_sums
 from landslip.grid import Grid, Window, tiles
 from landslip.raster import TILE, cut_stored, opening
 from landslip.split import TRAIN
 
 CELL = 16  # pixels a side of what is decided at once
 SIDE = 4 * TILE
+LEAF = 64  # pixels of the edge in a leaf of the tree
+ROUNDING = 1e-6  # more than float32 loses of a bound
 TRANSFORMED = 8  # pixels that a transform takes in the time that the tree takes for one
 LARGEST = 4 * SIDE**2  # pixels of a transform, which holds some 20 bytes of each
 
@@ -54,47 +57,44 @@ class Audit:
     reach_m: float
 
 
-def empty_cells(grid: Grid) -> NDArray[np.int64]:
+def empty_cells(grid: Grid) -> NDArray[np.signedinteger]:
     """No scored pixel counted yet, (rows, columns) of cells."""
-    return np.zeros(block_shape(grid.shape, CELL), np.int64)
+    return empty_sums(grid.shape, CELL)
 
 
-def count_cells(cells: NDArray[np.int64], mask: NDArray[np.bool_], window: Window) -> None:
+def count_cells(cells: NDArray[np.signedinteger], mask: NDArray[np.bool_], window: Window) -> None:
     """Count the scored pixels off training ground of one window by cell."""
     add_block_sums(cells, mask, window.row, window.column, CELL)
 
 
-def audit(split: Path, grid: Grid, inside: int, cells: NDArray[np.int64], scored: Scored, window: int) -> Audit:
+def audit(split: Path, grid: Grid, inside: int, cells: NDArray[np.signedinteger], scored: Scored, window: int) -> Audit:
     """Measure scored ground: `inside` pixels on training ground and, by cell, the others, which `scored` reads again.
 
     `split` is split.tif, whose part 1 is training ground; `window` is the side of a training window, pixels.
     """
     reach = window * min(grid.x_size, grid.y_size)  # as the guard of a split counts, in pixels
     total = inside + int(cells.sum())
-    edge = training_edge(split)
-    if not total or not (inside or len(edge)):
+    distance = _Distance(training_edge(split), grid)
+    if not total or not (inside or distance.tree.n):
         return Audit(math.nan, math.nan, math.nan, math.nan, window, reach)
     if inside == total:
         return Audit(0.0, 0.0, 1.0, 1.0, window, reach)
 
-    distance = _Distance(edge, grid)
-    at = np.argwhere(cells)
-    many = cells[cells > 0]
-    low, high = distance.of_cells(at)
+    low, high = distance.of_cells(cells)
     # The median is the mean of the two middle ranks; those below `inside` are the zeros on training ground.
     ranks = [rank - inside for rank in ((total - 1) // 2, total // 2)]
     beyond = [rank for rank in ranks if rank >= 0]
-    first, last = (_at_rank(low, many, beyond[0]), _at_rank(high, many, beyond[-1])) if beyond else (math.inf, -1.0)
+    first, last = (_at_rank(low, cells, beyond[0]), _at_rank(high, cells, beyond[-1])) if beyond else (math.inf, -1.0)
     undecided = (high >= first) & (low <= last) | (low < reach) & (high >= reach)
     if not inside:
         undecided |= low <= high.min()
-    farthest = np.zeros(cells.shape)
-    farthest[tuple(at[undecided].T)] = high[undecided]
-    values, times = _exact(distance, farthest, scored)
+    below, near = (int(cells[~undecided & (high < bound)].sum()) for bound in (first, reach))
+    high[~undecided] = 0
+    del low, undecided
+    values, times = _exact(distance, high, scored)
 
-    below = int(many[~undecided & (high < first)].sum())
     middle = [_at_rank(values, times, rank - below) if rank >= 0 else 0.0 for rank in ranks]
-    near = inside + int(many[~undecided & (high < reach)].sum()) + int(times[values < reach].sum())
+    near += inside + int(times[values < reach].sum())
     minimum = 0.0 if inside else float(values.min())
     return Audit(minimum, sum(middle) / 2, inside / total, near / total, window, reach)
 
@@ -114,7 +114,7 @@ def pooled(audits: Sequence[Audit], pixels: Sequence[int]) -> Audit:
 
 
 def training_edge(split: Path) -> NDArray[np.int32]:
-    """(N, 2) rows and columns of the training pixels that have a pixel without training beside them."""
+    """(N, 2) rows and columns, by row, of the training pixels that have a pixel without training beside them."""
     found = []
     with opening(split) as dataset:
         shape = dataset.height, dataset.width
@@ -127,16 +127,16 @@ def training_edge(split: Path) -> NDArray[np.int32]:
             core = train[1:-1, 1:-1]
             inner = train[:-2, 1:-1] & train[2:, 1:-1] & train[1:-1, :-2] & train[1:-1, 2:]
             found.append((np.argwhere(core & ~inner) + np.array([window.row, window.column])).astype(np.int32))
-    return np.concatenate(found)
+    edge = np.concatenate(found)
+    return edge[np.argsort(edge[:, 0], kind="stable")]
 
 
 class _Distance:
     """Distances to the edge of the training ground, metres."""
 
     def __init__(self, edge: NDArray[np.int32], grid: Grid) -> None:
-        self.edge = edge[np.argsort(edge[:, 0], kind="stable")]
         self.size = np.array([grid.y_size, grid.x_size])
-        self.tree = cKDTree(self.edge * self.size)
+        self.tree = cKDTree(edge * self.size, LEAF)
 
     def of_pixels(self, at: NDArray[np.intp], farthest: float) -> NDArray[np.float64]:
         """Of (N, 2) rows and columns, none more than `farthest` metres away.
@@ -147,36 +147,46 @@ class _Distance:
         corner, end = at.min(0) - margin, at.max(0) + margin + 1
         pixels = math.prod((end - corner).tolist())
         if pixels > min(TRANSFORMED * len(at), LARGEST):
-            nearest = self.edge[self.tree.query(at * self.size)[1]]
+            down, across = (self._edge(self.tree.query(at * self.size)[1]) - at).T
         else:
-            first, behind = np.searchsorted(self.edge[:, 0], (corner[0], end[0]))
-            inside = self.edge[first:behind] - corner
+            first, behind = np.searchsorted(self.tree.data[:, 0], np.array([corner[0], end[0]]) * self.size[0])
+            inside = self._edge(slice(first, behind)) - corner
             inside = inside[(inside[:, 1] >= 0) & (inside[:, 1] < end[1] - corner[1])]
             away = np.ones(end - corner, bool)
             away[inside[:, 0], inside[:, 1]] = False
-            rows, columns = distance_transform_edt(away, self.size, return_distances=False, return_indices=True)
             row, column = (at - corner).T
-            nearest = np.stack([rows[row, column], columns[row, column]], 1) + corner
-        apart = (nearest - at) * self.size
-        return np.asarray(np.hypot(apart[:, 0], apart[:, 1]))
+            rows, columns = distance_transform_edt(away, self.size, return_distances=False, return_indices=True)
+            down, across = rows[row, column] - row, columns[row, column] - column
+        return np.asarray(np.hypot(down * self.size[0], across * self.size[1]))
 
-    def of_cells(self, at: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bounds on the distances of all pixels of (N, 2) cells: that of the centre, less and more a half diagonal."""
+    def of_cells(self, cells: NDArray[np.signedinteger]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Bounds on the distances of all pixels of each cell: that of the centre, less and more a half diagonal.
+
+        (rows, columns), infinite where no pixel is counted in (rows, columns) `cells`.
+        """
         half = (CELL - 1) / 2
-        centre, _ = self.tree.query((at * CELL + half) * self.size)
-        radius = half * float(np.hypot(*self.size)) * (1 + 1e-9)
-        return np.maximum(centre - radius, 0), centre + radius
+        centre = np.full(cells.shape, np.inf, np.float32)
+        for row, (found, counted) in enumerate(zip(centre, cells > 0, strict=True)):
+            at = np.stack(np.broadcast_arrays(row, np.flatnonzero(counted)), 1)
+            found[counted] = self.tree.query((at * CELL + half) * self.size)[0]
+        radius = half * float(np.hypot(*self.size)) * (1 + ROUNDING)
+        return centre * (1 - ROUNDING) - radius, centre * (1 + ROUNDING) + radius
+
+    def _edge(self, which: slice | NDArray[np.intp]) -> NDArray[np.intp]:
+        """(N, 2) rows and columns of some pixels of the edge, which the tree holds in metres."""
+        return np.asarray(np.rint(self.tree.data[which] / self.size), np.intp)
 
 
-def _at_rank(values: NDArray[np.float64], times: NDArray[np.int64], rank: int) -> float:
+def _at_rank(values: NDArray[np.floating], times: NDArray[np.signedinteger], rank: int) -> float:
     """The value of a rank (from 0) in order, each value counted `times`."""
+    values, times = values.ravel(), times.ravel()
     order = np.argsort(values, kind="stable")
     behind = int(np.searchsorted(np.cumsum(times[order]), rank, side="right"))
     return float(values[order[behind]])
 
 
 def _exact(
-    distance: _Distance, farthest: NDArray[np.float64], scored: Scored
+    distance: _Distance, farthest: NDArray[np.float32], scored: Scored
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The distances of all scored pixels in some cells, each different one once in order, and how many have it.
 
@@ -185,11 +195,12 @@ def _exact(
     wanted = farthest > 0
     values, times = np.zeros(0), np.zeros(0, np.int64)
     for window, mask in scored(wanted):
-        pixels = np.argwhere(mask) + np.array([window.row, window.column])
-        bound = farthest[pixels[:, 0] // CELL, pixels[:, 1] // CELL]
-        pixels, most = pixels[bound > 0], bound.max(initial=0)
+        row, column = (np.arange(*s.indices(s.stop)) // CELL for s in window.slices)
+        cells = np.ix_(row, column)
+        pixels = np.argwhere(mask & wanted[cells])
         if len(pixels):
-            found, many = np.unique(distance.of_pixels(pixels, most), return_counts=True)
+            pixels += window.row, window.column
+            found, many = np.unique(distance.of_pixels(pixels, farthest[cells].max()), return_counts=True)
             values, where = np.unique(np.concatenate([values, found]), return_inverse=True)
             times = np.bincount(where, np.concatenate([times, many])).astype(np.int64)
     return values, times

@@ -41,7 +41,13 @@ def block_shape(shape: tuple[int, int], side: int) -> tuple[int, int]:
     return -(-shape[0] // side), -(-shape[1] // side)
 
 
-def add_block_sums(total: NDArray[np.int64], mask: NDArray[np.bool_], row: int, column: int, side: int) -> None:
+def empty_sums(shape: tuple[int, int], side: int, *more: int) -> NDArray[np.signedinteger]:
+    """No pixel counted yet, (block rows, block columns, *more), in the narrowest type that holds a block's pixels."""
+    most = min(side**2, shape[0] * shape[1])
+    return np.zeros((*block_shape(shape, side), *more), np.min_scalar_type(-1 - most))  # negative: a signed type
+
+
+def add_block_sums(total: NDArray[np.signedinteger], mask: NDArray[np.bool_], row: int, column: int, side: int) -> None:
     """Add the pixels set in (h, w) `mask`, whose corner lies at (row, column), to `total`, one number a block."""
     rows, columns = _cuts(row, mask.shape[0], side), _cuts(column, mask.shape[1], side)
     sums = np.add.reduceat(np.add.reduceat(mask.view(np.uint8), columns, 1, dtype=np.int32), rows, 0)
@@ -51,11 +57,12 @@ def add_block_sums(total: NDArray[np.int64], mask: NDArray[np.bool_], row: int, 
 
 def _cuts(first: int, length: int, side: int) -> NDArray[np.intp]:
     """Where blocks begin in a window of `length` pixels that begins at `first`; 0 for a block that it cuts."""
+    side = min(side, first + length)  # one block either way, and no side that numpy cannot count
     begins = np.arange(first // side, -(-(first + length) // side)) * side - first
     return np.maximum(begins, 0)
 
 
-def intervals(blocks: NDArray[np.int64], draws: int = DRAWS, seed: int = SEED) -> dict[str, Interval]:
+def intervals(blocks: NDArray[np.signedinteger], draws: int = DRAWS, seed: int = SEED) -> dict[str, Interval]:
     """95 % percentile interval of each score from (B, 4) pixels by block: TP, FP, FN, TN. Blocks of no pixel drop out.
 
     The same blocks and seed give the same intervals.

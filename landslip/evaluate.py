@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.audit import Audit, audit, count_cells, empty_cells, windows_of
-from landslip.bootstrap import BLOCK, DRAWS, LEVEL, SEED, Interval, add_block_sums, block_shape, intervals
+from landslip.bootstrap import BLOCK, DRAWS, LEVEL, SEED, Interval, add_block_sums, block_shape, empty_sums, intervals
 from landslip.calibration import CLASSES, Reliability, add_class_sums, expected_calibration_error, reliability
 from landslip.errors import LabelError, RunError, SplitError
 from landslip.grid import Grid, Window, require_metric, require_same_grid, tiles
@@ -98,8 +98,8 @@ def evaluate(
     stored = read_info(probability).tags
     at, source = choose_threshold(threshold, stored.get("threshold"), probability.name)
 
-    sums = np.zeros((4, *block_shape(grid.shape, block)), np.int64)
-    by_class = np.zeros((*block_shape(grid.shape, block), CLASSES, 2), np.int64)
+    sums = [empty_sums(grid.shape, block) for _ in range(4)]
+    by_class = empty_sums(grid.shape, block, CLASSES, 2)
     counted = Histogram.empty()
     cells = empty_cells(grid)
     landslide = missed = no_part = train = 0
@@ -125,7 +125,7 @@ def evaluate(
             yield window, _scored(values, truth, _inside(parts, chosen.part)) & (parts != PARTS["train"])
 
     measured = None if split is None else audit(split, grid, train, cells, off_training, chosen.window)
-    matrices = sums.reshape(4, -1).T
+    matrices = np.stack(sums, -1).reshape(-1, 4)
     blocks = int(np.count_nonzero(matrices.any(1)))
 
     leaky, notes = _leak(chosen, train, total.n)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from landslip.bootstrap import add_block_sums, block_shape, intervals
+from landslip.bootstrap import add_block_sums, block_shape, empty_sums, intervals
 from landslip.grid import tiles
 from landslip.metrics import SCORES
 
@@ -24,6 +24,15 @@ def test_windows_fall_into_blocks_pixel_by_pixel(height: int, width: int, side: 
     for row, column in np.argwhere(mask):  # one by one
         expected[row // side, column // side] += 1
     assert (total == expected).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 127), (8, 16), (181, 181), (128, 256), (182, 200)])
+@pytest.mark.parametrize("side", [11, 12, 181, 182, 10**12])
+def test_a_full_block_is_counted_however_narrow_the_sums(shape: tuple[int, int], side: int) -> None:
+    total = empty_sums(shape, side)  # 8 bits hold 11 x 11 or 127 pixels, 16 bits 181 x 181, and not 128 x 256
+    add_block_sums(total, np.ones(shape, bool), 0, 0, side)
+    assert total.sum() == math.prod(shape)
+    assert total.max() == min(side, shape[0]) * min(side, shape[1])
 
 
 def test_blocks_all_right_or_all_wrong_are_a_binomial() -> None:
