@@ -42,7 +42,7 @@ class Reliability:
 
 
 def reliability(
-    counted: Histogram, blocks: NDArray[np.int64] | None = None, classes: int = CLASSES
+    counted: Histogram, blocks: NDArray[np.signedinteger] | None = None, classes: int = CLASSES
 ) -> list[Reliability]:
     """The reliability table of a histogram in `classes` of one width (DeGroot & Fienberg 1983).
 
@@ -75,7 +75,7 @@ def reliability(
 
 
 def add_class_sums(
-    total: NDArray[np.int64],
+    total: NDArray[np.signedinteger],
     probability: NDArray[np.float32],
     landslide: NDArray[np.bool_],
     scored: NDArray[np.bool_],
@@ -199,7 +199,7 @@ def conformal_threshold(missed: NDArray[np.float64], most: float, name: str) -> 
     return int(np.flatnonzero(kept)[-1]) / (int(missed.shape[1]) - 1)
 
 
-def observed_intervals(blocks: NDArray[np.int64], draws: int = DRAWS, seed: int = SEED) -> list[Interval]:
+def observed_intervals(blocks: NDArray[np.signedinteger], draws: int = DRAWS, seed: int = SEED) -> list[Interval]:
     """95 % interval of each class's observed share from (B, K, 2) pixels by block and class: all, and landslide.
 
     As `bootstrap.intervals`: whole blocks are drawn with replacement. Neighbouring pixels are landslide together, so

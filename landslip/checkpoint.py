@@ -106,8 +106,10 @@ def load_model(folder: Path) -> Model:
     """Rebuild a model from its folder alone. ModelError where it is missing, altered or of another format."""
     facts = _read_facts(folder)
     weights = folder / WEIGHTS
-    if not weights.exists():
-        raise ModelError(f"{weights} does not exist: the model folder is not whole. Copy it again or train it again.")
+    if not weights.is_file():
+        raise ModelError(
+            f"{weights} is not there, or no file: the model folder is not whole. Copy it again or train it again."
+        )
     found = file_hash(weights)
     if found != facts["weights_sha256"]:
         raise ModelError(

@@ -608,32 +608,44 @@ def main() -> None:
     """Run a command: 0 done, 1 faults found by check or a failed run of compare or ladder, 2 refused, 130 stopped."""
     # Threads that wait without spinning leave the processor to others; it must be said before torch starts its own.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _open_standard_streams()
     sys.unraisablehook = _unraisable
     try:
         app()
     except LandslipError as error:
-        print(f"landslip: {error}", file=sys.stderr)
+        _say(f"{error}")
         sys.exit(2)
     except MemoryError as error:
-        print(f"landslip: not enough memory ({error}). Use a smaller outline or a coarser grid.", file=sys.stderr)
+        _say(f"not enough memory ({error}). Use a smaller outline or a coarser grid.")
         sys.exit(2)
     except RuntimeError as error:
         if "allocate memory" not in str(error) and "out of memory" not in str(error):
             raise
         remedy = "Use a smaller [training] batch or [blocks] window, or a machine with more memory."
-        print(f"landslip: not enough memory for the network. {remedy}", file=sys.stderr)
+        _say(f"not enough memory for the network. {remedy}")
         sys.exit(2)
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
             raise
-        with suppress(OSError):  # what is printed goes to a file on a full disk, say
-            print(f"landslip: what it says cannot be written ({error.strerror}). Free some space.", file=sys.stderr)
+        _say(f"what it says cannot be written ({error.strerror}). Free some space.")
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != 130:  # typer turns Ctrl-C into an exit of its own
             raise
-        print("landslip: stopped. What was half written is removed; the same command goes on.", file=sys.stderr)
+        _say("stopped. What was half written is removed; the same command goes on.")
         sys.exit(130)
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # what is printed goes to a file on a full disk, say, and the exit code still counts
+        print(f"landslip: {text}", file=sys.stderr)
+
+
+def _open_standard_streams() -> None:
+    """Open those of 0, 1 and 2 that are closed, or an output gets the number that libraries write their errors to."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(opened)
 
 
 def _unraisable(what: sys.UnraisableHookArgs) -> None:

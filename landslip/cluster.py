@@ -38,6 +38,7 @@ from landslip.plan import Plan, Task
 from landslip.progress import forecasting, say, track
 
 AHEAD = 2  # windows that a worker holds: one is read while another is computed
+MOST_HERE = 1024  # workers on one machine; a slip of the finger would start processes until nothing goes
 CONNECT = 10.0  # seconds that a scheduler has to answer
 WORKERS = 60.0  # seconds for the first worker to come, and for another where all have gone
 SEEN = 120.0  # seconds after which the last windows must be seen here: a network file system shows them late
@@ -93,6 +94,8 @@ def run_on_cluster(job: Job, plan: Plan, left: list[int], ledger: Ledger, addres
 def workers_here(address: str) -> int:
     """How many workers `address` asks for on this machine; 0 where it is that of a scheduler."""
     if found := re.fullmatch(r"(?:local:)?([1-9]\d*)", address):
+        if len(found[1]) > 9 or int(found[1]) > MOST_HERE:
+            raise RunError(f"--cluster {address}: no machine has room for so many. Give at most {MOST_HERE} workers.")
         return int(found[1])
     if re.fullmatch(r"\w+://.+", address):
         return 0

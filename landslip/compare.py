@@ -43,7 +43,7 @@ from landslip.label import LANDSLIDE
 from landslip.ledger import is_begun
 from landslip.models import build_model
 from landslip.models.layers import macs, parameter_count
-from landslip.output import refuse_existing, write_json
+from landslip.output import alone, refuse_existing, write_json
 from landslip.progress import duration, say
 from landslip.provenance import machine, peak_memory, software
 from landslip.run import Run, settled
@@ -133,6 +133,13 @@ def make_runs(
     `about` is said of them first. Raises ResumeError, before any is made, where `out` holds runs of other inputs or
     choices, finished or half done.
     """
+    with alone(out):
+        return _make_runs(cells, run, prepared, out, overwrite, about)
+
+
+def _make_runs(
+    cells: Sequence[Cell], run: Run, prepared: Path, out: Path, overwrite: bool, about: str
+) -> list[dict[str, Any]]:
     hashes = {split: input_hashes(cell.run(run), prepared) for split, cell in {c.split: c for c in cells}.items()}
     identities = [_identity(cell, run, hashes[cell.split]) for cell in cells]
     results: list[dict[str, Any] | None] = []

@@ -53,7 +53,7 @@ def correct(prepared: Path, inventory: Path, out: Path, overwrite: bool = False)
     """
     for name in ("stack.tif", "valid.tif", "label.tif", "manifest.json"):
         prepared_file(prepared, name)
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, folder=True)
     if out.resolve() == prepared.resolve():
         raise OutputError(f"{out} is what is corrected, and stays as it is. Give another folder.")
     refuse_losses(out, [inventory, prepared / "stack.tif"], WRITTEN | set(KEPT))

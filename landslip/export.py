@@ -99,7 +99,7 @@ def export_model(
     for a stack without the model's channels, OutputError where `out` exists (unless `overwrite`).
     """
     _require_extra()
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, folder=True)
     refuse_input(out, [folder])
     model = load_model(folder)
     nodata = None if nodata is not None and math.isnan(nodata) else nodata

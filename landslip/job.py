@@ -147,6 +147,7 @@ def read_task(source: Source, task: Task) -> Read:
     for part in damaged:
         valid[part.intersect(task.core).within(task.core)] = False
         named.append(_where(source.job.stack, part))
+    valid &= ~np.isnan(raw[(slice(None), *task.core.within(window))]).any(axis=0)
     return Read(valid, window, source.model.zscore.apply(raw), list(dict.fromkeys(named)))
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import LandslipError, OutputError, ResumeError
-from landslip.output import write_failure, write_json, writing
+from landslip.output import remove_file, write_failure, write_json, writing
 from landslip.tables import read_json
 
 try:
@@ -62,11 +62,8 @@ class Ledger:
         for index, shape in enumerate(shapes):
             path = self._values(index)
             if not path.exists() or self._notes(index).exists() or not _holds(path, shape):
-                try:
-                    path.unlink(missing_ok=True)
-                    self._notes(index).unlink(missing_ok=True)
-                except OSError as error:
-                    raise write_failure(self.out, error) from error
+                remove_file(path, self.out)
+                remove_file(self._notes(index), self.out)
                 found.append(index)
         return found
 

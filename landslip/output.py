@@ -13,15 +13,28 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from landslip.errors import OutputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise OutputError where `path` exists and may not be replaced. Call before long work."""
+_locked: set[str] = set()  # by this process
+
+
+def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
+    """Raise OutputError where `path`, a file or a folder to be, may not be written. Call before long work."""
+    if path.is_symlink() and not path.exists():
+        raise OutputError(
+            f"{path} is a link to {path.readlink()}, which is not there. Remove it, or give another name."
+        )
+    if is_stream(path):
+        raise OutputError(f"{path} is neither a file nor a folder. Give another name.")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already. Give another name, or --overwrite to replace it.")
     if path.is_dir() and not _is_our_folder(path):
@@ -29,6 +42,9 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
             f"{path} is a folder that landslip did not write (no manifest.json in it), so --overwrite "
             "does not replace it. Give another name."
         )
+    if path.exists() and path.is_dir() != folder:
+        there, new = ("a file", "a folder") if folder else ("a folder", "a file")
+        raise OutputError(f"{path} is {there}, and {new} cannot replace it. Remove it, or give another name.")
     parent = _existing_parent(path.parent)
     if not parent.is_dir():
         raise OutputError(f"{path} cannot be written: {parent} is not a folder. Give another name.")
@@ -36,10 +52,15 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path} cannot be written: {parent} is read-only. Write elsewhere, or change its rights.")
 
 
+def is_stream(path: Path) -> bool:
+    """Whether a path leads to a pipe, a socket or a device, which has no end or no place to go back to."""
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
 def refuse_input(path: Path, inputs: Iterable[Path]) -> None:
     """Raise OutputError where an output would replace one of the files it is made from."""
     for source in inputs:
-        if path.resolve() == source.resolve():
+        if os.path.realpath(path) == os.path.realpath(source):  # Path.resolve fails where a link leads to itself
             raise OutputError(f"{path} is read by this command and cannot be its output too. Give another name.")
 
 
@@ -75,6 +96,39 @@ def _existing_parent(path: Path) -> Path:
 
 
 @contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let no other process make `path` until the block ends; OutputError where one does.
+
+    Says nothing where the system or the disk knows no locks. A killed process leaves an empty hidden file at most.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    if fcntl is None or os.path.realpath(lock) in _locked:
+        yield
+        return
+    with ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context(lock.open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = os.fstat(file.fileno()).st_ino == lock.stat().st_ino  # it may have ended, and removed it, just now
+        except (BlockingIOError, FileNotFoundError):
+            mine = False
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):
+                raise write_failure(path, error) from error
+            mine = True
+        if not mine:
+            raise OutputError(f"{path} is being written by another run. Wait for it, or give another name.")
+        _locked.add(os.path.realpath(lock))
+        try:
+            yield
+        finally:
+            _locked.discard(os.path.realpath(lock))
+            with suppress(OSError):
+                lock.unlink()
+
+
+@contextmanager
 def writing(path: Path, overwrite: bool = False, by: str = "") -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
 
@@ -83,18 +137,19 @@ def writing(path: Path, overwrite: bool = False, by: str = "") -> Iterator[Path]
     """
     refuse_existing(path, overwrite)
     aside = path.with_name(f".{path.stem}.part{by}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(aside)
-        yield aside
-        settle(aside)
-        aside.replace(path)
-    except OSError as error:
-        _give_up(aside)
-        raise write_failure(path, error) from error
-    except BaseException:
-        _give_up(aside)
-        raise
+    with nullcontext() if by else alone(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove(aside)
+            yield aside
+            settle(aside)
+            aside.replace(path)
+        except OSError as error:
+            _give_up(aside)
+            raise write_failure(path, error) from error
+        except BaseException:
+            _give_up(aside)
+            raise
 
 
 @contextmanager
@@ -106,31 +161,32 @@ def writing_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Ite
     """
     aside = path.with_name(f".{path.name}.part")
     replaced = path.with_name(f".{path.name}.replaced")
-    _bring_back(replaced, path)
-    refuse_existing(path, overwrite)
-    try:
-        if not ledger:
-            _remove(aside)
-        _remove(replaced)
-        aside.mkdir(parents=True, exist_ok=bool(ledger))
-        yield aside
-        if path.exists():
-            path.rename(replaced)
-        aside.rename(path)
-        _remove(replaced)
-    except OSError as error:
-        _give_up(aside)
+    with alone(path):
         _bring_back(replaced, path)
-        raise write_failure(path, error) from error
-    except OutputError as error:  # of a file in it, named as it will be
-        _give_up(aside)
-        _bring_back(replaced, path)
-        raise OutputError(str(error).replace(str(aside), str(path))) from error
-    except BaseException as error:
-        if not (ledger and isinstance(error, KeyboardInterrupt) and (aside / ledger).exists()):
+        refuse_existing(path, overwrite, folder=True)
+        try:
+            if not ledger:
+                _remove(aside)
+            _remove(replaced)
+            aside.mkdir(parents=True, exist_ok=bool(ledger))
+            yield aside
+            if path.exists():
+                path.rename(replaced)
+            aside.rename(path)
+            _remove(replaced)
+        except OSError as error:
             _give_up(aside)
-        _bring_back(replaced, path)
-        raise
+            _bring_back(replaced, path)
+            raise write_failure(path, error) from error
+        except OutputError as error:  # of a file in it, named as it will be
+            _give_up(aside)
+            _bring_back(replaced, path)
+            raise OutputError(str(error).replace(str(aside), str(path))) from error
+        except BaseException as error:
+            if not (ledger and isinstance(error, KeyboardInterrupt) and (aside / ledger).exists()):
+                _give_up(aside)
+            _bring_back(replaced, path)
+            raise
 
 
 @contextmanager
@@ -153,6 +209,14 @@ def _bring_back(replaced: Path, path: Path) -> None:
     """Give an earlier folder its name again where a run stopped between taking it and giving it to the new one."""
     if replaced.exists() and not path.exists():
         replaced.rename(path)
+
+
+def remove_file(path: Path, of: Path) -> None:
+    """Remove a file where it is there; OutputError that names `of`, which it belongs to, where that cannot be."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise write_failure(of, error) from error
 
 
 def settle(path: Path) -> None:

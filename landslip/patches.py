@@ -147,7 +147,7 @@ def import_patches(
     that hold something else or no landslide, DependencyError for HDF5 without h5py, RunError for impossible options,
     OutputError where the output exists; all before anything is written.
     """
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, folder=True)
     if not (0 < validation_share < 1 and resolution > 0 and math.isfinite(resolution)):
         raise RunError(
             f"a validation share of {validation_share:g} and a resolution of {resolution:g} m are not both possible: "

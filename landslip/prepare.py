@@ -82,7 +82,7 @@ def prepare(
     finished, as long as inputs, site and software are the same. Raises SiteError that lists every fault of the inputs
     before any long work, OutputError where the folder exists.
     """
-    refuse_existing(folder, overwrite)
+    refuse_existing(folder, overwrite, folder=True)
     refuse_losses(folder, [path for _, path in site.inputs()], WRITTEN)
     findings = check_site(site)
     faults = [finding.text for finding in findings if finding.severity == "fault"]

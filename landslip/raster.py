@@ -34,7 +34,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from landslip.errors import GridError, OutputError, RasterError
 from landslip.grid import Grid, Window, crs_name, tiles
-from landslip.output import require_space, scratch, writing
+from landslip.output import is_stream, require_space, scratch, writing
 from landslip.resample import reach, resample
 
 # Pictures and rasters without a CRS are named in our own words. Here and once: catching warnings around each opening is
@@ -51,6 +51,7 @@ MOST_OF_A_BLOCK = 2**31  # bytes of one stored block, which is decoded as a whol
 OWN_PIXELS = ("GTiff", "PNG", "JP2OpenJPEG")  # drivers whose file holds all of the raster
 MOST_FROM_A_BYTE = 100_000  # pixels; the best compressors reach some thousands
 MOST_UNQUESTIONED = 10**9  # pixels
+MOST_BANDS = 4096
 GEOTIFF_SUFFIXES = {".tif", ".tiff"}
 ARCHIVES = {".tar": "/vsitar/", ".zip": "/vsizip/"}  # read where they lie, never unpacked
 FARTHEST = 1e9  # of a coordinate, metres or degrees: no body mapped so far is as large
@@ -174,6 +175,8 @@ def opening(path: Path) -> Iterator[Any]:
     archive = None if is_virtual(path) else archive_of(path)
     if archive is None and not is_virtual(path) and not path.exists():
         raise RasterError(f"{path} does not exist. Check the path; paths in a site file start at its folder.")
+    if archive is None and not is_virtual(path) and is_stream(path):
+        raise RasterError(f"{path} is a pipe or a device, not a file. Write it to a file first.")
     name = gdal_name(path)
     driver = None
     if archive is not None:
@@ -195,6 +198,15 @@ def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
 
     `size`: bytes on the disk; None for what lies elsewhere, which does not say.
     """
+    if dataset.count > MOST_BANDS:  # each costs milliseconds, whatever its size
+        raise RasterError(
+            f"{path} has {dataset.count:,} bands, more than the {MOST_BANDS:,} that are read. If it is not damaged, "
+            "take out those that are needed: gdal_translate -b."
+        )
+    if any(dtype.startswith("complex") for dtype in dataset.dtypes):
+        raise RasterError(
+            f"{path} holds complex numbers ({dataset.dtypes[0]}). Give one of their parts, or their size."
+        )
     claimed = dataset.height * dataset.width * dataset.count
     if dataset.driver in OWN_PIXELS and size is not None and claimed > max(MOST_UNQUESTIONED, MOST_FROM_A_BYTE * size):
         raise RasterError(

@@ -509,7 +509,7 @@ def decode(stored: bytes) -> Geometry:
         raise VectorError("a geometry of the GeoPackage is damaged. Make the inventory anew.")
     try:
         return shapely.force_2d(shapely.from_wkb(stored[size:]))
-    except shapely.GEOSException as error:
+    except (shapely.GEOSException, NotImplementedError) as error:  # curves
         raise VectorError(f"a geometry of the GeoPackage is damaged ({error}). Make the inventory anew.") from error
 
 

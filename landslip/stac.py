@@ -334,7 +334,7 @@ def catalogue(run: Path, out: Path, copy: bool = False, overwrite: bool = False)
     require_pystac("landslip stac")
     import pystac
 
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, folder=True)
     refuse_input(out, [run])
     found = open_run(run)
     title = _site_name(found.site, run)

@@ -14,7 +14,7 @@ from safetensors.torch import save as save_tensors
 
 from landslip.compute import device
 from landslip.errors import ResumeError
-from landslip.output import write_failure, writing
+from landslip.output import writing
 
 STATE = "state.safetensors"
 
@@ -54,14 +54,6 @@ def keep(state: State, path: Path, identity: str) -> None:
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with writing(path, overwrite=True) as aside:
         aside.write_bytes(save_tensors(kept, {"landslip": json.dumps(facts)}))
-
-
-def forget(folder: Path) -> None:
-    """Remove what an interrupted run left, where there is any; OutputError where that cannot be."""
-    try:
-        (folder / STATE).unlink(missing_ok=True)
-    except OSError as error:
-        raise write_failure(folder / STATE, error) from error
 
 
 def kept_state(folder: Path, identity: str, overwrite: bool = False) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from landslip.errors import LandslipError
+from landslip.output import is_stream
 
 
 class Strict(BaseModel):
@@ -27,9 +28,15 @@ LONGEST_NUMBER = 300  # digits
 MOST_SHOWN = 200  # characters of what a file says, in a message
 
 
+def _text(path: Path) -> str:
+    if is_stream(path):
+        raise OSError("it is a pipe or a device; write it to a file first")
+    return path.read_text(encoding="utf-8-sig")  # some editors put a byte-order mark first
+
+
 def read_toml(path: Path, error_class: type[LandslipError]) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a byte-order mark first
+        return tomllib.loads(_text(path))
     except FileNotFoundError as error:
         raise error_class(f"{path} does not exist. Check the path.") from error
     except (ValueError, RecursionError, OSError) as error:  # a number of 5000 digits, tables in tables in tables
@@ -39,7 +46,7 @@ def read_toml(path: Path, error_class: type[LandslipError]) -> dict[str, Any]:
 def read_json(path: Path) -> Any:
     """What a JSON file says; OSError or ValueError, for one that is nested too deeply too, where it is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_int=_whole)
+        return json.loads(_text(path), parse_int=_whole)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

@@ -41,7 +41,7 @@ from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.metrics import Histogram
 from landslip.models import build_model
 from landslip.models.initial import he_, positive_unit_ball_, prior_bias_
-from landslip.output import refuse_existing, write_text
+from landslip.output import alone, refuse_existing, remove_file, write_text
 from landslip.plan import Task, cell_of, cells_of, make_plan
 from landslip.progress import say, track
 from landslip.provenance import machine, peak_memory, software
@@ -49,7 +49,7 @@ from landslip.raster import opening
 from landslip.run import Run, TrainingChoice, settled
 from landslip.split import VALIDATION
 from landslip.standardize import ZScore, fit
-from landslip.state import STATE, State, forget, keep, kept_state, restore
+from landslip.state import STATE, State, keep, kept_state, restore
 from landslip.training_pixels import (
     PIXELS,
     TrainingPixels,
@@ -108,7 +108,20 @@ def _train(
 
     `origin` is what model.json says of that beginning.
     """
-    run = settled(run)
+    with alone(folder):
+        return _train_alone(settled(run), lay_out, hash_inputs, folder, overwrite, half, begin, origin)
+
+
+def _train_alone(
+    run: Run,
+    lay_out: Callable[[], Ground],
+    hash_inputs: Callable[[], dict[str, str]],
+    folder: Path,
+    overwrite: bool,
+    half: bool,
+    begin: Model | None,
+    origin: dict[str, Any] | None,
+) -> dict[str, Any]:
     refuse_existing(folder / FACTS, overwrite)
     if not (folder / STATE).exists():
         for name in (WEIGHTS, PIXELS, "history.csv"):  # somebody else's
@@ -127,7 +140,7 @@ def _train(
         f"training windows of {run.blocks.window} px, {how} on {device().type}"
     )
     if kept is None:
-        forget(folder)
+        remove_file(folder / STATE, folder / STATE)
     # an earlier model stays whole, with the split and the history that belong to it, until the new one is finished
     replacing = (folder / FACTS).exists()
     if not replacing:
@@ -452,6 +465,6 @@ def _finish(
     write_text(folder / "history.csv", _history(state), overwrite=True)
     facts["training_pixels"] = write_training_pixels(pixels, folder)
     save_model(folder, state.best, ground.channels, zscore, state.threshold, facts, overwrite=True, half=half)
-    forget(folder)
+    remove_file(folder / STATE, folder / STATE)
     say(f"chose epoch {state.best_epoch} of {state.epoch}; {(time.monotonic() - began) / 60:.1f} min")
     return facts

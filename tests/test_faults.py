@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from landslip import raster
 from landslip.errors import OutputError, RasterError
 from landslip.grid import Grid, Window
 from landslip.models import build_model
-from landslip.raster import creating, put, read, read_info, read_stored, write_raster
+from landslip.raster import creating, opening, put, read, read_info, read_stored, write_raster
 from landslip.vector import read_vector, write_vector
 
 Change = Callable[[Path], object]
@@ -599,6 +600,15 @@ def test_a_small_file_that_claims_a_million_times_a_million_pixels(
         assert time.monotonic() - began < 5
 
 
+def test_a_raster_of_more_bands_than_are_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "many.tif"
+    profile = {"driver": "GTiff", "sparse_ok": True, "transform": Affine(15, 0, 0, 0, -15, 0), "interleave": "band"}
+    with rasterio.open(path, "w", height=8, width=8, count=4097, dtype="uint8", crs=CRS_UTM, **profile):
+        pass
+    with pytest.raises(RasterError, match=r"many\.tif has 4,097 bands, more than the 4,096 .*gdal_translate -b"):
+        read_info(path)
+
+
 def empty_raster(path: Path, side: int, block: int, dtype: str) -> Path:
     with rasterio.open(
         path, "w", driver="GTiff", height=side, width=side, count=1, dtype=dtype, crs=CRS_UTM, sparse_ok=True,
@@ -747,3 +757,67 @@ def test_a_read_only_folder(here: Path, disk: Path, line: str) -> None:
     began = time.monotonic()
     refused(line.replace("RO", str(disk)), rf"{disk}/\S* cannot be written: {disk} is read-only\. Write elsewhere")
     assert time.monotonic() - began < 2  # before any work
+
+
+# ---- what is no file, no number, and not alone ----
+
+
+@pytest.mark.parametrize(
+    "name, line",
+    [
+        ("p.tif", INVENTORY),
+        ("prepared/stack.tif", MAP),
+        ("dem.tif", PREPARE),
+        ("landslides.gpkg", PREPARE),
+        ("site.toml", PREPARE),
+        ("run.toml", TRAIN),
+        ("model/model.json", MAP),
+        ("model/model.safetensors", MAP),
+    ],
+)
+def test_a_pipe_is_not_waited_for(here: Path, name: str, line: str) -> None:
+    (here / name).unlink()
+    os.mkfifo(here / name)
+    outcome = command(*line.split())
+    assert outcome.code == 2 and f"{Path(name).name}" in outcome.err and re.search("pipe|no file", outcome.err), outcome
+
+
+@pytest.mark.parametrize("line", [INVENTORY, EVALUATE, f"{INVENTORY} --previous p.tif"])
+def test_a_link_to_itself_is_no_raster(here: Path, line: str) -> None:
+    (here / "p.tif").unlink()
+    (here / "p.tif").symlink_to("p.tif")
+    refused(line, r"p\.tif does not exist")
+
+
+def test_complex_numbers_are_refused(here: Path) -> None:
+    values, grid = read(here / "p.tif"), read_info(here / "p.tif").grid
+    (here / "p.tif").unlink()
+    profile = {"driver": "GTiff", "crs": grid.crs, "transform": grid.transform, "dtype": "complex64"}
+    with rasterio.open(here / "p.tif", "w", height=grid.height, width=grid.width, count=1, **profile) as dataset:
+        dataset.write(values[0].astype(np.complex64), 1)
+    refused(INVENTORY, r"p\.tif holds complex numbers")
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_what_a_channel_does_not_say_is_not_mapped(here: Path, value: float) -> None:
+    """valid.tif promises a number in every channel; where there is none the map has none."""
+    with rasterio.open(here / "prepared" / "stack.tif", "r+") as dataset, opening(here / "prepared" / "valid.tif") as v:
+        rows, columns = np.nonzero(v.read(1))
+        channel = dataset.read(3)
+        channel[rows[:100], columns[:100]] = value
+        dataset.write(channel, 3)
+    assert command(*MAP.split()).code == 0
+    found = read(here / "new.tif")[0]
+    assert np.isnan(found[rows[:100], columns[:100]]).all()
+    assert not np.isnan(found[rows[100:], columns[100:]]).any()
+
+
+@pytest.mark.parametrize("line", [f"{PREPARE} --no-figures", INVENTORY, "train run.toml prepared new"])
+def test_of_two_commands_at_once_one_makes_the_output(here: Path, line: str) -> None:
+    words = [sys.executable, "-m", "landslip.cli", *line.split()]
+    both = [subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    ended = [(process.communicate()[1], process.returncode) for process in both]
+    assert sorted(code for _, code in ended) in ([0, 2], [0, 0]), ended
+    for said, code in ended:
+        assert code == 0 or "is being written by another run" in said or "exists already" in said, said
+    assert not [path.name for path in here.iterdir() if path.name.startswith(".new")]

@@ -3,13 +3,26 @@
 import errno
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from landslip.errors import OutputError
-from landslip.output import file_hash, refuse_existing, require_space, write_json, write_text, writing, writing_folder
+from landslip.output import (
+    alone,
+    file_hash,
+    refuse_existing,
+    refuse_input,
+    require_space,
+    write_json,
+    write_text,
+    writing,
+    writing_folder,
+)
 
 INTERRUPTIONS = [ValueError("bad"), KeyboardInterrupt(), SystemExit(1), MemoryError()]
 
@@ -144,3 +157,70 @@ def test_hash_is_sha256(tmp_path: Path) -> None:
     path = tmp_path / "abc"
     path.write_bytes(b"abc")  # the first test vector of FIPS 180-2, appendix B.1
     assert file_hash(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_file_does_not_become_a_folder_nor_a_folder_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.tif").write_text("mine")
+    with pytest.raises(OutputError, match="is a file, and a folder"), writing_folder(tmp_path / "mine.tif", True):
+        pass
+    assert (tmp_path / "mine.tif").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OutputError, match="is a folder, and a file"):
+        refuse_existing(tmp_path / "empty", overwrite=True)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match=r"is a link to .*nowhere, which is not there"):
+        refuse_existing(tmp_path / "link", overwrite=True)
+
+
+def test_an_input_that_is_a_link_to_itself_is_left_to_its_reader(tmp_path: Path) -> None:
+    (tmp_path / "loop.tif").symlink_to("loop.tif")
+    refuse_input(tmp_path / "new.tif", [tmp_path / "loop.tif"])
+    (tmp_path / "other.tif").symlink_to("new.tif")
+    with pytest.raises(OutputError, match="cannot be its output too"):
+        refuse_input(tmp_path / "new.tif", [tmp_path / "other.tif"])
+
+
+# ---- two runs at once ----
+
+HOLDING = """
+import sys, time
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from landslip.output import alone
+with alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_what_another_process_writes_is_left_to_it(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", HOLDING, str(tmp_path / "a")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        for entering in (lambda: writing(tmp_path / "a"), lambda: writing_folder(tmp_path / "a")):
+            with pytest.raises(OutputError, match="a is being written by another run"), entering():
+                pass
+        with writing(tmp_path / "b") as aside:
+            aside.write_text("another file is nobody's")
+        other.communicate("")
+    with writing(tmp_path / "a") as aside:
+        aside.write_text("its turn")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_lock_that_a_killed_process_left_holds_nobody_up(tmp_path: Path) -> None:
+    (tmp_path / ".a.lock").touch()
+    with alone(tmp_path / "a"), writing(tmp_path / "a") as aside:  # of one process, one inside the other
+        aside.write_text("")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_pipe_is_no_output(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(OutputError, match="neither a file nor a folder"):
+        refuse_existing(tmp_path / "a", overwrite=True)

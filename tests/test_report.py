@@ -306,6 +306,17 @@ def test_leaky_scores_are_loud(copy: Path, undrawn: None, tmp_path: Path) -> Non
     assert not [text for name, text in found.boxes if name == "good"]
 
 
+@pytest.mark.parametrize("leaky", [["no"], {"a": 1}, "no", 0], ids=str)
+def test_scores_that_do_not_say_whether_they_leak_are_not_believed(
+    copy: Path, undrawn: None, tmp_path: Path, leaky: object
+) -> None:
+    scores = json.loads((copy / "scores" / "test.json").read_text())
+    (copy / "scores" / "a.json").write_text(json.dumps(scores | {"leaky": leaky, "f1": 0.999}))
+    report(copy, tmp_path / "r.html")
+    found = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "99.90" not in found.text["summary"]
+
+
 def test_a_map_of_another_model_is_said(copy: Path, undrawn: None, tmp_path: Path) -> None:
     facts = json.loads((copy / "model" / "model.json").read_text())
     (copy / "model" / "model.json").write_text(json.dumps(facts | {"weights_sha256": "0" * 64}))

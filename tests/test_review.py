@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
@@ -397,4 +398,7 @@ def test_blobs_of_other_writers(gpkg: Path) -> None:
     for damaged in (b"", b"GP\x00", b"XX\x00\x01" + bytes(30), b"GP\x00\x01" + bytes(30), b"GP\x00\x0f" + bytes(90)):
         with pytest.raises(VectorError, match="damaged"):
             review.decode(damaged)
+    curve = struct.pack("<BII4d", 1, 8, 2, 0, 0, 1, 1)  # a CircularString, which shapely does not read
+    with pytest.raises(VectorError, match="damaged"):
+        review.decode(b"GP\x00\x01" + bytes(4) + curve)
     assert GRID.crs.to_epsg() == 32649

@@ -25,6 +25,9 @@ MODELS: dict[str, tuple[str, str]] = {
     "fc_densenet_shallow": ("landslip.models.fc_densenet", "fc_densenet_shallow"),
 }
 
+CHANNELS = 65_535  # bands that a GeoTIFF can have
+WIDEST = 4096  # maps or layers; beyond it a network is not refused by torch, but built for hours
+
 
 def build_model(name: str, in_channels: int, **options: Any) -> torch.nn.Module:
     """Build a network by name, with torch's own initial weights (see `initial.py` for the others).
@@ -37,14 +40,18 @@ def build_model(name: str, in_channels: int, **options: Any) -> torch.nn.Module:
     """
     if name not in MODELS:
         refuse_unknown("network", name, list(MODELS))
-    if isinstance(in_channels, bool) or not isinstance(in_channels, int) or in_channels < 1:
-        raise RunError(f"network {name} needs 1 channel or more, not {in_channels!r}; check the run's channels")
+    if isinstance(in_channels, bool) or not isinstance(in_channels, int) or not 1 <= in_channels <= CHANNELS:
+        wanted = f"1 channel or more and at most {CHANNELS}"
+        raise RunError(f"network {name} needs {wanted}, not {in_channels!r}; check the run's channels")
     module, attribute = MODELS[name]
     build = getattr(importlib.import_module(module), attribute)
     known = [key for key in inspect.signature(build).parameters if key != "in_channels"]
-    for key in options:
+    for key, value in options.items():
         if key not in known:
             refuse_unknown(f"option of network {name}", key, known)
+        values = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(one, int | float) and one > WIDEST for one in values):
+            raise RunError(f"{name}: {key} is {value!r}, and no network is built of more than {WIDEST}. Give less.")
     model: torch.nn.Module = build(in_channels, **options)
     return model
 

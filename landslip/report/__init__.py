@@ -98,7 +98,8 @@ def _summary(made: Made) -> list[Block]:
 
 
 def _doubt(found: Mapping[str, Any]) -> int:
-    return {False: 0, None: 1}.get(found.get("leaky"), 2)
+    leaky = found.get("leaky")
+    return 0 if leaky is False else 1 if leaky is None else 2
 
 
 def _headline(made: Made, path: Path, found: Mapping[str, Any]) -> Iterator[Block]:

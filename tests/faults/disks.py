@@ -4,7 +4,7 @@ strace makes one call of a stage fail with EIO or ENOSPC: a write, a synchronisa
 evenly from those that an undisturbed run makes. The stage must then end in one of landslip's own errors, or well (what
 failed was not needed, or tried again) and with the undisturbed run's bytes; what carries a final name must be whole,
 and the same command must then end well, or say that an output (whole) is there already. Decisions of a review that were
-acknowledged must be there.
+acknowledged must be there. Every second time an earlier output is to be replaced, and must stay where a stage fails.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def run(
     folder: Path, words: tuple[str, ...], more: list[str], log: Path, program: str = PROGRAM
 ) -> subprocess.CompletedProcess[str]:
     """Run `landslip WORDS`, or another program, in a folder under strace."""
-    traced = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS)}", *more]
+    traced = ["strace", "-f", "-y", "--seccomp-bpf", "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS)}", *more]
     return subprocess.run(
         [*traced, sys.executable, "-c", program, *words],
         cwd=folder,
@@ -56,13 +57,27 @@ def run(
     )
 
 
-def calls_of(log: Path, folder: Path) -> dict[str, int]:
-    """How often each kind of call was made: the number that strace counts by."""
-    found = dict.fromkeys(CALLS, 0)
+def calls_of(log: Path, folder: Path) -> dict[str, list[int]]:
+    """Which calls of each kind meet a file of a folder: their numbers in their process, as strace counts."""
+    found: dict[str, list[int]] = {name: [] for name in CALLS}
+    counted: Counter[tuple[str, str]] = Counter()
     for line in log.read_text(errors="replace").splitlines():
-        if (name := re.match(r"\d+\s+(\w+)\(", line)) and name[1] in found:
-            found[name[1]] += 1
+        if (call := re.match(r"(\d+)\s+(\w+)\((.*)", line)) and call[2] in found:
+            counted[call[1], call[2]] += 1
+            if _on_disk(call[3], folder):
+                found[call[2]].append(counted[call[1], call[2]])
     return found
+
+
+def _on_disk(words: str, folder: Path) -> bool:
+    """Whether a call's words name a file of a folder, or one without its place, which is that of the process."""
+    return str(folder) in words or bool(re.match(r'"[^/]', words))
+
+
+def spared(log: Path, folder: Path) -> bool:
+    """Whether a call that failed was of something else than the disk: a pipe or a socket between processes."""
+    failed = [line for line in log.read_text(errors="replace").splitlines() if "(INJECTED)" in line]
+    return any(not _on_disk(line.split("(", 1)[1], folder) for line in failed)
 
 
 def fail_stage(base: Path, work: Path, stage: Stage, tries: int, rng: np.random.Generator) -> dict[str, object]:
@@ -71,18 +86,28 @@ def fail_stage(base: Path, work: Path, stage: Stage, tries: int, rng: np.random.
     done = run(folder, stage.words, [], log)
     if done.returncode:
         raise SystemExit(f"{stage.name} undisturbed: exit {done.returncode}\n{done.stderr[-2000:]}")
-    whole, calls = outputs(folder, stage), calls_of(log, folder)
-    kinds = [name for name, count in calls.items() if count]
+    whole = left_by(folder, stage)
+    calls = calls_of(log, folder)
+    kinds = [name for name, numbers in calls.items() if numbers]
     faults: list[str] = []
-    refused = 0
-    for at in range(tries):
-        call = kinds[at % len(kinds)]
-        number = int(rng.integers(1, calls[call] + 1))
+    refused = drawn = made = 0
+    while made < tries:
+        if drawn == 10 * tries:
+            raise SystemExit(f"{stage.name}: of {drawn} failing calls {made} were of the disk alone")
+        call = kinds[drawn % len(kinds)]
+        drawn += 1
+        number = int(rng.choice(calls[call]))
         error = ("EIO", "ENOSPC")[int(rng.integers(2))]
-        said = f"{error} at {call} {number} of {calls[call]}"
-        folder = fresh(base, work / "failing")
-        done = run(folder, stage.words, ["-e", f"inject={call}:error={error}:when={number}"], log)
-        left = outputs(folder, stage)
+        said = f"{error} at {call} {number}"
+        over = drawn % 2 == 0
+        folder = fresh(work / "whole" if over else base, work / "failing")
+        words = (*stage.words, "--overwrite") if over else stage.words
+        said += ", over an earlier output" if over else ""
+        done = run(folder, words, ["-e", f"inject={call}:error={error}:when={number}"], log)
+        if spared(log, folder):  # every process fails its own call of that number
+            continue
+        made += 1
+        left = left_by(folder, stage)
         left |= {
             name: whole[name] for name in left if name in whole and _same_pixels(folder / name, work / "whole" / name)
         }
@@ -97,12 +122,22 @@ def fail_stage(base: Path, work: Path, stage: Stage, tries: int, rng: np.random.
             faults.append(f"{said}: exit {done.returncode}: {done.stderr[-600:]}")
         if halves:
             faults.append(f"{said}: {halves} not whole under final names")
+        if over and left != whole:
+            faults.append(f"{said}: {sorted({*left} ^ {*whole})} of the earlier output are lost")
         if done.returncode:
-            again = run(folder, stage.words, [], log)
-            there = "exists already" in again.stderr  # of several outputs the first had got its name, whole
-            if (again.returncode or outputs(folder, stage) != whole) and not there:
+            again = run(folder, words, [], log)
+            # of an inventory's outputs the first had got its name, whole
+            there = stage.name == "inventory" and "exists already" in again.stderr
+            if (again.returncode or left_by(folder, stage) != whole) and not there:
                 faults.append(f"{said}: the same command then ends with {again.returncode}: {again.stderr[-400:]}")
-    return {"tries": tries, "calls": calls, "refused": refused, "ended well": tries - refused, "faults": faults}
+    counts = {name: len(numbers) for name, numbers in calls.items()}
+    return {"tries": made, "calls": counts, "refused": refused, "ended well": made - refused, "faults": faults}
+
+
+def left_by(folder: Path, stage: Stage) -> dict[str, str]:
+    """What a stage has left; a comparison without its tables of seconds and memory, which no two runs agree on."""
+    measured = ("comparison.", "result.json") if stage.name == "compare" else ()
+    return {name: found for name, found in outputs(folder, stage).items() if not Path(name).name.startswith(measured)}
 
 
 def fail_review(base: Path, work: Path, tries: int, rng: np.random.Generator) -> dict[str, object]:
@@ -111,14 +146,14 @@ def fail_review(base: Path, work: Path, tries: int, rng: np.random.Generator) ->
     done = run(folder, (), [], log, DECIDING)
     if done.returncode or done.stderr:
         raise SystemExit(f"deciding undisturbed: exit {done.returncode}\n{done.stderr[-2000:]}")
-    calls = {name: count for name, count in calls_of(log, folder).items() if name in KEEPING and count}
+    calls = {name: numbers for name, numbers in calls_of(log, folder).items() if name in KEEPING and numbers}
     faults: list[str] = []
     refused = kept = 0
     for at in range(tries):
         call = list(calls)[at % len(calls)]
-        number = int(rng.integers(1, calls[call] + 1))
+        number = int(rng.choice(calls[call]))
         error = ("EIO", "ENOSPC")[int(rng.integers(2))]
-        said = f"{error} at {call} {number} of {calls[call]}"
+        said = f"{error} at {call} {number}"
         folder = fresh(base, work / "failing")
         done = run(folder, (), ["-e", f"inject={call}:error={error}:when={number}"], log, DECIDING)
         refused += bool(done.stderr)
@@ -127,7 +162,8 @@ def fail_review(base: Path, work: Path, tries: int, rng: np.random.Generator) ->
         acknowledged = read_acknowledged(done.stdout)
         kept += len(acknowledged)
         faults += [f"{said}: {fault}" for fault in lost_decisions(folder / "i.gpkg", acknowledged)]
-    return {"tries": tries, "calls": calls, "refused": refused, "decisions acknowledged": kept, "faults": faults}
+    counts = {name: len(numbers) for name, numbers in calls.items()}
+    return {"tries": tries, "calls": counts, "refused": refused, "decisions acknowledged": kept, "faults": faults}
 
 
 def _same_pixels(one: Path, other: Path) -> bool:
@@ -147,9 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tries", type=int, default=20, help="of each stage")
     stages = {stage.name: stage for stage in STAGES}
-    parser.add_argument(
-        "--stages", nargs="+", default=["prepare", "train", "map", "inventory", "review"], choices=[*stages, "review"]
-    )
+    parser.add_argument("--stages", nargs="+", default=[*stages, "review"], choices=[*stages, "review"])
     parser.add_argument("--base", type=Path, help="a finished run folder of the tests; default: made first")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()

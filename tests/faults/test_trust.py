@@ -452,3 +452,35 @@ def test_a_graph_that_openvino_cannot_read(made: TinySite, model: Path) -> None:
     (model / "int8.json").write_text(json.dumps(facts))
     with pytest.raises(ModelError, match=r"int8\.xml is no graph that OpenVINO can read .*landslip quantize"):
         quantized_graph(loaded)
+
+
+def test_numbers_that_no_machine_has_room_for() -> None:
+    from landslip.bootstrap import add_block_sums
+    from landslip.cluster import workers_here
+    from landslip.models import build_model
+
+    for options in ({"layers": [1, 10**12, 1]}, {"first_width": 10**12}, {"growth_rate": 5000}):
+        with pytest.raises(RunError, match="no network is built of more than 4096"):
+            build_model("fc_densenet", 3, **options)
+    with pytest.raises(RunError, match="at most 65535"):
+        build_model("fc_densenet", 10**24)
+    for asked in ("1025", "9" * 5000):
+        with pytest.raises(RunError, match="at most 1024 workers"):
+            workers_here(asked)
+    total = np.zeros((1, 1), np.int64)
+    add_block_sums(total, np.ones((4, 5), np.bool_), 100, 200, 10**24)
+    assert total[0, 0] == 20
+
+
+def test_closed_standard_streams_are_not_given_to_files(tmp_path: Path) -> None:
+    program = "import os; from landslip.cli import _open_standard_streams as f; f(); "
+    program += "print(os.open('x', os.O_CREAT | os.O_WRONLY), file=open('said', 'w'))"
+    words = ["bash", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, program]
+    subprocess.run(words, cwd=tmp_path, check=True)
+    assert int((tmp_path / "said").read_text()) > 2
+
+
+def test_a_refusal_that_cannot_be_printed_keeps_its_exit_code(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", "from landslip.cli import main; main()", "info", str(tmp_path / "nothing.tif")]
+    with Path("/dev/full").open("w") as full:
+        assert subprocess.run(words, stderr=full).returncode == 2
