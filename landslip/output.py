@@ -45,11 +45,7 @@ def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
     if path.exists() and path.is_dir() != folder:
         there, new = ("a file", "a folder") if folder else ("a folder", "a file")
         raise OutputError(f"{path} is {there}, and {new} cannot replace it. Remove it, or give another name.")
-    parent = _existing_parent(path.parent)
-    if not parent.is_dir():
-        raise OutputError(f"{path} cannot be written: {parent} is not a folder. Give another name.")
-    if not os.access(parent, os.W_OK):
-        raise OutputError(f"{path} cannot be written: {parent} is read-only. Write elsewhere, or change its rights.")
+    _require_writable(path)
 
 
 def is_stream(path: Path) -> bool:
@@ -76,6 +72,14 @@ def write_failure(path: Path, error: OSError) -> OutputError:
     return OutputError(
         f"{path} cannot be written: {error.strerror or error}. Give another place, or change its rights."
     )
+
+
+def _require_writable(path: Path) -> None:
+    parent = _existing_parent(path.parent)
+    if not parent.is_dir():
+        raise OutputError(f"{path} cannot be written: {parent} is not a folder. Give another name.")
+    if not os.access(parent, os.W_OK):
+        raise OutputError(f"{path} cannot be written: {parent} is read-only. Write elsewhere, or change its rights.")
 
 
 def require_space(path: Path, needed: float) -> None:
@@ -105,6 +109,7 @@ def alone(path: Path) -> Iterator[None]:
     if fcntl is None or os.path.realpath(lock) in _locked:
         yield
         return
+    _require_writable(path)
     with ExitStack() as held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -33,6 +33,12 @@ from landslip.output import is_stream, writing
 BURN = ("centre", "majority", "touched")
 STYLES = "layer_styles"
 TEXT = (pa.null(), pa.string(), pa.large_string())
+FACTS = {  # what tables of a GeoPackage say of a layer, as a text; not what differs from one writing to the next
+    "sqlite_master": "type || ' ' || name",
+    "gpkg_contents": "table_name || ' ' || data_type || ' ' || identifier || ' ' || ifnull(srs_id, '')",
+    "gpkg_geometry_columns": "table_name || ' ' || column_name || ' ' || geometry_type_name || ' ' || srs_id",
+    "gpkg_extensions": "ifnull(table_name, '') || ' ' || ifnull(column_name, '') || ' ' || extension_name",
+}
 VERSION = "1.3"  # of a GeoPackage that QGIS 3.22 reads without a warning
 FINER = 5  # sub-pixels per side where a majority is counted
 SQUARE = 512  # pixels burnt at a time
@@ -128,27 +134,29 @@ def filling_vector(
     With `base`, an earlier GeoPackage, everything else in it is kept, and the layer replaced. With `multi` every
     geometry becomes a multipart one, so that all that is added fits; by default, where what is added has both kinds.
     """
-    import pyogrio
 
     require_geopackage_name(path)
     added: list[int] = []
+    boxes: list[NDArray[np.float64]] = []
+    expected: set[str] = set()
 
     def add(frame: gpd.GeoDataFrame) -> None:
-        mode = "a" if added else "w"
+        how = {"layer": layer, "driver": "GPKG", "engine": "pyogrio", "promote_to_multi": multi, "VERSION": VERSION}
         with _written(path):
-            frame.to_file(
-                aside, layer=layer, driver="GPKG", engine="pyogrio", mode=mode, promote_to_multi=multi, VERSION=VERSION
-            )
+            frame.to_file(aside, mode="a" if added else "w", **how)
+            if not added:
+                twin = io.BytesIO()
+                frame.iloc[:1].to_file(twin, **how)
+                expected.update(_facts(twin, layer))
         added.append(len(frame))
+        boxes.append(frame.total_bounds)
 
     if base is not None:
         with _written(path):
             _copy_geopackage(base, aside)
     yield add
     with _written(path):
-        if not pyogrio.read_info(aside, layer=layer)["capabilities"]["fast_spatial_filter"]:
-            raise RuntimeError("the file holds no index of its features")
-        _require_whole(aside, layer, sum(added))
+        _require_whole(aside, layer, sum(added), expected, np.array(boxes))
 
 
 @contextmanager
@@ -189,18 +197,40 @@ def _written(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _require_whole(aside: Path, layer: str, features: int) -> None:
-    """Raise RuntimeError where a layer lacks features, or the triggers that count them.
+def _require_whole(
+    aside: Path, layer: str, features: int, expected: set[str], boxes: NDArray[np.float64] | None = None
+) -> None:
+    """Raise RuntimeError where a layer lacks features, or anything that GDAL says of it in the file's tables.
 
-    GDAL makes those, and the index, while it closes the file, and says nothing of what it could not store then.
+    GDAL makes much of that, and the index, while it closes the file, and says nothing of what it could not store then.
+    `expected`: what the same layer has in memory; `boxes`: of what was added, (n, 4).
     """
+    lacking = expected - _facts(aside, layer)
+    with closing(sqlite3.connect(f"file:{quote(str(aside))}?mode=ro", uri=True)) as kept:
+        counts = [kept.execute(f'SELECT count(*) FROM "{layer}"').fetchone()]
+        counts += kept.execute("SELECT feature_count FROM gpkg_ogr_contents WHERE table_name = ?", [layer]).fetchall()
+        if boxes is not None:
+            counts.append(kept.execute(f'SELECT count(*) FROM "rtree_{layer}_geom"').fetchone())
+            extent = "SELECT min_x, min_y, max_x, max_y FROM gpkg_contents WHERE table_name = ?"
+            said = np.array(kept.execute(extent, [layer]).fetchone(), np.float64)
+            known = boxes[~np.isnan(boxes).any(axis=1)]
+            if len(known) and not np.allclose(said, [*known[:, :2].min(axis=0), *known[:, 2:].max(axis=0)]):
+                lacking.add("extent")
+    if lacking or any(count != (features,) for count in counts):
+        raise RuntimeError(f"the file holds less than what was written into it: {', '.join(sorted(lacking))[:60]}")
+
+
+def _facts(file: Path | io.BytesIO, layer: str) -> set[str]:
+    """What a GeoPackage's tables hold on a layer: its triggers and indexes, extensions, geometry and CRS."""
     import pyogrio
 
-    counting = [f"trigger_{change}_feature_count_{layer}" for change in ("insert", "delete")]
-    with closing(sqlite3.connect(f"file:{quote(str(aside))}?mode=ro", uri=True)) as kept:
-        names = {name for (name,) in kept.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
-    if pyogrio.read_info(aside, layer=layer)["features"] != features or not names.issuperset(counting):
-        raise RuntimeError("the file holds less than what was written into it")
+    found: set[str] = set()
+    with warnings.catch_warnings(action="ignore"):  # a file in memory has no extension
+        for table, text in FACTS.items():
+            if table == "sqlite_master" or f"table {table}" in found:
+                told = pyogrio.read_dataframe(file, sql=f"SELECT {text} AS fact FROM {table}", read_geometry=False)
+                found.update(told["fact"])
+    return {fact for fact in found if layer in fact}
 
 
 def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:
@@ -227,9 +257,11 @@ def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:
         }
         for layer, qml in styles.items()
     ]
+    how = {"layer": STYLES, "driver": "GPKG", "layer_options": {"FID": "id"}}
     with _written(path):
-        pyogrio.write_dataframe(pd.DataFrame(rows), aside, layer=STYLES, driver="GPKG", layer_options={"FID": "id"})
-        _require_whole(aside, STYLES, len(rows))
+        pyogrio.write_dataframe(pd.DataFrame(rows), aside, **how)
+        pyogrio.write_dataframe(pd.DataFrame(rows), twin := io.BytesIO(), **how)
+        _require_whole(aside, STYLES, len(rows), _facts(twin, STYLES))
 
 
 @contextmanager
