@@ -4,7 +4,8 @@ strace makes one call of a stage fail with EIO or ENOSPC: a write, a synchronisa
 evenly from those that an undisturbed run makes. The stage must then end in one of landslip's own errors, or well (what
 failed was not needed, or tried again) and with the undisturbed run's bytes; what carries a final name must be whole,
 and the same command must then end well, or say that an output (whole) is there already. Decisions of a review that were
-acknowledged must be there. Every second time an earlier output is to be replaced, and must stay where a stage fails.
+acknowledged must be there. Half the times an earlier output is to be replaced, and must stay where a stage fails.
+With --every every call of a kind fails in turn.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -80,26 +82,24 @@ def spared(log: Path, folder: Path) -> bool:
     return any(not _on_disk(line.split("(", 1)[1], folder) for line in failed)
 
 
-def fail_stage(base: Path, work: Path, stage: Stage, tries: int, rng: np.random.Generator) -> dict[str, object]:
-    """Fail a call of a stage so many times: {"tries", "refused", "ended well", "faults"}."""
+def fail_stage(
+    base: Path, work: Path, stage: Stage, tries: int, rng: np.random.Generator, every: str | None = None
+) -> dict[str, object]:
+    """Fail a call of a stage so many times, or `every` call of a kind: {"tries", "refused", "ended well", "faults"}."""
     folder, log = fresh(base, work / "whole"), work / "trace"
     done = run(folder, stage.words, [], log)
     if done.returncode:
         raise SystemExit(f"{stage.name} undisturbed: exit {done.returncode}\n{done.stderr[-2000:]}")
     whole = left_by(folder, stage)
     calls = calls_of(log, folder)
-    kinds = [name for name, numbers in calls.items() if numbers]
     faults: list[str] = []
-    refused = drawn = made = 0
-    while made < tries:
-        if drawn == 10 * tries:
-            raise SystemExit(f"{stage.name}: of {drawn} failing calls {made} were of the disk alone")
-        call = kinds[drawn % len(kinds)]
-        drawn += 1
-        number = int(rng.choice(calls[call]))
+    refused = made = 0
+    for call, number in _to_fail(calls, tries, rng, every):
+        if made == tries and every is None:
+            break
         error = ("EIO", "ENOSPC")[int(rng.integers(2))]
         said = f"{error} at {call} {number}"
-        over = drawn % 2 == 0
+        over = bool(rng.integers(2))
         folder = fresh(work / "whole" if over else base, work / "failing")
         words = (*stage.words, "--overwrite") if over else stage.words
         said += ", over an earlier output" if over else ""
@@ -130,8 +130,23 @@ def fail_stage(base: Path, work: Path, stage: Stage, tries: int, rng: np.random.
             there = stage.name == "inventory" and "exists already" in again.stderr
             if (again.returncode or left_by(folder, stage) != whole) and not there:
                 faults.append(f"{said}: the same command then ends with {again.returncode}: {again.stderr[-400:]}")
+    if made < tries and every is None:
+        raise SystemExit(f"{stage.name}: of {10 * tries} failing calls {made} were of the disk alone")
     counts = {name: len(numbers) for name, numbers in calls.items()}
     return {"tries": made, "calls": counts, "refused": refused, "ended well": made - refused, "faults": faults}
+
+
+def _to_fail(
+    calls: dict[str, list[int]], tries: int, rng: np.random.Generator, every: str | None
+) -> Iterator[tuple[str, int]]:
+    """Kinds and numbers of calls: more than `tries`, as some turn out to be no call of the disk."""
+    kinds = [name for name, numbers in calls.items() if numbers]
+    if every is not None:
+        yield from ((every, number) for number in sorted({*calls[every]}))
+        return
+    for at in range(10 * tries):
+        kind = kinds[at % len(kinds)]
+        yield kind, int(rng.choice(calls[kind]))
 
 
 def left_by(folder: Path, stage: Stage) -> dict[str, str]:
@@ -184,6 +199,7 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=20, help="of each stage")
     stages = {stage.name: stage for stage in STAGES}
     parser.add_argument("--stages", nargs="+", default=[*stages, "review"], choices=[*stages, "review"])
+    parser.add_argument("--every", choices=CALLS, help="fail every call of this kind in turn, in place of --tries")
     parser.add_argument("--base", type=Path, help="a finished run folder of the tests; default: made first")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -198,7 +214,7 @@ def main() -> None:
             if stage == "review":
                 found[stage] = fail_review(base, work, given.tries, rng)
             else:
-                found[stage] = fail_stage(base, work, stages[stage], given.tries, rng)
+                found[stage] = fail_stage(base, work, stages[stage], given.tries, rng, given.every)
             print(f"{stage}: {found[stage]}", file=sys.stderr)
     print(json.dumps(found, indent=2))
     sys.exit(any(one["faults"] for one in found.values()))
