@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 from contextlib import suppress
@@ -296,8 +297,9 @@ def inventory(
 
     stack = stack_of(probability) if stack is None else stack
     made = make_inventory(probability, out, threshold, min_area, landslide_map, overwrite, stack, previous, simplify)
+    ground = "no ground is mapped" if math.isnan(made.share) else f"{100 * made.share:.2f} % of the mapped ground"
     typer.echo(
-        f"{out}: {made.count} landslides, {made.area_m2 / 1e6:.3f} km2, {100 * made.share:.2f} % of the mapped ground; "
+        f"{out}: {made.count} landslides, {made.area_m2 / 1e6:.3f} km2, {ground}; "
         f"threshold {made.threshold:g} ({made.threshold_source}), {made.removed} specks under {made.min_area:g} m2 "
         f"removed{f', {made.kept} ids kept' if made.kept else ''}"
     )

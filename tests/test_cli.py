@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from conftest import CRS_UTM, SHAPE, TinySite, polygon
 from rasterio.crs import CRS
@@ -101,6 +102,13 @@ def test_a_map_says_where_not_to_trust_it_and_draws_it(folder: Path) -> None:
     assert "disagreement" in command("info", folder / "u.tif").out
     again = command(*words, "--uncertainty", "--overwrite", "--samples", 2, "--training", folder / "prepared")
     assert again.out == done.out
+
+
+def test_an_inventory_of_a_map_without_ground_says_so(folder: Path) -> None:
+    with rasterio.open(folder / "p.tif", "r+") as file:
+        file.write(np.full_like(file.read(), np.nan))
+    done = command("inventory", folder / "p.tif", folder / "n.gpkg")
+    assert done.code == 0 and "0 landslides, 0.000 km2, no ground is mapped; " in done.out
 
 
 def test_what_belongs_to_uncertainty_is_not_silently_left_out(folder: Path) -> None:
