@@ -105,7 +105,7 @@ def test_a_map_says_where_not_to_trust_it_and_draws_it(folder: Path) -> None:
 
 
 def test_an_inventory_of_a_map_without_ground_says_so(folder: Path) -> None:
-    with rasterio.open(folder / "p.tif", "r+") as file:
+    with rasterio.open(folder / "p.tif", "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
         file.write(np.full_like(file.read(), np.nan))
     done = command("inventory", folder / "p.tif", folder / "n.gpkg")
     assert done.code == 0 and "0 landslides, 0.000 km2, no ground is mapped; " in done.out
