@@ -35,8 +35,8 @@ STYLES = "layer_styles"
 TEXT = (pa.null(), pa.string(), pa.large_string())
 FACTS = {  # what tables of a GeoPackage say of a layer, as a text; not what differs from one writing to the next
     "sqlite_master": "type || ' ' || name",
-    "gpkg_contents": "table_name || ' ' || data_type || ' ' || identifier || ' ' || ifnull(srs_id, '')",
-    "gpkg_geometry_columns": "table_name || ' ' || column_name || ' ' || geometry_type_name || ' ' || srs_id",
+    "gpkg_contents": "table_name || ' ' || data_type || ' ' || identifier",
+    "gpkg_geometry_columns": "table_name || ' ' || column_name || ' ' || geometry_type_name",
     "gpkg_extensions": "ifnull(table_name, '') || ' ' || ifnull(column_name, '') || ' ' || extension_name",
 }
 VERSION = "1.3"  # of a GeoPackage that QGIS 3.22 reads without a warning
@@ -217,7 +217,8 @@ def _require_whole(
             if len(known) and not np.allclose(said, [*known[:, :2].min(axis=0), *known[:, 2:].max(axis=0)]):
                 lacking.add("extent")
     if lacking or any(count != (features,) for count in counts):
-        raise RuntimeError(f"the file holds less than what was written into it: {', '.join(sorted(lacking))[:60]}")
+        missing = ", ".join(sorted(lacking) or ["features"])[:60]
+        raise RuntimeError(f"the file holds less than what was written into it: {missing}")
 
 
 def _facts(file: Path | io.BytesIO, layer: str) -> set[str]:
@@ -230,7 +231,8 @@ def _facts(file: Path | io.BytesIO, layer: str) -> set[str]:
             if table == "sqlite_master" or f"table {table}" in found:
                 told = pyogrio.read_dataframe(file, sql=f"SELECT {text} AS fact FROM {table}", read_geometry=False)
                 found.update(told["fact"])
-    return {fact for fact in found if layer in fact}
+        crs = pyogrio.read_info(file, layer=layer)["crs"]
+    return {*(fact for fact in found if layer in fact), f"CRS {crs}"}
 
 
 def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:

@@ -263,6 +263,8 @@ LOST = (
     "DROP TRIGGER rtree_LAYER_geom_insert",
     "DELETE FROM gpkg_extensions WHERE table_name = 'LAYER'",
     "DELETE FROM rtree_LAYER_geom",
+    "DELETE FROM gpkg_spatial_ref_sys WHERE srs_id = 32649",
+    "UPDATE gpkg_geometry_columns SET srs_id = -1 WHERE table_name = 'LAYER'",
     "UPDATE gpkg_contents SET min_x = NULL WHERE table_name = 'LAYER'",
     "UPDATE gpkg_contents SET max_y = 0 WHERE table_name = 'LAYER'",
 )
