@@ -46,3 +46,10 @@ def test_killed_at_any_moment_a_stage_ends_with_the_same_bytes(stage: str, finis
 def test_a_disk_that_fails_once_costs_one_clear_error(stage: str, finished: Path) -> None:  # noqa: F811
     found = tried("disks.py", finished, "--tries", 20 if FULL else 3, "--stages", stage)[stage]
     assert found["faults"] == []
+
+
+@pytest.mark.skipif(not FULL, reason="minutes a kind: with LANDSLIP_FAULTS=full")
+@pytest.mark.parametrize("call", ("write", "pwrite64", "fsync", "rename", "unlink"))
+def test_every_call_that_fails_while_an_inventory_is_written_costs_one_clear_error(call: str, finished: Path) -> None:  # noqa: F811
+    found = tried("disks.py", finished, "--every", call, "--stages", "inventory")["inventory"]
+    assert found["faults"] == [] and found["tries"] > 0
