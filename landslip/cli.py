@@ -234,11 +234,13 @@ def map_(
     overwrite: Overwrite = False,
 ) -> None:
     """Map a whole site into a probability raster."""
+    from landslip.ledger import is_begun
     from landslip.output import refuse_existing, refuse_input
 
     if not uncertainty and (samples, training, picture) != (None, None, None):
         raise RunError("--samples, --training and --picture belong to --uncertainty: give it too, or none of them.")
-    refuse_existing(probability, overwrite)
+    if not is_begun(probability):
+        refuse_existing(probability, overwrite)
     if picture is not None:
         refuse_existing(picture, overwrite)
         refuse_input(picture, [stack, probability, *([] if valid is None else [valid])])

@@ -21,6 +21,7 @@ from rasterio.crs import CRS
 from shapely import box
 
 from landslip import cli
+from landslip.errors import OutputError
 from landslip.grid import Grid
 from landslip.raster import read, read_info, read_stored, warp_array, write_raster
 from landslip.vector import read_vector, write_vector
@@ -102,6 +103,22 @@ def test_a_map_says_where_not_to_trust_it_and_draws_it(folder: Path) -> None:
     assert "disagreement" in command("info", folder / "u.tif").out
     again = command(*words, "--uncertainty", "--overwrite", "--samples", 2, "--training", folder / "prepared")
     assert again.out == done.out
+
+
+def test_where_the_map_alone_got_its_name_the_same_command_ends_well(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "map", folder / "model", folder / "prepared" / "stack.tif", folder / "n.tif"
+
+    def full(*_: object) -> None:
+        raise OutputError("n.qml: the disk is full (0.0 MiB free).")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("landslip.inference._style", full)
+        assert command(*words).code == 2
+    content = (folder / "n.tif").read_bytes()
+    assert command(*words).code == 0 and (folder / "n.qml").exists()
+    assert (folder / "n.tif").read_bytes() == content and not (folder / ".n.windows").exists()
 
 
 def test_an_inventory_of_a_map_without_ground_says_so(folder: Path) -> None:
