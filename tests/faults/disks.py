@@ -15,9 +15,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,17 +48,26 @@ OWN_ERROR = re.compile(r"^landslip: \S", re.MULTILINE)
 
 
 def run(
-    folder: Path, words: tuple[str, ...], more: list[str], log: Path, program: str = PROGRAM
+    folder: Path, words: tuple[str, ...], more: list[str], log: Path, program: str = PROGRAM, most: float = 1800
 ) -> subprocess.CompletedProcess[str]:
-    """Run `landslip WORDS`, or another program, in a folder under strace."""
+    """Run `landslip WORDS`, or another program, in a folder under strace; after `most` seconds it hangs and is killed."""
     traced = ["strace", "-f", "-y", "--seccomp-bpf", "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS)}", *more]
-    return subprocess.run(
+    begun = subprocess.Popen(
         [*traced, sys.executable, "-c", program, *words],
         cwd=folder,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        start_new_session=True,
     )
+    try:
+        out, err = begun.communicate(timeout=most)
+    except subprocess.TimeoutExpired:
+        os.killpg(begun.pid, signal.SIGKILL)
+        out, err = begun.communicate()
+        err += f"hangs for {most:.0f} s"
+    return subprocess.CompletedProcess(begun.args, begun.returncode, out, err)
 
 
 def calls_of(log: Path, folder: Path) -> dict[str, list[int]]:
@@ -87,7 +98,9 @@ def fail_stage(
 ) -> dict[str, object]:
     """Fail a call of a stage so many times, or `every` call of a kind: {"tries", "refused", "ended well", "faults"}."""
     folder, log = fresh(base, work / "whole"), work / "trace"
+    began = time.monotonic()
     done = run(folder, stage.words, [], log)
+    most = 20 + 10 * (time.monotonic() - began)
     if done.returncode:
         raise SystemExit(f"{stage.name} undisturbed: exit {done.returncode}\n{done.stderr[-2000:]}")
     whole = left_by(folder, stage)
@@ -103,7 +116,7 @@ def fail_stage(
         folder = fresh(work / "whole" if over else base, work / "failing")
         words = (*stage.words, "--overwrite") if over else stage.words
         said += ", over an earlier output" if over else ""
-        done = run(folder, words, ["-e", f"inject={call}:error={error}:when={number}"], log)
+        done = run(folder, words, ["-e", f"inject={call}:error={error}:when={number}"], log, most=most)
         if spared(log, folder):  # every process fails its own call of that number
             continue
         made += 1

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import pickle
 import resource
 import shutil
@@ -131,6 +132,48 @@ def test_loading_a_model_runs_no_code(made: TinySite) -> None:
     words = [sys.executable, "-c", WATCHED, str(made.folder / "model")]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+CONNECTING = """
+import socket
+import sys
+seen = []
+asking = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname")
+sys.addaudithook(lambda event, given: seen.append((event, str(given))) if event in asking else None)
+from landslip import cli
+for words in sys.argv[1:]:
+    sys.argv = ["landslip", *words.split()]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        assert not stop.code, words
+print(f"connections: {seen}")
+"""
+
+
+def test_no_command_calls_home(made: TinySite, tmp_path: Path) -> None:
+    """No connection is opened and nothing is left in the home folder, also not by OpenVINO and NNCF, which do so."""
+    for extra in ("openvino", "nncf", "onnxruntime"):
+        pytest.importorskip(extra)
+    home, run = tmp_path / "home", tmp_path / "run"
+    home.mkdir()
+    shutil.copytree(made.folder, run)
+    lines = (
+        "quantize model prepared --tolerance 1",
+        "map model prepared/stack.tif p.tif --engine openvino",
+        "inventory p.tif i.gpkg",
+        "evaluate p.tif prepared/label.tif",
+        "export model x",
+    )
+    environment = {**os.environ, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    words, log = [sys.executable, "-c", CONNECTING, *lines], tmp_path / "log"
+    log.touch()
+    if shutil.which("strace"):  # which sees native code too
+        words = ["strace", "-f", "-qq", "-e", "trace=connect", "-o", str(log), *words]
+    done = subprocess.run(words, cwd=run, env=environment, capture_output=True, text=True)
+    assert "connections: []" in done.stdout, done.stdout + done.stderr
+    assert "AF_INET" not in log.read_text()
+    assert [path for path in home.rglob("*") if path.is_file()] == []
 
 
 # ---- archives ----
