@@ -50,7 +50,7 @@ OWN_ERROR = re.compile(r"^landslip: \S", re.MULTILINE)
 def run(
     folder: Path, words: tuple[str, ...], more: list[str], log: Path, program: str = PROGRAM, most: float = 1800
 ) -> subprocess.CompletedProcess[str]:
-    """Run `landslip WORDS`, or another program, in a folder under strace; after `most` seconds it hangs and is killed."""
+    """Run `landslip WORDS`, or another program, in a folder under strace; what takes `most` seconds hangs: killed."""
     traced = ["strace", "-f", "-y", "--seccomp-bpf", "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS)}", *more]
     begun = subprocess.Popen(
         [*traced, sys.executable, "-c", program, *words],
