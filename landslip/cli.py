@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -118,8 +119,7 @@ def train(
 
     chosen = read_run(run, dict(map(_override, change or [])))
     before = read_json(run) if run.suffix == ".json" else None  # now: MODEL/ may be the folder that it lies in
-    facts = fit(chosen, prepared, model, overwrite, half)
-    draw_history(model / "history.csv", model / "history.png", overwrite=True)
+    facts = fit(chosen, prepared, model, overwrite, half, partial(draw_history, overwrite=True))
     typer.echo(
         f"{model}: kappa {_figure(facts['validation']['validation_kappa'])}, F1 "
         f"{_figure(facts['validation']['validation_f1'])} on validation ground, epoch {facts['chosen_epoch']}"

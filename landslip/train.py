@@ -67,14 +67,27 @@ STOPPED = "stopped"  # in a model folder: the best weights of a training whose l
 GENTLEST = 0.02  # of the learning rate, where a one-cycle schedule begins and ends
 
 
-def train(run: Run, prepared: Path, folder: Path, overwrite: bool = False, half: bool = False) -> dict[str, Any]:
+Drawing = Callable[[Path, Path], None]  # from history.csv to history.png
+
+
+def train(
+    run: Run,
+    prepared: Path,
+    folder: Path,
+    overwrite: bool = False,
+    half: bool = False,
+    draw: Drawing | None = None,
+) -> dict[str, Any]:
     """Train a network on a prepared site and write its model folder; returns the facts in model.json.
 
     Writes split.tif first, history.csv after each epoch, and at the end training_pixels.safetensors, model.safetensors
-    (weights in half precision if `half`) and model.json. Raises OutputError where a finished model is there already,
+    (weights in half precision if `half`) and model.json, with which the model is whole; before that history.png where
+    `draw` is given, or a kill could lose it. Raises OutputError where a finished model is there already,
     ResumeError where an unfinished one belongs to other inputs.
     """
-    return _train(run, lambda: survey(run, prepared), lambda: input_hashes(run, prepared), folder, overwrite, half)
+    return _train(
+        run, lambda: survey(run, prepared), lambda: input_hashes(run, prepared), folder, overwrite, half, draw=draw
+    )
 
 
 def fine_tune(model: Model, run: Run, ground: Ground, folder: Path, overwrite: bool = False) -> dict[str, Any]:
@@ -103,13 +116,14 @@ def _train(
     half: bool,
     begin: Model | None = None,
     origin: dict[str, Any] | None = None,
+    draw: Drawing | None = None,
 ) -> dict[str, Any]:
     """The one training: from new weights, or from those of the model to `begin` with.
 
     `origin` is what model.json says of that beginning.
     """
     with alone(folder):
-        return _train_alone(settled(run), lay_out, hash_inputs, folder, overwrite, half, begin, origin)
+        return _train_alone(settled(run), lay_out, hash_inputs, folder, overwrite, half, begin, origin, draw)
 
 
 def _train_alone(
@@ -121,7 +135,11 @@ def _train_alone(
     half: bool,
     begin: Model | None,
     origin: dict[str, Any] | None,
+    draw: Drawing | None,
 ) -> dict[str, Any]:
+    if not overwrite and (folder / STATE).exists() and is_trained(folder, run, hash_inputs()):
+        remove_file(folder / STATE, folder / STATE)  # a kill came after the model was whole
+        return load_model(folder).facts
     refuse_existing(folder / FACTS, overwrite)
     if not (folder / STATE).exists():
         for name in (WEIGHTS, PIXELS, "history.csv"):  # somebody else's
@@ -181,7 +199,7 @@ def _train_alone(
         origin |= {"earlier_site_inputs": sites_of(begin)}
     if stopped is not None:
         folder, origin = folder / STOPPED, origin | {"stopped": str(stopped)}
-    facts = _finish(run, ground, zscore, pixels, state, scores, how, folder, hashes, began, half, origin)
+    facts = _finish(run, ground, zscore, pixels, state, scores, how, folder, hashes, began, half, origin, draw)
     if stopped is not None:
         raise stopped
     return facts
@@ -443,6 +461,7 @@ def _finish(
     began: float,
     half: bool,
     origin: dict[str, Any],
+    draw: Drawing | None,
 ) -> dict[str, Any]:
     row = state.history[state.best_epoch - 1]
     facts = {
@@ -463,6 +482,8 @@ def _finish(
     }
     facts["split_sha256"] = write_split(ground, folder)
     write_text(folder / "history.csv", _history(state), overwrite=True)
+    if draw is not None:
+        draw(folder / "history.csv", folder / "history.png")
     facts["training_pixels"] = write_training_pixels(pixels, folder)
     save_model(folder, state.best, ground.channels, zscore, state.threshold, facts, overwrite=True, half=half)
     remove_file(folder / STATE, folder / STATE)

@@ -307,6 +307,30 @@ def test_a_killed_training_goes_on(folder: Path) -> None:
     same_model(folder)
 
 
+@pytest.mark.parametrize("last", ["save_model", "remove_file"])
+def test_a_training_killed_at_its_end_loses_nothing(last: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("train", folder / "run.toml", folder / "prepared", folder / "m")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"landslip.train.{last}", killed := Killed(1 if last == "save_model" else 2))
+        assert command(*words).code == 130 and killed.left == 0
+    assert (folder / "m" / "history.png").exists() and (folder / "m" / "state.safetensors").exists()
+    assert command(*words).code == 0
+    same_model(folder)
+    assert command(*words).code == 2  # it exists
+
+
+class Killed:
+    """Stops the program at its n-th call."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def __call__(self, *_: object, **__: object) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
 def same_model(folder: Path) -> None:
     """The weights, split and history of an undisturbed run, and nothing left over."""
     m, model = contents(folder / "m"), contents(folder / "model")
