@@ -107,7 +107,10 @@ def end(child: int, seconds: float | None) -> int | None:
         if done:
             return os.waitstatus_to_exitcode(status)
         if until is not None and time.monotonic() >= until:
-            os.killpg(child, signal.SIGKILL)
+            try:
+                os.killpg(child, signal.SIGKILL)
+            except ProcessLookupError:  # it has no session of its own yet
+                os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return None
         time.sleep(0.001)
