@@ -48,6 +48,7 @@ TILE = 256  # side of the tiles that rasters are stored in, pixels
 BIGTIFF, FIRST_REQUEST = 43, 16384  # version of a TIFF with 64-bit offsets; bytes that a client asks for first
 COG_TILE = 512  # of those that are looked at through overviews
 MOST_OF_A_BLOCK = 2**31  # bytes of one stored block, which is decoded as a whole
+LARGEST_TILE = 4096 * 4096  # pixels; a larger block of a smaller raster is a slip
 OWN_PIXELS = ("GTiff", "PNG", "JP2OpenJPEG")  # drivers whose file holds all of the raster
 MOST_FROM_A_BYTE = 100_000  # pixels; the best compressors reach some thousands
 MOST_UNQUESTIONED = 10**9  # pixels
@@ -214,10 +215,11 @@ def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
             f"{size:,} bytes: it is damaged or not meant to be read. Fetch or make it again."
         )
     for (height, width), dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True):
-        if height * width * np.dtype(dtype).itemsize > MOST_OF_A_BLOCK:
+        most = max(LARGEST_TILE, 4 * dataset.height * dataset.width)
+        if height * width > most or height * width * np.dtype(dtype).itemsize > MOST_OF_A_BLOCK:
             raise RasterError(
-                f"{path} claims {dataset.height} x {dataset.width} pixels stored in blocks of {height} x {width}, more "
-                "than can be held in memory. If it is not damaged, tile it: gdal_translate -co TILED=YES."
+                f"{path} claims {dataset.height} x {dataset.width} pixels stored in blocks of {height} x {width}, which "
+                "are held in memory whole. If it is not damaged, tile it: gdal_translate -co TILED=YES."
             )
 
 

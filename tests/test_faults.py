@@ -636,6 +636,11 @@ def test_a_block_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
     path = empty_raster(tmp_path / "one.tif", 30_000, 30_000, "float32")  # 3.6 GB
     with pytest.raises(RasterError, match=r"one\.tif claims.*blocks of 30000 x 30000.*TILED=YES"):
         read_info(path)
+    path = empty_raster(tmp_path / "small.tif", 90, 4096, "uint8")  # a tile may be larger than its raster
+    assert not read(path).any()
+    path = empty_raster(tmp_path / "small.tif", 90, 8192, "uint8")
+    with pytest.raises(RasterError, match=r"small\.tif claims 90 x 90 pixels stored in blocks of 8192 x 8192"):
+        read_info(path)
 
 
 # ---- disks ----
