@@ -218,8 +218,8 @@ def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
         most = max(LARGEST_TILE, 4 * dataset.height * dataset.width)
         if height * width > most or height * width * np.dtype(dtype).itemsize > MOST_OF_A_BLOCK:
             raise RasterError(
-                f"{path} claims {dataset.height} x {dataset.width} pixels stored in blocks of {height} x {width}, which "
-                "are held in memory whole. If it is not damaged, tile it: gdal_translate -co TILED=YES."
+                f"{path} claims {dataset.height} x {dataset.width} pixels stored in blocks of {height} x {width}, held "
+                "in memory whole. If it is not damaged, tile it: gdal_translate -co TILED=YES."
             )
 
 
