@@ -134,14 +134,18 @@ def filling_vector(
     With `base`, an earlier GeoPackage, everything else in it is kept, and the layer replaced. With `multi` every
     geometry becomes a multipart one, so that all that is added fits; by default, where what is added has both kinds.
     """
-
     require_geopackage_name(path)
+    version = VERSION
+    if base is not None:
+        with _written(path):
+            _copy_geopackage(base, aside)
+            version = _version_of(aside)
     added: list[int] = []
     boxes: list[NDArray[np.float64]] = []
     expected: set[str] = set()
 
     def add(frame: gpd.GeoDataFrame) -> None:
-        how = {"layer": layer, "driver": "GPKG", "engine": "pyogrio", "promote_to_multi": multi, "VERSION": VERSION}
+        how = {"layer": layer, "driver": "GPKG", "engine": "pyogrio", "promote_to_multi": multi, "VERSION": version}
         with _written(path):
             frame.to_file(aside, mode="a" if added else "w", **how)
             if not added:
@@ -151,9 +155,6 @@ def filling_vector(
         added.append(len(frame))
         boxes.append(frame.total_bounds)
 
-    if base is not None:
-        with _written(path):
-            _copy_geopackage(base, aside)
     yield add
     with _written(path):
         _require_whole(aside, layer, sum(added), expected, np.array(boxes))
@@ -186,6 +187,13 @@ def _copy_geopackage(source: Path, target: Path) -> None:
         old.backup(new)
 
 
+def _version_of(path: Path) -> str:
+    """That of a GeoPackage, as far as it decides which triggers a layer has: 1.4 has others than all before."""
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as file:
+        (number,) = file.execute("PRAGMA user_version").fetchone()
+    return "1.4" if number >= 10400 else VERSION
+
+
 @contextmanager
 def _written(path: Path) -> Iterator[None]:
     """Raise OutputError where GDAL or SQLite cannot write what `path` is to hold."""
@@ -208,7 +216,11 @@ def _require_whole(
     lacking = expected - _facts(aside, layer)
     with closing(sqlite3.connect(f"file:{quote(str(aside))}?mode=ro", uri=True)) as kept:
         counts = [kept.execute(f'SELECT count(*) FROM "{layer}"').fetchone()]
-        counts += kept.execute("SELECT feature_count FROM gpkg_ogr_contents WHERE table_name = ?", [layer]).fetchall()
+        if kept.execute("SELECT 1 FROM sqlite_master WHERE name = 'gpkg_ogr_contents'").fetchone():
+            said_of = "SELECT feature_count FROM gpkg_ogr_contents WHERE table_name = ?"
+            counts.append(kept.execute(said_of, [layer]).fetchone())
+        else:  # GDAL's own; an earlier GeoPackage of another program has none
+            lacking = {fact for fact in lacking if "feature_count" not in fact}
         if boxes is not None:
             counts.append(kept.execute(f'SELECT count(*) FROM "rtree_{layer}_geom"').fetchone())
             extent = "SELECT min_x, min_y, max_x, max_y FROM gpkg_contents WHERE table_name = ?"

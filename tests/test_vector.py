@@ -26,6 +26,7 @@ from landslip.vector import (
     burn,
     burn_window,
     fill_styles,
+    filling_vector,
     layers,
     read_vector,
     shapes_on,
@@ -297,3 +298,24 @@ def test_what_gdal_could_not_store_while_it_closed_a_file_is_missed(
     with pytest.raises(OutputError, match=r"\.gpkg cannot be written \(the file holds less"):
         write_vector(tmp_path / "b.gpkg", features)
     assert not (tmp_path / "b.gpkg").exists()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2", "1.3", "1.4", "without counts"])
+def test_a_layer_of_a_geopackage_that_another_program_wrote_is_replaced(version: str, tmp_path: Path) -> None:
+    base, path = tmp_path / "base.gpkg", tmp_path / "new.gpkg"
+    odd = CRS.from_proj4("+proj=tmerc +lon_0=7 +k=0.9 +a=3396190 +b=3376200 +units=m")
+    told = {"driver": "GPKG", "engine": "pyogrio", "VERSION": "1.2" if version == "without counts" else version}
+    frame = gpd.GeoDataFrame({"id": [1, 2]}, geometry=[shapely.box(i, 0, i + 1, 1) for i in (0, 5)], crs=odd.to_wkt())
+    frame.to_file(base, layer="inventory", GEOMETRY_NAME="shape", SPATIAL_INDEX="NO", **told)
+    frame.set_crs("EPSG:3857", allow_override=True).to_file(base, layer="fields", mode="a", **told)
+    if version == "without counts":
+        with closing(sqlite3.connect(base)) as file:
+            names = file.execute("SELECT name FROM sqlite_master WHERE name LIKE 'trigger%feature_count%'").fetchall()
+            for (name,) in names:
+                file.execute(f"DROP TRIGGER {name}")
+            file.execute("DROP TABLE gpkg_ogr_contents")
+            file.commit()
+    with filling_vector(path, path, "inventory", base, multi=True) as add:
+        add(frame.iloc[:1])
+    fill_styles(path, path, {"inventory": "<qgis/>"})
+    assert len(read_vector(path, layer="inventory")) == 1 and len(read_vector(path, layer="fields")) == 2
