@@ -422,7 +422,7 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
         raise OutputError(
             f"{path} cannot be used ({error}). {remedy or 'Check its rights, and that the disk has room'}."
         ) from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter of what SQLite says of a damaged one
         raise VectorError(f"{path} cannot be read as a GeoPackage ({error}). Make it anew.") from error
 
 

@@ -19,7 +19,7 @@ from rasterio.errors import CRSError
 from landslip.errors import GridError, LandslipError, SiteError
 from landslip.grid import Grid, Window, metric_fault
 from landslip.pansharpen import SHARPENED
-from landslip.raster import RasterInfo, default_grid, read_info
+from landslip.raster import FARTHEST, RasterInfo, default_grid, read_info
 from landslip.scene import CLOUDED, Flag, Scene, listed_scene, read_bundle
 from landslip.tables import Strict, read_toml, validated
 from landslip.vector import read_vector
@@ -503,6 +503,11 @@ def _cut_to_extent(extent: tuple[float, float, float, float], whole: Grid, origi
 
 def _cut_to_outline(outline: FileTable, whole: Grid, origin: Path) -> Grid:
     bounds = tuple(read_outline(outline, whole.crs).total_bounds)
+    if not all(abs(at) < FARTHEST for at in bounds):  # NaN too
+        told = ", ".join(f"{at:.4g}" for at in bounds)
+        raise GridError(
+            f"{outline.path} reaches from and to {told}, where nothing lies. Check its CRS, or draw it anew."
+        )
     return _cut(whole, _pixels_within(bounds, whole), str(outline.path), bounds, origin, "Check the CRS of both.")
 
 

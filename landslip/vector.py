@@ -176,7 +176,7 @@ def holding(path: Path) -> Iterator[None]:
         raise OutputError(
             f"{path} cannot be replaced ({error}). Close it in QGIS and elsewhere, check its rights, and run again."
         ) from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter of what SQLite says of a damaged one
         raise _unreadable(path, error) from error
 
 
@@ -199,7 +199,7 @@ def _written(path: Path) -> Iterator[None]:
     """Raise OutputError where GDAL or SQLite cannot write what `path` is to hold."""
     try:
         yield
-    except (DataSourceError, RuntimeError, sqlite3.Error) as error:
+    except (DataSourceError, RuntimeError, sqlite3.Error, UnicodeDecodeError) as error:
         raise OutputError(
             f"{path} cannot be written ({str(error)[:120]}): the disk may be full. Free some space and run again."
         ) from error

@@ -402,3 +402,16 @@ def test_blobs_of_other_writers(gpkg: Path) -> None:
     with pytest.raises(VectorError, match="damaged"):
         review.decode(b"GP\x00\x01" + bytes(4) + curve)
     assert GRID.crs.to_epsg() == 32649
+
+
+def test_a_schema_that_is_no_text_is_one_error(tmp_path: Path) -> None:
+    """Of a damaged table whose name is no UTF-8 SQLite makes a message that Python cannot read."""
+    vector.write_vector(tmp_path / "i.gpkg", frame([NEW], id=[1]), "inventory")
+    with closing(sqlite3.connect(tmp_path / "i.gpkg")) as file:
+        file.execute("PRAGMA writable_schema = ON")
+        file.execute("UPDATE sqlite_master SET name = CAST(x'66ff66' AS TEXT), sql = 'x' WHERE name = 'gpkg_contents'")
+        file.commit()
+    with pytest.raises(VectorError, match=r"i\.gpkg cannot be read as a GeoPackage"):
+        review.crs_of(tmp_path / "i.gpkg")
+    with pytest.raises(VectorError, match=r"i\.gpkg"), vector.holding(tmp_path / "i.gpkg"):
+        pass

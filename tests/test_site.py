@@ -73,6 +73,10 @@ def test_an_outline_elsewhere_is_refused(tiny: TinySite) -> None:
     write_vector(tiny.folder / "outline.gpkg", frame([box(0, 0, 100, 100)]), overwrite=True)
     with pytest.raises(GridError, match="does not overlap"):
         site_grid(read_site(tiny.site))
+    for far in (1e10, float("inf")):
+        frame([box(0, 0, far, 100)]).to_file(tiny.folder / "outline.gpkg")
+        with pytest.raises(GridError, match=r"outline\.gpkg reaches from and to .*, where nothing lies"):
+            site_grid(read_site(tiny.site))
 
 
 def test_a_recipe_sets_what_is_not_given_and_a_flag_wins(tmp_path: Path) -> None:
