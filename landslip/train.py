@@ -15,6 +15,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,9 @@ def train(
     `draw` is given, or a kill could lose it. Raises OutputError where a finished model is there already,
     ResumeError where an unfinished one belongs to other inputs.
     """
-    return _train(
-        run, lambda: survey(run, prepared), lambda: input_hashes(run, prepared), folder, overwrite, half, draw=draw
-    )
+    lay_out, hash_inputs = partial(survey, run, prepared), partial(input_hashes, run, prepared)
+    with alone(folder):
+        return _train(settled(run), lay_out, hash_inputs, folder, overwrite, half, draw=draw)
 
 
 def fine_tune(model: Model, run: Run, ground: Ground, folder: Path, overwrite: bool = False) -> dict[str, Any]:
@@ -98,7 +99,8 @@ def fine_tune(model: Model, run: Run, ground: Ground, folder: Path, overwrite: b
     stack of `ground`. Returns and raises as `train`.
     """
     site, origin = ground.stack.path.parent, origin_of(model, ground)
-    return _train(run, lambda: ground, lambda: site_hashes(site), folder, overwrite, False, model, origin)
+    with alone(folder):
+        return _train(settled(run), lambda: ground, lambda: site_hashes(site), folder, overwrite, False, model, origin)
 
 
 def origin_of(model: Model, ground: Ground) -> dict[str, str]:
@@ -122,21 +124,6 @@ def _train(
 
     `origin` is what model.json says of that beginning.
     """
-    with alone(folder):
-        return _train_alone(settled(run), lay_out, hash_inputs, folder, overwrite, half, begin, origin, draw)
-
-
-def _train_alone(
-    run: Run,
-    lay_out: Callable[[], Ground],
-    hash_inputs: Callable[[], dict[str, str]],
-    folder: Path,
-    overwrite: bool,
-    half: bool,
-    begin: Model | None,
-    origin: dict[str, Any] | None,
-    draw: Drawing | None,
-) -> dict[str, Any]:
     if not overwrite and (folder / STATE).exists() and is_trained(folder, run, hash_inputs()):
         remove_file(folder / STATE, folder / STATE)  # a kill came after the model was whole
         return load_model(folder).facts
