@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
 
 from landslip.checkpoint import Model
 from landslip.errors import ModelError
@@ -14,6 +18,8 @@ from landslip.output import file_hash
 from landslip.tables import read_json
 
 GRAPH, GRAPH_WEIGHTS, QUANTIZED = "int8.xml", "int8.bin", "int8.json"
+WHOLE = {"i32": np.dtype("<i4"), "i64": np.dtype("<i8")}  # as OpenVINO names and stores them
+LARGEST = 2**24  # elements of an array whose shape a graph holds; those of free shape are not among them
 
 
 def quantized_graph(model: Model) -> Any:
@@ -31,8 +37,9 @@ def quantized_graph(model: Model) -> Any:
                 f"{file} is not the file that {QUANTIZED} describes ({found[:12]}, not {str(known)[:12]}). {again}"
             )
     try:
+        _require_bounded(model.folder)
         return read_graph(model.folder / GRAPH)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, TypeError, ElementTree.ParseError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{model.folder / GRAPH} is no graph that OpenVINO can read ({reason}). {again}") from error
 
@@ -44,6 +51,22 @@ def read_graph(path: Path) -> Any:
     core = openvino.Core()
     core.set_property({"ENABLE_MMAP": False})
     return core.read_model(path)
+
+
+def _require_bounded(folder: Path) -> None:
+    """ValueError where the graph holds a shape of more than LARGEST elements: OpenVINO computes it as it reads.
+
+    Numbers of other use are among those asked; an end of "as far as it goes" is the largest of its type, and left out.
+    """
+    weights = (folder / GRAPH_WEIGHTS).read_bytes()
+    for data in ElementTree.parse(folder / GRAPH).iterfind(".//layer[@type='Const']/data"):
+        dtype = WHOLE.get(data.get("element_type", ""))
+        if dtype:
+            start, size = int(data.get("offset", "")), int(data.get("size", ""))
+            values = np.frombuffer(weights[start : start + size], dtype)
+            claimed = math.prod(max(1, abs(value)) for value in values[values != np.iinfo(dtype).max].tolist())
+            if claimed > LARGEST:
+                raise ValueError(f"it holds a shape of {claimed:.3g} elements, more than {LARGEST:,}")
 
 
 def quantized_facts(model: Model) -> dict[str, Any]:

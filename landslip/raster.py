@@ -432,7 +432,8 @@ def warp(
     """
     with opening(path) as dataset:
         source = read_info(path).grid
-        window = needed_window(source, grid, resampling).clip(source.shape)
+        with _leading(path, source.crs, grid.crs):
+            window = needed_window(source, grid, resampling).clip(source.shape)
         if window.area > MOST_AT_ONCE and max(grid.shape) > 1:
             return in_quarters(lambda part: warp(path, grid.crop(part), bands, resampling, nodata), grid.shape)
         values = cut(dataset, window, bands, nodata)
@@ -443,7 +444,8 @@ def warp_stored(path: Path, grid: Grid, band: int = 1) -> NDArray[np.float32]:
     """One band brought onto `grid` by the nearest pixel, (H, W) float32: nodata stays a value; NaN beyond it."""
     with opening(path) as dataset:
         source = read_info(path).grid
-        window = needed_window(source, grid, "nearest").clip(source.shape)
+        with _leading(path, source.crs, grid.crs):
+            window = needed_window(source, grid, "nearest").clip(source.shape)
         if 0 in (window.height, window.width):
             return np.full(grid.shape, np.nan, np.float32)
         values = cut_stored(dataset, window, band).astype(np.float32)
@@ -585,6 +587,20 @@ def _cut_array(values: NDArray[np.float32], window: Window) -> NDArray[np.float3
     return out
 
 
+@contextmanager
+def _leading(path: Path, crs: CRS, other: CRS) -> Iterator[None]:
+    """Name the file, and both CRSs, where PROJ knows no way from one to the other."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # GDAL's, for which rasterio has no public name
+        raise GridError(
+            f"{path} is in {crs_name(crs)}, to which no way leads from {crs_name(other)} "
+            f"({' '.join(str(error).split())[:200]}). Give it in a CRS of the same body."
+        ) from error
+
+
 def covering_window(raster: RasterInfo, grid: Grid, margin: int = 4) -> Window:
     """The window of a raster that covers `grid` with `margin` of its pixels to spare, clipped to the raster.
 
@@ -592,13 +608,8 @@ def covering_window(raster: RasterInfo, grid: Grid, margin: int = 4) -> Window:
     Raises GridError where no way leads from the grid's CRS to the raster's.
     """
     source = raster.grid
-    try:
+    with _leading(raster.path, source.crs, grid.crs):
         left, bottom, right, top = transform_bounds(grid.crs, source.crs, *grid.bounds, densify_pts=41)
-    except Exception as error:  # GDAL's, for which rasterio has no public name
-        raise GridError(
-            f"{raster.path} is in {crs_name(source.crs)}, to which no way leads from {crs_name(grid.crs)} "
-            f"({' '.join(str(error).split())[:200]}). Give it in a CRS of the same body."
-        ) from error
     x, y = source.transform.c, source.transform.f
     across = (right - left) / source.x_size / max(grid.width, 1)  # source pixels in one target pixel
     down = (top - bottom) / source.y_size / max(grid.height, 1)
@@ -612,11 +623,15 @@ def covering_window(raster: RasterInfo, grid: Grid, margin: int = 4) -> Window:
 
 
 def default_grid(info: RasterInfo, crs: CRS, resolution: float | None) -> Grid:
-    """The grid that a raster takes in another CRS and, where given, at another resolution (metres)."""
+    """The grid that a raster takes in another CRS and, where given, at another resolution (metres).
+
+    Raises GridError where it takes none.
+    """
     source = info.grid
-    transform, width, height = calculate_default_transform(
-        source.crs, crs, source.width, source.height, *source.bounds, resolution=resolution
-    )
+    with _leading(info.path, source.crs, crs):
+        transform, width, height = calculate_default_transform(
+            source.crs, crs, source.width, source.height, *source.bounds, resolution=resolution
+        )
     if transform is None or not width or not height:
         raise GridError(f"{info.path} cannot be brought from {crs_name(source.crs)} to {crs_name(crs)}.")
     return Grid(crs, transform, int(height), int(width))

@@ -37,6 +37,7 @@ from landslip.raster import (
     unreadable_blocks,
     warp,
     warp_array,
+    warp_stored,
     write_raster,
 )
 
@@ -274,10 +275,19 @@ def test_covering_window_holds_the_grid_and_its_margin(tmp_path: Path) -> None:
     # 900 / 30 = 30 columns and 600 / 30 = 20 rows in, 15 x 10 source pixels, 4 around
     assert covering_window(source, grid) == Window(16, 26, 10 + 8, 15 + 8)
     assert covering_window(source, utm(5, 5)) == Window(0, 0, 9, 9)
-    moon = CRS.from_user_input("+proj=longlat +R=1737400 +no_defs")
-    for crs in (moon, CRS.from_wkt('LOCAL_CS["a site",UNIT["metre",1]]')):
+
+
+@pytest.mark.parametrize("crs", ["+proj=longlat +R=1737400 +no_defs", 'LOCAL_CS["a site",UNIT["metre",1]]'])
+def test_a_crs_to_which_no_way_leads_is_refused_by_name(tmp_path: Path, crs: str) -> None:
+    path = store(tmp_path / "a.tif", np.ones((10, 10)), grid=replace(utm(10, 10), crs=CRS.from_user_input(crs)))
+    for bring in (
+        lambda: covering_window(read_info(path), utm(5, 5)),
+        lambda: default_grid(read_info(path), UTM, None),
+        lambda: warp(path, utm(5, 5)),
+        lambda: warp_stored(path, utm(5, 5)),
+    ):
         with pytest.raises(GridError, match=r"a\.tif is in .*no way leads"):
-            covering_window(replace(source, crs=crs), grid)
+            bring()
 
 
 def test_default_grid_has_the_resolution_asked_for(tmp_path: Path) -> None:

@@ -483,18 +483,40 @@ def test_a_geometry_that_geos_refuses(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_graph_that_openvino_cannot_read(made: TinySite, model: Path) -> None:
+def _describe_int8(folder: Path) -> None:
+    facts = {
+        "weights_sha256": load_model(folder).facts["weights_sha256"],
+        "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("int8.xml", "int8.bin")},
+    }
+    (folder / "int8.json").write_text(json.dumps(facts))
+
+
+def test_a_graph_that_openvino_cannot_read(model: Path) -> None:
     openvino = pytest.importorskip("openvino")
     from landslip.engine import openvino_graph
 
     loaded = load_model(model)
     openvino.save_model(openvino_graph(loaded.network, len(loaded.channels)), model / "int8.xml")
     (model / "int8.xml").write_text("<net")
-    files = {name: hashlib.sha256((model / name).read_bytes()).hexdigest() for name in ("int8.xml", "int8.bin")}
-    facts = {"weights_sha256": loaded.facts["weights_sha256"], "files": files}
-    (model / "int8.json").write_text(json.dumps(facts))
+    _describe_int8(model)
     with pytest.raises(ModelError, match=r"int8\.xml is no graph that OpenVINO can read .*landslip quantize"):
         quantized_graph(loaded)
+
+
+def test_a_graph_that_holds_a_shape_beyond_memory(model: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    from openvino import opset13 as ops
+
+    for shape, known in (([1, 3, 70, 70], True), ([1, 3, 2**20, 2**20], False)):
+        image = ops.parameter([1, 3, -1, -1], np.float32)
+        graph = openvino.Model([ops.broadcast(ops.reduce_sum(image, [2, 3], True), shape)], [image])
+        openvino.save_model(graph, model / "int8.xml")
+        _describe_int8(model)
+        if known:
+            assert quantized_graph(load_model(model)).output(0).shape[2] == 70
+        else:
+            with pytest.raises(ModelError, match=r"int8\.xml is no graph .*a shape of 3\.3e\+12 elements, more than"):
+                quantized_graph(load_model(model))
 
 
 def test_numbers_that_no_machine_has_room_for() -> None:
