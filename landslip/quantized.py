@@ -64,7 +64,9 @@ def _require_bounded(folder: Path) -> None:
         if dtype:
             start, size = int(data.get("offset", "")), int(data.get("size", ""))
             values = np.frombuffer(weights[start : start + size], dtype)
-            claimed = math.prod(max(1, abs(value)) for value in values[values != np.iinfo(dtype).max].tolist())
+            claimed = math.prod(
+                max(1, abs(value)) for value in values[values != 2 ** (8 * dtype.itemsize - 1) - 1].tolist()
+            )
             if claimed > LARGEST:
                 raise ValueError(f"it holds a shape of {claimed:.3g} elements, more than {LARGEST:,}")
 
