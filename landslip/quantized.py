@@ -18,7 +18,7 @@ from landslip.output import file_hash
 from landslip.tables import read_json
 
 GRAPH, GRAPH_WEIGHTS, QUANTIZED = "int8.xml", "int8.bin", "int8.json"
-WHOLE = {"i32": np.dtype("<i4"), "i64": np.dtype("<i8")}  # as OpenVINO names and stores them
+WHOLE: dict[str, type[np.signedinteger[Any]]] = {"i32": np.int32, "i64": np.int64}  # as OpenVINO names them
 LARGEST = 2**24  # elements of an array whose shape a graph holds; those of free shape are not among them
 
 
@@ -64,9 +64,7 @@ def _require_bounded(folder: Path) -> None:
         if dtype:
             start, size = int(data.get("offset", "")), int(data.get("size", ""))
             values = np.frombuffer(weights[start : start + size], dtype)
-            claimed = math.prod(
-                max(1, abs(value)) for value in values[values != 2 ** (8 * dtype.itemsize - 1) - 1].tolist()
-            )
+            claimed = math.prod(max(1, abs(value)) for value in values[values != np.iinfo(dtype).max].tolist())
             if claimed > LARGEST:
                 raise ValueError(f"it holds a shape of {claimed:.3g} elements, more than {LARGEST:,}")
 
