@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from landslip.bootstrap import add_block_sums, empty_sums
 from landslip.grid import Grid, Window, tiles
 from landslip.raster import TILE, cut_stored, opening
 from landslip.split import TRAIN
+from landslip.whole import strips, whole
 
 CELL = 16  # pixels a side of what is decided at once
 SIDE = 4 * TILE
@@ -115,20 +117,24 @@ def pooled(audits: Sequence[Audit], pixels: Sequence[int]) -> Audit:
 
 def training_edge(split: Path) -> NDArray[np.int32]:
     """(N, 2) rows and columns, by row, of the training pixels that have a pixel without training beside them."""
-    found = []
     with opening(split) as dataset:
         shape = dataset.height, dataset.width
-        for window in tiles(shape, SIDE):
-            outer = Window(window.row - 1, window.column - 1, window.height + 2, window.width + 2).clip(shape)
-            # beyond the raster nothing is scored, so its border is no edge
-            train = np.ones((window.height + 2, window.width + 2), bool)
-            row, column = outer.row - window.row + 1, outer.column - window.column + 1
-            train[row : row + outer.height, column : column + outer.width] = cut_stored(dataset, outer) == TRAIN
-            core = train[1:-1, 1:-1]
-            inner = train[:-2, 1:-1] & train[2:, 1:-1] & train[1:-1, :-2] & train[1:-1, 2:]
-            found.append((np.argwhere(core & ~inner) + np.array([window.row, window.column])).astype(np.int32))
-    edge = np.concatenate(found)
-    return edge[np.argsort(edge[:, 0], kind="stable")]
+        found = [_edge_of(dataset, strip, shape) for strip in strips(shape)]
+    edge = whole((sum(map(len, found)), 2), np.int32)
+    np.concatenate(found, out=edge)
+    return edge
+
+
+def _edge_of(dataset: Any, strip: Window, shape: tuple[int, int]) -> NDArray[np.int32]:
+    outer = Window(strip.row - 1, 0, strip.height + 2, strip.width).clip(shape)
+    # beyond the raster nothing is scored, so its border is no edge
+    train = np.ones((strip.height + 2, strip.width + 2), bool)
+    row = outer.row - strip.row + 1
+    train[row : row + outer.height, 1:-1] = cut_stored(dataset, outer) == TRAIN
+    inner = train[:-2, 1:-1] & train[2:, 1:-1]
+    inner &= train[1:-1, :-2]
+    inner &= train[1:-1, 2:]
+    return np.asarray(np.argwhere(train[1:-1, 1:-1] & ~inner) + np.array([strip.row, 0]), np.int32)
 
 
 class _Distance:
@@ -136,7 +142,7 @@ class _Distance:
 
     def __init__(self, edge: NDArray[np.int32], grid: Grid) -> None:
         self.size = np.array([grid.y_size, grid.x_size])
-        self.tree = cKDTree(edge * self.size, LEAF)
+        self.tree = cKDTree(np.multiply(edge, self.size, whole(edge.shape, float)), LEAF)  # which copies nothing
 
     def of_pixels(self, at: NDArray[np.intp], farthest: float) -> NDArray[np.float64]:
         """Of (N, 2) rows and columns, none more than `farthest` metres away.

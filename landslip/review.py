@@ -502,13 +502,17 @@ def _now() -> str:
 ENVELOPES = (0, 32, 48, 48, 64)  # bytes, by the indicator in the header's flags
 
 
-def decode(stored: bytes) -> Geometry:
-    """The geometry of a GeoPackage blob; VectorError where it is none."""
-    size = 8 + ENVELOPES[stored[3] >> 1 & 7] if len(stored) > 8 and (stored[3] >> 1 & 7) < len(ENVELOPES) else 0
-    if not size or stored[:2] != b"GP":
+def decode(stored: object) -> Geometry:
+    """The geometry of a GeoPackage blob; VectorError where it is none, as a text is none."""
+    if (
+        not isinstance(stored, bytes)
+        or len(stored) <= 8
+        or stored[:2] != b"GP"
+        or (stored[3] >> 1 & 7) >= len(ENVELOPES)
+    ):
         raise VectorError("a geometry of the GeoPackage is damaged. Make the inventory anew.")
     try:
-        return shapely.force_2d(shapely.from_wkb(stored[size:]))
+        return shapely.force_2d(shapely.from_wkb(stored[8 + ENVELOPES[stored[3] >> 1 & 7] :]))
     except (shapely.GEOSException, NotImplementedError) as error:  # curves
         raise VectorError(f"a geometry of the GeoPackage is damaged ({error}). Make the inventory anew.") from error
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import io
-import json
 import math
 import os
 import re
@@ -28,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import SiteError
+from landslip.tables import parse_json
 
 Flag = Literal["dilated_cloud", "cirrus", "cloud", "shadow", "snow"]
 CLOUDED: tuple[Flag, ...] = ("dilated_cloud", "cirrus", "cloud", "shadow")  # masked where a site file says nothing
@@ -309,7 +309,7 @@ def read_mtl(path: Path, text: str) -> Groups:
 
 
 def _mtl_json(text: str) -> Groups:
-    found = json.loads(text)
+    found = parse_json(text)
     if "L1_METADATA_FILE" in found:
         raise ValueError("it is of Collection 1")
     return {

@@ -44,9 +44,17 @@ def read_toml(path: Path, error_class: type[LandslipError]) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file says; OSError or ValueError, for one that is nested too deeply too, where it is none."""
+    """What a JSON file says; OSError or ValueError as `parse_json` has it where it is none."""
+    return parse_json(_text(path))
+
+
+def parse_json(text: str) -> Any:
+    """What JSON says; ValueError where it is none, is nested too deeply, or holds half a character, of no encoding."""
     try:
-        return json.loads(_text(path), parse_int=_whole)
+        value = json.loads(text, parse_int=_whole)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

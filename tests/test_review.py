@@ -395,7 +395,15 @@ def test_blobs_of_other_writers(gpkg: Path) -> None:
     assert review.decode(b"GP\x00\x01" + (32649).to_bytes(4, "little") + shapely.to_wkb(square)).equals(square)
     big = b"GP\x00\x00" + (32649).to_bytes(4, "big") + shapely.to_wkb(square, byte_order=0)
     assert review.decode(big).equals(square)
-    for damaged in (b"", b"GP\x00", b"XX\x00\x01" + bytes(30), b"GP\x00\x01" + bytes(30), b"GP\x00\x0f" + bytes(90)):
+    for damaged in (
+        "GP a text",
+        7,
+        b"",
+        b"GP\x00",
+        b"XX\x00\x01" + bytes(30),
+        b"GP\x00\x01" + bytes(30),
+        b"GP\x00\x0f" + bytes(90),
+    ):
         with pytest.raises(VectorError, match="damaged"):
             review.decode(damaged)
     curve = struct.pack("<BII4d", 1, 8, 2, 0, 0, 1, 1)  # a CircularString, which shapely does not read

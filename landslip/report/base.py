@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from landslip.label import LANDSLIDE
 from landslip.raster import cut_stored, opening, read_info
 from landslip.site import Site, read_site
 from landslip.split import PARTS
+from landslip.tables import parse_json
 from landslip.vector import read_vector
 
 SIDE = 2048  # pixels a side of what is counted at a time
@@ -102,7 +102,7 @@ def _kept(blocks: Iterable[Block], made: list[Block]) -> Iterator[Block]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    value = json.loads(path.read_text(encoding="utf-8"))
+    value = parse_json(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
         raise TypeError(f"a {type(value).__name__} where a table of names is due")
     return value

@@ -343,6 +343,11 @@ def test_files_nested_too_deeply(made: TinySite, model: Path, tmp_path: Path) ->
     path.write_text(DEEP)
     with pytest.raises(ValueError, match="nested too deeply"):
         read_json(path)
+    path.write_text('{"name": "half \\ud800 a character"}')
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        read_json(path)
+    path.write_text('{"name": "\\ud83c\\udf0b \\u00e4"}')
+    assert read_json(path) == {"name": "\N{VOLCANO} \N{LATIN SMALL LETTER A WITH DIAERESIS}"}
     for text in ("a = " + DEEP, "a = " + "9" * 5000):
         path.write_text(text)
         with pytest.raises(RunError, match="is not a TOML file"):
