@@ -33,6 +33,7 @@ from landslip.whole import strips, whole
 
 CELL = 16  # pixels a side of what is decided at once
 SIDE = 4 * TILE
+FEW = 2**16  # values that are put in order
 LEAF = 64  # pixels of the edge in a leaf of the tree
 ROUNDING = 1e-6  # more than float32 loses of a bound
 TRANSFORMED = 8  # pixels that a transform takes in the time that the tree takes for one
@@ -185,10 +186,21 @@ class _Distance:
 
 def _at_rank(values: NDArray[np.floating], times: NDArray[np.signedinteger], rank: int) -> float:
     """The value of a rank (from 0) in order, each value counted `times`."""
-    values, times = values.ravel(), times.ravel()
-    order = np.argsort(values, kind="stable")
-    behind = int(np.searchsorted(np.cumsum(times[order]), rank, side="right"))
-    return float(values[order[behind]])
+    counted = times > 0
+    low, high = values.min(where=counted, initial=np.inf), values.max(where=counted, initial=-np.inf)
+    # halved until few lie between, since an order of all would take several times their memory
+    while np.count_nonzero(between := counted & (values >= low) & (values <= high)) > FEW:
+        middle = np.float64(low) + (np.float64(high) - np.float64(low)) / 2
+        upper = times.sum(where=values <= middle) <= rank
+        if upper:
+            low = values.min(where=between & (values > middle), initial=np.inf)
+        else:
+            high = values.max(where=between & (values <= middle), initial=-np.inf)
+        if low == high:
+            return float(low)
+    order = np.argsort(values[between], kind="stable")
+    behind = np.searchsorted(np.cumsum(times[between][order]), rank - times.sum(where=values < low), side="right")
+    return float(values[between][order[behind]])
 
 
 def _exact(

@@ -21,7 +21,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import shapely
@@ -34,6 +34,7 @@ OPEN, ACCEPTED, REJECTED, REDRAWN, DRAWN = "open", "accepted", "rejected", "redr
 STATES = (OPEN, ACCEPTED, REJECTED, REDRAWN, DRAWN)
 MOST_VERTICES = 20_000  # of an outline
 MOST_NOTE = 1000  # characters
+MOST_SHOWN = 50  # characters of what a file says, in a message
 PATIENCE = 10.0  # seconds to wait for another writer
 
 
@@ -62,6 +63,9 @@ class Review:
     version: int
     decision: int
 
+    def __post_init__(self) -> None:
+        _require_types(self)
+
 
 @dataclass(frozen=True)
 class _Entry:
@@ -73,8 +77,21 @@ class _Entry:
     before: int
     state: str
     outline: bytes | None
-    note: str
-    decided: str
+    note: str | None
+    decided: str | None
+
+    def __post_init__(self) -> None:
+        _require_types(self)
+
+
+def _require_types(row: Review | _Entry) -> None:
+    """VectorError for what SQLite keeps in any column and landslip never wrote: a text for a number, say."""
+    for name, types in get_type_hints(type(row)).items():
+        if not isinstance(value := getattr(row, name), types):
+            raise VectorError(
+                f"the reviews of the inventory hold {str(value)[:MOST_SHOWN]!r} as {name}, which cannot be. Mend that "
+                "row, or make the inventory anew."
+            )
 
 
 def read_landslides(path: Path) -> list[Landslide]:
@@ -190,7 +207,7 @@ def decide(
     with _writing(path) as connection:
         if landslide is None:
             (lowest,) = connection.execute(f"SELECT min(landslide) FROM {LOG}").fetchone()
-            landslide, last = min(lowest or 0, 0) - 1, None
+            landslide, last = min(_count(lowest), 0) - 1, None
         else:
             last = _last_entry(connection, path, landslide)
             _require_current(landslide, last, version)
@@ -294,13 +311,13 @@ def _standing(connection: sqlite3.Connection, last: _Entry) -> Review:
 def _review(last: _Entry, stands: _Entry | None) -> Review:
     """What stands of a landslide, from the last row of its log and the decision that this names."""
     if stands is None or stands.outline is None:
-        return Review(last.landslide, OPEN, None, "", last.decided, last.version, 0)
+        return Review(last.landslide, OPEN, None, "", last.decided or "", last.version, 0)
     return Review(
         last.landslide,
         stands.state,
         decode(stands.outline),
-        stands.note,
-        stands.decided,
+        stands.note or "",
+        stands.decided or "",
         last.version,
         last.decision,
     )
@@ -327,6 +344,13 @@ def _decided(connection: sqlite3.Connection, decision: int) -> tuple[_Entry, _En
         raise ReviewError(f"{decision} is an undo or redo itself. Give the decision to take back or to make again.")
     (version,) = connection.execute(f"SELECT max(version) FROM {LOG} WHERE landslide = ?", (made.landslide,)).fetchone()
     return made, _entry(connection, version)
+
+
+def _count(value: object) -> int:
+    """A whole number of the log, 0 where there is none."""
+    if value is None or isinstance(value, int):
+        return value or 0
+    raise VectorError(f"layer {LOG} has {str(value)[:MOST_SHOWN]!r} for a whole number. Mend that row.")
 
 
 def _last_entry(connection: sqlite3.Connection, path: Path, landslide: int) -> _Entry | None:
@@ -359,7 +383,7 @@ def _last(connection: sqlite3.Connection) -> int:
     if not _has(connection, LOG):
         return 0
     (version,) = connection.execute(f"SELECT max(version) FROM {LOG}").fetchone()
-    return int(version or 0)
+    return _count(version)
 
 
 # -- what `landslip inventory` kept of an earlier review ---------------------------------------------------------------

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from landslip.grid import Window
 
-LARGE = 2**26  # bytes from which an array is held in a file
+LARGE = 2**23  # bytes from which an array is held in a file
 ROWS = 256  # of a strip: those of a stored tile
 
 

@@ -114,3 +114,15 @@ def test_only_what_is_undecided_is_read_again(tmp_path: Path) -> None:
     # scored at 1 to 576 pixels: the nearest begin at column 64, the middle ones are columns 351 and 352
     found, again = run(tmp_path, parts, parts != 1, window=1, side=64)
     assert found.median_m == 15 * 288.5 and {window.column for window in again} == {64, 320}
+
+
+@pytest.mark.parametrize("few", [1, 10, 10_000])
+def test_the_value_of_a_rank_is_that_of_numpy(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FEW", few)
+    rng = np.random.default_rng(few)
+    for values in (rng.normal(size=(20, 30)).astype(np.float32), rng.integers(0, 9, (20, 30)).astype(float)):
+        times = rng.integers(0, 4, values.shape)
+        values[times == 0] = np.inf
+        ordered = np.sort(np.repeat(values.ravel(), times.ravel()))
+        for rank in (0, 1, 400, len(ordered) - 1):
+            assert module._at_rank(values, times, rank) == ordered[rank]

@@ -389,6 +389,30 @@ def test_an_id_that_is_no_number_is_told(gpkg: Path) -> None:
         review.read_landslides(gpkg)
 
 
+@pytest.mark.parametrize("column", ["landslide", "decision", "before", "state", "outline", "note", "decided"])
+def test_what_landslip_never_wrote_into_a_row_is_told(gpkg: Path, column: str) -> None:
+    """SQLite keeps a value of any type in any column."""
+    review.decide(gpkg, None, "drawn", outline=NEW)
+    other = "a text" if column == "outline" else b"a blob"
+    with closing(sqlite3.connect(gpkg)) as connection:
+        connection.execute(f"UPDATE {review.LOG} SET {column} = ?", (other,))
+        connection.commit()
+    with pytest.raises(VectorError, match=f"hold .*a (text|blob).* as {column}, which cannot be|whole number"):
+        review.read_reviews(gpkg)
+        review.decide(gpkg, None, "drawn", outline=NEW)
+
+
+def test_a_layer_whose_landslide_is_no_number_is_told(gpkg: Path) -> None:
+    review.decide(gpkg, 1, "rejected")
+    with closing(sqlite3.connect(gpkg)) as connection:
+        for trigger in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f'DROP TRIGGER "{trigger[0]}"')
+        connection.execute(f"UPDATE {review.REVIEWS} SET landslide = ?", (b"1",))
+        connection.commit()
+    with pytest.raises(VectorError, match="as landslide, which cannot be"):
+        review.corrections(gpkg)
+
+
 def test_blobs_of_other_writers(gpkg: Path) -> None:
     """The header as OGC 12-128r19 2.1.3 has it: without an envelope, and big-endian."""
     square = shapely.box(0, 0, 2, 2)
