@@ -172,12 +172,14 @@ class _Distance:
         (rows, columns), infinite where no pixel is counted in (rows, columns) `cells`.
         """
         half = (CELL - 1) / 2
-        centre = np.full(cells.shape, np.inf, np.float32)
-        for row, (found, counted) in enumerate(zip(centre, cells > 0, strict=True)):
-            at = np.stack(np.broadcast_arrays(row, np.flatnonzero(counted)), 1)
-            found[counted] = self.tree.query((at * CELL + half) * self.size)[0]
         radius = half * float(np.hypot(*self.size)) * (1 + ROUNDING)
-        return centre * (1 - ROUNDING) - radius, centre * (1 + ROUNDING) + radius
+        low, high = whole(cells.shape, np.float32), whole(cells.shape, np.float32)
+        for row, counted in enumerate(cells > 0):
+            at = np.stack(np.broadcast_arrays(row, np.flatnonzero(counted)), 1)
+            centre = self.tree.query((at * CELL + half) * self.size)[0]
+            low[row], high[row] = np.inf, np.inf
+            low[row, counted], high[row, counted] = centre * (1 - ROUNDING) - radius, centre * (1 + ROUNDING) + radius
+        return low, high
 
     def _edge(self, which: slice | NDArray[np.intp]) -> NDArray[np.intp]:
         """(N, 2) rows and columns of some pixels of the edge, which the tree holds in metres."""
