@@ -4,9 +4,8 @@ Distances are exact, centre to centre, and no array of the whole raster is held.
 outside lies on the edge of the training ground, so a tree of the edge's pixels answers every question; and a cell of
 16 x 16 pixels whose distances cannot decide the minimum, the median or the share near by is asked at its centre only.
 Where most pixels of a window must be asked, a distance transform of it answers them at once: its bounds say how far
-around it the nearest edge can lie. Memory follows the length of that edge (26 bytes a pixel of it in the tree, which
-alone holds it) and the number of cells (1/256 of the pixels, 7 bytes each); measured, both together took 60 bytes a
-pixel of the edge where there was one in 340 pixels.
+around it the nearest edge can lie. Memory follows the length of that edge (8 bytes a pixel of it for the tree's order,
+which has the pixels themselves in a mapped file where they are many) and the number of cells (1/256 of the pixels).
 
 A training window lies wholly on training ground, which may reach beyond the windows: to be on it is to be where the
 network may have trained.
