@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from kills import STAGES, TIMES, Stage, fresh, lost_decisions, outputs, prepared_base, read_acknowledged
+from kills import STAGES, TIMES, Stage, fresh, lost_decisions, outputs, prepared_base
 
 CALLS = ("write", "pwrite64", "writev", "fsync", "fdatasync", "ftruncate", "rename", "mkdir", "unlink")
 PROGRAM = "from landslip.cli import main; main()"
@@ -193,6 +193,11 @@ def fail_review(base: Path, work: Path, tries: int, rng: np.random.Generator) ->
         faults += [f"{said}: {fault}" for fault in lost_decisions(folder / "i.gpkg", acknowledged)]
     counts = {name: len(numbers) for name, numbers in calls.items()}
     return {"tries": tries, "calls": counts, "refused": refused, "decisions acknowledged": kept, "faults": faults}
+
+
+def read_acknowledged(said: str) -> list[tuple[int, int]]:
+    """(landslide, version) of every decision that a process has printed, a line each."""
+    return [(int(at), int(version)) for at, version in map(str.split, said.splitlines())]
 
 
 def _says_the_same(one: Path, other: Path) -> bool:

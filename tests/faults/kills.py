@@ -22,10 +22,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from itertools import zip_longest
+from functools import partial
+from http.client import HTTPConnection, HTTPException
+from itertools import cycle, zip_longest
 from pathlib import Path
+from threading import Timer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of OpenMP do not survive a fork
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -33,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 from conftest import write_tiny_site
+from page import answer, arranged, port_of
 
 import landslip.compare
 import landslip.prepare
@@ -225,11 +230,6 @@ def _says_it_is_there(folder: Path) -> bool:
     return "exists already" in (folder / "log").read_text().strip().splitlines()[-1]
 
 
-def read_acknowledged(said: str) -> list[tuple[int, int]]:
-    """(landslide, version) of every decision that a process has printed, a line each."""
-    return [(int(at), int(version)) for at, version in map(str.split, said.splitlines())]
-
-
 def lost_decisions(path: Path, known: list[tuple[int, int]]) -> list[str]:
     """What is wrong with a reviewed inventory that should hold these decisions, (landslide, version), or later ones."""
     after = review.read_reviews(path)
@@ -240,36 +240,41 @@ def lost_decisions(path: Path, known: list[tuple[int, int]]) -> list[str]:
 
 
 def kill_review(base: Path, work: Path, kills: int, rng: np.random.Generator) -> dict[str, object]:
-    """Kill a process that stores decisions, so many times: each that it had acknowledged must be there."""
-    folder = fresh(base, work / "review")
-    path = folder / "i.gpkg"
+    """Kill a server that two browsers send decisions to, so many times: each that it had acknowledged must be there."""
+    folder = arranged(fresh(base, work / "review"))
+    path = folder / "inventory" / "landslides.gpkg"
     ids = [landslide.id for landslide in review.read_landslides(path)]
     faults: list[str] = []
     kept = 0
     for done in range(kills):
-        before = review.read_reviews(path)
-        inlet, outlet = os.pipe()
-        child = os.fork()
-        if not child:
-            os.setsid()
-            try:
-                for at in ids * 1000:
-                    known = review.read_reviews(path).get(at)
-                    version = known.version if known else 0
-                    made = review.decide(path, at, review.ACCEPTED, version, note=f"try {done}")
-                    os.write(outlet, f"{at} {made.version}\n".encode())
-            finally:
-                os._exit(0)
-        end(child, float(rng.uniform(0.01, 0.4)))
-        os.close(outlet)
-        with os.fdopen(inlet) as said:
-            acknowledged = read_acknowledged(said.read())
+        before = {at: one.version for at, one in review.read_reviews(path).items()}
+        (folder / "log").unlink(missing_ok=True)
+        child = start(folder, ("serve", ".", "--port", "0"))
+        port = port_of(folder / "log", lambda child=child: os.waitpid(child, os.WNOHANG) == (0, 0))
+        killing = Timer(float(rng.uniform(0.01, 0.6)), os.killpg, (child, signal.SIGKILL))
+        killing.start()
+        with ThreadPoolExecutor(2) as pool:
+            decided = pool.map(partial(decide_until_killed, port, before, f"try {done}"), (ids[::2], ids[1::2]))
+            acknowledged = [one for each in decided for one in each]
+        killing.join()
+        os.waitpid(child, 0)
         kept += len(acknowledged)
-        known = [*acknowledged, *((at, one.version) for at, one in before.items())]
-        faults += [f"try {done}: {fault}" for fault in lost_decisions(path, known)]
+        faults += [f"try {done}: {fault}" for fault in lost_decisions(path, [*acknowledged, *before.items()])]
     if not kept:
         faults.append("no decision was ever acknowledged: nothing was tried")
     return {"kills": kills, "decisions acknowledged": kept, "faults": faults}
+
+
+def decide_until_killed(port: int, before: dict[int, int], note: str, ids: list[int]) -> list[tuple[int, int]]:
+    """Send decisions on some landslides until the server is gone: those it acknowledged, (landslide, version)."""
+    versions, made = dict(before), []
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    with suppress(ConnectionError, HTTPException):
+        for at in cycle(ids):
+            decision = {"landslide": at, "state": review.ACCEPTED, "version": versions.get(at, 0), "note": note}
+            versions[at] = json.loads(answer(connection, "/api/reviews", decision))["version"]
+            made.append((at, versions[at]))
+    return made
 
 
 def prepared_base(folder: Path, finished: Path | None) -> Path:

@@ -18,10 +18,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from page import answer, arranged, port_of
 
 GROWTH = 16.0  # MiB that memory may grow by from the second to the last quarter: what an allocator may scatter
 FEW = 2  # files, handles and threads that may be more: of an answer that is just being sent
@@ -41,14 +44,6 @@ for _ in sys.stdin:
 MAP = ["map", "model", "prepared/stack.tif", "map/probability.tif", "--memory=1GB", "--engine"]
 COMMANDS = [[*MAP, "openvino"]] if find_spec("openvino") else []
 COMMANDS += [[*MAP, "torch"], ["inventory", "map/probability.tif", "again/landslides.gpkg"]]
-
-
-def arranged(folder: Path) -> Path:
-    """A finished folder of the tests as a run folder that can be served."""
-    for name, to in (("p.tif", "map/probability.tif"), ("i.gpkg", "inventory/landslides.gpkg")):
-        (folder / to).parent.mkdir()
-        (folder / name).rename(folder / to)
-    return folder
 
 
 @contextmanager
@@ -71,11 +66,7 @@ def serving(run: Path, environment: dict[str, str]) -> Iterator[tuple[subprocess
     words = [sys.executable, "-m", "landslip.cli", "serve", str(run), "--port", "0"]
     with (run.parent / "server").open("w") as said, subprocess.Popen(words, env=environment, stderr=said) as server:
         try:
-            while "http://" not in (text := (run.parent / "server").read_text()):
-                if server.poll() is not None:
-                    raise SystemExit(text)
-                time.sleep(0.1)
-            yield server, int(text.split("http://127.0.0.1:")[1].split("/")[0])
+            yield server, port_of(run.parent / "server", lambda: server.poll() is None)
         finally:
             server.kill()
 
@@ -84,15 +75,7 @@ def ask(port: int, at: int) -> int:
     """Look at the page as a browser does, decide on a landslide and take it back; the number of answers."""
     connection = HTTPConnection("127.0.0.1", port, timeout=120)
 
-    def said(path: str, body: dict[str, Any] | None = None) -> bytes:
-        headers = {} if body is None else {"content-type": "application/json", "origin": f"http://127.0.0.1:{port}"}
-        connection.request("GET" if body is None else "POST", path, body and json.dumps(body), headers)
-        answer = connection.getresponse()
-        content = answer.read()
-        if answer.status not in (200, 204):
-            raise SystemExit(f"{path}: {answer.status} {content[:300]!r}")
-        return content
-
+    said = partial(answer, connection)
     about = json.loads(said("/api/run"))
     view = "&".join(f"{side}={about['grid'][side]}" for side in ("left", "bottom", "right", "top"))
     paths = [f"/api/tiles/probability/{z}/0/0.png" for z in range(about["grid"]["levels"] + 1)]
