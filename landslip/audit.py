@@ -31,12 +31,11 @@ from landslip.split import TRAIN
 from landslip.whole import strips, whole
 
 CELL = 16  # pixels a side of what is decided at once
-SIDE = 4 * TILE
 FEW = 2**16  # values that are put in order
 LEAF = 64  # pixels of the edge in a leaf of the tree
 ROUNDING = 1e-6  # more than float32 loses of a bound
 TRANSFORMED = 8  # pixels that a transform takes in the time that the tree takes for one
-LARGEST = 4 * SIDE**2  # pixels of a transform, which holds some 20 bytes of each
+LARGEST = (4 * TILE) ** 2  # pixels of a transform, which holds some 20 bytes of each
 
 # windows of the raster that hold one of the cells (rows, columns) bool, each with its (h, w) scored pixels off training
 # ground
@@ -119,10 +118,16 @@ def training_edge(split: Path) -> NDArray[np.int32]:
     """(N, 2) rows and columns, by row, of the training pixels that have a pixel without training beside them."""
     with opening(split) as dataset:
         shape = dataset.height, dataset.width
-        found = [_edge_of(dataset, strip, shape) for strip in strips(shape)]
-    edge = whole((sum(map(len, found)), 2), np.int32)
-    np.concatenate(found, out=edge)
-    return edge
+        edge, held = whole((0, 2), np.int32), 0
+        for strip in strips(shape):
+            found = _edge_of(dataset, strip, shape)
+            if held + len(found) > len(edge):  # gathered where it will lie, and not as pieces in the heap
+                more = whole((2 * (held + len(found)), 2), np.int32)
+                more[:held] = edge[:held]
+                edge = more
+            edge[held : held + len(found)] = found
+            held += len(found)
+    return edge[:held]
 
 
 def _edge_of(dataset: Any, strip: Window, shape: tuple[int, int]) -> NDArray[np.int32]:

@@ -28,7 +28,7 @@ from landslip.output import write_json
 from landslip.raster import TILE, cut, cut_stored, opening, read_info, require_one_band, require_probability
 from landslip.split import NONE, PARTS, leaky_of
 
-SIDE = 4 * TILE  # pixels per side of what is held at a time
+SIDE = 2 * TILE  # pixels per side of what is held at a time
 WINDOW = 64  # pixels of a training window, where split.tif does not say
 FEW_BLOCKS = 30  # fewer, and intervals are rough
 VALUES, MAPPED = "values", "mapped"  # tag of a raster of landslide or not, 1 and 0, which has no calibration
