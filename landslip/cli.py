@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import signal
 import sys
 from contextlib import suppress
 from functools import partial
@@ -609,7 +610,17 @@ def info(
 
 
 def main() -> None:
-    """Run a command: 0 done, 1 faults found by check or a failed run of compare or ladder, 2 refused, 130 stopped."""
+    """Run a command: 0 done, 1 faults found by check or a failed run of compare or ladder, 2 refused, 130 stopped.
+
+    A queue, a container or an init that ends the process by SIGTERM (143) is answered as Ctrl-C is.
+    """
+    signals = [signal.SIGINT]
+
+    def terminated(number: int, _: object) -> None:
+        signals.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, terminated)
     # Threads that wait without spinning leave the processor to others; it must be said before torch starts its own.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _open_standard_streams()
@@ -637,7 +648,9 @@ def main() -> None:
         if isinstance(stop, SystemExit) and stop.code != 130:  # typer turns Ctrl-C into an exit of its own
             raise
         _say("stopped. What was half written is removed; the same command goes on.")
-        sys.exit(130)
+        sys.exit(128 + signals[-1])
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(text: str) -> None:

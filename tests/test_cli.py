@@ -266,10 +266,10 @@ def paused(module: str, name: str, call: int, *words: object) -> Iterator["subpr
         process.kill()
 
 
-def interrupt(process: "subprocess.Popen[str]") -> None:
-    process.send_signal(signal.SIGINT)
+def interrupt(process: "subprocess.Popen[str]", stop: signal.Signals = signal.SIGINT) -> None:
+    process.send_signal(stop)
     out, err = process.communicate(timeout=30)
-    assert process.returncode == 130 and out == ""
+    assert process.returncode == 128 + stop and out == ""
     assert err.splitlines()[-1].startswith("landslip: stopped.") and "Traceback" not in err
 
 
@@ -340,15 +340,17 @@ def same_model(folder: Path) -> None:
     assert [row.split(",")[:-2] for row in rows] == [row.split(",")[:-2] for row in wanted]  # the last two are times
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "killed"])
+@pytest.mark.parametrize(
+    "stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["ctrl-c", "terminated", "killed"]
+)
 def test_an_interrupted_map_has_no_name(folder: Path, stop: signal.Signals) -> None:
     before = contents(folder)
     words = ("map", folder / "model", folder / "prepared" / "stack.tif", folder / "new.tif", "--method", "paper")
     assert command(*words[:-3], folder / "whole.tif", *words[-2:]).code == 0
     with paused("landslip.job", "at_temperature", 1, *words) as process:
         assert (folder / ".new.windows").exists() and not (folder / "new.tif").exists()
-        if stop == signal.SIGINT:
-            interrupt(process)
+        if stop != signal.SIGKILL:
+            interrupt(process, stop)
             assert set(contents(folder)) == {*before, "whole.tif", "whole.qml"}  # not a window was finished
         process.send_signal(stop)
         process.wait(timeout=30)

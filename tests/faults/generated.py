@@ -95,38 +95,48 @@ def table(model: type[BaseModel]) -> st.SearchStrategy[dict[str, Any]]:
 def toml(value: Any) -> str:
     """A value as TOML has it, in a line."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {toml(one)}" for key, one in value.items()) + " }"
+        return "{ " + ", ".join(f"{toml(key)} = {toml(one)}" for key, one in value.items()) + " }"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml, value))}]"
     if isinstance(value, datetime.date):
         return value.isoformat()
-    return json.dumps(value) if isinstance(value, bool | str) else repr(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value) if isinstance(value, bool) else repr(value)
 
 
 def changed(good: dict[str, Any], model: type[BaseModel]) -> st.SearchStrategy[bytes]:
-    """A good file with one to three of its tables, or some of their keys, made up."""
+    """A good file with one to three tables made up: a key or two of each most often, so that the rest is read."""
     fields = model.model_fields
 
-    def over(kept: Any, made: Any, stays: set[str]) -> Any:
-        if isinstance(kept, list) and isinstance(made, list) and made:
-            return [over(kept[0], made[0], stays), *made[1:]]
-        if isinstance(kept, dict) and isinstance(made, dict):
-            return kept | {key: value for key, value in made.items() if key not in stays}
-        return made
+    def over(kept: Any, made: Any) -> Any:
+        if isinstance(kept, list):
+            return [kept[0] | made, *kept[1:]]
+        return (kept or {}) | made
 
     def some(name: str) -> st.SearchStrategy[Any]:
-        kept = good.get(name)
-        first = kept[0] if isinstance(kept, list) else kept
-        stays = st.sets(st.sampled_from(sorted(first))) if isinstance(first, dict) else st.just(set[str]())
-        return st.builds(over, st.sampled_from((kept, kept, None)), fitting(fields[name].annotation) | odd, stays)
+        whole, inner = fitting(fields[name].annotation) | odd, model_in(fields[name].annotation)
+        if inner is None:
+            return whole
+        key = st.sampled_from(sorted(inner.model_fields))
+        value = key.flatmap(lambda one: st.tuples(st.just(one), fitting(inner.model_fields[one].annotation)))
+        few = st.lists(value, min_size=1, max_size=2).map(lambda pairs: over(good.get(name), dict(pairs)))
+        return st.one_of(few, few, few, whole)
 
     chosen = st.sets(st.sampled_from(sorted(fields)), min_size=1, max_size=3)
     new = chosen.flatmap(lambda names: st.fixed_dictionaries({name: some(name) for name in sorted(names)}))
     return new.map(lambda made: lines_of(good | made))
 
 
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The table that a key holds, one or several of them; None where it holds a value."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(model_in, get_args(annotation))), None)
+
+
 def lines_of(value: dict[str, Any]) -> bytes:
-    return "".join(f"{json.dumps(key)} = {toml(one)}\n" for key, one in value.items()).encode()
+    return "".join(f"{toml(key)} = {toml(one)}\n" for key, one in value.items()).encode()
 
 
 # ---- Landsat metadata ----
