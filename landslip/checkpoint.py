@@ -102,6 +102,9 @@ def _stored(name: str, tensor: torch.Tensor, half: bool) -> torch.Tensor:
     return tensor
 
 
+TABLES = ("run", "site_inputs", "split", "validation", "machine", "software")  # of model.json, where it has them
+
+
 def load_model(folder: Path) -> Model:
     """Rebuild a model from its folder alone. ModelError where it is missing, altered or of another format."""
     facts = _read_facts(folder)
@@ -229,6 +232,11 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         facts = read_json(path)
         version = facts["format"]
         _ = facts["weights_sha256"]
+        tables = [(name, facts[name]) for name in TABLES if name in facts]
+        tables += [("earlier_site_inputs", one) for one in facts.get("earlier_site_inputs", [])]
+        for name, table in tables:
+            if not isinstance(table, dict):
+                raise ValueError(f"its {name} is a {type(table).__name__}, and no table")
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ModelError(
             f"{path} is not a model description ({str(error)[:200]}). Copy the model folder again, or train it again."

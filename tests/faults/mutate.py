@@ -308,6 +308,8 @@ def _change(connection: sqlite3.Connection, rng: Random) -> None:
     tables = sorted(name for name in tables if not name.startswith(("rtree_", "sqlite_")))
     table = rng.choice(tables)
     columns = [row[1] for row in connection.execute(f'PRAGMA table_info("{table}")')]
+    if not columns:  # a change before took them
+        return
     column = rng.choice(columns)
     where = f'WHERE rowid = (SELECT rowid FROM "{table}" ORDER BY rowid LIMIT 1 OFFSET {rng.randrange(4)})'
     what = rng.randrange(12)

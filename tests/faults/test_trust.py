@@ -554,3 +554,13 @@ def test_a_refusal_that_cannot_be_printed_keeps_its_exit_code(tmp_path: Path) ->
     words = [sys.executable, "-c", "from landslip.cli import main; main()", "info", str(tmp_path / "nothing.tif")]
     with Path("/dev/full").open("w") as full:
         assert subprocess.run(words, stderr=full).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "name, value", [("split", 0.5), ("site_inputs", "x"), ("earlier_site_inputs", [3, {}]), ("earlier_site_inputs", 3)]
+)
+def test_a_table_of_a_model_that_is_none(model: Path, name: str, value: object) -> None:
+    facts = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps(facts | {name: value}))
+    outcome = command("info", model)
+    assert outcome.code == 2 and "model.json is not a model description" in outcome.err
