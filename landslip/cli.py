@@ -650,7 +650,7 @@ def main() -> None:
         _say("stopped. What was half written is removed; the same command goes on.")
         sys.exit(128 + signals[-1])
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: of a program around Python
 
 
 def _say(text: str) -> None:
