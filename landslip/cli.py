@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -610,22 +611,27 @@ def info(
 
 
 def main() -> None:
-    """Run a command: 0 done, 1 faults found by check or a failed run of compare or ladder, 2 refused, 130 stopped.
-
-    A queue, a container or an init that ends the process by SIGTERM (143) is answered as Ctrl-C is.
+    """Run a command: 0 done, 1 faults found by check or a failed run of compare or ladder, 2 refused; stopped by Ctrl-C
+    130, by SIGTERM, as a queue or a container ends a process, 143.
     """
-    signals = [signal.SIGINT]
+    stopped = 130
 
     def terminated(number: int, _: object) -> None:
-        signals.append(signal.Signals(number))
+        nonlocal stopped
+        signal.signal(number, signal.SIG_IGN)  # a second one would end the tidying up
+        stopped = 128 + number
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, terminated)
+    # only the main thread may, and who ignores the signal or takes it already goes on doing so
+    in_main = threading.current_thread() is threading.main_thread()
+    mine = in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     # Threads that wait without spinning leave the processor to others; it must be said before torch starts its own.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _open_standard_streams()
     sys.unraisablehook = _unraisable
     try:
+        if mine:
+            signal.signal(signal.SIGTERM, terminated)
         app()
     except LandslipError as error:
         _say(f"{error}")
@@ -648,9 +654,10 @@ def main() -> None:
         if isinstance(stop, SystemExit) and stop.code != 130:  # typer turns Ctrl-C into an exit of its own
             raise
         _say("stopped. What was half written is removed; the same command goes on.")
-        sys.exit(128 + signals[-1])
+        sys.exit(stopped)
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: of a program around Python
+        if mine:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _say(text: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import _thread
 import math
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -358,11 +359,12 @@ def _end_with(parent: Connection) -> None:
     def watch() -> None:
         with suppress(EOFError, OSError):
             parent.recv_bytes()
-        time.sleep(GRACE)  # Ctrl-C comes to both processes: what is half written is being removed already
+        time.sleep(GRACE)  # a signal may come to both processes: what is half written is being removed already
         _thread.interrupt_main()
         time.sleep(GRACE)
         os._exit(1)
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it comes to both where a whole group is ended
     threading.Thread(target=watch, daemon=True).start()
 
 

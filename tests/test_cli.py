@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -358,6 +359,44 @@ def test_an_interrupted_map_has_no_name(folder: Path, stop: signal.Signals) -> N
     assert command(*words).code == 0
     assert (folder / "new.tif").read_bytes() == (folder / "whole.tif").read_bytes()
     assert set(contents(folder)) == {*before, "whole.tif", "whole.qml", "new.tif", "new.qml"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals of POSIX")
+def test_a_second_sigterm_does_not_end_the_tidying_up(tmp_path: Path) -> None:
+    code = """
+import os, signal
+from pathlib import Path
+from landslip import cli, output
+give_up = output._give_up
+def slowly(aside):
+    os.kill(os.getpid(), signal.SIGTERM)
+    give_up(aside)
+output._give_up = slowly
+def app():
+    with output.writing_folder(Path("new")):
+        os.kill(os.getpid(), signal.SIGTERM)
+cli.app = app
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 143 and "stopped." in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_a_command_runs_in_any_thread_and_leaves_sigterm_to_whoever_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(cli, "app", lambda: seen.append(signal.getsignal(signal.SIGTERM)))
+    thread = threading.Thread(target=cli.main)
+    thread.start()
+    thread.join()
+    assert seen == [signal.SIG_DFL]
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        cli.main()
+        assert seen[1] == signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    cli.main()
+    assert callable(seen[2]) and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 # ---- words on the command line ----

@@ -508,6 +508,39 @@ def test_a_step_ends_with_the_comparison_that_was_stopped(tmp_path: Path, name: 
         stopped.kill()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals of POSIX")
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_comparison_and_its_step_that_are_stopped_together_leave_nothing(
+    tmp_path: Path, stop: signal.Signals
+) -> None:
+    """As a queue or systemd ends a whole group of processes, and a terminal does with Ctrl-C."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib, signal, time\n"
+        "from landslip import cli\n"
+        "from landslip.compare import apart\n"
+        "from landslip.output import writing_folder\n"
+        "def step():\n"
+        "    with writing_folder(pathlib.Path('new')):\n"
+        "        pathlib.Path('begun').touch()\n"
+        "        time.sleep(120)\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "    cli.app = lambda: apart(step)\n"
+        "    cli.main()\n"
+    )
+    words = [sys.executable, str(script)]
+    stopped = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert _within(60, (tmp_path / "begun").exists)
+        os.killpg(stopped.pid, stop)
+        said = stopped.communicate(timeout=30)[1]
+    finally:
+        stopped.kill()
+    assert stopped.returncode == 128 + stop and "landslip: stopped." in said
+    assert {path.name for path in tmp_path.iterdir()} == {"script.py", "begun"}
+
+
 def _within(seconds: float, done: Callable[[], bool]) -> bool:
     end = time.monotonic() + seconds
     while not done() and time.monotonic() < end:

@@ -239,6 +239,7 @@ def tried(name: str, good: Path, place: Path, examples: int, drawn: int) -> dict
     """How many examples of a strategy ended how; and the smallest that failed, with what was said."""
     kind_name, contents = strategies(good)[name]
     kind = corpus.kinds()[kind_name]
+    failing = Path(tempfile.gettempdir()) / f"landslip_failing_{name}{Path(kind.file).suffix}"
     found: dict[str, Any] = {"tries": 0, "well": 0, "refused": 0, "faults": []}
 
     # no database: what failed once is a test of its own then
@@ -253,16 +254,18 @@ def tried(name: str, good: Path, place: Path, examples: int, drawn: int) -> dict
         outcome = corpus.attempt(good, place, name, 0, alone)
         found["tries"] += 1
         if outcome.ended == "failed":
-            shown = content if len(content) < 2000 else f"{len(content)} bytes"
-            raise AssertionError(f"{outcome.taker} of {shown!r}: {outcome.said}")
+            failing.write_bytes(content)  # the last that Hypothesis tries is the smallest
+            raise AssertionError(f"{outcome.taker} of {failing} ({content[:300]!r}): {outcome.said}")
         found[outcome.ended] += 1
 
     try:
         read()
     except AssertionError as error:
         found["faults"].append(str(error))
-    except BaseException:  # several at once, or a strategy that is wrong itself
+    except Exception:  # several at once, or a strategy that is wrong itself
         found["faults"].append(traceback.format_exc()[-6000:])
+    if not (found["well"] and found["refused"] and found["tries"] >= examples / 2):
+        found["faults"].append(f"nothing is tried by examples that end like this: {found}")
     return found
 
 

@@ -4,7 +4,8 @@ A case is a fresh folder: a stage is begun and killed one to three times, each t
 an undisturbed run takes, and then left to finish (with --overwrite where it says so: a kill can come between the names
 of several outputs). Its outputs must equal the undisturbed run's byte for byte. After
 every kill whatever carries a final name must be whole: the bytes of the undisturbed run. All processes are forked from
-one that has imported everything, so that kills fall into the work and not into Python's start.
+one that has imported everything, so that kills fall into the work and not into Python's start. A server of reviews is
+killed while two browsers decide: what it had acknowledged must be there.
 """
 
 from __future__ import annotations

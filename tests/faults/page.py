@@ -9,6 +9,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+PATIENCE = 120  # seconds until a server says where it is
+
 
 def arranged(folder: Path) -> Path:
     """A finished folder of the tests as a run folder that can be served."""
@@ -20,9 +22,10 @@ def arranged(folder: Path) -> Path:
 
 def port_of(said: Path, runs: Callable[[], bool]) -> int:
     """The port that a server says it listens on, once it has said so in a file."""
+    until = time.monotonic() + PATIENCE
     while "http://127.0.0.1:" not in (text := said.read_text() if said.exists() else ""):
-        if not runs():
-            raise SystemExit(f"the server ended: {text}")
+        if not runs() or time.monotonic() > until:
+            raise SystemExit(f"the server ended, or said no port for {PATIENCE} s: {text}")
         time.sleep(0.01)
     return int(text.split("http://127.0.0.1:")[1].split("/")[0])
 
