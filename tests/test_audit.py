@@ -108,6 +108,15 @@ def test_only_the_edge_is_kept_and_the_rasters_border_is_none(tmp_path: Path) ->
     assert edge == {(9, column) for column in range(12)} | {(row, 11) for row in range(10)}
 
 
+def test_the_edge_is_gathered_over_many_strips_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("landslip.whole.ROWS", 7)
+    train = np.random.default_rng(0).random((90, 50)) < 0.7
+    run(tmp_path, train.astype(np.uint8), ~train)
+    beside = np.pad(train, 1, constant_values=True)
+    inner = beside[:-2, 1:-1] & beside[2:, 1:-1] & beside[1:-1, :-2] & beside[1:-1, 2:]
+    assert np.array_equal(training_edge(tmp_path / "split.tif"), np.argwhere(train & ~inner))
+
+
 def test_only_what_is_undecided_is_read_again(tmp_path: Path) -> None:
     parts = np.zeros((64, 640), np.uint8)
     parts[:, :64] = 1
