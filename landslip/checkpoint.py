@@ -28,6 +28,7 @@ from landslip.standardize import ZScore
 from landslip.tables import read_json
 
 WEIGHTS, FACTS, SPLIT = "model.safetensors", "model.json", "split.tif"
+TABLES = ("run", "site_inputs", "split", "validation", "machine", "software")  # of model.json, where it has them
 FORMAT = 1
 BEYOND = float(np.finfo(np.float32).max)  # what the network takes is float32
 
@@ -100,9 +101,6 @@ def _stored(name: str, tensor: torch.Tensor, half: bool) -> torch.Tensor:
     if half and tensor.is_floating_point() and "running_" not in name:
         return tensor.half()
     return tensor
-
-
-TABLES = ("run", "site_inputs", "split", "validation", "machine", "software")  # of model.json, where it has them
 
 
 def load_model(folder: Path) -> Model:

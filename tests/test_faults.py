@@ -353,7 +353,7 @@ MODELS: dict[str, tuple[Change, str]] = {
     "deviation of 1e300": (facts(lambda f: f["std"].__setitem__(0, 1e300)), r"are not all numbers"),
     "threshold of 7": (facts(lambda f: f.update(threshold=7)), r"threshold 7\.0 is not between 0 and 1"),
     "threshold of null": (facts(lambda f: f.update(threshold=None)), r"NoneType"),
-    "no run": (facts(lambda f: f.update(run=None)), r"model does not hold a model"),
+    "no run": (facts(lambda f: f.update(run=None)), r"model\.json is not a model description"),
     "window of 10^9": (facts(lambda f: f["run"]["blocks"].update(window=10**9)), r"blocks\.window"),
     "network unknown": (network(name="nett"), r"'nett' is no network"),
     "network a list": (network(name=["unet"]), r"network\.name"),
