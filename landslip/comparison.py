@@ -15,7 +15,7 @@ from landslip.compare import COMPARISON, PROBABILITY, SCORED_PART, Cell, refuse_
 from landslip.draw import Panel, draw_curves, draw_panels
 from landslip.evaluate import HEADS
 from landslip.metrics import SCORES
-from landslip.output import markdown_table, write_json, write_text
+from landslip.output import markdown_table, remove_file, write_json, write_text
 from landslip.split import worst_leak
 
 TITLES = {
@@ -72,12 +72,13 @@ def write_comparison(results: Results, prepared: Path, out: Path, overwrite: boo
     plain = [{key: value for key, value in result.items() if key != "identity"} for result in results]
     write_text(out / "comparison.csv", _csv(results), overwrite=True)
     write_text(out / "comparison.md", text, overwrite=True)
+    drawn: list[Path] = []
+    for split in dict.fromkeys(r["split"] for r in results):
+        drawn += _figures([r for r in results if r["split"] == split and "failed" not in r], split, prepared, out)
     for name in PICTURES:  # those of an earlier, larger grid would stand beside tables that do not speak of them
         for path in out.glob(f"{name}_*.png"):
-            if path.stem.removeprefix(f"{name}_") in SCORED_PART:
-                path.unlink()
-    for split in dict.fromkeys(r["split"] for r in results):
-        _figures([r for r in results if r["split"] == split and "failed" not in r], split, prepared, out)
+            if path.stem.removeprefix(f"{name}_") in SCORED_PART and path not in drawn:
+                remove_file(path, out)
     write_json(out / COMPARISON, {"runs": plain, "summary": summary(results)}, overwrite=True)
     return text
 
@@ -236,8 +237,12 @@ def _cell(result: dict[str, Any]) -> Cell:
     return Cell(result["split"], result["method"], result["channels"], result["seed"], result["network"])
 
 
-def _figures(results: Results, split: str, prepared: Path, out: Path) -> None:
-    """Maps of the first seed: on bands with the last network's on factors beside them, then all on factors."""
+def _figures(results: Results, split: str, prepared: Path, out: Path) -> list[Path]:
+    """Maps of the first seed: on bands with the last network's on factors beside them, then all on factors; curves.
+
+    The files are drawn into `out`, and returned.
+    """
+    drawn = []
     first = [r for r in results if r["seed"] == min(s["seed"] for s in results)]
     networks = [r for r in first if r["network"]]
     bands = [r for r in networks if r["channels"] == "bands"]
@@ -249,14 +254,17 @@ def _figures(results: Results, split: str, prepared: Path, out: Path) -> None:
         if chosen:
             panels = [_panel(r, out) for r in chosen]
             label, stack = prepared / "label.tif", prepared / "stack.tif"
-            draw_panels(panels, label, stack, out / f"{name}_{split}.png", f"Split {split} ({where})", True)
+            drawn.append(out / f"{name}_{split}.png")
+            draw_panels(panels, label, stack, drawn[-1], f"Split {split} ({where})", True)
     if networks:
         histories = {
             f"{TITLES.get(r['method'], r['method'])}, {r['channels']}": _cell(r).folder(out) / "model" / "history.csv"
             for r in networks
         }
         title = f"Split {split}{f' ({leaky[:-2]})' if leaky else ''}, seed {networks[0]['seed']}"
-        draw_curves(histories, out / f"curves_{split}.png", title, True)
+        drawn.append(out / f"curves_{split}.png")
+        draw_curves(histories, drawn[-1], title, True)
+    return drawn
 
 
 def _panel(result: dict[str, Any], out: Path) -> Panel:

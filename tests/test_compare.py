@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import os
@@ -415,6 +416,39 @@ def test_one_failed_run_does_not_stop_the_others(
     again = compare(run, made.folder / "prepared", tmp_path / "out")  # the same command tries it again, as Failed says
     assert "the loss is" in again[0]["failed"]
     write_comparison(again, made.folder / "prepared", tmp_path / "out")
+
+
+def test_pictures_of_an_earlier_comparison_stay_until_the_new_ones_are_drawn(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "apart", here)
+    prepared, out = made.folder / "prepared", tmp_path / "out"
+    results = compare(chosen(made, channels=["bands"]), prepared, out)
+    write_comparison(results, prepared, out)
+    stale = out / "curves_paper.png"
+    stale.touch()
+    before = {path.name: path.read_bytes() for path in out.glob("*.png")}
+    assert set(before) == {"maps_apart.png", "curves_apart.png", "curves_paper.png"}
+
+    def full(*_: object) -> None:
+        raise OutputError("No space left")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(comparison, "draw_curves", full)
+        with pytest.raises(OutputError):
+            write_comparison(results, prepared, out, overwrite=True)
+    assert {path.name: path.read_bytes() for path in out.glob("*.png")} == before
+
+    def failing(path: Path, missing_ok: bool = False) -> None:
+        if path == stale:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        unlink(path, missing_ok)
+
+    unlink = Path.unlink
+    with monkeypatch.context() as changed:
+        changed.setattr(Path, "unlink", failing)
+        with pytest.raises(OutputError, match="Input/output error"):
+            write_comparison(results, prepared, out, overwrite=True)
 
 
 def test_a_mean_over_fewer_seeds_says_so_and_is_not_the_best() -> None:

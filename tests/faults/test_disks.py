@@ -1,6 +1,7 @@
 """A disk that fails once: one clear error, an earlier output stays, and no half file carries a final name.
 
-A few failing calls here; 20 of each stage (8 of a comparison), and every call of an inventory, with LANDSLIP_FAULTS=full (`make faults`).
+A few failing calls here; 20 of each stage (8 of a comparison) and every call of an inventory with LANDSLIP_FAULTS=full
+(`make faults`).
 """
 
 import shutil
