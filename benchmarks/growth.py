@@ -37,10 +37,11 @@ from rasterio.crs import CRS
 from virtual import repeated
 
 from landslip.bootstrap import intervals
+from landslip.geotiff import creating, put
 from landslip.grid import Grid, Window, tiles
 from landslip.output import write_json, write_text
 from landslip.progress import say
-from landslip.raster import creating, put, read, read_info
+from landslip.raster import read, read_info
 
 REGION = 512  # side of a region of the split that is evaluated, pixels
 GUARD = 64

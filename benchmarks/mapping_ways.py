@@ -28,12 +28,13 @@ from landslip.checkpoint import Model, load_model, match_channels
 from landslip.compute import device, probabilities
 from landslip.engine import Engine, bytes_of_a_pixel, choose_engine, graph_engine, openvino_graph
 from landslip.errors import LandslipError
+from landslip.geotiff import creating, put, write_raster
 from landslip.grid import Grid, Window, lattice, tiles
 from landslip.models import build_model
 from landslip.models.initial import he_
 from landslip.models.layers import macs
 from landslip.provenance import machine, peak_memory
-from landslip.raster import PROBABILITY, creating, cut, opening, put, read, read_stored, write_raster
+from landslip.raster import PROBABILITY, cut, opening, read, read_stored
 from landslip.stack import Channel, read_stack_info
 from landslip.standardize import ZScore
 

@@ -31,8 +31,9 @@ from rasterio.crs import CRS
 
 from landslip.cores import spread
 from landslip.factors.terrain import surfaces
+from landslip.geotiff import create_blank, creating, find_tiles, put, put_tiles, write_raster
 from landslip.grid import Grid, Window, tiles
-from landslip.raster import create_blank, creating, find_tiles, put, put_tiles, read, read_info, write_raster
+from landslip.raster import read, read_info
 from landslip.site import FileTable, read_site
 from landslip.stack import BLOCK, distance_layer, layers
 from landslip.vector import burn, read_vector, write_vector

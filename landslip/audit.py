@@ -25,8 +25,9 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from landslip.bootstrap import add_block_sums, empty_sums
+from landslip.geotiff import TILE
 from landslip.grid import Grid, Window, tiles
-from landslip.raster import TILE, cut_stored, opening
+from landslip.raster import cut_stored, opening
 from landslip.split import TRAIN
 from landslip.whole import strips, whole
 

@@ -28,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from landslip.errors import LabelError
+from landslip.geotiff import TILE, creating, put
 from landslip.grid import Window, tiles
 from landslip.ground import Ground
 from landslip.inference import Mapping
@@ -36,7 +37,7 @@ from landslip.metrics import DEFAULT_THRESHOLD, Histogram
 from landslip.models import refuse_unknown
 from landslip.output import refuse_existing, refuse_input
 from landslip.progress import say, track
-from landslip.raster import TILE, creating, cut, opening, put
+from landslip.raster import cut, opening
 from landslip.run import Run
 from landslip.split import VALIDATION
 from landslip.standardize import ZScore, fit

@@ -19,7 +19,7 @@ from landslip.grid import Grid, Window, metric_fault, tiles
 from landslip.images import quality_on, require_alike
 from landslip.label import LANDSLIDE, UNKNOWN, LabelSource, open_label, read_landslides, require_landslides
 from landslip.provenance import machine_memory
-from landslip.raster import RasterInfo, covering_window, read, read_info, unreadable_blocks, warp
+from landslip.raster import RasterInfo, read, read_info, unreadable_blocks
 from landslip.scene import Scene
 from landslip.site import (
     RASTER_SUFFIXES,
@@ -37,6 +37,7 @@ from landslip.site import (
 )
 from landslip.stack import BLOCK, RIVER_BYTES, catchment_grid, class_reader, class_table
 from landslip.vector import burn_window, read_vector, shapes_on
+from landslip.warping import covering_window, warp
 
 ALWAYS_RASTERS = ("image", "before", "dem")
 MARGIN = 16  # pixels read beyond the site

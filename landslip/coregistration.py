@@ -30,9 +30,10 @@ from scipy import fft, ndimage
 
 from landslip.grid import Grid, Window, metric_fault
 from landslip.images import read_images
-from landslip.raster import default_grid, read_info, warp
+from landslip.raster import read_info
 from landslip.site import DemTable, ImageTable
 from landslip.vector import burn
+from landslip.warping import default_grid, warp
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

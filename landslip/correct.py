@@ -15,6 +15,7 @@ import numpy as np
 from rasterio.crs import CRS
 
 from landslip.errors import GridError, LabelError, OutputError, ReviewError
+from landslip.geotiff import creating, put
 from landslip.grid import crs_name, tiles
 from landslip.ground import prepared_file
 from landslip.inventory import REVIEWS
@@ -22,7 +23,7 @@ from landslip.label import LANDSLIDE, OTHER, UNKNOWN, known_label
 from landslip.output import file_hash, refuse_existing, write_json, writing_folder
 from landslip.prepare import WRITTEN, refuse_losses
 from landslip.provenance import software
-from landslip.raster import creating, cut_stored, opening, put, read_info, require_one_band
+from landslip.raster import cut_stored, opening, read_info, require_one_band
 from landslip.review import REJECTED, corrections, crs_of
 from landslip.tables import read_json
 from landslip.vector import burn

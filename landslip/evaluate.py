@@ -21,11 +21,12 @@ from landslip.audit import Audit, audit, count_cells, empty_cells, windows_of
 from landslip.bootstrap import BLOCK, DRAWS, LEVEL, SEED, Interval, add_block_sums, block_shape, empty_sums, intervals
 from landslip.calibration import CLASSES, Reliability, add_class_sums, expected_calibration_error, reliability
 from landslip.errors import LabelError, RunError, SplitError
+from landslip.geotiff import TILE
 from landslip.grid import Grid, Window, require_metric, require_same_grid, tiles
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import SCORES, Confusion, Histogram, choose_threshold, require_probabilities
 from landslip.output import write_json
-from landslip.raster import TILE, cut, cut_stored, opening, read_info, require_one_band, require_probability
+from landslip.raster import cut, cut_stored, opening, read_info, require_one_band, require_probability
 from landslip.split import NONE, PARTS, leaky_of
 
 SIDE = 2 * TILE  # pixels per side of what is held at a time

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from landslip.blocks import aspect_positions, seeded_windows
 from landslip.errors import LabelError, ModelError, SplitError
+from landslip.geotiff import write_raster
 from landslip.grid import Window, require_same_grid, squares
 from landslip.label import LANDSLIDE, OTHER, read_label
 from landslip.models import build_model
 from landslip.output import file_hash
-from landslip.raster import cut_stored, opening, read_info, require_one_band, write_raster
+from landslip.raster import cut_stored, opening, read_info, require_one_band
 from landslip.run import Run
 from landslip.split import NONE, PARTS, TRAIN, VALIDATION, Split, leaky_of, split_apart, split_paper
 from landslip.stack import Channel, StackInfo, choose_channels, read_stack_info

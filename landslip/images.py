@@ -14,19 +14,10 @@ from numpy.typing import NDArray
 from landslip.errors import SiteError
 from landslip.grid import Grid, Window, crs_name
 from landslip.pansharpen import FINE_REACH, REACH, SHARPENED, sharpen, upsample
-from landslip.raster import (
-    MOST_AT_ONCE,
-    how_resampled,
-    in_quarters,
-    lies_on,
-    needed_window,
-    read,
-    read_info,
-    warp,
-    warp_array,
-)
+from landslip.raster import read, read_info
 from landslip.scene import Band, Quality, Scene
 from landslip.site import ROLES, ImageTable, one_image, scene_of, sharpens
+from landslip.warping import MOST_AT_ONCE, how_resampled, in_quarters, lies_on, needed_window, warp, warp_array
 
 Bands = dict[str, NDArray[np.float32]]
 Masks = dict[Grid, tuple[NDArray[np.bool_], NDArray[np.uint16]]]

@@ -22,22 +22,14 @@ from landslip.cluster import engine_of_workers, run_on_cluster, workers_here
 from landslip.compute import dropout_layers
 from landslip.engine import Engine, bytes_of_a_pixel, choose_engine, most_pixels, require_memory
 from landslip.errors import RasterError, RunError
+from landslip.geotiff import creating, put, require_geotiff_name
 from landslip.grid import Grid, require_same_grid
 from landslip.job import DOUBT, Job, Method, Uncertainty, compute_task, job_facts, opened, read_task, require_whole
 from landslip.ledger import Ledger, is_begun, opening_ledger
 from landslip.output import refuse_existing, refuse_input, require_space, write_text
 from landslip.plan import HALO, Plan, cell_of, make_plan, needed_cells, smallest
 from landslip.progress import forecasting, say, track
-from landslip.raster import (
-    PROBABILITY,
-    creating,
-    exists,
-    put,
-    read,
-    read_info,
-    require_geotiff_name,
-    require_one_band,
-)
+from landslip.raster import PROBABILITY, exists, read, read_info, require_one_band
 from landslip.stack import read_stack_info
 from landslip.style import probability_style
 

@@ -25,24 +25,14 @@ from numpy.typing import NDArray
 from landslip.attributes import FACTORS, REACH, Classes, Statistics, area_range, dominant, sides
 from landslip.errors import OutputError, RunError, VectorError
 from landslip.geodesy import area_and_perimeter, window_area
+from landslip.geotiff import TILE, creating, put, require_geotiff_name
 from landslip.grid import Grid, Window, require_metric, require_same_grid, tiles
 from landslip.identity import keep_ids
 from landslip.metrics import choose_threshold, require_probabilities
 from landslip.output import alone, refuse_existing, scratch, writing
 from landslip.pieces import find_pieces
 from landslip.progress import track
-from landslip.raster import (
-    TILE,
-    RasterInfo,
-    creating,
-    cut,
-    cut_stored,
-    opening,
-    put,
-    read_info,
-    require_geotiff_name,
-    require_probability,
-)
+from landslip.raster import RasterInfo, cut, cut_stored, opening, read_info, require_probability
 from landslip.stack import StackInfo, read_stack_info
 from landslip.style import COLOURS, NOT_VALID, inventory_style, map_style
 from landslip.tables import read_json

@@ -27,10 +27,11 @@ from scipy import ndimage
 
 from landslip.errors import LabelError, RunError
 from landslip.evaluate import known_windows
+from landslip.geotiff import TILE
 from landslip.grid import Grid, Window, tiles
 from landslip.label import LANDSLIDE
 from landslip.powerlaw import FEWEST, SURE, Tail, fit_tail
-from landslip.raster import TILE, read_info
+from landslip.raster import read_info
 from landslip.vector import burn, burn_alone, layers, read_vector
 
 OVERLAP = 0.5

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from landslip.errors import LabelError
 from landslip.grid import Grid, Window, tiles
-from landslip.raster import cut_stored, opening, read_info, read_stored, warp, warp_stored
+from landslip.raster import cut_stored, opening, read_info, read_stored
 from landslip.site import LandslidesTable
 from landslip.vector import burn_window, read_vector, shapes_on, unburnt
+from landslip.warping import warp, warp_stored
 from landslip.whole import filled
 
 LANDSLIDE, OTHER, UNKNOWN = 1, 0, 255

@@ -23,13 +23,14 @@ from landslip.checkpoint import find_channels, load_model
 from landslip.compare import PROBABILITY, Cell, apart, make_runs, refuse_finished, spread
 from landslip.errors import LabelError, LandslipError, RunError
 from landslip.evaluate import HEADS, MAPPED, SIDE, VALUES, cells, content, evaluate, leakage, nearness
+from landslip.geotiff import creating, put, write_raster
 from landslip.grid import tiles
 from landslip.ground import Ground, read_prepared, site_hashes, survey
 from landslip.label import LANDSLIDE
 from landslip.metrics import SCORES
 from landslip.output import markdown_table, refuse_existing, write_json, write_text
 from landslip.progress import say
-from landslip.raster import creating, cut, cut_stored, opening, put, read_info, write_raster
+from landslip.raster import cut, cut_stored, opening, read_info
 from landslip.run import CompareChoice, Run
 from landslip.split import TEST, worst_leak
 from landslip.tables import read_json

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from landslip.errors import DependencyError, LabelError, PatchError, RunError
+from landslip.geotiff import TILE, creating, put
 from landslip.grid import Grid, Window
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.output import file_hash, refuse_existing, write_json, write_text, writing_folder
@@ -37,7 +38,7 @@ from landslip.plan import HALO
 from landslip.prepare import WRITTEN, ChannelSummary, Prepared, channels_json, grid_json, refuse_losses, table_csv
 from landslip.progress import say, track
 from landslip.provenance import software
-from landslip.raster import TILE, creating, picture_shape, put, read_picture, read_stored, require_whole_png
+from landslip.raster import picture_shape, read_picture, read_stored, require_whole_png
 from landslip.site import FACTORS
 from landslip.split import NONE, PARTS, TEST, TRAIN, VALIDATION
 from landslip.stack import Channel

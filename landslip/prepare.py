@@ -26,13 +26,13 @@ from landslip.cores import spread
 from landslip.errors import OutputError, SiteError
 from landslip.figures import draw_prepared
 from landslip.folder import FACTOR_SHEET, FIGURES, STUDY_AREA
+from landslip.geotiff import TILE, create_blank, creating, find_tiles, put, put_tiles, take_tiles
 from landslip.grid import Grid, Window, tiles
 from landslip.images import describe_images
 from landslip.label import LANDSLIDE, UNKNOWN, open_label, require_landslides
 from landslip.output import file_hash, refuse_existing, require_space, settle, write_json, write_text, writing_folder
 from landslip.progress import say, track
 from landslip.provenance import software
-from landslip.raster import TILE, create_blank, creating, find_tiles, put, put_tiles, take_tiles
 from landslip.site import Site, read_outline, site_grid
 from landslip.stack import Channel, Encoding, Layer, Values, layers
 from landslip.tables import read_json

@@ -1,41 +1,34 @@
-"""The one module that opens rasters. Arrays are (band, row, column); undefined is NaN.
+"""The one module that opens rasters to read them. Arrays are (band, row, column); undefined is NaN.
 
-Reading turns declared nodata, the site's own nodata values, masks and infinities into NaN and names the file in every
-error. Writing goes aside first and is renamed when whole.
+Declared nodata, the site's own nodata values, masks and infinities become NaN, and every error names the file.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
-import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import rasterio
-import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
-from rasterio.warp import calculate_default_transform, transform_bounds
-from rasterio.warp import transform as transform_points
 from rasterio.windows import Window as RasterioWindow
 
-from landslip.errors import GridError, OutputError, RasterError
-from landslip.grid import Grid, Window, crs_name, tiles
-from landslip.output import is_stream, require_space, scratch, writing
-from landslip.resample import reach, resample
+from landslip.errors import GridError, RasterError
+from landslip.grid import Grid, Window
+from landslip.output import is_stream
 
 # Pictures and rasters without a CRS are named in our own words. Here and once: catching warnings around each opening is
 # not safe among threads.
@@ -44,23 +37,15 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 # GDAL would keep a twentieth of the machine's memory in blocks it has read; memory is to follow the window instead.
 os.environ.setdefault("GDAL_CACHEMAX", "128")
 
-TILE = 256  # side of the tiles that rasters are stored in, pixels
-BIGTIFF, FIRST_REQUEST = 43, 16384  # version of a TIFF with 64-bit offsets; bytes that a client asks for first
-COG_TILE = 512  # of those that are looked at through overviews
 MOST_OF_A_BLOCK = 2**31  # bytes of one stored block, which is decoded as a whole
 LARGEST_TILE = 4096 * 4096  # pixels; a larger block of a smaller raster is a slip
 OWN_PIXELS = ("GTiff", "PNG", "JP2OpenJPEG")  # drivers whose file holds all of the raster
 MOST_FROM_A_BYTE = 100_000  # pixels; the best compressors reach some thousands
 MOST_UNQUESTIONED = 10**9  # pixels
 MOST_BANDS = 4096
-GEOTIFF_SUFFIXES = {".tif", ".tiff"}
 ARCHIVES = {".tar": "/vsitar/", ".zip": "/vsizip/"}  # read where they lie, never unpacked
 FARTHEST = 1e9  # of a coordinate, metres or degrees: no body mapped so far is as large
 SMALLEST_PIXEL = 1e-9  # metres or degrees
-MOST_AT_ONCE = 16_000_000  # pixels of a raster that are read for a window before it is divided
-KNOT = 16  # pixels between two that PROJ computes
-FINEST = 2.0**20  # parts of a pixel that positions are rounded to
-SAME_SIZE = 1e-8  # by how much two pixel sizes may differ and be one: 0.0002 of a pixel over a scene
 PERCENTILES = (2, 98)  # that a band is stretched between, for pictures
 PROBABILITY = "landslide probability"  # the description of that band
 
@@ -225,12 +210,13 @@ def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
 
 def _unreadable(path: Path | str, error: BaseException) -> RasterError:
     return RasterError(
-        f"{path} cannot be read as a raster ({_reason(error)}): it is truncated, damaged or not a raster. "
+        f"{path} cannot be read as a raster ({reason(error)}): it is truncated, damaged or not a raster. "
         "Fetch or make it again."
     )
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """What GDAL says of an error, in one short line."""
     cause = error.__cause__ or error
     return str(cause).replace("\n", " ").strip()[:200] or type(cause).__name__
 
@@ -415,462 +401,6 @@ def stretch(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = (float(value) for value in np.percentile(defined, PERCENTILES))
     return (low, high) if high > low else (low, low + 1)
-
-
-def warp(
-    path: Path,
-    grid: Grid,
-    bands: Sequence[int] | None = None,
-    resampling: str = "bilinear",
-    nodata: Sequence[float] = (),
-) -> NDArray[np.float32]:
-    """Bring a raster onto `grid` as (B, H, W) float32 with NaN where undefined.
-
-    `resampling` is bilinear or cubic for continuous values, nearest for classes. Only the part of the raster that
-    covers the grid is read. A raster that lies on the grid's own pixels is cut, not resampled. What a pixel gets does
-    not depend on how `grid` was cropped, to the bit.
-    """
-    with opening(path) as dataset:
-        source = read_info(path).grid
-        with _leading(path, source.crs, grid.crs):
-            window = needed_window(source, grid, resampling).clip(source.shape)
-        if window.area > MOST_AT_ONCE and max(grid.shape) > 1:
-            return in_quarters(lambda part: warp(path, grid.crop(part), bands, resampling, nodata), grid.shape)
-        values = cut(dataset, window, bands, nodata)
-    return warp_array(values, source.crop(window), grid, resampling)
-
-
-def warp_stored(path: Path, grid: Grid, band: int = 1) -> NDArray[np.float32]:
-    """One band brought onto `grid` by the nearest pixel, (H, W) float32: nodata stays a value; NaN beyond it."""
-    with opening(path) as dataset:
-        source = read_info(path).grid
-        with _leading(path, source.crs, grid.crs):
-            window = needed_window(source, grid, "nearest").clip(source.shape)
-        if 0 in (window.height, window.width):
-            return np.full(grid.shape, np.nan, np.float32)
-        values = cut_stored(dataset, window, band).astype(np.float32)
-    return np.asarray(warp_array(values[None], source.crop(window), grid, "nearest")[0])
-
-
-def lies_on(path: Path, grid: Grid) -> bool:
-    """Whether a raster's pixels are the grid's own, so that it is cut and not resampled."""
-    return _whole_pixel_offset(read_info(path).grid, grid) is not None
-
-
-def how_resampled(path: Path, grid: Grid, method: str) -> str:
-    """What is done to a raster's pixels on the way to the grid, in words."""
-    return "none: its pixels are the grid's" if lies_on(path, grid) else method
-
-
-def warp_array(
-    values: NDArray[np.float32], source: Grid, grid: Grid, resampling: str = "bilinear"
-) -> NDArray[np.float32]:
-    """Bring (B, H, W) float32 values from one grid to another; NaN is undefined on both."""
-    if 0 in (*source.shape, *grid.shape):
-        return np.full((len(values), *grid.shape), np.nan, np.float32)
-    offset = _whole_pixel_offset(source, grid)
-    if offset is not None:
-        return _cut_array(values, Window(*offset, *grid.shape))
-    rows, columns = _positions(source, grid)
-    return resample(values, source.first, rows, columns, resampling, _scale(source, grid))
-
-
-def in_quarters(values: Callable[[Window], NDArray[np.float32]], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """`values`, (B, h, w) at a window, of a whole of `shape` put together from its quarters."""
-    rows, columns = ((0, n // 2, n) if n > 1 else (0, n) for n in shape)
-    parts = [
-        [values(Window(top, left, bottom - top, right - left)) for left, right in pairwise(columns)]
-        for top, bottom in pairwise(rows)
-    ]
-    return np.concatenate([np.concatenate(line, axis=2) for line in parts], axis=1)
-
-
-def needed_window(source: Grid, grid: Grid, resampling: str = "bilinear") -> Window:
-    """The window of `source`, or beyond it, that resampling onto `grid` looks at; empty where no pixel has a place."""
-    offset = _whole_pixel_offset(source, grid)
-    if offset is not None:
-        return Window(*offset, *grid.shape)
-    rows, columns = _positions(source, grid)
-    known = np.isfinite(rows) & np.isfinite(columns)
-    if not known.any():
-        return Window(0, 0, 0, 0)
-    down, across = (reach(resampling, scale) for scale in _scale(source, grid))
-    row, column = int(np.floor(rows[known].min())) - down, int(np.floor(columns[known].min())) - across
-    height = int(np.floor(rows[known].max())) + down + 1 - row
-    width = int(np.floor(columns[known].max())) + across + 1 - column
-    return Window(row - source.first[0], column - source.first[1], height, width)
-
-
-def _positions(source: Grid, grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the centres of `grid`'s pixels lie, (H, W) rows and columns in `source`'s pixels from its origin's corner.
-
-    They follow from a pixel's place in the grid that `grid` was cropped from. Between two CRSs every 16th is computed
-    by PROJ and the others between them, which moves them by less than a thousandth of a pixel.
-    """
-    own, first = grid.origin or grid.transform, grid.first
-    down = first[0] + np.arange(grid.height)
-    across = first[1] + np.arange(grid.width)
-    if source.crs == grid.crs:
-        x, y = own.c + (across + 0.5) * own.a, own.f + (down + 0.5) * own.e
-        rows, columns = _in_pixels(source, x, y)
-        return np.repeat(rows[:, None], grid.width, 1), np.repeat(columns[None], grid.height, 0)
-    first_node = first[0] // KNOT, first[1] // KNOT
-    last_node = (first[0] + grid.height) // KNOT + 1, (first[1] + grid.width) // KNOT + 1
-    x = own.c + (np.arange(first_node[1], last_node[1] + 1) * KNOT + 0.5) * own.a
-    y = own.f + (np.arange(first_node[0], last_node[0] + 1) * KNOT + 0.5) * own.e
-    shape = (len(y), len(x))
-    xs, ys = np.broadcast_to(x, shape).ravel(), np.broadcast_to(y[:, None], shape).ravel()
-    there = _transformed(grid.crs, source.crs, xs, ys)
-    rows, columns = (values.reshape(shape) for values in _in_pixels(source, *there))
-    above, left = down // KNOT - first_node[0], across // KNOT - first_node[1]
-    u, v = (down % KNOT / KNOT)[:, None], across % KNOT / KNOT
-    return _between(rows, above, left, u, v), _between(columns, above, left, u, v)
-
-
-def _in_pixels(
-    source: Grid, x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rows and columns of coordinates, rounded to a millionth of a pixel, so that a pixel's border is met exactly."""
-    own = source.origin or source.transform
-    return np.round((y - own.f) / own.e * FINEST) / FINEST, np.round((x - own.c) / own.a * FINEST) / FINEST
-
-
-def _transformed(
-    from_crs: CRS, to_crs: CRS, x: NDArray[np.float64], y: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    there = np.array(transform_points(from_crs, to_crs, x, y)[:2], np.float64)
-    there[:, ~np.isfinite(there).all(axis=0)] = np.nan
-    return there[0], there[1]
-
-
-def _between(
-    knots: NDArray[np.float64], above: NDArray[Any], left: NDArray[Any], u: NDArray[Any], v: NDArray[Any]
-) -> NDArray[np.float64]:
-    lines = knots[above] * (1 - u) + knots[above + 1] * u
-    return np.asarray(lines[:, left] * (1 - v) + lines[:, left + 1] * v)
-
-
-def _scale(source: Grid, grid: Grid) -> tuple[float, float]:
-    """Source pixels in one pixel of `grid`, down and across, at the corner of the grid that it was cropped from."""
-    if source.crs == grid.crs:
-        return grid.y_size / source.y_size, grid.x_size / source.x_size
-    own = grid.origin or grid.transform
-    x, y = np.array([own.c, own.c + own.a, own.c]), np.array([own.f, own.f, own.f + own.e])
-    x, y = _transformed(grid.crs, source.crs, x, y)
-    down, across = abs(y[2] - y[0]) / source.y_size, abs(x[1] - x[0]) / source.x_size
-    return (float(down), float(across)) if np.isfinite(down + across) else (1.0, 1.0)
-
-
-def _whole_pixel_offset(source: Grid, grid: Grid, tolerance: float = 1e-3) -> tuple[int, int] | None:
-    """(row, column) of `grid`'s corner on `source`'s pixels, or None where resampling is needed."""
-    if source.crs != grid.crs:
-        return None
-    if abs(source.x_size / grid.x_size - 1) > SAME_SIZE or abs(source.y_size / grid.y_size - 1) > SAME_SIZE:
-        return None
-    # asked of the grids that both were cropped from, so that the answer is one for all their windows
-    ours, theirs = grid.origin or grid.transform, source.origin or source.transform
-    row, column = (theirs.f - ours.f) / source.y_size, (ours.c - theirs.c) / source.x_size
-    if abs(row - round(row)) > tolerance or abs(column - round(column)) > tolerance:
-        return None
-    return (
-        round(row) + grid.first[0] - source.first[0],
-        round(column) + grid.first[1] - source.first[1],
-    )
-
-
-def _cut_array(values: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
-    out = np.full((len(values), window.height, window.width), np.nan, np.float32)
-    inside = window.clip((values.shape[1], values.shape[2]))
-    if inside.height and inside.width:
-        rows, columns = inside.within(window)
-        out[:, rows, columns] = values[:, inside.slices[0], inside.slices[1]]
-    return out
-
-
-@contextmanager
-def _leading(path: Path, crs: CRS, other: CRS) -> Iterator[None]:
-    """Name the file, and both CRSs, where PROJ knows no way from one to the other."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:  # GDAL's, for which rasterio has no public name
-        raise GridError(
-            f"{path} is in {crs_name(crs)}, to which no way leads from {crs_name(other)} "
-            f"({' '.join(str(error).split())[:200]}). Give it in a CRS of the same body."
-        ) from error
-
-
-def covering_window(raster: RasterInfo, grid: Grid, margin: int = 4) -> Window:
-    """The window of a raster that covers `grid` with `margin` of its pixels to spare, clipped to the raster.
-
-    Where the grid's pixels are larger the margin grows with them, as GDAL's kernels do (cubic: two target pixels).
-    Raises GridError where no way leads from the grid's CRS to the raster's.
-    """
-    source = raster.grid
-    with _leading(raster.path, source.crs, grid.crs):
-        left, bottom, right, top = transform_bounds(grid.crs, source.crs, *grid.bounds, densify_pts=41)
-    x, y = source.transform.c, source.transform.f
-    across = (right - left) / source.x_size / max(grid.width, 1)  # source pixels in one target pixel
-    down = (top - bottom) / source.y_size / max(grid.height, 1)
-    columns, rows = max(margin, int(2 * across) + 2), max(margin, int(2 * down) + 2)
-    first_column = int(np.floor((left - x) / source.x_size)) - columns
-    last_column = int(np.ceil((right - x) / source.x_size)) + columns
-    first_row = int(np.floor((y - top) / source.y_size)) - rows
-    last_row = int(np.ceil((y - bottom) / source.y_size)) + rows
-    window = Window(first_row, first_column, last_row - first_row, last_column - first_column)
-    return window.clip(source.shape)
-
-
-def default_grid(info: RasterInfo, crs: CRS, resolution: float | None) -> Grid:
-    """The grid that a raster takes in another CRS and, where given, at another resolution (metres).
-
-    Raises GridError where it takes none.
-    """
-    source = info.grid
-    with _leading(info.path, source.crs, crs):
-        transform, width, height = calculate_default_transform(
-            source.crs, crs, source.width, source.height, *source.bounds, resolution=resolution
-        )
-    if transform is None or not width or not height:
-        raise GridError(f"{info.path} cannot be brought from {crs_name(source.crs)} to {crs_name(crs)}.")
-    return Grid(crs, transform, int(height), int(width))
-
-
-@contextmanager
-def creating(
-    path: Path,
-    grid: Grid,
-    dtype: str,
-    names: Sequence[str],
-    nodata: float | None,
-    tags: Mapping[str, str] | None = None,
-    compress: bool = True,
-    overwrite: bool = False,
-    overviews: Literal["average", "nearest"] | None = None,
-) -> Iterator[Any]:
-    """Yield an open, tiled GeoTIFF to be written window by window; it gets its name when the block ends well.
-
-    With `overviews`, made by that resampling, the file is a cloud-optimized GeoTIFF (which takes its size on the disk
-    once more while it is made). Raises OutputError where the file exists (unless `overwrite`), is not called .tif, and
-    where the disk is full or read-only.
-    """
-    require_geotiff_name(path)
-    profile = _profile(grid, dtype, len(names), nodata, compress)
-    with writing(path, overwrite) as aside, scratch(path, "plain") as plain:
-        first = plain if overviews else aside
-        if compress:
-            require_space(path, 2**20)
-        try:
-            with rasterio.open(first, "w", **profile) as dataset:
-                dataset.update_tags(**(tags or {}))
-                for band, name in enumerate(names, start=1):
-                    dataset.set_band_description(band, name)
-                yield dataset
-                header = _header(dataset)
-            if not _is_whole(first, header):
-                raise RasterioError("the file is shorter than what was written into it")
-            if overviews:
-                _to_cog(plain, aside, overviews, dtype)
-                if not (_is_whole(aside, header) and _begins_with_its_directory(aside)):
-                    raise RasterioError("the file is shorter than what was written into it")
-        except RasterioError as error:
-            raise OutputError(
-                f"{path} cannot be written ({_reason(error)}): the disk may be full. Free some space and run again."
-            ) from error
-
-
-def _profile(grid: Grid, dtype: str, count: int, nodata: float | None, compress: bool) -> dict[str, Any]:
-    profile: dict[str, Any] = {
-        "driver": "GTiff",
-        "height": grid.height,
-        "width": grid.width,
-        "count": count,
-        "dtype": dtype,
-        "crs": grid.crs,
-        "transform": grid.transform,
-        "nodata": nodata,
-        "tiled": True,
-        "blockxsize": TILE,
-        "blockysize": TILE,
-        "interleave": "band",
-        "bigtiff": "if_safer",
-    }
-    if compress:
-        profile |= {"compress": "deflate", "predictor": 3 if dtype.startswith("float") else 2, "zlevel": 6}
-    return profile
-
-
-def create_blank(path: Path, grid: Grid, names: Sequence[str], tags: Sequence[Mapping[str, str]]) -> None:
-    """Make an uncompressed float32 GeoTIFF whose tiles all have their place and hold nothing yet; NaN is nodata.
-
-    Its size on the disk is taken at once where the system can, so that the disk cannot fill up later. `tags`: a mapping
-    for every band.
-    """
-    require_geotiff_name(path)
-    profile = _profile(grid, "float32", len(names), None, compress=False)
-    with rasterio.open(path, "w", **profile) as dataset:
-        for band, (name, own) in enumerate(zip(names, tags, strict=True), start=1):
-            dataset.set_band_description(band, name)
-            dataset.update_tags(band, **own)
-    # declared afterwards: GDAL leaves holes for tiles of a file without nodata, and would write every tile of one with
-    with rasterio.open(path, "r+") as dataset:
-        dataset.nodata = float("nan")
-    if hasattr(os, "posix_fallocate"):
-        with path.open("rb+") as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise  # other file systems cannot, and nothing is lost
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """Where the tiles of an uncompressed float32 raster lie in its file: offsets (band, tile row, tile column)."""
-
-    path: Path
-    shape: tuple[int, int]
-    offsets: NDArray[np.int64]
-
-
-def find_tiles(path: Path) -> Tiles:
-    """Where the tiles of a raster lie that `create_blank` made; OutputError where it could not place them."""
-    with opening(path) as dataset:
-        rows, columns = -(-dataset.height // TILE), -(-dataset.width // TILE)
-        places = [
-            dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
-            for band in dataset.indexes
-            for row in range(rows)
-            for column in range(columns)
-        ]
-        if None in places:  # GDAL says nothing of a write that fails while it closes a file
-            raise OutputError(f"{path} cannot be written: the disk may be full. Free some space and run again.")
-        offsets = np.array(places, np.int64).reshape(dataset.count, rows, columns)
-        return Tiles(path, (dataset.height, dataset.width), offsets)
-
-
-def put_tiles(tiles: Tiles, values: NDArray[np.float32], window: Window, bands: Sequence[int]) -> None:
-    """Write (B, h, w) values at a window that begins and ends at borders of tiles, or at the raster's edge.
-
-    Straight into their places, past GDAL: several threads may write at once, and a run that goes on after an
-    interruption leaves the bytes of one that was not interrupted.
-    """
-    tile = np.full((TILE, TILE), np.nan, np.float32)
-    with tiles.path.open("rb+", buffering=0) as file:
-        for plane, band in zip(values, bands, strict=True):
-            for row in range(0, window.height, TILE):
-                for column in range(0, window.width, TILE):
-                    part = plane[row : row + TILE, column : column + TILE]
-                    if part.shape != tile.shape:
-                        tile[:] = np.nan
-                    tile[: part.shape[0], : part.shape[1]] = part
-                    at = tiles.offsets[band - 1, (window.row + row) // TILE, (window.column + column) // TILE]
-                    file.seek(int(at))
-                    file.write(tile.data)
-
-
-def take_tiles(tiles: Tiles, window: Window) -> NDArray[np.float32]:
-    """Read (B, h, w) values at a window as `put_tiles` takes it, all bands."""
-    out = np.empty((len(tiles.offsets), window.height, window.width), np.float32)
-    tile = np.empty((TILE, TILE), np.float32)
-    with tiles.path.open("rb", buffering=0) as file:
-        for plane, offsets in zip(out, tiles.offsets, strict=True):
-            for row in range(0, window.height, TILE):
-                for column in range(0, window.width, TILE):
-                    part = plane[row : row + TILE, column : column + TILE]
-                    file.seek(int(offsets[(window.row + row) // TILE, (window.column + column) // TILE]))
-                    file.readinto(tile.data)
-                    part[:] = tile[: part.shape[0], : part.shape[1]]
-    return out
-
-
-def _to_cog(plain: Path, aside: Path, overviews: str, dtype: str) -> None:
-    choices = {
-        "blocksize": COG_TILE,
-        "compress": "DEFLATE",
-        "level": 6,
-        "predictor": "FLOATING_POINT" if dtype.startswith("float") else "STANDARD",
-        "overview_resampling": overviews.upper(),
-        "bigtiff": "IF_SAFER",
-    }
-    try:
-        rasterio.shutil.copy(plain, aside, driver="COG", **choices)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # GDAL's, for which rasterio has no public name
-        raise RasterioError(str(error)) from error
-
-
-def require_geotiff_name(path: Path) -> None:
-    """Raise OutputError for an output raster that is not called .tif: what is inside is always a GeoTIFF."""
-    if path.suffix.lower() not in GEOTIFF_SUFFIXES:
-        raise OutputError(f"{path} would hold a GeoTIFF: give it a name that ends in .tif.")
-
-
-def _header(dataset: Any) -> list[Any]:
-    tags = [dataset.tags(), *(dataset.tags(band) for band in dataset.indexes)]
-    tags[0].pop("AREA_OR_POINT", None)  # GDAL's own
-    return [dataset.descriptions, *({key: value for key, value in own.items() if value} for own in tags)]
-
-
-def _is_whole(path: Path, header: list[Any]) -> bool:
-    # GDAL says nothing of a write that fails while a file is closed: every block must lie inside the file, and the
-    # header, which is written last, must hold what was put into it.
-    size = path.stat().st_size
-    with rasterio.open(path) as dataset:
-        if _header(dataset) != header:
-            return False
-        height, width = dataset.block_shapes[0]
-        rows, columns = -(-dataset.height // height), -(-dataset.width // width)
-        for band in dataset.indexes:
-            for row in range(rows):
-                for column in range(columns):
-                    start = dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
-                    length = dataset.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=band)
-                    if not start or not length or int(start) + int(length) > size:
-                        return False
-        dataset.read(window=RasterioWindow(dataset.width - 1, dataset.height - 1, 1, 1))
-    return True
-
-
-def _begins_with_its_directory(path: Path) -> bool:
-    # where a write into the first directory fails GDAL puts another at the end, which no browser's first request finds
-    with path.open("rb") as file:
-        head = file.read(16)
-    order = "<" if head[:2] == b"II" else ">"
-    (version,) = struct.unpack(f"{order}H", head[2:4])
-    (at,) = struct.unpack(f"{order}Q", head[8:]) if version == BIGTIFF else struct.unpack(f"{order}I", head[4:8])
-    return bool(at < FIRST_REQUEST)
-
-
-def put(dataset: Any, values: NDArray[Any], window: Window, bands: Sequence[int] | None = None) -> None:
-    """Write (B, h, w) values at a window of a raster opened by `creating`."""
-    if values.shape[1:] != (window.height, window.width):  # GDAL would stretch them
-        raise GridError(f"values of {values.shape[1:]} pixels do not fit a window of {window.height} x {window.width}")
-    dataset.write(
-        values,
-        list(dataset.indexes if bands is None else bands),
-        window=RasterioWindow(window.column, window.row, window.width, window.height),
-    )
-
-
-def write_raster(
-    path: Path,
-    values: NDArray[Any],
-    grid: Grid,
-    names: Sequence[str],
-    nodata: float | None = None,
-    tags: Mapping[str, str] | None = None,
-    compress: bool = True,
-    overwrite: bool = False,
-) -> None:
-    """Write (B, H, W) values as a GeoTIFF in their own dtype, bands described by `names`."""
-    if values.shape != (len(names), *grid.shape):
-        raise GridError(f"{path}: values of shape {values.shape} do not fit {len(names)} bands of {grid.describe()}.")
-    with creating(path, grid, str(values.dtype), names, nodata, tags, compress, overwrite) as dataset:
-        for window in tiles(grid.shape, 16 * TILE):
-            put(dataset, values[:, window.slices[0], window.slices[1]], window)
 
 
 def unreadable_blocks(path: Path, within: Window | None = None) -> list[Window]:

@@ -19,10 +19,11 @@ from rasterio.errors import CRSError
 from landslip.errors import GridError, LandslipError, SiteError
 from landslip.grid import Grid, Window, metric_fault
 from landslip.pansharpen import SHARPENED
-from landslip.raster import FARTHEST, RasterInfo, default_grid, read_info
+from landslip.raster import FARTHEST, RasterInfo, read_info
 from landslip.scene import CLOUDED, Flag, Scene, listed_scene, read_bundle
 from landslip.tables import Strict, read_toml, validated
 from landslip.vector import read_vector
+from landslip.warping import default_grid
 
 ROLES = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
 FACTORS = (

@@ -28,19 +28,7 @@ from landslip.factors.rivers import rivers_from_elevation
 from landslip.factors.terrain import aspect_from, surfaces
 from landslip.grid import Grid, Window, metric_fault, tiles
 from landslip.images import band_names, describe_resampling, only, read_images, read_with_plain, unit_of
-from landslip.raster import (
-    MOST_AT_ONCE,
-    covering_window,
-    default_grid,
-    how_resampled,
-    in_quarters,
-    lies_on,
-    needed_window,
-    read_band_tags,
-    read_info,
-    warp,
-    warp_array,
-)
+from landslip.raster import read_band_tags, read_info
 from landslip.run import ChannelChoice
 from landslip.site import (
     ClassTable,
@@ -53,6 +41,17 @@ from landslip.site import (
     require_size,
 )
 from landslip.vector import SQUARE, Shapes, burn_window, read_vector, shapes_on
+from landslip.warping import (
+    MOST_AT_ONCE,
+    covering_window,
+    default_grid,
+    how_resampled,
+    in_quarters,
+    lies_on,
+    needed_window,
+    warp,
+    warp_array,
+)
 
 Encoding = Literal["planes", "paper"]
 Kind = Literal["continuous", "sine", "cosine", "class"]

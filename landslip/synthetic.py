@@ -34,9 +34,9 @@ from scipy import ndimage
 from landslip.errors import GridError
 from landslip.factors.distance import distance
 from landslip.factors.terrain import slope
+from landslip.geotiff import write_raster
 from landslip.grid import Grid, Window
 from landslip.output import refuse_existing, write_text
-from landslip.raster import warp_array, write_raster
 from landslip.terrain_synthesis import (
     LITHOLOGY,
     ROCKS,
@@ -51,6 +51,7 @@ from landslip.terrain_synthesis import (
     rock_bodies,
 )
 from landslip.vector import burn, trace, write_vector
+from landslip.warping import warp_array
 
 Float = NDArray[np.float64]
 Mask = NDArray[np.bool_]

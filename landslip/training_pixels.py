@@ -21,12 +21,13 @@ from landslip.applicability import Applicability, fit_applicability
 from landslip.blocks import seeded_windows
 from landslip.checkpoint import FACTS, SPLIT, Model, match_channels, run_of, split_of
 from landslip.errors import LabelError, ModelError
+from landslip.geotiff import TILE
 from landslip.grid import Window, tiles
 from landslip.ground import read_prepared, read_split
 from landslip.label import UNKNOWN
 from landslip.output import file_hash, writing
 from landslip.progress import say
-from landslip.raster import TILE, cut, opening
+from landslip.raster import cut, opening
 from landslip.split import TRAIN, Split
 from landslip.standardize import ZScore
 from landslip.whole import covered, strips

@@ -24,17 +24,19 @@ from landslip.checkpoint import FACTS, Model, load_model, match_channels, run_of
 from landslip.errors import GridError, LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.evaluate import HEADS, Evaluation, cells, evaluate, leakage
 from landslip.evaluate import content as evaluation_content
+from landslip.geotiff import write_raster
 from landslip.grid import Window
 from landslip.ground import Ground, read_prepared, site_hashes
 from landslip.inference import map_site
 from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.output import file_hash, markdown_table, refuse_existing, refuse_input, write_json, write_text
-from landslip.raster import covering_window, cut, opening, read, read_info, warp, write_raster
+from landslip.raster import cut, opening, read, read_info
 from landslip.run import Run, TrainingChoice, settled
 from landslip.split import NONE, TEST, TRAIN, VALIDATION, Split
 from landslip.stack import StackInfo
 from landslip.train import fine_tune, origin_of
 from landslip.training_pixels import read_training_pixels
+from landslip.warping import covering_window, warp
 
 SCORED, TABLE, SPLIT = "scores.json", "transfer.md", "split.tif"
 AS_TRAINED, FINE_TUNED = "probability.tif", "fine_tuned.tif"

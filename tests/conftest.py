@@ -17,7 +17,7 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
-from landslip import raster, vector
+from landslip import geotiff, vector
 from landslip.grid import Grid
 from landslip.output import file_hash
 
@@ -75,7 +75,7 @@ def write_tiny_site(folder: Path) -> TinySite:
     bands = rng.normal(0.1, 0.01, (7, *SHAPE)).astype(np.float32)
     bands[3:] += 0.1
     bands[:, label] += 0.1
-    raster.write_raster(
+    geotiff.write_raster(
         folder / "image.tif",
         np.rint(bands * 10_000).astype(np.uint16),
         GRID,
@@ -85,7 +85,7 @@ def write_tiny_site(folder: Path) -> TinySite:
     dem_grid = Grid(CRS_UTM, Affine(30, 0, 460_000 - 300, 0, -30, 3_430_000 + 300), 84, 116)
     y, x = np.mgrid[0:84, 0:116].astype(np.float32)
     z = 500 + 8 * x + 60 * np.sin(x / 9) * np.cos(y / 7)
-    raster.write_raster(folder / "dem.tif", z[None].astype(np.float32), dem_grid, ["elevation"], nodata=-9999.0)
+    geotiff.write_raster(folder / "dem.tif", z[None].astype(np.float32), dem_grid, ["elevation"], nodata=-9999.0)
     left, bottom, right, top = GRID.bounds
     vector.write_vector(folder / "rivers.gpkg", frame([shapely.LineString([(left, top), (right, bottom)])]))
     vector.write_vector(folder / "faults.gpkg", frame([shapely.LineString([(left - 900, bottom), (left - 900, top)])]))
@@ -134,7 +134,7 @@ path = "landslides.gpkg"
 
 def rewrite_split(model: Path, parts: np.ndarray, tags: dict[str, str]) -> None:
     """Give a model folder another split, as if it had been trained by it."""
-    raster.write_raster(model / "split.tif", parts[None], GRID, ["part"], None, tags, overwrite=True)
+    geotiff.write_raster(model / "split.tif", parts[None], GRID, ["part"], None, tags, overwrite=True)
     facts = json.loads((model / "model.json").read_text())
     facts["split_sha256"] = file_hash(model / "split.tif")
     (model / "model.json").write_text(json.dumps(facts))

@@ -19,8 +19,9 @@ from landslip.ablation import ALL, SEED, Ablation, Budget, drops, plan_ablation
 from landslip.checkpoint import load_model
 from landslip.errors import ModelError, OutputError, ResumeError, RunError
 from landslip.evaluate import evaluate
+from landslip.geotiff import write_raster
 from landslip.importance import importance
-from landslip.raster import read_info, read_stored, write_raster
+from landslip.raster import read_info, read_stored
 from landslip.run import read_run
 from landslip.stack import Channel
 from landslip.train import train

@@ -11,8 +11,9 @@ from rasterio.transform import from_origin
 
 from landslip.ahead import ahead
 from landslip.errors import RasterError
+from landslip.geotiff import write_raster
 from landslip.grid import Grid, Window
-from landslip.raster import cut, opening, write_raster
+from landslip.raster import cut, opening
 
 
 def test_everything_comes_in_order_and_only_one_is_made_ahead():

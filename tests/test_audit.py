@@ -15,8 +15,8 @@ from scipy.ndimage import distance_transform_edt
 
 import landslip.audit as module
 from landslip.audit import Audit, audit, count_cells, empty_cells, pooled, training_edge, windows_of
+from landslip.geotiff import write_raster
 from landslip.grid import Grid, Window, tiles
-from landslip.raster import write_raster
 
 
 def run(

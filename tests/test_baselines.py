@@ -12,9 +12,10 @@ import landslip.baselines
 from landslip.baselines import BASELINES, Baseline, fit_baseline, map_baseline, size
 from landslip.errors import LabelError, OutputError, RunError
 from landslip.evaluate import evaluate
+from landslip.geotiff import write_raster
 from landslip.ground import Ground, survey
 from landslip.metrics import Histogram
-from landslip.raster import read, read_info, read_stored, write_raster
+from landslip.raster import read, read_info, read_stored
 from landslip.run import read_run
 
 NAMES = list(BASELINES)

@@ -17,15 +17,16 @@ from conftest import GRID, TinySite, frame
 from scipy import ndimage
 from scipy.ndimage import distance_transform_edt
 
-from landslip import images, raster, stack
+from landslip import geotiff, images, raster, stack, warping
 from landslip import prepare as prepare_module
 from landslip.cores import spread
 from landslip.factors.indices import mndwi, ndvi
+from landslip.geotiff import find_tiles, put_tiles, take_tiles, write_raster
 from landslip.grid import Window, tiles
 from landslip.images import read_images, read_with_plain
 from landslip.pansharpen import upsample
 from landslip.prepare import prepare
-from landslip.raster import find_tiles, put_tiles, read, take_tiles, write_raster
+from landslip.raster import read
 from landslip.site import FileTable, Site, read_site, site_grid
 from landslip.stack import layers
 from landslip.vector import burn, read_vector, write_vector
@@ -71,8 +72,8 @@ def test_a_dem_in_degrees_and_an_image_in_another_crs(tiny: TinySite) -> None:
     grid = site_grid(read_site(tiny.site))
     for name, size in (("dem", 0.0003), ("image", 0.00011)):
         info = raster.read_info(tiny.folder / f"{name}.tif")
-        degrees = raster.default_grid(info, raster.CRS.from_epsg(4326), size)
-        values = raster.warp_array(read(tiny.folder / f"{name}.tif"), info.grid, degrees, "cubic")
+        degrees = warping.default_grid(info, raster.CRS.from_epsg(4326), size)
+        values = warping.warp_array(read(tiny.folder / f"{name}.tif"), info.grid, degrees, "cubic")
         write_raster(tiny.folder / f"{name}.tif", values, degrees, list(info.names), float("nan"), overwrite=True)
     text = tiny.site.read_text().replace(
         "[outline]", f'[grid]\ncrs = "EPSG:32649"\nresolution = {grid.x_size}\n\n[outline]'
@@ -85,7 +86,7 @@ def test_fine_rasters_are_taken_in_quarters(tiny: TinySite, monkeypatch: pytest.
     site, grid = read_site(tiny.site), site_grid(read_site(tiny.site))
     window = Window(0, 0, *grid.shape)
     whole = [layer.begin(tiny.folder)(window) for layer in layers(site, grid, "planes")[:2]]
-    for module in (raster, stack):
+    for module in (warping, stack):
         monkeypatch.setattr(module, "MOST_AT_ONCE", 3000)
     for layer, expected in zip(layers(site, grid, "planes")[:2], whole, strict=True):
         assert layer.begin(tiny.folder)(window).tobytes() == expected.tobytes()
@@ -406,7 +407,7 @@ def test_another_input_begins_anew(tiny: TinySite, monkeypatch: pytest.MonkeyPat
 
 def test_tiles_are_what_gdal_reads(tmp_path: Path) -> None:
     grid = GRID.crop(Window(0, 0, 300, 520))
-    raster.create_blank(tmp_path / "a.tif", grid, ["a", "b"], [{"note": "1"}, {"note": "2"}])
+    geotiff.create_blank(tmp_path / "a.tif", grid, ["a", "b"], [{"note": "1"}, {"note": "2"}])
     values = np.random.default_rng(0).random((2, 300, 520)).astype(np.float32)
     values[0, 5, 6] = np.nan
     places = find_tiles(tmp_path / "a.tif")

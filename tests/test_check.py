@@ -13,9 +13,10 @@ from shapely.affinity import translate
 from landslip import check, provenance
 from landslip.check import check_site, repeated_pixels
 from landslip.errors import SiteError
+from landslip.geotiff import write_raster
 from landslip.grid import Window
 from landslip.prepare import prepare
-from landslip.raster import read, read_info, write_raster
+from landslip.raster import read, read_info
 from landslip.site import read_site
 from landslip.vector import write_vector
 

@@ -23,9 +23,11 @@ from shapely import box
 
 from landslip import cli
 from landslip.errors import OutputError
+from landslip.geotiff import write_raster
 from landslip.grid import Grid
-from landslip.raster import read, read_info, read_stored, warp_array, write_raster
+from landslip.raster import read, read_info, read_stored
 from landslip.vector import read_vector, write_vector
+from landslip.warping import warp_array
 
 
 @dataclass(frozen=True)

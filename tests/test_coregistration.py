@@ -15,8 +15,9 @@ from shapely import box
 
 from landslip import coregistration as co
 from landslip.check import check_site, shift_finding
+from landslip.geotiff import write_raster
 from landslip.grid import Grid, Window
-from landslip.raster import read, read_info, write_raster
+from landslip.raster import read, read_info
 from landslip.site import Site, read_outline, read_site, site_grid
 from landslip.synthetic import generate, write_site
 from landslip.vector import burn, read_vector, write_vector

@@ -12,8 +12,9 @@ from conftest import GRID, TinySite, frame, polygon
 from landslip import review, vector
 from landslip.correct import correct
 from landslip.errors import GridError, LabelError, OutputError, ReviewError
+from landslip.geotiff import write_raster
 from landslip.output import file_hash
-from landslip.raster import read_stored, write_raster
+from landslip.raster import read_stored
 from landslip.run import read_run
 from landslip.train import train
 

@@ -33,8 +33,8 @@ from landslip.draw import (
     draw_uncertainty,
 )
 from landslip.errors import OutputError
+from landslip.geotiff import write_raster
 from landslip.grid import Grid
-from landslip.raster import write_raster
 
 SHAPE = (40, 60)
 GRID = Grid(CRS_UTM, Affine(30, 0, 460_000, 0, -30, 3_430_000), *SHAPE)

@@ -17,9 +17,9 @@ import landslip.evaluate
 from landslip.bootstrap import intervals
 from landslip.errors import GridError, LabelError, OutputError, RasterError, RunError, SplitError
 from landslip.evaluate import Evaluation, confusion_by_block, evaluate, table, write_scores
+from landslip.geotiff import write_raster
 from landslip.grid import Grid
 from landslip.metrics import SCORES
-from landslip.raster import write_raster
 
 GRID = Grid(CRS.from_epsg(32649), Affine(15, 0, 500000, 0, -15, 3400000), 4, 5)
 PIXEL = 225.0  # m2

@@ -25,11 +25,12 @@ from shapely import LineString, Point, Polygon, box
 from shapely.affinity import translate
 from test_cli import command, contents, finished, folder  # noqa: F401 - fixtures
 
-from landslip import raster
+from landslip import geotiff
 from landslip.errors import OutputError, RasterError
+from landslip.geotiff import creating, put, write_raster
 from landslip.grid import Grid, Window
 from landslip.models import build_model
-from landslip.raster import creating, opening, put, read, read_info, read_stored, write_raster
+from landslip.raster import opening, read, read_info, read_stored
 from landslip.vector import read_vector, write_vector
 
 Change = Callable[[Path], object]
@@ -693,7 +694,7 @@ def test_a_full_disk(here: Path, disk: Path, line: str, free: int) -> None:
 
 
 def test_whatever_fits_a_raster_is_whole_or_refused(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raster, "require_space", lambda *_: None)  # as where another program fills the disk meanwhile
+    monkeypatch.setattr(geotiff, "require_space", lambda *_: None)  # as where another program fills the disk meanwhile
     rng, grid = np.random.default_rng(0), Grid(CRS_UTM, Affine(15, 0, 0, 0, -15, 0), 512, 512)
     noise = rng.random((2, 512, 512)).astype(np.float32)
     whole = 0
@@ -724,12 +725,12 @@ def test_a_block_that_was_lost_is_seen(tmp_path: Path) -> None:
     with creating(path, grid, "float32", ["p"], None, compress=False) as dataset:
         put(dataset, np.random.default_rng(0).random((1, 512, 512)).astype(np.float32), Window(0, 0, 512, 512))
     with rasterio.open(path) as dataset:
-        header = raster._header(dataset)
-    assert raster._is_whole(path, header)
-    assert not raster._is_whole(path, [("q",), *header[1:]])
+        header = geotiff._header(dataset)
+    assert geotiff._is_whole(path, header)
+    assert not geotiff._is_whole(path, [("q",), *header[1:]])
     content = path.read_bytes()
     path.write_bytes(content[:-1])
-    assert not raster._is_whole(path, header)
+    assert not geotiff._is_whole(path, header)
 
 
 def test_whatever_fits_a_geopackage_is_whole_or_refused(disk: Path) -> None:

@@ -16,8 +16,9 @@ from test_intervals import factor, write_prepared
 
 import landslip.impurity
 from landslip.errors import ChannelError, GridError, LabelError, ModelError, OutputError, RunError, SplitError
+from landslip.geotiff import write_raster
 from landslip.importance import Importance, Score, importance, table
-from landslip.raster import read_info, write_raster
+from landslip.raster import read_info
 from landslip.stack import Channel
 
 NAN = math.nan

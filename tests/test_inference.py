@@ -10,13 +10,14 @@ from landslip.checkpoint import load_model
 from landslip.compute import disagreement, probabilities
 from landslip.errors import ChannelError, ModelError, RasterError, RunError
 from landslip.evaluate import evaluate
+from landslip.geotiff import write_raster
 from landslip.grid import Window, tiles
 from landslip.inference import map_site
 from landslip.inventory import make_inventory
 from landslip.job import Uncertainty
 from landslip.models import build_model
 from landslip.plan import Plan, Task
-from landslip.raster import PROBABILITY, read, read_info, read_stored, write_raster
+from landslip.raster import PROBABILITY, read, read_info, read_stored
 from landslip.training_pixels import area_of
 
 

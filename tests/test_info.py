@@ -11,11 +11,11 @@ from conftest import GRID, SHAPE
 from test_cli import command, finished  # noqa: F401 - a fixture
 
 from landslip.checkpoint import load_model
+from landslip.geotiff import write_raster
 from landslip.info import describe, network_table
 from landslip.models import MODELS, build_model
 from landslip.models.layers import parameter_count
 from landslip.output import file_hash
-from landslip.raster import write_raster
 
 CHANNELS = [
     *("coastal", "blue", "green", "red", "nir", "swir1", "swir2", "elevation", "slope", "curvature"),

@@ -17,9 +17,10 @@ from test_cli import command
 
 import landslip.intervals
 from landslip.errors import ChannelError, LabelError, OutputError, RasterError, RunError
+from landslip.geotiff import creating, put, write_raster
 from landslip.grid import Grid, Window
 from landslip.intervals import Interval, count, draw_sample, intervals, make_classes, natural_breaks, read_prepared
-from landslip.raster import creating, put, read, read_stored, write_raster
+from landslip.raster import read, read_stored
 from landslip.stack import Channel
 
 NAN = math.nan

@@ -22,9 +22,10 @@ from scipy import ndimage
 
 import landslip.inventory
 from landslip.errors import GridError, OutputError, RasterError, RunError, VectorError
+from landslip.geotiff import creating, put, write_raster
 from landslip.grid import Grid, Window, same_grid
 from landslip.inventory import make_inventory, stack_of
-from landslip.raster import creating, put, read_info, read_stored, write_raster
+from landslip.raster import read_info, read_stored
 from landslip.stack import Channel
 from landslip.style import COLOURS
 from landslip.vector import burn, layers, read_vector, write_vector

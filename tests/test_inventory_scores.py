@@ -15,6 +15,7 @@ from test_cli import command
 from landslip import inventory_scores as module
 from landslip.draw import draw_areas
 from landslip.errors import LabelError, RunError
+from landslip.geotiff import write_raster
 from landslip.inventory_scores import (
     InventoryScores,
     SizeClass,
@@ -28,7 +29,6 @@ from landslip.inventory_scores import (
 )  # fmt: skip
 from landslip.output import write_json
 from landslip.powerlaw import fit_tail
-from landslip.raster import write_raster
 from landslip.vector import burn, write_vector
 
 PIXEL = 225.0  # m2

@@ -18,13 +18,14 @@ from conftest import CRS_UTM, TinySite
 from landslip.checkpoint import Model, load_model
 from landslip.engine import BASE, bytes_of_a_pixel, torch_engine
 from landslip.errors import ModelError, OutputError, RasterError, ResumeError
+from landslip.geotiff import write_raster
 from landslip.grid import Grid
 from landslip.inference import map_site
 from landslip.job import Job, job_facts
 from landslip.ledger import opening_ledger
 from landslip.output import file_hash
 from landslip.plan import HALO
-from landslip.raster import opening, read, read_info, read_stored, write_raster
+from landslip.raster import opening, read, read_info, read_stored
 
 WIDE = Grid(CRS_UTM, Affine(15, 0, 460_000, 0, -15, 3_430_000), 4 * 128, 5 * 192)
 

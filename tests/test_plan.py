@@ -8,9 +8,9 @@ from conftest import GRID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from landslip.geotiff import write_raster
 from landslip.grid import Window
 from landslip.plan import CELL, HALO, cell_of, cells_of, make_plan, needed_cells, smallest
-from landslip.raster import write_raster
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,8 +5,9 @@ import pytest
 from conftest import GRID, TinySite, frame, polygon
 
 from landslip.errors import LandslipError, OutputError, SiteError
+from landslip.geotiff import write_raster
 from landslip.prepare import ChannelSummary, prepare, table, table_csv
-from landslip.raster import read, read_stored, write_raster
+from landslip.raster import read, read_stored
 from landslip.site import read_site
 from landslip.stack import Channel, read_stack_info
 from landslip.vector import write_vector

@@ -12,10 +12,10 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from landslip.errors import OutputError
+from landslip.geotiff import creating, put, write_raster
 from landslip.grid import Grid, Window
 from landslip.inventory import make_inventory
 from landslip.qgis import write_project
-from landslip.raster import creating, put, write_raster
 from landslip.stack import Channel
 
 GRID = Grid(CRS.from_epsg(32648), Affine(15, 0, 500_000, 0, -15, 3_400_000), 40, 60)

@@ -20,6 +20,7 @@ from landslip.blocks import Blocks
 from landslip.checkpoint import load_model, save_model
 from landslip.engine import choose_engine, openvino_graph
 from landslip.errors import DependencyError, GridError, ModelError, OutputError, ResumeError, RunError, SplitError
+from landslip.geotiff import write_raster
 from landslip.grid import Window
 from landslip.inference import map_site
 from landslip.ledger import Ledger
@@ -27,7 +28,7 @@ from landslip.models import build_model
 from landslip.output import file_hash
 from landslip.quantize import quantize, table
 from landslip.quantized import read_graph
-from landslip.raster import read, read_info, read_stored, write_raster
+from landslip.raster import read, read_info, read_stored
 
 pytest.importorskip("openvino", reason="int8 needs OpenVINO")
 pytest.importorskip("nncf", reason="calibrating for int8 needs NNCF")

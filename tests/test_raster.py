@@ -20,26 +20,10 @@ from rasterio.warp import reproject, transform
 from scipy.ndimage import gaussian_filter
 
 from landslip.errors import GridError, OutputError, RasterError
+from landslip.geotiff import creating, find_tiles, put, write_raster
 from landslip.grid import Grid, Window, same_grid, tiles
-from landslip.raster import (
-    _positions,
-    covering_window,
-    creating,
-    cut,
-    cut_stored,
-    default_grid,
-    find_tiles,
-    opening,
-    put,
-    read,
-    read_info,
-    read_stored,
-    unreadable_blocks,
-    warp,
-    warp_array,
-    warp_stored,
-    write_raster,
-)
+from landslip.raster import cut, cut_stored, opening, read, read_info, read_stored, unreadable_blocks
+from landslip.warping import _positions, covering_window, default_grid, warp, warp_array, warp_stored
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 UTM = CRS.from_epsg(32643)

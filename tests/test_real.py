@@ -8,12 +8,13 @@ import pytest
 
 from landslip.checkpoint import load_model
 from landslip.evaluate import evaluate
+from landslip.geotiff import write_raster
 from landslip.grid import Window
 from landslip.inference import map_site
 from landslip.inventory import make_inventory
 from landslip.label import open_label
 from landslip.prepare import prepare
-from landslip.raster import read, read_info, read_stored, write_raster
+from landslip.raster import read, read_info, read_stored
 from landslip.run import Run
 from landslip.site import read_site, site_grid
 from landslip.train import train

@@ -25,9 +25,9 @@ from rasterio.crs import CRS
 import landslip.inventory
 from landslip import review, vector
 from landslip.errors import ConflictError, OutputError, ReviewError, VectorError
+from landslip.geotiff import write_raster
 from landslip.grid import Grid
 from landslip.inventory import make_inventory
-from landslip.raster import write_raster
 
 OUTLINES = [polygon(4, 4, 6, 8), polygon(30, 40, 10, 5), polygon(60, 90, 7, 7)]
 NEW = polygon(100, 100, 9, 9)

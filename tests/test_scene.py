@@ -33,13 +33,14 @@ from landslip.check import check_site
 from landslip.checkpoint import find_channels
 from landslip.errors import ChannelError, RasterError, SiteError
 from landslip.factors.indices import mndwi, ndvi
+from landslip.geotiff import write_raster
 from landslip.grid import Grid, Window, same_grid
 from landslip.images import read_images, read_with_plain
 from landslip.inventory import _scene
 from landslip.output import file_hash
 from landslip.pansharpen import upsample
 from landslip.prepare import prepare
-from landslip.raster import read, read_info, read_stored, write_raster
+from landslip.raster import read, read_info, read_stored
 from landslip.scene import LARGEST_METADATA, read_bundle, read_mtl, read_sentinel_metadata
 from landslip.site import Site, read_site, site_grid
 from landslip.stack import read_stack_info

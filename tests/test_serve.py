@@ -23,9 +23,10 @@ from landslip.errors import OutputError
 from landslip.evaluate import evaluate
 from landslip.folder import open_run
 from landslip.geodesy import area_and_perimeter
+from landslip.geotiff import write_raster
 from landslip.grid import Grid
 from landslip.inventory import make_inventory
-from landslip.raster import PROBABILITY, read_stored, write_raster
+from landslip.raster import PROBABILITY, read_stored
 from landslip.stack import read_stack_info
 
 pytest.importorskip("fastapi", reason="the page needs landslip[serve]")

@@ -10,12 +10,13 @@ from scipy import ndimage, stats
 from landslip.errors import GridError, OutputError
 from landslip.factors.terrain import aspect_sin_cos
 from landslip.grid import Window, same_grid
-from landslip.raster import read, read_info, read_stored, warp_array
+from landslip.raster import read, read_info, read_stored
 from landslip.site import FileTable, read_site
 from landslip.stack import distance_layer
 from landslip.synthetic import BANDS, EFFECTS, LOOK_ALIKES, SyntheticSite, generate, write_site
 from landslip.terrain_synthesis import LITHOLOGY, ROCKS, Bodies
 from landslip.vector import burn, read_vector
+from landslip.warping import warp_array
 
 SMALL = (320, 400)
 

@@ -17,11 +17,11 @@ from test_cli import command
 from landslip import train as module
 from landslip.checkpoint import load_model
 from landslip.errors import LabelError, ModelError, OutputError, ResumeError, RunError, SplitError, TrainingError
+from landslip.geotiff import write_raster
 from landslip.ground import require_window, survey
 from landslip.models import build_model
 from landslip.prepare import prepare
 from landslip.provenance import repeated
-from landslip.raster import write_raster
 from landslip.run import Run, TrainingChoice, read_run
 from landslip.site import read_site
 from landslip.stack import read_stack_info

@@ -8,8 +8,9 @@ from conftest import GRID, TinySite, rewrite_split
 
 from landslip.checkpoint import Model, load_model
 from landslip.errors import LabelError, LandslipError, ModelError
+from landslip.geotiff import write_raster
 from landslip.grid import Window
-from landslip.raster import opening, read, read_stored, write_raster
+from landslip.raster import opening, read, read_stored
 from landslip.standardize import ZScore
 from landslip.training_pixels import (
     PIXELS,

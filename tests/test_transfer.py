@@ -18,14 +18,16 @@ from landslip import train as training
 from landslip.checkpoint import load_model
 from landslip.errors import ChannelError, LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.evaluate import evaluate
+from landslip.geotiff import creating, put, write_raster
 from landslip.grid import Grid, Window
 from landslip.inference import map_site
 from landslip.metrics import Confusion
 from landslip.output import file_hash
-from landslip.raster import creating, default_grid, put, read, read_info, read_stored, write_raster
+from landslip.raster import read, read_info, read_stored
 from landslip.split import NONE, TEST, TRAIN, VALIDATION
 from landslip.stack import read_stack_info
 from landslip.transfer import _overlap, choose_blocks, more_uncertain_half, transfer
+from landslip.warping import default_grid
 
 WINDOW = 32
 

@@ -42,12 +42,12 @@ from landslip.errors import (
     SiteError,
     VectorError,
 )
+from landslip.geotiff import _begins_with_its_directory, creating, put
 from landslip.grid import Grid, Window
 from landslip.images import read_with_plain
 from landslip.ledger import Ledger
 from landslip.patches import _hdf5
 from landslip.quantized import quantized_graph
-from landslip.raster import _begins_with_its_directory, creating, put
 from landslip.run import read_run
 from landslip.scene import read_bundle
 from landslip.site import ImageTable, Site, site_grid
