@@ -29,10 +29,10 @@ from landslip.errors import (  # noqa: E402
     OutputError,
     RunError,
 )
+from landslip.geotiff import write_raster  # noqa: E402
 from landslip.grid import Grid  # noqa: E402
 from landslip.models import build_model, fcn8s, resunet, segnet, unet  # noqa: E402
 from landslip.output import file_hash  # noqa: E402
-from landslip.raster import write_raster  # noqa: E402
 from landslip.stack import Channel  # noqa: E402
 from landslip.standardize import ZScore  # noqa: E402
 

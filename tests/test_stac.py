@@ -24,11 +24,12 @@ from test_cli import command  # noqa: E402
 from landslip import stac  # noqa: E402
 from landslip.checkpoint import save_model  # noqa: E402
 from landslip.errors import GridError, OutputError, RasterError  # noqa: E402
+from landslip.geotiff import write_raster  # noqa: E402
 from landslip.grid import Grid  # noqa: E402
 from landslip.inventory import make_inventory  # noqa: E402
 from landslip.models import build_model  # noqa: E402
 from landslip.output import file_hash  # noqa: E402
-from landslip.raster import PROBABILITY, write_raster  # noqa: E402
+from landslip.raster import PROBABILITY  # noqa: E402
 from landslip.stack import Channel  # noqa: E402
 from landslip.standardize import ZScore  # noqa: E402
 from landslip.vector import read_vector, write_vector  # noqa: E402
