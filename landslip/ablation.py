@@ -15,7 +15,6 @@ Every training has its folder, keeps its state after each epoch and is not made 
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from landslip.errors import ModelError, ResumeError, RunError
 from landslip.evaluate import confusion_by_block
 from landslip.ground import input_hashes
 from landslip.inference import map_site
-from landslip.output import write_json
+from landslip.output import remove_folder, write_json
 from landslip.progress import duration, say
 from landslip.ranking import DRAWS, FEWEST_BLOCKS, Score, kappa_f1, multiplicities, percentiles
 from landslip.raster import read_info, read_stored
@@ -234,12 +233,11 @@ def _kept_plan(path: Path, identity: dict[str, Any], minutes: float, overwrite: 
 
 def _measured(run: Run, prepared: Path, folder: Path) -> tuple[float, float]:
     """Seconds of a training of one epoch, reading and validation included, and of mapping the site."""
-    if folder.exists():
-        shutil.rmtree(folder)  # stopped in its midst, and half of it would be timed
+    remove_folder(folder)  # stopped in its midst, and half of it would be timed
     began = time.monotonic()
     train(_for(run, 1), prepared, folder / "model")
     trained = time.monotonic()
     map_site(load_model(folder / "model"), prepared / "stack.tif", folder / PROBABILITY)
     mapped = time.monotonic()
-    shutil.rmtree(folder)
+    remove_folder(folder)
     return trained - began, mapped - trained

@@ -167,7 +167,8 @@ def calibrate(
 
 def _own_choice(model: Model) -> Choice:
     """What training chose the model's threshold by; "f1" where that was a number or is not known."""
-    own = (model.facts["run"].get("training") or {}).get("threshold")
+    training = model.facts["run"].get("training")
+    own = training.get("threshold") if isinstance(training, dict) else None
     return "kappa" if own == "kappa" else "f1"
 
 

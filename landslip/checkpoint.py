@@ -28,6 +28,7 @@ from landslip.standardize import ZScore
 from landslip.tables import read_json
 
 WEIGHTS, FACTS, SPLIT = "model.safetensors", "model.json", "split.tif"
+SITE_INPUTS = ("stack.tif", "valid.tif", "label.tif", "split.tif")  # of a prepared site, by whose hashes it is known
 TABLES = ("run", "site_inputs", "split", "validation", "machine", "software")  # of model.json, where it has them
 FORMAT = 1
 BEYOND = float(np.finfo(np.float32).max)  # what the network takes is float32
@@ -235,6 +236,8 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         for name, table in tables:
             if not isinstance(table, dict):
                 raise ValueError(f"its {name} is a {type(table).__name__}, and no table")
+            if name.endswith("site_inputs") and not {*table} <= {*SITE_INPUTS}:
+                raise ValueError(f"its {name} names {min({*table} - {*SITE_INPUTS})}, which is none")
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ModelError(
             f"{path} is not a model description ({str(error)[:200]}). Copy the model folder again, or train it again."

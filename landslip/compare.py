@@ -44,7 +44,7 @@ from landslip.label import LANDSLIDE
 from landslip.ledger import is_begun
 from landslip.models import build_model
 from landslip.models.layers import macs, parameter_count
-from landslip.output import alone, refuse_existing, write_json
+from landslip.output import alone, refuse_existing, remove_file, write_json
 from landslip.progress import duration, say
 from landslip.provenance import machine, peak_memory, software
 from landslip.run import Run, settled
@@ -120,8 +120,8 @@ def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> lis
     the same command tries it again. Raises what cannot be run at all before any training: RunError, SplitError,
     ChannelError, LabelError; ResumeError where `out` holds runs of other inputs or choices.
     """
-    refuse_finished(out / COMPARISON, overwrite)
     cells = plan(run)
+    refuse_finished(out / COMPARISON, overwrite, [cell.name for cell in cells])
     windows = _require_runnable(run, cells, prepared)
     return make_runs(cells, run, prepared, out, overwrite, ", ".join(f"{n} windows ({k})" for k, n in windows.items()))
 
@@ -167,13 +167,17 @@ def _make_runs(
     return [result for result in results if result is not None]
 
 
-def refuse_finished(path: Path, overwrite: bool) -> None:
-    """Raise OutputError where `path`, what a set of runs ends in, holds no failed one and may not be written anew."""
+def refuse_finished(path: Path, overwrite: bool, planned: Iterable[str]) -> None:
+    """Raise OutputError where `path`, what a set of runs ends in, may not be written anew.
+
+    It may where one of its runs failed, which the same command tries again, and all of them are `planned` again.
+    """
     refuse_existing(path, overwrite=True)
     if overwrite or not path.exists():
         return
     with suppress(OSError, ValueError, KeyError, TypeError):
-        if any("failed" in result for result in read_json(path)["runs"]):
+        kept = read_json(path)
+        if any("failed" in result for result in kept["runs"]) and {*kept["planned"]} <= {*planned}:
             return
     raise OutputError(
         f"{path} exists already. Give another folder, or --overwrite to write it anew: finished runs of the same "
@@ -285,6 +289,7 @@ def _make(cell: Cell, run: Run, prepared: Path, out: Path, identity: dict[str, A
     began = time.monotonic()
     folder = cell.folder(out)
     own = cell.run(run)
+    remove_file(folder / RESULT, folder)  # scores of other choices must not outlive the model and map they are of
     base = {
         "identity": identity,
         "split": cell.split,
@@ -326,6 +331,10 @@ def _make(cell: Cell, run: Run, prepared: Path, out: Path, identity: dict[str, A
     return result
 
 
+class Ended(KeyboardInterrupt):
+    """SIGTERM came to the process of a step: to it alone, or to the comparison too, which then ends by its own."""
+
+
 def apart(step: Any, *given: Any) -> dict[str, Any]:
     """Run a step in a process of its own, which ends with this one; an error it raises is raised here."""
     context = get_context("spawn")
@@ -333,7 +342,7 @@ def apart(step: Any, *given: Any) -> dict[str, Any]:
     with mine, its, ProcessPoolExecutor(1, context, _end_with, (its,)) as pool:
         try:
             made: dict[str, Any] = pool.submit(step, *given).result()
-        except BrokenProcessPool as error:
+        except (BrokenProcessPool, Ended) as error:
             raise TrainingError(
                 "the process that did the work was killed, for want of memory most likely. Use a smaller [training] "
                 "batch or [blocks] window, and run the same command again."
@@ -364,7 +373,10 @@ def _end_with(parent: Connection) -> None:
         time.sleep(GRACE)
         os._exit(1)
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it comes to both where a whole group is ended
+    def ended(*_: object) -> None:
+        raise Ended
+
+    signal.signal(signal.SIGTERM, ended)
     threading.Thread(target=watch, daemon=True).start()
 
 

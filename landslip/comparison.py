@@ -15,7 +15,7 @@ from landslip.compare import COMPARISON, PROBABILITY, SCORED_PART, Cell, refuse_
 from landslip.draw import Panel, draw_curves, draw_panels
 from landslip.evaluate import HEADS
 from landslip.metrics import SCORES
-from landslip.output import markdown_table, remove_file, write_json, write_text
+from landslip.output import markdown_table, remove_file, write_json, write_text, writing_together
 from landslip.split import worst_leak
 
 TITLES = {
@@ -66,20 +66,25 @@ class Sheet:
 
 
 def write_comparison(results: Results, prepared: Path, out: Path, overwrite: bool = False) -> str:
-    """Write comparison.csv, .json and .md, maps and curves of every split into `out`; returns the tables as text."""
-    refuse_finished(out / COMPARISON, overwrite)
+    """Write comparison.csv, .json and .md, maps and curves of every split into `out`; returns the tables as text.
+
+    Those of an earlier comparison stay until all are made.
+    """
+    planned = [_cell(result).name for result in results]
+    refuse_finished(out / COMPARISON, overwrite, planned)
     text = tables(results)
     plain = [{key: value for key, value in result.items() if key != "identity"} for result in results]
-    write_text(out / "comparison.csv", _csv(results), overwrite=True)
-    write_text(out / "comparison.md", text, overwrite=True)
-    drawn: list[Path] = []
-    for split in dict.fromkeys(r["split"] for r in results):
-        drawn += _figures([r for r in results if r["split"] == split and "failed" not in r], split, prepared, out)
-    for name in PICTURES:  # those of an earlier, larger grid would stand beside tables that do not speak of them
-        for path in out.glob(f"{name}_*.png"):
-            if path.stem.removeprefix(f"{name}_") in SCORED_PART and path not in drawn:
-                remove_file(path, out)
-    write_json(out / COMPARISON, {"runs": plain, "summary": summary(results)}, overwrite=True)
+    with writing_together(out, COMPARISON) as aside:
+        write_text(aside / "comparison.csv", _csv(results))
+        write_text(aside / "comparison.md", text)
+        write_json(aside / COMPARISON, {"runs": plain, "summary": summary(results), "planned": planned})
+        for split in dict.fromkeys(r["split"] for r in results):
+            made = [r for r in results if r["split"] == split and "failed" not in r]
+            _figures(made, split, prepared, out, aside)
+        for name in PICTURES:  # those of an earlier, larger grid would stand beside tables that do not speak of them
+            for path in out.glob(f"{name}_*.png"):
+                if path.stem.removeprefix(f"{name}_") in SCORED_PART and not (aside / path.name).exists():
+                    remove_file(path, out)
     return text
 
 
@@ -237,12 +242,11 @@ def _cell(result: dict[str, Any]) -> Cell:
     return Cell(result["split"], result["method"], result["channels"], result["seed"], result["network"])
 
 
-def _figures(results: Results, split: str, prepared: Path, out: Path) -> list[Path]:
+def _figures(results: Results, split: str, prepared: Path, out: Path, aside: Path) -> None:
     """Maps of the first seed: on bands with the last network's on factors beside them, then all on factors; curves.
 
-    The files are drawn into `out`, and returned.
+    Those of the runs in `out` are drawn into `aside`.
     """
-    drawn = []
     first = [r for r in results if r["seed"] == min(s["seed"] for s in results)]
     networks = [r for r in first if r["network"]]
     bands = [r for r in networks if r["channels"] == "bands"]
@@ -254,17 +258,14 @@ def _figures(results: Results, split: str, prepared: Path, out: Path) -> list[Pa
         if chosen:
             panels = [_panel(r, out) for r in chosen]
             label, stack = prepared / "label.tif", prepared / "stack.tif"
-            drawn.append(out / f"{name}_{split}.png")
-            draw_panels(panels, label, stack, drawn[-1], f"Split {split} ({where})", True)
+            draw_panels(panels, label, stack, aside / f"{name}_{split}.png", f"Split {split} ({where})")
     if networks:
         histories = {
             f"{TITLES.get(r['method'], r['method'])}, {r['channels']}": _cell(r).folder(out) / "model" / "history.csv"
             for r in networks
         }
         title = f"Split {split}{f' ({leaky[:-2]})' if leaky else ''}, seed {networks[0]['seed']}"
-        drawn.append(out / f"curves_{split}.png")
-        draw_curves(histories, drawn[-1], title, True)
-    return drawn
+        draw_curves(histories, aside / f"curves_{split}.png", title)
 
 
 def _panel(result: dict[str, Any], out: Path) -> Panel:

@@ -28,7 +28,7 @@ from landslip.grid import tiles
 from landslip.ground import Ground, read_prepared, site_hashes, survey
 from landslip.label import LANDSLIDE
 from landslip.metrics import SCORES
-from landslip.output import markdown_table, refuse_existing, write_json, write_text
+from landslip.output import markdown_table, refuse_existing, write_json, write_text, writing_together
 from landslip.progress import say
 from landslip.raster import cut, cut_stored, opening, read_info
 from landslip.run import CompareChoice, Run
@@ -51,14 +51,15 @@ def ladder(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), 
     `out`. A rung whose training fails by itself is reported as failed and does not stop the others; the same command
     tries it again. Raises what cannot be run at all before any training, and OutputError for a finished ladder.
     """
-    refuse_finished(out / LADDER, overwrite)
-    for name in ("ladder.csv", "ladder.md"):
-        refuse_existing(out / name, overwrite or (out / LADDER).exists())
     run = run.model_copy(update={"compare": CompareChoice()})
     paper, tested, whole = _cells(run)
     planned = [paper, *tested]
     if elsewhere and whole not in planned:
         planned.append(whole)
+    names = [*(cell.name for cell in planned), *map(str, elsewhere)]
+    refuse_finished(out / LADDER, overwrite, names)
+    for name in ("ladder.csv", "ladder.md"):
+        refuse_existing(out / name, overwrite or (out / LADDER).exists())
     _require_runnable(run, [cell.run(run) for cell in planned], prepared, elsewhere)
     results = make_runs(planned, run, prepared, out, overwrite, f"{len(elsewhere)} other site(s)")
     made = dict(zip(planned, results, strict=True))
@@ -69,9 +70,10 @@ def ladder(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), 
         rungs.append(_pooled([made[cell] for cell in tested], tested, prepared, out))
     rungs += [_elsewhere(other, made[whole], whole, out) for other in elsewhere]
     _measure_gaps(rungs)
-    write_text(out / "ladder.csv", _csv(rungs), overwrite=True)
-    write_text(out / "ladder.md", table(rungs) + "\n", overwrite=True)
-    write_json(out / LADDER, {"runs": rungs}, overwrite=True)
+    with writing_together(out, LADDER) as aside:
+        write_text(aside / "ladder.csv", _csv(rungs))
+        write_text(aside / "ladder.md", table(rungs) + "\n")
+        write_json(aside / LADDER, {"runs": rungs, "planned": names})
     return rungs
 
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import LandslipError, OutputError, ResumeError
-from landslip.output import remove_file, write_failure, write_json, writing
+from landslip.output import remove_file, remove_folder, write_failure, write_json, writing
 from landslip.tables import read_json
 
 try:
@@ -88,7 +87,7 @@ class Ledger:
 
     def remove(self) -> None:
         """Forget all of it, and what other runs of this map have left."""
-        _remove(_base(self.out))
+        remove_folder(_base(self.out))
 
 
 def _base(out: Path) -> Path:
@@ -101,15 +100,6 @@ def _holds(path: Path, shape: tuple[int, int, int]) -> bool:
     except (OSError, ValueError, SyntaxError, TokenError):  # numpy reads the header as Python
         return False
     return bool(values.shape == shape and values.dtype == np.float32)
-
-
-def _remove(folder: Path) -> None:
-    try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise write_failure(folder, error) from error
 
 
 @contextmanager
@@ -135,7 +125,7 @@ def kept_if_begun(ledger: Ledger) -> Iterator[None]:
     except BaseException:
         if not any(ledger.folder.glob("*.npy")):
             with suppress(LandslipError):  # the first error is the one to show
-                _remove(ledger.folder)
+                remove_folder(ledger.folder)
             with suppress(OSError):
                 (_base(ledger.out) / LOCK).unlink(missing_ok=True)
                 _base(ledger.out).rmdir()  # unless another run's windows lie there
@@ -163,7 +153,7 @@ def opening_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterato
                 f"then, {now.get(first)} now). Give --overwrite to begin anew, or another name."
             )
         for folder in others:
-            _remove(folder)
+            remove_folder(folder)
         with _named_as_the_map(ledger):
             if not (ledger.folder / PLAN).exists():
                 write_json(ledger.folder / PLAN, now)

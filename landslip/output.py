@@ -172,13 +172,13 @@ def writing_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Ite
         try:
             if not ledger:
                 _remove(aside)
-            _remove(replaced)
+            _discard(replaced)
             aside.mkdir(parents=True, exist_ok=bool(ledger))
             yield aside
             if path.exists():
                 path.rename(replaced)
             aside.rename(path)
-            _remove(replaced)
+            _discard(replaced)
         except OSError as error:
             _give_up(aside)
             _bring_back(replaced, path)
@@ -192,6 +192,28 @@ def writing_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Ite
                 _give_up(aside)
             _bring_back(replaced, path)
             raise
+
+
+@contextmanager
+def writing_together(folder: Path, last: str) -> Iterator[Path]:
+    """Yield a hidden folder in `folder`: what the block writes there gets its names when all is whole, `last` last.
+
+    Files of the same names are replaced; others in `folder` stay. Raises OutputError for a full or read-only disk.
+    """
+    aside = folder / ".part"
+    with alone(folder):
+        try:
+            _remove(aside)
+            aside.mkdir(parents=True)
+            yield aside
+            for path in sorted(aside.iterdir(), key=lambda path: (path.name == last, path.name)):
+                path.replace(folder / path.name)
+        except OSError as error:
+            raise write_failure(folder, error) from error
+        except OutputError as error:  # of a file in it, named as it will be
+            raise OutputError(str(error).replace(str(aside), str(folder))) from error
+        finally:
+            _give_up(aside)
 
 
 @contextmanager
@@ -216,12 +238,31 @@ def _bring_back(replaced: Path, path: Path) -> None:
         replaced.rename(path)
 
 
+def _discard(replaced: Path) -> None:
+    """Remove an earlier folder, under a name that is never brought back, since a kill would leave half of it."""
+    removed = replaced.with_suffix(".removed")
+    _give_up(removed)
+    if replaced.exists():
+        replaced.rename(removed)
+        _give_up(removed)  # what cannot be removed is hidden, and no reason to refuse what is whole
+
+
 def remove_file(path: Path, of: Path) -> None:
     """Remove a file where it is there; OutputError that names `of`, which it belongs to, where that cannot be."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise write_failure(of, error) from error
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder where it is there; OutputError that names it where that cannot be."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise write_failure(folder, error) from error
 
 
 def settle(path: Path) -> None:

@@ -123,6 +123,14 @@ def test_training_pixels_of_another_model_are_not_copied(made: TinySite, model: 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_of_which_nothing_is_known_chooses_by_f1(made: TinySite, model: Path, tmp_path: Path) -> None:
+    facts = json.loads((model / "model.json").read_text())
+    facts["run"]["training"] = 0.5
+    (model / "model.json").write_text(json.dumps(facts))
+    done = calibrate(model, made.folder / "prepared", tmp_path / "out")
+    assert done.facts["threshold_chosen"] == {"by": "f1"}
+
+
 @pytest.mark.parametrize(("trained", "by"), [("kappa", "kappa"), ("f1", "f1"), (0.4, "f1"), ("later", "f1")])
 def test_a_threshold_is_chosen_as_in_training(
     made: TinySite, model: Path, tmp_path: Path, trained: object, by: str

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -296,6 +297,50 @@ def test_a_stopped_comparison_of_other_choices_is_refused_and_the_original_goes_
         compare(other, prepared, out)
 
 
+@pytest.mark.parametrize("baseline", [False, True])
+def test_scores_do_not_outlive_the_map_they_are_of(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, baseline: bool
+) -> None:
+    """A comparison of other choices that replaces one, is stopped between a map and its scores, and given up."""
+    monkeypatch.setattr(module, "apart", here)
+    choices = {"networks": [], "baselines": ["random_forest"]} if baseline else {"options": {"fc_densenet": TINY}}
+    run, prepared, out = chosen(made, channels=["bands"], **choices), made.folder / "prepared", tmp_path / "out"
+    (first,) = compare(run, prepared, out)
+    (cell,) = plan(run)
+    made_of = [cell.folder(out) / name for name in ("model/split.tif", "probability.tif")]
+    before = [path.read_bytes() for path in made_of]
+
+    def pull(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    other = run.model_copy(update={"split": run.split.model_copy(update={"seed": run.split.seed + 1})})
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "evaluate", pull)
+        with pytest.raises(KeyboardInterrupt):
+            compare(other, prepared, out, overwrite=True)
+    assert made_of[0].read_bytes() != before[0]
+    (again,) = compare(run, prepared, out, overwrite=True)
+    assert again["kappa"] == first["kappa"] and [path.read_bytes() for path in made_of] == before
+
+
+def test_a_failed_run_lets_only_the_same_comparison_be_written_again(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "apart", here)
+    both = chosen(made, channels=["bands"], baselines=["random_forest"])
+    both = both.model_copy(update={"training": both.training.model_copy(update={"learning_rate": 1e30, "epochs": 2})})
+    prepared, out = made.folder / "prepared", tmp_path / "out"
+    results = compare(both, prepared, out)
+    assert ["failed" in result for result in results] == [True, False]
+    write_comparison(results, prepared, out)
+    fewer = both.model_copy(update={"compare": both.compare.model_copy(update={"baselines": ()})})
+    with pytest.raises(OutputError, match="exists already"):
+        compare(fewer, prepared, out)
+    with pytest.raises(OutputError, match="exists already"):
+        write_comparison(results[:1], prepared, out)
+    assert len(compare(both, prepared, out)) == 2
+
+
 @pytest.mark.parametrize("error", [ResumeError, OutputError])
 def test_what_lies_in_a_folder_is_no_failure_of_a_run(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
@@ -393,7 +438,7 @@ def test_pictures_say_what_was_scored_and_whether_it_leaks(
     monkeypatch.setattr(comparison, "draw_panels", lambda *given: titles.append(given[4]))
     monkeypatch.setattr(comparison, "draw_curves", lambda *given: titles.append(given[2]))
     rows = [r | {"split": split, "leaky": leaky} for r in results if r["split"] == "apart"]
-    comparison._figures(rows, split, Path("prepared"), out)
+    comparison._figures(rows, split, Path("prepared"), out, out)
     assert titles[:3] == [said] * 3
     words = {True: " (LEAKY)", None: " (leaky or not: unknown)", False: ""}[leaky]
     assert titles[3:] == [f"Split {split}{words}, seed 0"]
@@ -418,7 +463,7 @@ def test_one_failed_run_does_not_stop_the_others(
     write_comparison(again, made.folder / "prepared", tmp_path / "out")
 
 
-def test_pictures_of_an_earlier_comparison_stay_until_the_new_ones_are_drawn(
+def test_an_earlier_comparison_stays_until_all_of_the_new_one_is_made(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "apart", here)
@@ -427,8 +472,14 @@ def test_pictures_of_an_earlier_comparison_stay_until_the_new_ones_are_drawn(
     write_comparison(results, prepared, out)
     stale = out / "curves_paper.png"
     stale.touch()
-    before = {path.name: path.read_bytes() for path in out.glob("*.png")}
-    assert set(before) == {"maps_apart.png", "curves_apart.png", "curves_paper.png"}
+
+    def contents() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+
+    before = contents()
+    tables_and_maps = {"comparison.csv", "comparison.json", "comparison.md", "maps_apart.png"}
+    assert set(before) == {*tables_and_maps, "curves_apart.png", "curves_paper.png"}
+    other = [{**results[0], "kappa": 0.1234}]
 
     def full(*_: object) -> None:
         raise OutputError("No space left")
@@ -436,8 +487,8 @@ def test_pictures_of_an_earlier_comparison_stay_until_the_new_ones_are_drawn(
     with monkeypatch.context() as changed:
         changed.setattr(comparison, "draw_curves", full)
         with pytest.raises(OutputError):
-            write_comparison(results, prepared, out, overwrite=True)
-    assert {path.name: path.read_bytes() for path in out.glob("*.png")} == before
+            write_comparison(other, prepared, out, overwrite=True)
+    assert contents() == before
 
     def failing(path: Path, missing_ok: bool = False) -> None:
         if path == stale:
@@ -448,7 +499,12 @@ def test_pictures_of_an_earlier_comparison_stay_until_the_new_ones_are_drawn(
     with monkeypatch.context() as changed:
         changed.setattr(Path, "unlink", failing)
         with pytest.raises(OutputError, match="Input/output error"):
-            write_comparison(results, prepared, out, overwrite=True)
+            write_comparison(other, prepared, out, overwrite=True)
+    assert contents() == before
+    write_comparison(other, prepared, out, overwrite=True)
+    after = contents()
+    assert after.keys() == before.keys() - {"curves_paper.png"} and not (out / ".part").exists()
+    assert {name for name in after if after[name] != before[name]} == tables_and_maps
 
 
 def test_a_mean_over_fewer_seeds_says_so_and_is_not_the_best() -> None:
@@ -485,17 +541,19 @@ def test_a_finished_model_of_another_run_is_not_replaced_unasked(
     assert "failed" not in made_again and made_again["kappa"] == first["kappa"]
 
 
-def test_a_process_that_is_killed_is_one_clear_failure(made: TinySite, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals of POSIX")
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])  # what ends the largest process may send either
+def test_a_process_that_is_killed_is_one_clear_failure(made: TinySite, tmp_path: Path, stop: int) -> None:
     run = chosen(made, channels=["bands"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_train", _killed)
+        patch.setattr(module, "_train", partial(_killed, stop))
         results = compare(run, made.folder / "prepared", tmp_path / "out")
     assert "was killed" in results[0]["failed"]
     assert "failed" not in compare(run, made.folder / "prepared", tmp_path / "out")[0]
 
 
-def _killed(*_: object) -> dict:
-    os.kill(os.getpid(), signal.SIGKILL)
+def _killed(stop: int, *_: object) -> dict:
+    os.kill(os.getpid(), stop)
     return {}
 
 

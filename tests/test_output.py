@@ -22,6 +22,7 @@ from landslip.output import (
     write_text,
     writing,
     writing_folder,
+    writing_together,
 )
 
 INTERRUPTIONS = [ValueError("bad"), KeyboardInterrupt(), SystemExit(1), MemoryError()]
@@ -70,6 +71,46 @@ def test_an_interrupted_folder_leaves_what_was_there(
         raise interruption
     assert names(tmp_path) == (["model"] if earlier else [])
     assert not earlier or (path / "manifest.json").read_text() == "{}"
+
+
+def test_half_of_an_earlier_folder_is_never_brought_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill while the earlier folder is removed, and a person who then removes the new one."""
+    path = tmp_path / "model"
+    with writing_folder(path) as aside:
+        (aside / "manifest.json").write_text("1")
+        (aside / "stack.tif").write_text("1")
+
+    def half(folder: Path, **_: object) -> None:
+        (folder / "stack.tif").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", half)
+        with writing_folder(path, overwrite=True) as aside:
+            (aside / "manifest.json").write_text("2")
+    for file in path.iterdir():
+        file.unlink()
+    path.rmdir()
+    with writing_folder(path) as aside:
+        (aside / "manifest.json").write_text("3")
+    assert names(tmp_path) == ["model"] and names(path) == ["manifest.json"]
+
+
+def test_files_get_their_names_together_and_the_last_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.json", "b.csv", "other"):
+        (tmp_path / name).write_text("1")
+    with pytest.raises(OutputError, match=r"No space"), writing_together(tmp_path, "a.json") as aside:
+        (aside / "b.csv").write_text("2")
+        raise OutputError(f"No space for {aside / 'a.json'}")
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"1"}
+    named: list[str] = []
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda path, to: (named.append(to.name), replace(path, to)))
+    with writing_together(tmp_path, "a.json") as aside:
+        for name in ("a.json", "b.csv", "c.png"):
+            (aside / name).write_text("2")
+    assert named == ["b.csv", "c.png", "a.json"] and names(tmp_path) == ["a.json", "b.csv", "c.png", "other"]
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["2", "2", "2", "1"]
 
 
 def test_a_folder_appears_whole_and_replaces_whole(tmp_path: Path) -> None:

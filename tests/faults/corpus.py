@@ -81,7 +81,27 @@ SITE = (
 )
 PREPARE = "prepare site.toml new --no-figures"
 RASTERS = ("deflate", "lzw", "stripes", "packbits", "zstd", "lzma", "jpeg", "big", "mask", "cog", "motorola", "float64")
-SLOW = (MAP, TRAIN, SCORE, INVENTORY, PREPARE, "check site.toml", "@state", "@report", "@correct", "@stac")
+INTERVALS = "intervals prepared new"
+FURTHER = (
+    "calibrate model prepared new",
+    "export model new",
+    "transfer model prepared new",
+    "importance prepared new --model model --repeats 2",
+)
+SLOW = (
+    MAP,
+    TRAIN,
+    SCORE,
+    INVENTORY,
+    PREPARE,
+    "check site.toml",
+    "@state",
+    "@report",
+    "@correct",
+    "@stac",
+    INTERVALS,
+    *FURTHER,
+)
 PAPERS = ("papers",)
 MODEL_READERS = ("@model", "info model", "@model")
 
@@ -138,6 +158,10 @@ def kinds() -> dict[str, Kind]:
             (*whole, "reviewed.gpkg"), 2,
         ),
         "model.json": Kind("model/model.json", mutate.json_, (*MODEL_READERS, MAP, "@area"), whole, 2.5),
+        "model.json further": Kind("model/model.json", mutate.json_, FURTHER, whole, 1.5),
+        "stack further": Kind("prepared/stack.tif", mutate.tiff, (INTERVALS, *FURTHER), whole, 0.7),
+        "label further": Kind("prepared/label.tif", mutate.tiff, (INTERVALS, *FURTHER), whole, 0.7),
+        "split further": Kind("model/split.tif", mutate.tiff, FURTHER, whole, 0.5),
         "weights": Kind("model/model.safetensors", mutate.safetensors, MODEL_READERS, whole, 1.5, rehash),
         "pixels": Kind("model/training_pixels.safetensors", mutate.safetensors, ("@area",), whole, 1, rehash),
         "history.csv": Kind("papers/model/history.csv", mutate.csv, ("@report",), PAPERS),

@@ -557,7 +557,15 @@ def test_a_refusal_that_cannot_be_printed_keeps_its_exit_code(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "name, value", [("split", 0.5), ("site_inputs", "x"), ("earlier_site_inputs", [3, {}]), ("earlier_site_inputs", 3)]
+    "name, value",
+    [
+        ("split", 0.5),
+        ("site_inputs", "x"),
+        ("site_inputs", {"../label.tif": "0"}),
+        ("earlier_site_inputs", [3, {}]),
+        ("earlier_site_inputs", [{"x\0.tif": "0"}]),
+        ("earlier_site_inputs", 3),
+    ],
 )
 def test_a_table_of_a_model_that_is_none(model: Path, name: str, value: object) -> None:
     facts = json.loads((model / "model.json").read_text())
