@@ -236,13 +236,12 @@ def map_(
     overwrite: Overwrite = False,
 ) -> None:
     """Map a whole site into a probability raster."""
-    from landslip.ledger import is_begun
+    from landslip.ledger import refuse_existing_map
     from landslip.output import refuse_existing, refuse_input
 
     if not uncertainty and (samples, training, picture) != (None, None, None):
         raise RunError("--samples, --training and --picture belong to --uncertainty: give it too, or none of them.")
-    if not is_begun(probability):
-        refuse_existing(probability, overwrite)
+    refuse_existing_map(probability, overwrite)
     if picture is not None:
         refuse_existing(picture, overwrite)
         refuse_input(picture, [stack, probability, *([] if valid is None else [valid])])

@@ -25,7 +25,7 @@ from landslip.errors import RasterError, RunError
 from landslip.geotiff import creating, put, require_geotiff_name
 from landslip.grid import Grid, require_same_grid
 from landslip.job import DOUBT, Job, Method, Uncertainty, compute_task, job_facts, opened, read_task, require_whole
-from landslip.ledger import Ledger, is_begun, opening_ledger
+from landslip.ledger import Ledger, opening_ledger, refuse_existing_map
 from landslip.output import refuse_existing, refuse_input, require_space, write_text
 from landslip.plan import HALO, Plan, cell_of, make_plan, needed_cells, smallest
 from landslip.progress import forecasting, say, track
@@ -84,8 +84,7 @@ def map_site(
     unit; RunError for uncertainty by the paper's method or from fewer than two samples, and for too little memory;
     ResumeError where a killed run of other inputs left windows of this map.
     """
-    if not is_begun(out):  # else the map may be there already, and the run was killed while it tidied up
-        refuse_existing(out, overwrite)
+    refuse_existing_map(out, overwrite)
     require_geotiff_name(out)
     if uncertainty is not None:
         _require_uncertainty(uncertainty, method)

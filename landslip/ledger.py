@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import LandslipError, OutputError, ResumeError
-from landslip.output import remove_file, remove_folder, write_failure, write_json, writing
+from landslip.output import refuse_existing, remove_file, remove_folder, write_failure, write_json, writing
 from landslip.tables import read_json
 
 try:
@@ -87,6 +87,8 @@ class Ledger:
 
     def remove(self) -> None:
         """Forget all of it, and what other runs of this map have left."""
+        for plan in _base(self.out).glob(f"*/{PLAN}"):
+            remove_file(plan, self.out)  # first: windows without it are known to be of no more use
         remove_folder(_base(self.out))
 
 
@@ -117,6 +119,21 @@ def is_begun(out: Path) -> bool:
     return any(_base(out).glob(f"*/{PLAN}"))
 
 
+def refuse_existing_map(out: Path, overwrite: bool) -> None:
+    """As `refuse_existing`, but not where a run was killed between the map's name and the removal of its windows.
+
+    The same command ends that run. Of one that was killed while it removed them, what is left goes.
+    """
+    if is_begun(out):
+        return
+    base = _base(out)
+    if out.exists() and base.is_dir():
+        with suppress(LandslipError), _only_one(base, out):  # else a run is at work there
+            if not is_begun(out):
+                remove_folder(base)
+    refuse_existing(out, overwrite)
+
+
 @contextmanager
 def kept_if_begun(ledger: Ledger) -> Iterator[None]:
     """Whatever ends a run early: windows that are finished stay for the next, and a ledger without any goes."""
@@ -142,7 +159,7 @@ def opening_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterato
     base, text = _base(out), json.dumps(facts, sort_keys=True)
     now = json.loads(text)  # as plan.json gives it back: lists for tuples
     ledger = Ledger(base / hashlib.sha256(text.encode()).hexdigest()[:12], out)
-    with _only_one(base, ledger), kept_if_begun(ledger):
+    with _only_one(base, out), kept_if_begun(ledger):
         others = [path for path in sorted(base.iterdir()) if (path / PLAN).exists() and path != ledger.folder]
         if others and not overwrite:
             left = _facts_of(others[0])
@@ -161,7 +178,7 @@ def opening_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterato
 
 
 @contextmanager
-def _only_one(base: Path, ledger: Ledger) -> Iterator[None]:
+def _only_one(base: Path, out: Path) -> Iterator[None]:
     file: IO[str] | None = None
     try:
         base.mkdir(parents=True, exist_ok=True)
@@ -171,11 +188,9 @@ def _only_one(base: Path, ledger: Ledger) -> Iterator[None]:
     except BlockingIOError as error:
         if file is not None:
             file.close()
-        raise ResumeError(
-            f"{ledger.out} is being written by another run. Wait for it, or give another name."
-        ) from error
+        raise ResumeError(f"{out} is being written by another run. Wait for it, or give another name.") from error
     except OSError as error:
-        raise write_failure(ledger.out, error) from error
+        raise write_failure(out, error) from error
     try:
         yield
     finally:

@@ -136,6 +136,30 @@ def test_killed_while_it_tidied_up_the_same_command_finds_its_map(
     assert out.read_bytes() == content and any(windows.glob("*/*.npy"))
 
 
+def test_killed_while_it_removed_its_windows_the_same_command_leaves_none(
+    made: TinySite, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="runs are kept apart by flock")
+    out, windows = tmp_path / "p.tif", tmp_path / ".p.windows"
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("landslip.ledger.remove_folder", stop)
+        mapped(made, wide, out)
+    content = out.read_bytes()
+    assert any(windows.glob("*/*.npy"))
+    with (windows / "lock").open("w") as lock:  # another run has begun meanwhile, and has not said of what
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(OutputError, match=r"p\.tif exists already"):
+            mapped(made, wide, out)
+        assert any(windows.glob("*/*.npy"))
+    with pytest.raises(OutputError, match=r"p\.tif exists already"):
+        mapped(made, wide, out)
+    assert out.read_bytes() == content and not windows.exists()
+
+
 def test_windows_of_a_run_of_another_model_are_not_taken(
     made: TinySite, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

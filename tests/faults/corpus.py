@@ -81,13 +81,11 @@ SITE = (
 )
 PREPARE = "prepare site.toml new --no-figures"
 RASTERS = ("deflate", "lzw", "stripes", "packbits", "zstd", "lzma", "jpeg", "big", "mask", "cog", "motorola", "float64")
-INTERVALS = "intervals prepared new"
-FURTHER = (
-    "calibrate model prepared new",
-    "export model new",
-    "transfer model prepared new",
-    "importance prepared new --model model --repeats 2",
-)
+CALIBRATE = "calibrate model prepared new"
+EXPORT = "export model new"
+TRANSFER = "transfer model elsewhere new"
+IMPORTANCE = "importance prepared new --model model --repeats 2 --block 16"
+FURTHER = (CALIBRATE, IMPORTANCE, "intervals prepared new")
 SLOW = (
     MAP,
     TRAIN,
@@ -99,8 +97,9 @@ SLOW = (
     "@report",
     "@correct",
     "@stac",
-    INTERVALS,
     *FURTHER,
+    TRANSFER,
+    EXPORT,
 )
 PAPERS = ("papers",)
 MODEL_READERS = ("@model", "info model", "@model")
@@ -158,10 +157,13 @@ def kinds() -> dict[str, Kind]:
             (*whole, "reviewed.gpkg"), 2,
         ),
         "model.json": Kind("model/model.json", mutate.json_, (*MODEL_READERS, MAP, "@area"), whole, 2.5),
-        "model.json further": Kind("model/model.json", mutate.json_, FURTHER, whole, 1.5),
-        "stack further": Kind("prepared/stack.tif", mutate.tiff, (INTERVALS, *FURTHER), whole, 0.7),
-        "label further": Kind("prepared/label.tif", mutate.tiff, (INTERVALS, *FURTHER), whole, 0.7),
-        "split further": Kind("model/split.tif", mutate.tiff, FURTHER, whole, 0.5),
+        "model.json further": Kind(
+            "model/model.json", mutate.json_, (CALIBRATE, IMPORTANCE, TRANSFER, EXPORT), (*whole, "elsewhere"), 1.5
+        ),
+        "stack further": Kind("prepared/stack.tif", mutate.tiff, FURTHER, whole, 0.5),
+        "label further": Kind("prepared/label.tif", mutate.tiff, FURTHER, whole, 0.5),
+        "stack elsewhere": Kind("elsewhere/stack.tif", mutate.tiff, (TRANSFER,), (*whole, "elsewhere"), 0.3),
+        "split further": Kind("model/split.tif", mutate.tiff, (CALIBRATE, IMPORTANCE), whole, 0.3),
         "weights": Kind("model/model.safetensors", mutate.safetensors, MODEL_READERS, whole, 1.5, rehash),
         "pixels": Kind("model/training_pixels.safetensors", mutate.safetensors, ("@area",), whole, 1, rehash),
         "history.csv": Kind("papers/model/history.csv", mutate.csv, ("@report",), PAPERS),
@@ -438,6 +440,7 @@ def line(words: str) -> int:
 
 def write_good(finished: Path, good: Path) -> None:
     """Everything that is changed, from a finished run folder and out of nothing."""
+    import rasterio
     import shapely
     import test_patches
     from bundles import sentinel_metadata, write_landsat, write_sentinel
@@ -463,6 +466,9 @@ def write_good(finished: Path, good: Path) -> None:
     body = {"landslide": ids[2], "state": "redrawn", "version": 0, "note": "x"}
     body["outline"] = {"type": "Polygon", "coordinates": [ring]}
     (good / "decision.json").write_text(json.dumps(body))
+    shutil.copytree(good / "prepared", good / "elsewhere")
+    with rasterio.open(good / "elsewhere" / "stack.tif", "r+") as stack:  # another site, by its hash
+        stack.write(stack.read(1) + 1, 1)
     _write_papers(good)
     _write_rasters(good / "rasters")
     rng = np.random.default_rng(0)
