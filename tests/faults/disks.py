@@ -26,9 +26,12 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from kills import STAGES, TIMES, Stage, fresh, lost_decisions, outputs, prepared_base
+from kills import STAGES, TIMES, Stage, fresh, goes, lost_decisions, outputs, prepared_base
 
-CALLS = ("write", "pwrite64", "writev", "fsync", "fdatasync", "ftruncate", "rename", "mkdir", "unlink")
+CALLS = (
+    "openat", "write", "pwrite64", "writev", "fsync", "fdatasync", "ftruncate", "rename", "mkdir", "unlink", "unlinkat",
+    "rmdir",
+)  # fmt: skip
 PROGRAM = "from landslip.cli import main; main()"
 DECIDING = """
 import sys
@@ -77,20 +80,25 @@ def calls_of(log: Path, folder: Path) -> dict[str, list[int]]:
     for line in log.read_text(errors="replace").splitlines():
         if (call := re.match(r"(\d+)\s+(\w+)\((.*)", line)) and call[2] in found:
             counted[call[1], call[2]] += 1
-            if _on_disk(call[3], folder):
+            if _on_disk(call[2], call[3], folder):
                 found[call[2]].append(counted[call[1], call[2]])
     return found
 
 
-def _on_disk(words: str, folder: Path) -> bool:
-    """Whether a call's words name a file of a folder, or one without its place, which is that of the process."""
-    return str(folder) in words or bool(re.match(r'"[^/]', words))
+def _on_disk(call: str, words: str, folder: Path) -> bool:
+    """Whether a call's words name a file of a folder, or one without its place, which is that of the process.
+
+    Of what is opened only what is made thereby.
+    """
+    named = str(folder) in words or bool(re.match(r'"[^/]', words))
+    return named and (call != "openat" or "O_CREAT" in words)
 
 
-def spared(log: Path, folder: Path) -> bool:
-    """Whether a call that failed was of something else than the disk: a pipe or a socket between processes."""
-    failed = [line for line in log.read_text(errors="replace").splitlines() if "(INJECTED)" in line]
-    return any(not _on_disk(line.split("(", 1)[1], folder) for line in failed)
+def struck(log: Path, folder: Path) -> bool:
+    """Whether calls failed, and all of them of the disk: none of a pipe or a socket between processes."""
+    lines = log.read_text(errors="replace").splitlines()
+    failed = [re.match(r"(?:\d+\s+)?(\w+)\((.*)", line) for line in lines if "(INJECTED)" in line]
+    return bool(failed) and all(call and _on_disk(call[1], call[2], folder) for call in failed)
 
 
 def fail_stage(
@@ -117,7 +125,7 @@ def fail_stage(
         words = (*stage.words, "--overwrite") if over else stage.words
         said += ", over an earlier output" if over else ""
         done = run(folder, words, ["-e", f"inject={call}:error={error}:when={number}"], log, most=most)
-        if spared(log, folder):  # every process fails its own call of that number
+        if not struck(log, folder):  # every process fails its own call of that number, where it comes to it
             continue
         made += 1
         left = left_by(folder, stage)
@@ -135,7 +143,7 @@ def fail_stage(
             faults.append(f"{said}: exit {done.returncode}: {done.stderr[-600:]}")
         if halves:
             faults.append(f"{said}: {halves} not whole under final names")
-        lost = [name for name in whole if name not in left]
+        lost = [name for name in outputs(work / "whole", stage) if not ((folder / name).exists() or goes(name, stage))]
         if over and lost:
             faults.append(f"{said}: {lost} of the earlier output are lost")
         if done.returncode:
@@ -177,22 +185,29 @@ def fail_review(base: Path, work: Path, tries: int, rng: np.random.Generator) ->
         raise SystemExit(f"deciding undisturbed: exit {done.returncode}\n{done.stderr[-2000:]}")
     calls = {name: numbers for name, numbers in calls_of(log, folder).items() if name in KEEPING and numbers}
     faults: list[str] = []
-    refused = kept = 0
-    for at in range(tries):
+    refused = kept = made = 0
+    for at in range(10 * tries):
+        if made == tries:
+            break
         call = list(calls)[at % len(calls)]
         number = int(rng.choice(calls[call]))
         error = ("EIO", "ENOSPC")[int(rng.integers(2))]
         said = f"{error} at {call} {number}"
         folder = fresh(base, work / "failing")
         done = run(folder, (), ["-e", f"inject={call}:error={error}:when={number}"], log, DECIDING)
+        if not struck(log, folder):
+            continue
+        made += 1
         refused += bool(done.stderr)
         if done.returncode or "Traceback" in done.stderr:
             faults.append(f"{said}: exit {done.returncode}: {done.stderr[-600:]}")
         acknowledged = read_acknowledged(done.stdout)
         kept += len(acknowledged)
         faults += [f"{said}: {fault}" for fault in lost_decisions(folder / "i.gpkg", acknowledged)]
+    if made < tries or not refused or not kept:
+        faults.append(f"{made} calls failed, {refused} decisions refused and {kept} acknowledged: too little was tried")
     counts = {name: len(numbers) for name, numbers in calls.items()}
-    return {"tries": tries, "calls": counts, "refused": refused, "decisions acknowledged": kept, "faults": faults}
+    return {"tries": made, "calls": counts, "refused": refused, "decisions acknowledged": kept, "faults": faults}
 
 
 def read_acknowledged(said: str) -> list[tuple[int, int]]:

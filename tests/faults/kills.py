@@ -2,8 +2,10 @@
 
 A case is a fresh folder: a stage is begun and killed one to three times, each time at a moment drawn evenly from what
 an undisturbed run takes, and then left to finish (with --overwrite where it says so: a kill can come between the names
-of several outputs). Its outputs must equal the undisturbed run's byte for byte. After
-every kill whatever carries a final name must be whole: the bytes of the undisturbed run. All processes are forked from
+of several outputs). Its outputs must equal the undisturbed run's byte for byte. Half the times it replaces what the
+stage made of other choices; then that stays until the new is whole, and half of those times the earlier choices are
+made again after the kills instead, as by a person who gives the new ones up. After every kill whatever carries a final
+name must be whole: the bytes of the undisturbed run, or the earlier ones. All processes are forked from
 one that has imported everything, so that kills fall into the work and not into Python's start. A server of reviews is
 killed while two browsers decide: what it had acknowledged must be there.
 """
@@ -61,20 +63,23 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.]+Z?")  # when a GeoPackage and it
 
 @dataclass(frozen=True)
 class Stage:
-    """A command, and what it leaves: a file or a folder, by name."""
+    """A command, what it leaves (a file or a folder, by name), and other choices for it, which leave something else."""
 
     name: str
     words: tuple[str, ...]
     leaves: str
+    other: tuple[str, ...]
 
+
+PAPER = ("--method", "paper")
 
 STAGES = (
-    Stage("prepare", ("prepare", "site.toml", "new"), "new"),
-    Stage("train", ("train", "run.toml", "prepared", "new"), "new"),
-    Stage("map", ("map", "model", "prepared/stack.tif", "new.tif", "--memory", "1GB"), "new.tif"),
-    Stage("map --cluster", ("map", "model", "prepared/stack.tif", "new.tif", "--cluster", "2"), "new.tif"),
-    Stage("inventory", ("inventory", "p.tif", "new.gpkg"), "new.gpkg"),
-    Stage("compare", ("compare", "compare.toml", "prepared", "new"), "new"),
+    Stage("prepare", ("prepare", "site.toml", "new"), "new", ("--encoding", "paper")),
+    Stage("train", ("train", "run.toml", "prepared", "new"), "new", ("--set", "training.seed=1")),
+    Stage("map", ("map", "model", "prepared/stack.tif", "new.tif", "--memory", "1GB"), "new.tif", PAPER),
+    Stage("map --cluster", ("map", "model", "prepared/stack.tif", "new.tif", "--cluster", "2"), "new.tif", PAPER),
+    Stage("inventory", ("inventory", "p.tif", "new.gpkg"), "new.gpkg", ("--min-area", "9000")),
+    Stage("compare", ("compare", "compare.toml", "prepared", "new"), "new", ("--set", "training.epochs=2")),
 )
 
 
@@ -169,18 +174,14 @@ def outputs(folder: Path, stage: Stage) -> dict[str, str]:
     return found
 
 
-def undisturbed(base: Path, work: Path, stage: Stage) -> tuple[dict[str, str], float, set[str]]:
-    """What two runs that nobody kills leave, how long one took, and which files the two do not agree on."""
-    left, took = [], 0.0
-    for at in range(2):
-        folder = fresh(base, work / f"whole{at}")
-        began = time.monotonic()
-        code = end(start(folder, stage.words), None)
-        took = time.monotonic() - began
-        if code != 0:
-            raise SystemExit(f"{stage.name} undisturbed: exit {code}\n{(folder / 'log').read_text()[-3000:]}")
-        left.append(outputs(folder, stage))
-    return left[0], took, {name for name in left[0] if left[0][name] != left[1].get(name)}
+def undisturbed(folder: Path, stage: Stage, words: tuple[str, ...]) -> tuple[dict[str, str], float]:
+    """What a run that nobody kills leaves in a folder, and how long it took."""
+    began = time.monotonic()
+    code = end(start(folder, words), None)
+    took = time.monotonic() - began
+    if code != 0:
+        raise SystemExit(f"{stage.name} undisturbed: exit {code}\n{(folder / 'log').read_text()[-3000:]}")
+    return outputs(folder, stage), took
 
 
 def fresh(base: Path, folder: Path) -> Path:
@@ -191,39 +192,67 @@ def fresh(base: Path, folder: Path) -> Path:
 
 
 def kill_stage(base: Path, work: Path, stage: Stage, kills: int, rng: np.random.Generator) -> dict[str, object]:
-    """Kill a stage so many times: {"kills", "seconds", "unlike", "faults"}; each fault is said in words."""
-    whole, took, unlike = undisturbed(base, work, stage)
+    """Kill a stage so many times: {"kills", "over", "seconds", "unlike", "faults"}; each fault is said in words."""
+    other = (*stage.words, *stage.other)
+    earlier, _ = undisturbed(fresh(base, work / "earlier"), stage, other)
+    whole, took = undisturbed(fresh(base, work / "whole"), stage, stage.words)
+    replaced, _ = undisturbed(fresh(work / "earlier", work / "replaced"), stage, (*stage.words, "--overwrite"))
+    if stage.name == "inventory":  # ids are those of the inventory that is replaced
+        unlike: set[str] = set()
+    else:
+        unlike = {name for name in whole if whole[name] != replaced.get(name)}
     faults: list[str] = []
-    done = 0
+    done = over_earlier = 0
     while done < kills:
-        folder = fresh(base, work / "killed")
+        over = bool(rng.integers(2))
+        words = (*stage.words, "--overwrite") if over else stage.words
+        given_up = over and stage.name != "inventory" and bool(rng.integers(2))
+        last, expected = (words, "replaced" if over else "whole")
+        if given_up:
+            last, expected = (*other, "--overwrite"), "earlier"
+        wanted = {"whole": whole, "replaced": replaced, "earlier": earlier}[expected]
+        folder = fresh(work / "earlier" if over else base, work / "killed")
         moments = []
         for _ in range(min(int(rng.integers(1, 4)), kills - done)):
             moments.append(float(rng.uniform(0, took)))
-            code = end(start(folder, stage.words), moments[-1])
+            code = end(start(folder, words), moments[-1])
             if code is not None:  # it was done before its time
                 break
             done += 1
-            for name, found in outputs(folder, stage).items():
+            over_earlier += over
+            left = outputs(folder, stage)
+            for name, found in left.items():
                 fine = Path(name).name in GROWING or name in unlike or Path(name).suffix in REDRAWN
-                if not fine and found != whole.get(name):
-                    faults.append(f"{name} is not whole after kills at {moments} s")
-        code = end(start(folder, stage.words), None)
+                known = {whole.get(name), *([replaced.get(name), earlier.get(name)] if over else [])}
+                if not fine and found not in known:
+                    faults.append(f"{name} is not whole after kills at {moments} s{' over an earlier one' * over}")
+            taken = (folder / f".{stage.leaves}.replaced").exists()  # the next run gives it its name again
+            lost = [name for name in earlier if over and name not in left and not taken and not goes(name, stage)]
+            if lost:
+                faults.append(f"{lost} of the earlier output are lost after kills at {moments} s")
+        code = end(start(folder, last), None)
         if code == 2 and _says_it_is_there(folder):  # killed after its last byte, which is seen below
             code = 0
             if stage.name == "inventory":  # or between two of its names
                 code = end(start(folder, (*stage.words, "--overwrite")), None)
         left = outputs(folder, stage)
+        how = f"after kills at {moments} s" + " over an earlier one" * over + ", given up" * given_up
         if code != 0:
-            faults.append(f"exit {code} after kills at {moments} s: {(folder / 'log').read_text()[-300:]}")
-        differing = {n for n in {*whole, *left} - unlike if whole.get(n) != left.get(n)}
+            faults.append(f"exit {code} {how}: {(folder / 'log').read_text()[-300:]}")
+        differing = {n for n in {*wanted, *left} - unlike if wanted.get(n) != left.get(n)}
         if differing:
-            how = "".join(_first_difference(work / "whole0" / name, folder / name) for name in sorted(differing))
-            faults.append(f"{sorted(differing)} differ after kills at {moments} s{how}")
-        hidden = [p.name for p in folder.iterdir() if p.name.startswith(".") and p.suffix != ".lock"]
+            where = "".join(_first_difference(work / expected / name, folder / name) for name in sorted(differing))
+            faults.append(f"{sorted(differing)} differ {how}{where}")
+        hidden = [p.name for p in folder.rglob(".*") if p.suffix != ".lock"]
         if hidden:
-            faults.append(f"{hidden} left after kills at {moments} s")
-    return {"kills": done, "seconds": round(took, 2), "unlike": sorted(unlike), "faults": faults}
+            faults.append(f"{hidden} left {how}")
+    about = {"kills": done, "over": over_earlier, "seconds": round(took, 2), "unlike": sorted(unlike)}
+    return {**about, "faults": faults}
+
+
+def goes(name: str, stage: Stage) -> bool:
+    """Whether a comparison takes a file away before there is another: scores go before what they are of."""
+    return stage.name == "compare" and Path(name).name == "result.json"
 
 
 def _says_it_is_there(folder: Path) -> bool:
