@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from landslip.errors import LandslipError, OutputError, ResumeError
 from landslip.output import refuse_existing, remove_file, remove_folder, write_failure, write_json, writing
+from landslip.progress import say
 from landslip.tables import read_json
 
 try:
@@ -86,10 +88,16 @@ class Ledger:
         return list(read_json(path)) if path.exists() else []
 
     def remove(self) -> None:
-        """Forget all of it, and what other runs of this map have left."""
-        for plan in _base(self.out).glob(f"*/{PLAN}"):
-            remove_file(plan, self.out)  # first: windows without it are known to be of no more use
-        remove_folder(_base(self.out))
+        """Forget all of it, and what other runs of this map left. Where that cannot be, say so: the map is whole."""
+        base = _base(self.out)
+        try:
+            for plan in base.glob(f"*/{PLAN}"):
+                plan.unlink()  # first: windows without it are known to be of no more use
+            shutil.rmtree(base)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            say(f"warning: {base} is of no more use and cannot be removed ({error.strerror}). Remove it.")
 
 
 def _base(out: Path) -> Path:

@@ -1,5 +1,6 @@
 """A map of several windows: the same whatever the windows, killed and resumed, and on damaged files."""
 
+import errno
 import json
 import os
 import shutil
@@ -146,7 +147,7 @@ def test_killed_while_it_removed_its_windows_the_same_command_leaves_none(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("landslip.ledger.remove_folder", stop)
+        patch.setattr("shutil.rmtree", stop)
         mapped(made, wide, out)
     content = out.read_bytes()
     assert any(windows.glob("*/*.npy"))
@@ -158,6 +159,21 @@ def test_killed_while_it_removed_its_windows_the_same_command_leaves_none(
     with pytest.raises(OutputError, match=r"p\.tif exists already"):
         mapped(made, wide, out)
     assert out.read_bytes() == content and not windows.exists()
+
+
+def test_windows_that_cannot_be_removed_are_said_and_the_map_is_made(
+    made: TinySite, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", fails)
+        mapped(made, wide, tmp_path / "p.tif")
+    assert ".p.windows is of no more use and cannot be removed (Input/output error)" in capsys.readouterr().err
+    with pytest.raises(OutputError, match=r"p\.tif exists already"):
+        mapped(made, wide, tmp_path / "p.tif")
+    assert {path.name for path in tmp_path.iterdir()} == {"p.tif", "p.qml"}
 
 
 def test_windows_of_a_run_of_another_model_are_not_taken(
