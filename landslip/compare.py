@@ -289,7 +289,8 @@ def _make(cell: Cell, run: Run, prepared: Path, out: Path, identity: dict[str, A
     began = time.monotonic()
     folder = cell.folder(out)
     own = cell.run(run)
-    remove_file(folder / RESULT, folder)  # scores of other choices must not outlive the model and map they are of
+    if cell.network:
+        remove_file(folder / RESULT, folder)  # scores of other choices must not outlive the model and map they are of
     base = {
         "identity": identity,
         "split": cell.split,
@@ -416,11 +417,12 @@ def _map(prepared: Path, folder: Path) -> dict[str, Any]:
 
 def _baseline(name: str, run: Run, prepared: Path, folder: Path) -> dict[str, Any]:
     ground = survey(run, prepared)
-    write_split(ground, folder / "model")
     began = time.monotonic()
     baseline = fit_baseline(name, run, ground)
     trained = time.monotonic()
     training_peak = peak_memory()
+    remove_file(folder / RESULT, folder)  # not before: a fit that is given up leaves scores, split and map together
+    write_split(ground, folder / "model")
     map_baseline(baseline, ground, folder / PROBABILITY, overwrite=True)
     return {
         "validation": baseline.validation,

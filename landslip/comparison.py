@@ -15,7 +15,7 @@ from landslip.compare import COMPARISON, PROBABILITY, SCORED_PART, Cell, refuse_
 from landslip.draw import Panel, draw_curves, draw_panels
 from landslip.evaluate import HEADS
 from landslip.metrics import SCORES
-from landslip.output import markdown_table, remove_file, write_json, write_text, writing_together
+from landslip.output import markdown_table, write_json, write_text, writing_together
 from landslip.split import worst_leak
 
 TITLES = {
@@ -74,17 +74,15 @@ def write_comparison(results: Results, prepared: Path, out: Path, overwrite: boo
     refuse_finished(out / COMPARISON, overwrite, planned)
     text = tables(results)
     plain = [{key: value for key, value in result.items() if key != "identity"} for result in results]
-    with writing_together(out, COMPARISON) as aside:
+    # pictures of an earlier, larger grid would stand beside tables that do not speak of them
+    pictures = [f"{name}_{split}.png" for name in PICTURES for split in SCORED_PART]
+    with writing_together(out, COMPARISON, replaces=pictures) as aside:
         write_text(aside / "comparison.csv", _csv(results))
         write_text(aside / "comparison.md", text)
         write_json(aside / COMPARISON, {"runs": plain, "summary": summary(results), "planned": planned})
         for split in dict.fromkeys(r["split"] for r in results):
             made = [r for r in results if r["split"] == split and "failed" not in r]
             _figures(made, split, prepared, out, aside)
-        for name in PICTURES:  # those of an earlier, larger grid would stand beside tables that do not speak of them
-            for path in out.glob(f"{name}_*.png"):
-                if path.stem.removeprefix(f"{name}_") in SCORED_PART and not (aside / path.name).exists():
-                    remove_file(path, out)
     return text
 
 

@@ -207,9 +207,10 @@ def _assemble(
             if job.uncertainty is not None:
                 outside += int(np.count_nonzero(values[2] == 0))
         if damaged and not valid:
+            others = f", nor {len(damaged) - 1} other part(s)" if len(damaged) > 1 else ""
             raise RasterError(
-                f"nothing could be mapped: {damaged[0]} cannot be read, nor {len(damaged) - 1} other parts. Fetch or "
-                "make it again, and give the same command."
+                f"nothing could be mapped: {damaged[0]} cannot be read{others}. Fetch or make it again, and give the "
+                "same command."
             )
     for text in damaged:
         say(f"warning: {text} cannot be read: undefined in {out}.")

@@ -29,7 +29,7 @@ from landslip.geotiff import TILE, creating, put, require_geotiff_name
 from landslip.grid import Grid, Window, require_metric, require_same_grid, tiles
 from landslip.identity import keep_ids
 from landslip.metrics import choose_threshold, require_probabilities
-from landslip.output import alone, refuse_existing, scratch, writing
+from landslip.output import alone, refuse_existing, require_name, scratch, writing
 from landslip.pieces import find_pieces
 from landslip.progress import track
 from landslip.raster import RasterInfo, cut, cut_stored, opening, read_info, require_probability
@@ -116,6 +116,7 @@ def make_inventory(
     All outputs appear, or none. Raises GridError for rasters that are not on one metric grid, RasterError for values
     outside [0, 1], RunError for an impossible threshold, area or tolerance, OutputError for outputs that exist.
     """
+    require_name(out_gpkg)
     map_path = out_gpkg.with_suffix(".tif") if map_path is None else map_path
     _check_outputs(probability, out_gpkg, map_path, overwrite)
     info = read_info(probability)

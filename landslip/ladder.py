@@ -56,7 +56,7 @@ def ladder(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), 
     planned = [paper, *tested]
     if elsewhere and whole not in planned:
         planned.append(whole)
-    names = [*(cell.name for cell in planned), *map(str, elsewhere)]
+    names = [*(cell.name for cell in planned), *(other.resolve().as_posix() for other in elsewhere)]
     refuse_finished(out / LADDER, overwrite, names)
     for name in ("ladder.csv", "ladder.md"):
         refuse_existing(out / name, overwrite or (out / LADDER).exists())

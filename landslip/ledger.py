@@ -19,22 +19,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import LandslipError, OutputError, ResumeError
-from landslip.output import refuse_existing, remove_file, remove_folder, write_failure, write_json, writing
+from landslip.output import alone, refuse_existing, remove_file, remove_folder, require_name, write_json, writing
 from landslip.progress import say
 from landslip.tables import read_json
 
-try:
-    import fcntl
-except ImportError:  # Windows: two runs of one map are not kept apart there
-    fcntl = None  # type: ignore[assignment]
-
-PLAN, LOCK = "plan.json", "lock"
+PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -132,11 +127,12 @@ def refuse_existing_map(out: Path, overwrite: bool) -> None:
 
     The same command ends that run. Of one that was killed while it removed them, what is left goes.
     """
+    require_name(out)
     if is_begun(out):
         return
     base = _base(out)
     if out.exists() and base.is_dir():
-        with suppress(LandslipError), _only_one(base, out):  # else a run is at work there
+        with suppress(LandslipError), alone(out):  # else a run is at work there
             if not is_begun(out):
                 remove_folder(base)
     refuse_existing(out, overwrite)
@@ -144,15 +140,14 @@ def refuse_existing_map(out: Path, overwrite: bool) -> None:
 
 @contextmanager
 def kept_if_begun(ledger: Ledger) -> Iterator[None]:
-    """Whatever ends a run early: windows that are finished stay for the next, and a ledger without any goes."""
+    """Whatever ends a run early: windows that are finished stay for the next, and a ledger of none but damaged goes."""
     try:
         yield
     except BaseException:
-        if not any(ledger.folder.glob("*.npy")):
+        if all(path.with_suffix(".json").exists() for path in ledger.folder.glob("*.npy")):
             with suppress(LandslipError):  # the first error is the one to show
                 remove_folder(ledger.folder)
             with suppress(OSError):
-                (_base(ledger.out) / LOCK).unlink(missing_ok=True)
                 _base(ledger.out).rmdir()  # unless another run's windows lie there
         raise
 
@@ -162,13 +157,13 @@ def opening_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterato
     """The ledger of the map `out` that is made of `facts`, anew or as a killed run left it; one run at a time has it.
 
     Raises ResumeError, with what differs, where a run of other inputs or choices left windows (not with `overwrite`:
-    then they go), and where another run is writing this map.
+    then they go), and OutputError where another run is writing this map.
     """
     base, text = _base(out), json.dumps(facts, sort_keys=True)
     now = json.loads(text)  # as plan.json gives it back: lists for tuples
     ledger = Ledger(base / hashlib.sha256(text.encode()).hexdigest()[:12], out)
-    with _only_one(base, out), kept_if_begun(ledger):
-        others = [path for path in sorted(base.iterdir()) if (path / PLAN).exists() and path != ledger.folder]
+    with alone(out), kept_if_begun(ledger):
+        others = [plan.parent for plan in sorted(base.glob(f"*/{PLAN}")) if plan.parent != ledger.folder]
         if others and not overwrite:
             left = _facts_of(others[0])
             differing = [key for key in {**now, **left} if left.get(key) != now.get(key)] or ["kind"]
@@ -181,28 +176,10 @@ def opening_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterato
             remove_folder(folder)
         with _named_as_the_map(ledger):
             if not (ledger.folder / PLAN).exists():
+                if ledger.folder.exists():  # a killed run was removing it: what it knew of damage may be gone
+                    remove_folder(ledger.folder)
                 write_json(ledger.folder / PLAN, now)
         yield ledger
-
-
-@contextmanager
-def _only_one(base: Path, out: Path) -> Iterator[None]:
-    file: IO[str] | None = None
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-        file = (base / LOCK).open("w")
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        if file is not None:
-            file.close()
-        raise ResumeError(f"{out} is being written by another run. Wait for it, or give another name.") from error
-    except OSError as error:
-        raise write_failure(out, error) from error
-    try:
-        yield
-    finally:
-        file.close()
 
 
 def _facts_of(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,9 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from itertools import count
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from landslip.errors import OutputError
@@ -24,11 +26,13 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_locked: set[str] = set()  # by this process
+_locked: dict[str, int] = {}  # by this process, in which thread
 
 
 def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
     """Raise OutputError where `path`, a file or a folder to be, may not be written. Call before long work."""
+    if folder:
+        require_name(path)
     if path.is_symlink() and not path.exists():
         raise OutputError(
             f"{path} is a link to {path.readlink()}, which is not there. Remove it, or give another name."
@@ -46,6 +50,12 @@ def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
         there, new = ("a file", "a folder") if folder else ("a folder", "a file")
         raise OutputError(f"{path} is {there}, and {new} cannot replace it. Remove it, or give another name.")
     _require_writable(path)
+
+
+def require_name(path: Path) -> None:
+    """Raise OutputError where a path (`.`, `/`) ends in no name that an output, and what lies beside it, can have."""
+    if path.name in ("", ".."):
+        raise OutputError(f"{path} is a folder, and no name that an output can have. Give a name in it.")
 
 
 def is_stream(path: Path) -> bool:
@@ -101,12 +111,13 @@ def _existing_parent(path: Path) -> Path:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Let no other process make `path` until the block ends; OutputError where one does.
+    """Let no other process or thread make `path` until the block ends; OutputError where one does.
 
     Says nothing where the system or the disk knows no locks. A killed process leaves an empty hidden file at most.
     """
-    lock = path.with_name(f".{path.name}.lock")
-    if fcntl is None or os.path.realpath(lock) in _locked:
+    named = path if path.name not in ("", "..") else Path(os.path.realpath(path))  # `.` is a folder too
+    lock = named.with_name(f".{named.name}.lock") if named.name else named / ".lock"
+    if fcntl is None or _locked.get(os.path.realpath(lock)) == get_ident():
         yield
         return
     _require_writable(path)
@@ -124,11 +135,11 @@ def alone(path: Path) -> Iterator[None]:
             mine = True
         if not mine:
             raise OutputError(f"{path} is being written by another run. Wait for it, or give another name.")
-        _locked.add(os.path.realpath(lock))
+        _locked[os.path.realpath(lock)] = get_ident()
         try:
             yield
         finally:
-            _locked.discard(os.path.realpath(lock))
+            _locked.pop(os.path.realpath(lock), None)
             with suppress(OSError):
                 lock.unlink()
 
@@ -164,6 +175,7 @@ def writing_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Ite
     With `ledger`, the name of a file that the block keeps in it, the folder aside still holds what a killed process
     left, and one stopped by Ctrl-C where that file is there, for the block to go on from.
     """
+    require_name(path)
     aside = path.with_name(f".{path.name}.part")
     replaced = path.with_name(f".{path.name}.replaced")
     with alone(path):
@@ -195,10 +207,12 @@ def writing_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Ite
 
 
 @contextmanager
-def writing_together(folder: Path, last: str) -> Iterator[Path]:
+def writing_together(folder: Path, last: str, replaces: Iterable[str] = ()) -> Iterator[Path]:
     """Yield a hidden folder in `folder`: what the block writes there gets its names when all is whole, `last` last.
 
-    Files of the same names are replaced; others in `folder` stay. Raises OutputError for a full or read-only disk.
+    Files of the same names are replaced, and those of `replaces` that the block does not write are removed before the
+    last; others in `folder` stay. Raises OutputError for a full or read-only disk, and before any file is replaced
+    where one of the names is not a file's.
     """
     aside = folder / ".part"
     with alone(folder):
@@ -206,8 +220,15 @@ def writing_together(folder: Path, last: str) -> Iterator[Path]:
             _remove(aside)
             aside.mkdir(parents=True)
             yield aside
-            for path in sorted(aside.iterdir(), key=lambda path: (path.name == last, path.name)):
-                path.replace(folder / path.name)
+            made = sorted((path.name for path in aside.iterdir()), key=lambda name: (name == last, name))
+            gone = [name for name in replaces if name not in made]
+            for name in (*made, *gone):
+                refuse_existing(folder / name, overwrite=True)
+            for name in made:
+                if name == last:
+                    for stale in gone:
+                        (folder / stale).unlink(missing_ok=True)
+                (aside / name).replace(folder / name)
         except OSError as error:
             raise write_failure(folder, error) from error
         except OutputError as error:  # of a file in it, named as it will be
@@ -240,8 +261,11 @@ def _bring_back(replaced: Path, path: Path) -> None:
 
 def _discard(replaced: Path) -> None:
     """Remove an earlier folder, under a name that is never brought back, since a kill would leave half of it."""
-    removed = replaced.with_suffix(".removed")
-    _give_up(removed)
+    for number in count(1):
+        removed = replaced.with_suffix(".removed" if number == 1 else f".removed{number}")
+        _give_up(removed)  # what an earlier run left
+        if not removed.exists():
+            break
     if replaced.exists():
         replaced.rename(removed)
         _give_up(removed)  # what cannot be removed is hidden, and no reason to refuse what is whole

@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -500,7 +501,15 @@ def test_an_earlier_comparison_stays_until_all_of_the_new_one_is_made(
         changed.setattr(Path, "unlink", failing)
         with pytest.raises(OutputError, match="Input/output error"):
             write_comparison(other, prepared, out, overwrite=True)
-    assert contents() == before
+    assert contents().keys() == before.keys() and contents()["comparison.json"] == before["comparison.json"]
+    (out / "maps_apart.png").unlink()
+    (out / "maps_apart.png").mkdir()
+    (out / "maps_apart.png" / "mine").touch()
+    between = contents()
+    with pytest.raises(OutputError, match=r"maps_apart\.png is a folder"):
+        write_comparison(results, prepared, out, overwrite=True)
+    assert contents() == between
+    shutil.rmtree(out / "maps_apart.png")
     write_comparison(other, prepared, out, overwrite=True)
     after = contents()
     assert after.keys() == before.keys() - {"curves_paper.png"} and not (out / ".part").exists()

@@ -171,6 +171,8 @@ def test_a_finished_ladder_is_not_climbed_again_and_another_site_can_be_added(
     run = chosen(made, folds=FOLDS)
     with pytest.raises(OutputError, match=r"ladder\.json exists already"):
         ladder(run, made.folder / "prepared", out, [other])
+    kept = json.loads((out / "ladder.json").read_text())
+    assert kept["planned"][-1] == other.resolve().as_posix()  # however it was spelled
     monkeypatch.setattr(runs, "_make", lambda *_: pytest.fail("trained again"))
     mapped: list[Path] = []
     real = module._transfer

@@ -96,6 +96,36 @@ def test_half_of_an_earlier_folder_is_never_brought_back(tmp_path: Path, monkeyp
     assert names(tmp_path) == ["model"] and names(path) == ["manifest.json"]
 
 
+@pytest.mark.parametrize("earlier", ["model.removed", ".model.removed"])
+def test_an_earlier_folder_that_cannot_be_removed_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: str
+) -> None:
+    """A subfolder that is read-only, or a file that another machine has open."""
+    path = tmp_path / "model"
+    (tmp_path / earlier).mkdir()
+    (tmp_path / earlier / "mine").touch()
+
+    def failing(folder: Path, **_: object) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr("shutil.rmtree", failing)
+    for i in range(3):
+        with writing_folder(path, overwrite=True) as aside:
+            (aside / "manifest.json").write_text(str(i))
+    assert (path / "manifest.json").read_text() == "2" and (tmp_path / earlier / "mine").exists()
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_folder_in_the_place_of_a_file_is_seen_before_any_file_is_replaced(tmp_path: Path, replaced: bool) -> None:
+    (tmp_path / "a.csv").write_text("1")
+    (tmp_path / "z").mkdir()
+    (tmp_path / "z" / "mine").touch()
+    with pytest.raises(OutputError, match="z is a folder"), writing_together(tmp_path, "a.csv", ["z"]) as aside:
+        for name in ("a.csv", "z")[: 1 + replaced]:
+            (aside / name).write_text("2")
+    assert (tmp_path / "a.csv").read_text() == "1" and names(tmp_path) == ["a.csv", "z"]
+
+
 def test_files_get_their_names_together_and_the_last_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.json", "b.csv", "other"):
         (tmp_path / name).write_text("1")
@@ -106,7 +136,8 @@ def test_files_get_their_names_together_and_the_last_last(tmp_path: Path, monkey
     named: list[str] = []
     replace = Path.replace
     monkeypatch.setattr(Path, "replace", lambda path, to: (named.append(to.name), replace(path, to)))
-    with writing_together(tmp_path, "a.json") as aside:
+    (tmp_path / "d.png").touch()
+    with writing_together(tmp_path, "a.json", replaces=["c.png", "d.png", "e.png"]) as aside:
         for name in ("a.json", "b.csv", "c.png"):
             (aside / name).write_text("2")
     assert named == ["b.csv", "c.png", "a.json"] and names(tmp_path) == ["a.json", "b.csv", "c.png", "other"]
@@ -252,6 +283,20 @@ def test_what_another_process_writes_is_left_to_it(tmp_path: Path) -> None:
     with writing(tmp_path / "a") as aside:
         aside.write_text("its turn")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_the_folder_one_is_in_is_a_folder_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    with alone(Path()):
+        assert names(tmp_path) == [".a.lock", "a"]
+    with writing_together(Path(), "b") as aside:
+        (aside / "b").touch()
+    with pytest.raises(OutputError, match=r"^\. is a folder, and no name"), writing_folder(Path(), overwrite=True):
+        pass
+    with alone(Path("/")) if os.geteuid() == 0 else alone(Path("..")):
+        pass
+    assert names(tmp_path) == ["a"] and names(tmp_path / "a") == ["b"]
 
 
 def test_a_lock_that_a_killed_process_left_holds_nobody_up(tmp_path: Path) -> None:

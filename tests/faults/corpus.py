@@ -647,7 +647,7 @@ def attempt(good: Path, here: Path, name: str, number: int, kind: Kind) -> Outco
         outcome.ended = "well"
     elif os.WEXITSTATUS(status) == 2:
         outcome.ended = "refused"
-        left = sorted(path.name for path in here.glob("new*"))
+        left = sorted(name for path in here.glob("new*") for name in _final(path))
         if left and taker != "@site":
             outcome.ended, outcome.said = "failed", f"refused, and left {left}: {text}"
         if len(text) > LONGEST:
@@ -655,6 +655,14 @@ def attempt(good: Path, here: Path, name: str, number: int, kind: Kind) -> Outco
     if outcome.ended != "failed" and grown * 2**20 > RESIDENT:
         outcome.ended, outcome.said = "failed", f"took {grown:.0f} MiB; {text[:500]}"
     return outcome
+
+
+def _final(path: Path) -> list[str]:
+    """What a command has left under final names, in an output or as it; from hidden files the next run goes on."""
+    if not path.is_dir():
+        return [path.name]
+    files = (file.relative_to(path.parent) for file in path.rglob("*") if file.is_file())
+    return [file.as_posix() for file in files if not any(part.startswith(".") for part in file.parts)]
 
 
 def _child(here: Path, said: Path, peak: Path, kind: Kind, taker: str) -> None:

@@ -174,8 +174,8 @@ def _to_fail(
 
 def left_by(folder: Path, stage: Stage) -> dict[str, str]:
     """What a stage has left; a comparison without its tables of seconds and memory, which no two runs agree on."""
-    measured = ("comparison.", "result.json") if stage.name == "compare" else ()
-    return {name: found for name, found in outputs(folder, stage).items() if not Path(name).name.startswith(measured)}
+    measured = ("comparison.csv", "comparison.md") if stage.name == "compare" else ()
+    return {name: found for name, found in outputs(folder, stage).items() if Path(name).name not in measured}
 
 
 def fail_review(base: Path, work: Path, tries: int, rng: np.random.Generator) -> dict[str, object]:

@@ -5,7 +5,8 @@ an undisturbed run takes, and then left to finish (with --overwrite where it say
 of several outputs). Its outputs must equal the undisturbed run's byte for byte. Half the times it replaces what the
 stage made of other choices; then that stays until the new is whole, and half of those times the earlier choices are
 made again after the kills instead, as by a person who gives the new ones up. After every kill whatever carries a final
-name must be whole: the bytes of the undisturbed run, or the earlier ones. All processes are forked from
+name must be whole: the bytes of the undisturbed run, or the earlier ones, and what belongs together all of one of them.
+All processes are forked from
 one that has imported everything, so that kills fall into the work and not into Python's start. A server of reviews is
 killed while two browsers decide: what it had acknowledged must be there.
 """
@@ -24,7 +25,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ import landslip.prepare
 import landslip.quantize
 import landslip.train  # noqa: F401 - imported once, before any fork
 from landslip import cli, review
+from landslip.checkpoint import load_model
+from landslip.errors import ModelError
 
 COMPARE = """
 [compare]
@@ -57,7 +60,10 @@ splits = ["apart"]
 """
 GROWING = {"history.csv", "state.safetensors"}  # written anew after every epoch, whole each time
 REDRAWN = {".png"}  # drawn last, of figures that are compared themselves
-TIMES = {"seconds", "training_seconds", "mapping_seconds", "peak_mib", "began", "finished", "created"}
+TIMES = {
+    "seconds", "training_seconds", "mapping_seconds", "began", "finished", "created",
+    "peak_mib", "training_peak_mib", "mapping_peak_mib", "peak_gpu_mib", "training_peak_gpu_mib",
+}  # fmt: skip
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.]+Z?")  # when a GeoPackage and its styles were written
 
 
@@ -201,7 +207,8 @@ def kill_stage(base: Path, work: Path, stage: Stage, kills: int, rng: np.random.
         unlike: set[str] = set()
     else:
         unlike = {name for name in whole if whole[name] != replaced.get(name)}
-    faults: list[str] = []
+    stale = sorted({*replaced} - {*whole})
+    faults = [f"{stale} of the earlier output stay beside the new"] if stale else []
     done = over_earlier = 0
     while done < kills:
         over = bool(rng.integers(2))
@@ -226,6 +233,8 @@ def kill_stage(base: Path, work: Path, stage: Stage, kills: int, rng: np.random.
                 known = {whole.get(name), *([replaced.get(name), earlier.get(name)] if over else [])}
                 if not fine and found not in known:
                     faults.append(f"{name} is not whole after kills at {moments} s{' over an earlier one' * over}")
+            if over and (mixed := mixture(folder, left, (whole, replaced, earlier), unlike, stage)):
+                faults.append(f"{mixed} are of two outputs after kills at {moments} s")
             taken = (folder / f".{stage.leaves}.replaced").exists()  # the next run gives it its name again
             lost = [name for name in earlier if over and name not in left and not taken and not goes(name, stage)]
             if lost:
@@ -248,6 +257,40 @@ def kill_stage(base: Path, work: Path, stage: Stage, kills: int, rng: np.random.
             faults.append(f"{hidden} left {how}")
     about = {"kills": done, "over": over_earlier, "seconds": round(took, 2), "unlike": sorted(unlike)}
     return {**about, "faults": faults}
+
+
+def mixture(
+    folder: Path, left: dict[str, str], known: Sequence[dict[str, str]], unlike: set[str], stage: Stage
+) -> list[str]:
+    """Files of an output that are of none of the known ones together, though each is of one and nothing says so.
+
+    An inventory's files get their names one after another. A run of a comparison is an output once it has its result,
+    and a model folder of two trainings is one that nothing loads.
+    """
+    units = [""]
+    if stage.name == "inventory":
+        units = []
+    elif stage.name == "compare":
+        units = [name.removesuffix("result.json") for name in left if name.endswith("/result.json")]
+    for unit in units:
+        own = {
+            name: found
+            for name, found in left.items()
+            if name.startswith(unit) and name not in unlike and not name.endswith((".png", "/state.safetensors"))
+        }
+        if any(own.items() <= one.items() for one in known) or (stage.name == "train" and not loads(folder / "new")):
+            continue
+        return sorted(own)
+    return []
+
+
+def loads(model: Path) -> bool:
+    """Whether a folder is taken for a model."""
+    try:
+        load_model(model)
+    except ModelError:
+        return False
+    return True
 
 
 def goes(name: str, stage: Stage) -> bool:
