@@ -33,8 +33,27 @@ def tried(script: str, finished: Path, *words: object) -> dict[str, dict[str, An
 def test_killed_at_any_moment_a_stage_ends_with_the_same_bytes(stage: str, finished: Path) -> None:  # noqa: F811
     if stage == "map --cluster":
         pytest.importorskip("distributed", reason="a cluster needs Dask distributed")
-    kills = 20 if FULL else 3
-    found = tried("kills.py", finished, "--kills", kills, "--stages", stage)[stage]
-    assert found["faults"] == [] and found["kills"] == kills
+    tries = 20 if FULL else 3
+    found = tried("kills.py", finished, "--kills", tries, "--stages", stage)[stage]
+    assert found["faults"] == [] and found["kills"] == tries
     measured = {"comparison.csv", "comparison.md"}  # seconds and memory
     assert {Path(str(name)).name for name in found.get("unlike", ())} <= (measured if stage == "compare" else set())
+
+
+def test_files_of_two_outputs_side_by_side_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):  # which it sets for itself where they are not
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    import kills
+
+    compare, prepare = (next(stage for stage in kills.STAGES if stage.name == name) for name in ("compare", "prepare"))
+    old = {"new/a.tif": "1", "new/b.tif": "1", "new/c.png": "1"}
+    new = dict.fromkeys(old, "2")
+    one = old | {"new/b.tif": "2"}
+    assert kills.mixture(tmp_path, one, (new, old), set(), prepare) == ["new/a.tif", "new/b.tif"]
+    assert kills.mixture(tmp_path, one, (new, old), {"new/b.tif"}, prepare) == []
+    assert kills.mixture(tmp_path, old | {"new/c.png": "2"}, (new, old), set(), prepare) == []
+    old, new = ({f"new/runs/x/{name}": i for name in ("map.tif", "result.json")} for i in "12")
+    one = {**old, "new/runs/x/map.tif": "2"}
+    assert kills.mixture(tmp_path, one, (new, old), set(), compare) == [*old]
+    del one["new/runs/x/result.json"]
+    assert kills.mixture(tmp_path, one, (new, old), set(), compare) == []
