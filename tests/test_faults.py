@@ -468,7 +468,7 @@ TOGETHER: dict[str, tuple[str, Change, str]] = {
     "prepare over inputs": ("prepare site.toml . --overwrite", removed("run.toml"), r"\. is a folder, and no name"),
     "map without a name": ("map model prepared/stack.tif .", removed("run.toml"), r"\. is a folder, and no name"),
     "inventory without a name": ("inventory p.tif .", removed("run.toml"), r"\. is a folder, and no name"),
-    "its map without a name": ("inventory p.tif new.gpkg --map .", removed("run.toml"), r"\. is a folder, and no name"),
+    "its map without a name": ("inventory p.tif new.gpkg --map .", removed("run.toml"), r"\. would hold a GeoTIFF"),
     "demo among files": ("demo . --overwrite", removed("run.toml"), r"holds other files.*a folder of its own"),
     "demo with a strange note": ("demo .", holding("demo.json", "{"), r"holds other files"),
     "demo with another note": ("demo . --overwrite", holding("demo.json", "[]"), r"holds other files"),
