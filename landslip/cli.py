@@ -645,6 +645,9 @@ def main() -> None:
         _say(f"not enough memory for the network. {remedy}")
         sys.exit(2)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            _say(f"{str(error.filename)[:300]}: the disk takes no name so long. Give a shorter one.")
+            sys.exit(2)
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
             raise
         _say(f"what it says cannot be written ({error.strerror}). Free some space.")

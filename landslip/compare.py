@@ -134,7 +134,7 @@ def make_runs(
     `about` is said of them first. Raises ResumeError, before any is made, where `out` holds runs of other inputs or
     choices, finished or half done.
     """
-    with alone(out):
+    with alone(out, inside=True):
         return _make_runs(cells, run, prepared, out, overwrite, about)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -56,7 +57,7 @@ def ladder(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), 
     planned = [paper, *tested]
     if elsewhere and whole not in planned:
         planned.append(whole)
-    names = [*(cell.name for cell in planned), *(other.resolve().as_posix() for other in elsewhere)]
+    names = [*(cell.name for cell in planned), *(_seen_from(out, other) for other in elsewhere)]
     refuse_finished(out / LADDER, overwrite, names)
     for name in ("ladder.csv", "ladder.md"):
         refuse_existing(out / name, overwrite or (out / LADDER).exists())
@@ -75,6 +76,14 @@ def ladder(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), 
         write_text(aside / "ladder.md", table(rungs) + "\n")
         write_json(aside / LADDER, {"runs": rungs, "planned": names})
     return rungs
+
+
+def _seen_from(out: Path, other: Path) -> str:
+    """Where another site lies, however it was spelled and wherever all of it was moved."""
+    try:
+        return Path(os.path.relpath(other.resolve(), out.resolve())).as_posix()
+    except ValueError:  # on another disk of Windows
+        return other.resolve().as_posix()
 
 
 def _cells(run: Run) -> tuple[Cell, list[Cell], Cell]:

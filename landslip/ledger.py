@@ -1,9 +1,9 @@
 """The windows of a map that are finished, kept beside it until it is whole, so that a killed run goes on.
 
-A folder `.NAME.windows/` holds a folder named by the hash of what the map is made of (`plan.json` says it in words),
-and that a file per finished window, written aside and renamed: a file that is there is whole. Any number of processes
-may write into one ledger, since each file has one name and one content; who computes a map of other inputs or choices,
-or comes late from a run that was given up, writes where nobody looks.
+A folder `.NAME.tif.windows/` holds a folder named by the hash of what the map is made of (`plan.json` says it in
+words), and that a file per finished window, written aside and renamed: a file that is there is whole. Any number of
+processes may write into one ledger, since each file has one name and one content; who computes a map of other inputs
+or choices, or comes late from a run that was given up, writes where nobody looks.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Ledger:
         base = _base(self.out)
         try:
             for plan in base.glob(f"*/{PLAN}"):
-                plan.unlink()  # first: windows without it are known to be of no more use
+                plan.unlink()  # first, as in `_forget`
             shutil.rmtree(base)
         except FileNotFoundError:
             pass
@@ -96,7 +96,13 @@ class Ledger:
 
 
 def _base(out: Path) -> Path:
-    return out.with_name(f".{out.stem}.windows")
+    return out.with_name(f".{out.name}.windows")
+
+
+def _forget(folder: Path) -> None:
+    """Remove a folder of windows, its plan first: windows without one are known to be of no more use."""
+    remove_file(folder / PLAN, folder)
+    remove_folder(folder)
 
 
 def _holds(path: Path, shape: tuple[int, int, int]) -> bool:
@@ -146,7 +152,7 @@ def kept_if_begun(ledger: Ledger) -> Iterator[None]:
     except BaseException:
         if all(path.with_suffix(".json").exists() for path in ledger.folder.glob("*.npy")):
             with suppress(LandslipError):  # the first error is the one to show
-                remove_folder(ledger.folder)
+                _forget(ledger.folder)
             with suppress(OSError):
                 _base(ledger.out).rmdir()  # unless another run's windows lie there
         raise
@@ -173,7 +179,7 @@ def opening_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterato
                 f"then, {now.get(first)} now). Give --overwrite to begin anew, or another name."
             )
         for folder in others:
-            remove_folder(folder)
+            _forget(folder)
         with _named_as_the_map(ledger):
             if not (ledger.folder / PLAN).exists():
                 if ledger.folder.exists():  # a killed run was removing it: what it knew of damage may be gone

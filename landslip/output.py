@@ -11,7 +11,9 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import count
@@ -20,19 +22,22 @@ from threading import get_ident
 from typing import Any
 
 from landslip.errors import OutputError
+from landslip.progress import say
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_locked: dict[str, int] = {}  # by this process, in which thread
+LONGEST_NAME = 200  # bytes; most disks take 255
+LOCK = ".landslip.lock"  # in a folder that is added to
+
+_locked: dict[str, tuple[int, int]] = {}  # by which process and thread
 
 
 def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
     """Raise OutputError where `path`, a file or a folder to be, may not be written. Call before long work."""
-    if folder:
-        require_name(path)
+    require_name(path)
     if path.is_symlink() and not path.exists():
         raise OutputError(
             f"{path} is a link to {path.readlink()}, which is not there. Remove it, or give another name."
@@ -53,9 +58,16 @@ def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
 
 
 def require_name(path: Path) -> None:
-    """Raise OutputError where a path (`.`, `/`) ends in no name that an output, and what lies beside it, can have."""
+    """Raise OutputError where a path ends in no name that an output, and what lies beside it meanwhile, can have."""
     if path.name in ("", ".."):
         raise OutputError(f"{path} is a folder, and no name that an output can have. Give a name in it.")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(path)):  # Cs: bytes that are not UTF-8
+        raise OutputError(f"{str(path)!a} holds what is no text. Give a name of letters, digits and signs.")
+    if (length := len(path.name.encode())) > LONGEST_NAME:
+        raise OutputError(
+            f"{path.name} is a name of {length} bytes, and files beside it get longer ones. Give one of {LONGEST_NAME} "
+            "at most."
+        )
 
 
 def is_stream(path: Path) -> bool:
@@ -84,8 +96,8 @@ def write_failure(path: Path, error: OSError) -> OutputError:
     )
 
 
-def _require_writable(path: Path) -> None:
-    parent = _existing_parent(path.parent)
+def _require_writable(path: Path, inside: bool = False) -> None:
+    parent = _existing_parent(path if inside else path.parent)
     if not parent.is_dir():
         raise OutputError(f"{path} cannot be written: {parent} is not a folder. Give another name.")
     if not os.access(parent, os.W_OK):
@@ -110,20 +122,23 @@ def _existing_parent(path: Path) -> Path:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def alone(path: Path, inside: bool = False) -> Iterator[None]:
     """Let no other process or thread make `path` until the block ends; OutputError where one does.
 
-    Says nothing where the system or the disk knows no locks. A killed process leaves an empty hidden file at most.
+    `inside`: of a folder that is added to and not replaced, whose parent may be read-only. Says nothing where the
+    system or the disk knows no locks. A killed process leaves an empty hidden file at most, a refused one nothing.
     """
-    named = path if path.name not in ("", "..") else Path(os.path.realpath(path))  # `.` is a folder too
-    lock = named.with_name(f".{named.name}.lock") if named.name else named / ".lock"
-    if fcntl is None or _locked.get(os.path.realpath(lock)) == get_ident():
+    lock = path / LOCK if inside else path.with_name(f".{path.name}.lock")
+    me = (os.getpid(), get_ident())
+    if fcntl is None or _locked.get(os.path.realpath(lock)) == me:
         yield
         return
-    _require_writable(path)
+    _require_writable(path, inside)
     with ExitStack() as held:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not lock.parent.exists():
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                held.callback(_remove_if_empty, lock.parent)
             file = held.enter_context(lock.open("w"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             mine = os.fstat(file.fileno()).st_ino == lock.stat().st_ino  # it may have ended, and removed it, just now
@@ -135,13 +150,18 @@ def alone(path: Path) -> Iterator[None]:
             mine = True
         if not mine:
             raise OutputError(f"{path} is being written by another run. Wait for it, or give another name.")
-        _locked[os.path.realpath(lock)] = get_ident()
+        _locked[os.path.realpath(lock)] = me
         try:
             yield
         finally:
             _locked.pop(os.path.realpath(lock), None)
             with suppress(OSError):
                 lock.unlink()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 @contextmanager
@@ -184,8 +204,8 @@ def writing_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Ite
         try:
             if not ledger:
                 _remove(aside)
-            _discard(replaced)
             aside.mkdir(parents=True, exist_ok=bool(ledger))
+            _discard(replaced)
             yield aside
             if path.exists():
                 path.rename(replaced)
@@ -210,24 +230,23 @@ def writing_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Ite
 def writing_together(folder: Path, last: str, replaces: Iterable[str] = ()) -> Iterator[Path]:
     """Yield a hidden folder in `folder`: what the block writes there gets its names when all is whole, `last` last.
 
-    Files of the same names are replaced, and those of `replaces` that the block does not write are removed before the
-    last; others in `folder` stay. Raises OutputError for a full or read-only disk, and before any file is replaced
-    where one of the names is not a file's.
+    Files of the same names are replaced, and those of `replaces` that the block does not write are removed first;
+    others in `folder` stay. Raises OutputError for a full or read-only disk, and before any file is touched where one
+    of the names is not a file's.
     """
     aside = folder / ".part"
-    with alone(folder):
+    with alone(folder, inside=True):
         try:
             _remove(aside)
             aside.mkdir(parents=True)
             yield aside
             made = sorted((path.name for path in aside.iterdir()), key=lambda name: (name == last, name))
-            gone = [name for name in replaces if name not in made]
+            gone = [name for name in replaces if name not in made and (folder / name).exists()]
             for name in (*made, *gone):
                 refuse_existing(folder / name, overwrite=True)
+            for name in gone:
+                (folder / name).unlink()
             for name in made:
-                if name == last:
-                    for stale in gone:
-                        (folder / stale).unlink(missing_ok=True)
                 (aside / name).replace(folder / name)
         except OSError as error:
             raise write_failure(folder, error) from error
@@ -261,14 +280,17 @@ def _bring_back(replaced: Path, path: Path) -> None:
 
 def _discard(replaced: Path) -> None:
     """Remove an earlier folder, under a name that is never brought back, since a kill would leave half of it."""
-    for number in count(1):
-        removed = replaced.with_suffix(".removed" if number == 1 else f".removed{number}")
-        _give_up(removed)  # what an earlier run left
-        if not removed.exists():
-            break
+    removed = replaced.with_suffix(".removed")
+    for earlier in list(replaced.parent.iterdir()):
+        if re.fullmatch(re.escape(removed.name) + r"\d*", earlier.name):
+            _give_up(earlier)
     if replaced.exists():
+        names = (removed.with_name(f"{removed.name}{number or ''}") for number in count())
+        removed = next(name for name in names if not os.path.lexists(name))
         replaced.rename(removed)
-        _give_up(removed)  # what cannot be removed is hidden, and no reason to refuse what is whole
+        _give_up(removed)
+        if removed.exists():  # hidden, and no reason to refuse what is whole
+            say(f"warning: {removed} is of no more use and cannot be removed. Remove it.")
 
 
 def remove_file(path: Path, of: Path) -> None:

@@ -87,7 +87,7 @@ def train(
     ResumeError where an unfinished one belongs to other inputs.
     """
     lay_out, hash_inputs = partial(survey, run, prepared), partial(input_hashes, run, prepared)
-    with alone(folder):
+    with alone(folder, inside=True):
         return _train(settled(run), lay_out, hash_inputs, folder, overwrite, half, draw=draw)
 
 
@@ -99,7 +99,7 @@ def fine_tune(model: Model, run: Run, ground: Ground, folder: Path, overwrite: b
     stack of `ground`. Returns and raises as `train`.
     """
     site, origin = ground.stack.path.parent, origin_of(model, ground)
-    with alone(folder):
+    with alone(folder, inside=True):
         return _train(settled(run), lambda: ground, lambda: site_hashes(site), folder, overwrite, False, model, origin)
 
 

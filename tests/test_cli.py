@@ -121,7 +121,7 @@ def test_where_the_map_alone_got_its_name_the_same_command_ends_well(
         assert command(*words).code == 2
     content = (folder / "n.tif").read_bytes()
     assert command(*words).code == 0 and (folder / "n.qml").exists()
-    assert (folder / "n.tif").read_bytes() == content and not (folder / ".n.windows").exists()
+    assert (folder / "n.tif").read_bytes() == content and not (folder / ".n.tif.windows").exists()
 
 
 def test_an_inventory_of_a_map_without_ground_says_so(folder: Path) -> None:
@@ -351,7 +351,7 @@ def test_an_interrupted_map_has_no_name(folder: Path, stop: signal.Signals) -> N
     words = ("map", folder / "model", folder / "prepared" / "stack.tif", folder / "new.tif", "--method", "paper")
     assert command(*words[:-3], folder / "whole.tif", *words[-2:]).code == 0
     with paused("landslip.job", "at_temperature", 1, *words) as process:
-        assert (folder / ".new.windows").exists() and not (folder / "new.tif").exists()
+        assert (folder / ".new.tif.windows").exists() and not (folder / "new.tif").exists()
         if stop != signal.SIGKILL:
             interrupt(process, stop)
             assert set(contents(folder)) == {*before, "whole.tif", "whole.qml"}  # not a window was finished

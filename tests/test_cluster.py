@@ -98,7 +98,7 @@ def workers(ground: Ground) -> Iterator[Any]:
 
 def kept(out: Path) -> list[Path]:
     """The windows in the ledger of a map."""
-    return sorted(out.with_name(f".{out.stem}.windows").glob("*/0*.npy"))
+    return sorted(out.with_name(f".{out.name}.windows").glob("*/0*.npy"))
 
 
 def when_kept(out: Path, windows: int, then: Callable[[], None]) -> threading.Thread:
@@ -284,7 +284,7 @@ def test_workers_that_do_not_see_the_files_are_one_error(
         shutil.copy(ground.stack.with_name(name), tmp_path / name)
     shutil.copytree(ground.model.folder, tmp_path / "model")
     moved = replace(ground, model=load_model(tmp_path / "model"), stack=tmp_path / "stack.tif")
-    lost = {"model": "model/model.json", "stack": "stack.tif", "plan": ".p.windows"}[missing]
+    lost = {"model": "model/model.json", "stack": "stack.tif", "plan": ".p.tif.windows"}[missing]
     if missing == "model":
         (tmp_path / lost).unlink()
     else:
@@ -347,7 +347,7 @@ def test_a_window_that_kills_its_workers_is_named_with_the_remedy(ground: Ground
         client.register_plugin(Deadly())
         said = refused(ground, deadly.scheduler_address, tmp_path / "p.tif")
     assert "RunError: 1 workers died with the window of 256 x 256 pixels at rows from 0, columns from" in said
-    assert "smaller --memory" in said and not (tmp_path / ".p.windows").exists()  # nothing was finished
+    assert "smaller --memory" in said and not (tmp_path / ".p.tif.windows").exists()  # nothing was finished
 
 
 def test_a_job_is_read_as_it_was_written(tmp_path: Path, ground: Ground) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -171,8 +172,9 @@ def test_a_finished_ladder_is_not_climbed_again_and_another_site_can_be_added(
     run = chosen(made, folds=FOLDS)
     with pytest.raises(OutputError, match=r"ladder\.json exists already"):
         ladder(run, made.folder / "prepared", out, [other])
-    kept = json.loads((out / "ladder.json").read_text())
-    assert kept["planned"][-1] == other.resolve().as_posix()  # however it was spelled
+    assert json.loads((out / "ladder.json").read_text())["planned"][-1] == os.path.relpath(other, out)
+    monkeypatch.chdir(other.parent)
+    assert module._seen_from(out, Path(other.name)) == module._seen_from(out, other / "..") + "/" + other.name
     monkeypatch.setattr(runs, "_make", lambda *_: pytest.fail("trained again"))
     mapped: list[Path] = []
     real = module._transfer

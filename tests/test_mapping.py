@@ -24,7 +24,7 @@ from landslip.geotiff import write_raster
 from landslip.grid import Grid
 from landslip.inference import map_site
 from landslip.job import Job, job_facts
-from landslip.ledger import opening_ledger
+from landslip.ledger import Ledger, opening_ledger
 from landslip.output import file_hash
 from landslip.plan import HALO
 from landslip.raster import opening, read, read_info, read_stored
@@ -99,7 +99,7 @@ def test_killed_at_any_window_the_same_command_ends_with_the_same_bytes(
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole, out = tmp_path / "whole.tif", tmp_path / "killed.tif"
     subprocess.run(command(made, wide, whole), env=environment, check=True, capture_output=True)
-    ledger = tmp_path / ".killed.windows"
+    ledger = tmp_path / ".killed.tif.windows"
     for enough in (1, 20):
         with subprocess.Popen(command(made, wide, out), env=environment, stderr=subprocess.PIPE) as process:
             while process.poll() is None and len(list(ledger.glob("*/[0-9]*.npy"))) < enough:
@@ -123,7 +123,7 @@ def test_killed_while_it_tidied_up_the_same_command_finds_its_map(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("landslip.inference.Ledger.remove", stop)
         mapped(made, wide, out)
-    content, windows = out.read_bytes(), tmp_path / ".p.windows"
+    content, windows = out.read_bytes(), tmp_path / ".p.tif.windows"
     assert windows.exists()
     shutil.copytree(windows, tmp_path / "kept")
     mapped(made, wide, out)
@@ -142,7 +142,7 @@ def test_killed_while_it_removed_its_windows_the_same_command_leaves_none(
     made: TinySite, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fcntl = pytest.importorskip("fcntl", reason="runs are kept apart by flock")
-    out, windows = tmp_path / "p.tif", tmp_path / ".p.windows"
+    out, windows = tmp_path / "p.tif", tmp_path / ".p.tif.windows"
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -171,7 +171,7 @@ def test_windows_that_cannot_be_removed_are_said_and_the_map_is_made(
     with monkeypatch.context() as patch:
         patch.setattr("shutil.rmtree", fails)
         mapped(made, wide, tmp_path / "p.tif")
-    assert ".p.windows is of no more use and cannot be removed (Input/output error)" in capsys.readouterr().err
+    assert ".p.tif.windows is of no more use and cannot be removed (Input/output error)" in capsys.readouterr().err
     with pytest.raises(OutputError, match=r"p\.tif exists already"):
         mapped(made, wide, tmp_path / "p.tif")
     assert {path.name for path in tmp_path.iterdir()} == {"p.tif", "p.qml"}
@@ -188,7 +188,7 @@ def test_windows_of_a_run_of_another_model_are_not_taken(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("landslip.inference._assemble", stop)
         mapped(made, wide, tmp_path / "p.tif")
-    (found,) = (tmp_path / ".p.windows").glob("*/plan.json")
+    (found,) = (tmp_path / ".p.tif.windows").glob("*/plan.json")
     plan = found.parent.rename(found.parent.with_name("another")) / "plan.json"
     facts = json.loads(plan.read_text())
     plan.write_text(json.dumps({**facts, "weights": "of another model"}))
@@ -314,6 +314,43 @@ def test_windows_that_say_nothing_of_their_damage_any_more_are_not_taken(tmp_pat
     with opening_ledger(out, {"a": 1}, overwrite=False) as again:
         assert again.folder == ledger.folder and again.left([(1, 1, 2)] * 2) == [0, 1]
         again.remove()
+
+
+@pytest.mark.parametrize("way", ["ended", "replaced", "whole"])
+def test_windows_lose_their_plan_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """So that one whose notes are gone is never taken for whole."""
+    out, values = tmp_path / "p.tif", np.zeros((1, 1, 2), np.float32)
+
+    def killed(folder: Path) -> None:
+        for notes in Path(folder).rglob("0*.json"):
+            notes.unlink()
+        raise SystemExit(137)
+
+    def keep(ledger: Ledger) -> None:
+        ledger.keep(0, values, ["stack.tif: rows 0 to 9"])
+
+    if way == "replaced":
+        with opening_ledger(out, {"a": 1}, overwrite=False) as ledger:
+            keep(ledger)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("shutil.rmtree", killed)
+        with opening_ledger(out, {"a": 2 if way == "replaced" else 1}, overwrite=True) as ledger:
+            keep(ledger)
+            if way == "ended":
+                raise ValueError
+            ledger.remove()
+    with opening_ledger(out, {"a": 1}, overwrite=True) as again:
+        assert again.left([(1, 1, 2)]) == [0]
+
+
+def test_maps_of_one_stem_have_windows_of_their_own(tmp_path: Path) -> None:
+    with opening_ledger(tmp_path / "p.tif", {"a": 1}, overwrite=False) as one:
+        one.keep(0, np.zeros((1, 1, 2), np.float32), [])
+        with opening_ledger(tmp_path / "p.tiff", {"a": 2}, overwrite=True) as other:
+            other.remove()
+        assert one.left([(1, 1, 2)]) == []
+        one.remove()
+    assert not any(tmp_path.iterdir())
 
 
 def test_another_z_score_is_another_map(made: TinySite, wide: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from landslip.output import (
     file_hash,
     refuse_existing,
     refuse_input,
+    require_name,
     require_space,
     write_json,
     write_text,
@@ -96,23 +98,25 @@ def test_half_of_an_earlier_folder_is_never_brought_back(tmp_path: Path, monkeyp
     assert names(tmp_path) == ["model"] and names(path) == ["manifest.json"]
 
 
-@pytest.mark.parametrize("earlier", ["model.removed", ".model.removed"])
 def test_an_earlier_folder_that_cannot_be_removed_holds_nobody_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A subfolder that is read-only, or a file that another machine has open."""
     path = tmp_path / "model"
-    (tmp_path / earlier).mkdir()
-    (tmp_path / earlier / "mine").touch()
 
     def failing(folder: Path, **_: object) -> None:
         raise OSError(errno.ENOTEMPTY, "Directory not empty")
 
-    monkeypatch.setattr("shutil.rmtree", failing)
-    for i in range(3):
-        with writing_folder(path, overwrite=True) as aside:
-            (aside / "manifest.json").write_text(str(i))
-    assert (path / "manifest.json").read_text() == "2" and (tmp_path / earlier / "mine").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", failing)
+        for i in range(4):
+            with writing_folder(path, overwrite=True) as aside:
+                (aside / "manifest.json").write_text(str(i))
+    assert names(tmp_path) == [".model.removed", ".model.removed1", ".model.removed2", "model"]
+    assert "model.removed2 is of no more use" in capsys.readouterr().err
+    with writing_folder(path, overwrite=True) as aside:
+        (aside / "manifest.json").write_text("4")
+    assert names(tmp_path) == ["model"] and (path / "manifest.json").read_text() == "4"
 
 
 @pytest.mark.parametrize("replaced", [True, False])
@@ -134,13 +138,15 @@ def test_files_get_their_names_together_and_the_last_last(tmp_path: Path, monkey
         raise OutputError(f"No space for {aside / 'a.json'}")
     assert {path.read_text() for path in tmp_path.iterdir()} == {"1"}
     named: list[str] = []
-    replace = Path.replace
+    replace, unlink = Path.replace, Path.unlink
     monkeypatch.setattr(Path, "replace", lambda path, to: (named.append(to.name), replace(path, to)))
+    monkeypatch.setattr(Path, "unlink", lambda path, **more: (named.append(path.name), unlink(path, **more)))
     (tmp_path / "d.png").touch()
     with writing_together(tmp_path, "a.json", replaces=["c.png", "d.png", "e.png"]) as aside:
         for name in ("a.json", "b.csv", "c.png"):
             (aside / name).write_text("2")
-    assert named == ["b.csv", "c.png", "a.json"] and names(tmp_path) == ["a.json", "b.csv", "c.png", "other"]
+    named = [name for name in named if not name.startswith(".")]
+    assert named == ["d.png", "b.csv", "c.png", "a.json"] and names(tmp_path) == ["a.json", "b.csv", "c.png", "other"]
     assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["2", "2", "2", "1"]
 
 
@@ -288,15 +294,30 @@ def test_what_another_process_writes_is_left_to_it(tmp_path: Path) -> None:
 def test_the_folder_one_is_in_is_a_folder_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").mkdir()
     monkeypatch.chdir(tmp_path / "a")
-    with alone(Path()):
-        assert names(tmp_path) == [".a.lock", "a"]
+    with alone(Path(), inside=True), pytest.raises(OutputError, match="being written by another run"):
+        assert names(Path()) == [".landslip.lock"]
+        with ThreadPoolExecutor(1) as another:
+            another.submit(alone(tmp_path / "a", inside=True).__enter__).result()
     with writing_together(Path(), "b") as aside:
         (aside / "b").touch()
     with pytest.raises(OutputError, match=r"^\. is a folder, and no name"), writing_folder(Path(), overwrite=True):
         pass
-    with alone(Path("/")) if os.geteuid() == 0 else alone(Path("..")):
+    with alone(tmp_path / "b" / "c", inside=True):
         pass
+    (tmp_path / "b").rmdir()
     assert names(tmp_path) == ["a"] and names(tmp_path / "a") == ["b"]
+
+
+@pytest.mark.parametrize(
+    "name, says",
+    [("n" * 197 + ".tif", "201 bytes"), ("ä" * 99 + ".tif", "202 bytes"), ("n\nw", "no text"), ("n\udcff", "no text")],
+)
+def test_what_cannot_be_the_name_of_an_output(tmp_path: Path, name: str, says: str) -> None:
+    for check in (refuse_existing, require_name):
+        with pytest.raises(OutputError, match=says):
+            check(tmp_path / name, True) if check is refuse_existing else check(tmp_path / name)
+    for name in ("n" * 196 + ".tif", "地滑り\u3000図.tif"):
+        refuse_existing(tmp_path / name, True)
 
 
 def test_a_lock_that_a_killed_process_left_holds_nobody_up(tmp_path: Path) -> None:

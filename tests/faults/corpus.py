@@ -182,8 +182,8 @@ def kinds() -> dict[str, Kind]:
         "hdf5": Kind("l4s/TrainData/img/image_3.h5", mutate.hdf5, ("@l4s",), ("l4s",), 1),
         "hdf5 mask": Kind("l4s/TrainData/mask/mask_3.h5", mutate.hdf5, ("@l4s",), ("l4s",), 0.7),
         "decision": Kind("decision.json", mutate.json_, ("@decide",), (*whole, "reviewed.gpkg", "decision.json"), 1),
-        "map plan": Kind(".new.windows/*/plan.json", mutate.json_, (MAP,), (*whole, ".new.windows"), 0.3),
-        "map window": Kind(".new.windows/*/0000000.npy", mutate.bytes_, (MAP,), (*whole, ".new.windows"), 0.3),
+        "map plan": Kind(".new.tif.windows/*/plan.json", mutate.json_, (MAP,), (*whole, ".new.tif.windows"), 0.3),
+        "map window": Kind(".new.tif.windows/*/0000000.npy", mutate.bytes_, (MAP,), (*whole, ".new.tif.windows"), 0.3),
         "prepare ledger": Kind(".new.part/finished.json", mutate.json_, (PREPARE,), (*SITE, ".new.part"), 0.3),
         "state": Kind("state/state.safetensors", mutate.safetensors, ("@state",), (*whole, "state"), 0.7),
     }  # fmt: skip
@@ -658,11 +658,12 @@ def attempt(good: Path, here: Path, name: str, number: int, kind: Kind) -> Outco
 
 
 def _final(path: Path) -> list[str]:
-    """What a command has left under final names, in an output or as it; from hidden files the next run goes on."""
-    if not path.is_dir():
+    """What a command has left in an output or as it; from windows of a map the next run goes on."""
+    kept = [part for part in path.rglob(".*.windows") if any(part.rglob("*.npy"))] if path.is_dir() else []
+    if not kept:
         return [path.name]
-    files = (file.relative_to(path.parent) for file in path.rglob("*") if file.is_file())
-    return [file.as_posix() for file in files if not any(part.startswith(".") for part in file.parts)]
+    files = (file for file in path.rglob("*") if file.is_file() and not any(part in file.parents for part in kept))
+    return [file.relative_to(path.parent).as_posix() for file in files]
 
 
 def _child(here: Path, said: Path, peak: Path, kind: Kind, taker: str) -> None:

@@ -264,21 +264,26 @@ def mixture(
 ) -> list[str]:
     """Files of an output that are of none of the known ones together, though each is of one and nothing says so.
 
-    An inventory's files get their names one after another. A run of a comparison is an output once it has its result,
-    and a model folder of two trainings is one that nothing loads.
+    An inventory's files, and a comparison's tables and pictures, get their names one after another. A run of a
+    comparison is an output once it has its result, and a model folder of two trainings is one that nothing loads.
     """
     units = [""]
     if stage.name == "inventory":
         units = []
     elif stage.name == "compare":
-        units = [name.removesuffix("result.json") for name in left if name.endswith("/result.json")]
+        units = [
+            name.removesuffix(end) for end in ("result.json", "model.json") for name in left if name.endswith(f"/{end}")
+        ]
     for unit in units:
         own = {
             name: found
             for name, found in left.items()
             if name.startswith(unit) and name not in unlike and not name.endswith((".png", "/state.safetensors"))
         }
-        if any(own.items() <= one.items() for one in known) or (stage.name == "train" and not loads(folder / "new")):
+        model = {"train": "new/"}.get(stage.name, unit)
+        if any(own.items() <= one.items() for one in known) or (
+            f"{model}model.json" in left and not loads(folder / model)
+        ):
             continue
         return sorted(own)
     return []
