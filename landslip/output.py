@@ -30,7 +30,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LONGEST_NAME = 200  # bytes; most disks take 255
-LOCK = ".landslip.lock"  # in a folder that is added to
+LOCK = ".landslip.lock"  # in a folder whose parent is read-only
 
 _locked: dict[str, tuple[int, int]] = {}  # by which process and thread
 
@@ -58,12 +58,12 @@ def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
 
 
 def require_name(path: Path) -> None:
-    """Raise OutputError where a path ends in no name that an output, and what lies beside it meanwhile, can have."""
+    """Raise OutputError for a path that no output, and nothing that lies beside it meanwhile, can have."""
     if path.name in ("", ".."):
         raise OutputError(f"{path} is a folder, and no name that an output can have. Give a name in it.")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(path)):  # Cs: bytes that are not UTF-8
         raise OutputError(f"{str(path)!a} holds what is no text. Give a name of letters, digits and signs.")
-    if (length := len(path.name.encode())) > LONGEST_NAME:
+    if (length := len(path.name.encode())) > LONGEST_NAME and not path.name.startswith("."):  # but what lies beside it
         raise OutputError(
             f"{path.name} is a name of {length} bytes, and files beside it get longer ones. Give one of {LONGEST_NAME} "
             "at most."
@@ -121,14 +121,23 @@ def _existing_parent(path: Path) -> Path:
     return path
 
 
+def _lock_of(path: Path) -> Path:
+    if path.name in ("", ".."):  # `.` is the folder that its name elsewhere is
+        path = Path(os.path.realpath(path))
+    return path.with_name(f".{path.name}.lock") if path.name else path / LOCK
+
+
 @contextmanager
 def alone(path: Path, inside: bool = False) -> Iterator[None]:
     """Let no other process or thread make `path` until the block ends; OutputError where one does.
 
-    `inside`: of a folder that is added to and not replaced, whose parent may be read-only. Says nothing where the
-    system or the disk knows no locks. A killed process leaves an empty hidden file at most, a refused one nothing.
+    `inside`: a folder that is added to and not replaced, whose parent may be read-only. Says nothing where the system
+    or the disk knows no locks. A killed process leaves an empty hidden file at most, a refused one nothing.
     """
-    lock = path / LOCK if inside else path.with_name(f".{path.name}.lock")
+    lock = _lock_of(path)
+    inside = inside and not os.access(_existing_parent(lock.parent), os.W_OK)
+    if inside:
+        lock = path / LOCK
     me = (os.getpid(), get_ident())
     if fcntl is None or _locked.get(os.path.realpath(lock)) == me:
         yield
@@ -230,9 +239,9 @@ def writing_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Ite
 def writing_together(folder: Path, last: str, replaces: Iterable[str] = ()) -> Iterator[Path]:
     """Yield a hidden folder in `folder`: what the block writes there gets its names when all is whole, `last` last.
 
-    Files of the same names are replaced, and those of `replaces` that the block does not write are removed first;
-    others in `folder` stay. Raises OutputError for a full or read-only disk, and before any file is touched where one
-    of the names is not a file's.
+    Files of the same names are replaced, and those of `replaces` that the block does not write are removed before the
+    last is named (a warning where that cannot be); others in `folder` stay. Raises OutputError for a full or read-only
+    disk, and before any file is touched where one of the names is not a file's.
     """
     aside = folder / ".part"
     with alone(folder, inside=True):
@@ -244,9 +253,9 @@ def writing_together(folder: Path, last: str, replaces: Iterable[str] = ()) -> I
             gone = [name for name in replaces if name not in made and (folder / name).exists()]
             for name in (*made, *gone):
                 refuse_existing(folder / name, overwrite=True)
-            for name in gone:
-                (folder / name).unlink()
             for name in made:
+                if name == last:
+                    _remove_or_warn(folder / stale for stale in gone)
                 (aside / name).replace(folder / name)
         except OSError as error:
             raise write_failure(folder, error) from error
@@ -291,6 +300,14 @@ def _discard(replaced: Path) -> None:
         _give_up(removed)
         if removed.exists():  # hidden, and no reason to refuse what is whole
             say(f"warning: {removed} is of no more use and cannot be removed. Remove it.")
+
+
+def _remove_or_warn(files: Iterable[Path]) -> None:
+    for path in files:
+        try:
+            path.unlink()
+        except OSError as error:
+            say(f"warning: {path} is of earlier results and cannot be removed ({error.strerror}). Remove it.")
 
 
 def remove_file(path: Path, of: Path) -> None:

@@ -146,7 +146,7 @@ def test_files_get_their_names_together_and_the_last_last(tmp_path: Path, monkey
         for name in ("a.json", "b.csv", "c.png"):
             (aside / name).write_text("2")
     named = [name for name in named if not name.startswith(".")]
-    assert named == ["d.png", "b.csv", "c.png", "a.json"] and names(tmp_path) == ["a.json", "b.csv", "c.png", "other"]
+    assert named == ["b.csv", "c.png", "d.png", "a.json"] and names(tmp_path) == ["a.json", "b.csv", "c.png", "other"]
     assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["2", "2", "2", "1"]
 
 
@@ -295,7 +295,7 @@ def test_the_folder_one_is_in_is_a_folder_like_others(tmp_path: Path, monkeypatc
     (tmp_path / "a").mkdir()
     monkeypatch.chdir(tmp_path / "a")
     with alone(Path(), inside=True), pytest.raises(OutputError, match="being written by another run"):
-        assert names(Path()) == [".landslip.lock"]
+        assert names(tmp_path) == [".a.lock", "a"]
         with ThreadPoolExecutor(1) as another:
             another.submit(alone(tmp_path / "a", inside=True).__enter__).result()
     with writing_together(Path(), "b") as aside:
@@ -304,7 +304,13 @@ def test_the_folder_one_is_in_is_a_folder_like_others(tmp_path: Path, monkeypatc
         pass
     with alone(tmp_path / "b" / "c", inside=True):
         pass
-    (tmp_path / "b").rmdir()
+    assert names(tmp_path) == ["a"]  # b was made for the lock alone
+    replacing = writing_folder(tmp_path / "a", overwrite=True)
+    with alone(Path(), inside=True), ThreadPoolExecutor(1) as another, pytest.raises(OutputError, match="another run"):
+        another.submit(replacing.__enter__).result()  # what is replaced and what is added to are kept apart too
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) == tmp_path / "a")  # its parent is read-only
+    with alone(Path(), inside=True):
+        assert names(tmp_path / "a") == [".landslip.lock", "b"]
     assert names(tmp_path) == ["a"] and names(tmp_path / "a") == ["b"]
 
 
