@@ -236,33 +236,37 @@ def writing_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Ite
 
 
 @contextmanager
-def writing_together(folder: Path, last: str, replaces: Iterable[str] = ()) -> Iterator[Path]:
+def writing_together(folder: Path, last: str, first: str = "", replaces: Iterable[str] = ()) -> Iterator[Path]:
     """Yield a hidden folder in `folder`: what the block writes there gets its names when all is whole, `last` last.
 
-    Files of the same names are replaced, and those of `replaces` that the block does not write are removed before the
+    Where `last` tells that `first` is not its own, no reader takes new files beside earlier ones for an output. Files
+    of the same names are replaced, and those of `replaces` that the block does not write are removed before the
     last is named (a warning where that cannot be); others in `folder` stay. Raises OutputError for a full or read-only
     disk, and before any file is touched where one of the names is not a file's.
     """
-    aside = folder / ".part"
+    aside, staged = folder / ".part", folder / f".{last}"
     with alone(folder, inside=True):
         try:
             _remove(aside)
             aside.mkdir(parents=True)
             yield aside
-            made = sorted((path.name for path in aside.iterdir()), key=lambda name: (name == last, name))
+            made = sorted((path.name for path in aside.iterdir()), key=lambda name: (name == last, name != first, name))
             gone = [name for name in replaces if name not in made and (folder / name).exists()]
             for name in (*made, *gone):
                 refuse_existing(folder / name, overwrite=True)
-            for name in made:
-                if name == last:
-                    _remove_or_warn(folder / stale for stale in gone)
+            (aside / last).replace(staged)
+            for name in made[:-1]:
                 (aside / name).replace(folder / name)
+            _remove_or_warn(folder / stale for stale in gone)
+            aside.rmdir()
+            staged.replace(folder / last)  # with which there is nothing left to do, or to kill
         except OSError as error:
             raise write_failure(folder, error) from error
         except OutputError as error:  # of a file in it, named as it will be
             raise OutputError(str(error).replace(str(aside), str(folder))) from error
         finally:
-            _give_up(aside)
+            for hidden in (aside, staged):
+                _give_up(hidden)
 
 
 @contextmanager

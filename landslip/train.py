@@ -42,7 +42,7 @@ from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.metrics import Histogram
 from landslip.models import build_model
 from landslip.models.initial import he_, positive_unit_ball_, prior_bias_
-from landslip.output import alone, refuse_existing, remove_file, write_text
+from landslip.output import alone, refuse_existing, remove_file, write_text, writing_together
 from landslip.plan import Task, cell_of, cells_of, make_plan
 from landslip.progress import say, track
 from landslip.provenance import machine, peak_memory, software
@@ -467,12 +467,14 @@ def _finish(
         "machine": machine(),
         "software": software(),
     }
-    facts["split_sha256"] = write_split(ground, folder)
-    write_text(folder / "history.csv", _history(state), overwrite=True)
-    if draw is not None:
-        draw(folder / "history.csv", folder / "history.png")
-    facts["training_pixels"] = write_training_pixels(pixels, folder)
-    save_model(folder, state.best, ground.channels, zscore, state.threshold, facts, overwrite=True, half=half)
+    # other weights than those that model.json names do not load
+    with writing_together(folder, last=FACTS, first=WEIGHTS, replaces=["history.png"]) as aside:
+        facts["split_sha256"] = write_split(ground, aside)
+        write_text(aside / "history.csv", _history(state))
+        if draw is not None:
+            draw(aside / "history.csv", aside / "history.png")
+        facts["training_pixels"] = write_training_pixels(pixels, aside)
+        save_model(aside, state.best, ground.channels, zscore, state.threshold, facts, half=half)
     remove_file(folder / STATE, folder / STATE)
     say(f"chose epoch {state.best_epoch} of {state.epoch}; {(time.monotonic() - began) / 60:.1f} min")
     return facts

@@ -124,7 +124,10 @@ def test_a_folder_in_the_place_of_a_file_is_seen_before_any_file_is_replaced(tmp
     (tmp_path / "a.csv").write_text("1")
     (tmp_path / "z").mkdir()
     (tmp_path / "z" / "mine").touch()
-    with pytest.raises(OutputError, match="z is a folder"), writing_together(tmp_path, "a.csv", ["z"]) as aside:
+    with (
+        pytest.raises(OutputError, match="z is a folder"),
+        writing_together(tmp_path, "a.csv", replaces=["z"]) as aside,
+    ):
         for name in ("a.csv", "z")[: 1 + replaced]:
             (aside / name).write_text("2")
     assert (tmp_path / "a.csv").read_text() == "1" and names(tmp_path) == ["a.csv", "z"]

@@ -163,6 +163,40 @@ def test_an_earlier_model_stays_until_the_new_one_is_finished(made: TinySite, tm
     assert weights(tmp_path / "model") != before["model.safetensors"]
 
 
+@pytest.mark.parametrize("stop", range(5))
+def test_files_of_two_trainings_are_no_model(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    """A kill between the names of the files of a model that replaces another, of which five are given."""
+    model = tmp_path / "model"
+    shutil.copytree(made.folder / "model", model)
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    (model / "history.png").touch()
+    other, named = read_run(made.run, {"training.seed": 5, "training.epochs": 1}), 0
+    replace = Path.replace
+
+    def stopping(path: Path, to: Path) -> Path:
+        nonlocal named
+        if to.parent == model and to.name in before and path.name != ".state.part.safetensors":
+            if named == stop:
+                raise SystemExit(137)
+            named += 1
+        return replace(path, to)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Path, "replace", stopping)
+        train(other, made.folder / "prepared", model, overwrite=True)
+    after = {path.name: path.read_bytes() for path in model.iterdir() if path.name not in (STATE, "history.png")}
+    if stop == 0:
+        assert after == before
+    else:
+        with pytest.raises(ModelError, match="truncated or altered"):
+            load_model(model)
+    train(other, made.folder / "prepared", model, overwrite=True)
+    assert load_model(model).facts["seed"] == 5
+    assert {path.name for path in model.iterdir()} == before.keys()
+
+
 def test_the_zscore_is_that_of_the_training_windows(made: TinySite) -> None:
     from landslip.raster import read
 
