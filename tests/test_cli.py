@@ -316,7 +316,8 @@ def test_a_training_killed_at_its_end_loses_nothing(last: str, folder: Path, mon
     with monkeypatch.context() as patch:
         patch.setattr(f"landslip.train.{last}", killed := Killed(1 if last == "save_model" else 2))
         assert command(*words).code == 130 and killed.left == 0
-    assert (folder / "m" / "history.png").exists() and (folder / "m" / "state.safetensors").exists()
+    assert (folder / "m" / "state.safetensors").exists()
+    assert (folder / "m" / "history.png").exists() == (folder / "m" / "model.json").exists() == (last == "remove_file")
     assert command(*words).code == 0
     same_model(folder)
     assert command(*words).code == 2  # it exists
