@@ -199,9 +199,11 @@ def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
             f"{path} claims {dataset.count} x {dataset.height} x {dataset.width} pixels and holds "
             f"{size:,} bytes: it is damaged or not meant to be read. Fetch or make it again."
         )
+    together = dataset.count if dataset.profile.get("interleave") == "pixel" else 1  # bands in one block
     for (height, width), dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True):
-        most = max(LARGEST_TILE, 4 * dataset.height * dataset.width)
-        if height * width > most or height * width * np.dtype(dtype).itemsize > MOST_OF_A_BLOCK:
+        held = height * width * together
+        most = max(LARGEST_TILE, 4 * dataset.height * dataset.width * together)
+        if held > most or held * np.dtype(dtype).itemsize > MOST_OF_A_BLOCK:
             raise RasterError(
                 f"{path} claims {dataset.height} x {dataset.width} pixels stored in blocks of {height} x {width}, held "
                 "in memory whole. If it is not damaged, tile it: gdal_translate -co TILED=YES."

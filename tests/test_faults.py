@@ -646,6 +646,13 @@ def test_a_block_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
     path = empty_raster(tmp_path / "one.tif", 30_000, 30_000, "float32")  # 3.6 GB
     with pytest.raises(RasterError, match=r"one\.tif claims.*blocks of 30000 x 30000.*TILED=YES"):
         read_info(path)
+    profile = {"driver": "GTiff", "dtype": "float32", "height": 128, "width": 192, "count": 18, "interleave": "pixel"}
+    with rasterio.open(
+        tmp_path / "all.tif", "w", **profile, tiled=True, blockxsize=256, blockysize=65520, sparse_ok=True
+    ):
+        pass
+    with pytest.raises(RasterError, match=r"all\.tif claims 128 x 192 pixels stored in blocks of 65520 x 256"):
+        read_info(tmp_path / "all.tif")  # 1.2 GB: of all bands
     path = empty_raster(tmp_path / "small.tif", 90, 4096, "uint8")  # a tile may be larger than its raster
     assert not read(path).any()
     path = empty_raster(tmp_path / "small.tif", 90, 8192, "uint8")

@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "landslip"
 LAYERS = [
-    ["errors"],
-    ["metrics", "grid", "output", "progress", "provenance", "folder", "style", "compiled", "cores"],
+    ["errors", "progress"],
+    ["metrics", "grid", "output", "provenance", "folder", "style", "compiled", "cores"],
     [
         "factors",
         "models",
