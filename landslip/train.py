@@ -81,10 +81,11 @@ def train(
 ) -> dict[str, Any]:
     """Train a network on a prepared site and write its model folder; returns the facts in model.json.
 
-    Writes split.tif first, history.csv after each epoch, and at the end training_pixels.safetensors, model.safetensors
-    (weights in half precision if `half`) and model.json, with which the model is whole; before that history.png where
-    `draw` is given, or a kill could lose it. Raises OutputError where a finished model is there already,
-    ResumeError where an unfinished one belongs to other inputs.
+    Writes split.tif first and history.csv after each epoch (not beside an earlier model, which stays), and at the end
+    all files of the model together: these, history.png where `draw` is given, training_pixels.safetensors,
+    model.safetensors (weights in half precision if `half`), and last model.json, with which the model is whole.
+    Raises OutputError where a finished model is there already, ResumeError where an unfinished one belongs to other
+    inputs.
     """
     lay_out, hash_inputs = partial(survey, run, prepared), partial(input_hashes, run, prepared)
     with alone(folder, inside=True):

@@ -324,6 +324,25 @@ def test_scores_do_not_outlive_the_map_they_are_of(
     assert again["kappa"] == first["kappa"] and [path.read_bytes() for path in made_of] == before
 
 
+def test_a_baseline_whose_fit_is_given_up_keeps_its_scores(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "apart", here)
+    run = chosen(made, channels=["bands"], networks=[], baselines=["random_forest"])
+    prepared, out = made.folder / "prepared", tmp_path / "out"
+    first = compare(run, prepared, out)
+
+    def pull(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    other = run.model_copy(update={"split": run.split.model_copy(update={"seed": run.split.seed + 1})})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "fit_baseline", pull)
+        compare(other, prepared, out, overwrite=True)
+    monkeypatch.setattr(module, "fit_baseline", lambda *_: pytest.fail("fitted again"))
+    assert compare(run, prepared, out)[0]["kappa"] == first[0]["kappa"]
+
+
 def test_a_failed_run_lets_only_the_same_comparison_be_written_again(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,9 +6,8 @@ of several outputs). Its outputs must equal the undisturbed run's byte for byte.
 stage made of other choices; then that stays until the new is whole, and half of those times the earlier choices are
 made again after the kills instead, as by a person who gives the new ones up. After every kill whatever carries a final
 name must be whole: the bytes of the undisturbed run, or the earlier ones, and what belongs together all of one of them.
-All processes are forked from
-one that has imported everything, so that kills fall into the work and not into Python's start. A server of reviews is
-killed while two browsers decide: what it had acknowledged must be there.
+All processes are forked from one that has imported everything, so that kills fall into the work and not into Python's
+start. A server of reviews is killed while two browsers decide: what it had acknowledged must be there.
 """
 
 from __future__ import annotations
@@ -278,7 +277,10 @@ def mixture(
         own = {
             name: found
             for name, found in left.items()
-            if name.startswith(unit) and name not in unlike and not name.endswith((".png", "/state.safetensors"))
+            if name.startswith(unit)
+            and name not in unlike
+            and Path(name).suffix not in REDRAWN
+            and Path(name).name != "state.safetensors"
         }
         model = {"train": "new/"}.get(stage.name, unit)
         if any(own.items() <= one.items() for one in known) or (
