@@ -299,8 +299,13 @@ def read_mtl(path: Path, text: str) -> Groups:
     """{group: {key: value}} of a Landsat MTL file, text or JSON by its name.
 
     Groups are kept apart, since the file of a Level-2 product repeats names under LEVEL1_... groups. Raises SiteError
-    for text that is not whole.
+    for text that is not whole or of Collection 1.
     """
+    if "L1_METADATA_FILE" in text:  # the root of every MTL of Collection 1; Collection 2 has another
+        raise SiteError(
+            f"{path} is of Landsat Collection 1, and bundles are read from Collection 2 (_02_ in their names). Fetch "
+            "that product of the scene, or give the bands as `files` with scale and offset."
+        )
     try:
         groups = _mtl_json(text) if path.suffix.lower() == ".json" else _mtl_text(text)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -310,8 +315,6 @@ def read_mtl(path: Path, text: str) -> Groups:
 
 def _mtl_json(text: str) -> Groups:
     found = parse_json(text)
-    if "L1_METADATA_FILE" in found:
-        raise ValueError("it is of Collection 1")
     return {
         str(group): {str(key): str(value) for key, value in values.items()}
         for group, values in found[LANDSAT_ROOT].items()
@@ -332,8 +335,6 @@ def _mtl_text(text: str) -> Groups:
         if not equals:
             raise ValueError(f"line {number} is {line[:60]!r}")
         if key == "GROUP":
-            if value == "L1_METADATA_FILE":
-                raise ValueError("it is of Collection 1")
             within.append(value)
             if len(within) == 2:
                 groups[value] = {}

@@ -71,3 +71,10 @@ path = "landcover.tif"
     inside = np.isfinite(planes).all(axis=0)
     assert inside.any() and (planes[:, inside].sum(axis=0) == 1).all()
     assert landslip("info", "prepared/stack.tif", at=tmp_path).out
+
+
+def test_a_scene_of_collection_1_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    folder = need("landsat_l1_clips") / "LC08_L1TP_195025_20130707_20170503_01_T1"
+    (tmp_path / "site.toml").write_text(f'name = "Marburg"\n\n[[image]]\nbundle = "{folder}"\n')
+    refused = landslip("check", "site.toml", at=tmp_path, code=1)
+    assert "is of Landsat Collection 1" in refused.out and "`files` with scale and offset" in refused.out
