@@ -8,6 +8,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import rasterio
+
 from journeys.walk import ROOT, landslip, need
 
 

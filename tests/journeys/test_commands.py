@@ -18,8 +18,9 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
-from journeys.walk import ROOT, landslip
 from safetensors.numpy import load_file
+
+from journeys.walk import ROOT, landslip
 
 SHORT = ["--set", "training.epochs=1", "--set", "blocks.step=64"]
 HERE = Path(__file__).parent

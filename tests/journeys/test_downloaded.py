@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+
 from journeys.walk import landslip, need
 
 COLOMBIA = "LC08_L2SP_008059_20191201_20200825_02_T1"
@@ -35,7 +36,8 @@ def test_files_of_zion_with_a_dem_that_does_not_cover_them(tmp_path: Path) -> No
     data = need("landsat8_zion")
     scene = "LC80380342015230LGN00"
     files = ", ".join(
-        f'{role} = "{scene}_B{number}.TIF"' for role, number in zip(("blue", "green", "red", "nir"), "2345", strict=True)
+        f'{role} = "{scene}_B{number}.TIF"'
+        for role, number in zip(("blue", "green", "red", "nir"), "2345", strict=True)
     )
     (tmp_path / "site.toml").write_text(
         f"""name = "Zion"

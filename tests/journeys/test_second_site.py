@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+
 from journeys.walk import landslip
 
 SHORT = ["--set", "training.epochs=2", "--set", "blocks.step=32", "--set", "blocks.background=0.5"]
