@@ -1,4 +1,4 @@
-"""A model taken to a second site: the west of the made-up site trains, the east is mapped; and sites that do not fit."""
+"""A model taken to a second site: the west of the made-up site trains, the east is mapped; sites that do not fit."""
 
 from __future__ import annotations
 
