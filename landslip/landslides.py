@@ -22,7 +22,7 @@ from landslip.review import LAYER, OPEN, REJECTED, REVIEWS, STATES, corrections,
 from landslip.vector import is_geoparquet, layers, read_vector
 
 Bounds = tuple[float, float, float, float]
-IN_SITE = 'layer = "NAME" of [landslides]'  # how a layer is chosen
+IN_SITE, OF_INVENTORY = 'layer = "NAME" of [landslides]', "--inventory-layer NAME"  # how a layer is chosen
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,11 @@ def read_landslides(
 
 
 def read_mapped(
-    path: Path, layer: str | None = None, crs: CRS | None = None, bounds: Bounds | None = None, option: str = IN_SITE
+    path: Path,
+    layer: str | None = None,
+    crs: CRS | None = None,
+    bounds: Bounds | None = None,
+    option: str = OF_INVENTORY,
 ) -> Landslides:
     """The landslides of an inventory as they were mapped, whatever a review made of them; errors as `read_landslides`.
 
@@ -98,17 +102,11 @@ def _after_review(path: Path, whole: gpd.GeoDataFrame, crs: CRS | None, bounds: 
     decided = corrections(path)
     ids = [one.landslide for one in decided]
     states = [one.state for one in decided]
-    stands = gpd.GeoDataFrame(
-        {"id": ids, "review": states}, geometry=[one.outline for one in decided], crs=crs_of(path)
-    )
+    stands = gpd.GeoSeries([one.outline for one in decided], crs=crs_of(path))
     stands = stands if crs is None else stands.to_crs(crs.to_wkt())
     left = whole[~whole["id"].isin(ids)]
-    left = left.assign(review=OPEN)[["id", "review", left.geometry.name]].rename_geometry("geometry")
-    found = gpd.GeoDataFrame(
-        {key: [*stands[key], *left[key]] for key in ("id", "review")},
-        geometry=[*stands.geometry, *left.geometry],
-        crs=whole.crs,
-    )
+    columns = {"id": [*ids, *left["id"]], "review": [*states, *[OPEN] * len(left)]}
+    found = gpd.GeoDataFrame(columns, geometry=[*stands, *left.geometry], crs=whole.crs)
     return _by_state(path, found.set_index("id", drop=False).rename_axis(None), bounds)
 
 
