@@ -17,7 +17,7 @@ from landslip.errors import LandslipError, RasterError, SiteError
 from landslip.factors.lithology import unmapped
 from landslip.grid import Grid, Window, metric_fault, tiles
 from landslip.images import quality_on, require_alike
-from landslip.label import LANDSLIDE, UNKNOWN, LabelSource, open_label, read_landslides, require_landslides
+from landslip.label import LANDSLIDE, UNKNOWN, LabelSource, open_label, require_landslides
 from landslip.provenance import machine_memory
 from landslip.raster import RasterInfo, read, read_info, unreadable_blocks
 from landslip.scene import Scene
@@ -504,13 +504,16 @@ def _check_landslides(table: LandslidesTable, grid: Grid, inside: Inside, findin
     require_landslides(table, grid, sum(spread(burnt, tiles(grid.shape, BLOCK))))
     lost = [item for row, column, item in source.lost if inside(Window(row, column, 1, 1)).any()]
     if lost:
-        total = len(read_landslides(table, grid))
+        total = 0 if source.outlines is None else len(source.outlines.outlines)
         shown = ", ".join(str(item) for item in lost[:MOST_LISTED]) + (" ..." if len(lost) > MOST_LISTED else "")
         text = (
             f"{table.path}: {len(lost)} of {total} landslides burn to no pixel by {table.burn} at {grid.x_size:g} m "
             f'(features {shown}). burn = "touched" keeps them.'
         )
         findings.append(Finding("warning", text))
+    if source.outlines is not None and source.outlines.note:
+        severity: Literal["note", "warning"] = "note" if source.outlines.reviewed else "warning"
+        findings.append(Finding(severity, f"{table.path}: {source.outlines.note}."))
     return source
 
 
@@ -530,7 +533,7 @@ def _check_shifts(
         findings.append(shift_finding(f"{site.dem.path}: the DEM", "its relief", shift, remedy))
     if site.landslides is not None and labels:
         table = site.landslides
-        frame = None if table.is_raster else read_landslides(table, grid)
+        frame = None if labels[0].outlines is None else labels[0].outlines.outlines
 
         def label(window: Window) -> NDArray[np.uint8]:
             return np.where(inside(window), labels[0].at(window), np.uint8(UNKNOWN))

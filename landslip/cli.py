@@ -325,6 +325,9 @@ def evaluate(
         Path | None, typer.Option(metavar="LANDSLIDES.gpkg", help="the site's landslides, to score the polygons by")
     ] = None,
     layer: Annotated[str | None, typer.Option(help="of the reference, where it has several")] = None,
+    inventory_layer: Annotated[
+        str | None, typer.Option(help="of the inventory; review scores what a review left of it")
+    ] = None,
     overlap: Annotated[float, typer.Option(help="share of a landslide's area that matches it")] = 0.5,
     picture: Annotated[
         Path | None, typer.Option(metavar="OUT.png", help="area-frequency curves of the inventory and the reference")
@@ -349,6 +352,11 @@ def evaluate(
     from landslip.evaluate import evaluate as score
     from landslip.evaluate import table, write_scores
 
+    polygons = None
+    if inventory is not None and reference is not None:  # read first: nothing is computed where they are refused
+        from landslip import inventory_scores
+
+        polygons = inventory_scores.read_polygons(inventory, reference, probability, layer, inventory_layer)
     scored = score(probability, label, split, part, threshold, block)
     typer.echo(table(scored))
     if reliability is not None:
@@ -361,10 +369,8 @@ def evaluate(
         ground = "all mapped ground" if scored.part == "all" else f"the {scored.part} part"
         draw_reliability({probability.name: scored.reliability}, reliability, f"Reliability on {ground}", overwrite)
     found = None
-    if inventory is not None and reference is not None:
-        from landslip import inventory_scores
-
-        judged = inventory_scores.score_inventory(inventory, reference, probability, label, split, part, overlap, layer)
+    if polygons is not None:
+        judged = inventory_scores.score_polygons(polygons, probability, label, split, part, overlap)
         typer.echo(f"\n{inventory_scores.table(judged)}")
         found = inventory_scores.content(judged)
         if picture is not None:
@@ -514,17 +520,22 @@ def correct(
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
     inventory: Annotated[Path, typer.Argument(metavar="INVENTORY.gpkg")],
     out: Annotated[Path, typer.Argument(metavar="OUT_PREPARED/")],
+    model: Annotated[
+        Path | None, typer.Option(metavar="MODEL/", help="whose parts are kept; default: the one that made the map")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make labels of reviewed landslides: a prepared site to train on again."""
     from landslip.correct import correct as run
+    from landslip.correct import parts_text
 
-    done = run(prepared, inventory, out, overwrite)
+    done = run(prepared, inventory, out, overwrite, model)
     states = ", ".join(f"{count} {state}" for state, count in sorted(done.states.items()))
     typer.echo(
         f"{done.folder}: {states}; {done.to_landslide} pixels became landslide, {done.to_other} other ground"
         + (f"; {done.outside} outline(s) lie off the site" if done.outside else "")
     )
+    typer.echo(parts_text(done))
 
 
 @app.command()

@@ -227,10 +227,11 @@ def _require_runnable(run: Run, cells: Sequence[Cell], prepared: Path) -> dict[s
 
 
 def _require_scored_landslide(ground: Ground, split: str) -> None:
-    if split == "given" and not ((ground.split.parts == TEST) & (ground.label == LANDSLIDE) & ground.valid).any():
+    if split != "paper" and not ((ground.split.parts == TEST) & (ground.label == LANDSLIDE) & ground.valid).any():
+        remedy = "Remove that file to have it drawn anew" if ground.split.carried_from else "Give such ground to part 3"
         raise SplitError(
             f"{ground.stack.path.with_name('split.tif')}: its test part holds no landslide, so that nothing can be "
-            "scored. Give ground with landslides to part 3."
+            f"scored. {remedy}."
         )
 
 

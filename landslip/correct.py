@@ -1,32 +1,36 @@
 """`landslip correct`: a prepared site whose label is what a reviewer made of an inventory.
 
-Training takes the new folder as it takes any other. Where nothing was reviewed the label stays as it was.
+Training takes the new folder as it takes any other. Where nothing was reviewed the label stays as it was. The parts of
+the model that made the inventory go with it, so that the same run file trains on the same ground again: drawn anew from
+another label, they would be others, and the scores of both models would stand on different ground.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rasterio.crs import CRS
 
+from landslip.checkpoint import FACTS, SPLIT, load_model, run_of, split_of
 from landslip.errors import GridError, LabelError, OutputError, ReviewError
 from landslip.geotiff import creating, put
-from landslip.grid import crs_name, tiles
-from landslip.ground import prepared_file
-from landslip.inventory import REVIEWS
+from landslip.grid import Grid, crs_name, require_same_grid, same_grid, tiles
+from landslip.ground import CARRIED, carried_tags, prepared_file
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN, known_label
 from landslip.output import file_hash, refuse_existing, write_json, writing_folder
 from landslip.prepare import WRITTEN, refuse_losses
 from landslip.provenance import software
 from landslip.raster import cut_stored, opening, read_info, require_one_band
-from landslip.review import REJECTED, corrections, crs_of
+from landslip.review import LAYER, REJECTED, REVIEWS, corrections, crs_of
+from landslip.split import NONE, PARTS
 from landslip.tables import read_json
-from landslip.vector import burn
+from landslip.vector import burn, read_vector
 
 SIDE = 2048  # pixels per side of what is held at a time
 KEPT = ("stack.tif", "valid.tif", "channels.json", "split.tif")  # as they are; the last only where it is given
@@ -34,23 +38,44 @@ KEPT = ("stack.tif", "valid.tif", "channels.json", "split.tif")  # as they are; 
 
 @dataclass(frozen=True)
 class Corrected:
-    """What was corrected: landslides by state, and pixels of the label that became landslide, or other ground."""
+    """What was corrected: landslides by state, and pixels of the label that became landslide, or other ground.
+
+    `split` is the raster whose parts the folder keeps, None where there is none, and `parts` how many of the pixels
+    that changed lie in each; `note` says why none are, or who uses them.
+    """
 
     folder: Path
     states: dict[str, int]
     to_landslide: int
     to_other: int
     outside: int
+    split: Path | None = None
+    parts: dict[str, int] = field(default_factory=dict)
+    note: str = ""
 
 
-def correct(prepared: Path, inventory: Path, out: Path, overwrite: bool = False) -> Corrected:
+@dataclass(frozen=True)
+class _Parts:
+    """A split raster whose parts are kept, with the tags that it gets; no `path` where none are, and why."""
+
+    path: Path | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    why: str = ""
+
+
+def correct(
+    prepared: Path, inventory: Path, out: Path, overwrite: bool = False, model: Path | None = None
+) -> Corrected:
     """Write a prepared folder with the label of `prepared` corrected by the reviews of an inventory (GeoPackage).
 
     Accepted, redrawn and drawn outlines are burnt as landslide, rejected ones as other ground, pixels whose centre lies
     inside, on valid ground only; where they overlap, landslide wins. Stack and valid pixels are hard links where the
-    disk allows, copies elsewhere. `outside` counts outlines that hold no valid pixel. Raises ReviewError where nothing
-    was reviewed, GridError for an inventory in another CRS, LabelError where no landslide is left, OutputError for a
-    folder that exists or would be its own input.
+    disk allows, copies elsewhere. `outside` counts outlines that hold no valid pixel.
+
+    split.tif holds the parts of `model`, by default of the one beside `prepared` or the inventory whose weights made
+    the inventory; where there is none, it stays as `prepared` has it. Raises ReviewError where nothing was reviewed,
+    GridError for an inventory in another CRS or a model of another site, LabelError where no landslide is left,
+    ModelError for a model that cannot be read, OutputError for a folder that exists or would be its own input.
     """
     for name in ("stack.tif", "valid.tif", "label.tif", "manifest.json"):
         prepared_file(prepared, name)
@@ -74,6 +99,7 @@ def correct(prepared: Path, inventory: Path, out: Path, overwrite: bool = False)
             f"{inventory} is in {crs_name(crs)} and {label.path} in {crs_name(grid.crs)}: an inventory is reviewed in "
             "the CRS of the site that it was mapped on."
         )
+    kept = _parts(prepared, inventory, model, grid)
     states: dict[str, int] = {}
     for review in reviews:
         states[review.state] = states.get(review.state, 0) + 1
@@ -82,10 +108,12 @@ def correct(prepared: Path, inventory: Path, out: Path, overwrite: bool = False)
         (LANDSLIDE, [review.outline for review in reviews if review.state != REJECTED]),
     ]
     changed, left = {LANDSLIDE: 0, OTHER: 0}, 0
+    in_part = dict.fromkeys((*PARTS.values(), NONE), 0)
     with writing_folder(out, overwrite) as aside:
         with (
             opening(label.path) as old,
             opening(prepared / "valid.tif") as valid,
+            nullcontext() if kept.path is None else opening(kept.path) as split,
             creating(aside / "label.tif", grid, "uint8", ["label"], UNKNOWN, _tags(label.tags)) as new,
         ):
             for window in tiles(grid.shape, SIDE):
@@ -97,11 +125,19 @@ def correct(prepared: Path, inventory: Path, out: Path, overwrite: bool = False)
                     changed[code] += int(np.count_nonzero((after == code) & (before != code)))
                 left += int(np.count_nonzero((after == LANDSLIDE) & inside))
                 put(new, after[None], window)
+                if split is not None:
+                    parts = cut_stored(split, window)[after != before]
+                    for part in in_part:
+                        in_part[part] += int(np.count_nonzero(parts == part))
         if not left:
             raise LabelError(f"{inventory} rejects every landslide of {label.path}: nothing would be left to learn.")
         for name in KEPT:
-            if (prepared / name).exists():
+            if (prepared / name).exists() and not (name == SPLIT and kept.tags):
                 _link(prepared / name, aside / name)
+        if kept.path is not None and kept.tags:
+            _copy_split(kept, aside / SPLIT, grid)
+        names = {**PARTS, "none": NONE}
+        by_part = {name: in_part[part] for name, part in names.items()} if kept.path is not None else {}
         manifest["corrected"] = {
             "inventory": inventory.name,
             "inventory_sha256": file_hash(inventory),
@@ -111,12 +147,79 @@ def correct(prepared: Path, inventory: Path, out: Path, overwrite: bool = False)
             "landslides": states,
             "pixels_to_landslide": changed[LANDSLIDE],
             "pixels_to_other": changed[OTHER],
+            "pixels_by_part": by_part,
+            "carried_from": kept.tags.get(CARRIED),
             "last_decision": max(review.decided for review in reviews),
             "software": software(),
         }
         write_json(aside / "manifest.json", manifest)
     outside = sum(not _touches(review.outline, grid.bounds) for review in reviews)
-    return Corrected(out, states, changed[LANDSLIDE], changed[OTHER], outside)
+    return Corrected(out, states, changed[LANDSLIDE], changed[OTHER], outside, kept.path, by_part, kept.why)
+
+
+def parts_text(done: Corrected) -> str:
+    """Whose parts training will keep and how many of the changed pixels lie in each, or why it draws them anew."""
+    if done.split is None:
+        return (
+            f"{done.note}: training draws the parts anew from the corrected label, and scores before and after stand "
+            "on different ground"
+        )
+    counts = ", ".join(f"{n} in {'no part' if name == 'none' else name}" for name, n in done.parts.items())
+    return f"parts: those of {done.split}, {done.note or 'which training keeps'}; of the pixels that changed {counts}"
+
+
+def _parts(prepared: Path, inventory: Path, model: Path | None, grid: Grid) -> _Parts:
+    """Whose parts are kept: the model's, else those that `prepared` holds already."""
+    found = _model_of(prepared, inventory) if model is None else model
+    own = prepared / SPLIT
+    stays = _Parts()
+    if own.exists():
+        carried = CARRIED in read_info(own).tags
+        stays = _Parts(own, why="" if carried else 'which training keeps with [split] kind = "given"')
+    if found is None:
+        if own.exists():
+            return stays
+        return _Parts(why=f"no model beside {prepared} made {inventory.name} (--model MODEL/ names one)")
+    loaded = load_model(found)
+    path, run = split_of(loaded), run_of(loaded)
+    info = read_info(path)
+    if model is not None:
+        require_same_grid(grid, str(prepared / "label.tif"), info.grid, str(path))
+    if run.split.kind == "given" and own.exists():
+        return stays
+    why = ""
+    if not same_grid(info.grid, grid):
+        why = f"{found} was trained on another site"
+    elif run.split.folds > 1:
+        why = f"{found} is one of {run.split.folds} folds, which are drawn together"
+    elif info.tags.get("split") != run.split.kind:
+        why = f"{found} was trained on blocks of a transfer"
+    if why:
+        return stays if own.exists() else _Parts(why=why)
+    tags = {key: value for key, value in info.tags.items() if key != "AREA_OR_POINT"}
+    return _Parts(path, tags | carried_tags(run, str(loaded.facts["weights_sha256"])))
+
+
+def _model_of(prepared: Path, inventory: Path) -> Path | None:
+    """The model folder beside `prepared` or the inventory's folder whose weights made the inventory."""
+    frame = read_vector(inventory, LAYER)
+    made_by = set(frame["model_sha256"].dropna()) if "model_sha256" in frame else set()
+    homes = dict.fromkeys((prepared.absolute().parent, inventory.absolute().parent.parent))
+    for path in (path for home in homes for path in sorted(home.glob(f"*/{FACTS}"))):
+        try:
+            weights = read_json(path)["weights_sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if weights in made_by and path.with_name(SPLIT).exists():
+            return path.parent
+    return None
+
+
+def _copy_split(kept: _Parts, path: Path, grid: Grid) -> None:
+    assert kept.path is not None
+    with opening(kept.path) as old, creating(path, grid, "uint8", ["part"], None, kept.tags, True) as new:
+        for window in tiles(grid.shape, SIDE):
+            put(new, cut_stored(old, window)[None], window)
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -18,10 +18,12 @@ from landslip.label import LANDSLIDE, OTHER, read_label
 from landslip.models import build_model
 from landslip.output import file_hash
 from landslip.raster import cut_stored, opening, read_info, require_one_band
-from landslip.run import Run
+from landslip.run import Run, SplitChoice
 from landslip.split import NONE, PARTS, TRAIN, VALIDATION, Split, leaky_of, split_apart, split_paper
 from landslip.stack import Channel, StackInfo, choose_channels, read_stack_info
 from landslip.whole import covered, filled, strips
+
+CARRIED, CHOICE = "carried_from", "split_choice"  # tags: the weights whose parts these are, and their [split]
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,13 @@ def survey(run: Run, prepared: Path) -> Ground:
     require_window(run, len(channels))
     rng = np.random.default_rng(run.split.seed)
     windows = seeded_windows(label, valid, run.blocks, rng)
-    if run.split.kind == "paper":
-        split, windows = split_paper(windows, label.shape, rng)
-    elif run.split.kind == "given":
-        split = replace(read_split(prepared_file(prepared, "split.tif"), stack), kind="given")
+    carried = carries_split(run, prepared)
+    if carried or run.split.kind == "given":
+        split = read_split(prepared_file(prepared, "split.tif"), stack)
+        split = split if carried else replace(split, kind="given")
         windows = split.inside(windows, TRAIN)
+    elif run.split.kind == "paper":
+        split, windows = split_paper(windows, label.shape, rng)
     else:
         split = split_apart(run.split, run.blocks.window, label, valid, rng)
         windows = split.inside(windows, TRAIN)
@@ -73,12 +77,13 @@ def survey(run: Run, prepared: Path) -> Ground:
         )
     _require_both_classes(windows, label, valid, prepared)
     scored = _scored(split, valid)
-    if run.split.kind == "given" and not any(
+    if (carried or run.split.kind == "given") and not any(
         (scored[w.slices] & (label[w.slices] == LANDSLIDE)).any() for w in strips(label.shape)
     ):
         raise SplitError(
             f"{prepared / 'split.tif'}: its validation part holds no landslide, so that neither an epoch nor a "
-            "threshold can be chosen. Give ground with landslides to part 2."
+            "threshold can be chosen. "
+            + ("Remove that file to have it drawn anew." if carried else "Give ground with landslides to part 2.")
         )
     size = run.blocks.window
     validation = [w for w in squares(label.shape, size) if scored[w.slices].any()]
@@ -110,13 +115,54 @@ def prepared_file(prepared: Path, name: str) -> Path:
 
 def input_hashes(run: Run, prepared: Path) -> dict[str, str]:
     """SHA-256 of each file of a prepared site that a run's weights and scores follow from, by name."""
-    given = {"split.tif": file_hash(prepared_file(prepared, "split.tif"))} if run.split.kind == "given" else {}
-    return site_hashes(prepared) | given
+    given = run.split.kind == "given" or carries_split(run, prepared)
+    return site_hashes(prepared) | ({"split.tif": file_hash(prepared_file(prepared, "split.tif"))} if given else {})
 
 
 def site_hashes(prepared: Path) -> dict[str, str]:
     """SHA-256 of a prepared site's stack, valid pixels and label, by file name."""
     return {name: file_hash(prepared_file(prepared, name)) for name in ("stack.tif", "valid.tif", "label.tif")}
+
+
+def carried_tags(run: Run, sha256: str) -> dict[str, str]:
+    """Tags with which a split.tif in a prepared site is used by runs that ask for the same [split] as `run` does.
+
+    `sha256` is that of the weights that `run` trained on these parts.
+    """
+    return {CARRIED: sha256, CHOICE: run.split.model_dump_json()}
+
+
+def carries_split(run: Run, prepared: Path) -> bool:
+    """Whether the split.tif of a prepared site holds the parts that a run asks for, of a model before a correction."""
+    tags = _carried(prepared)
+    if tags is None or run.split.folds > 1:  # folds are drawn together: one kept would overlap the others
+        return False
+    wanted = run.blocks.window if run.split.guard is None else run.split.guard
+    try:
+        drawn_by = SplitChoice.model_validate_json(tags[CHOICE])
+    except ValueError:  # of a version that knows other choices
+        return False
+    return drawn_by == run.split and (run.split.kind == "paper" or int(tags["guard"]) >= wanted)
+
+
+def carried_note(run: Run, prepared: Path) -> str:
+    """What becomes of the parts that a prepared site carries from a model before a correction; "" where it has none."""
+    if run.split.kind == "given" or _carried(prepared) is None:
+        return ""
+    path = prepared / "split.tif"
+    if carries_split(run, prepared):
+        return f"the parts are those of the model before the correction ({path}); without that file they are drawn anew"
+    return (
+        f"{path} holds the parts of the model before the correction, which was trained by other choices of [split] or "
+        "with a smaller guard: parts are drawn anew, and scores before and after stand on different ground"
+    )
+
+
+def _carried(prepared: Path) -> dict[str, str] | None:
+    """The tags of a prepared site's split.tif, where it is of a model before a correction."""
+    path = prepared / "split.tif"
+    tags = read_info(path).tags if path.exists() else {}
+    return tags if CARRIED in tags and CHOICE in tags and tags.get("guard", "").isdecimal() else None
 
 
 def read_split(path: Path, stack: StackInfo) -> Split:
@@ -130,7 +176,7 @@ def read_split(path: Path, stack: StackInfo) -> Split:
     if not guard.isdecimal():
         raise SplitError(f"{path}: its guard is {guard!r} and not a whole number of pixels. Mend or remove that tag.")
     kind = info.tags.get("split", "given")
-    return Split(kind, leaky_of(info.tags), int(guard), parts)
+    return Split(kind, leaky_of(info.tags), int(guard), parts, info.tags.get("fold", ""), info.tags.get(CARRIED, ""))
 
 
 def _known_parts(parts: NDArray[Any], path: Path) -> NDArray[Any]:

@@ -33,8 +33,9 @@ from landslip.output import alone, refuse_existing, require_name, scratch, writi
 from landslip.pieces import find_pieces
 from landslip.progress import track
 from landslip.raster import RasterInfo, cut, cut_stored, opening, read_info, require_probability
+from landslip.review import LAYER, LOG, REVIEWS
 from landslip.stack import StackInfo, read_stack_info
-from landslip.style import COLOURS, NOT_VALID, inventory_style, map_style
+from landslip.style import COLOURS, NOT_VALID, inventory_style, map_style, review_style
 from landslip.tables import read_json
 from landslip.vector import (
     fill_styles,
@@ -51,8 +52,6 @@ from landslip.vector import (
     together,
 )
 
-LAYER = "inventory"
-REVIEWS, LOG = "review", "review_log"  # what landslip.review writes into the same file
 MOST_ID = 2**53  # what every program that reads an id can count to
 SMALLEST = 4  # pixels of the smallest landslide kept, where no area is given
 SIDE = 4 * TILE
@@ -165,7 +164,8 @@ def make_inventory(
                 add_to_parquet(frame)
                 count, area = count + len(frame), area + float(frame["area_m2"].sum())
                 kept += 0 if earlier is None else int(frame["id"].isin(earlier.ids).sum())
-        fill_styles(aside, out_gpkg, {LAYER: inventory_style()})
+        reviewed = earlier is not None and earlier.base is not None and REVIEWS in layers(earlier.base)
+        fill_styles(aside, out_gpkg, {LAYER: inventory_style()} | ({REVIEWS: review_style()} if reviewed else {}))
         summary = _summary(count, area, found, grid, at, source, min_area, kept)
         table = outputs.enter_context(writing(out_gpkg.with_suffix(".csv"), overwrite))
         table.write_text(_table(summary), encoding="utf-8")

@@ -8,7 +8,8 @@ Trans. PAMI 18(7), 673-689), in which "together" is allowed to both sides; lands
 overlap since Carrara et al. 1992 and Galli et al. 2008 (Geomorphology 94, 268-289).
 
 Judged are the landslides that lie mostly on scored ground; what they are judged by may lie anywhere. One feature is
-one landslide.
+one landslide. An inventory is scored as it was mapped; a reviewed one as the reference is what its review left, and
+ground that is still open in it is not scored.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -30,9 +30,10 @@ from landslip.evaluate import known_windows
 from landslip.geotiff import TILE
 from landslip.grid import Grid, Window, tiles
 from landslip.label import LANDSLIDE
+from landslip.landslides import read_landslides, read_mapped
 from landslip.powerlaw import FEWEST, SURE, Tail, fit_tail
 from landslip.raster import read_info
-from landslip.vector import burn, burn_alone, layers, read_vector
+from landslip.vector import burn, burn_alone, burn_window, shapes_on
 
 OVERLAP = 0.5
 COMPLETE = 0.8  # share found from the completeness limit on
@@ -106,6 +107,16 @@ class InventoryScores:
 
 
 @dataclass(frozen=True)
+class Polygons:
+    """Valid polygons on a map, in its CRS: (M,) mapped ones, (N,) of the reference and (K,) that are open in it."""
+
+    mapped: NDArray[Any]
+    true: NDArray[Any]
+    unknown: NDArray[Any]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Match:
     """What (N,) reference and (M,) mapped landslides share.
 
@@ -157,19 +168,51 @@ def score_inventory(
     part: str | None = None,
     overlap: float = OVERLAP,
     layer: str | None = None,
+    inventory_layer: str | None = None,
 ) -> InventoryScores:
-    """Score the polygons of `inventory` against those of `reference` (`layer`), where `evaluate` scores pixels.
+    """Score the polygons of `inventory` against those of `reference`, where `evaluate` scores pixels.
 
     The rasters, split and part are those of `evaluate` and say where is scored; `label` also holds the boundaries that
-    the map's are held against. Raises RunError for an impossible overlap, LabelError for features that are not
-    polygons or lie elsewhere, and what `evaluate` raises.
+    the map's are held against. `layer` is the reference's. Raises RunError for an impossible overlap, what
+    `read_polygons` raises, and what `evaluate` raises.
     """
+    polygons = read_polygons(inventory, reference, probability, layer, inventory_layer)
+    return score_polygons(polygons, probability, label, split, part, overlap)
+
+
+def read_polygons(
+    inventory: Path,
+    reference: Path,
+    probability: Path,
+    layer: str | None = None,
+    inventory_layer: str | None = None,
+) -> Polygons:
+    """The polygons of an inventory and of a reference (`layer`) that lie on the map `probability`.
+
+    Raises LabelError for features that are not polygons or lie elsewhere, or where a file has several layers and none
+    is named; VectorError for files that cannot be read.
+    """
+    grid, notes = read_info(probability).grid, list[str]()
+    mapped = _polygons(inventory, inventory_layer, grid, "inventory", notes)
+    true = _polygons(reference, layer, grid, "reference", notes)
+    return Polygons(mapped[0], true[0], true[1], tuple(notes))
+
+
+def score_polygons(
+    polygons: Polygons,
+    probability: Path,
+    label: Path,
+    split: Path | None = None,
+    part: str | None = None,
+    overlap: float = OVERLAP,
+) -> InventoryScores:
+    """Score the mapped polygons against the others; the rest is as `score_inventory` has it."""
     if not 0 < overlap <= 1:
         raise RunError(f"an overlap of {overlap:g} matches no landslides. Give a share above 0 and at most 1.")
     grid = read_info(probability).grid
-    notes: list[str] = []
-    mapped = _read(inventory, None, grid, "inventory", notes)
-    true = _read(reference, layer, grid, "reference", notes)
+    notes = list(polygons.notes)
+    mapped, true = polygons.mapped, polygons.true
+    unknown = shapes_on(polygons.unknown, grid)
     lying = _Lying(true, grid), _Lying(mapped, grid)
     boundaries = [_Agreement(pixels) for pixels in WITHIN]
     cores = list(tiles(grid.shape, SIDE))
@@ -177,6 +220,8 @@ def score_inventory(
     part, windows = known_windows(probability, label, split, part, grown)
     for core, (outer, truth, known, scored) in zip(cores, windows, strict=True):
         inner = core.within(outer)
+        still_open = burn_window(unknown, outer)
+        known, scored = known & ~still_open, scored & ~still_open
         for one in lying:
             one.add(core, scored[inner])
         counted = np.zeros(scored.shape, bool)
@@ -189,6 +234,9 @@ def score_inventory(
     matched = match(true, mapped, overlap)
     least = overlap * (1 - 1e-9)
     judged, mapped_judged = lying[0].mostly(), lying[1].mostly()
+    where = "on ground that is not scored" if part == "all" else "in other parts"
+    for name, one, kept in (("", lying[0], judged), ("mapped ", lying[1], mapped_judged)):
+        notes += _not_counted(name, one, kept, where)
     covered, pieces = matched.covered[judged], matched.pieces[judged]
     real, joined = matched.real[mapped_judged], matched.joined[mapped_judged]
     found, invented = covered >= least, real < least
@@ -228,28 +276,43 @@ def score_inventory(
     )
 
 
-def _read(path: Path, layer: str | None, grid: Grid, what: str, notes: list[str]) -> NDArray[Any]:
-    """Valid polygons (N,) that touch the grid, in its CRS."""
-    frame = read_vector(path, layer, grid.crs, grid.bounds)
-    known = layers(path)
-    if layer is None and len(known) > 1:
-        raise LabelError(f"{path} holds the layers {', '.join(known)}. Say which are the landslides: --layer NAME.")
-    strange = frame[~frame.geom_type.isin(POLYGONS)]
-    if len(strange):
+def _polygons(
+    path: Path, layer: str | None, grid: Grid, what: str, notes: list[str]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Valid polygons (N,) that touch the grid, in its CRS, and those (K,) that are still open in a reference."""
+    read, option = (read_landslides, "--layer NAME") if what == "reference" else (read_mapped, "--inventory-layer NAME")
+    found = read(path, layer, grid.crs, grid.bounds, option)
+    strange = {*found.outlines.geom_type, *found.unknown.geom_type} - set(POLYGONS)
+    if strange:
         raise LabelError(
-            f"{path} holds {', '.join(sorted(strange.geom_type.unique()))}, and landslides are matched by the ground "
-            f"that they cover. Give polygons as the {what}."
+            f"{path} holds {', '.join(sorted(strange))}, and landslides are matched by the ground that they cover. "
+            f"Give polygons as the {what}."
         )
-    if frame.empty:
-        whole: gpd.GeoDataFrame = read_vector(path, layer, grid.crs)
-        if len(whole) or what == "reference":
-            raise LabelError(f"{path} has no landslide on the map ({grid.describe()}). Is it of the same place?")
-    polygons = np.asarray(frame.geometry.values, dtype=object)
+    if found.note:
+        notes.append(found.note if path.name in found.note else f"{path.name}: {found.note}")
+    if found.outlines.empty and (what == "reference" or len(read(path, layer, grid.crs, None, option).outlines)):
+        why = f" ({found.note})" if found.reviewed else ""
+        raise LabelError(f"{path} has no landslide on the map ({grid.describe()}){why}. Is it of the same place?")
+    polygons, unknown = (np.asarray(one.geometry.values, dtype=object) for one in (found.outlines, found.unknown))
     faulty = ~shapely.is_valid(polygons)
     if faulty.any():
         notes.append(f"{int(faulty.sum())} polygon(s) of {path.name} cross themselves and were mended")
         polygons[faulty] = shapely.make_valid(polygons[faulty], method="structure", keep_collapsed=False)
-    return np.asarray(polygons[shapely.area(polygons) > 0])
+    return np.asarray(polygons[shapely.area(polygons) > 0]), unknown
+
+
+def _not_counted(name: str, lying: _Lying, judged: NDArray[np.bool_], where: str) -> list[str]:
+    """A note on landslides that reach into the scored ground and lie mostly beyond it; none where there are none."""
+    out = (lying.scored > 0) & ~judged
+    if not out.any():
+        return []
+    count, area = int(out.sum()), float(shapely.area(lying.polygons[out]).sum())
+    within = float(lying.scored[out].sum()) * lying.grid.pixel_area
+    verb, be = ("lies", "is") if count == 1 else ("lie", "are")
+    return [
+        f"{count:,} {name}landslide{'s' if count > 1 else ''} of {area_text(area)}, {area_text(within)} of it scored, "
+        f"{verb} mostly {where} and {be} not counted"
+    ]
 
 
 def _grown(core: Window, shape: tuple[int, int]) -> Window:
@@ -383,7 +446,7 @@ def table(scores: InventoryScores) -> str:
         f"Split {scores.split:,} landslides, mapped as {scores.split_pieces:,}; merged {scores.merged:,} mapped "
         f"landslides, {scores.merged_landslides:,} in truth",
         f"Number {_times(scores.number_bias)}, area {_times(scores.area_bias)} the reference's "
-        f"({scores.mapped_area_m2 / 1e6:,.2f} km2 of {scores.reference_area_m2 / 1e6:,.2f} km2)",
+        f"({area_text(scores.mapped_area_m2)} of {area_text(scores.reference_area_m2)})",
         f"Completeness limit ({100 * COMPLETE:g} % found from it on): "
         + ("none" if math.isnan(scores.completeness_m2) else area_text(scores.completeness_m2)),
         f"Power-law tail of the reference: {_tail(scores.reference_tail)}",

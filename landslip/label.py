@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import LabelError
 from landslip.grid import Grid, Window, tiles
+from landslip.landslides import Landslides
+from landslip.landslides import read_landslides as read_outlines
 from landslip.raster import cut_stored, opening, read_info, read_stored
 from landslip.site import LandslidesTable
-from landslip.vector import burn_window, read_vector, shapes_on, unburnt
+from landslip.vector import burn_window, shapes_on, unburnt
 from landslip.warping import warp, warp_stored
 from landslip.whole import filled
 
@@ -41,27 +42,27 @@ def known_label(label: NDArray[Any], path: Path | str) -> NDArray[np.uint8]:
     return label.astype(np.uint8)
 
 
-def read_landslides(table: LandslidesTable, grid: Grid) -> gpd.GeoDataFrame:
+def read_landslides(table: LandslidesTable, grid: Grid) -> Landslides:
     """Landslide polygons that touch the grid, in its CRS; LabelError for points, lines or none on the grid."""
-    frame = read_vector(table.path, table.layer, grid.crs, grid.bounds)
-    if frame.empty:
-        whole = read_vector(table.path, table.layer, grid.crs)
-        if whole.empty:
-            raise LabelError(f"{table.path} holds no landslide. Remove [landslides] to prepare and map without.")
-        left, bottom, right, top = whole.total_bounds
+    found = read_outlines(table.path, table.layer, grid.crs, grid.bounds)
+    if found.outlines.empty:
+        whole = read_outlines(table.path, table.layer, grid.crs)
+        if whole.outlines.empty:
+            why = f" ({whole.note})" if whole.note else ""
+            raise LabelError(f"{table.path} holds no landslide{why}. Remove [landslides] to prepare and map without.")
+        left, bottom, right, top = whole.outlines.total_bounds
         raise LabelError(
-            f"{table.path} has no landslide on the site: its {len(whole)} lie at x {left:.0f} to {right:.0f}, "
+            f"{table.path} has no landslide on the site: its {len(whole.outlines)} lie at x {left:.0f} to {right:.0f}, "
             f"y {bottom:.0f} to {top:.0f}, the site at {grid.describe()}. Check that it is the same place."
         )
-    polygons = frame[frame.geom_type.isin(["Polygon", "MultiPolygon"])]
-    if len(polygons) < len(frame):
-        kinds = ", ".join(sorted(frame.geom_type.unique()))
+    kinds = sorted({*found.outlines.geom_type, *found.unknown.geom_type})
+    if not set(kinds) <= {"Polygon", "MultiPolygon"}:
         raise LabelError(
-            f"{table.path} holds {kinds} and not only polygons: an inventory of points says nothing of the ground "
-            "that a landslide covers, so it cannot train a map. Digitise the outlines, or remove [landslides] to "
-            "prepare and map without."
+            f"{table.path} holds {', '.join(kinds)} and not only polygons: an inventory of points says nothing of the "
+            "ground that a landslide covers, so it cannot train a map. Digitise the outlines, or remove [landslides] "
+            "to prepare and map without."
         )
-    return polygons
+    return found
 
 
 @dataclass(frozen=True)
@@ -69,21 +70,26 @@ class LabelSource:
     """A site's landslides, to be had window by window.
 
     at: the label at a window of the grid, (h, w) uint8, nothing said yet of the outline; lost: the landslides that burn
-    to no pixel: (row, column of a pixel in each, its feature id).
+    to no pixel: (row, column of a pixel in each, its feature id); outlines: what was burnt, None for a mask.
     """
 
     at: Callable[[Window], NDArray[np.uint8]]
     lost: list[tuple[int, int, Any]]
+    outlines: Landslides | None = None
 
 
 def open_label(table: LandslidesTable | None, grid: Grid) -> LabelSource:
-    """The label of a site, unknown everywhere where it has no landslides. Raises LabelError as `read_landslides`."""
+    """The label of a site, unknown everywhere where it has no landslides. Raises LabelError as `read_landslides`.
+
+    What a review has left open is unknown too, but for what of it lies under a landslide.
+    """
     if table is None:
         return LabelSource(lambda window: np.full((window.height, window.width), UNKNOWN, np.uint8), [])
     if table.is_raster:
         return LabelSource(_mask_reader(table, grid), [])
-    frame = read_landslides(table, grid)
-    shapes = shapes_on(frame.geometry, grid, table.burn)
+    found = read_landslides(table, grid)
+    frame = found.outlines
+    shapes, left_open = (shapes_on(one.geometry, grid, table.burn) for one in (frame, found.unknown))
     centres = frame.geometry.representative_point()
     lost = []
     for i in unburnt(list(frame.geometry), grid, table.burn):
@@ -91,7 +97,13 @@ def open_label(table: LandslidesTable | None, grid: Grid) -> LabelSource:
         row = int((grid.transform.f - centres.iloc[i].y) // grid.y_size)
         if 0 <= row < grid.height and 0 <= column < grid.width:
             lost.append((row, column, frame.index[i]))
-    return LabelSource(lambda window: burn_window(shapes, window).astype(np.uint8), lost)
+
+    def at(window: Window) -> NDArray[np.uint8]:
+        label = np.where(burn_window(left_open, window), np.uint8(UNKNOWN), np.uint8(OTHER))
+        label[burn_window(shapes, window)] = LANDSLIDE
+        return label
+
+    return LabelSource(at, lost, found)
 
 
 def require_landslides(table: LandslidesTable, grid: Grid, pixels: int) -> None:

@@ -118,6 +118,8 @@ def prepare(
         write_text(aside / "table.csv", table_csv(summaries))
         manifest["resampling"] = {layer.name: layer.resampling for layer in found}
         manifest["landslides_that_burn_to_no_pixel"] = [str(item) for item in totals.lost]
+        if totals.states:
+            manifest["landslides_by_review"] = totals.states
         write_json(aside / "manifest.json", manifest)
         if figures:  # before the ledger goes, so that a kill while they are drawn costs no more than them
             say("drawing the study area and every factor")
@@ -240,6 +242,7 @@ class _Totals:
     burnt: int = 0  # landslide inside
     landslide: int = 0  # landslide on valid pixels
     lost: list[Any] = field(default_factory=list)
+    states: dict[str, int] = field(default_factory=dict)  # landslides by what a review made of them
 
     def summaries(self, channels: list[Channel]) -> list[ChannelSummary]:
         """A row of Table II for each channel."""
@@ -256,6 +259,7 @@ class _Totals:
 def _finish(site: Site, grid: Grid, channels: list[Channel], totals: _Totals, aside: Path) -> Iterator[None]:
     """Write valid.tif and label.tif and fill the totals; yields after every block."""
     stack, source = find_tiles(aside / "stack.tif"), open_label(site.landslides, grid)
+    totals.states = {} if source.outlines is None else source.outlines.states
     outline = None
     if site.outline is not None:
         outline = shapes_on(read_outline(site.outline, grid.crs).geometry, grid)

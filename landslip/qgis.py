@@ -17,9 +17,9 @@ from rasterio.crs import CRS
 from landslip.errors import OutputError
 from landslip.folder import RunFolder, open_run
 from landslip.grid import Grid
-from landslip.inventory import LAYER, REVIEWS
 from landslip.output import refuse_existing, write_text
 from landslip.raster import PROBABILITY, glance, read_info, stretch
+from landslip.review import LAYER, REVIEWS
 from landslip.split import TEST, TRAIN, VALIDATION
 from landslip.stack import Channel, read_stack_info
 from landslip.style import (
@@ -32,8 +32,8 @@ from landslip.style import (
     colours_renderer,
     gray_renderer,
     inventory_renderer,
-    outline_renderer,
     ramp_renderer,
+    review_renderer,
 )
 from landslip.vector import layers
 
@@ -42,7 +42,6 @@ LABEL_COLOURS = {0: (225, 225, 225, 255), 1: (0, 114, 178, 255)}
 PART_NAMES = {TRAIN: "training", VALIDATION: "validation", TEST: "test"}
 PART_COLOURS = {TRAIN: (0, 114, 178, 255), VALIDATION: (230, 159, 0, 255), TEST: (204, 121, 167, 255)}
 PICTURES = {"true colour": TRUE_COLOUR, "false colour": FALSE_COLOUR}
-REVIEWED = (204, 121, 167, 255)
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,7 @@ def _layers(run: RunFolder, home: Path) -> list[_Layer]:
         names = layers(run.inventory)
         file = source(run.inventory)
         if REVIEWS in names:
-            renderer = outline_renderer(REVIEWED)
-            found.append(_Layer("Landslides", "review", f"{file}|layername={REVIEWS}", renderer, False, False))
+            found.append(_Layer("Landslides", "review", f"{file}|layername={REVIEWS}", review_renderer(), True, False))
         if LAYER in names:
             found.append(
                 _Layer("Landslides", "inventory", f"{file}|layername={LAYER}", inventory_renderer(), True, False)

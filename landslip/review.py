@@ -28,8 +28,10 @@ import shapely
 from shapely import Geometry
 
 from landslip.errors import ConflictError, OutputError, ReviewError, VectorError
-from landslip.inventory import LAYER, LOG, REVIEWS
+from landslip.style import review_style
 
+LAYER, REVIEWS, LOG = "inventory", "review", "review_log"
+STYLES = "layer_styles"  # where QGIS keeps the styles of layers; `landslip inventory` makes it
 OPEN, ACCEPTED, REJECTED, REDRAWN, DRAWN = "open", "accepted", "rejected", "redrawn", "drawn"
 STATES = (OPEN, ACCEPTED, REJECTED, REDRAWN, DRAWN)
 MOST_VERTICES = 20_000  # of an outline
@@ -190,9 +192,10 @@ def decide(
     """Keep a decision on a landslide; `landslide` is None for one that is drawn, which gets an id below 0.
 
     `version` is the one that the decision was made on (`Review.version`; 0 for a landslide never decided on).
-    `outline`, in the inventory's CRS, belongs to redrawn and drawn; an accepted landslide keeps the outline that
-    stands, a rejected one that of the inventory. Raises ConflictError where another decision came first, ReviewError
-    for a landslide, state or outline that cannot be, OutputError where the file cannot be written.
+    `outline`, in the inventory's CRS, belongs to redrawn and drawn. Accepting one that is redrawn or drawn leaves it
+    that, with its outline; a rejected landslide has the outline of the inventory, or of who drew it. Raises
+    ConflictError where another decision came first, ReviewError for a landslide, state or outline that cannot be,
+    OutputError where the file cannot be written.
     """
     if state not in (ACCEPTED, REJECTED, REDRAWN, DRAWN):
         raise ReviewError(f"a landslide cannot be {state!r}: give {ACCEPTED}, {REJECTED}, {REDRAWN} or {DRAWN}.")
@@ -218,6 +221,8 @@ def decide(
         )
         if state == REDRAWN and landslide < 0:
             state = DRAWN
+        if state == ACCEPTED and last is not None and last.state in (REDRAWN, DRAWN):
+            state = last.state  # its outline stays too, which the inventory does not have
         before = 0 if last is None else last.decision
         made = _append(connection, _Entry(0, landslide, 0, before, state, stored, note, _now()))
         return _settle(connection, made)
@@ -491,6 +496,13 @@ def _make_tables(connection: sqlite3.Connection) -> None:
         [(REVIEWS, "features", REVIEWS, about[0], now, srs), (LOG, "attributes", LOG, about[1], now, None)],
     )
     connection.execute("INSERT INTO gpkg_geometry_columns VALUES (?, 'geom', 'MULTIPOLYGON', ?, 0, 0)", (REVIEWS, srs))
+    if _has(connection, STYLES):
+        connection.execute(
+            f"INSERT INTO {STYLES} (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, "
+            "styleQML, styleSLD, useAsDefault, description, owner, update_time) "
+            "VALUES ('', '', ?, 'geom', ?, ?, '', 1, 'landslip', '', ?)",
+            (REVIEWS, REVIEWS, review_style(), now),
+        )
 
 
 def _has(connection: sqlite3.Connection, table: str) -> bool:

@@ -230,7 +230,10 @@ class ClassTable(FileTable):
 
 
 class LandslidesTable(FileTable):
-    """[landslides]: outlines, or a mask (1 landslide, 0 not, 255 or nodata unknown)."""
+    """[landslides]: outlines, or a mask (1 landslide, 0 not, 255 or nodata unknown).
+
+    Of an inventory that was reviewed, what was accepted, redrawn or drawn is landslide, what is still open unknown.
+    """
 
     burn: Literal["centre", "majority", "touched"] = "centre"
 

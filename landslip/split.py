@@ -34,13 +34,17 @@ PAPER_TRAIN_SHARE = 0.3  # III.A: 30 % of the blocks train, 70 % validate
 
 @dataclass(frozen=True)
 class Split:
-    """`parts` is (H, W) uint8: 0 guard or nothing, 1 train, 2 validation, 3 test. `leaky` None: nobody knows."""
+    """`parts` is (H, W) uint8: 0 guard or nothing, 1 train, 2 validation, 3 test. `leaky` None: nobody knows.
+
+    `carried_from` is the SHA-256 of the weights of an earlier model whose parts these are; "" where they are drawn.
+    """
 
     kind: str
     leaky: bool | None
     guard: int
     parts: NDArray[np.uint8]
     fold: str = ""  # in words, where there are several
+    carried_from: str = ""
 
     def inside(self, windows: Sequence[Window], part: int) -> list[Window]:
         """The windows that lie wholly inside a part."""
@@ -58,7 +62,8 @@ class Split:
         """What split.tif says of itself."""
         leaky = {True: "yes", False: "no", None: "unknown"}[self.leaky]
         tags = {"split": self.kind, "leaky": leaky, "guard": str(self.guard)}
-        return tags | ({"fold": self.fold} if self.fold else {})
+        further = {"fold": self.fold, "carried_from": self.carried_from}
+        return tags | {key: value for key, value in further.items() if value}
 
 
 def worst_leak(leaks: Iterable[bool | None]) -> bool | None:

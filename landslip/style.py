@@ -22,8 +22,15 @@ CLASSES = {0: "no landslide", 1: "landslide"}
 REVIEWS: dict[str, tuple[Colour, int, str]] = {
     "open": ((213, 94, 0, 255), 70, "solid"),
     "accepted": ((86, 180, 233, 255), 70, "solid"),
-    "redrawn": ((204, 121, 167, 255), 70, "solid"),
+    "redrawn": ((204, 121, 167, 255), 0, "dot"),  # as it was mapped; the outline that counts is in layer review
     "rejected": ((120, 120, 120, 255), 0, "dot"),
+}
+# what a review made of them, in layer review; drawn ones are in no other
+DECIDED: dict[str, tuple[Colour, int, str]] = {
+    "accepted": REVIEWS["accepted"],
+    "redrawn": ((204, 121, 167, 255), 70, "solid"),
+    "drawn": ((204, 121, 167, 255), 70, "dash"),
+    "rejected": REVIEWS["rejected"],
 }
 HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 
@@ -41,12 +48,28 @@ TIP = (
 
 def inventory_renderer() -> str:
     """The <renderer-v2> of an inventory."""
+    return _states_renderer("review", REVIEWS, {"redrawn": "redrawn: as it was mapped"})
+
+
+def review_style() -> str:
+    """Layer `review`: outlines as they stand after a review, by state; a tip with the note."""
+    tip = "&lt;b>Landslide [% landslide %]&lt;/b>&lt;br>[% state %]&lt;br>[% note %]"
+    return _document(f"{review_renderer()}\n <mapTip>{tip}</mapTip>\n <layerGeometryType>2</layerGeometryType>")
+
+
+def review_renderer() -> str:
+    """The <renderer-v2> of layer `review`."""
+    return _states_renderer("state", DECIDED, {})
+
+
+def _states_renderer(column: str, looks: Mapping[str, tuple[Colour, int, str]], labels: Mapping[str, str]) -> str:
     categories = "\n".join(
-        f'   <category symbol="{i}" value="{state}" label="{state}" render="true"/>' for i, state in enumerate(REVIEWS)
+        f'   <category symbol="{i}" value="{state}" label="{labels.get(state, state)}" render="true"/>'
+        for i, state in enumerate(looks)
     )
-    symbols = "\n".join(_fill(str(i), *look) for i, look in enumerate(REVIEWS.values()))
+    symbols = "\n".join(_fill(str(i), *look) for i, look in enumerate(looks.values()))
     return (
-        ' <renderer-v2 type="categorizedSymbol" attr="review" symbollevels="0" enableorderby="0" forceraster="0">\n'
+        f' <renderer-v2 type="categorizedSymbol" attr="{column}" symbollevels="0" enableorderby="0" forceraster="0">\n'
         f"  <categories>\n{categories}\n  </categories>\n  <symbols>\n{symbols}\n  </symbols>\n </renderer-v2>"
     )
 

@@ -37,7 +37,7 @@ from landslip.compute import (
 )
 from landslip.errors import ModelError, TrainingError
 from landslip.grid import Window
-from landslip.ground import Ground, input_hashes, site_hashes, survey, write_split
+from landslip.ground import Ground, carried_note, input_hashes, site_hashes, survey, write_split
 from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.metrics import Histogram
 from landslip.models import build_model
@@ -89,6 +89,8 @@ def train(
     """
     lay_out, hash_inputs = partial(survey, run, prepared), partial(input_hashes, run, prepared)
     with alone(folder, inside=True):
+        if note := carried_note(run, prepared):
+            say(note)
         return _train(settled(run), lay_out, hash_inputs, folder, overwrite, half, draw=draw)
 
 
@@ -455,7 +457,12 @@ def _finish(
     facts = {
         "run": run.model_dump(mode="json", exclude={"compare"}),
         "site_inputs": hashes,
-        "split": {"kind": ground.split.kind, "leaky": ground.split.leaky, "guard": ground.split.guard},
+        "split": {
+            "kind": ground.split.kind,
+            "leaky": ground.split.leaky,
+            "guard": ground.split.guard,
+            **({"carried_from": ground.split.carried_from} if ground.split.carried_from else {}),
+        },
         **origin,
         "training_windows": len(ground.windows),
         "chosen_epoch": state.best_epoch,

@@ -32,6 +32,7 @@ from landslip.output import is_stream, writing
 
 BURN = ("centre", "majority", "touched")
 STYLES = "layer_styles"
+GEOPARQUET = (".parquet", ".geoparquet")
 TEXT = (pa.null(), pa.string(), pa.large_string())
 FACTS = {  # what tables of a GeoPackage say of a layer, as a text; not what differs from one writing to the next
     "sqlite_master": "type || ' ' || name",
@@ -54,7 +55,8 @@ def read_vector(
 ) -> gpd.GeoDataFrame:
     """Read features, reprojected to `crs` where given and limited to those that touch `bounds` (in `crs`).
 
-    Raises VectorError for a missing or unreadable file, an unknown layer or no CRS.
+    `layer` is the first that has geometries, where not given. Raises VectorError for a missing or unreadable file, an
+    unknown layer or no CRS.
     """
     if not path.exists():
         raise VectorError(f"{path} does not exist. Check the path; paths in a site file start at its folder.")
@@ -64,8 +66,12 @@ def read_vector(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                box = _bounds_in_file(path, layer, crs, bounds)
-                frame = gpd.read_file(path, layer=layer, bbox=box, fid_as_index=True)
+                if is_geoparquet(path):
+                    frame = _read_geoparquet(path, layer, crs, bounds)
+                else:
+                    layer = layer or next(iter(layers(path, spatial=True)), None)
+                    box = _bounds_in_file(path, layer, crs, bounds)
+                    frame = gpd.read_file(path, layer=layer, bbox=box, fid_as_index=True)
         except DataLayerError as error:
             raise VectorError(f"{path} has no layer {layer!r}; its layers are {', '.join(layers(path))}.") from error
     if not isinstance(frame, gpd.GeoDataFrame):
@@ -97,6 +103,23 @@ def _unreadable(path: Path, error: Exception) -> VectorError:
     )
 
 
+def is_geoparquet(path: Path) -> bool:
+    """Whether the name is that of a GeoParquet file, which GDAL reads only where it was built with Arrow."""
+    return path.suffix.lower() in GEOPARQUET
+
+
+def _read_geoparquet(
+    path: Path, layer: str | None, crs: CRS | None, bounds: tuple[float, float, float, float] | None
+) -> gpd.GeoDataFrame:
+    if layer is not None and layer != path.stem:
+        raise VectorError(f"{path} has no layer {layer!r}: a GeoParquet file has one, {path.stem}. Leave it out.")
+    frame = gpd.read_parquet(path)
+    if frame.crs is not None and crs is not None and bounds is not None:
+        box = transform_bounds(crs, CRS.from_user_input(frame.crs), *bounds, densify_pts=41)
+        frame = frame[frame.intersects(shapely.box(*box))]
+    return frame
+
+
 def _bounds_in_file(
     path: Path, layer: str | None, crs: CRS | None, bounds: tuple[float, float, float, float] | None
 ) -> tuple[float, float, float, float] | None:
@@ -111,12 +134,14 @@ def _bounds_in_file(
     return left, bottom, right, top
 
 
-def layers(path: Path) -> list[str]:
-    """Names of a vector file's layers, tables without geometry among them; VectorError where it is none."""
+def layers(path: Path, spatial: bool = False) -> list[str]:
+    """Names of a vector file's layers, `spatial` ones or tables without geometry too; VectorError where it is none."""
     import pyogrio
 
+    if is_geoparquet(path):
+        return [path.stem]
     with _named(path):
-        return [str(name) for name, _ in pyogrio.list_layers(path)]
+        return [str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None or not spatial]
 
 
 def write_vector(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, overwrite: bool = False) -> None:
