@@ -502,13 +502,17 @@ def serve(
     run: Annotated[Path, typer.Argument(metavar="RUN/")],
     port: Annotated[int, typer.Option(help="0: any that is free", min=0, max=65535)] = 8008,
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 lets other computers in")] = ("127.0.0.1"),
+    browser: Annotated[bool, typer.Option("--open", help="open the page in this computer's browser too")] = False,
 ) -> None:
-    """Look at a run on a page in the browser, and accept, reject or redraw its landslides."""
+    """Print the address of a page to look at a run, and to accept, reject, redraw or draw its landslides."""
     try:
         from landslip.serve.app import serve as listen
     except ModuleNotFoundError as error:
         raise DependencyError(f"the page needs {error.name}: pip install 'landslip[serve]'.") from error
-    listen(run, port, host)
+    try:
+        listen(run, port, host, browser)
+    except KeyboardInterrupt:
+        raise _Ended(f"{run} is served no more. Every decision that the page showed as saved is kept.") from None
 
 
 @app.command()
@@ -620,6 +624,10 @@ def info(
         raise RunError("landslip info needs a file, a folder or --network NAME.")
 
 
+class _Ended(SystemExit):
+    """A command that is ended by Ctrl-C as it should be, and what there is to say of it."""
+
+
 def main() -> None:
     """Run a command: 0 done, 1 faults found by check or a failed run of compare or ladder, 2 refused; stopped by Ctrl-C
     130, by SIGTERM, as a queue or a container ends a process, 143.
@@ -664,9 +672,11 @@ def main() -> None:
         _say(f"what it says cannot be written ({error.strerror}). Free some space.")
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as stop:
-        if isinstance(stop, SystemExit) and stop.code != 130:  # typer turns Ctrl-C into an exit of its own
+        ended = isinstance(stop, _Ended)
+        # typer turns Ctrl-C into an exit of its own
+        if isinstance(stop, SystemExit) and not ended and stop.code != 130:
             raise
-        _say("stopped. What was half written is removed; the same command goes on.")
+        _say(str(stop) if ended else "stopped. What was half written is removed; the same command goes on.")
         sys.exit(stopped)
     finally:
         if mine:

@@ -179,6 +179,25 @@ def make_inventory(
     return summary
 
 
+def begin_inventory(out_gpkg: Path, raster: Path) -> None:
+    """Write an inventory (GeoPackage) of no landslide, in the CRS of a raster, for landslides that are to be drawn.
+
+    Layer, columns and style are those of `make_inventory`, so that whatever reads an inventory reads this one. Raises
+    OutputError where the file exists or cannot be written, GridError for a grid that is not metric.
+    """
+    require_name(out_gpkg)
+    require_geopackage_name(out_gpkg)
+    refuse_existing(out_gpkg, False)
+    info = read_info(raster)
+    require_metric(info.grid, str(raster))
+    found = _Found(np.zeros(1, np.int32), np.zeros(0, np.int64), 0, 0.0, 0, 0)
+    empty = _frame(_Measured.of(found, None), slice(0, 0), [], found, info.grid, None, info, None, None)
+    with writing(out_gpkg) as aside:
+        with filling_vector(aside, out_gpkg, LAYER, multi=True) as add_to_vector:
+            add_to_vector(empty)
+        fill_styles(aside, out_gpkg, {LAYER: inventory_style()})
+
+
 def stack_of(probability: Path) -> Path | None:
     """The stack of the run folder that RUN/map/probability.tif lies in; None where there is none."""
     path = probability.absolute().parent.parent / "prepared" / "stack.tif"

@@ -157,7 +157,8 @@ def filling_vector(
     """Yield what adds features to `aside`, a file that `writing` will rename to the GeoPackage `path`.
 
     With `base`, an earlier GeoPackage, everything else in it is kept, and the layer replaced. With `multi` every
-    geometry becomes a multipart one, so that all that is added fits; by default, where what is added has both kinds.
+    geometry becomes a multipart one, so that all that is added fits, and a layer of none is one of multipolygons; by
+    default, where what is added has both kinds.
     """
     require_geopackage_name(path)
     version = VERSION
@@ -171,6 +172,8 @@ def filling_vector(
 
     def add(frame: gpd.GeoDataFrame) -> None:
         how = {"layer": layer, "driver": "GPKG", "engine": "pyogrio", "promote_to_multi": multi, "VERSION": version}
+        if multi and frame.empty:  # no geometry says what kind those to come are
+            how["geometry_type"] = "MultiPolygon"
         with _written(path):
             frame.to_file(aside, mode="a" if added else "w", **how)
             if not added:

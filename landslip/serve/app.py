@@ -32,9 +32,10 @@ from starlette.exceptions import HTTPException
 from landslip import review
 from landslip.errors import ConflictError, LandslipError, OutputError, ReviewError, SplitError
 from landslip.evaluate import Counted, count_probabilities
-from landslip.folder import RunFolder, open_run
+from landslip.folder import PLACES, RunFolder, open_run
 from landslip.geodesy import area_and_perimeter
 from landslip.grid import crs_name
+from landslip.inventory import begin_inventory
 from landslip.metrics import BINS, choose_threshold
 from landslip.progress import say
 from landslip.raster import read_info
@@ -244,33 +245,55 @@ class Session:
 
     def landslides(self) -> tuple[list[review.Landslide], shapely.STRtree | None]:
         """The inventory and a tree of its outlines, read anew where the file was made anew."""
-        if self.run.inventory is None:
+        path = self.inventory_file()
+        if path is None:
             return [], None
-        mark = review.inventory_mark(self.run.inventory)
+        mark = review.inventory_mark(path)
         with self.lock:
             if self.inventory[0] != mark:
-                found = review.read_landslides(self.run.inventory)
+                found = review.read_landslides(path)
                 self.inventory = mark, found, shapely.STRtree([one.outline for one in found])
             return self.inventory[1], self.inventory[2]
 
     def reviews(self) -> dict[int, review.Review]:
         """What stands of every landslide, read anew where something was decided or the inventory is another one."""
-        if self.run.inventory is None:
+        path = self.inventory_file()
+        if path is None:
             return {}
-        mark = review.inventory_mark(self.run.inventory), review.last_version(self.run.inventory)
+        mark = review.inventory_mark(path), review.last_version(path)
         with self.lock:
             if self.stands[0] != mark:
-                self.stands = mark, review.read_reviews(self.run.inventory)
+                self.stands = mark, review.read_reviews(path)
             return self.stands[1]
+
+    def inventory_file(self) -> Path | None:
+        """The run's inventory, which may have been made since the server was started; None where there is none."""
+        path = self.run.root / PLACES["inventory"][0]
+        return path if self.run.inventory is not None or path.exists() else None
 
     def reviewed(self) -> Path:
         """The inventory that decisions are kept in; HTTP 404 where the run has none."""
-        if self.run.inventory is None:
+        path = self.inventory_file()
+        if path is None:
             raise HTTPException(
-                404, "the run has no inventory to review. Make one: landslip inventory RUN/map/probability.tif "
-                "RUN/inventory/landslides.gpkg"
+                404, "the run has no inventory to review. Draw its landslides, or make one: landslip inventory "
+                "RUN/map/probability.tif RUN/inventory/landslides.gpkg"
             )  # fmt: skip
-        return self.run.inventory
+        return path
+
+    def drawn_into(self) -> Path:
+        """The inventory that a landslide is drawn into, made without any where the run has none."""
+        path = self.inventory_file()
+        if path is not None:
+            return path
+        path = self.run.root / PLACES["inventory"][0]
+        with self.lock:
+            try:
+                begin_inventory(path, self.shown.layers[0].path)
+            except OutputError:
+                if not path.exists():  # else another window, or another server, was faster
+                    raise
+        return path
 
     def layer(self, key: str) -> Layer:
         """A layer by its key; HTTP 404 where there is none."""
@@ -409,8 +432,8 @@ def _add_reading(app: FastAPI, session: Session) -> None:
             warnings=list(session.shown.left_out),
             threshold=session.threshold,
             threshold_source=session.source,
-            inventory_threshold=session.inventory_threshold if session.run.inventory is not None else None,
-            reviewable=session.run.inventory is not None,
+            inventory_threshold=session.inventory_threshold if session.inventory_file() is not None else None,
+            reviewable=session.inventory_file() is not None,
             parts=session.parts(),
         )  # fmt: skip
 
@@ -520,9 +543,10 @@ def _add_reviews(app: FastAPI, session: Session) -> None:
     @app.get("/api/reviews", responses={s: REFUSED[s] for s in (422, 503)})
     def reviews(since: Annotated[int, Query(ge=0, le=2**53)] = 0) -> ReviewsOut:
         """What stands of every landslide that was decided on, or only what changed after version `since`."""
-        if session.run.inventory is None:
+        path = session.inventory_file()
+        if path is None:
             return ReviewsOut(version=0, reviews=[])
-        found = review.read_reviews(session.run.inventory, since)
+        found = review.read_reviews(path, since)
         version = max([since, *(one.version for one in found.values())])
         return ReviewsOut(version=version, reviews=_reviews(list(found.values()), crs))
 
@@ -531,11 +555,14 @@ def _add_reviews(app: FastAPI, session: Session) -> None:
     @app.post("/api/reviews", responses=deciding)
     def decide(decision: Decision) -> ReviewOut:
         """Keep a decision. It is on disk when this is answered; 409 where another window decided first."""
-        path, outline = session.reviewed(), None
+        outline = None
         if decision.outline is not None:
             outline = _polygon(decision.outline)
+            review.require_outline(outline)
             if not outline.intersects(shapely.box(*session.shown.grid.bounds)):
                 raise ReviewError("the outline lies off the site. Draw it on the map.")
+        draws = decision.state == review.DRAWN and decision.landslide is None and outline is not None
+        path = session.drawn_into() if draws else session.reviewed()
         made = review.decide(path, decision.landslide, decision.state, decision.version, outline, decision.note)
         return _reviews([made], crs)[0]
 
@@ -632,8 +659,11 @@ def _name_of(run: RunFolder) -> str:
     return run.root.resolve().name
 
 
-def serve(root: Path, port: int = 8008, host: str = "127.0.0.1") -> None:
-    """Serve a run until Ctrl-C. Raises OutputError for an address that cannot be listened on."""
+def serve(root: Path, port: int = 8008, host: str = "127.0.0.1", browser: bool = False) -> None:
+    """Serve a run until Ctrl-C; with `browser`, open the page in this computer's own.
+
+    Raises OutputError for an address that cannot be listened on.
+    """
     import uvicorn
 
     session = Session(open_run(root))
@@ -658,9 +688,21 @@ def serve(root: Path, port: int = 8008, host: str = "127.0.0.1") -> None:
     for text in session.shown.left_out:
         say(f"warning: {text}")
     shown = f"[{host}]" if ":" in host else host
-    say(f"{root} is at http://{shown}:{listening.getsockname()[1]}/  (Ctrl-C ends it)")
+    address = f"http://{shown}:{listening.getsockname()[1]}/"
+    how = "the browser opens it" if browser else "open it in a browser, or give --open"
+    say(f"{root} is at {address}  ({how}; Ctrl-C ends it)")
+    if browser:
+        here = address.replace("://0.0.0.0:", "://127.0.0.1:")
+        threading.Thread(target=_open_browser, args=(here,), daemon=True).start()  # some browsers are waited for
     config = uvicorn.Config(
         create_app(session, names), log_level="warning", server_header=False, proxy_headers=False,
         timeout_graceful_shutdown=2, limit_concurrency=200,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def _open_browser(address: str) -> None:
+    import webbrowser
+
+    if not webbrowser.open(address):
+        say(f"warning: no browser was found here. Open {address} in one yourself.")

@@ -10,8 +10,9 @@ from typing import Literal
 
 from landslip.errors import RasterError
 from landslip.folder import RunFolder
-from landslip.grid import Grid, same_grid
-from landslip.raster import RasterInfo, read_info
+from landslip.grid import Grid, same_grid, tiles
+from landslip.label import LANDSLIDE
+from landslip.raster import RasterInfo, cut_stored, opening, read_info
 from landslip.stack import Channel, StackInfo, read_stack_info
 from landslip.style import FALSE_COLOUR, TRUE_COLOUR
 
@@ -25,6 +26,7 @@ CLASS_COLOURS = (
 )  # fmt: skip
 RAMPS = {"elevation": "cividis", "slope": "magma", "curvature": "brbg", "ndvi": "ylgn", "mndwi": "ylgnbu"}
 DIVERGING = {"curvature", "dndvi"}  # stretched evenly about 0
+STRIP = 2048  # pixels a side of what is read of a label at a time
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Shown:
 def layers_of(run: RunFolder) -> Shown:
     """Every layer that a run's rasters can show. Raises RasterError where it has none.
 
-    The grid is that of the probability raster, or of the stack; a raster on another grid is left out and named.
+    The grid is that of the probability raster, or of the stack; a raster on another grid is left out and named. A label
+    without a landslide, as that of a site without [landslides] is, is no reference and shows nothing.
     """
     rasters = [path for path in (run.probability, run.stack, run.landslide_map, run.label) if path is not None]
     if not rasters:
@@ -75,17 +78,18 @@ def layers_of(run: RunFolder) -> Shown:
         if not same_grid(info.grid, grid)
     ]
     usable = {path: info for path, info in infos.items() if same_grid(info.grid, grid)}
+    label = run.label if run.label in usable and _holds_landslides(run.label) else None
     found: list[Layer] = []
     if run.stack in usable and run.stack is not None:
         found += _of_stack(read_stack_info(run.stack))
     if run.probability in usable and run.probability is not None:
         found += _of_probability(run.probability, usable[run.probability])
-        if run.label in usable and run.label is not None:
+        if label is not None:
             codes = ((1, "hit", HIT), (2, "miss", MISS), (3, "false alarm", FALSE_ALARM))
             found.append(
                 Layer(
                     "agreement", "Hits, misses, false alarms", "Result", run.probability, (1,), "agreement",
-                    codes=codes, overlay=True, beside=run.label,
+                    codes=codes, overlay=True, beside=label,
                 )
             )  # fmt: skip
     if run.landslide_map in usable and run.landslide_map is not None:
@@ -93,10 +97,19 @@ def layers_of(run: RunFolder) -> Shown:
         found.append(
             Layer("map", "Landslide map", "Result", run.landslide_map, (1,), "codes", codes=codes_of_map, overlay=True)
         )
-    if run.label in usable and run.label is not None:
+    if label is not None:
         known = ((1, "landslide", REFERENCE), (255, "unknown", NOT_KNOWN))
-        found.append(Layer("reference", "Reference", "Reference", run.label, (1,), "codes", codes=known, overlay=True))
+        found.append(Layer("reference", "Reference", "Reference", label, (1,), "codes", codes=known, overlay=True))
+    if not found:
+        raise RasterError(f"{run.root} holds no raster to show. Prepare a site, or map one, into it first.")
     return Shown(grid, tuple(_told_apart(found)), tuple(left_out))
+
+
+def _holds_landslides(label: Path | None) -> bool:
+    if label is None:
+        return False
+    with opening(label) as dataset:
+        return any((cut_stored(dataset, window) == LANDSLIDE).any() for window in tiles(dataset.shape, STRIP))
 
 
 def _of_stack(stack: StackInfo) -> Iterator[Layer]:

@@ -22,13 +22,16 @@ const NAMES = {
 const HIDDEN = new Set(["id", "review", "fid"]);
 const CHUNK = 200; // rows of the table that are added at a time
 const POLL = 4000; // ms between questions for what other windows decided
+const STEP = 80, SMALL_STEP = 8; // pixels of the screen that an arrow key moves the map by while drawing
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+const narrow = matchMedia("(max-width: 760px)");
 
 let run, map, panes, layers, canvas;
 let landslides = new Map(), reviews = new Map(), lastVersion = 0;
 let order = [], shownRows = CHUNK, selected = null;
 let swipe = 0.5, threshold = null, counts = null, undone = [], done = [];
-let outlines, candidates, chosen, drawing = null, sides = { left: null, right: null };
+let outlines, candidates, chosen, drawing = null, flight = null, sides = { left: null, right: null };
 let working = Promise.resolve(), asked = 0, waiting = null;
 
 // -- asking the server ------------------------------------------------------------------------------------------------
@@ -111,10 +114,9 @@ function makeMap() {
     transformation: new L.Transformation(
       1 / (grid.x_size * scale), -grid.left / (grid.x_size * scale), -1 / (grid.y_size * scale), grid.top / (grid.y_size * scale)),
   });
-  const bounds = L.latLngBounds([grid.bottom, grid.left], [grid.top, grid.right]);
   canvas = L.canvas({ padding: 0.3, tolerance: 5 });
   map = L.map("map", {
-    crs, minZoom: 0, maxZoom: grid.levels + 5, zoomSnap: 0.5, zoomDelta: 1, renderer: canvas, maxBounds: bounds.pad(0.6),
+    crs, minZoom: 0, maxZoom: grid.levels + 5, zoomSnap: 0.5, zoomDelta: 1, renderer: canvas,
     boxZoom: false, zoomAnimation: !calm, fadeAnimation: !calm, inertia: !calm,
   });
   for (const side of ["left", "right"]) map.createPane(side).style.zIndex = 200;
@@ -123,7 +125,9 @@ function makeMap() {
   candidates = L.featureGroup().addTo(map);
   chosen = L.featureGroup().addTo(map);
   L.control.scale({ imperial: false, maxWidth: 140 }).addTo(map);
-  map.fitBounds(bounds);
+  map.fitBounds(site());
+  limit();
+  map.on("zoomend resize", limit);
   map.on("move zoom viewreset resize", clip);
   map.on("moveend", () => later(refresh, 80));
   map.on("zoomend", highlight);
@@ -137,6 +141,17 @@ function makeMap() {
   new ResizeObserver(() => map.invalidateSize({ animate: false })).observe($("map"));
 }
 
+const site = () => L.latLngBounds([run.grid.bottom, run.grid.left], [run.grid.top, run.grid.right]);
+
+// The middle of the map may be any place of the site, and a little beyond: there the cross of a drawing puts its corners.
+const reach = () => site().pad(0.1);
+
+function limit() {
+  const zoom = map.getZoom(), half = map.getSize().divideBy(2);
+  const low = map.project(reach().getNorthWest(), zoom).subtract(half), high = map.project(reach().getSouthEast(), zoom).add(half);
+  map.setMaxBounds(L.latLngBounds(map.unproject(low, zoom), map.unproject(high, zoom)));
+}
+
 const timers = new Map();
 function later(work, wait) {
   clearTimeout(timers.get(work));
@@ -147,7 +162,7 @@ function tilesOf(layer, side) {
   const grid = run.grid;
   const made = L.tileLayer(urlOf(layer), {
     pane: side, tileSize: grid.tile, minZoom: 0, maxZoom: grid.levels + 5, maxNativeZoom: grid.levels, minNativeZoom: 0, noWrap: true,
-    bounds: L.latLngBounds([grid.bottom, grid.left], [grid.top, grid.right]), keepBuffer: 3, updateWhenZooming: false,
+    bounds: site(), keepBuffer: 3, updateWhenZooming: false,
     alt: "",
   });
   made.on("tileerror", () => { later(checkServer, 300); });
@@ -242,25 +257,25 @@ async function refresh() {
     outlines.clearLayers();
     candidates.clearLayers();
     highlight();
+    outlineLegend();
     return;
   }
   const seen = map.getBounds().pad(0.25);
   const box = `left=${seen.getWest()}&bottom=${seen.getSouth()}&right=${seen.getEast()}&top=${seen.getNorth()}`;
   const pixel = run.grid.x_size * 2 ** (run.grid.levels - map.getZoom()); // metres on the screen
   try {
-    if (threshold === null || atInventory()) {
-      const found = await ask(`/api/outlines?${box}&tolerance=${pixel > run.grid.x_size ? pixel / 2 : 0}`);
-      if (number !== asked) return;
-      draw(outlines, found.features);
-      candidates.clearLayers();
-      if (found.left_out) say(`${grouped(found.left_out)} smaller outlines are not shown: zoom in.`);
-    } else {
-      const found = await ask(`/api/candidates?${box}&threshold=${threshold}`);
-      if (number !== asked) return;
-      outlines.clearLayers();
-      draw(candidates, found.features);
-    }
+    const own = threshold === null || atInventory(), none = { features: [] };
+    const drawn = [...reviews.keys()].some((id) => id < 0);
+    const [found, mapped] = await Promise.all([
+      own || drawn ? ask(`/api/outlines?${box}&tolerance=${pixel > run.grid.x_size ? pixel / 2 : 0}`) : none,
+      own ? none : ask(`/api/candidates?${box}&threshold=${threshold}`),
+    ]);
+    if (number !== asked) return;
+    draw(outlines, own ? found.features : found.features.filter((one) => one.id < 0)); // what was drawn has no threshold
+    draw(candidates, mapped.features);
+    if (own && found.left_out) say(`${grouped(found.left_out)} smaller outlines are not shown: zoom in.`);
     highlight();
+    outlineLegend();
     document.body.dataset.outlines = String(number);
   } catch (error) { if (error.status) warn(error.message); }
 }
@@ -279,6 +294,28 @@ function draw(group, features) {
       select(feature.id, { fly: false });
     });
   }
+}
+
+// A line for each kind of outline that the map shows, as it is drawn there.
+function outlineLegend() {
+  const list = $("outline-legend"), shown = new Set();
+  outlines.eachLayer((line) => { if (line.landslide) shown.add(stateOf(line.landslide)); });
+  if (candidates.getLayers().length) shown.add("candidate");
+  const items = Object.entries(STYLES).filter(([state]) => shown.has(state)).map(([state, { color, weight, dashArray }]) => {
+    const item = element("li"), drawn = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    const line = (look) => {
+      const made = document.createElementNS("http://www.w3.org/2000/svg", "line");
+      for (const [key, value] of Object.entries({ x1: 0, x2: 32, y1: 6, y2: 6, ...look })) made.setAttribute(key, value);
+      drawn.append(made);
+    };
+    for (const [key, value] of Object.entries({ width: 32, height: 12, "aria-hidden": true })) drawn.setAttribute(key, value);
+    line({ stroke: "#000", "stroke-opacity": 0.55, "stroke-width": weight + 2.5 });
+    line({ stroke: color, "stroke-width": weight, "stroke-dasharray": dashArray ?? "none" });
+    item.append(drawn, state);
+    return item;
+  });
+  list.replaceChildren(...items);
+  list.hidden = !items.length;
 }
 
 function highlight() {
@@ -302,17 +339,32 @@ function highlight() {
 }
 
 function boundsOf(id) {
-  const box = (stateOf(id) === "redrawn" || id < 0 ? reviews.get(id)?.bounds : null) ?? landslides.get(id)?.bounds;
+  const review = reviews.get(id); // an area comes with an outline that is not the inventory's own
+  const box = (review && review.area_m2 !== null ? review.bounds : null) ?? landslides.get(id)?.bounds;
   return box ? L.latLngBounds([box[1], box[0]], [box[3], box[2]]) : null;
 }
 
 function fly(id) {
   const bounds = boundsOf(id);
   if (!bounds) return;
-  const zoom = Math.min(map.getBoundsZoom(bounds.pad(1.2)), run.grid.levels + 2);
+  const fit = map.getBoundsZoom(site()); // never farther off than the whole site
+  const zoom = Math.max(fit, Math.min(map.getBoundsZoom(bounds.pad(1.2)), Math.max(run.grid.levels + 2, fit + 1)));
+  const edge = map.getSize().multiplyBy(0.35); // of the screen a seventh at most lies beyond the site
+  const centre = within(bounds.getCenter(), map.project(site().getNorthWest(), zoom).add(edge), map.project(site().getSouthEast(), zoom).subtract(edge), zoom);
   const far = map.getBounds().intersects(bounds) === false;
-  if (calm || far) map.setView(bounds.getCenter(), zoom, { animate: false });
-  else map.flyTo(bounds.getCenter(), zoom, { duration: 0.35 });
+  if (calm || far) map.setView(centre, zoom, { animate: false });
+  else {
+    map.flyTo(centre, zoom, { duration: 0.35 });
+    flight = [centre, zoom];
+    map.once("moveend", () => { flight = null; });
+  }
+}
+
+// The place nearest to another between two corners, in pixels at a zoom; halfway where these have changed sides.
+function within(place, low, high, zoom) {
+  const at = map.project(place, zoom);
+  const between = (value, least, most) => (least > most ? (least + most) / 2 : Math.min(most, Math.max(least, value)));
+  return map.unproject([between(at.x, low.x, high.x), between(at.y, low.y, high.y)], zoom);
 }
 
 // -- threshold and scores ---------------------------------------------------------------------------------------------
@@ -329,7 +381,7 @@ function setThreshold(to, soon = true) {
     ? `${base} is the inventory's own: its outlines are shown.`
     : run.inventory_threshold !== null
       ? `Candidates at ${threshold}, for looking only. Reviews are of the inventory at ${base}: Reset.`
-      : `Candidates at ${threshold} (${run.threshold_source} is ${run.threshold}). There is no inventory to review yet.`;
+      : `Candidates at ${threshold} (${run.threshold_source} is ${run.threshold}). They are in no inventory yet.`;
   $("threshold-text").dataset.at = String(threshold);
   scores();
   later(refresh, soon ? 120 : 0);
@@ -411,7 +463,9 @@ function table() {
   $("more").hidden = order.length <= shownRows;
   $("more").textContent = `Show more (${grouped(order.length - shownRows)} left)`;
   const decided = [...landslides.keys()].filter((id) => stateOf(id) !== "open").length;
-  $("progress").textContent = landslides.size ? `${grouped(decided)} of ${grouped(landslides.size)} decided` : "";
+  const drawn = [...reviews.keys()].filter((id) => id < 0 && stateOf(id) !== "open").length;
+  $("progress").textContent = landslides.size ? `${grouped(decided)} of ${grouped(landslides.size)} decided` : drawn ? `${grouped(drawn)} drawn` : "";
+  $("table-area").hidden = !landslides.size && !drawn;
   mark();
 }
 
@@ -455,8 +509,8 @@ function details() {
   if (known) {
     const when = review?.decided && state !== "open" ? ` on ${review.decided.slice(0, 10)}, ${review.decided.slice(11, 16)} UTC` : "";
     line.replaceChildren(element("span", `${state[0].toUpperCase()}${state.slice(1)}${when}${review?.note ? `: ${review.note}` : ""}`, { class: `state state-${state}` }));
-  } else line.textContent = "Click an outline or a row of the table, or press J.";
-  for (const button of ["accept", "reject", "redraw"]) $(button).disabled = !known || !run.reviewable;
+  } else line.textContent = order.length ? "Click an outline or a row of the table, or press J." : "There is none yet. Draw those that you see: Draw new (N).";
+  for (const button of ["accept", "reject", "redraw"]) $(button).disabled = !known;
   const values = known ? { ...landslides.get(id)?.attributes } : {};
   const list = $("attributes");
   list.replaceChildren();
@@ -472,9 +526,11 @@ function details() {
 }
 
 function step(by) {
-  if (!order.length) return;
+  if (!order.length) { say(landslides.size ? "The table shows no landslide." : "There is no landslide to go to yet. N draws one."); return; }
   const at = selected === null ? -1 : order.indexOf(selected);
-  select(order[Math.min(order.length - 1, Math.max(0, at === -1 ? (by > 0 ? 0 : order.length - 1) : at + by))]);
+  const to = at === -1 ? (by > 0 ? 0 : order.length - 1) : at + by;
+  if (to < 0 || to >= order.length) say(`This is the ${by > 0 ? "last" : "first"} landslide of the table.`);
+  else select(order[to]);
 }
 
 function nextOpen(from) {
@@ -515,13 +571,14 @@ function decide(state, outline = null) {
     undone = [];
     keepHistory();
     $("note").value = "";
-    say(`${id === null ? `New landslide ${-review.landslide}` : `Landslide ${id}`} ${review.state}. Saved.`);
+    const name = review.landslide < 0 ? `New landslide ${-review.landslide}` : `Landslide ${id}`;
+    say(state === "accepted" && review.state !== state ? `${name} accepted as it was ${review.state}. Saved.` : `${name} ${review.state}. Saved.`);
     const next = $("advance").checked && id !== null && (selected === id) ? nextOpen(id) : null;
     if (id === null) selected = review.landslide;
     sortTable();
-    if (next !== null && state !== "redrawn") select(next);
+    if (next !== null) select(next);
     else details();
-    if (id !== null && state !== "redrawn" && $("advance").checked && next === null && order.every((one) => stateOf(one) !== "open")) say("Every landslide of the table is decided.");
+    if (id !== null && $("advance").checked && next === null && order.every((one) => stateOf(one) !== "open")) say("Every landslide of the table is decided.");
     await refresh();
   });
 }
@@ -581,10 +638,16 @@ async function poll(now = false) {
 // -- drawing ----------------------------------------------------------------------------------------------------------
 
 function startDrawing(state) {
-  if (!run.reviewable || (state === "redrawn" && selected === null)) return;
+  if (state === "redrawn" && selected === null) return;
   if (drawing) stopDrawing();
+  if (flight) { // the map stands still for a drawing
+    const [centre, zoom] = flight;
+    map.stop();
+    map.setView(centre, zoom, { animate: false });
+  }
   drawing = { state, corners: [], line: L.layerGroup().addTo(map) };
   map.doubleClickZoom.disable();
+  map.keyboard.disable(); // the arrow keys move it at once, by `nudge`
   $("map").classList.add("drawing");
   $("drawing-text").textContent = state === "drawn" ? "New landslide: click its corners." : `Landslide ${selected}: click the corners of its outline.`;
   $("drawing").hidden = $("cross").hidden = false;
@@ -596,8 +659,22 @@ function stopDrawing() {
   drawing?.line.remove();
   drawing = null;
   map.doubleClickZoom.enable();
+  map.keyboard.enable();
   $("map").classList.remove("drawing");
   $("drawing").hidden = $("cross").hidden = true;
+}
+
+function cornerAtCross() {
+  const place = map.getCenter(), at = map.latLngToContainerPoint(place);
+  if (drawing.corners.some((one) => map.latLngToContainerPoint(one).distanceTo(at) < 3)) say("There is a corner at the cross already: move the map first.");
+  else corner(place);
+}
+
+// Move the map under the cross, at once, as far as corners may lie.
+function nudge([x, y], step) {
+  const zoom = map.getZoom(), from = map.project(map.getCenter(), zoom), to = map.unproject(from.add([x * step, y * step]), zoom);
+  const nearest = within(to, map.project(reach().getNorthWest(), zoom), map.project(reach().getSouthEast(), zoom), zoom);
+  map.panBy(map.project(nearest, zoom).subtract(from), { animate: false });
 }
 
 function corner(place) {
@@ -643,15 +720,14 @@ function exchange() {
 }
 
 function whole() {
-  const grid = run.grid;
-  map.fitBounds([[grid.bottom, grid.left], [grid.top, grid.right]], { animate: !calm });
+  map.fitBounds(site(), { animate: !calm });
 }
 
 function pressed(event) {
   if ($("help").open) return;
   const typing = event.target.matches("input[type=text], input[type=number], select, textarea");
   const control = (event.ctrlKey || event.metaKey) && !event.altKey;
-  if (control && !typing && run.reviewable) {
+  if (control && !typing) {
     const key = event.key.toLowerCase();
     if (key === "z" || key === "y") { event.preventDefault(); back(key === "y" || event.shiftKey); }
     return;
@@ -666,13 +742,16 @@ function pressed(event) {
     const onButton = event.target.matches("button");
     if (event.key === "Enter" && !onButton) { event.preventDefault(); finish(); }
     else if (event.key === "Backspace") { event.preventDefault(); drawing.corners.pop(); rubber(null); }
-    else if (event.key.toLowerCase() === "c") corner(map.getCenter());
+    else if (event.key.toLowerCase() === "c") cornerAtCross();
+    else if (event.key in ARROWS && !event.target.matches("input, [role=slider]")) {
+      event.preventDefault();
+      nudge(ARROWS[event.key], event.shiftKey ? SMALL_STEP : STEP);
+    } else if (event.key === "+" || event.key === "-") map.zoomIn(event.key === "+" ? 1 : -1, { animate: false });
     return;
   }
   if (typing || !$("shortcuts").checked) return;
-  const reviewing = "jkarenuUf".includes(event.key);
   const work = KEYS[event.key];
-  if (!work || (reviewing && !run.reviewable) || ("[]".includes(event.key) && threshold === null)) return;
+  if (!work || ("[]".includes(event.key) && threshold === null)) return;
   event.preventDefault();
   work();
 }
@@ -707,7 +786,7 @@ function options() {
 function wire() {
   const clicks = {
     accept: () => decide("accepted"), reject: () => decide("rejected"), redraw: () => startDrawing("redrawn"), draw: () => startDrawing("drawn"),
-    undo: () => back(false), redo: () => back(true), "draw-corner": () => corner(map.getCenter()), "draw-done": finish, "draw-cancel": stopDrawing,
+    undo: () => back(false), redo: () => back(true), "draw-corner": cornerAtCross, "draw-done": finish, "draw-cancel": stopDrawing,
     "draw-back": () => { drawing.corners.pop(); rubber(null); }, "show-help": () => $("help").showModal(), "close-help": () => $("help").close(),
     "threshold-reset": () => setThreshold(run.inventory_threshold ?? run.threshold, false), more: () => { shownRows += CHUNK; table(); },
   };
@@ -721,6 +800,7 @@ function wire() {
   for (const id of ["shortcuts", "advance"]) $(id).addEventListener("change", keepSettings);
   document.addEventListener("keydown", pressed);
   document.addEventListener("visibilitychange", () => poll());
+  narrow.addEventListener("change", arrange);
 
   const handle = $("swipe"), place = (event) => {
     const box = $("map-area").getBoundingClientRect();
@@ -734,6 +814,23 @@ function wire() {
   });
 }
 
+// On a phone the buttons follow the map; beside it, what is looked at comes first.
+function arrange() {
+  const looking = ["layers-area", "threshold-area"], reviewing = ["selected-area", "table-area"];
+  $("panel").append(...(narrow.matches ? [...reviewing, ...looking] : [...looking, ...reviewing]).map($));
+}
+
+// What to do where no landslide is in an inventory yet.
+function tellTheWay() {
+  const box = $("no-inventory");
+  box.hidden = landslides.size > 0;
+  box.textContent = "What you draw is saved in inventory/landslides.gpkg of this run. " + (threshold !== null
+    ? "The map is in no inventory yet: `landslip inventory RUN/map/probability.tif RUN/inventory/landslides.gpkg` makes one to review (where you have drawn, with --overwrite: what is drawn stays)."
+    : layers.has("reference")
+      ? "`landslip correct` adds it to the label."
+      : "To train on it, name that file under [landslides] in site.toml and prepare the site again. All other ground inside the outline then counts as no landslide.");
+}
+
 async function begin() {
   run = await ask("/api/run");
   document.title = `${run.name} – landslip`;
@@ -745,6 +842,7 @@ async function begin() {
   $("advance").checked = kept.advance ?? true;
   $("sort").value = ["doubt", "area", "id"].includes(kept.sort) ? kept.sort : "doubt";
   options();
+  arrange();
   makeMap();
   wire();
   const first = layers.has(kept.left) ? kept.left : layers.has("true-colour") ? "true-colour" : run.layers[0].key;
@@ -756,19 +854,19 @@ async function begin() {
     setThreshold(threshold, false);
     if (run.parts.length) { $("scores-area").hidden = false; count(); }
   }
-  if (run.reviewable) {
-    const [rows, decided] = await Promise.all([ask("/api/landslides"), ask("/api/reviews")]);
-    landslides = new Map(rows.landslides.map((one) => [one.id, one]));
-    decided.reviews.forEach(apply);
-    findHistory();
-    $("selected-area").hidden = $("table-area").hidden = false;
-    sortTable();
-    details();
-    setInterval(poll, POLL);
-  } else {
-    $("no-inventory").hidden = false;
-    $("no-inventory").textContent = "There is no inventory to review. Make one with `landslip inventory RUN/map/probability.tif RUN/inventory/landslides.gpkg` and start `landslip serve` again.";
+  const [rows, decided] = await Promise.all([ask("/api/landslides"), ask("/api/reviews")]);
+  landslides = new Map(rows.landslides.map((one) => [one.id, one]));
+  if (!landslides.size && threshold !== null) { // what is drawn belongs to no threshold: the map's own candidates are shown
+    run.inventory_threshold = null;
+    setThreshold(threshold, false);
   }
+  decided.reviews.forEach(apply);
+  findHistory();
+  $("selected-area").hidden = false;
+  sortTable();
+  details();
+  tellTheWay();
+  setInterval(poll, POLL);
   await Promise.all(shown);
   await refresh();
   document.body.dataset.ready = "yes";
