@@ -43,9 +43,9 @@ def known_label(label: NDArray[Any], path: Path | str) -> NDArray[np.uint8]:
 
 def read_landslides(table: LandslidesTable, grid: Grid) -> gpd.GeoDataFrame:
     """Landslide polygons that touch the grid, in its CRS; LabelError for points, lines or none on the grid."""
-    frame = read_vector(table.path, table.layer, grid.crs, grid.bounds)
+    frame = read_vector(table.path, table.layer, grid.crs, grid.bounds, table.crs)
     if frame.empty:
-        whole = read_vector(table.path, table.layer, grid.crs)
+        whole = read_vector(table.path, table.layer, grid.crs, stated=table.crs)
         if whole.empty:
             raise LabelError(f"{table.path} holds no landslide. Remove [landslides] to prepare and map without.")
         left, bottom, right, top = whole.total_bounds
