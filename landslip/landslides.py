@@ -17,6 +17,7 @@ import geopandas as gpd
 import shapely
 from rasterio.crs import CRS
 
+from landslip.archive import archive_of
 from landslip.errors import LabelError, VectorError
 from landslip.review import LAYER, OPEN, REJECTED, REVIEWS, STATES, corrections, crs_of
 from landslip.vector import is_geoparquet, layers, read_vector
@@ -45,25 +46,34 @@ class Landslides:
 
 
 def read_landslides(
-    path: Path, layer: str | None = None, crs: CRS | None = None, bounds: Bounds | None = None, option: str = IN_SITE
+    path: Path,
+    layer: str | None = None,
+    crs: CRS | None = None,
+    bounds: Bounds | None = None,
+    option: str = IN_SITE,
+    stated: str | None = None,
 ) -> Landslides:
     """The landslides of a vector file in `crs`, those that touch `bounds`, as the truth about a place.
 
-    Without `layer`, what stands after the review of an inventory, else the file's one layer with geometries. Raises
-    LabelError where there are several, with the `option` to choose by, and VectorError as `read_vector` does.
+    Without `layer`, what stands after the review of an inventory, else the file's one layer with geometries. `stated`
+    is the CRS of a file that carries none. Raises LabelError where there are several layers, with the `option` to
+    choose by, and for a review inside an archive; VectorError as `read_vector` does.
     """
-    if layer is None and not is_geoparquet(path) and path.exists():
+    archived = archive_of(path) is not None
+    if layer is None and not is_geoparquet(path) and (archived or path.exists()):
         names = layers(path, spatial=True)
-        if LAYER in names:
+        if archived and REVIEWS in names:
+            raise LabelError(f"{path} lies in an archive, where its review cannot be read. Unpack it first.")
+        if LAYER in names and not archived:
             whole = read_vector(path, LAYER, crs)
             if "id" in whole and (REVIEWS in names or "review" in whole):
                 return _after_review(path, whole, crs, bounds)
-        layer = _only(path, names, option)
-    frame = read_vector(path, layer, crs, bounds)
+        layer = LAYER if archived and LAYER in names else _only(path, names, option)
+    frame = read_vector(path, layer, crs, bounds, stated)
     column = "state" if layer == REVIEWS else "review"
     if column not in frame or not set(frame[column].dropna()) & set(STATES):
         return Landslides(frame, frame.iloc[:0])
-    whole = frame if bounds is None else read_vector(path, layer, crs)
+    whole = frame if bounds is None else read_vector(path, layer, crs, stated=stated)
     return _by_state(path, whole.assign(review=_states(path, whole[column])), bounds)
 
 

@@ -30,6 +30,7 @@ from bundles import (
 )
 from rasterio.crs import CRS
 
+from landslip.archive import LARGEST_METADATA
 from landslip.check import check_site
 from landslip.checkpoint import find_channels
 from landslip.errors import ChannelError, RasterError, SiteError
@@ -42,7 +43,7 @@ from landslip.output import file_hash
 from landslip.pansharpen import upsample
 from landslip.prepare import prepare
 from landslip.raster import read, read_info, read_stored
-from landslip.scene import LARGEST_METADATA, read_bundle, read_mtl, read_sentinel_metadata
+from landslip.scene import read_bundle, read_mtl, read_sentinel_metadata
 from landslip.site import Site, read_site, site_grid
 from landslip.stack import read_stack_info
 from landslip.vector import write_vector
