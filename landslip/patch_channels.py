@@ -253,8 +253,8 @@ def _by_name(names: Sequence[str], first: Path, count: int) -> tuple[Band, ...]:
 def _require_count(given: int, count: int, first: Path, what: str) -> None:
     if given != count:
         raise PatchError(
-            f"{first} has {count} band(s), and {what}. Name them in order: --channels red,green,blue,nir; or say which "
-            f"is which in {TABLE} beside the patches."
+            f"{first} has {count} band(s), and {what}. Name them in order (--channels red,green,blue,nir), say "
+            f"which is which in {TABLE} beside them, or give the stack that they were cut from (--channels STACK.tif)."
         )
 
 

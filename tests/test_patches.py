@@ -16,7 +16,16 @@ from test_cli import command
 from test_real import need
 
 from landslip.checkpoint import load_model
-from landslip.errors import DependencyError, LabelError, LandslipError, OutputError, PatchError, RasterError, RunError
+from landslip.errors import (
+    DependencyError,
+    LabelError,
+    LandslipError,
+    OutputError,
+    PatchError,
+    RasterError,
+    RunError,
+    SplitError,
+)
 from landslip.evaluate import evaluate
 from landslip.grid import Window, require_metric, tiles
 from landslip.ground import survey
@@ -707,3 +716,12 @@ def test_landslide4sense_has_a_unit_of_its_own_and_a_table_that_undoes_its_scali
     stored, values = (read(tmp_path / name / "stack.tif", window=window) for name in "pq")
     expected = stored * np.array(means)[:, None, None] * np.array([1e-4] * 12 + [1, 1])[:, None, None]
     np.testing.assert_allclose(values, expected, rtol=1e-5)
+
+
+def test_the_window_of_a_run_that_is_larger_than_the_patches_is_told(data: Path, tmp_path: Path) -> None:
+    import_patches(data, tmp_path / "p")
+    run = Run.model_validate({**CHOICES, "blocks": {}})
+    with pytest.raises(
+        SplitError, match=r"no training window of 64 px .* these work here: \[blocks\] window = 32, step = 16"
+    ):
+        survey(run, tmp_path / "p")
