@@ -24,7 +24,7 @@ from landslip.folder import part_meant
 from landslip.models import build_model
 from landslip.output import file_hash, refuse_existing, write_json, writing
 from landslip.run import BlockChoice, NetworkChoice, Run
-from landslip.stack import Channel, StackInfo
+from landslip.stack import DISPLAY, UNSTATED, Channel, StackInfo
 from landslip.standardize import ZScore
 from landslip.tables import read_json
 
@@ -202,12 +202,28 @@ def find_channels(channels: Sequence[Channel], trained: str, stack: StackInfo) -
     positions = [names.index(name) for name in wanted]
     for channel, position in zip(channels, positions, strict=True):
         found = stack.channels[position]
+        _require_unit(channel, trained, found, stack.path)
         if found.unit and channel.unit and found.unit != channel.unit:
             raise ChannelError(
                 f"{stack.path}: channel {channel.name} is in {found.unit}, and {trained} was trained on "
                 f"{channel.unit}. Prepare the site in the model's unit."
             )
     return positions
+
+
+def _require_unit(channel: Channel, trained: str, found: Channel, path: Path) -> None:
+    """Raise ChannelError where nobody knows what values a model was trained on, and those of `found` differ."""
+    if channel.unit == found.unit or channel.unit not in (DISPLAY, UNSTATED):
+        return
+    what = {
+        DISPLAY: "8-bit values made to be looked at, which no scene holds: it maps the patches it was trained on and "
+        "nothing else. Train a model on reflectance",
+        UNSTATED: "patches whose unit nobody stated. Say in their patches.toml what they hold, import them again and "
+        "train on them",
+    }[channel.unit]
+    raise ChannelError(
+        f"{path}: channel {channel.name} is in {found.unit or 'no stated unit'}, and {trained} was trained on {what}."
+    )
 
 
 def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: float, temperature: float) -> None:

@@ -85,17 +85,26 @@ def import_(
     ] = None,
     validation_share: Annotated[float, typer.Option(help="of the training patches, drawn at random")] = 0.15,
     seed: Annotated[int, typer.Option(help="of that draw", min=0)] = 0,
-    resolution: Annotated[float, typer.Option(help="side of a pixel, metres")] = 10.0,
+    resolution: Annotated[
+        float | None, typer.Option(help="side of a pixel, metres; default: as the patches say, else 10")
+    ] = None,
     channels: Annotated[
-        str, typer.Option(metavar="NAME,NAME", help="default: gray, red,green,blue or Landslide4Sense's 14")
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="what the bands are: a patches.toml (default: that in FOLDER/), the stack.tif that the patches were "
+            "cut from, or NAME,NAME in order; else as the patches say, or gray, RGB or Landslide4Sense's 14",
+        ),
     ] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Bring a set of patches (images and masks, PNG or HDF5) to a prepared folder; see [split] kind = "given"."""
+    """Bring a set of patches (images and masks) to a prepared folder; see [split] kind = "given"."""
     from landslip.patches import import_patches, table_of_parts
     from landslip.prepare import table
 
-    names = [name.strip() for name in channels.split(",")] if channels else []
+    names: list[str] | Path = [name.strip() for name in channels.split(",")] if channels else []
+    if Path(channels).suffix.lower() in (".toml", ".tif", ".tiff"):
+        names = Path(channels)
     done = import_patches(
         folder, out, train, test, validation, validation_share, seed, resolution, names, overwrite=overwrite
     )
