@@ -36,7 +36,7 @@ from landslip.compute import (
     to_network,
 )
 from landslip.errors import ModelError, TrainingError
-from landslip.grid import Window
+from landslip.grid import Window, metric_size
 from landslip.ground import Ground, input_hashes, site_hashes, survey, write_split
 from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.metrics import Histogram
@@ -457,6 +457,7 @@ def _finish(
         "site_inputs": hashes,
         "split": {"kind": ground.split.kind, "leaky": ground.split.leaky, "guard": ground.split.guard},
         **origin,
+        "pixel_size": metric_size(ground.stack.grid),
         "training_windows": len(ground.windows),
         "chosen_epoch": state.best_epoch,
         "validation": {"validation_loss": row["validation_loss"], **scores},
