@@ -52,7 +52,7 @@ def share_outside(values: NDArray[np.floating[Any]], ends: Ends) -> NDArray[np.f
 
 
 def is_same_size(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether the sides of two pixels (width, height), as squares of their areas, differ by at most a quarter."""
+    """Whether two pixels (width, height), as squares of the same areas, differ by at most a quarter in their sides."""
     ratio = math.sqrt(math.prod(one) / math.prod(other))
     return 1 / MOST_LARGER <= ratio <= MOST_LARGER
 

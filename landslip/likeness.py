@@ -109,14 +109,14 @@ def require_likeness(
         except ModelError as error:  # the weights are whole, and map
             warnings["training_pixels"] = f"ranges are taken from means and deviations alone: {error}"
     standardised = model.zscore.apply(sample.T[:, :, None])[:, :, 0].T
-    ends = _training_range(model, pixels)
+    ends = training_range(model, pixels)
     shares = share_outside(standardised, ends)
     outside = np.flatnonzero(shares > MOST_OUTSIDE).tolist()
 
     def named(chosen: Sequence[int]) -> str:
         return _named(model, sample, shares, ends, chosen)
 
-    strict = [i for i in outside if _follows_scale(model.channels[i])]
+    strict = [i for i in outside if follows_scale(model.channels[i])]
     if strict and not accept_range:
         raise ChannelError(
             f"{stack.path}: most of a sample of {len(sample):,} pixels lies outside the range that {model.folder} was "
@@ -143,12 +143,12 @@ def _tagged(warnings: dict[str, str]) -> dict[str, str]:
     return {f"{WARNING}{kind}": text for kind, text in warnings.items()}
 
 
-def _follows_scale(channel: Channel) -> bool:
+def follows_scale(channel: Channel) -> bool:
     """Whether a channel is a band or an index, whose values are those of another site where its images are read so."""
     return channel.group == "band" or channel.factor in INDICES
 
 
-def _training_range(model: Model, pixels: TrainingPixels | None) -> Ends:
+def training_range(model: Model, pixels: TrainingPixels | None) -> Ends:
     """Ends (C,), (C,) of what each channel held on the training ground, standardised; NaN where nobody knows."""
     zscored = np.array([channel.standardised for channel in model.channels])
     if pixels is None:
