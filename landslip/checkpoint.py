@@ -21,8 +21,10 @@ from safetensors.torch import save as save_tensors
 
 from landslip.errors import ChannelError, LandslipError, ModelError
 from landslip.folder import part_meant
+from landslip.grid import metric_size
 from landslip.models import build_model
 from landslip.output import file_hash, refuse_existing, write_json, writing
+from landslip.raster import read_info
 from landslip.run import BlockChoice, NetworkChoice, Run
 from landslip.stack import DISPLAY, UNSTATED, Channel, StackInfo
 from landslip.standardize import ZScore
@@ -182,6 +184,20 @@ def split_of(model: Model) -> Path:
             "again."
         )
     return path
+
+
+def pixel_size(model: Model) -> tuple[float, float] | None:
+    """Width and height in metres of the pixels that a model was trained on, from model.json or else its split.tif.
+
+    None where neither is there, whole, and in metres.
+    """
+    with suppress(KeyError, TypeError, ValueError):
+        width, height = (float(side) for side in model.facts["pixel_size"])
+        if 0 < width < math.inf and 0 < height < math.inf:
+            return width, height
+    with suppress(LandslipError):  # missing, or another model's
+        return metric_size(read_info(split_of(model)).grid)
+    return None
 
 
 def match_channels(model: Model, stack: StackInfo) -> list[int]:

@@ -29,6 +29,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs th
 Change = Annotated[
     list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a choice of the run file.")
 ]
+AcceptRange = Annotated[
+    bool,
+    typer.Option("--accept-range", help="Go on where bands or indices lie outside what the model was trained on."),
+]
 Data = Annotated[Path | None, typer.Option(help="Folder that the site file's paths start at.")]
 
 
@@ -169,6 +173,7 @@ def calibrate(
         typer.Option(help="share of a region's landslide pixels that may be missed in expectation, default 0.1"),
     ] = None,
     picture: Annotated[Path | None, typer.Option(metavar="OUT.png", help="reliability before and after")] = None,
+    accept_range: AcceptRange = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a model's probabilities fit the shares observed on its validation ground, and choose its threshold there."""
@@ -181,7 +186,7 @@ def calibrate(
     from landslip.calibrate import calibrate as fit
     from landslip.calibrate import table
 
-    done = fit(model, prepared, out, threshold, 0.1 if miss is None else miss, overwrite)
+    done = fit(model, prepared, out, threshold, 0.1 if miss is None else miss, overwrite, accept_range)
     typer.echo(f"{out}\n{table(done)}")
     if picture is not None:
         from landslip.draw import draw_reliability
@@ -242,6 +247,7 @@ def map_(
         Path | None, typer.Option(metavar="PREPARED/", help="for --uncertainty; default: pixels kept with the model")
     ] = None,
     picture: Annotated[Path | None, typer.Option(metavar="OUT.png", help="of the bands of --uncertainty")] = None,
+    accept_range: AcceptRange = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Map a whole site into a probability raster."""
@@ -266,7 +272,19 @@ def map_(
         asked = Uncertainty(area_of(loaded, training), 8 if samples is None else samples)
     ceiling = None if memory is None else size_in_bytes(memory)
     done = map_site(
-        loaded, stack, probability, method, precision, valid, overwrite, asked, engine, ceiling, strict, cluster
+        loaded,
+        stack,
+        probability,
+        method,
+        precision,
+        valid,
+        overwrite,
+        asked,
+        engine,
+        ceiling,
+        strict,
+        cluster,
+        accept_range,
     )
     typer.echo(
         f"{done.path}: {done.valid_pixels} pixels mapped in {done.windows} windows, {100 * done.skipped:.0f} % skipped"
@@ -462,6 +480,7 @@ def ladder(
         list[Path] | None, typer.Option(metavar="PREPARED_B/", help="Another site to score on. May be repeated.")
     ] = None,
     change: Change = None,
+    accept_range: AcceptRange = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Score one network as the paper does, on ground kept apart, and elsewhere: what the headline is worth."""
@@ -469,7 +488,9 @@ def ladder(
     from landslip.ladder import table
     from landslip.run import read_run
 
-    rungs = climb(read_run(run, dict(map(_override, change or []))), prepared, out, elsewhere or (), overwrite)
+    rungs = climb(
+        read_run(run, dict(map(_override, change or []))), prepared, out, elsewhere or (), overwrite, accept_range
+    )
     typer.echo(table(rungs))
     if any("failed" in rung for rung in rungs):
         raise typer.Exit(1)
@@ -482,13 +503,14 @@ def transfer(
     out: Annotated[Path, typer.Argument(metavar="OUT/")],
     blocks: Annotated[int, typer.Option(metavar="N", help="fine-tune on so many blocks, which the tool chooses")] = 0,
     epochs: Annotated[int, typer.Option(help="of fine-tuning", min=1)] = 20,
+    accept_range: AcceptRange = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Map and score a site that a model was not trained on, as it is and fine-tuned on a few blocks there."""
     from landslip.transfer import table
     from landslip.transfer import transfer as carry
 
-    typer.echo(table(carry(model, prepared, out, blocks, epochs, overwrite)))
+    typer.echo(table(carry(model, prepared, out, blocks, epochs, overwrite, accept_range)))
 
 
 @app.command()

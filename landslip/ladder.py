@@ -44,11 +44,19 @@ COLUMNS = ("rung", "ground", "leaky", "pixels", "threshold")
 Rung = dict[str, Any]
 
 
-def ladder(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), overwrite: bool = False) -> list[Rung]:
+def ladder(
+    run: Run,
+    prepared: Path,
+    out: Path,
+    elsewhere: Sequence[Path] = (),
+    overwrite: bool = False,
+    accept_range: bool = False,
+) -> list[Rung]:
     """Train and score the run's network on every rung; one dict each, the headline first.
 
     Rungs: `paper`; `apart`, or the pooled folds of it where [split] folds is above 1; and one for each prepared site
-    in `elsewhere`, mapped by the network trained on the apart training ground. Writes ladder.json, .csv and .md into
+    in `elsewhere`, mapped by the network trained on the apart training ground (with `accept_range` also where its bands
+    or indices lie outside the training range). Writes ladder.json, .csv and .md into
     `out`. A rung whose training fails by itself is reported as failed and does not stop the others; the same command
     tries it again. Raises what cannot be run at all before any training, and OutputError for a finished ladder.
     """
@@ -69,7 +77,7 @@ def ladder(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), 
         rungs.append(_one("apart", "the test part", made[whole], prepared, out, whole, "test"))
     else:
         rungs.append(_pooled([made[cell] for cell in tested], tested, prepared, out))
-    rungs += [_elsewhere(other, made[whole], whole, out) for other in elsewhere]
+    rungs += [_elsewhere(other, made[whole], whole, out, accept_range) for other in elsewhere]
     _measure_gaps(rungs)
     with writing_together(out, LADDER) as aside:
         write_text(aside / "ladder.csv", _csv(rungs))
@@ -178,7 +186,7 @@ def pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: bool
     write_raster(out / "folds_split.tif", parts[None], info.grid, ["part"], None, tags, overwrite=True, compress=True)
 
 
-def _elsewhere(other: Path, trained: Rung, cell: Cell, out: Path) -> Rung:
+def _elsewhere(other: Path, trained: Rung, cell: Cell, out: Path, accept_range: bool) -> Rung:
     ground = f"all of {_site_name(other)}"
     if "failed" in trained:
         return {"rung": "elsewhere", "ground": ground, "failed": trained["failed"]}
@@ -188,7 +196,7 @@ def _elsewhere(other: Path, trained: Rung, cell: Cell, out: Path) -> Rung:
     if found is None:
         say(f"-- elsewhere: {ground}")
         try:
-            apart(_transfer, model, other, folder)
+            apart(_transfer, model, other, folder, accept_range)
         except LandslipError as error:
             say(f"failed: {error}")
             return {"rung": "elsewhere", "ground": ground, "failed": str(error)}
@@ -204,8 +212,8 @@ def _scored_before(folder: Path, weights: str, inputs: dict[str, str]) -> Rung |
     return found if (found.get("model"), found.get("inputs")) == (weights, inputs) else None
 
 
-def _transfer(model: Path, prepared: Path, out: Path) -> dict[str, Any]:
-    transfer(model, prepared, out, overwrite=True)  # a folder of the ladder's own
+def _transfer(model: Path, prepared: Path, out: Path, accept_range: bool) -> dict[str, Any]:
+    transfer(model, prepared, out, overwrite=True, accept_range=accept_range)  # a folder of the ladder's own
     return {}
 
 

@@ -36,7 +36,7 @@ from landslip.compute import (
     to_network,
 )
 from landslip.errors import ModelError, TrainingError
-from landslip.grid import Window
+from landslip.grid import Window, metric_size
 from landslip.ground import Ground, carried_note, input_hashes, site_hashes, survey, write_split
 from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.metrics import Histogram
@@ -464,6 +464,7 @@ def _finish(
             **({"carried_from": ground.split.carried_from} if ground.split.carried_from else {}),
         },
         **origin,
+        "pixel_size": metric_size(ground.stack.grid),
         "training_windows": len(ground.windows),
         "chosen_epoch": state.best_epoch,
         "validation": {"validation_loss": row["validation_loss"], **scores},
