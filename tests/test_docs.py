@@ -1,9 +1,10 @@
 """What the documents, the messages and `--help` say can be done, can be done."""
 
 import ast
-import importlib
+import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -128,6 +129,17 @@ def test_examples_in_python_name_what_exists() -> None:
 def test_the_readme_lists_every_command_in_the_order_of_the_pipeline() -> None:
     table = re.findall(r"^\| `landslip (\w+)", (ROOT / "README.md").read_text(), re.M)
     assert table == PIPELINE == list(COMMANDS)
+
+
+def test_a_stale_figure_is_found_and_no_other(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("drawn", ROOT / "docs" / "figures.py")
+    assert spec is not None and spec.loader is not None
+    drawn = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawn)
+    shutil.copytree(drawn.OUT, tmp_path / "figures")
+    old = tmp_path / "figures" / "framework.svg"
+    old.write_text(old.read_text() + "<!-- halo of 64 px -->")
+    assert drawn.stale(tmp_path / "figures") == ["framework.svg"]
 
 
 # ---- messages ----
