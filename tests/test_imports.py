@@ -41,7 +41,7 @@ LAYERS = [
     ["cluster"],
     ["training_pixels", "state"],
     ["train", "inference"],
-    ["inventory", "evaluate", "baselines"],
+    ["inventory", "evaluate", "baselines", "forecast"],
     ["inventory_scores", "review"],
     ["check", "draw"],
     ["figures", "document"],
