@@ -33,6 +33,7 @@ AcceptRange = Annotated[
     bool,
     typer.Option("--accept-range", help="Go on where bands or indices lie outside what the model was trained on."),
 ]
+Plan = Annotated[bool, typer.Option("--plan", help="Say how long it will take, and train nothing.")]
 Data = Annotated[Path | None, typer.Option(help="Folder that the site file's paths start at.")]
 
 
@@ -457,14 +458,20 @@ def compare(
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
     out: Annotated[Path, typer.Argument(metavar="OUT/")],
     change: Change = None,
+    plan: Plan = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train every network with and without factors on the same ground: tables, maps and curves side by side."""
     from landslip.compare import compare as compare_all
+    from landslip.compare import plan_in_words
     from landslip.comparison import write_comparison
     from landslip.run import read_run
 
-    results = compare_all(read_run(run, dict(map(_override, change or []))), prepared, out, overwrite)
+    chosen = read_run(run, dict(map(_override, change or [])))
+    if plan:
+        typer.echo(plan_in_words(chosen, prepared, out, overwrite))
+        return
+    results = compare_all(chosen, prepared, out, overwrite)
     typer.echo(write_comparison(results, prepared, out, overwrite))
     typer.echo(f"{out / 'comparison.md'}, comparison.csv, comparison.json and pictures are in {out}")
     if any("failed" in result for result in results):
@@ -481,16 +488,19 @@ def ladder(
     ] = None,
     change: Change = None,
     accept_range: AcceptRange = False,
+    plan: Plan = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Score one network as the paper does, on ground kept apart, and elsewhere: what the headline is worth."""
     from landslip.ladder import ladder as climb
-    from landslip.ladder import table
+    from landslip.ladder import plan_in_words, table
     from landslip.run import read_run
 
-    rungs = climb(
-        read_run(run, dict(map(_override, change or []))), prepared, out, elsewhere or (), overwrite, accept_range
-    )
+    chosen = read_run(run, dict(map(_override, change or [])))
+    if plan:
+        typer.echo(plan_in_words(chosen, prepared, out, elsewhere or (), overwrite))
+        return
+    rungs = climb(chosen, prepared, out, elsewhere or (), overwrite, accept_range)
     typer.echo(table(rungs))
     if any("failed" in rung for rung in rungs):
         raise typer.Exit(1)

@@ -21,9 +21,10 @@ import numpy as np
 
 from landslip.audit import pooled
 from landslip.checkpoint import find_channels, load_model
-from landslip.compare import PROBABILITY, Cell, apart, make_runs, refuse_finished, spread
+from landslip.compare import PROBABILITY, Cell, Sizes, apart, make_runs, refuse_finished, runs_in_words, spread
 from landslip.errors import LabelError, LandslipError, RunError
 from landslip.evaluate import HEADS, MAPPED, SIDE, VALUES, cells, content, evaluate, leakage, nearness
+from landslip.forecast import size_of
 from landslip.geotiff import creating, put, write_raster
 from landslip.grid import tiles
 from landslip.ground import Ground, read_prepared, site_hashes, survey
@@ -62,15 +63,9 @@ def ladder(
     """
     run = run.model_copy(update={"compare": CompareChoice()})
     paper, tested, whole = _cells(run)
-    planned = [paper, *tested]
-    if elsewhere and whole not in planned:
-        planned.append(whole)
-    names = [*(cell.name for cell in planned), *(_seen_from(out, other) for other in elsewhere)]
-    refuse_finished(out / LADDER, overwrite, names)
-    for name in ("ladder.csv", "ladder.md"):
-        refuse_existing(out / name, overwrite or (out / LADDER).exists())
-    _require_runnable(run, [cell.run(run) for cell in planned], prepared, elsewhere)
-    results = make_runs(planned, run, prepared, out, overwrite, f"{len(elsewhere)} other site(s)")
+    planned, names = _planned(run, out, elsewhere, overwrite)
+    sizes = _require_runnable(run, planned, prepared, elsewhere)
+    results = make_runs(planned, run, prepared, out, overwrite, f"{len(elsewhere)} other site(s)", sizes)
     made = dict(zip(planned, results, strict=True))
     rungs = [_one("paper", "the whole site, training windows included", made[paper], prepared, out, paper, "all")]
     if len(tested) == 1:
@@ -84,6 +79,27 @@ def ladder(
         write_text(aside / "ladder.md", table(rungs) + "\n")
         write_json(aside / LADDER, {"runs": rungs, "planned": names})
     return rungs
+
+
+def plan_in_words(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), overwrite: bool = False) -> str:
+    """What `ladder` would train and how long that takes, without the maps of other sites; leaves no file."""
+    run = run.model_copy(update={"compare": CompareChoice()})
+    planned, _ = _planned(run, out, elsewhere, overwrite)
+    sizes = _require_runnable(run, planned, prepared, elsewhere)
+    return runs_in_words(planned, run, prepared, out, overwrite, sizes)
+
+
+def _planned(run: Run, out: Path, elsewhere: Sequence[Path], overwrite: bool) -> tuple[list[Cell], list[str]]:
+    """All trainings, and the names of all runs; OutputError for a finished ladder."""
+    paper, tested, whole = _cells(run)
+    planned = [paper, *tested]
+    if elsewhere and whole not in planned:
+        planned.append(whole)
+    names = [*(cell.name for cell in planned), *(_seen_from(out, other) for other in elsewhere)]
+    refuse_finished(out / LADDER, overwrite, names)
+    for name in ("ladder.csv", "ladder.md"):
+        refuse_existing(out / name, overwrite or (out / LADDER).exists())
+    return planned, names
 
 
 def _seen_from(out: Path, other: Path) -> str:
@@ -103,16 +119,21 @@ def _cells(run: Run) -> tuple[Cell, list[Cell], Cell]:
     return Cell("paper", method, CHANNELS, seed, True), tested or [whole], whole
 
 
-def _require_runnable(run: Run, runs: Sequence[Run], prepared: Path, elsewhere: Sequence[Path]) -> None:
-    """Refuse before any work what would fail hours later: splits, sites that lack a channel or a landslide."""
+def _require_runnable(run: Run, planned: Sequence[Cell], prepared: Path, elsewhere: Sequence[Path]) -> Sizes:
+    """Refuse before any work what would fail hours later: splits, sites that lack a channel or a landslide.
+
+    Returns how much ground each run goes over.
+    """
     if run.split.kind == "given":
         raise RunError(
             '[split] kind is "given", and a ladder divides the site by itself. Set [split] kind = "apart", or train '
             "and score with the given split alone."
         )
     ground: Ground | None = None
-    for own in runs:
-        ground = survey(own, prepared)
+    sizes: Sizes = {}
+    for cell in planned:
+        ground = survey(cell.run(run), prepared)
+        sizes[cell.ground] = size_of(ground)
     for other in elsewhere:
         stack, label, valid = read_prepared(other)
         if ground is not None:
@@ -123,6 +144,7 @@ def _require_runnable(run: Run, runs: Sequence[Run], prepared: Path, elsewhere: 
             )
         if other.resolve() == prepared.resolve():
             raise RunError(f"{other} is the site that is trained on, not another. Give --elsewhere another site.")
+    return sizes
 
 
 def _one(rung: str, ground: str, result: Rung, prepared: Path, out: Path, cell: Cell, part: str) -> Rung:

@@ -15,6 +15,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ from landslip.training_pixels import (
 
 AT_ONCE = 448 * 448  # pixels of validation ground in a window
 WARM_UP = 0.1  # share of a one-cycle schedule in which the learning rate rises
+TIMED = 3  # batches that a network's pace is taken from
 FOCUS = 2  # gamma of the focal loss
 STOPPED = "stopped"  # in a model folder: the best weights of a training whose loss was no longer finite
 GENTLEST = 0.02  # of the learning rate, where a one-cycle schedule begins and ends
@@ -292,6 +294,31 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
     row |= _validate(ground, blocks, state, choice, how)
     row |= {"seconds": seconds, "blocks_per_second": len(order) / seconds}
     state.history.append(row)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds that a network takes to train on one window, in batches, and to look at one validation window."""
+
+    step: float
+    look: float
+
+
+def measure_pace(run: Run, ground: Ground, blocks: Blocks, most: float) -> Pace:
+    """Time a few batches of a run's network; nothing is kept. The first counts only where it alone takes `most` s."""
+    keep_memory()
+    how, batch = precision(run.training.precision), run.training.batch
+    few = replace(ground, windows=ground.windows[:batch], validation=ground.validation[:batch])
+    state, began = _start(run, ground, None), time.monotonic()
+    taken: list[tuple[float, float]] = []
+    while len(taken) < 1 + TIMED and (not taken or time.monotonic() - began < most):
+        start = time.monotonic()
+        _epoch(run, few, blocks, state, how)
+        steps = state.history[-1]["seconds"]
+        looks = time.monotonic() - start - steps
+        taken.append((steps / len(few.windows), looks / max(len(few.validation), 1)))
+    step, look = np.mean(taken[1:] or taken, axis=0)
+    return Pace(float(step), float(look))
 
 
 def masked_loss(logits: torch.Tensor, label: torch.Tensor, kind: str) -> torch.Tensor:

@@ -18,6 +18,7 @@ from test_cli import command
 from typer.main import get_command
 
 from landslip import cli
+from landslip.patch_channels import PatchTable
 from landslip.run import Run
 from landslip.site import Site
 from landslip.tables import _model_at
@@ -113,7 +114,7 @@ def test_examples_of_site_and_run_files_are_valid() -> None:
     sites = [value for value in examples if "name" in value]
     assert sites and len(sites) < len(examples)
     for value in examples:
-        (Site if "name" in value else Run).model_validate(value)
+        (Site if "name" in value else PatchTable if "image" in value else Run).model_validate(value)
 
 
 def test_examples_in_python_name_what_exists() -> None:
@@ -163,7 +164,7 @@ def test_a_remedy_names_commands_options_and_keys_that_exist(path: Path) -> None
 
 
 def known(table: str, key: str) -> bool:
-    models: list[type[BaseModel]] = [m for m in (Site, Run) if table in m.model_fields]
+    models: list[type[BaseModel]] = [m for m in (Site, Run, PatchTable) if table in m.model_fields]
     return any(key in _model_at(model, (table,)).model_fields for model in models)
 
 

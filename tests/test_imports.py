@@ -43,7 +43,7 @@ LAYERS = [
     ["training_pixels", "state"],
     ["likeness"],
     ["train", "inference"],
-    ["inventory", "evaluate", "baselines"],
+    ["inventory", "evaluate", "baselines", "forecast"],
     ["inventory_scores"],
     ["check", "draw"],
     ["figures", "document"],
