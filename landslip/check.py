@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,9 @@ from landslip.grid import Grid, Window, metric_fault, tiles
 from landslip.images import quality_on, require_alike
 from landslip.label import LANDSLIDE, UNKNOWN, LabelSource, open_label, require_landslides
 from landslip.provenance import machine_memory
-from landslip.raster import RasterInfo, read, read_info, unreadable_blocks
+from landslip.raster import RASTER_SUFFIXES, RasterInfo, edit_info, read, read_info, unreadable_blocks
 from landslip.scene import Scene
 from landslip.site import (
-    RASTER_SUFFIXES,
     ClassTable,
     DemTable,
     FactorTable,
@@ -110,7 +109,7 @@ def check_site(site: Site) -> list[Finding]:
         attempt(lambda: _check_catchment(dem, grid, findings))
     for table in (site.rivers, site.faults):
         if table is not None and table.path is not None and readable[table.path]:
-            lines = FileTable(path=table.path, layer=table.layer)
+            lines = FileTable(path=table.path, layer=table.layer, crs=table.crs)
             attempt(lambda lines=lines: _check_lines(lines, grid, findings))  # type: ignore[misc]
     if site.lithology is not None and readable[site.lithology.path]:
         lithology = site.lithology
@@ -134,7 +133,8 @@ def check_site(site: Site) -> list[Finding]:
 def _readable(site: Site, what: str, path: Path, grids: list[Grid], findings: list[Finding]) -> None:
     """A raster whose every block on the site decodes and whose CRS is known, or a vector file with valid geometries."""
     if not what.startswith(ALWAYS_RASTERS) and path.suffix.lower() not in RASTER_SUFFIXES:
-        frame = read_vector(path, _layer(site, what))
+        table = _table(site, what)
+        frame = read_vector(path, table.layer, stated=table.crs)
         broken = int((~frame.geometry.is_valid).sum())
         if broken:
             findings.append(
@@ -171,11 +171,9 @@ def _images(site: Site) -> list[tuple[str, int, ImageTable]]:
     return [(which, i, image) for which, images in tables for i, image in enumerate(images)]
 
 
-def _layer(site: Site, what: str) -> str | None:
-    for factor in site.factor:
-        if what == f"factor {factor.name}":
-            return factor.layer
-    return getattr(getattr(site, what, None), "layer", None)
+def _table(site: Site, what: str) -> Any:
+    """The table of a site file that names a vector file."""
+    return {f"factor {factor.name}": factor for factor in site.factor}.get(what) or getattr(site, what)
 
 
 def _check_factor(factor: FactorTable, grid: Grid, findings: list[Finding]) -> None:
@@ -190,18 +188,21 @@ def _check_factor(factor: FactorTable, grid: Grid, findings: list[Finding]) -> N
 
 def _check_image(image: ImageTable, path: Path, grids: list[Grid], findings: list[Finding]) -> None:
     info = read_info(path)
+    unscaled: dict[tuple[float, float], list[int]] = {}  # bands by the scale and offset that they declare
     for name, band in image.bands.items():
         if band > info.count:
             findings.append(
                 Finding("fault", f"{path}: {name} = {band}, but the file has {info.count} band(s). Count from 1.")
             )
         elif info.scales[band - 1] != 1 and image.scale == 1:
-            text = (
-                f"{path} band {band} declares scale {info.scales[band - 1]:g} and offset "
-                f"{info.offsets[band - 1]:g}; the site gives none, so values are taken as stored. "
-                "Give scale and offset in the site file if reflectance is wanted."
-            )
-            findings.append(Finding("warning", text))
+            unscaled.setdefault((info.scales[band - 1], info.offsets[band - 1]), []).append(band)
+    for (scale, offset), bands in unscaled.items():
+        verb = "declares" if len(bands) == 1 else "declare"
+        text = (
+            f"{path} {bands_text(bands)} {verb} scale {scale:g} and offset {offset:g}; the site gives none, so values "
+            "are taken as stored. Give scale and offset in the site file if reflectance is wanted."
+        )
+        findings.append(Finding("warning", text))
     if grids:
         named = [band for band in image.bands.values() if band <= info.count]
         _check_cover(path, info, grids[0], findings, named, image.nodata)
@@ -289,17 +290,25 @@ def _check_cover(
         )
         return
     window = covering_window(info, grid, 0)
+    alike: dict[tuple[Literal["fault", "warning"], str], list[int]] = {}  # bands of which the same is to be said
     for band in bands:
         defined, low, high = _defined_range(path, band, window, nodata)
         if not defined:
-            findings.append(Finding("fault", f"{path} band {band} is undefined all over the site."))
+            alike.setdefault(("fault", "undefined all over the site"), []).append(band)
         elif low == high:
-            findings.append(Finding("warning", f"{path} band {band} is {low:g} everywhere on the site."))
+            alike.setdefault(("warning", f"{low:g} everywhere on the site"), []).append(band)
         elif defined < HALF * window.area:
             share = 100 * (1 - defined / window.area)
-            findings.append(
-                Finding("warning", f"{path} band {band} is undefined on {share:.0f} % of the site's rectangle.")
-            )
+            alike.setdefault(("warning", f"undefined on {share:.0f} % of the site's rectangle"), []).append(band)
+    for (severity, what), found in alike.items():
+        findings.append(Finding(severity, f"{path} {bands_text(found)} {'is' if len(found) == 1 else 'are'} {what}."))
+
+
+def bands_text(bands: Sequence[int]) -> str:
+    """Bands by number, as they are read aloud: band 3; bands 1 to 6; bands 1, 3 and 5."""
+    if len(bands) > 2 and list(bands) == list(range(bands[0], bands[-1] + 1)):
+        return f"bands {bands[0]} to {bands[-1]}"
+    return ("band " if len(bands) == 1 else "bands ") + " and ".join(", ".join(map(str, bands)).rsplit(", ", 1))
 
 
 def _defined_range(path: Path, band: int, window: Window, nodata: Sequence[float]) -> tuple[int, float, float]:
@@ -326,9 +335,8 @@ def _overlaps(info: RasterInfo, grid: Grid) -> bool:
 def _check_dem(dem: DemTable, grids: list[Grid], findings: list[Finding]) -> None:
     info = read_info(dem.path)
     if grids and not _overlaps(info, grids[0]):
-        findings.append(
-            Finding("fault", f"{dem.path} ({info.grid.describe()}) does not overlap the site, {grids[0].describe()}.")
-        )
+        text = f"{dem.path} ({info.grid.describe()}) does not overlap the site, {grids[0].describe()}. Check its CRS."
+        findings.append(Finding("fault", text))
         return
     if info.count > 1:
         findings.append(Finding("warning", f"{dem.path} has {info.count} bands: band 1 is taken for elevation."))
@@ -365,10 +373,15 @@ def _check_dem(dem: DemTable, grids: list[Grid], findings: list[Finding]) -> Non
         findings.append(Finding("warning", text))
 
 
+def _is_faulty(dem: DemTable, findings: list[Finding]) -> bool:
+    """Whether a fault of the DEM is said already."""
+    return any(finding.severity == "fault" and str(dem.path) in finding.text for finding in findings)
+
+
 def _check_dem_cover(dem: DemTable, grid: Grid, inside: Inside, total: int, findings: list[Finding]) -> None:
     """How much of the outline, `total` pixels, has no elevation."""
-    if not total or any(f.severity == "fault" and str(dem.path) in f.text for f in findings):
-        return  # said already
+    if not total or _is_faulty(dem, findings):
+        return
 
     def lacking(window: Window) -> int:
         ground = inside(window)
@@ -405,6 +418,8 @@ def _check_outline(outline: FileTable, grid: Grid, findings: list[Finding]) -> N
 
 def _check_catchment(dem: DemTable, grid: Grid, findings: list[Finding]) -> None:
     """Whether the memory is there that deriving rivers takes, which hold the whole DEM; said before any long work."""
+    if _is_faulty(dem, findings):
+        return
     own = catchment_grid(dem, grid)
     needs, has = own.height * own.width * RIVER_BYTES, machine_memory()
     text = (
@@ -447,7 +462,7 @@ def _repeats_along_rows(z: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) ->
 
 
 def _check_lines(lines: FileTable, grid: Grid, findings: list[Finding]) -> None:
-    frame = read_vector(lines.path, lines.layer, grid.crs)
+    frame = read_vector(lines.path, lines.layer, grid.crs, stated=lines.crs)
     if frame.empty:
         findings.append(Finding("fault", f"{lines.path} holds no geometry. Leave the layer out, or give its lines."))
         return
@@ -529,7 +544,9 @@ def _check_shifts(
         return
     if site.dem is not None:
         shift = relief_shift(site.image, site.dem, grid, inside)
-        remedy = "If it is the DEM that is misplaced, move it (gdal_edit.py -a_ullr); else the image."
+        remedy = (
+            f"If it is the DEM that is misplaced, move it{_how_to_move(site.dem.path, shift, grid)}; else the image."
+        )
         findings.append(shift_finding(f"{site.dem.path}: the DEM", "its relief", shift, remedy))
     if site.landslides is not None and labels:
         table = site.landslides
@@ -539,9 +556,19 @@ def _check_shifts(
             return np.where(inside(window), labels[0].at(window), np.uint8(UNKNOWN))
 
         shift = landslide_shift(site.image, frame, label, grid, inside)
-        how = "gdal_edit.py -a_ullr" if table.is_raster else "QGIS: Translate"
-        remedy = f"If it is they that are misplaced, move them ({how}); else the image."
+        how = _how_to_move(table.path, shift, grid) if table.is_raster else " (QGIS: Translate)"
+        remedy = f"If it is they that are misplaced, move them{how}; else the image."
         findings.append(shift_finding(f"{table.path}: the landslides", "them", shift, remedy))
+
+
+def _how_to_move(path: Path, shift: Shift | None, grid: Grid) -> str:
+    """The command that moves a raster to where the image shows it; without numbers where its CRS is not the grid's."""
+    own = read_info(path).transform
+    if shift is None or read_info(path).crs != grid.crs:
+        return f": {edit_info(path, transform='...')}"
+    moved = (own.a, own.b, round(own.c - shift.east, 2), own.d, own.e, round(own.f - shift.north, 2))
+    transform = ", ".join(f"{number:.12g}" for number in moved)
+    return f": {edit_info(path, transform=transform)}"
 
 
 def shift_finding(what: str, shown: str, shift: Shift | None, remedy: str) -> Finding:

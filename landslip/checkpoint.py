@@ -20,6 +20,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from landslip.errors import ChannelError, LandslipError, ModelError
+from landslip.folder import part_meant
 from landslip.models import build_model
 from landslip.output import file_hash, refuse_existing, write_json, writing
 from landslip.run import BlockChoice, NetworkChoice, Run
@@ -226,7 +227,8 @@ def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: flo
 def _read_facts(folder: Path) -> dict[str, Any]:
     path = folder / FACTS
     if not path.exists():
-        raise ModelError(f"{folder} is not a model folder: it has no {FACTS}. Train one with `landslip train`.")
+        meant = part_meant(folder, "model", FACTS) or " Train one with `landslip train`."
+        raise ModelError(f"{folder} is not a model folder: it has no {FACTS}.{meant}")
     try:
         facts = read_json(path)
         version = facts["format"]

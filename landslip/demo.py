@@ -101,7 +101,7 @@ def demo(
          lambda: write_site(generate(seed, shape), site_file.parent, overwrite=True))  # fmt: skip
     write_text(run_file, text, overwrite=True)
     write_text(folder / "site.toml", _at_root(site_file), overwrite=True)
-    made("landslip prepare site.toml prepared/", stack,
+    made("landslip prepare site.toml prepared/ --no-figures", stack,
          lambda: say(channel_table(prepare(read_site(site_file), stack.parent))))  # fmt: skip
     made("landslip train run.toml prepared/ model/", folder / "model" / FACTS,
          lambda: _train(run_file, folder))  # fmt: skip
@@ -164,7 +164,7 @@ def _at_root(site_file: Path) -> str:
 
 
 def _train(run_file: Path, folder: Path) -> None:
-    train(read_run(run_file), folder / "prepared", folder / "model")
+    train(read_run(run_file), folder / "prepared", folder / "model", draw=draw_history)
 
 
 def _map(folder: Path, stack: Path, probability: Path) -> None:

@@ -14,6 +14,7 @@ Any of them may be missing; what is there is used.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from landslip.errors import OutputError, RasterError
 
 FIGURES, STUDY_AREA, FACTOR_SHEET = "figures", "study_area.png", "factors.png"  # in prepared/
 PARTS = ("prepared", "model", "map", "inventory", "scores", "comparison", "importance", "intervals")
+
+MOST_MEANT = 3  # files that are named where a folder is given
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,44 @@ PLACES = {
 }
 
 
+def folder_given(path: Path, endings: Collection[str]) -> str:
+    """The refusal of a folder where a file is wanted, with the files in it that may have been meant."""
+    known = [place for place, _ in PLACES.values() if Path(place).suffix in endings]
+    near = [path / place for place in known] + [path / Path(place).name for place in known]
+    near += sorted(file for file in path.iterdir() if file.suffix.lower() in endings)
+    found = [str(file) for file in dict.fromkeys(near) if file.is_file()][:MOST_MEANT]
+    meant = " or ".join(", ".join(found).rsplit(", ", 1))
+    return f"{path} is a folder: did you mean {meant}?" if found else f"{path} is a folder, and a file is wanted."
+
+
+def part_meant(path: Path, part: str, name: str) -> str:
+    """A question after the `part` of a run folder (prepared, model) that was meant by another path beside or around it.
+
+    `name` is a file that such a part holds; empty where none is near.
+    """
+    near = (path.parent, path / part, path.parent / part)
+    found = next((str(place) for place in near if place != path and (place / name).is_file()), None)
+    return f" Did you mean {found}?" if found else ""
+
+
 def open_run(root: Path) -> RunFolder:
     """What a run folder holds. Raises OutputError for what is not a folder, or holds none of these files."""
     if not root.is_dir():
-        raise OutputError(f"{root} is not a folder. Give a run folder, such as the one `landslip demo` makes.")
+        meant = _run_meant(root)
+        raise OutputError(
+            f"{root} is not a folder. {meant or 'Give a run folder, such as the one `landslip demo` makes.'}"
+        )
     found = {name: root / path if (root / path).exists() else None for name, (path, _) in PLACES.items()}
     scores = tuple(sorted((root / "scores").glob("*.json")))
     if not any(found.values()) and not scores:
         raise OutputError(
-            f"{root} holds none of a run's folders ({', '.join(PARTS)}). Give the folder that holds them."
+            f"{root} holds none of a run's folders ({', '.join(PARTS)}). "
+            f"{_run_meant(root) or 'Give the folder that holds them.'}"
         )
     return RunFolder(root, scores=scores, **found)
+
+
+def _run_meant(path: Path) -> str:
+    """A question after the run folder that a path lies in; empty where it lies in none."""
+    around = [folder for folder in path.parents if any((folder / place).exists() for place, _ in PLACES.values())]
+    return f"Did you mean {around[0]}?" if around else ""

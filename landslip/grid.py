@@ -7,7 +7,7 @@ A `Grid` is one frozen value compared by equality: rows, columns, affine transfo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from affine import Affine
@@ -164,6 +164,12 @@ def metric_fault(crs: CRS | None) -> str | None:
     if not math.isclose(crs.linear_units_factor[1], 1.0, rel_tol=1e-9):
         return f"its CRS {crs_name(crs)} is in {crs.linear_units_factor[0]}, not metres"
     return None
+
+
+def looks_like_degrees(bounds: Sequence[float]) -> bool:
+    """Whether left, bottom, right and top, of which nobody knows the CRS, can be longitudes and latitudes."""
+    left, bottom, right, top = bounds
+    return -180 <= left < right <= 180 and -90 <= bottom < top <= 90
 
 
 def is_local_metric(crs: CRS) -> bool:

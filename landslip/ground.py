@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from landslip.blocks import aspect_positions, seeded_windows
 from landslip.errors import LabelError, ModelError, SplitError
+from landslip.folder import part_meant
 from landslip.geotiff import write_raster
 from landslip.grid import Window, require_same_grid, squares
 from landslip.label import LANDSLIDE, OTHER, read_label
@@ -109,7 +110,8 @@ def prepared_file(prepared: Path, name: str) -> Path:
     """A file of a prepared site; ModelError where it is not there."""
     path = prepared / name
     if not path.exists():
-        raise ModelError(f"{path} does not exist: {prepared} is not a prepared site. Make it with `landslip prepare`.")
+        meant = part_meant(prepared, "prepared", name) or " Make it with `landslip prepare`."
+        raise ModelError(f"{path} does not exist: {prepared} is not a prepared site.{meant}")
     return path
 
 

@@ -155,8 +155,8 @@ def require_alike(scenes: Sequence[Scene | None]) -> None:
         if zones[0] != zones[1]:
             raise SiteError(
                 f"{first.origin} is in {crs_name(zones[0])} and {other.origin} in {crs_name(zones[1])}: scenes of "
-                "different zones cannot fill each other. Give scenes of one zone, or warp one first with gdalwarp and "
-                "give it as a GeoTIFF."
+                "different zones cannot fill each other. Give scenes of one zone, or warp one first "
+                "(`rio warp --dst-crs`) and give it as a GeoTIFF."
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from landslip.checkpoint import FACTS, Model, load_model
+from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model
 from landslip.errors import LandslipError, ModelError, RasterError
 from landslip.models import MODELS, build_model
 from landslip.quantized import QUANTIZED, quantized_facts
@@ -29,6 +29,14 @@ def describe(path: Path) -> str:
         if held:
             return "\n\n".join([f"{path}: a run folder", *(describe(p) for p in held)])
         raise RasterError(f"{path} is neither a prepared site, a model nor a run folder.")
+    whole = {FACTS: FACTS, WEIGHTS: FACTS, "channels.json": "stack.tif", "manifest.json": "stack.tif"}
+    if path.name in whole and (path.parent / whole[path.name]).is_file():  # a part of a model, or of a prepared site
+        return describe(path.parent)
+    if path.suffix.lower() == ".toml" or (path.suffix.lower() == ".json" and not _is_geojson(path)):
+        raise RasterError(
+            f"{path} is text, to be read as it is. `landslip info` describes rasters, vector files, models, prepared "
+            "sites and run folders."
+        )
     if path.suffix.lower() in VECTORS:
         return _features(path)
     info = read_info(path)
@@ -42,6 +50,13 @@ def describe(path: Path) -> str:
         except LandslipError:
             pass
     return _plain(info)
+
+
+def _is_geojson(path: Path) -> bool:
+    try:
+        return "Feature" in str(read_json(path).get("type"))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _model(path: Path) -> str:

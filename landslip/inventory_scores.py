@@ -30,7 +30,7 @@ from landslip.evaluate import known_windows
 from landslip.geotiff import TILE
 from landslip.grid import Grid, Window, tiles
 from landslip.label import LANDSLIDE
-from landslip.landslides import read_landslides, read_mapped
+from landslip.landslides import OF_INVENTORY, read_landslides, read_mapped
 from landslip.powerlaw import FEWEST, SURE, Tail, fit_tail
 from landslip.raster import read_info
 from landslip.vector import burn, burn_alone, burn_window, shapes_on
@@ -280,7 +280,7 @@ def _polygons(
     path: Path, layer: str | None, grid: Grid, what: str, notes: list[str]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Valid polygons (N,) that touch the grid, in its CRS, and those (K,) that are still open in a reference."""
-    read, option = (read_landslides, "--layer NAME") if what == "reference" else (read_mapped, "--inventory-layer NAME")
+    read, option = (read_landslides, "--layer NAME") if what == "reference" else (read_mapped, OF_INVENTORY)
     found = read(path, layer, grid.crs, grid.bounds, option)
     strange = {*found.outlines.geom_type, *found.unknown.geom_type} - set(POLYGONS)
     if strange:

@@ -44,9 +44,9 @@ def known_label(label: NDArray[Any], path: Path | str) -> NDArray[np.uint8]:
 
 def read_landslides(table: LandslidesTable, grid: Grid) -> Landslides:
     """Landslide polygons that touch the grid, in its CRS; LabelError for points, lines or none on the grid."""
-    found = read_outlines(table.path, table.layer, grid.crs, grid.bounds)
+    found = read_outlines(table.path, table.layer, grid.crs, grid.bounds, stated=table.crs)
     if found.outlines.empty:
-        whole = read_outlines(table.path, table.layer, grid.crs)
+        whole = read_outlines(table.path, table.layer, grid.crs, stated=table.crs)
         if whole.outlines.empty:
             why = f" ({whole.note})" if whole.note else ""
             raise LabelError(f"{table.path} holds no landslide{why}. Remove [landslides] to prepare and map without.")

@@ -17,12 +17,13 @@ import geopandas as gpd
 import shapely
 from rasterio.crs import CRS
 
+from landslip.archive import archive_of
 from landslip.errors import LabelError, VectorError
 from landslip.review import LAYER, OPEN, REJECTED, REVIEWS, STATES, corrections, crs_of
 from landslip.vector import is_geoparquet, layers, read_vector
 
 Bounds = tuple[float, float, float, float]
-IN_SITE = 'layer = "NAME" of [landslides]'  # how a layer is chosen
+IN_SITE, OF_INVENTORY = 'layer = "NAME" of [landslides]', "--inventory-layer NAME"  # how a layer is chosen
 
 
 @dataclass(frozen=True)
@@ -45,30 +46,43 @@ class Landslides:
 
 
 def read_landslides(
-    path: Path, layer: str | None = None, crs: CRS | None = None, bounds: Bounds | None = None, option: str = IN_SITE
+    path: Path,
+    layer: str | None = None,
+    crs: CRS | None = None,
+    bounds: Bounds | None = None,
+    option: str = IN_SITE,
+    stated: str | None = None,
 ) -> Landslides:
     """The landslides of a vector file in `crs`, those that touch `bounds`, as the truth about a place.
 
-    Without `layer`, what stands after the review of an inventory, else the file's one layer with geometries. Raises
-    LabelError where there are several, with the `option` to choose by, and VectorError as `read_vector` does.
+    Without `layer`, what stands after the review of an inventory, else the file's one layer with geometries. `stated`
+    is the CRS of a file that carries none. Raises LabelError where there are several layers, with the `option` to
+    choose by, and for a review inside an archive; VectorError as `read_vector` does.
     """
-    if layer is None and not is_geoparquet(path) and path.exists():
+    archived = archive_of(path) is not None
+    if layer is None and not is_geoparquet(path) and (archived or path.exists()):
         names = layers(path, spatial=True)
-        if LAYER in names:
+        if archived and REVIEWS in names:
+            raise LabelError(f"{path} lies in an archive, where its review cannot be read. Unpack it first.")
+        if LAYER in names and not archived:
             whole = read_vector(path, LAYER, crs)
             if "id" in whole and (REVIEWS in names or "review" in whole):
                 return _after_review(path, whole, crs, bounds)
-        layer = _only(path, names, option)
-    frame = read_vector(path, layer, crs, bounds)
+        layer = LAYER if archived and LAYER in names else _only(path, names, option)
+    frame = read_vector(path, layer, crs, bounds, stated)
     column = "state" if layer == REVIEWS else "review"
     if column not in frame or not set(frame[column].dropna()) & set(STATES):
         return Landslides(frame, frame.iloc[:0])
-    whole = frame if bounds is None else read_vector(path, layer, crs)
+    whole = frame if bounds is None else read_vector(path, layer, crs, stated=stated)
     return _by_state(path, whole.assign(review=_states(path, whole[column])), bounds)
 
 
 def read_mapped(
-    path: Path, layer: str | None = None, crs: CRS | None = None, bounds: Bounds | None = None, option: str = IN_SITE
+    path: Path,
+    layer: str | None = None,
+    crs: CRS | None = None,
+    bounds: Bounds | None = None,
+    option: str = OF_INVENTORY,
 ) -> Landslides:
     """The landslides of an inventory as they were mapped, whatever a review made of them; errors as `read_landslides`.
 
@@ -98,17 +112,11 @@ def _after_review(path: Path, whole: gpd.GeoDataFrame, crs: CRS | None, bounds: 
     decided = corrections(path)
     ids = [one.landslide for one in decided]
     states = [one.state for one in decided]
-    stands = gpd.GeoDataFrame(
-        {"id": ids, "review": states}, geometry=[one.outline for one in decided], crs=crs_of(path)
-    )
+    stands = gpd.GeoSeries([one.outline for one in decided], crs=crs_of(path))
     stands = stands if crs is None else stands.to_crs(crs.to_wkt())
     left = whole[~whole["id"].isin(ids)]
-    left = left.assign(review=OPEN)[["id", "review", left.geometry.name]].rename_geometry("geometry")
-    found = gpd.GeoDataFrame(
-        {key: [*stands[key], *left[key]] for key in ("id", "review")},
-        geometry=[*stands.geometry, *left.geometry],
-        crs=whole.crs,
-    )
+    columns = {"id": [*ids, *left["id"]], "review": [*states, *[OPEN] * len(left)]}
+    found = gpd.GeoDataFrame(columns, geometry=[*stands, *left.geometry], crs=whole.crs)
     return _by_state(path, found.set_index("id", drop=False).rename_axis(None), bounds)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landslip.archive import own_file
 from landslip.check import check_site
 from landslip.compiled import compiled
 from landslip.cores import spread
@@ -130,7 +131,7 @@ def prepare(
 
 def refuse_losses(folder: Path, inputs: Iterable[Path], written: set[str]) -> None:
     """Raise OutputError where replacing `folder` would remove more than the files `written` there, or an input."""
-    for path in inputs:
+    for path in map(own_file, inputs):
         if path.exists() and folder.resolve() in path.resolve().parents:
             raise OutputError(f"{path} is an input and lies in {folder}, which is to be replaced. Give another folder.")
     if folder.is_dir():
@@ -361,13 +362,26 @@ def _manifest(site: Site, grid: Grid, encoding: Encoding) -> dict[str, Any]:
         "encoding": encoding,
         "images": describe_images(site.image),
         **({"before": describe_images(site.before)} if site.before else {}),
-        "inputs": [
-            {"what": what, "file": part.name, "sha256": file_hash(part)}
-            for what, path in site.inputs()
-            for part in (path, *_companions(path))
-        ],
+        "inputs": inputs_json(site.inputs()),
         "software": software(),
     }
+
+
+def inputs_json(inputs: Iterable[tuple[str, Path]]) -> list[dict[str, str]]:
+    """What manifest.json says of every (what it is, path): the file and its SHA-256.
+
+    Of a file in an archive, `file` is the archive, which is what is hashed, and `member` what is read of it.
+    """
+    hashes: dict[Path, str] = {}
+    rows = []
+    for what, path in inputs:
+        for part in (path, *_companions(path)):
+            file = own_file(part)
+            if file not in hashes:
+                hashes[file] = file_hash(file)
+            member = {} if file == part else {"member": part.relative_to(file).as_posix()}
+            rows.append({"what": what, "file": file.name, **member, "sha256": hashes[file]})
+    return rows
 
 
 def _companions(path: Path) -> list[Path]:

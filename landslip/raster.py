@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -24,10 +23,13 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.transform import array_bounds
 from rasterio.windows import Window as RasterioWindow
 
+from landslip.archive import START, archive_of, gdal_name, is_virtual, lack, own_file, shown
 from landslip.errors import GridError, RasterError
-from landslip.grid import Grid, Window
+from landslip.folder import folder_given
+from landslip.grid import Grid, Window, crs_name, looks_like_degrees
 from landslip.output import is_stream
 
 # Pictures and rasters without a CRS are named in our own words. Here and once: catching warnings around each opening is
@@ -43,7 +45,12 @@ OWN_PIXELS = ("GTiff", "PNG", "JP2OpenJPEG")  # drivers whose file holds all of 
 MOST_FROM_A_BYTE = 100_000  # pixels; the best compressors reach some thousands
 MOST_UNQUESTIONED = 10**9  # pixels
 MOST_BANDS = 4096
-ARCHIVES = {".tar": "/vsitar/", ".zip": "/vsizip/"}  # read where they lie, never unpacked
+RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".img", ".jp2", ".asc", ".bil", ".hgt", ".nc"}
+# Drivers that files in archives are opened by, GeoTIFF for every other name: a VRT could name any other file.
+IN_ARCHIVES = {
+    ".jp2": "JP2OpenJPEG", ".asc": "AAIGrid", ".img": "HFA", ".hgt": "SRTMHGT", ".bil": "EHdr", ".flt": "EHdr",
+    ".adf": "AIG", ".dt1": "DTED", ".dt2": "DTED",
+}  # fmt: skip
 FARTHEST = 1e9  # of a coordinate, metres or degrees: no body mapped so far is as large
 SMALLEST_PIXEL = 1e-9  # metres or degrees
 PERCENTILES = (2, 98)  # that a band is stretched between, for pictures
@@ -72,17 +79,40 @@ class RasterInfo:
     def grid(self) -> Grid:
         """The raster's own grid; GridError where it has no CRS, is rotated, or lies where nothing can."""
         if self.crs is None:
-            raise GridError(f"{self.path} has no CRS. Assign one, e.g. with `gdal_edit.py -a_srs EPSG:32649`.")
+            raise GridError(_without_crs(self))
         if self.rotated:
-            raise GridError(f"{self.path} is rotated or south-up. Warp it north-up first, e.g. with gdalwarp.")
+            raise GridError(
+                f"{self.path} is rotated or south-up. Warp it north-up first, with rasterio's own command: "
+                f"`rio warp {self.path} NEW.tif --dst-crs {crs_name(self.crs)}`."
+            )
         grid, (width, height) = Grid(self.crs, self.transform, self.height, self.width), self.transform[:5:4]
         if not (min(width, -height) > SMALLEST_PIXEL and all(abs(at) < FARTHEST for at in grid.bounds)):  # NaN too
             raise GridError(
                 f"{self.path} says that its pixels measure {width:g} x {-height:g} and that it reaches from x, y = "
                 f"{', '.join(f'{at:g}' for at in grid.bounds[:2])} to {', '.join(f'{at:g}' for at in grid.bounds[2:])}:"
-                " its georeference is damaged. Assign it anew, e.g. with `gdal_edit.py -a_ullr`."
+                f" its georeference is damaged. Assign it anew: {edit_info(self.path, transform='...')}."
             )
         return grid
+
+
+def edit_info(path: Path, crs: str = "", transform: str = "") -> str:
+    """The command that changes what a raster's header says, one of rasterio's own: GDAL's may not be there."""
+    options = " ".join([*([f"--crs {crs}"] if crs else []), *([f'--transform "[{transform}]"'] if transform else [])])
+    archive = archive_of(path)
+    first = "" if archive is None else f"unpack {archive}, then "
+    return f"{first}`rio edit-info {options} {path if archive is None else path.name}` (it comes with rasterio)"
+
+
+def _without_crs(info: RasterInfo) -> str:
+    """That a raster has no CRS, what its numbers look like, and how it is given one."""
+    if info.transform == Affine.identity():
+        remedy = edit_info(info.path, "EPSG:...", "...")
+        return f"{info.path} says neither its CRS nor where it lies: it is a bare picture. Assign both: {remedy}."
+    left, bottom, right, top = array_bounds(info.height, info.width, info.transform)
+    looks = ""
+    if looks_like_degrees((left, bottom, right, top)):
+        looks = f" Its numbers (x {left:g} to {right:g}, y {bottom:g} to {top:g}) look like degrees: EPSG:4326, say."
+    return f"{info.path} has no CRS.{looks} Assign one: {edit_info(info.path, 'EPSG:...')}."
 
 
 def require_one_band(info: RasterInfo, what: str) -> None:
@@ -103,34 +133,18 @@ def require_probability(info: RasterInfo) -> None:
         )
 
 
-def archive_of(path: Path) -> Path | None:
-    """The archive (.tar, .zip) that a path such as `scene.tar/band.TIF` lies in; None for a file of its own."""
-    archives = (parent for parent in path.parents if parent.suffix.lower() in ARCHIVES and parent.is_file())
-    return next(archives, None)
-
-
-def is_virtual(path: Path) -> bool:
-    """Whether a path is GDAL's own: /vsis3/BUCKET/FILE, /vsicurl/https://HOST/FILE and their like."""
-    return path.as_posix().startswith("/vsi")
-
-
-def gdal_name(path: Path) -> str:
-    """A path as GDAL is asked for it: Path makes one slash of the two in https://, which a virtual path may hold."""
-    return re.sub(r"(/(?:https?|ftp):)/+", r"\1//", path.as_posix(), count=1) if is_virtual(path) else str(path)
-
-
 def exists(path: Path) -> bool:
     """Whether a raster is there. RasterError where a virtual path does not answer, rather than taking it for missing.
 
     A server that answers 404 says that it is not; one that answers 403 says nothing.
     """
-    if not is_virtual(path):
+    if not is_virtual(path) and archive_of(path) is None:
         return path.exists()
     try:
         with opening(path):
             return True
     except RasterError as error:
-        if "404" in str(error) or "does not exist" in str(error) or "No such file" in str(error):
+        if any(said in str(error) for said in ("404", "does not exist", "No such file", "holds no ")):
             return False
         raise
 
@@ -143,7 +157,7 @@ def file_facts(path: Path) -> list[Any]:
     if not is_virtual(path):
         with opening(path) as dataset:  # with what a virtual raster is made of, masks and what lies beside it
             parts = (Path(name) for name in dataset.files if not name.endswith((".aux.xml", ".ovr")))
-            names = {archive_of(path) or path, *(part for part in parts if part.exists())}
+            names = {own_file(path), *(part for part in parts if part.exists())}
         stats = {name.name: name.stat() for name in sorted(names)}
         return [path.name, *([name, stat.st_size, stat.st_mtime_ns] for name, stat in stats.items())]
     info = read_info(path)
@@ -160,23 +174,16 @@ def opening(path: Path) -> Iterator[Any]:
     """
     archive = None if is_virtual(path) else archive_of(path)
     if archive is None and not is_virtual(path) and not path.exists():
-        raise RasterError(f"{path} does not exist. Check the path; paths in a site file start at its folder.")
+        raise RasterError(f"{path} does not exist. {START}")
     if archive is None and not is_virtual(path) and is_stream(path):
         raise RasterError(f"{path} is a pipe or a device, not a file. Write it to a file first.")
-    name = gdal_name(path)
-    driver = None
-    if archive is not None:
-        member, whole = path.relative_to(archive).as_posix(), archive.absolute().as_posix()
-        # braces: whatever the names above it look like, this is the archive; GDAL cannot tell them from those of a name
-        whole = whole if {"{", "}"} & set(whole) else f"{{{whole}}}"
-        name = f"{ARCHIVES[archive.suffix.lower()]}{whole}/{member}"
-        driver = "JP2OpenJPEG" if path.suffix.lower() == ".jp2" else "GTiff"  # a VRT could name any other file
+    driver = None if archive is None else IN_ARCHIVES.get(path.suffix.lower(), "GTiff")
     try:
-        with rasterio.open(name, driver=driver) as dataset:
+        with rasterio.open(gdal_name(path), driver=driver) as dataset:
             _require_plausible(dataset, path, None if is_virtual(path) else (archive or path).stat().st_size)
             yield dataset
     except (RasterioError, CRSError, UnicodeDecodeError) as error:  # the last of names and tags
-        raise _unreadable(gdal_name(path), error) from error
+        raise _unreadable(path, error) from error
 
 
 def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
@@ -187,7 +194,7 @@ def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
     if dataset.count > MOST_BANDS:  # each costs milliseconds, whatever its size
         raise RasterError(
             f"{path} has {dataset.count:,} bands, more than the {MOST_BANDS:,} that are read. If it is not damaged, "
-            "take out those that are needed: gdal_translate -b."
+            "take out those that are needed: `rio stack FILE --bidx 1,2,3 NEW.tif` (it comes with rasterio)."
         )
     if any(dtype.startswith("complex") for dtype in dataset.dtypes):
         raise RasterError(
@@ -206,11 +213,17 @@ def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
         if held > most or held * np.dtype(dtype).itemsize > MOST_OF_A_BLOCK:
             raise RasterError(
                 f"{path} claims {dataset.height} x {dataset.width} pixels stored in blocks of {height} x {width}, held "
-                "in memory whole. If it is not damaged, tile it: gdal_translate -co TILED=YES."
+                "in memory whole. If it is not damaged, tile it: `rio convert FILE NEW.tif --co tiled=true` (it "
+                "comes with rasterio)."
             )
 
 
 def _unreadable(path: Path | str, error: BaseException) -> RasterError:
+    if isinstance(path, Path):
+        wrong = lack(path) or ("" if not path.is_dir() else folder_given(path, RASTER_SUFFIXES))
+        if wrong:
+            return RasterError(wrong)
+        path = gdal_name(path) if is_virtual(path) else path
     return RasterError(
         f"{path} cannot be read as a raster ({reason(error)}): it is truncated, damaged or not a raster. "
         "Fetch or make it again."
@@ -262,7 +275,9 @@ def cut(
     """
     bands = list(dataset.indexes if bands is None else bands)
     if not set(bands) <= set(dataset.indexes):
-        raise RasterError(f"{dataset.name} has {dataset.count} band(s), so no band {max(bands)}. Bands count from 1.")
+        raise RasterError(
+            f"{shown(dataset.name)} has {dataset.count} band(s), so no band {max(bands)}. Bands count from 1."
+        )
     inside = window.clip((dataset.height, dataset.width))
     out = np.full((len(bands), window.height, window.width), np.nan, np.float32)
     if inside.height == 0 or inside.width == 0:
@@ -326,7 +341,7 @@ def _decode(dataset: Any, bands: Any, box: RasterioWindow) -> NDArray[Any]:
     try:
         return np.asarray(dataset.read(bands, window=box))
     except RasterioError as error:
-        raise _unreadable(dataset.name, error) from error
+        raise _unreadable(shown(dataset.name), error) from error
 
 
 def read(

@@ -5,17 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from landslip.errors import RunError
 from landslip.tables import Strict, read_json, read_toml, validated
 
 
+def _listed(value: Any) -> Any:
+    """One name, or several with commas between them, as the list that they stand for."""
+    if isinstance(value, str) and value not in ("all", "none"):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return value
+
+
+Listed = BeforeValidator(_listed)
+
+
 class ChannelChoice(Strict):
     """[channels]: bands and factors the network sees; "all", or names of bands and factors."""
 
-    bands: Literal["all", "none"] | tuple[str, ...] = "all"
-    factors: Literal["all", "none"] | tuple[str, ...] = "all"
+    bands: Annotated[Literal["all", "none"] | tuple[str, ...], Listed] = "all"
+    factors: Annotated[Literal["all", "none"] | tuple[str, ...], Listed] = "all"
 
 
 class BlockChoice(Strict):
@@ -121,10 +131,10 @@ class CompareChoice(Strict):
     and order only.
     """
 
-    networks: tuple[str, ...] = ("fcn8s", "segnet", "unet", "resunet", "fc_densenet")
-    baselines: tuple[str, ...] = ("random_forest", "svm", "ann")
-    channels: tuple[Literal["bands", "bands + factors"], ...] = ("bands", "bands + factors")
-    splits: tuple[Literal["apart", "paper", "given"], ...] = ("apart", "paper")
+    networks: Annotated[tuple[str, ...], Listed] = ("fcn8s", "segnet", "unet", "resunet", "fc_densenet")
+    baselines: Annotated[tuple[str, ...], Listed] = ("random_forest", "svm", "ann")
+    channels: Annotated[tuple[Literal["bands", "bands + factors"], ...], Listed] = ("bands", "bands + factors")
+    splits: Annotated[tuple[Literal["apart", "paper", "given"], ...], Listed] = ("apart", "paper")
     seeds: int = Field(1, ge=1)
     options: dict[str, dict[str, Any]] = {}
 

@@ -8,24 +8,18 @@ metadata is read here; pixels are read by whoever takes a `Scene`, through raste
 from __future__ import annotations
 
 import datetime
-import io
 import math
-import os
 import re
-import struct
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
+from landslip.archive import MEMBERS, START, UNREADABLE, archive_of, decoded, names, own_file, text_in
 from landslip.errors import SiteError
 from landslip.tables import parse_json
 
@@ -51,8 +45,6 @@ SCL_SATURATED = 1  # or defective
 SENTINEL_METADATA = "MTD_MSIL2A.xml"
 FIRST_WITH_OFFSET = 4.0  # processing baseline from which DN carry an offset
 
-LARGEST_METADATA = 2 * 2**20  # bytes; real ones have some tens of thousands
-MEMBERS = 100_000  # most files of an archive
 MOST_REFLECTANCE = 1000.0  # that a stored value can stand for, or an offset be: beyond it the metadata is altered
 LOWEST_SUN = 0.01  # degrees
 # GeoTIFF and BigTIFF in both byte orders, JPEG 2000
@@ -128,7 +120,7 @@ class Scene:
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file that is read; of an archive, the archive."""
-        return (self.origin,) if self.origin.is_file() else (*self.metadata, *self.rasters)
+        return tuple(dict.fromkeys(own_file(path) for path in (*self.metadata, *self.rasters)))
 
 
 def read_bundle(origin: Path, roles: Sequence[str], pan: bool | None = None, saturation: bool = True) -> Scene:
@@ -190,14 +182,10 @@ class _Folder:
         if self.origin.is_dir():
             return [path.relative_to(self.origin).as_posix() for path in sorted(self.origin.rglob("*"))[:MEMBERS]]
         if not self.origin.exists():
-            raise SiteError(f"{self.origin} does not exist. Check the path; paths in a site file start at its folder.")
+            raise SiteError(f"{self.origin} does not exist. {START}")
         try:
-            if self.origin.suffix.lower() == ".tar":
-                with _tar(self.origin) as tar:
-                    return sorted(member.name for member in tar.getmembers()[:MEMBERS] if member.isfile())
-            if self.origin.suffix.lower() == ".zip":
-                with zipfile.ZipFile(self.origin) as zipped:
-                    return sorted(zipped.namelist()[:MEMBERS])
+            if self.origin.suffix.lower() in (".tar", ".zip"):
+                return names(self.origin)
         except UNREADABLE as error:
             raise SiteError(
                 f"{self.origin} cannot be read as an archive ({error}): it is truncated or damaged. Fetch it again."
@@ -227,15 +215,7 @@ class _Folder:
     def text(self, name: str) -> str:
         """A file's text; SiteError where it cannot be read."""
         try:
-            if self.origin.is_dir():
-                return _decoded((self.origin / name).open("rb"))
-            if self.origin.suffix.lower() == ".tar":
-                with _tar(self.origin) as tar:
-                    return _decoded(tar.extractfile(name))
-            with zipfile.ZipFile(self.origin) as zipped:
-                if zipped.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise ValueError("it is compressed in a way that neither we nor GDAL read")
-                return _decoded(zipped.open(name))
+            return decoded((self.origin / name).open("rb")) if self.origin.is_dir() else text_in(self.origin, name)
         except UNREADABLE as error:
             raise corrupt(self.origin / name, str(error)) from error
 
@@ -244,37 +224,6 @@ class _Folder:
         missing = [f"{name} ({what})" for name, what in wanted.items() if name not in self.names]
         if missing:
             raise SiteError(f"{self.origin} lacks {', '.join(missing)}. {remedy}")
-
-
-# RuntimeError: what is encrypted, packed in a way of its own, a link to itself, or nested without end
-UNREADABLE = (
-    OSError, ValueError, LookupError, RuntimeError, EOFError, OverflowError, struct.error,
-    tarfile.TarError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-
-
-class _Bounded(io.FileIO):
-    """A file that is never asked for more than it holds: tarfile believes the sizes that a header claims."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
-        return super().read(left if size is None or size < 0 else min(size, left)) or b""
-
-
-@contextmanager
-def _tar(path: Path) -> Iterator[tarfile.TarFile]:
-    with _Bounded(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-        yield tar
-
-
-def _decoded(file: IO[bytes] | None) -> str:
-    if file is None:
-        raise ValueError("it is no file")
-    with file:
-        stored = file.read(LARGEST_METADATA + 1)
-    if len(stored) > LARGEST_METADATA:
-        raise ValueError(f"over {LARGEST_METADATA:,} bytes")
-    return stored.decode("utf-8-sig")
 
 
 def corrupt(path: Path, why: str) -> SiteError:
@@ -299,8 +248,13 @@ def read_mtl(path: Path, text: str) -> Groups:
     """{group: {key: value}} of a Landsat MTL file, text or JSON by its name.
 
     Groups are kept apart, since the file of a Level-2 product repeats names under LEVEL1_... groups. Raises SiteError
-    for text that is not whole.
+    for text that is not whole or of Collection 1.
     """
+    if "L1_METADATA_FILE" in text:  # the root of every MTL of Collection 1; Collection 2 has another
+        raise SiteError(
+            f"{path} is of Landsat Collection 1, and bundles are read from Collection 2 (_02_ in their names). Fetch "
+            "that product of the scene, or give the bands as `files` with scale and offset."
+        )
     try:
         groups = _mtl_json(text) if path.suffix.lower() == ".json" else _mtl_text(text)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -310,8 +264,6 @@ def read_mtl(path: Path, text: str) -> Groups:
 
 def _mtl_json(text: str) -> Groups:
     found = parse_json(text)
-    if "L1_METADATA_FILE" in found:
-        raise ValueError("it is of Collection 1")
     return {
         str(group): {str(key): str(value) for key, value in values.items()}
         for group, values in found[LANDSAT_ROOT].items()
@@ -332,8 +284,6 @@ def _mtl_text(text: str) -> Groups:
         if not equals:
             raise ValueError(f"line {number} is {line[:60]!r}")
         if key == "GROUP":
-            if value == "L1_METADATA_FILE":
-                raise ValueError("it is of Collection 1")
             within.append(value)
             if len(within) == 2:
                 groups[value] = {}
@@ -545,10 +495,15 @@ def listed_scene(
     if metadata is None:
         bands = {role: Band(path, scale, offset, nodata=nodata) for role, path in files.items()}
         return Scene(first.parent, "", None, unit, bands)
-    if not metadata.exists():
-        raise SiteError(f"{metadata} does not exist. Check the path; paths in a site file start at its folder.")
+    archive = archive_of(metadata)
+    if archive is None and not metadata.exists():
+        raise SiteError(f"{metadata} does not exist. {START}")
     try:
-        text = _decoded(metadata.open("rb"))
+        text = (
+            decoded(metadata.open("rb"))
+            if archive is None
+            else text_in(archive, metadata.relative_to(archive).as_posix())
+        )
     except UNREADABLE as error:
         raise corrupt(metadata, str(error)) from error
     scaling = read_sentinel_metadata(metadata, text)

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import geopandas as gpd
+import shapely
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
+from landslip.archive import plain
 from landslip.errors import GridError, LandslipError, SiteError
+from landslip.geodesy import ellipsoid
 from landslip.grid import Grid, Window, metric_fault
 from landslip.pansharpen import SHARPENED
-from landslip.raster import FARTHEST, RasterInfo, read_info
+from landslip.raster import FARTHEST, RASTER_SUFFIXES, RasterInfo, edit_info, read_info
 from landslip.scene import CLOUDED, Flag, Scene, listed_scene, read_bundle
 from landslip.tables import Strict, read_toml, validated
 from landslip.vector import read_vector
@@ -41,13 +44,24 @@ FACTORS = (
     "lithology",
 )
 LONGEST_NAME = 255  # bytes
-RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".img", ".jp2", ".asc", ".bil", ".hgt", ".nc"}
 
 
 def _nameable(path: Path) -> Path:
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
         raise ValueError(f"no file system has names of more than {LONGEST_NAME} bytes")
     return path
+
+
+def _plain(value: Any) -> Any:
+    return plain(str(value)) if isinstance(value, str | Path) else value
+
+
+def _known_crs(text: str) -> str:
+    try:
+        CRS.from_user_input(text)
+    except CRSError as error:
+        raise ValueError(f"{text!r} is no CRS. Write its code, such as EPSG:4326") from error
+    return text
 
 
 def _one_or_more(value: Any) -> Any:
@@ -64,9 +78,11 @@ _KEYS_OF = {  # keys of [[image]] that not every source takes
     "saturation": ("bundle",),
     "pansharpen": ("bundle",),
 }
-InputPath = Annotated[Path, AfterValidator(_nameable)]
+Code = Annotated[str, AfterValidator(_known_crs)]
+InputPath = Annotated[Path, BeforeValidator(_plain), AfterValidator(_nameable)]
 Number = Annotated[float, Field(allow_inf_nan=True)]  # files do state nodata = nan
 Nodata = Annotated[tuple[Number, ...], BeforeValidator(_one_or_more)]
+EARTH = (6.3e6, 6.4e6)  # its radius at the equator lies between, metres
 MOST_PIXELS = 2_000_000_000  # of a grid
 
 
@@ -89,10 +105,17 @@ class GridTable(Strict):
 
 
 class FileTable(Strict):
-    """A file, with a layer where it is a vector file that has several."""
+    """A file, with a layer where it is a vector file that has several; `crs` is that of one that carries none."""
 
     path: InputPath
     layer: str | None = None
+    crs: Code | None = None
+
+    @model_validator(mode="after")
+    def _crs_of_features(self) -> FileTable:
+        if self.crs is not None and self.is_raster:
+            raise ValueError(f"crs is for vector files. A raster is given its own: {edit_info(self.path, self.crs)}")
+        return self
 
     @property
     def is_raster(self) -> bool:
@@ -206,6 +229,7 @@ class RiversTable(Strict):
 
     path: InputPath | None = None
     layer: str | None = None
+    crs: Code | None = None
     from_dem_km2: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
@@ -319,9 +343,14 @@ class Site(Strict):
 def read_site(path: Path, data: Path | None = None) -> Site:
     """Read a site file. Paths in it start at its `data` folder, else at its own folder; `data` overrides both.
 
-    Raises SiteError that lists every fault of the file.
+    A file in an archive is `archive.zip/file`, or as GDAL has it. Raises SiteError that lists every fault of the file.
     """
     site = validated(Site, read_toml(path, SiteError), path, SiteError)
+    if data is not None:
+        try:
+            data = Path(plain(str(data)))
+        except ValueError as error:
+            raise SiteError(f"--data: {error}.") from error
     root = path.parent if site.data is None else path.parent / site.data
     return _resolve(site, data if data is not None else root)
 
@@ -402,8 +431,8 @@ def site_grid(site: Site) -> Grid:
     if fault is not None:
         origin = "[grid] crs" if site.grid.crs else str(reference.path)
         raise GridError(
-            f"{origin} cannot be the site's grid: {fault}. Give [grid] a projected crs in metres, "
-            'such as crs = "EPSG:32649", and a resolution.'
+            f"{origin} cannot be the site's grid: {fault}. Give [grid] a projected crs in metres{_zone_of(reference)}, "
+            "and a resolution."
         )
     if reference.crs == crs and not reference.rotated and site.grid.resolution is None:
         whole = reference.grid
@@ -416,6 +445,17 @@ def site_grid(site: Site) -> Grid:
     return grid
 
 
+def _zone_of(info: RasterInfo) -> str:
+    """The UTM zone that a raster lies in, as an example; empty where that cannot be told, or is no place on Earth."""
+    if info.crs is None or info.rotated or not EARTH[0] < ellipsoid(info.crs).a < EARTH[1]:
+        return ""
+    try:
+        zone = gpd.GeoSeries([shapely.box(*info.grid.bounds)], crs=info.crs.to_wkt()).estimate_utm_crs()
+    except (ValueError, RuntimeError, LandslipError):  # beyond 84 degrees north or 80 south there is none
+        return ""
+    return f', such as crs = "{zone.to_string()}" where it lies'
+
+
 def require_size(grid: Grid, what: str, remedy: str) -> None:
     """Raise GridError for a grid of more than MOST_PIXELS."""
     if grid.height * grid.width > MOST_PIXELS:
@@ -424,7 +464,7 @@ def require_size(grid: Grid, what: str, remedy: str) -> None:
 
 def read_outline(outline: FileTable, crs: CRS) -> gpd.GeoDataFrame:
     """The study-area outline in `crs`: one or more polygons."""
-    frame = read_vector(outline.path, outline.layer, crs)
+    frame = read_vector(outline.path, outline.layer, crs, stated=outline.crs)
     polygons = frame[frame.geom_type.isin(["Polygon", "MultiPolygon"])]
     if polygons.empty:
         raise SiteError(f"{outline.path} holds no polygon. The outline is the polygon of the study area.")
@@ -490,7 +530,7 @@ def _grid_crs(site: Site, reference: RasterInfo) -> CRS:
         except CRSError as error:
             raise GridError(f"[grid] crs = {site.grid.crs!r} is not a CRS ({error}).") from error
     if reference.crs is None:
-        raise GridError(f"{reference.path} has no CRS. Assign one, e.g. with `gdal_edit.py -a_srs EPSG:32649`.")
+        return reference.grid.crs  # which it has not, and says how it is given one
     return reference.crs
 
 

@@ -325,7 +325,7 @@ def river_layer(rivers: RiversTable, dem: DemTable | None, grid: Grid) -> Layer:
     """Distance to the nearest river: to lines, or to rivers derived from the DEM."""
     name = "distance_to_river"
     if rivers.path is not None:
-        return distance_layer(name, FileTable(path=rivers.path, layer=rivers.layer), grid)
+        return distance_layer(name, FileTable(path=rivers.path, layer=rivers.layer, crs=rivers.crs), grid)
     if dem is None or rivers.from_dem_km2 is None:
         raise SiteError("[rivers] from_dem_km2 needs a [dem]")
     area, source = rivers.from_dem_km2, dem
@@ -404,7 +404,7 @@ def features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
                 f"{source.path}: the nearest feature is more than {reach // 4 * grid.x_size / 1000:.0f} km from the "
                 "site. Leave the layer out, or give features that are nearer."
             )
-        frame = read_vector(source.path, source.layer, grid.crs, grid.pad(reach).bounds)
+        frame = read_vector(source.path, source.layer, grid.crs, grid.pad(reach).bounds, source.crs)
         if frame.empty:
             _require_lines(source)
             reach *= 4
@@ -436,7 +436,7 @@ def _farthest(geometries: gpd.GeoSeries, grid: Grid) -> float:
 
 
 def _require_lines(source: FileTable) -> None:
-    frame: gpd.GeoDataFrame = read_vector(source.path, source.layer)
+    frame: gpd.GeoDataFrame = read_vector(source.path, source.layer, stated=source.crs)
     if frame.empty:
         raise VectorError(f"{source.path} holds no geometry, so no distance to it is defined. Leave the layer out.")
 
@@ -462,7 +462,7 @@ def class_reader(table: ClassTable, grid: Grid) -> tuple[Callable[[Window], NDAr
             seen |= found
             _require_classes(table, np.array(sorted(seen), np.float32))
         return stored, {int(code): str(int(code)) for code in sorted(seen)}
-    frame = read_vector(table.path, table.layer, grid.crs, grid.bounds)
+    frame = read_vector(table.path, table.layer, grid.crs, grid.bounds, table.crs)
     if table.field not in frame.columns:
         names = ", ".join(str(name) for name in frame.columns if name != "geometry")
         raise VectorError(f"{table.path} has no field {table.field!r}; its fields are {names}.")

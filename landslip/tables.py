@@ -8,12 +8,14 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from landslip.errors import LandslipError
+from landslip.folder import folder_given
 from landslip.output import is_stream
 
 
@@ -39,6 +41,8 @@ def read_toml(path: Path, error_class: type[LandslipError]) -> dict[str, Any]:
         return tomllib.loads(_text(path))
     except FileNotFoundError as error:
         raise error_class(f"{path} does not exist. Check the path.") from error
+    except IsADirectoryError as error:
+        raise error_class(folder_given(path, (".toml",))) from error
     except (ValueError, RecursionError, OSError) as error:  # a number of 5000 digits, tables in tables in tables
         raise error_class(f"{path} is not a TOML file: {str(error)[:MOST_SHOWN]}.") from error
 
@@ -69,24 +73,90 @@ def validated(model: type[T], value: dict[str, Any], path: Path, error_class: ty
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        faults = [_explain(item, model) for item in error.errors()]
+        faults = _explained(error.errors(), model)
         raise error_class(f"{path}: " + "; ".join(faults) + ".") from error
 
 
-def _explain(item: Any, model: type[BaseModel]) -> str:
-    where = ".".join(str(part) for part in item["loc"] if part not in ("constrained-str",))
+def _explained(errors: Sequence[Any], model: type[BaseModel]) -> list[str]:
+    """Faults in the reader's words, one for each place: what a union refuses for several reasons is said once."""
+    places: dict[tuple[Any, ...], list[Any]] = {}
+    for item in errors:
+        places.setdefault(_place(item, model), []).append(item)
+    return [_explain(place, items, model) for place, items in places.items()]
+
+
+def _place(item: Any, model: type[BaseModel]) -> tuple[Any, ...]:
+    """Where in the file a fault lies: keys and places in lists, without what pydantic adds for a choice's branches."""
+    found: list[Any] = []
+    here: type[BaseModel] | None = model
+    free = False  # in a table whose keys are the user's
+    for part in item["loc"]:
+        if isinstance(part, int):
+            found.append(part)
+        elif here is not None and part in here.model_fields:
+            annotation = here.model_fields[part].annotation
+            here, free = _model_in(annotation), "dict[" in str(annotation)
+            found.append(part)
+        elif (here is not None and item["type"] == "extra_forbidden") or (free and part != "[key]"):
+            found.append(part)
+    return tuple(found)
+
+
+def _explain(place: tuple[Any, ...], items: Sequence[Any], model: type[BaseModel]) -> str:
+    item = items[0]
+    table, keys = "", place
+    if len(place) > 1 and isinstance(place[1], int) and _is_table(model, place[0]):
+        table, keys = f"[[{place[0]}]] {place[1] + 1}", place[2:]
+    where = ""
+    for part in keys:
+        where += f", item {part + 1}" if isinstance(part, int) else f".{part}" if where else str(part)
     if item["type"] == "extra_forbidden":
-        known = list(_model_at(model, item["loc"][:-1]).model_fields)
-        near = difflib.get_close_matches(str(item["loc"][-1]), known, 1, 0.5)
+        known = list(_model_at(model, place[:-1]).model_fields)
+        near = difflib.get_close_matches(str(place[-1]), known, 1, 0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-        return f"unknown key {where!r} ({hint})"
+        return f"unknown key {where!r}{table and f' in {table}'} ({hint})"
     if item["type"] == "missing":
-        return f"{where!r} is missing"
-    message = item["msg"].removeprefix("Value error, ")
+        return f"{where!r}{table and f' in {table}'} is missing"
+    at = " ".join(part for part in (table, where) if part)
+    if item["type"] in ("value_error", "assertion_error"):
+        message = item["msg"].removeprefix("Value error, ")
+        return f"{at}: {message}" if at else message
+    wanted = " or ".join(dict.fromkeys(_wanted(one, model, place) for one in items))
     given = repr(item["input"])
     given = given if len(given) <= MOST_SHOWN else f"{given[:MOST_SHOWN]} ..."
-    shown = "" if isinstance(item["input"], dict) else f", not {given}"
-    return f"{where}: {message}{shown}" if where else message
+    return f"{at}: it should be {wanted}" + ("" if isinstance(item["input"], dict) else f", not {given}")
+
+
+def _is_table(model: type[BaseModel], key: Any) -> bool:
+    return key in model.model_fields and _model_in(model.model_fields[key].annotation) is not None
+
+
+def _wanted(item: Any, model: type[BaseModel], place: tuple[Any, ...]) -> str:
+    """What a key takes, in words."""
+    kind, about = item["type"], item.get("ctx", {})
+    name = place[-1] if place else ""
+    if kind in ("tuple_type", "list_type") and _is_table(model, name):
+        return f"tables: write [[{name}]], with two brackets"
+    if kind.startswith("model") and len(place) == 1:
+        return f"a table: write [{name}], once, and its keys below it"
+    words = {
+        "string": "a text in quotes",
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "tuple": "a list",
+        "list": "a list",
+        "dict": "a table of names and values",
+        "model": "a table",
+        "date": "a date, such as 2015-07-01",
+        "path": "a path in quotes",
+        "finite": "a finite number",
+    }
+    limits = {"greater_than": "more than {gt}", "greater_than_equal": "{ge} or more", "less_than": "less than {lt}",
+              "less_than_equal": "{le} or less", "literal_error": "{expected}"}  # fmt: skip
+    if kind in limits:
+        return limits[kind].format(**about)
+    return words.get(kind.split("_")[0]) or str(item["msg"]).removeprefix("Input should be ")
 
 
 def _model_at(model: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel]:

@@ -22,14 +22,18 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError
+from pyproj import CRS as ProjCRS
 from rasterio.crs import CRS
 from rasterio.features import rasterize, shapes
 from rasterio.warp import transform_bounds
 
+from landslip.archive import START, archive_of, gdal_name, lack
 from landslip.errors import LandslipError, OutputError, VectorError
-from landslip.grid import Grid, Window
+from landslip.folder import folder_given
+from landslip.grid import Grid, Window, looks_like_degrees
 from landslip.output import is_stream, writing
 
+VECTOR_SUFFIXES = (".gpkg", ".shp", ".geojson", ".json", ".fgb", ".parquet")
 BURN = ("centre", "majority", "touched")
 STYLES = "layer_styles"
 GEOPARQUET = (".parquet", ".geoparquet")
@@ -52,14 +56,15 @@ def read_vector(
     layer: str | None = None,
     crs: CRS | None = None,
     bounds: tuple[float, float, float, float] | None = None,
+    stated: str | None = None,
 ) -> gpd.GeoDataFrame:
     """Read features, reprojected to `crs` where given and limited to those that touch `bounds` (in `crs`).
 
-    `layer` is the first that has geometries, where not given. Raises VectorError for a missing or unreadable file, an
-    unknown layer or no CRS.
+    `layer` is the first that has geometries, where not given; `stated` is the CRS of a file that carries none. Raises
+    VectorError for a missing or unreadable file, an unknown layer, no CRS, or one other than stated.
     """
-    if not path.exists():
-        raise VectorError(f"{path} does not exist. Check the path; paths in a site file start at its folder.")
+    if archive_of(path) is None and not path.exists():
+        raise VectorError(f"{path} does not exist. {START}")
     if is_stream(path):
         raise VectorError(f"{path} is a pipe or a device, not a file. Write it to a file first.")
     with _named(path):
@@ -70,18 +75,36 @@ def read_vector(
                     frame = _read_geoparquet(path, layer, crs, bounds)
                 else:
                     layer = layer or next(iter(layers(path, spatial=True)), None)
-                    box = _bounds_in_file(path, layer, crs, bounds)
-                    frame = gpd.read_file(path, layer=layer, bbox=box, fid_as_index=True)
+                    box = _bounds_in_file(path, layer, crs, bounds, stated)
+                    frame = gpd.read_file(_source(path), layer=layer, bbox=box, fid_as_index=True)
         except DataLayerError as error:
             raise VectorError(f"{path} has no layer {layer!r}; its layers are {', '.join(layers(path))}.") from error
     if not isinstance(frame, gpd.GeoDataFrame):
         raise VectorError(f"{path} holds a table without geometries. Give a layer that has them.")
-    if frame.crs is None:
-        raise VectorError(f"{path} has no CRS. Assign one (a .prj file beside a shapefile, say).")
+    frame = _with_crs(frame, path, stated)
     with _named(path):
         frame = frame[~(frame.geometry.is_empty | frame.geometry.isna())]
         frame = frame.set_geometry(shapely.force_2d(frame.geometry.values))
         return frame if crs is None else frame.to_crs(crs.to_wkt())
+
+
+def _with_crs(frame: gpd.GeoDataFrame, path: Path, stated: str | None) -> gpd.GeoDataFrame:
+    """Features in the CRS that their file carries, else in the one that was stated."""
+    if frame.crs is None and stated is not None:
+        return frame.set_crs(stated)
+    if frame.crs is None:
+        left, bottom, right, top = bounds = frame.total_bounds
+        looks = f" Its numbers (x {left:g} to {right:g}, y {bottom:g} to {top:g}) look like degrees: EPSG:4326, say."
+        raise VectorError(
+            f"{path} has no CRS.{looks if looks_like_degrees(bounds) else ''} Assign one: a .prj file beside a "
+            'shapefile, or crs = "EPSG:..." with the path in a site file.'
+        )
+    if stated is not None and not frame.crs.equals(ProjCRS.from_user_input(stated), ignore_axis_order=True):
+        raise VectorError(
+            f"{path} carries the CRS {frame.crs.name}, and crs = {stated!r} says another: it is for files that carry "
+            "none. Leave it out, or mend the file's own."
+        )
+    return frame
 
 
 @contextmanager
@@ -95,7 +118,15 @@ def _named(path: Path) -> Iterator[None]:
         raise _unreadable(path, error) from error
 
 
+def _source(path: Path) -> Path | str:
+    """What GDAL is asked for: a file as it is, one in an archive by GDAL's name."""
+    return path if archive_of(path) is None else gdal_name(path)
+
+
 def _unreadable(path: Path, error: Exception) -> VectorError:
+    wrong = lack(path) or (folder_given(path, VECTOR_SUFFIXES) if path.is_dir() else "")
+    if wrong:
+        return VectorError(wrong)
     reason = " ".join(str(error).split(";")[0].split())[:200]
     return VectorError(
         f"{path} cannot be read as a vector file ({reason}): it is truncated, damaged or "
@@ -121,13 +152,17 @@ def _read_geoparquet(
 
 
 def _bounds_in_file(
-    path: Path, layer: str | None, crs: CRS | None, bounds: tuple[float, float, float, float] | None
+    path: Path,
+    layer: str | None,
+    crs: CRS | None,
+    bounds: tuple[float, float, float, float] | None,
+    stated: str | None,
 ) -> tuple[float, float, float, float] | None:
     if bounds is None or crs is None:
         return None
     import pyogrio
 
-    file_crs = pyogrio.read_info(path, layer=layer)["crs"]
+    file_crs = pyogrio.read_info(_source(path), layer=layer)["crs"] or stated
     if not file_crs:
         return None
     left, bottom, right, top = transform_bounds(crs, CRS.from_user_input(file_crs), *bounds, densify_pts=41)
@@ -141,7 +176,8 @@ def layers(path: Path, spatial: bool = False) -> list[str]:
     if is_geoparquet(path):
         return [path.stem]
     with _named(path):
-        return [str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None or not spatial]
+        listed = pyogrio.list_layers(_source(path))
+        return [str(name) for name, geometry in listed if geometry is not None or not spatial]
 
 
 def write_vector(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, overwrite: bool = False) -> None:

@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch starts its threads
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,9 @@ def polygon(row: int, column: int, height: int, width: int) -> shapely.Polygon:
     """The outline of whole pixels of GRID."""
     left, top = GRID.transform.c + column * 15, GRID.transform.f - row * 15
     return shapely.box(left, top - height * 15, left + width * 15, top)
+
+
+REDRAWN, DRAWN = polygon(60, 170, 9, 7), polygon(120, 3, 4, 5)  # outlines of a review, where nothing is mapped
 
 
 def frame(geometries: list, **columns: list) -> gpd.GeoDataFrame:
@@ -157,3 +161,33 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> TinySite:
     prepare(read_site(found.site), found.folder / "prepared")
     train(read_run(found.run), found.folder / "prepared", found.folder / "model")
     return found
+
+
+@pytest.fixture(scope="session")
+def mapped(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny site as a run folder with its map and inventory; read only."""
+    from landslip.checkpoint import load_model
+    from landslip.inference import map_site
+    from landslip.inventory import make_inventory
+
+    run = tmp_path_factory.mktemp("mapped") / "run"
+    shutil.copytree(made.folder, run)
+    map_site(load_model(run / "model"), run / "prepared" / "stack.tif", run / "map" / "probability.tif")
+    make_inventory(run / "map" / "probability.tif", run / "inventory" / "landslides.gpkg")
+    return run
+
+
+@pytest.fixture
+def reviewed(mapped: Path, tmp_path: Path) -> Path:
+    """The run folder `mapped`, its first landslides accepted, rejected and redrawn, another drawn, the rest open."""
+    from landslip import review
+
+    run = tmp_path / "run"
+    shutil.copytree(mapped, run)
+    path = run / "inventory" / "landslides.gpkg"
+    first, second, third = (one.id for one in review.read_landslides(path)[:3])
+    review.decide(path, first, review.ACCEPTED)
+    review.decide(path, second, review.REJECTED)
+    review.decide(path, third, review.REDRAWN, outline=REDRAWN)
+    review.decide(path, None, review.DRAWN, outline=DRAWN)
+    return run

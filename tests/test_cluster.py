@@ -22,6 +22,7 @@ from conftest import CRS_UTM, TinySite
 from test_mapping import spoil
 
 from landslip import cluster, inference
+from landslip.archive import gdal_name
 from landslip.checkpoint import Model, load_model, save_model
 from landslip.engine import BASE, bytes_of_a_pixel
 from landslip.errors import DependencyError, LandslipError, RasterError, RunError
@@ -31,7 +32,7 @@ from landslip.inference import map_site
 from landslip.job import Job, Uncertainty
 from landslip.ledger import Ledger
 from landslip.output import file_hash
-from landslip.raster import exists, file_facts, gdal_name, read, read_info
+from landslip.raster import exists, file_facts, read, read_info
 from landslip.training_pixels import area_of
 
 distributed = pytest.importorskip("distributed", reason="Dask distributed runs clusters")

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "landslip"
 LAYERS = [
-    ["errors", "progress"],
+    ["errors", "progress", "archive"],
     ["metrics", "grid", "output", "provenance", "folder", "style", "compiled", "cores"],
     [
         "factors",

@@ -5,10 +5,11 @@ import json
 import math
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
-from conftest import GRID, SHAPE, frame, polygon
+from conftest import DRAWN, GRID, REDRAWN, SHAPE, frame, polygon
 from numpy.typing import NDArray
 from test_cli import command
 
@@ -293,6 +294,88 @@ def test_a_polygon_that_crosses_itself_is_mended_and_said(tmp_path: Path) -> Non
     found = score_inventory(*store(tmp_path, [bow], [polygon(30, 30, 10, 10)]))
     assert found.reference_areas.tolist() == pytest.approx([50 * PIXEL]) and found.found == 1
     assert any("1 polygon(s) of reference.gpkg cross themselves" in note for note in found.notes)
+
+
+# ---- what the program writes ----
+
+
+def scored(run: Path, inventory: Path, reference: Path, *words: object) -> dict:
+    """Scores of the whole site, by the command line."""
+    out = run / "scores.json"
+    done = command(
+        "evaluate", run / "map" / "probability.tif", run / "prepared" / "label.tif", "--inventory", inventory,
+        "--reference", reference, "--json", out, "--overwrite", *words,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    found = json.loads(out.read_text())["inventory"]
+    assert "Landslides of all mapped ground" in done.out and all(
+        f"Note: {note}." in done.out for note in found["notes"]
+    )
+    return dict(found)
+
+
+def test_an_inventory_that_landslip_wrote_is_scored_as_its_polygons_alone(reviewed: Path, tmp_path: Path) -> None:
+    """Reviewed, with styles and logs, and as GeoParquet: as a file of geopandas that holds the polygons and no more."""
+    own = reviewed / "inventory" / "landslides.gpkg"
+    bare = tmp_path / "bare.gpkg"
+    gpd.read_file(own, layer="inventory")[["id", "geometry"]].to_file(bare, layer="slides")
+    expected = scored(reviewed, bare, reviewed / "landslides.gpkg")
+    assert expected["reference"] == 40 and expected["found"] > 30 and expected["notes"] == []
+    for path in (own, own.with_suffix(".parquet")):
+        found = scored(reviewed, path, reviewed / "landslides.gpkg")
+        notes = found.pop("notes")
+        assert found | {"notes": []} == expected
+        assert notes == (["landslides.gpkg is scored as it was mapped; --inventory-layer review scores what its review "
+                          "left of it"] if path == own else [])  # fmt: skip
+    left = scored(reviewed, own, reviewed / "landslides.gpkg", "--inventory-layer", "review")
+    assert left["mapped"] == 3 and left["invented"] == 2  # accepted; redrawn and drawn where nothing is
+
+
+def test_a_reviewed_inventory_is_a_reference_by_what_was_decided(reviewed: Path, tmp_path: Path) -> None:
+    own = reviewed / "inventory" / "landslides.gpkg"
+    rows = gpd.read_file(own, layer="inventory")
+    found = scored(reviewed, own, own)
+    # on ground that is still open nothing is scored: judged are the accepted one, found, and the rejected and the
+    # redrawn one as they were mapped, invented; redrawn and drawn anew are missed
+    areas = [rows.geometry[0].area, REDRAWN.area, DRAWN.area]
+    assert (found["reference"], found["found"], found["mapped"], found["invented"]) == (3, 1, 3, 2)
+    assert found["reference_area_m2"] == pytest.approx(sum(areas))
+    left = len(rows) - 3
+    assert found["notes"][1] == (
+        f"landslides.gpkg: 3 of its {len(rows) + 1} landslides are taken, by its review (1 accepted, 1 redrawn, "
+        f"1 drawn); left out are 1 rejected (other ground) and {left} still open (unknown ground)"
+    )
+    mapped = scored(reviewed, own, own, "--layer", "inventory")  # without the outlines that were drawn
+    assert (mapped["reference"], mapped["found"]) == (2, 2)
+    parquet = own.with_suffix(".parquet")  # made before the review
+    whole = scored(reviewed, own, parquet)
+    assert whole["reference"] == whole["found"] == len(rows) and "none of its" in whole["notes"][1]
+
+
+def test_what_cannot_be_read_is_refused_before_anything_is_written(reviewed: Path, tmp_path: Path) -> None:
+    frame([polygon(0, 0, 4, 4)], id=[1]).to_file(tmp_path / "two.gpkg", layer="a")
+    frame([polygon(0, 0, 4, 4)], id=[1]).to_file(tmp_path / "two.gpkg", layer="b")
+    (tmp_path / "text.parquet").write_text("no parquet")
+    for name, why in (("two.gpkg", "the layers a, b. Say which are the landslides: --inventory-layer NAME"),
+                      ("text.parquet", "cannot be read as a vector file")):  # fmt: skip
+        refused = command(
+            "evaluate", reviewed / "map" / "probability.tif", reviewed / "prepared" / "label.tif", "--inventory",
+            tmp_path / name, "--reference", reviewed / "landslides.gpkg", "--reliability", tmp_path / "r.png",
+        )  # fmt: skip
+        assert refused.code == 2 and why in refused.err and not refused.out and not (tmp_path / "r.png").exists()
+
+
+def test_landslides_that_lie_mostly_in_other_parts_are_told(tmp_path: Path) -> None:
+    # the test part ends at row 90: 4 of 10 rows of the mapped ones lie in it, 2 of 10 of the landslide
+    mapped = [polygon(86, 10, 10, 10), polygon(86, 40, 10, 5), polygon(4, 4, 10, 10), polygon(110, 4, 5, 5)]
+    found = score_inventory(*store(tmp_path, [polygon(88, 10, 10, 10), polygon(4, 4, 10, 10)], mapped))
+    assert (found.mapped, found.reference) == (1, 1)
+    assert found.notes == [
+        "1 landslide of 22,500 m2, 4,500 m2 of it scored, lies mostly in other parts and is not counted",
+        "2 mapped landslides of 33,750 m2, 13,500 m2 of it scored, lie mostly in other parts and are not counted",
+    ]
+    assert "area 1.00 times the reference's (22,500 m2 of 22,500 m2)" in table(found)
+    assert not score_inventory(*store(tmp_path, mapped, mapped), part="all").notes
 
 
 # ---- what is shown ----

@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from xml.etree import ElementTree
 
 import geopandas as gpd
 import numpy as np
@@ -139,7 +140,16 @@ def test_drawn_landslides_have_ids_below_zero(gpkg: Path) -> None:
 
 def test_an_accepted_redrawing_keeps_its_outline(gpkg: Path) -> None:
     redrawn = review.decide(gpkg, 1, "redrawn", outline=NEW)
-    assert review.decide(gpkg, 1, "accepted", redrawn.version).outline.equals(NEW)
+    made = review.decide(gpkg, 1, "accepted", redrawn.version, note="seen")
+    assert (made.state, made.note) == ("redrawn", "seen") and made.outline.equals(NEW)
+    assert layer(gpkg).state.tolist() == ["redrawn"] and next(iter(layer(gpkg, "inventory").review)) == "redrawn"
+    assert next((one.state, one.outline.equals(NEW)) for one in review.corrections(gpkg)) == ("redrawn", True)
+    drawn = review.decide(gpkg, None, "drawn", outline=polygon(0, 0, 5, 5))
+    assert review.decide(gpkg, -1, "accepted", drawn.version).state == "drawn"
+    rejected = review.decide(gpkg, 1, "rejected", made.version)  # which gives up what was drawn
+    again = review.decide(gpkg, 1, "accepted", rejected.version)
+    assert again.state == "accepted" and again.outline.equals(OUTLINES[0])
+    assert review.undo(gpkg, again.decision).state == "rejected"
 
 
 def test_a_state_that_the_inventory_kept_is_where_an_undo_ends(gpkg: Path) -> None:
@@ -315,6 +325,23 @@ def test_reviews_stay_in_an_inventory_made_anew(tmp_path: Path) -> None:
     assert review.decide(out, 4, "accepted").version > first.version
     with sqlite3.connect(out) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_the_layer_of_a_review_has_a_style_of_its_own(tmp_path: Path) -> None:
+    out = tmp_path / "i.gpkg"
+    make_inventory(mapped(tmp_path, (2, 2), (2, 30)), out, 0.5)
+    review.decide(out, 1, "accepted")
+    for again in (False, True):
+        if again:
+            make_inventory(mapped(tmp_path, (2, 2)), out, 0.5, overwrite=True)
+        styles = layer(out, "layer_styles").set_index("f_table_name")
+        assert sorted(styles.index) == ["inventory", "review"] and styles.useAsDefault.all()
+        assert styles.update_time.notna().all()  # QGIS finds no style without it
+        qml = ElementTree.fromstring(styles.styleQML["review"].split("\n", 1)[1])
+        renderer = qml.find("renderer-v2")
+        assert renderer is not None and renderer.get("attr") == "state" and renderer.get("attr") in layer(out).columns
+        values = [category.get("value") for category in renderer.iter("category")]
+        assert sorted(values) == sorted(set(review.STATES) - {"open"})
 
 
 def test_a_decision_made_while_the_inventory_is_made_anew_is_not_lost(

@@ -54,7 +54,7 @@ def provenance(made: Made) -> list[Block]:
 
 def _prepared_from(manifest: Mapping[str, Any]) -> Iterator[Block]:
     rows = [
-        [str(item.get("what", item.get("file"))), str(item.get("file", "-")), str(item["sha256"])]
+        [str(item.get("what", item.get("file"))), _file(item), str(item["sha256"])]
         for item in _items(manifest["inputs"])
     ]
     if rows:
@@ -65,6 +65,11 @@ def _prepared_from(manifest: Mapping[str, Any]) -> Iterator[Block]:
         yield Text(f"{len(lost):,} drawn landslide(s) are smaller than what burns to a pixel: "
                    + ", ".join(map(str, lost[:20]))
                    + (" ..." if len(lost) > 20 else ""))  # fmt: skip
+
+
+def _file(item: Mapping[str, Any]) -> str:
+    """The file that was hashed, and what is read of it where it is an archive."""
+    return f"{item.get('file', '-')} ({item['member']})" if "member" in item else str(item.get("file", "-"))
 
 
 def _items(inputs: Any) -> list[Mapping[str, Any]]:

@@ -29,7 +29,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from test_cli import command
 
-from landslip import cli, scene
+from landslip import archive, cli
 from landslip.checkpoint import load_model
 from landslip.errors import (
     ChannelError,
@@ -273,13 +273,13 @@ def test_a_tar_that_claims_more_than_it_holds(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "a.tar").write_bytes(member.tobuf(tarfile.USTAR_FORMAT) + bytes(1536))
     asked: list[int] = []
 
-    class Watched(scene._Bounded):
+    class Watched(archive._Bounded):
         def read(self, size: int | None = -1, /) -> bytes:
             found = super().read(size)
             asked.append(len(found))
             return found
 
-    monkeypatch.setattr(scene, "_Bounded", Watched)
+    monkeypatch.setattr(archive, "_Bounded", Watched)
     limit = resource.getrlimit(resource.RLIMIT_AS)
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + 2**30, limit[1]))

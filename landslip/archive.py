@@ -1,0 +1,186 @@
+"""Files in archives: where a path such as `dem.zip/dem.tif` leads, how GDAL is asked for it, what an archive holds.
+
+Archives (.zip, .tar, .tar.gz, .tgz) are read where they lie and never unpacked. Names that GDAL has for what is in them
+(`/vsizip/dem.zip/dem.tif`) are turned into such paths where a site file is read, so that nothing that follows need know
+how a path was written.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+ARCHIVES = {".zip": "/vsizip/", ".tar": "/vsitar/", ".tar.gz": "/vsitar/", ".tgz": "/vsitar/"}
+KINDS = ".zip, .tar, .tar.gz or .tgz"
+NETWORK = (
+    *("http", "https", "ftp", "sftp", "s3", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "swift", "hdfs"),
+    *("webhdfs", "curl"),
+)  # before :// and, with some others, after /vsi
+ELSEWHERE = re.compile(rf"[/{{]/?vsi({'|'.join(NETWORK)}|adls)(_streaming)?(/|$)")
+MEMBERS = 100_000  # most files of an archive
+LARGEST_METADATA = 2 * 2**20  # bytes; real ones have some tens of thousands
+MOST_SHOWN = 5
+START = "Check the path; paths in a site file start at its own folder, or at the one that `data` or --data names."
+
+# RuntimeError: what is encrypted, packed in a way of its own, a link to itself, or nested without end
+UNREADABLE = (
+    OSError, ValueError, LookupError, RuntimeError, EOFError, OverflowError, struct.error,
+    tarfile.TarError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+# ---- paths ----
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the name is that of an archive."""
+    return path.name.lower().endswith(tuple(ARCHIVES))
+
+
+def archive_of(path: Path) -> Path | None:
+    """The archive that a path such as `scene.tar/band.TIF` lies in; None for a file of its own."""
+    return next((parent for parent in path.parents if is_archive(parent) and parent.is_file()), None)
+
+
+def own_file(path: Path) -> Path:
+    """The file on the disk that a path leads to: the archive, or the path itself."""
+    return archive_of(path) or path
+
+
+def is_virtual(path: Path) -> bool:
+    """Whether a path is GDAL's own: /vsis3/BUCKET/FILE, /vsicurl/https://HOST/FILE and their like."""
+    return path.as_posix().startswith("/vsi")
+
+
+def gdal_name(path: Path) -> str:
+    """A path as GDAL is asked for it.
+
+    Path makes one slash of the two in https://, which a virtual path may hold.
+    """
+    if is_virtual(path):
+        return re.sub(r"(/(?:https?|ftp):)/+", r"\1//", path.as_posix(), count=1)
+    archive = archive_of(path)
+    if archive is None:
+        return str(path)
+    member, whole = path.relative_to(archive).as_posix(), archive.absolute().as_posix()
+    # braces: whatever the names above it look like, this is the archive; GDAL cannot tell them from those of a name
+    whole = whole if {"{", "}"} & set(whole) else f"{{{whole}}}"
+    kind = next(prefix for ending, prefix in ARCHIVES.items() if archive.name.lower().endswith(ending))
+    return f"{kind}{whole}/{member}"
+
+
+def plain(text: str) -> str:
+    """A path as a person writes it, with GDAL's name for a file in an archive turned into `archive.zip/file`.
+
+    Raises ValueError for what lies on a network, for an archive within an archive, and for what else GDAL alone knows.
+    """
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", text)  # one slash where it has been a Path; C:/ is no scheme
+    if (text.startswith("/vsi") and ELSEWHERE.search(text)) or (scheme and scheme[1].lower().split("+")[0] in NETWORK):
+        raise ValueError(
+            f"{text} lies on a network, and a site is known by the hashes of its files, which are read many times. "
+            "Download it first, and give the path of the file"
+        )
+    if scheme and text[scheme.end() :].startswith("/"):
+        raise ValueError(f"{text} is a URL: give the path of the file, or archive.zip/file for one in an archive")
+    if not text.startswith("/vsi"):
+        return text
+    found = re.fullmatch(r"/vsi(?:zip|tar)/(?:\{(?P<braced>.*)\}/*(?P<member>.*)|(?P<whole>.*))", text)
+    if found is None:
+        raise ValueError(f"{text} is a way of GDAL's that is not taken here. Give a file, or a path into a {KINDS}")
+    inner = found["whole"] if found["braced"] is None else f"{found['braced']}/{found['member']}".rstrip("/")
+    if re.match(r"/?vsi\w+/", inner):
+        raise ValueError(f"{text} is an archive within an archive. Unpack the outer one, and give the inner one's path")
+    if not any(is_archive(part) for part in (Path(inner), *Path(inner).parents)):
+        raise ValueError(f"{text} names no archive that is read here: its name ends in {KINDS}")
+    return inner
+
+
+def shown(name: str) -> str:
+    """GDAL's name for a file, as a person would write it."""
+    with suppress(ValueError):
+        return plain(name)
+    return name
+
+
+def lack(path: Path) -> str:
+    """Why nothing can be opened at a path that has to do with an archive, in a sentence; empty where it has not.
+
+    The archive lacks the file, or is given where a file in it is wanted. Call once opening has failed.
+    """
+    archive = archive_of(path)
+    if archive is None and not (is_archive(path) and path.is_file()):
+        return ""
+    try:
+        held = names(archive or path)
+    except UNREADABLE as error:
+        return f"{archive or path} cannot be read as an archive ({error}): it is truncated or damaged. Fetch it again."
+    files = [name.removeprefix("./") for name in held if not name.endswith("/")]
+    listed = ", ".join(files[:MOST_SHOWN]) + (" ..." if len(files) > MOST_SHOWN else "")
+    if archive is None:
+        such = f", such as {path}/{files[0]}" if files else ""
+        return f"{path} is an archive of {listed or 'nothing'}. Name the file in it{such}."
+    member = path.relative_to(archive).as_posix()
+    if any(name == member or name.startswith(f"{member}/") for name in files):
+        return ""
+    return f"{archive} holds no {member}. It holds {listed or 'nothing'}."
+
+
+# ---- what archives hold ----
+
+
+def names(archive: Path) -> list[str]:
+    """The names in an archive, in order; one of UNREADABLE where it is damaged."""
+    if archive.suffix.lower() == ".zip":
+        with zipfile.ZipFile(archive) as zipped:
+            return sorted(zipped.namelist()[:MEMBERS])
+    with tar(archive) as opened:
+        return sorted(member.name for member in opened.getmembers()[:MEMBERS] if member.isfile())
+
+
+def text_in(archive: Path, name: str) -> str:
+    """The text of a file in a .zip or .tar; one of UNREADABLE where it cannot be read."""
+    if archive.suffix.lower() != ".zip":
+        with tar(archive) as opened:
+            return decoded(opened.extractfile(name))
+    with zipfile.ZipFile(archive) as zipped:
+        if zipped.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError("it is compressed in a way that neither we nor GDAL read")
+        return decoded(zipped.open(name))
+
+
+def decoded(file: IO[bytes] | None) -> str:
+    """The text of an open file, which is closed; one of UNREADABLE where it is none, or too long for one."""
+    if file is None:
+        raise ValueError("it is no file")
+    with file:
+        stored = file.read(LARGEST_METADATA + 1)
+    if len(stored) > LARGEST_METADATA:
+        raise ValueError(f"over {LARGEST_METADATA:,} bytes")
+    return stored.decode("utf-8-sig")
+
+
+class _Bounded(io.FileIO):
+    """A file that is never asked for more than it holds: tarfile believes the sizes that a header claims."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left)) or b""
+
+
+@contextmanager
+def tar(path: Path) -> Iterator[tarfile.TarFile]:
+    """An open .tar, compressed or not; one of UNREADABLE where it is none."""
+    with (
+        _Bounded(path) as file,
+        tarfile.open(fileobj=file, mode="r:" if path.suffix.lower() == ".tar" else "r:gz") as opened,
+    ):
+        yield opened
