@@ -24,7 +24,7 @@ import landslip.inventory
 from landslip.errors import GridError, OutputError, RasterError, RunError, VectorError
 from landslip.geotiff import creating, put, write_raster
 from landslip.grid import Grid, Window, same_grid
-from landslip.inventory import make_inventory, stack_of
+from landslip.inventory import begin_inventory, make_inventory, stack_of
 from landslip.raster import read_info, read_stored
 from landslip.stack import Channel
 from landslip.style import COLOURS
@@ -425,3 +425,25 @@ def test_landslides_written_a_few_at_a_time_are_those_written_at_once(
     groups = pyarrow.parquet.ParquetFile(tmp_path / "few.parquet").num_row_groups
     assert groups == -(-made.count // many)
     assert pyogrio.read_info(tmp_path / "few.gpkg", layer="inventory")["capabilities"]["fast_spatial_filter"]
+
+
+def test_an_inventory_that_is_begun_is_one_of_no_landslide(tmp_path: Path) -> None:
+    """As pyogrio sees it: the layer, columns, types and style of one that was mapped."""
+    probability = np.zeros((40, 40), np.float32)
+    probability[10:16, 10:16] = 0.9
+    path = store(tmp_path, probability)
+    make_inventory(path, tmp_path / "mapped.gpkg")
+    begin_inventory(tmp_path / "begun.gpkg", path)
+    mapped, begun = (pyogrio.read_info(tmp_path / name, layer="inventory") for name in ("mapped.gpkg", "begun.gpkg"))
+    assert begun["features"] == 0
+    for key in ("crs", "geometry_type", "geometry_name", "fid_column"):
+        assert begun[key] == mapped[key], key
+    types = [dict(zip(one["fields"], one["ogr_types"], strict=True)) for one in (begun, mapped)]
+    assert types[0] == types[1] and len(types[0]) > 20
+    styles = [
+        pyogrio.read_dataframe(tmp_path / name, layer="layer_styles", read_geometry=False).styleQML.tolist()
+        for name in ("mapped.gpkg", "begun.gpkg")
+    ]
+    assert styles[0] == styles[1]
+    with pytest.raises(OutputError, match="exists already"):
+        begin_inventory(tmp_path / "begun.gpkg", path)

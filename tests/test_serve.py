@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import geopandas as gpd
 import matplotlib.image
 import numpy as np
 import pytest
@@ -19,7 +27,7 @@ from conftest import CRS_UTM, GRID, TinySite, frame, polygon
 from rasterio.crs import CRS
 
 from landslip import palette, review, vector
-from landslip.errors import OutputError
+from landslip.errors import OutputError, RasterError
 from landslip.evaluate import evaluate
 from landslip.folder import open_run
 from landslip.geodesy import area_and_perimeter
@@ -417,13 +425,86 @@ def test_a_file_that_goes_while_it_is_served(client: TestClient, run: Path) -> N
         assert answer.status_code == 503 and "cannot be read as a GeoPackage" in answer.json()["error"]
 
 
-def test_a_run_without_an_inventory_can_be_looked_at(run: Path) -> None:
+def test_a_run_without_an_inventory_is_looked_at_and_drawn_into(run: Path) -> None:
+    path = run / "inventory" / "landslides.gpkg"
     shutil.rmtree(run / "inventory")
+    ring = [[x, y] for x, y in polygon(20, 20, 5, 5).exterior.coords]
+    drawn = {"landslide": None, "state": "drawn", "outline": {"type": "Polygon", "coordinates": [ring]}}
+    off_site = {**drawn["outline"], "coordinates": [[[x - 1e5, y] for x, y in ring]]}
     with client_of(run) as client:
         assert client.get("/api/run").json()["reviewable"] is False
         assert client.get("/api/landslides").json()["landslides"] == []
         answer = client.post("/api/reviews", json={"landslide": 1, "state": "accepted"})
         assert answer.status_code == 404 and "landslip inventory" in answer.json()["error"]
+        for refused in ({**drawn, "outline": off_site}, {**drawn, "outline": None}, {**drawn, "landslide": 3}):
+            assert client.post("/api/reviews", json=refused).status_code in (404, 422)
+        assert not path.exists()  # what is refused makes no file
+        with ThreadPoolExecutor(4) as windows:
+            answers = list(windows.map(lambda _: client.post("/api/reviews", json=drawn), range(4)))
+        assert sorted(answer.json()["landslide"] for answer in answers) == [-4, -3, -2, -1]
+        assert client.get("/api/run").json()["reviewable"] is True
+        shown = client.get("/api/outlines", params=box()).json()["features"]
+        assert {one["id"]: one["state"] for one in shown} == dict.fromkeys((-4, -3, -2, -1), "drawn")
+    table = gpd.read_file(path, layer="review")
+    assert table.crs == "EPSG:32649" and table.geometry.geom_equals(shapely.MultiPolygon([polygon(20, 20, 5, 5)])).all()
+
+
+def test_an_inventory_that_is_made_while_the_run_is_served_is_shown(run: Path) -> None:
+    shutil.rmtree(run / "inventory")
+    with client_of(run) as client:
+        assert client.get("/api/landslides").json()["landslides"] == []
+        made = make_inventory(run / "map" / "probability.tif", run / "inventory" / "landslides.gpkg")
+        assert len(client.get("/api/landslides").json()["landslides"]) == made.count > 0
+
+
+def test_where_nothing_may_be_written_a_drawing_says_so(run: Path) -> None:
+    """A file where the inventory's folder would be: root, whom rights do not bind, is refused too."""
+    shutil.rmtree(run / "inventory")
+    (run / "inventory").write_text("in the way")
+    ring = [[x, y] for x, y in polygon(20, 20, 5, 5).exterior.coords]
+    drawn = {"landslide": None, "state": "drawn", "outline": {"type": "Polygon", "coordinates": [ring]}}
+    with client_of(run) as client:
+        answer = client.post("/api/reviews", json=drawn)
+        assert answer.status_code == 503 and "inventory" in answer.json()["error"]
+
+
+def test_a_label_without_landslides_is_no_reference(run: Path) -> None:
+    label = run / "prepared" / "label.tif"
+    write_raster(label, np.full((1, *GRID.shape), 255, np.uint8), GRID, ["label"], 255, overwrite=True)
+    with client_of(run) as client:
+        about = client.get("/api/run").json()
+        assert not {"reference", "agreement"} & {layer["key"] for layer in about["layers"]}
+        assert "probability" in {layer["key"] for layer in about["layers"]} and about["parts"] == []
+    for path in (run / "prepared" / "stack.tif", run / "map" / "probability.tif", run / "inventory" / "landslides.tif"):
+        path.unlink()
+    with pytest.raises(RasterError, match="holds no raster to show"):
+        Session(open_run(run))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_server_opens_a_browser_and_has_last_words_of_its_own(run: Path, number: int, code: int) -> None:
+    """A browser that writes down what it is to open, as webbrowser finds it by $BROWSER."""
+    (seen := run / "opened").touch()
+    (browser := run / "browser").write_text(f'#!/bin/sh\necho "$1" > {seen}\n')
+    browser.chmod(0o755)
+    command = [sys.executable, "-m", "landslip.cli", "serve", str(run), "--port", "0", "--open"]
+    told = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"BROWSER": f"{browser} %s"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores Ctrl-C
+    )  # fmt: skip
+    assert told.stderr is not None
+    first = told.stderr.readline()
+    address = next(word for word in first.split() if word.startswith("http://"))
+    for _ in range(200):
+        if seen.read_text():
+            break
+        time.sleep(0.05)
+    assert seen.read_text() == f"{address}\n" and "the browser opens it; Ctrl-C ends it" in first
+    assert urllib.request.urlopen(f"{address}api/run").status == 200
+    told.send_signal(number)
+    rest = told.communicate(timeout=60)[1]
+    assert told.returncode == code
+    assert "is served no more" in rest and "half written" not in rest and "the same command" not in rest
 
 
 def test_a_raster_on_another_grid_is_left_out_and_named(run: Path) -> None:
