@@ -45,7 +45,7 @@ from landslip.ledger import is_begun
 from landslip.models import build_model
 from landslip.models.layers import macs, parameter_count
 from landslip.output import alone, refuse_existing, remove_file, write_json
-from landslip.progress import duration, say
+from landslip.progress import duration, plural, say
 from landslip.provenance import machine, peak_memory, software
 from landslip.run import Run, settled
 from landslip.split import TEST
@@ -123,7 +123,9 @@ def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> lis
     cells = plan(run)
     refuse_finished(out / COMPARISON, overwrite, [cell.name for cell in cells])
     windows = _require_runnable(run, cells, prepared)
-    return make_runs(cells, run, prepared, out, overwrite, ", ".join(f"{n} windows ({k})" for k, n in windows.items()))
+    return make_runs(
+        cells, run, prepared, out, overwrite, ", ".join(f"{plural(n, 'window')} ({k})" for k, n in windows.items())
+    )
 
 
 def make_runs(
@@ -157,8 +159,8 @@ def _make_runs(
     done = sum(result is not None for result in results)
     lost = sum(r is None and _holds_scores(cell.folder(out)) for cell, r in zip(cells, results, strict=True))
     if lost:
-        say(f"warning: {lost} finished run(s) are of other inputs or choices; --overwrite makes them again.")
-    say(f"{len(cells)} runs, {done} of them finished; {about}".rstrip("; "))
+        say(f"warning: of other inputs or choices: {plural(lost, 'finished run')}; --overwrite makes them again.")
+    say(f"{plural(len(cells), 'run')}, {done} of them finished; {about}".rstrip("; "))
     for i, (cell, identity) in enumerate(zip(cells, identities, strict=True)):
         if results[i] is None:
             left = _time_left([c for c, r in zip(cells, results, strict=True) if r is None], _known(cells, results))

@@ -15,9 +15,9 @@ import numpy as np
 from rasterio.crs import CRS
 
 from landslip.errors import GridError, LabelError, OutputError, ReviewError
+from landslip.folder import prepared_file
 from landslip.geotiff import creating, put
 from landslip.grid import crs_name, tiles
-from landslip.ground import prepared_file
 from landslip.inventory import REVIEWS
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN, known_label
 from landslip.output import file_hash, refuse_existing, write_json, writing_folder

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from landslip.errors import OutputError, RasterError
+from landslip.errors import ModelError, OutputError, RasterError
 
 FIGURES, STUDY_AREA, FACTOR_SHEET = "figures", "study_area.png", "factors.png"  # in prepared/
 PARTS = ("prepared", "model", "map", "inventory", "scores", "comparison", "importance", "intervals")
@@ -97,3 +97,13 @@ def open_run(root: Path) -> RunFolder:
             f"{root} holds none of a run's folders ({', '.join(PARTS)}). Give the folder that holds them."
         )
     return RunFolder(root, scores=scores, **found)
+
+
+def prepared_file(prepared: Path, name: str) -> Path:
+    """A file of a prepared site; ModelError where it is not there."""
+    path = prepared / name
+    if prepared.is_file():
+        raise ModelError(f"{prepared} is a file, and a prepared site is a folder. Give {prepared.parent}, say.")
+    if not path.exists():
+        raise ModelError(f"{path} does not exist: {prepared} is not a prepared site. Make it with `landslip prepare`.")
+    return path

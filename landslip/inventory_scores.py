@@ -31,6 +31,7 @@ from landslip.geotiff import TILE
 from landslip.grid import Grid, Window, tiles
 from landslip.label import LANDSLIDE
 from landslip.powerlaw import FEWEST, SURE, Tail, fit_tail
+from landslip.progress import plural
 from landslip.raster import read_info
 from landslip.vector import burn, burn_alone, layers, read_vector
 
@@ -247,7 +248,9 @@ def _read(path: Path, layer: str | None, grid: Grid, what: str, notes: list[str]
     polygons = np.asarray(frame.geometry.values, dtype=object)
     faulty = ~shapely.is_valid(polygons)
     if faulty.any():
-        notes.append(f"{int(faulty.sum())} polygon(s) of {path.name} cross themselves and were mended")
+        notes.append(
+            f"outlines that cross themselves were mended: {plural(int(faulty.sum()), 'polygon')} of {path.name}"
+        )
         polygons[faulty] = shapely.make_valid(polygons[faulty], method="structure", keep_collapsed=False)
     return np.asarray(polygons[shapely.area(polygons) > 0])
 
@@ -390,7 +393,7 @@ def table(scores: InventoryScores) -> str:
         f"Power-law tail of the map:       {_tail(scores.mapped_tail)}",
         "Boundary F1: "
         + ", ".join(
-            ("undefined" if math.isnan(b.f1) else f"{100 * b.f1:.2f} %") + f" within {b.pixels} pixel(s)"
+            ("undefined" if math.isnan(b.f1) else f"{100 * b.f1:.2f} %") + f" within {plural(b.pixels, 'pixel')}"
             for b in scores.boundary
         ),
     ]
@@ -424,7 +427,7 @@ def _tail(tail: Tail) -> str:
         return f"none: fewer than {FEWEST} landslides"
     return (
         f"exponent {tail.exponent:.2f} +- {tail.standard_error:.2f} from {area_text(tail.x_min)} on "
-        f"({tail.count:,} landslides)"
+        f"({plural(tail.count, 'landslide')})"
     )
 
 

@@ -36,7 +36,7 @@ from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.output import file_hash, refuse_existing, write_json, write_text, writing_folder
 from landslip.plan import HALO
 from landslip.prepare import WRITTEN, ChannelSummary, Prepared, channels_json, grid_json, refuse_losses, table_csv
-from landslip.progress import say, track
+from landslip.progress import plural, say, track
 from landslip.provenance import software
 from landslip.raster import picture_shape, read_picture, read_stored, require_whole_png
 from landslip.site import FACTORS
@@ -310,14 +310,16 @@ def _require_alike(patches: Sequence[Patch], names: Sequence[str]) -> tuple[int,
 
 
 def _described(shape: tuple[int, int, int]) -> str:
-    return f"{shape[0]} band(s) of {shape[1]} x {shape[2]} pixels"
+    return f"{plural(shape[0], 'band')} of {shape[1]} x {shape[2]} pixels"
 
 
 def _channels(bands: int, names: Sequence[str], path: Path) -> tuple[Channel, ...]:
     names = tuple(names) or NAMES.get(bands, ())
     if len(names) != bands:
         given = f"{len(names)} names were given" if names else "it is not known which"
-        raise PatchError(f"{path} has {bands} band(s), and {given}. Name them in order: --channels red,green,blue,nir.")
+        raise PatchError(
+            f"{path} has {plural(bands, 'band')}, and {given}. Name them in order: --channels red,green,blue,nir."
+        )
     for name in names:
         if not name.isidentifier() or name != name.lower() or names.count(name) > 1:
             raise PatchError(
@@ -403,7 +405,9 @@ def _shape(path: Path) -> tuple[int, int, int]:
         return picture_shape(path)
     with _hdf5(path, "image") as data:
         if data.ndim != 3:
-            raise PatchError(f"{path}: {data.name} has {data.ndim} dimension(s); an image has (row, column, band).")
+            raise PatchError(
+                f"{path}: {data.name} has {plural(data.ndim, 'dimension')}; an image has (row, column, band)."
+            )
         rows, columns, bands = data.shape
         return bands, rows, columns
 
@@ -526,7 +530,7 @@ def _write_rasters(
         for band, channel in enumerate(channels, start=1):
             stack.update_tags(band, **channel.tags())
         strips = [Window(row, 0, TILE, grid.width).clip(grid.shape) for row in range(0, grid.height, TILE)]
-        for strip in track(strips, len(strips), "import", "strips"):
+        for strip in track(strips, len(strips), "import", "strip"):
             shape = (strip.height, strip.width)
             values = np.full((count, *shape), np.nan, np.float32)
             truth, parts = np.full(shape, UNKNOWN, np.uint8), np.full(shape, NONE, np.uint8)

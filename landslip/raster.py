@@ -29,6 +29,7 @@ from rasterio.windows import Window as RasterioWindow
 from landslip.errors import GridError, RasterError
 from landslip.grid import Grid, Window
 from landslip.output import is_stream
+from landslip.progress import plural
 
 # Pictures and rasters without a CRS are named in our own words. Here and once: catching warnings around each opening is
 # not safe among threads.
@@ -262,7 +263,9 @@ def cut(
     """
     bands = list(dataset.indexes if bands is None else bands)
     if not set(bands) <= set(dataset.indexes):
-        raise RasterError(f"{dataset.name} has {dataset.count} band(s), so no band {max(bands)}. Bands count from 1.")
+        raise RasterError(
+            f"{dataset.name} has {plural(dataset.count, 'band')}, so no band {max(bands)}. Bands count from 1."
+        )
     inside = window.clip((dataset.height, dataset.width))
     out = np.full((len(bands), window.height, window.width), np.nan, np.float32)
     if inside.height == 0 or inside.width == 0:
