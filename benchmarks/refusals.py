@@ -43,13 +43,8 @@ def slips(run: Path, folder: Path) -> dict[str, list[Path | str]]:
         "train typo.toml prepared/ model/": ["train", folder / "typo.toml", prepared, out],
         "compare typo.toml prepared/ out/": ["compare", folder / "typo.toml", prepared, out],
         "check typo.toml": ["check", folder / "site.toml"],
-        "prepare typo.toml out/": ["prepare", folder / "site.toml", out],
         "map model/ other_stack.tif x.tif": ["map", model, folder / "other.tif", folder / "x.tif"],
-        "map no_model/ stack.tif x.tif": ["map", folder / "none", prepared / "stack.tif", folder / "x.tif"],
-        "train run.toml no_prepared/ model/": ["train", run / "run.toml", folder / "none", out],
-        "train run.toml prepared/ model/ (is there)": ["train", run / "run.toml", prepared, model],
         "report no_run/ out.html": ["report", folder / "none", folder / "x.html"],
-        "serve no_run/": ["serve", folder / "none"],
         "info prepared/stack.tif": ["info", prepared / "stack.tif"],
     }
 

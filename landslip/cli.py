@@ -23,6 +23,7 @@ from landslip.progress import plural
 # the groups that `landslip --help` lists the commands in
 SITE, TRAIN, MAP, JUDGE = "Site", "Train", "Map", "Judge"
 HAND_OVER, LOOK = "Hand over", "Try and look"
+LONGEST = 200  # characters of a command's summary there, which none reaches, so that none is cut
 
 
 class Pipeline(TyperGroup):
@@ -39,8 +40,6 @@ class Pipeline(TyperGroup):
             with formatter.section(group):  # one column for all; what is too long for a narrow terminal is wrapped
                 formatter.write_dl([(one.name.ljust(widest), one.get_short_help_str(LONGEST)) for one in commands])
 
-
-LONGEST = 200  # characters of a command's summary, which are never reached
 
 app = typer.Typer(
     cls=Pipeline,
