@@ -30,7 +30,7 @@ from landslip.evaluate import confusion_by_block
 from landslip.ground import input_hashes
 from landslip.inference import map_site
 from landslip.output import remove_folder, write_json
-from landslip.progress import duration, say
+from landslip.progress import duration, plural, say
 from landslip.ranking import DRAWS, FEWEST_BLOCKS, Score, kappa_f1, multiplicities, percentiles
 from landslip.raster import read_info, read_stored
 from landslip.run import Run
@@ -125,9 +125,9 @@ def ablation_importance(
     kappa, f1 = kappa_f1(tables[ALL].sum(0))
     moved = abs(kappa - kappa_f1(tables[SEED].sum(0))[0])
     notes = [
-        f"ablation: {len(planned.trainings)} trainings of {epochs} epoch(s) each{note}, where the model itself had "
-        f"{planned.trainings[ALL].training.epochs}; scored on the {part} part in {blocks} spatial blocks of {block} "
-        f"pixels: kappa {kappa:.3f} and F1 {f1:.3f} with all factors",
+        f"ablation: {len(planned.trainings)} trainings of {plural(epochs, 'epoch')} each{note}, where the model itself "
+        f"had {planned.trainings[ALL].training.epochs}; scored on the {part} part in {blocks} spatial blocks of "
+        f"{block} pixels: kappa {kappa:.3f} and F1 {f1:.3f} with all factors",
         f"ablation: another seed alone changes kappa by {moved:.3f}; a factor shows an effect where its drop is surely "
         "larger (one-sided, 5 %). Intervals hold the ground that is scored, not the chance in a training",
     ]
@@ -136,7 +136,7 @@ def ablation_importance(
     if part == "validation" and not leaky_of(tags):
         notes.append("ablation: the split has no test part, and validation ground chose epochs and thresholds")
     if blocks < FEWEST_BLOCKS:
-        notes.append(f"ablation intervals stand on {blocks} spatial block(s) only; give a smaller --block")
+        notes.append(f"ablation intervals stand on {plural(blocks, 'spatial block')} only; give a smaller --block")
     return scores, notes
 
 
@@ -208,7 +208,7 @@ def _epochs(planned: Ablation, folder: Path, overwrite: bool) -> tuple[int, str]
             )
         kept = {"identity": identity, "minutes": minutes, "epochs": epochs, "seconds_of_an_epoch": training}
         write_json(folder / PLAN, kept, overwrite=True)
-        say(f"{minutes:g} minutes buy {epochs} epoch(s) for each of {count} trainings")
+        say(f"{minutes:g} minutes buy {plural(epochs, 'epoch')} for each of {count} trainings")
     seconds = kept["seconds_of_an_epoch"]
     return kept["epochs"], f" (bought by {minutes:g} minutes: one epoch with all around it took {duration(seconds)})"
 

@@ -186,7 +186,7 @@ def _choose_threshold(
     scored = (ground.split.parts == VALIDATION) & ground.valid & (ground.label != UNKNOWN)
     windows = [window for window in tiles(scored.shape, TILE) if scored[window.slices].any()]
     found = Histogram.empty()
-    for window in track(windows, len(windows), "validation", "windows"):
+    for window in track(windows, len(windows), "validation", "window"):
         part = scored[window.slices]
         p = _probability(dataset, ground, zscore, estimator, window, part)
         found += Histogram.from_arrays(p, ground.label[window.slices], part)
@@ -214,7 +214,7 @@ def map_baseline(baseline: Baseline, ground: Ground, out: Path, overwrite: bool 
         opening(ground.stack.path) as dataset,
         creating(out, grid, "float32", ["landslide probability"], float("nan"), tags, overwrite=overwrite) as target,
     ):
-        for window in track(windows, len(windows), f"map {baseline.name}", "windows"):
+        for window in track(windows, len(windows), f"map {baseline.name}", "window"):
             valid = ground.valid[window.slices]
             p = _probability(dataset, ground, baseline.zscore, baseline.estimator, window, valid)
             put(target, p[None], window)

@@ -25,7 +25,7 @@ from landslip.calibration import (
     reliability,
     require_regions,
 )
-from landslip.checkpoint import FACTS, SPLIT, Model, load_model, match_channels, save_changed_model, split_of
+from landslip.checkpoint import FACTS, SPLIT, STATE, Model, load_model, match_channels, save_changed_model, split_of
 from landslip.compute import at_temperature, device, keep_memory, logits, precision
 from landslip.errors import LabelError, ModelError, SplitError
 from landslip.ground import read_prepared, read_split
@@ -38,7 +38,6 @@ from landslip.provenance import software
 from landslip.raster import opening
 from landslip.split import VALIDATION, Split, independent_regions
 from landslip.stack import StackInfo
-from landslip.state import STATE
 from landslip.train import mapped_cores
 from landslip.training_pixels import PIXELS, read_training_pixels
 

@@ -18,6 +18,7 @@ from scipy.special import expit
 from landslip.bootstrap import DRAWS, SEED, Interval, percentile_interval
 from landslip.errors import LabelError, RunError
 from landslip.metrics import Histogram
+from landslip.progress import plural
 
 CLASSES = 10  # of a reliability table: 0.1 wide
 SHARPEST, FLATTEST = 0.05, 20.0  # temperatures looked at
@@ -177,9 +178,9 @@ def require_regions(count: int, most: float, name: str) -> None:
         least = math.ceil(1000 / (count + 1)) / 1000
         remedy = f"Give --miss {least:g} or more, or choose" if count else "Choose"
         raise LabelError(
-            f"{name} holds {count} independent region(s) with landslides, and to miss at most {100 * most:g} % takes "
-            f"{regions_needed(most)} (1/x - 1). {remedy} the threshold by f1 or kappa, or train with a split whose "
-            "validation part holds more regions."
+            f"{name} holds {plural(count, 'independent region')} with landslides, and to miss at most {100 * most:g} % "
+            f"takes {regions_needed(most)} (1/x - 1). {remedy} the threshold by f1 or kappa, or train with a split "
+            "whose validation part holds more regions."
         )
 
 

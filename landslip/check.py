@@ -18,6 +18,7 @@ from landslip.factors.lithology import unmapped
 from landslip.grid import Grid, Window, metric_fault, tiles
 from landslip.images import quality_on, require_alike
 from landslip.label import LANDSLIDE, UNKNOWN, LabelSource, open_label, require_landslides
+from landslip.progress import plural
 from landslip.provenance import machine_memory
 from landslip.raster import RASTER_SUFFIXES, RasterInfo, edit_info, read, read_info, unreadable_blocks
 from landslip.scene import Scene
@@ -160,7 +161,8 @@ def _require_readable(path: Path, grids: list[Grid]) -> RasterInfo:
         where = ", ".join(f"row {w.row} column {w.column}" for w in bad[:3])
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise RasterError(
-            f"{path}: {len(bad)} block(s) cannot be read (at {where}{more}): truncated or damaged. Fetch it again."
+            f"{path}: {plural(len(bad), 'block')} cannot be read (at {where}{more}): truncated or damaged. Fetch it "
+            "again."
         )
     return info
 
@@ -180,8 +182,8 @@ def _check_factor(factor: FactorTable, grid: Grid, findings: list[Finding]) -> N
     info = read_info(factor.path)
     if factor.band > info.count:
         raise RasterError(
-            f"{factor.path}: factor {factor.name} is band {factor.band}, but the file has {info.count} band(s). "
-            "Count from 1."
+            f"{factor.path}: factor {factor.name} is band {factor.band}, but the file has "
+            f"{plural(info.count, 'band')}. Count from 1."
         )
     _check_cover(factor.path, info, grid, findings, [factor.band], factor.nodata)
 
@@ -192,7 +194,9 @@ def _check_image(image: ImageTable, path: Path, grids: list[Grid], findings: lis
     for name, band in image.bands.items():
         if band > info.count:
             findings.append(
-                Finding("fault", f"{path}: {name} = {band}, but the file has {info.count} band(s). Count from 1.")
+                Finding(
+                    "fault", f"{path}: {name} = {band}, but the file has {plural(info.count, 'band')}. Count from 1."
+                )
             )
         elif info.scales[band - 1] != 1 and image.scale == 1:
             unscaled.setdefault((info.scales[band - 1], info.offsets[band - 1]), []).append(band)
@@ -262,7 +266,7 @@ def _check_clear(group: list[ImageTable], scenes: list[Scene], grid: Grid, findi
     pixels = grid.height * grid.width
     if together == 0:
         listed = ", ".join(f"{name.replace('_', ' ')} {100 * count / pixels:.0f} %" for name, count in shown.items())
-        others = f", nor in {len(scenes) - 1} further scene(s)" if len(scenes) > 1 else ""
+        others = f", nor in {plural(len(scenes) - 1, 'further scene')}" if len(scenes) > 1 else ""
         raise SiteError(
             f"{scenes[0].origin}: no pixel of the site is clear ({listed}){others}. Give a clearer scene, or a further "
             "[[image]] with the same bands to fill from, or mask less with [[image]] mask."

@@ -1,6 +1,7 @@
 """A model folder: model.safetensors (weights) and model.json (all that is needed to rebuild and to use them).
 
-Nothing is pickled, so loading a model never runs code.
+Nothing is pickled, so loading a model never runs code. torch is imported where weights are read or written, so that a
+refusal that follows from model.json alone does not wait for it.
 """
 
 from __future__ import annotations
@@ -10,14 +11,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from pydantic import BaseModel
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 
 from landslip.errors import ChannelError, LandslipError, ModelError
 from landslip.folder import part_meant
@@ -30,7 +28,11 @@ from landslip.stack import DISPLAY, UNSTATED, Channel, StackInfo
 from landslip.standardize import ZScore
 from landslip.tables import read_json
 
+if TYPE_CHECKING:
+    import torch
+
 WEIGHTS, FACTS, SPLIT = "model.safetensors", "model.json", "split.tif"
+STATE = "state.safetensors"  # of a training that is not finished
 SITE_INPUTS = ("stack.tif", "valid.tif", "label.tif", "split.tif")  # of a prepared site, by whose hashes it is known
 TABLES = ("run", "site_inputs", "split", "validation", "machine", "software")  # of model.json, where it has them
 FORMAT = 1
@@ -77,6 +79,8 @@ def save_model(
     half: bool = False,
 ) -> None:
     """Write a model folder's two files; `half` keeps the weights (not the running statistics) in half precision."""
+    from safetensors.torch import save as save_tensors
+
     kept = {name: _stored(name, tensor, half) for name, tensor in weights.items()}
     with writing(folder / WEIGHTS, overwrite) as aside:
         aside.write_bytes(save_tensors(kept))
@@ -109,7 +113,7 @@ def _stored(name: str, tensor: torch.Tensor, half: bool) -> torch.Tensor:
 
 def load_model(folder: Path) -> Model:
     """Rebuild a model from its folder alone. ModelError where it is missing, altered or of another format."""
-    facts = _read_facts(folder)
+    facts = read_facts(folder)
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise ModelError(
@@ -121,8 +125,11 @@ def load_model(folder: Path) -> Model:
             f"{weights} is not the file that {FACTS} describes (SHA-256 {found[:12]}, not "
             f"{str(facts['weights_sha256'])[:12]}): it is truncated or altered. Copy the model folder again."
         )
+    import torch
+    from safetensors.torch import load as load_tensors
+
     try:
-        channels = tuple(Channel(**channel) for channel in facts["channels"])
+        channels = _channels(facts)
         zscore = ZScore(np.array(facts["mean"], float), np.array(facts["std"], float))
         chosen = _Shape.model_validate(facts["run"]).network
         threshold, temperature = float(facts["threshold"]), float(facts.get("temperature", 1))
@@ -205,6 +212,26 @@ def match_channels(model: Model, stack: StackInfo) -> list[int]:
     return find_channels(model.channels, f"the model {model.folder}", stack)
 
 
+def require_channels(folder: Path, stack: StackInfo) -> None:
+    """Raise ChannelError where a stack lacks what the model of a folder takes: before its weights are read."""
+    facts = read_facts(folder)
+    try:
+        channels = _channels(facts)
+    except (ChannelError, KeyError, TypeError):
+        return  # `load_model` says what is wrong
+    find_channels(channels, f"the model {folder}", stack)
+
+
+def refuse_trained(folder: Path, overwrite: bool) -> None:
+    """Raise OutputError where a model folder holds a finished model; with STATE there, a training may go on."""
+    if not (folder / STATE).exists():
+        refuse_existing(folder / FACTS, overwrite)
+
+
+def _channels(facts: dict[str, Any]) -> tuple[Channel, ...]:
+    return tuple(Channel(**channel) for channel in facts["channels"])
+
+
 def find_channels(channels: Sequence[Channel], trained: str, stack: StackInfo) -> list[int]:
     """Where each of the channels that `trained`, a model in words, takes is in a stack; ChannelError as above."""
     names = [channel.name for channel in stack.channels]
@@ -256,8 +283,11 @@ def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: flo
         raise ValueError(f"its temperature {temperature} is not a number above 0")
 
 
-def _read_facts(folder: Path) -> dict[str, Any]:
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What model.json says. ModelError where it is missing, no description of a model, or of another format."""
     path = folder / FACTS
+    if folder.is_file():
+        raise ModelError(f"{folder} is a file, and a model is a folder with {FACTS} in it. Give {folder.parent}, say.")
     if not path.exists():
         meant = part_meant(folder, "model", FACTS) or " Train one with `landslip train`."
         raise ModelError(f"{folder} is not a model folder: it has no {FACTS}.{meant}")

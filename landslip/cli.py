@@ -14,11 +14,35 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
+from landslip import __version__
 from landslip.errors import DependencyError, LandslipError, RunError
+from landslip.progress import plural
+
+# the groups that `landslip --help` lists the commands in
+SITE, TRAIN, MAP, JUDGE = "Site", "Train", "Map", "Judge"
+HAND_OVER, LOOK = "Hand over", "Try and look"
+LONGEST = 200  # characters of a command's summary there, which none reaches, so that none is cut
+
+
+class Pipeline(TyperGroup):
+    """The commands as `landslip --help` lists them: in plain text, under the groups that typer keeps for rich."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a list of each group's commands, in the order of the pipeline."""
+        groups: dict[str, list[Any]] = {}
+        for name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, name)
+            groups.setdefault(command.rich_help_panel, []).append(command)
+        widest = max(len(name) for name in self.commands)
+        for group, commands in groups.items():
+            with formatter.section(group):  # one column for all; what is too long for a narrow terminal is wrapped
+                formatter.write_dl([(one.name.ljust(widest), one.get_short_help_str(LONGEST)) for one in commands])
+
 
 app = typer.Typer(
-    help="Recognise landslides in satellite images and map them.",
+    cls=Pipeline,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,22 +61,43 @@ Plan = Annotated[bool, typer.Option("--plan", help="Say how long it will take, a
 Data = Annotated[Path | None, typer.Option(help="Folder that the site file's paths start at.")]
 
 
-@app.command()
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"landslip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _landslip(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Recognise landslides in satellite images and map them."""
+
+
+@app.command(rich_help_panel=SITE)
 def check(site: Annotated[Path, typer.Argument(metavar="SITE.toml")], data: Data = None) -> None:
-    """Read every input of a site and list all faults, warnings and notes at once; exit code 1 if there is a fault."""
-    from landslip.check import check_site
+    """Read every input of a site and list what is wrong with it.
+
+    All faults, warnings and notes come at once, with how far the DEM and the landslides lie from the image. The exit
+    code is 1 if there is a fault.
+    """
     from landslip.site import read_site
 
-    findings = check_site(read_site(site, data))
+    place = read_site(site, data)
+    from landslip.check import check_site
+
+    findings = check_site(place)
     for finding in findings:
         typer.echo(f"{finding.severity}: {finding.text}")
     faults, warnings = (sum(finding.severity == kind for finding in findings) for kind in ("fault", "warning"))
-    typer.echo(f"{faults} fault(s), {warnings} warning(s)")
+    typer.echo(f"{plural(faults, 'fault')}, {plural(warnings, 'warning')}")
     if faults:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=SITE)
 def prepare(
     site: Annotated[Path, typer.Argument(metavar="SITE.toml")],
     out: Annotated[Path, typer.Argument(metavar="PREPARED/")],
@@ -65,19 +110,27 @@ def prepare(
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Bring a site's inputs to one grid: stack, valid, label, table.csv and figures; goes on after a kill or Ctrl-C."""
-    from landslip.prepare import prepare as run
-    from landslip.prepare import table
+    """Bring a site's inputs to one grid.
+
+    Makes stack.tif, valid.tif, label.tif, table.csv and figures. The same command goes on after a kill or Ctrl-C.
+    """
+    from landslip.output import refuse_existing
     from landslip.site import read_site
 
-    prepared = run(read_site(site, data), out, encoding, overwrite, not no_figures)
+    place = read_site(site, data)
+    refuse_existing(out, overwrite, folder=True)
+    from landslip.prepare import prepare as run
+    from landslip.prepare import table
+
+    prepared = run(place, out, encoding, overwrite, not no_figures)
     typer.echo(table(prepared))
     typer.echo(
-        f"\n{prepared.grid.describe()}: {prepared.valid_pixels} valid pixels, {prepared.landslide_pixels} landslide"
+        f"\n{prepared.grid.describe()}: {plural(prepared.valid_pixels, 'valid pixel')}, "
+        f"{prepared.landslide_pixels:,} landslide"
     )
 
 
-@app.command("import")
+@app.command("import", rich_help_panel=SITE)
 def import_(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER/")],
     out: Annotated[Path, typer.Argument(metavar="PREPARED/")],
@@ -103,7 +156,13 @@ def import_(
     ] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Bring a set of patches (images and masks) to a prepared folder; see [split] kind = "given"."""
+    """Lay a set of patches out as one prepared site.
+
+    Patches are images and masks. Train on them with [split] kind = "given".
+    """
+    from landslip.output import refuse_existing
+
+    refuse_existing(out, overwrite, folder=True)
     from landslip.patches import import_patches, table_of_parts
     from landslip.prepare import table
 
@@ -116,7 +175,7 @@ def import_(
     typer.echo(f"{table(done.prepared)}\n\n{table_of_parts(done)}\n\n{done.prepared.grid.describe()}")
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def train(
     run: Annotated[Path, typer.Argument(metavar="RUN.toml", help="Or the model.json of a model, to train it again.")],
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
@@ -125,16 +184,23 @@ def train(
     half: Annotated[bool, typer.Option("--half", help="Keep the weights in half precision: half the file.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train a network on a prepared site; the same command goes on after an interruption."""
-    from landslip.checkpoint import FACTS
-    from landslip.draw import draw_history
-    from landslip.provenance import repeated
+    """Train a network on a prepared site.
+
+    The same command goes on after an interruption.
+    """
     from landslip.run import read_run
     from landslip.tables import read_json
-    from landslip.train import train as fit
 
     chosen = read_run(run, dict(map(_override, change or [])))
     before = read_json(run) if run.suffix == ".json" else None  # now: MODEL/ may be the folder that it lies in
+    _require(prepared=prepared)
+    from landslip.checkpoint import FACTS, refuse_trained
+
+    refuse_trained(model, overwrite)
+    from landslip.draw import draw_history
+    from landslip.provenance import repeated
+    from landslip.train import train as fit
+
     facts = fit(chosen, prepared, model, overwrite, half, partial(draw_history, overwrite=True))
     typer.echo(
         f"{model}: kappa {_figure(facts['validation']['validation_kappa'])}, F1 "
@@ -142,6 +208,18 @@ def train(
     )
     if before is not None:
         typer.echo(repeated(before, read_json(model / FACTS)))
+
+
+def _require(model: Path | None = None, prepared: Path | None = None) -> None:
+    """Refuse a model folder or a prepared site that is none, before what takes seconds is imported."""
+    if prepared is not None:
+        from landslip.folder import prepared_file
+
+        prepared_file(prepared, "stack.tif")
+    if model is not None:
+        from landslip.checkpoint import read_facts
+
+        read_facts(model)
 
 
 def _figure(value: float) -> str:
@@ -160,7 +238,7 @@ def _override(text: str) -> tuple[str, Any]:
         return key.strip(), value.strip()
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def calibrate(
     model: Annotated[Path, typer.Argument(metavar="MODEL/")],
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
@@ -177,13 +255,17 @@ def calibrate(
     accept_range: AcceptRange = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a model's probabilities fit the shares observed on its validation ground, and choose its threshold there."""
+    """Fit a model's probabilities to the shares that were observed.
+
+    They are those of its validation ground, and its threshold is chosen there too.
+    """
     from landslip.output import refuse_existing
 
     if miss is not None and threshold != "miss":
         raise RunError(f"--miss {miss:g} is for --threshold miss: give that too, or leave --miss out.")
     if picture is not None:
         refuse_existing(picture, overwrite)
+    _require(model, prepared)
     from landslip.calibrate import calibrate as fit
     from landslip.calibrate import table
 
@@ -196,21 +278,25 @@ def calibrate(
         draw_reliability(tables, picture, "Reliability on the validation part", overwrite)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def quantize(
     model: Annotated[Path, typer.Argument(metavar="MODEL/")],
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
     tolerance: Annotated[float, typer.Option(help="of F1 and kappa on validation ground, that int8 may lose")] = 0.01,
     overwrite: Overwrite = False,
 ) -> None:
-    """Calibrate a model for int8 on its training ground; `landslip map --precision int8` then takes it."""
+    """Make an int8 model, which maps with less computing.
+
+    It is calibrated on the model's training ground; `landslip map --precision int8` then takes it.
+    """
+    _require(model, prepared)
     from landslip.quantize import quantize as run
     from landslip.quantize import table
 
     typer.echo(table(run(model, prepared, tolerance, overwrite)))
 
 
-@app.command("map")
+@app.command("map", rich_help_panel=MAP)
 def map_(
     model: Annotated[Path, typer.Argument(metavar="MODEL/")],
     stack: Annotated[Path, typer.Argument(metavar="STACK.tif")],
@@ -251,7 +337,10 @@ def map_(
     accept_range: AcceptRange = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Map a whole site into a probability raster."""
+    """Map a whole site into a probability raster.
+
+    The same command goes on where it was stopped.
+    """
     from landslip.ledger import refuse_existing_map
     from landslip.output import refuse_existing, refuse_input
 
@@ -261,7 +350,11 @@ def map_(
     if picture is not None:
         refuse_existing(picture, overwrite)
         refuse_input(picture, [stack, probability, *([] if valid is None else [valid])])
-    from landslip.checkpoint import load_model
+    _require(model)
+    from landslip.checkpoint import load_model, require_channels
+    from landslip.stack import read_stack_info
+
+    require_channels(model, read_stack_info(stack))
     from landslip.engine import size_in_bytes
     from landslip.inference import map_site
     from landslip.job import Uncertainty
@@ -288,7 +381,8 @@ def map_(
         accept_range,
     )
     typer.echo(
-        f"{done.path}: {done.valid_pixels} pixels mapped in {done.windows} windows, {100 * done.skipped:.0f} % skipped"
+        f"{done.path}: {plural(done.valid_pixels, 'pixel')} mapped in {plural(done.windows, 'window')}, "
+        f"{100 * done.skipped:.0f} % skipped"
     )
     if asked is not None and done.outside is not None and done.valid_pixels:
         typer.echo(
@@ -301,7 +395,7 @@ def map_(
         draw_uncertainty(probability, picture, overwrite)
 
 
-@app.command()
+@app.command(rich_help_panel=MAP)
 def inventory(
     probability: Annotated[Path, typer.Argument(metavar="PROBABILITY.tif")],
     out: Annotated[Path, typer.Argument(metavar="OUT.gpkg")],
@@ -323,20 +417,27 @@ def inventory(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Turn probabilities into a landslide map and polygons, each with its size, ground and probability."""
+    """Turn probabilities into landslide polygons and a map of them.
+
+    Each polygon has its size, ground and probability.
+    """
+    from landslip.raster import read_info
+
+    read_info(probability)
     from landslip.inventory import make_inventory, stack_of
 
     stack = stack_of(probability) if stack is None else stack
     made = make_inventory(probability, out, threshold, min_area, landslide_map, overwrite, stack, previous, simplify)
     ground = "no ground is mapped" if math.isnan(made.share) else f"{100 * made.share:.2f} % of the mapped ground"
     typer.echo(
-        f"{out}: {made.count} landslides, {made.area_m2 / 1e6:.3f} km2, {ground}; "
-        f"threshold {made.threshold:g} ({made.threshold_source}), {made.removed} specks under {made.min_area:g} m2 "
-        f"removed{f', {made.kept} ids kept' if made.kept else ''}"
+        f"{out}: {plural(made.count, 'landslide')}, {made.area_m2 / 1e6:.3f} km2, {ground}; "
+        f"threshold {made.threshold:g} ({made.threshold_source}), "
+        f"{plural(made.removed, 'speck')} under {made.min_area:g} m2 removed"
+        + (f", {plural(made.kept, 'id')} kept" if made.kept else "")
     )
 
 
-@app.command()
+@app.command(rich_help_panel=JUDGE)
 def evaluate(
     probability: Annotated[Path, typer.Argument(metavar="PROBABILITY.tif")],
     label: Annotated[Path, typer.Argument(metavar="LABEL.tif")],
@@ -366,7 +467,10 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--json", help="also write the scores here")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score a map against a label: confusion matrix and six scores with intervals, for one part of the split."""
+    """Score a map against a label, on one part of the split.
+
+    Prints the confusion matrix and six scores with intervals.
+    """
     from landslip.output import refuse_existing, refuse_input
 
     if (inventory is None) != (reference is None):
@@ -377,6 +481,10 @@ def evaluate(
         if path is not None:
             refuse_existing(path, overwrite)
             refuse_input(path, [p for p in (probability, label, split, inventory, reference) if p is not None])
+    from landslip.raster import read_info
+
+    for path in (probability, label):
+        read_info(path)
     from landslip.evaluate import evaluate as score
     from landslip.evaluate import table, write_scores
 
@@ -409,7 +517,7 @@ def evaluate(
         write_scores(out, scored, overwrite, found)
 
 
-@app.command()
+@app.command(rich_help_panel=JUDGE)
 def intervals(
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
     out: Annotated[Path, typer.Argument(metavar="OUT/")],
@@ -419,14 +527,18 @@ def intervals(
     seed: Annotated[int, typer.Option(help="of the sample", min=0)] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """How often landslides lie in each class of a factor: frequency, area share and frequency ratio."""
+    """Count the landslides in each class of each factor.
+
+    Prints frequency, area share and frequency ratio.
+    """
+    _require(prepared=prepared)
     from landslip.intervals import intervals as count
     from landslip.intervals import table
 
     typer.echo(table(count(prepared, out, factor or (), classes, sample, seed, overwrite)))
 
 
-@app.command()
+@app.command(rich_help_panel=JUDGE)
 def importance(
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
     out: Annotated[Path, typer.Argument(metavar="OUT/")],
@@ -443,7 +555,11 @@ def importance(
     seed: Annotated[int, typer.Option(help="of all draws", min=0)] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Rank the factors by random forest, information gain ratio and, with a model, by permutation; with intervals."""
+    """Rank the factors by how well they tell landslides apart.
+
+    They are ranked by random forest, information gain ratio and, with a model, by permutation; with intervals.
+    """
+    _require(model, prepared)
     from landslip.ablation import Budget
     from landslip.importance import importance as rank
     from landslip.importance import table
@@ -452,7 +568,7 @@ def importance(
     typer.echo(table(rank(prepared, out, model, repeats, block, sample, seed, overwrite, spent)))
 
 
-@app.command()
+@app.command(rich_help_panel=JUDGE)
 def compare(
     run: Annotated[Path, typer.Argument(metavar="RUN.toml")],
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
@@ -461,13 +577,19 @@ def compare(
     plan: Plan = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train every network with and without factors on the same ground: tables, maps and curves side by side."""
-    from landslip.compare import compare as compare_all
-    from landslip.compare import plan_in_words
-    from landslip.comparison import write_comparison
+    """Compare networks and baselines, with and without factors.
+
+    All are trained on the same ground: tables, maps and curves side by side. The same command goes on where it was
+    stopped.
+    """
     from landslip.run import read_run
 
     chosen = read_run(run, dict(map(_override, change or [])))
+    _require(prepared=prepared)
+    from landslip.compare import compare as compare_all
+    from landslip.compare import plan_in_words
+    from landslip.comparison import write_comparison
+
     if plan:
         typer.echo(plan_in_words(chosen, prepared, out, overwrite))
         return
@@ -478,7 +600,7 @@ def compare(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=JUDGE)
 def ladder(
     run: Annotated[Path, typer.Argument(metavar="RUN.toml")],
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
@@ -491,12 +613,18 @@ def ladder(
     plan: Plan = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score one network as the paper does, on ground kept apart, and elsewhere: what the headline is worth."""
-    from landslip.ladder import ladder as climb
-    from landslip.ladder import plan_in_words, table
+    """Score a network ever more honestly, to see what scores flatter.
+
+    It is scored as the paper does, on ground kept apart, and elsewhere: what the headline is worth.
+    """
     from landslip.run import read_run
 
     chosen = read_run(run, dict(map(_override, change or [])))
+    for folder in (prepared, *(elsewhere or ())):
+        _require(prepared=folder)
+    from landslip.ladder import ladder as climb
+    from landslip.ladder import plan_in_words, table
+
     if plan:
         typer.echo(plan_in_words(chosen, prepared, out, elsewhere or (), overwrite))
         return
@@ -506,7 +634,7 @@ def ladder(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=JUDGE)
 def transfer(
     model: Annotated[Path, typer.Argument(metavar="MODEL/")],
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED_B/")],
@@ -516,20 +644,32 @@ def transfer(
     accept_range: AcceptRange = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Map and score a site that a model was not trained on, as it is and fine-tuned on a few blocks there."""
+    """Map and score a site that a model was not trained on.
+
+    The model is taken as it is and, with --blocks, fine-tuned on a few blocks there.
+    """
+    _require(model, prepared)
     from landslip.transfer import table
     from landslip.transfer import transfer as carry
 
     typer.echo(table(carry(model, prepared, out, blocks, epochs, overwrite, accept_range)))
 
 
-@app.command()
+@app.command(rich_help_panel=HAND_OVER)
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN/")],
     out: Annotated[Path, typer.Argument(metavar="OUT.html")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Put what a run folder holds into one HTML file that prints: figures, tables, scores and where they come from."""
+    """Put a run folder into one HTML file that prints.
+
+    It holds figures, tables, scores and where they come from.
+    """
+    from landslip.folder import open_run
+    from landslip.output import refuse_existing
+
+    open_run(run)
+    refuse_existing(out, overwrite)
     from landslip.report import report as make
 
     faults = make(run, out, overwrite)
@@ -538,14 +678,20 @@ def report(
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
-@app.command()
+@app.command(rich_help_panel=HAND_OVER)
 def serve(
     run: Annotated[Path, typer.Argument(metavar="RUN/")],
     port: Annotated[int, typer.Option(help="0: any that is free", min=0, max=65535)] = 8008,
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 lets other computers in")] = ("127.0.0.1"),
     browser: Annotated[bool, typer.Option("--open", help="open the page in this computer's browser too")] = False,
 ) -> None:
-    """Print the address of a page to look at a run, and to accept, reject, redraw or draw its landslides."""
+    """Look at a run in the browser, and review its landslides.
+
+    It prints the address of a page where each landslide can be accepted, rejected or redrawn, and new ones drawn.
+    """
+    from landslip.folder import open_run
+
+    open_run(run)
     try:
         from landslip.serve.app import serve as listen
     except ModuleNotFoundError as error:
@@ -556,7 +702,7 @@ def serve(
         raise _Ended(f"{run} is served no more. Every decision that the page showed as saved is kept.") from None
 
 
-@app.command()
+@app.command(rich_help_panel=HAND_OVER)
 def correct(
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
     inventory: Annotated[Path, typer.Argument(metavar="INVENTORY.gpkg")],
@@ -566,32 +712,45 @@ def correct(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make labels of reviewed landslides: a prepared site to train on again."""
+    """Make labels of reviewed landslides, to train on again.
+
+    The result is a prepared site.
+    """
+    from landslip.output import refuse_existing
+
+    _require(prepared=prepared)
+    refuse_existing(out, overwrite, folder=True)
     from landslip.correct import correct as run
     from landslip.correct import parts_text
 
     done = run(prepared, inventory, out, overwrite, model)
     states = ", ".join(f"{count} {state}" for state, count in sorted(done.states.items()))
     typer.echo(
-        f"{done.folder}: {states}; {done.to_landslide} pixels became landslide, {done.to_other} other ground"
-        + (f"; {done.outside} outline(s) lie off the site" if done.outside else "")
+        f"{done.folder}: {states}; {plural(done.to_landslide, 'pixel')} became landslide, {done.to_other:,} other "
+        "ground" + (f"; off the site: {plural(done.outside, 'outline')}" if done.outside else "")
     )
     typer.echo(parts_text(done))
 
 
-@app.command()
+@app.command(rich_help_panel=HAND_OVER)
 def qgis(
     run: Annotated[Path, typer.Argument(metavar="RUN/")],
     out: Annotated[Path | None, typer.Argument(metavar="OUT.qgs")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a QGIS project that opens all layers of a run folder, styled and grouped; default: RUN/landslip.qgs."""
+    """Write a QGIS project of a run folder.
+
+    It opens all layers, styled and grouped. Default: RUN/landslip.qgs.
+    """
+    from landslip.folder import open_run
+
+    open_run(run)
     from landslip.qgis import write_project
 
     typer.echo(f"{write_project(run, out, overwrite)}")
 
 
-@app.command()
+@app.command(rich_help_panel=HAND_OVER)
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL/")],
     out: Annotated[Path, typer.Argument(metavar="OUT/")],
@@ -607,7 +766,14 @@ def export(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a model as ONNX with its statistics inside, for other programs and QGIS (Deepness), and a STAC item."""
+    """Write a model as ONNX, for other programs and for QGIS.
+
+    Its statistics are inside; Deepness runs it in QGIS. A STAC item lies beside it.
+    """
+    from landslip.output import refuse_existing
+
+    _require(model)
+    refuse_existing(out, overwrite, folder=True)
     from landslip.export import export_model
 
     done = export_model(model, out, window, resolution, nodata, check, overwrite)
@@ -620,21 +786,29 @@ def export(
         typer.echo(f"SegNet puts {100 * done.moved:.2g} % of the pixels otherwise than landslip map: ties of rounding")
 
 
-@app.command()
+@app.command(rich_help_panel=HAND_OVER)
 def stac(
     run: Annotated[Path, typer.Argument(metavar="RUN/")],
     out: Annotated[Path, typer.Argument(metavar="OUT/")],
     copy: Annotated[bool, typer.Option("--copy", help="Copy the files too, so that OUT/ can be moved alone.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a run's map and model as a static STAC catalogue: catalog.json and an item for each."""
+    """Write a run's map and model as a static STAC catalogue.
+
+    Makes catalog.json and an item for each.
+    """
+    from landslip.folder import open_run
+    from landslip.output import refuse_existing
+
+    open_run(run)
+    refuse_existing(out, overwrite, folder=True)
     from landslip.stac import catalogue
 
     items = catalogue(run, out, copy, overwrite)
     typer.echo(f"{out / 'catalog.json'}: {', '.join(items)}")
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT/")] = Path("demo"),
     quick: Annotated[bool, typer.Option("--quick", help="A smaller site, in at most 90 seconds.")] = False,
@@ -642,19 +816,25 @@ def demo(
     without_factors: Annotated[bool, typer.Option("--without-factors", help="Train on the bands alone.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Run everything on a made-up site with known landslides."""
+    """Make up a site with known landslides, and map and score it.
+
+    Runs prepare, train, map, inventory and evaluate, with pictures. The same command goes on where it was stopped.
+    """
     from landslip.demo import demo as run
 
     run(out, quick, seed, not without_factors, overwrite)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def info(
     path: Annotated[Path | None, typer.Argument(metavar="FILE_OR_FOLDER")] = None,
     network: Annotated[str | None, typer.Option(help="Print this network's layers instead.")] = None,
     channels: Annotated[int, typer.Option(help="Input channels of the network.", min=1)] = 7,
 ) -> None:
-    """Say what a stack, a model or a map is, or list a network's layers."""
+    """Say what a stack, a model or a map is.
+
+    With --network, list a network's layers instead.
+    """
     from landslip.info import describe, network_table
 
     if network is not None:

@@ -35,7 +35,7 @@ from landslip.job import Job, Source, Uncertainty, compute_task, job_facts, open
 from landslip.ledger import PLAN, Ledger
 from landslip.output import writing
 from landslip.plan import Plan, Task
-from landslip.progress import forecasting, say, track
+from landslip.progress import forecasting, plural, say, track
 
 AHEAD = 2  # windows that a worker holds: one is read while another is computed
 MOST_HERE = 1024  # workers on one machine; a slip of the finger would start processes until nothing goes
@@ -80,10 +80,10 @@ def run_on_cluster(job: Job, plan: Plan, left: list[int], ledger: Ledger, addres
     path = _write_job(job, ledger)
     with _connected(address, len(left)) as client:
         workers = len(client.nthreads())
-        say(f"map: on {workers} workers of {address}")
+        say(f"map: on {plural(workers, 'worker')} of {address}")
         done = _windows(client, str(path), plan, left, strict)
         try:
-            for _ in forecasting(track(done, len(left), "map", "windows"), len(left), "map", "windows", workers):
+            for _ in forecasting(track(done, len(left), "map", "window"), len(left), "map", "window", workers):
                 pass
         finally:
             with suppress(Exception):  # workers that have gone have closed their files too
@@ -218,9 +218,10 @@ def _result(future: Any, what: str) -> Any:
         return future.result()
     except distributed.KilledWorker as error:
         raise RunError(
-            f"{error.allowed_failures + 1} workers died with {what}, the last at {error.last_worker.address}: most "
-            "often for want of memory. What was finished is kept. Give the same command with a smaller --memory "
-            "(that of one worker) and --overwrite, since other windows begin anew; or start workers with more memory."
+            f"{plural(error.allowed_failures + 1, 'worker')} died with {what}, the last at "
+            f"{error.last_worker.address}: most often for want of memory. What was finished is kept. "
+            "Give the same command with a smaller --memory (that of one worker) and --overwrite, since other windows "
+            "begin anew; or start workers with more memory."
         ) from None
     except distributed.CancelledError as error:
         raise RunError(
@@ -235,7 +236,8 @@ def _wait_until_seen(ledger: Ledger, left: list[int]) -> None:
     while missing := [i for i in left if not ledger.finished(i)]:
         if time.monotonic() > until:
             raise RunError(
-                f"{len(missing)} windows that workers have finished are not in {ledger.folder} as seen here. {SHARED}"
+                f"{ledger.folder} lacks {plural(len(missing), 'window')} that workers have finished, as seen "
+                f"here. {SHARED}"
             )
         time.sleep(1)
         os.listdir(ledger.folder)  # has a network file system look again

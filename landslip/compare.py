@@ -46,7 +46,7 @@ from landslip.ledger import is_begun
 from landslip.models import build_model
 from landslip.models.layers import macs, parameter_count
 from landslip.output import alone, refuse_existing, remove_file, write_json
-from landslip.progress import duration, say
+from landslip.progress import duration, plural, say
 from landslip.provenance import machine, peak_memory, software
 from landslip.run import Run, settled
 from landslip.split import TEST
@@ -132,7 +132,7 @@ def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> lis
     cells = plan(run)
     refuse_finished(out / COMPARISON, overwrite, [cell.name for cell in cells])
     sizes = _require_runnable(run, cells, prepared)
-    about = ", ".join(f"{size.windows} windows ({split})" for (split, *_), size in sizes.items())
+    about = ", ".join(f"{plural(size.windows, 'window')} ({split})" for (split, *_), size in sizes.items())
     return make_runs(cells, run, prepared, out, overwrite, about, sizes)
 
 
@@ -227,8 +227,8 @@ def _make_runs(
     done = sum(result is not None for result in results)
     lost = sum(r is None and _holds_scores(cell.folder(out)) for cell, r in zip(cells, results, strict=True))
     if lost:
-        say(f"warning: {lost} finished run(s) are of other inputs or choices; --overwrite makes them again.")
-    say(f"{len(cells)} runs, {done} of them finished; {about}".rstrip("; "))
+        say(f"warning: of other inputs or choices: {plural(lost, 'finished run')}; --overwrite makes them again.")
+    say(f"{plural(len(cells), 'run')}, {done} of them finished; {about}".rstrip("; "))
     todo = [cell for cell, result in zip(cells, results, strict=True) if result is None]
     ahead: dict[Cell, float] = {}
     if sum(cell.network for cell in todo) > 1:  # a single one says itself what is left, after its first epoch

@@ -19,9 +19,10 @@ from rasterio.crs import CRS
 
 from landslip.checkpoint import FACTS, SPLIT, load_model, run_of, split_of
 from landslip.errors import GridError, LabelError, OutputError, ReviewError
+from landslip.folder import prepared_file
 from landslip.geotiff import creating, put
 from landslip.grid import Grid, crs_name, require_same_grid, same_grid, tiles
-from landslip.ground import CARRIED, carried_tags, prepared_file
+from landslip.ground import CARRIED, carried_tags
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN, known_label
 from landslip.output import file_hash, refuse_existing, write_json, writing_folder
 from landslip.prepare import WRITTEN, refuse_losses

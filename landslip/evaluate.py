@@ -26,6 +26,7 @@ from landslip.grid import Grid, Window, require_metric, require_same_grid, tiles
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import SCORES, Confusion, Histogram, choose_threshold, require_probabilities
 from landslip.output import write_json
+from landslip.progress import plural
 from landslip.raster import cut, cut_stored, opening, read_info, require_one_band, require_probability
 from landslip.split import NONE, PARTS, leaky_of
 
@@ -134,7 +135,8 @@ def evaluate(
         notes += nearness(measured)
     if total.n and blocks < FEW_BLOCKS:
         notes.append(
-            f"only {blocks} block(s) of {block} pixels hold scored ground: the intervals are rough or undefined"
+            f"scored ground lies in {plural(blocks, 'block')} of {block} pixels only: the intervals are rough or "
+            "undefined"
         )
     if split is not None and chosen.part != "all" and no_part:
         notes.append(f"{_area(no_part * grid.pixel_area)} of landslide lies in no part (guard) and is never scored")
@@ -431,7 +433,7 @@ def _about_intervals(evaluation: Evaluation) -> list[str]:
         return []
     lost = max(interval.undefined for interval in evaluation.intervals.values())
     return [
-        f"Beside them: {100 * LEVEL:g} % intervals, {DRAWS:,} draws of {evaluation.blocks:,} blocks of "
+        f"Beside them: {100 * LEVEL:g} % intervals, {DRAWS:,} draws of {plural(evaluation.blocks, 'block')} of "
         f"{evaluation.block} x {evaluation.block} pixels" + (f" (up to {lost} undefined and left out)" if lost else "")
     ]
 

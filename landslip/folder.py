@@ -18,7 +18,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from landslip.errors import OutputError, RasterError
+from landslip.errors import ModelError, OutputError, RasterError
 
 FIGURES, STUDY_AREA, FACTOR_SHEET = "figures", "study_area.png", "factors.png"  # in prepared/
 PARTS = ("prepared", "model", "map", "inventory", "scores", "comparison", "importance", "intervals")
@@ -124,6 +124,17 @@ def open_run(root: Path) -> RunFolder:
             f"{_run_meant(root) or 'Give the folder that holds them.'}"
         )
     return RunFolder(root, scores=scores, **found)
+
+
+def prepared_file(prepared: Path, name: str) -> Path:
+    """A file of a prepared site; ModelError where it is not there."""
+    path = prepared / name
+    if prepared.is_file():
+        raise ModelError(f"{prepared} is a file, and a prepared site is a folder. Give {prepared.parent}, say.")
+    if not path.exists():
+        meant = part_meant(prepared, "prepared", name) or " Make it with `landslip prepare`."
+        raise ModelError(f"{path} does not exist: {prepared} is not a prepared site.{meant}")
+    return path
 
 
 def _run_meant(path: Path) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from landslip.blocks import Blocks
 from landslip.ground import Ground, survey
 from landslip.plan import cell_of, cells_of, make_plan
-from landslip.progress import duration
+from landslip.progress import duration, plural
 from landslip.raster import opening
 from landslip.run import Run, settled
 from landslip.standardize import ZScore
@@ -86,11 +86,11 @@ def forecast_table(seconds: Sequence[tuple[str, float]], unmeasured: Sequence[st
     lines = []
     for name in dict.fromkeys(name for name, _ in seconds):
         own = [took for method, took in seconds if method == name]
-        lines.append(f"  {name}: {len(own)} run(s), about {duration(sum(own))}")
+        lines.append(f"  {name}: {plural(len(own), 'run')}, about {duration(sum(own))}")
     if not lines:
-        return f"{len(unmeasured)} run(s) of {', '.join(dict.fromkeys(unmeasured))}, which are not timed beforehand"
+        return f"{plural(len(unmeasured), 'run')} of {', '.join(dict.fromkeys(unmeasured))}, which are not timed beforehand"
     lines.append(f"in all about {duration(sum(took for _, took in seconds))}")
     if unmeasured:
         names = ", ".join(dict.fromkeys(unmeasured))
-        lines[-1] += f", and {len(unmeasured)} run(s) of {names}, which are not timed beforehand"
+        lines[-1] += f", and {plural(len(unmeasured), 'run')} of {names}, which are not timed beforehand"
     return "\n".join(lines)

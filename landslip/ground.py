@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from landslip.blocks import aspect_positions, seeded_windows
-from landslip.errors import LabelError, ModelError, SplitError
-from landslip.folder import part_meant
+from landslip.errors import LabelError, SplitError
+from landslip.folder import prepared_file
 from landslip.geotiff import write_raster
 from landslip.grid import Window, require_same_grid, squares
 from landslip.label import LANDSLIDE, OTHER, read_label
@@ -190,15 +190,6 @@ def read_prepared(prepared: Path) -> tuple[StackInfo, NDArray[np.uint8], NDArray
     with opening(prepared / "valid.tif") as dataset:
         valid = filled(stack.grid.shape, bool, lambda window: cut_stored(dataset, window) == 1)
     return stack, read_label(prepared / "label.tif"), valid
-
-
-def prepared_file(prepared: Path, name: str) -> Path:
-    """A file of a prepared site; ModelError where it is not there."""
-    path = prepared / name
-    if not path.exists():
-        meant = part_meant(prepared, "prepared", name) or " Make it with `landslip prepare`."
-        raise ModelError(f"{path} does not exist: {prepared} is not a prepared site.{meant}")
-    return path
 
 
 def input_hashes(run: Run, prepared: Path) -> dict[str, str]:

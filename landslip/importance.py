@@ -52,6 +52,7 @@ from landslip.intervals import (
 from landslip.label import LANDSLIDE, OTHER
 from landslip.output import file_hash, refuse_existing, refuse_input, write_json, write_text
 from landslip.permutation import held_out, permutation_importance
+from landslip.progress import plural
 from landslip.provenance import software
 from landslip.ranking import FEWEST_BLOCKS, MEASURES, Score, ranked
 from landslip.stack import StackInfo
@@ -144,8 +145,8 @@ def _require_blocks(stack: StackInfo, block: int) -> None:
     if min(landslides, other) < FEWEST_BLOCKS:
         raise LabelError(
             f"{stack.path.with_name('label.tif')}: on valid ground, landslides lie in {landslides} and other ground in "
-            f"{other} spatial block(s) of {block} pixels a side, and intervals need {FEWEST_BLOCKS} of each. Give a "
-            "smaller --block, or map more ground."
+            f"{plural(other, 'spatial block')} of {block} pixels a side, and intervals need {FEWEST_BLOCKS} of each. "
+            "Give a smaller --block, or map more ground."
         )
 
 

@@ -121,7 +121,7 @@ def forest_importance(
     blocks, offset = _places(drawn, stack.grid, block)
     every = int(blocks.max()) + 1
     found, beats, aucs = [], [], []
-    for _ in track(range(repeats), repeats, "forests", "repeats"):
+    for _ in track(range(repeats), repeats, "forests", "repeat"):
         weight = multiplicities(rng, every, 1)[0][blocks]
         inside = weight > 0
         if len(np.unique(y[inside])) < 2:

@@ -29,7 +29,7 @@ from landslip.ledger import Ledger, opening_ledger, refuse_existing_map
 from landslip.likeness import require_likeness
 from landslip.output import refuse_existing, refuse_input, require_space, write_text
 from landslip.plan import HALO, Plan, cell_of, make_plan, needed_cells, smallest
-from landslip.progress import forecasting, say, track
+from landslip.progress import forecasting, plural, say, track
 from landslip.raster import PROBABILITY, exists, read, read_info, require_one_band
 from landslip.stack import read_stack_info
 from landslip.style import probability_style
@@ -178,11 +178,13 @@ def _forecast(plan: Plan, job: Job, out: Path, left: list[int]) -> None:
     disk = (sum(plan.tasks[i].core.area for i in left) * job.bands + pixels * (1 + 4 / 3)) * 4
     require_space(out, disk)
     rows, columns = plan.read
+    whole = math.prod(plan.shape)
+    size = f"{whole / 1e6:.1f} megapixels" if whole >= 1e5 else plural(whole, "pixel")
     finished = len(plan.tasks) - len(left)
     of = f", {finished} of them finished by an earlier run" if finished else ""
     say(
-        f"map: {math.prod(plan.shape) / 1e6:.1f} megapixels in {len(plan.tasks)} windows of {rows} x {columns}{of}, "
-        f"{100 * plan.skipped:.0f} % skipped; {job.engine} in {job.precision}; up to {disk / 2**20:,.0f} MiB of disk"
+        f"map: {size} in {plural(len(plan.tasks), 'window')} of {rows} x {columns}{of}, {100 * plan.skipped:.0f} % "
+        f"skipped; {job.engine} in {job.precision}; up to {math.ceil(disk / 2**20):,} MiB of disk"
     )
 
 
@@ -192,7 +194,7 @@ def _run_here(
     with opened(job, model, engine) as source, ThreadPoolExecutor(1) as files:
         storing: Future[None] | None = None
         reads = ahead(lambda i: read_task(source, plan.tasks[i]), left, files)
-        for i, read in forecasting(track(reads, len(left), "map", "windows"), len(left), "map", "windows"):
+        for i, read in forecasting(track(reads, len(left), "map", "window"), len(left), "map", "window"):
             if strict:
                 require_whole(read)
             values = compute_task(source, plan.tasks[i], read)
@@ -221,7 +223,7 @@ def _assemble(
             if job.uncertainty is not None:
                 outside += int(np.count_nonzero(values[2] == 0))
         if damaged and not valid:
-            others = f", nor {len(damaged) - 1} other part(s)" if len(damaged) > 1 else ""
+            others = f", nor {plural(len(damaged) - 1, 'other part')}" if len(damaged) > 1 else ""
             raise RasterError(
                 f"nothing could be mapped: {damaged[0]} cannot be read{others}. Fetch or make it again, and give the "
                 "same command."

@@ -8,11 +8,11 @@ from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model, pixel_size
 from landslip.domain import warnings_in
 from landslip.errors import LandslipError, ModelError, RasterError
 from landslip.models import MODELS, build_model
+from landslip.progress import duration, plural
 from landslip.quantized import QUANTIZED, quantized_facts
 from landslip.raster import RasterInfo, read_info
 from landslip.stack import StackInfo, read_stack_info
 from landslip.tables import read_json
-from landslip.vector import read_vector
 
 VECTORS = (".gpkg", ".shp", ".geojson", ".json", ".fgb")
 
@@ -20,7 +20,7 @@ VECTORS = (".gpkg", ".shp", ".geojson", ".json", ".fgb")
 def describe(path: Path) -> str:
     """What a file or a folder is, as text. RasterError where it is nothing that landslip knows."""
     if not path.exists():
-        raise RasterError(f"{path} does not exist.")
+        raise RasterError(f"{path} does not exist. Check the path.")
     if path.is_dir():
         if (path / FACTS).exists():
             return _model(path)
@@ -82,12 +82,12 @@ def _model_facts(path: Path, model: Model) -> str:
         f"split       {split['kind']}{leaky}, guard {split['guard']} px",
         f"windows     {facts['training_windows']} of {facts['run']['blocks']['window']} px",
         *([] if size is None else [f"pixels      {size[0]:g} x {size[1]:g} m"]),
-        f"trained     {facts['training_seconds'] / 60:.1f} min, epoch {facts['chosen_epoch']} chosen",
+        f"trained     {duration(facts['training_seconds'])}, epoch {facts['chosen_epoch']} chosen",
         *([f"stopped     {facts['stopped']}"] if "stopped" in facts else []),
         *([] if model.temperature == 1 else [f"temperature {model.temperature:g}"]),
         f"threshold   {model.threshold:g}",
         f"validation  {', '.join(_score(name, value) for name, value in facts['validation'].items())}",
-        f"machine     {machine['processor']}, {machine['threads']} threads, GPU {machine['gpu']}",
+        f"machine     {machine['processor']}, {plural(machine['threads'], 'thread')}, GPU {machine['gpu']}",
         f"weights     SHA-256 {facts['weights_sha256']}",
         *_int8(model),
     ]
@@ -115,7 +115,7 @@ def _prepared(path: Path) -> str:
 
 
 def _stack(stack: StackInfo) -> str:
-    rows = [f"{stack.path}: a stack of {len(stack.channels)} channels", f"grid  {stack.grid.describe()}"]
+    rows = [f"{stack.path}: a stack of {plural(len(stack.channels), 'channel')}", f"grid  {stack.grid.describe()}"]
     for i, channel in enumerate(stack.channels, start=1):
         rows.append(f"{i:3d}   {channel.name:<24} {channel.unit or '-':<10} {channel.group} {channel.factor}")
     return "\n".join(rows)
@@ -147,6 +147,8 @@ def _landslide_map(info: RasterInfo) -> str:
 
 
 def _features(path: Path) -> str:
+    from landslip.vector import read_vector
+
     frame = read_vector(path)
     kinds = ", ".join(sorted(set(frame.geom_type))) or "no geometry"
     columns = ", ".join(str(name) for name in frame.columns if name != frame.geometry.name) or "none"
@@ -159,7 +161,8 @@ def _features(path: Path) -> str:
 
 def _plain(info: RasterInfo) -> str:
     names = ", ".join(str(name) for name in info.names if name) or "unnamed"
-    return f"{info.path}: a raster of {info.count} band(s) ({names}), {info.dtypes[0]}\ngrid  {info.grid.describe()}"
+    what = f"a raster of {plural(info.count, 'band')} ({names}), {info.dtypes[0]}"
+    return f"{info.path}: {what}\ngrid  {info.grid.describe()}"
 
 
 def network_table(name: str, in_channels: int = 7) -> str:
@@ -180,7 +183,7 @@ def network_table(name: str, in_channels: int = 7) -> str:
     ]
     parameters, statistics, total = parameter_count(network)
     lines.append(
-        f"\n{name}, {in_channels} channels: {parameters:,} parameters and {statistics:,} running statistics, "
-        f"{total:,} together. Networks: {', '.join(MODELS)}."
+        f"\n{name}, {plural(in_channels, 'channel')}: {parameters:,} parameters and {statistics:,} running "
+        f"statistics, {total:,} together. Networks: {', '.join(MODELS)}."
     )
     return "\n".join(lines)

@@ -258,7 +258,7 @@ def draw_sample(stack: StackInfo, wanted: int, seed: int, balanced: bool = False
         strata = held.T if balanced else held.sum(1)[None]  # (strata, windows)
         ranks = [_ranks(rng, int(pixels.sum()), wanted // len(strata)) for pixels in strata]
         parts = []
-        for i, window in enumerate(track(windows, len(windows), "sample", "windows")):
+        for i, window in enumerate(track(windows, len(windows), "sample", "window")):
             chosen = [
                 ranks[s][slice(*np.searchsorted(ranks[s], (before, before + int(strata[s, i]))))] - before
                 for s, before in enumerate(strata[:, :i].sum(1).tolist())
@@ -371,7 +371,7 @@ def count(stack: StackInfo, factors: Sequence[Classes], block: int) -> list[Coun
     low, high = np.full(len(factors), np.inf), np.full(len(factors), -np.inf)
     windows = list(tiles(shape, max(1, SIDE // block) * block))
     with opening_prepared(stack) as rasters:
-        for window in track(windows, len(windows), "count", "windows"):
+        for window in track(windows, len(windows), "count", "window"):
             known, label = rasters.known(window)
             if not known.any():
                 continue

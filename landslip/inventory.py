@@ -250,7 +250,7 @@ def _find(probability: Path, grid: Grid, threshold: float, min_area: float, ids_
         def keep(window: Window, ids: NDArray[np.int32]) -> None:
             put(kept, ids[None], window)
 
-        pieces = find_pieces(landslide, keep, grid.shape, SIDE, lambda w, n: track(w, n, "landslides", "tiles"))
+        pieces = find_pieces(landslide, keep, grid.shape, SIDE, lambda w, n: track(w, n, "landslides", "tile"))
     large = pieces.pixels * grid.pixel_area >= min_area * (1 - 1e-9)
     final = np.zeros(len(large) + 1, np.int32)
     final[1:][large] = np.arange(1, np.count_nonzero(large) + 1)
@@ -305,7 +305,7 @@ def _measure(
         channels = None if stack is None else files.enter_context(opening(stack.path))
         cores = list(tiles(grid.shape, SIDE))
         going_on: list[int] = []  # those that reach into the row of tiles below, or near it
-        for core, after in zip(track(cores, len(cores), "outlines", "tiles"), [*cores[1:], None], strict=True):
+        for core, after in zip(track(cores, len(cores), "outlines", "tile"), [*cores[1:], None], strict=True):
             around = Window(core.row - REACH, core.column - REACH, core.height + 2 * REACH, core.width + 2 * REACH)
             around = around.clip(grid.shape)
             wide = found.final[cut_stored(ids_raster, around)]

@@ -32,6 +32,7 @@ from landslip.grid import Grid, Window, tiles
 from landslip.label import LANDSLIDE
 from landslip.landslides import OF_INVENTORY, read_landslides, read_mapped
 from landslip.powerlaw import FEWEST, SURE, Tail, fit_tail
+from landslip.progress import plural
 from landslip.raster import read_info
 from landslip.vector import burn, burn_alone, burn_window, shapes_on
 
@@ -296,7 +297,9 @@ def _polygons(
     polygons, unknown = (np.asarray(one.geometry.values, dtype=object) for one in (found.outlines, found.unknown))
     faulty = ~shapely.is_valid(polygons)
     if faulty.any():
-        notes.append(f"{int(faulty.sum())} polygon(s) of {path.name} cross themselves and were mended")
+        notes.append(
+            f"outlines that cross themselves were mended: {plural(int(faulty.sum()), 'polygon')} of {path.name}"
+        )
         polygons[faulty] = shapely.make_valid(polygons[faulty], method="structure", keep_collapsed=False)
     return np.asarray(polygons[shapely.area(polygons) > 0]), unknown
 
@@ -453,7 +456,7 @@ def table(scores: InventoryScores) -> str:
         f"Power-law tail of the map:       {_tail(scores.mapped_tail)}",
         "Boundary F1: "
         + ", ".join(
-            ("undefined" if math.isnan(b.f1) else f"{100 * b.f1:.2f} %") + f" within {b.pixels} pixel(s)"
+            ("undefined" if math.isnan(b.f1) else f"{100 * b.f1:.2f} %") + f" within {plural(b.pixels, 'pixel')}"
             for b in scores.boundary
         ),
     ]
@@ -487,7 +490,7 @@ def _tail(tail: Tail) -> str:
         return f"none: fewer than {FEWEST} landslides"
     return (
         f"exponent {tail.exponent:.2f} +- {tail.standard_error:.2f} from {area_text(tail.x_min)} on "
-        f"({tail.count:,} landslides)"
+        f"({plural(tail.count, 'landslide')})"
     )
 
 

@@ -31,7 +31,7 @@ from landslip.ground import Ground, read_prepared, site_hashes, survey
 from landslip.label import LANDSLIDE
 from landslip.metrics import SCORES
 from landslip.output import markdown_table, refuse_existing, write_json, write_text, writing_together
-from landslip.progress import say
+from landslip.progress import plural, say
 from landslip.raster import cut, cut_stored, opening, read_info
 from landslip.run import CompareChoice, Run
 from landslip.split import TEST, worst_leak
@@ -65,7 +65,7 @@ def ladder(
     paper, tested, whole = _cells(run)
     planned, names = _planned(run, out, elsewhere, overwrite)
     sizes = _require_runnable(run, planned, prepared, elsewhere)
-    results = make_runs(planned, run, prepared, out, overwrite, f"{len(elsewhere)} other site(s)", sizes)
+    results = make_runs(planned, run, prepared, out, overwrite, plural(len(elsewhere), "other site"), sizes)
     made = dict(zip(planned, results, strict=True))
     rungs = [_one("paper", "the whole site, training windows included", made[paper], prepared, out, paper, "all")]
     if len(tested) == 1:
@@ -160,7 +160,7 @@ def _pooled(results: Sequence[Rung], tested: Sequence[Cell], prepared: Path, out
     ground = f"the test parts of {len(tested)} folds, pooled"
     failed = [result["failed"] for result in results if "failed" in result]
     if failed:
-        return {"rung": "apart", "ground": ground, "failed": f"{len(failed)} fold(s): {failed[0]}"}
+        return {"rung": "apart", "ground": ground, "failed": f"{plural(len(failed), 'fold')}: {failed[0]}"}
     folders = [cell.folder(out) for cell in tested]
     leaky = worst_leak(result["leaky"] for result in results)
     pool_folds(folders, [float(result["threshold"]) for result in results], leaky, out)

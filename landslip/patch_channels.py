@@ -25,7 +25,7 @@ from pydantic import Field, field_validator, model_validator
 from landslip.errors import PatchError
 from landslip.grid import metric_fault
 from landslip.patch_files import GEOTIFF, image_shape, in_8_bits, read_image
-from landslip.progress import say
+from landslip.progress import plural, say
 from landslip.raster import read_band_tags, read_band_units, read_info
 from landslip.site import FACTORS, ImageTable, Nodata
 from landslip.stack import DISPLAY, UNSTATED, Channel, Kind, channels_of, read_stack_info
@@ -219,7 +219,7 @@ def read_content(
         last = max(bands, key=lambda band: band.number)
         if last.number > count:
             raise PatchError(
-                f"{path}: {last.channel.name} = {last.number}, but {first} has {count} band(s). Count from 1."
+                f"{path}: {last.channel.name} = {last.number}, but {first} has {plural(count, 'band')}. Count from 1."
             )
         size, mask = resolution or table.resolution or own or _unsaid(), table.landslides
         return Content(bands, size, mask.landslide, mask.unknown, told=path)
@@ -253,7 +253,7 @@ def _by_name(names: Sequence[str], first: Path, count: int) -> tuple[Band, ...]:
 def _require_count(given: int, count: int, first: Path, what: str) -> None:
     if given != count:
         raise PatchError(
-            f"{first} has {count} band(s), and {what}. Name them in order (--channels red,green,blue,nir), say "
+            f"{first} has {plural(count, 'band')}, and {what}. Name them in order (--channels red,green,blue,nir), say "
             f"which is which in {TABLE} beside them, or give the stack that they were cut from (--channels STACK.tif)."
         )
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import DependencyError, PatchError
+from landslip.progress import plural
 from landslip.raster import picture_shape, read, read_info, read_picture, read_stored
 
 PICTURES, GEOTIFF, HDF5 = (".png",), (".tif", ".tiff"), (".h5", ".hdf5")
@@ -82,7 +83,7 @@ def _all_named(path: Path) -> bool:
 def _bands_first(path: Path, data: Any) -> tuple[int, int, int] | None:
     """The shape of an image whose first axis is that of the bands; None where it is the last."""
     if data.ndim != 3:
-        raise PatchError(f"{path}: {data.name} has {data.ndim} dimension(s); an image has (row, column, band).")
+        raise PatchError(f"{path}: {data.name} has {plural(data.ndim, 'dimension')}; an image has (row, column, band).")
     first, second, third = data.shape
     return (first, second, third) if second == third != first else None
 

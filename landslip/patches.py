@@ -37,7 +37,7 @@ from landslip.patch_channels import TABLE, Content, geotiff_channels, read_conte
 from landslip.patch_files import PICTURES, SUFFIXES, image_shape, read_mask
 from landslip.plan import HALO
 from landslip.prepare import WRITTEN, ChannelSummary, Prepared, channels_json, grid_json, refuse_losses, table_csv
-from landslip.progress import say, track
+from landslip.progress import plural, say, track
 from landslip.provenance import software
 from landslip.raster import require_whole_png
 from landslip.split import NONE, PARTS, TEST, TRAIN, VALIDATION
@@ -319,7 +319,7 @@ def _of_channels(channels: Sequence[Channel]) -> str:
 
 
 def _described(shape: tuple[int, int, int]) -> str:
-    return f"{shape[0]} band(s) of {shape[1]} x {shape[2]} pixels"
+    return f"{plural(shape[0], 'band')} of {shape[1]} x {shape[2]} pixels"
 
 
 def _read_masks(patches: Sequence[Patch], side: int, content: Content) -> tuple[Content, list[NDArray[np.int64]]]:
@@ -472,7 +472,7 @@ def _write_rasters(
         for band, channel in enumerate(channels, start=1):
             stack.update_tags(band, **channel.tags())
         strips = [Window(row, 0, TILE, grid.width).clip(grid.shape) for row in range(0, grid.height, TILE)]
-        for strip in track(strips, len(strips), "import", "strips"):
+        for strip in track(strips, len(strips), "import", "strip"):
             shape = (strip.height, strip.width)
             values = np.full((count, *shape), np.nan, np.float32)
             truth, parts = np.full(shape, UNKNOWN, np.uint8), np.full(shape, NONE, np.uint8)

@@ -20,7 +20,7 @@ from landslip.errors import LabelError, SplitError
 from landslip.grid import Window, require_same_grid, squares, tiles
 from landslip.intervals import SIDE, choose_factors, opening_prepared
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
-from landslip.progress import track
+from landslip.progress import plural, track
 from landslip.ranking import DRAWS, FEWEST_BLOCKS, Float, Score, donor_cycle, kappa_f1, multiplicities, percentiles
 from landslip.raster import cut_stored, opening, read_info, require_one_band
 from landslip.split import PARTS, leakage_note, leaky_of
@@ -71,8 +71,8 @@ def held_out(model: Model, stack: StackInfo, block: int, seed: int) -> HeldOut:
         kept = found if len(found) <= most else [found[i] for i in np.sort(rng.choice(len(found), most, replace=False))]
         if len(kept) < 2:
             raise SplitError(
-                f"{path}: the {part} part meets {len(kept)} window(s) of {size} pixels, and to permute takes two."
-                " Use a model with more held-out ground."
+                f"{path}: the {part} part meets {plural(len(kept), 'window')} of {size} pixels, and to permute takes "
+                "two. Use a model with more held-out ground."
             )
         x = np.empty((len(kept), len(positions), size, size), np.float32)
         label = np.full((len(kept), size, size), UNKNOWN, np.uint8)
@@ -113,8 +113,8 @@ def _held_notes(
     of = f"{len(kept)}" if len(kept) == len(found) else f"{len(kept)} of {len(found)}"
     spatial = len(np.unique(blocks))
     notes = [
-        f"permutation: {of} windows of {size} pixels on the {part} part, in {spatial} spatial blocks; a factor's "
-        "channels are swapped between whole windows, and pixels are scored where both windows are valid"
+        f"permutation: {of} windows of {size} pixels on the {part} part, in {plural(spatial, 'spatial block')}; a "
+        "factor's channels are swapped between whole windows, and pixels are scored where both windows are valid"
     ]
     if leakage := leakage_note(tags, part):
         notes.append(leakage)
@@ -122,7 +122,8 @@ def _held_notes(
         notes.append("the split has no test part: validation ground chose the epoch and the threshold")
     if spatial < FEWEST_BLOCKS:
         notes.append(
-            f"permutation intervals stand on {spatial} spatial block(s) only and are too narrow; give a smaller --block"
+            f"permutation intervals stand on {plural(spatial, 'spatial block')} only and are too narrow; give a "
+            "smaller --block"
         )
     unseen = [name for name in choose_factors(stack, ()) if name not in seen]
     if unseen:
@@ -157,7 +158,7 @@ def permutation_importance(
     spread: dict[str, list[Float]] = {name: [] for name, _, _ in groups}
     blocks = int(held.block.max()) + 1
     work = len(groups) * repeats
-    for step in track(range(work), work, "permutation", "swaps"):
+    for step in track(range(work), work, "permutation", "swap"):
         repeat, g = divmod(step, len(groups))
         if g == 0:
             donor = donor_cycle(rng, len(held.x))

@@ -32,7 +32,7 @@ from landslip.grid import Grid, Window, tiles
 from landslip.images import describe_images
 from landslip.label import LANDSLIDE, UNKNOWN, open_label, require_landslides
 from landslip.output import file_hash, refuse_existing, require_space, settle, write_json, write_text, writing_folder
-from landslip.progress import say, track
+from landslip.progress import plural, say, track
 from landslip.provenance import software
 from landslip.site import Site, read_outline, site_grid
 from landslip.stack import Channel, Encoding, Layer, Values, layers
@@ -105,7 +105,7 @@ def prepare(
         work = chain(
             _fill_stack(found, left, finished, manifest, grid, aside), _finish(site, grid, channels, totals, aside)
         )
-        for _ in track(work, blocks, "prepare", "blocks"):
+        for _ in track(work, blocks, "prepare", "block"):
             pass
         if not totals.valid:
             names = ", ".join(channel.name for channel in channels)
@@ -187,7 +187,7 @@ def _saying_what_is_kept(aside: Path) -> Iterator[None]:
         ledger = aside / LEDGER
         finished = read_json(ledger)["finished"] if ledger.exists() else []
         if finished:
-            say(f"{len(finished)} channels are finished and kept in {aside}.")
+            say(f"kept in {aside}: {plural(len(finished), 'finished channel')}.")
         else:
             ledger.unlink(missing_ok=True)  # without it nothing is kept
         raise

@@ -5,27 +5,34 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.console import Console
 
 T = TypeVar("T")
 
-console = Console(stderr=True, highlight=False)
 MEASURED = 3  # items (of each that work at once) that a forecast is taken from, after the first
 WORTH_SAYING = 30.0  # seconds left
 LINE_EVERY = 20.0  # seconds between plain lines where nobody watches a bar
 
 
+@cache
+def _console() -> Console:
+    from rich.console import Console  # here, since a refusal has no need of it
+
+    return Console(stderr=True, highlight=False)
+
+
 def say(text: str) -> None:
     """One line for the person at the keyboard, on standard error."""
-    console.print(text, markup=False, soft_wrap=True)
+    _console().print(text, markup=False, soft_wrap=True)
 
 
 def track(items: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
-    """Yield `items`, showing how many of `total` are done, the rate in `unit` per second and the time left."""
-    if console.is_terminal:
+    """Yield `items`, showing how many of `total` are done, the pace and the time left. `unit` is one: "window"."""
+    if _console().is_terminal:
         yield from _bar(items, total, label, unit)
     else:
         yield from _lines(items, total, label, unit)
@@ -34,7 +41,8 @@ def track(items: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
 def forecasting(items: Iterable[T], total: int, label: str, unit: str, at_once: int = 1) -> Iterator[T]:
     """Pass items on; after the first few, say how long the rest will take, where that is worth saying.
 
-    `at_once` are in work at a time. The first round is not measured: it also compiles and opens.
+    `unit` is one of them; `at_once` are in work at a time. The first round is not measured: it also compiles and
+    opens.
     """
     began = 0.0
     for done, item in enumerate(items):
@@ -43,11 +51,13 @@ def forecasting(items: Iterable[T], total: int, label: str, unit: str, at_once: 
         if done == at_once * (1 + MEASURED):
             rest = (time.monotonic() - began) / (at_once * MEASURED) * (total - done)
             if rest > WORTH_SAYING:
-                say(f"{label}: about {duration(rest)} for the other {total - done} {unit}")
+                say(f"{label}: about {duration(rest)} for {_others(total - done, unit)}")
         yield item
 
 
 def _bar(items: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -56,12 +66,11 @@ def _bar(items: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
         TimeRemainingColumn(),
     )
     begin = time.monotonic()
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=_console(), transient=True) as bar:
         task = bar.add_task(label, total=total, rate="")
         for done, item in enumerate(items, start=1):
             yield item
-            rate = done / max(time.monotonic() - begin, 1e-9)
-            bar.update(task, completed=done, rate=f"{rate:.1f} {unit}/s")
+            bar.update(task, completed=done, rate=pace(done, time.monotonic() - begin, unit))
 
 
 def _lines(items: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
@@ -71,13 +80,31 @@ def _lines(items: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]
         now = time.monotonic()
         if now - shown >= LINE_EVERY:
             shown = now
-            rate = done / max(now - begin, 1e-9)
-            left = max(total - done, 0) / rate
+            left = (now - begin) / done * max(total - done, 0)
             print(
-                f"{label}: {done}/{total} {unit}, {rate:.1f} {unit}/s, {duration(left)} left",
+                f"{label}: {done}/{total} {_several(unit)}, {pace(done, now - begin, unit)}, {duration(left)} left",
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def _others(number: int, unit: str) -> str:
+    return f"the other {unit}" if number == 1 else f"the other {plural(number, unit)}"
+
+
+def plural(number: int, noun: str) -> str:
+    """A number of things as people say it: 1 window, 2 windows, 3 batches, 12,000 pixels."""
+    return f"{number:,} {noun if number == 1 else _several(noun)}"
+
+
+def _several(noun: str) -> str:
+    return f"{noun}es" if noun.endswith(("ch", "sh", "s", "x")) else f"{noun}s"
+
+
+def pace(done: float, seconds: float, unit: str) -> str:
+    """How fast things are done: 12.0 windows/s, or, where that is less than one, 3.5 s per window."""
+    rate = done / max(seconds, 1e-9)
+    return f"{rate:.1f} {_several(unit)}/s" if rate >= 1 or not done else f"{seconds / done:.1f} s per {unit}"
 
 
 def duration(seconds: float) -> str:

@@ -32,7 +32,7 @@ from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import Confusion
 from landslip.models.segnet import SegNet
 from landslip.output import file_hash, markdown_table, refuse_existing, require_space, write_json, writing
-from landslip.progress import say
+from landslip.progress import plural, say
 from landslip.provenance import software
 from landslip.quantized import GRAPH, GRAPH_WEIGHTS, QUANTIZED, read_graph
 from landslip.raster import opening
@@ -93,7 +93,7 @@ def quantize(folder: Path, prepared: Path, tolerance: float = TOLERANCE, overwri
     require_space(folder / GRAPH, 2 * (folder / WEIGHTS).stat().st_size)
     with opening(stack.path) as dataset:
         blocks = Blocks(dataset, positions, model.zscore, valid, label)
-        say(f"quantize: calibrating on {len(windows)} blocks of {windows[0].height} px of training ground")
+        say(f"quantize: calibrating on {plural(len(windows), 'block')} of {windows[0].height} px of training ground")
         graph = _calibrated(nncf, openvino_graph(model.network, len(model.channels)), blocks, windows)
         # a killed run leaves files without a description, which are then replaced
         with writing(folder / GRAPH, True) as xml, writing(folder / GRAPH_WEIGHTS, True) as weights:
@@ -219,8 +219,9 @@ def table(done: Quantized) -> str:
     ]
     return "\n".join(
         [
-            f"Calibrated on {facts['blocks']['count']} blocks of {facts['blocks']['window']} px of training ground; "
-            f"compared on {compared['pixels']:,} pixels of validation ground, threshold {compared['threshold']:g}:",
+            f"Calibrated on {plural(facts['blocks']['count'], 'block')} of {facts['blocks']['window']} px of training "
+            f"ground; compared on {compared['pixels']:,} pixels of validation ground, threshold "
+            f"{compared['threshold']:g}:",
             markdown_table(["", "fp32", "int8"], rows),
             f"Probability differs by {compared['max_difference']:.3f} at most, {compared['mean_difference']:.4f} in "
             f"the mean; {100 * compared['changed']:.2f} % of the pixels change class.",

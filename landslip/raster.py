@@ -31,6 +31,7 @@ from landslip.errors import GridError, RasterError
 from landslip.folder import folder_given
 from landslip.grid import Grid, Window, crs_name, looks_like_degrees
 from landslip.output import is_stream
+from landslip.progress import plural
 
 # Pictures and rasters without a CRS are named in our own words. Here and once: catching warnings around each opening is
 # not safe among threads.
@@ -282,7 +283,7 @@ def cut(
     bands = list(dataset.indexes if bands is None else bands)
     if not set(bands) <= set(dataset.indexes):
         raise RasterError(
-            f"{shown(dataset.name)} has {dataset.count} band(s), so no band {max(bands)}. Bands count from 1."
+            f"{shown(dataset.name)} has {plural(dataset.count, 'band')}, so no band {max(bands)}. Bands count from 1."
         )
     inside = window.clip((dataset.height, dataset.width))
     out = np.full((len(bands), window.height, window.width), np.nan, np.float32)

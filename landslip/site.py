@@ -9,9 +9,8 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import geopandas as gpd
 import shapely
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
 from rasterio.crs import CRS
@@ -25,8 +24,10 @@ from landslip.pansharpen import SHARPENED
 from landslip.raster import FARTHEST, RASTER_SUFFIXES, RasterInfo, edit_info, read_info
 from landslip.scene import CLOUDED, Flag, Scene, listed_scene, read_bundle
 from landslip.tables import Strict, read_toml, validated
-from landslip.vector import read_vector
 from landslip.warping import default_grid
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 ROLES = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
 FACTORS = (
@@ -464,6 +465,8 @@ def require_size(grid: Grid, what: str, remedy: str) -> None:
 
 def read_outline(outline: FileTable, crs: CRS) -> gpd.GeoDataFrame:
     """The study-area outline in `crs`: one or more polygons."""
+    from landslip.vector import read_vector  # here, so that a fault of the site file is told before geopandas is there
+
     frame = read_vector(outline.path, outline.layer, crs, stated=outline.crs)
     polygons = frame[frame.geom_type.isin(["Polygon", "MultiPolygon"])]
     if polygons.empty:

@@ -20,6 +20,7 @@ from landslip.bootstrap import add_block_sums, block_shape
 from landslip.errors import SplitError
 from landslip.grid import Window, tiles
 from landslip.label import LANDSLIDE, UNKNOWN
+from landslip.progress import plural
 from landslip.run import SplitChoice
 from landslip.whole import box, filled, strips, whole
 
@@ -97,7 +98,7 @@ def split_paper(
     Returns the split and the training windows. Raises SplitError where there are fewer than two windows.
     """
     if len(windows) < 2:
-        raise SplitError(f"{len(windows)} window(s) hold landslides: at least two are needed. Use a smaller step.")
+        raise SplitError(f"landslides lie in {plural(len(windows), 'window')}, and two are needed. Use a smaller step.")
     order = rng.permutation(len(windows))
     count = max(1, round(PAPER_TRAIN_SHARE * len(windows)))
     train = [windows[i] for i in sorted(order[:count])]
@@ -135,7 +136,7 @@ def split_apart(
     landslide = _block_sums(landslide_at, label.shape, cell)[: coarse.shape[0], : coarse.shape[1]]
     held = [int(i) for i in np.unique(coarse[ground > 0]) if i > 0]
     if len(held) < 3:
-        raise SplitError(_too_small(f"it has {len(held)} region(s) and three parts need three", choice))
+        raise SplitError(_too_small(f"it has {plural(len(held), 'region')} and three parts need three", choice))
     tested, fold = None, ""
     if choice.folds > 1:
         fold = f"{choice.fold + 1} of {choice.folds}"
@@ -175,8 +176,8 @@ def _groups(
     with_landslides = int(np.count_nonzero(slides))
     if with_landslides < folds:
         raise SplitError(
-            f"{with_landslides} region(s) hold landslides and [split] folds = {folds} need one each. Use fewer folds, "
-            f"or a smaller [split] region (now {choice.region})."
+            f"landslides lie in {plural(with_landslides, 'region')} and [split] folds = {folds} need one each. Use "
+            f"fewer folds, or a smaller [split] region (now {choice.region})."
         )
     boxes = ndimage.find_objects(regions)
     centres = np.array([[(s.start + s.stop) / 2 for s in box] for box in boxes])

@@ -4,6 +4,8 @@
 the grid: the same values to the bit whatever the window, so that a stack of any size can be filled block by block.
 Encoding `planes` keeps aspect as sine and cosine and lithology as one plane per class; `paper` gives every factor one
 channel.
+
+What a stack's header says is asked by commands that must answer at once: geopandas is imported where vectors are read.
 """
 
 from __future__ import annotations
@@ -11,11 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import geopandas as gpd
 import numpy as np
-import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
@@ -40,7 +40,6 @@ from landslip.site import (
     Site,
     require_size,
 )
-from landslip.vector import SQUARE, Shapes, burn_window, read_vector, shapes_on
 from landslip.warping import (
     MOST_AT_ONCE,
     covering_window,
@@ -52,6 +51,11 @@ from landslip.warping import (
     warp,
     warp_array,
 )
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+    from landslip.vector import Shapes
 
 Encoding = Literal["planes", "paper"]
 Kind = Literal["continuous", "sine", "cosine", "class"]
@@ -366,6 +370,8 @@ def distance_layer(name: str, source: FileTable, grid: Grid) -> Layer:
     """
 
     def begin(folder: Path) -> Values:
+        from landslip.vector import SQUARE, burn_window
+
         shapes, inner = features_around(source, grid)
         wide = shapes.grid
         strips = [Window(row, 0, SQUARE, wide.width).clip(wide.shape) for row in range(0, wide.height, SQUARE)]
@@ -404,6 +410,8 @@ def features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
 
     SiteError where they are too far away for their distance to be taken.
     """
+    from landslip.vector import read_vector, shapes_on
+
     reach = FIRST_REACH
     while True:
         if (grid.height + 2 * reach) * (grid.width + 2 * reach) > MOST_PIXELS:
@@ -433,6 +441,8 @@ def features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
 
 def _farthest(geometries: gpd.GeoSeries, grid: Grid) -> float:
     """Metres that no pixel of the grid is farther than from a feature's pixel: those at nodes, and half way between."""
+    import shapely
+
     left, bottom, right, top = grid.bounds
     x, y = np.linspace(left, right, NODES), np.linspace(bottom, top, NODES)
     nodes = shapely.points(*(axis.ravel() for axis in np.meshgrid(x, y)))
@@ -443,6 +453,8 @@ def _farthest(geometries: gpd.GeoSeries, grid: Grid) -> float:
 
 
 def _require_lines(source: FileTable) -> None:
+    from landslip.vector import read_vector
+
     frame: gpd.GeoDataFrame = read_vector(source.path, source.layer, stated=source.crs)
     if frame.empty:
         raise VectorError(f"{source.path} holds no geometry, so no distance to it is defined. Leave the layer out.")
@@ -453,6 +465,8 @@ def class_reader(table: ClassTable, grid: Grid) -> tuple[Callable[[Window], NDAr
 
     Codes are (h, w) int32, -1 where undefined.
     """
+    from landslip.vector import burn_window, read_vector, shapes_on
+
     if table.is_raster:
 
         def stored(window: Window) -> NDArray[np.int32]:

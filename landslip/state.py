@@ -12,11 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 
+from landslip.checkpoint import STATE
 from landslip.compute import device
 from landslip.errors import ResumeError
 from landslip.output import writing
-
-STATE = "state.safetensors"
 
 
 @dataclass

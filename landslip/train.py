@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from landslip.ahead import ahead
 from landslip.blocks import Block, Blocks, aspect_positions, turn
-from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model, save_model, sites_of
+from landslip.checkpoint import FACTS, STATE, WEIGHTS, Model, load_model, save_model, sites_of
 from landslip.compute import (
     Precision,
     autocast,
@@ -45,13 +45,13 @@ from landslip.models import build_model
 from landslip.models.initial import he_, positive_unit_ball_, prior_bias_
 from landslip.output import alone, refuse_existing, remove_file, write_text, writing_together
 from landslip.plan import Task, cell_of, cells_of, make_plan
-from landslip.progress import say, track
+from landslip.progress import duration, pace, plural, say, track
 from landslip.provenance import machine, peak_memory, software
 from landslip.raster import opening
 from landslip.run import Run, TrainingChoice, settled
 from landslip.split import VALIDATION
 from landslip.standardize import ZScore, fit
-from landslip.state import STATE, State, keep, kept_state, restore
+from landslip.state import State, keep, kept_state, restore
 from landslip.training_pixels import (
     PIXELS,
     TrainingPixels,
@@ -146,8 +146,8 @@ def _train(
     ground = lay_out()
     keep_memory()
     say(
-        f"{run.network.name} on {len(ground.channels)} channels, split {ground.split.kind}: {len(ground.windows)} "
-        f"training windows of {run.blocks.window} px, {how} on {device().type}"
+        f"{run.network.name} on {plural(len(ground.channels), 'channel')}, split {ground.split.kind}: "
+        f"{plural(len(ground.windows), 'training window')} of {run.blocks.window} px, {how} on {device().type}"
     )
     if kept is None:
         remove_file(folder / STATE, folder / STATE)
@@ -268,7 +268,7 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
                 module.eval()
     loss_sum, rate, began = 0.0, 0.0, time.monotonic()
     label = f"epoch {state.epoch + 1}/{choice.epochs}"
-    for batch, (block, known) in track(ahead(read, batches), len(batches), label, "batches"):
+    for batch, (block, known) in track(ahead(read, batches), len(batches), label, "batch"):
         x, y = to_network(block, on), torch.from_numpy(known).to(on)
         rate = learning_rate(choice, state.step, total_steps)
         for group in state.optimizer.param_groups:
@@ -460,8 +460,8 @@ def _line(state: State, choice: TrainingChoice) -> str:
     left = (choice.epochs - state.epoch) * (row["seconds"] + 1)
     return (
         f"epoch {state.epoch}/{choice.epochs}: loss {row['loss']:.4f}, validation loss {row['validation_loss']:.4f}, "
-        f"kappa {row['validation_kappa']:.4f}, F1 {row['validation_f1']:.4f}; {row['blocks_per_second']:.1f} blocks/s, "
-        f"about {left / 60:.1f} min left"
+        f"kappa {row['validation_kappa']:.4f}, F1 {row['validation_f1']:.4f}; "
+        f"{pace(row['blocks_per_second'], 1, 'block')}" + (f", about {duration(left)} left" if left else "")
     )
 
 
@@ -512,5 +512,5 @@ def _finish(
         facts["training_pixels"] = write_training_pixels(pixels, aside)
         save_model(aside, state.best, ground.channels, zscore, state.threshold, facts, half=half)
     remove_file(folder / STATE, folder / STATE)
-    say(f"chose epoch {state.best_epoch} of {state.epoch}; {(time.monotonic() - began) / 60:.1f} min")
+    say(f"chose epoch {state.best_epoch} of {state.epoch}; it took {duration(time.monotonic() - began)}")
     return facts

@@ -30,6 +30,7 @@ from landslip.ground import Ground, read_prepared, site_hashes
 from landslip.inference import map_site
 from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.output import file_hash, markdown_table, refuse_existing, refuse_input, write_json, write_text
+from landslip.progress import plural
 from landslip.raster import cut, opening, read, read_info
 from landslip.run import Run, TrainingChoice, settled
 from landslip.split import NONE, TEST, TRAIN, VALIDATION, Split
@@ -82,7 +83,7 @@ def transfer(
     command wrote, unless `overwrite`.
     """
     if blocks < 0 or blocks == 1:
-        raise RunError(f"{blocks} block(s) cannot be trained on and choose an epoch: give 2 or more, or none.")
+        raise RunError(f"{plural(blocks, 'block')} cannot be trained on and choose an epoch: give 2 or more, or none.")
     for name in (SCORED, TABLE):
         refuse_existing(out / name, overwrite)
     _refuse_foreign_split(out, overwrite)

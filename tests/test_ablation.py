@@ -147,7 +147,7 @@ def test_what_tells_all_is_missed_and_a_stopped_run_goes_on(
     assert slope.estimate > 0.3 and slope.low > 0 and slope.effect and slope.rank == 1
     assert found["ablation_kappa", "another seed"].rank is None
     notes = " ".join(made_now.notes)
-    assert "4 trainings of 2 epoch(s)" in notes and "on the test part" in notes and "LEAKY" not in notes
+    assert "4 trainings of 2 epochs" in notes and "on the test part" in notes and "LEAKY" not in notes
     assert (out / "importance.png").stat().st_size > 5000
 
     # nothing is made again, and other choices are refused

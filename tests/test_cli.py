@@ -146,7 +146,7 @@ def test_check_says_0_for_a_good_site_and_1_with_all_faults_at_once(folder: Path
     good = command("check", folder / "site.toml")
     assert (good.code, good.err) == (0, "")
     *notes, last = good.out.splitlines()
-    assert last == "0 fault(s), 0 warning(s)" and all(line.startswith("note: ") for line in notes)
+    assert last == "0 faults, 0 warnings" and all(line.startswith("note: ") for line in notes)
     (folder / "dem.tif").unlink()
     (folder / "rivers.gpkg").write_bytes(b"")
     (folder / "image.tif").write_bytes((folder / "image.tif").read_bytes()[:9000])
@@ -154,8 +154,8 @@ def test_check_says_0_for_a_good_site_and_1_with_all_faults_at_once(folder: Path
     assert bad.code == 1 and bad.err == ""
     for name in ("dem.tif", "rivers.gpkg", "image.tif"):
         assert len(re.findall(rf"^fault: \S*{re.escape(name)}", bad.out, re.M)) == 1, bad.out
-    assert "image.tif: 1 block(s) cannot be read (at row 0 column 0): truncated or damaged. Fetch it again." in bad.out
-    assert bad.out.endswith("3 fault(s), 0 warning(s)\n")
+    assert "image.tif: 1 block cannot be read (at row 0 column 0): truncated or damaged. Fetch it again." in bad.out
+    assert bad.out.endswith("3 faults, 0 warnings\n")
 
 
 def test_a_site_without_landslides_is_prepared_and_mapped(folder: Path) -> None:

@@ -347,7 +347,7 @@ def test_a_window_that_kills_its_workers_is_named_with_the_remedy(ground: Ground
     ):
         client.register_plugin(Deadly())
         said = refused(ground, deadly.scheduler_address, tmp_path / "p.tif")
-    assert "RunError: 1 workers died with the window of 256 x 256 pixels at rows from 0, columns from" in said
+    assert "RunError: 1 worker died with the window of 256 x 256 pixels at rows from 0, columns from" in said
     assert "smaller --memory" in said and not (tmp_path / ".p.tif.windows").exists()  # nothing was finished
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -55,7 +56,10 @@ SOURCES = sorted((ROOT / "landslip").rglob("*.py"))
 group = get_command(cli.app)
 assert isinstance(group, click.Group) or hasattr(group, "commands")
 COMMANDS = group.commands  # type: ignore[attr-defined]
-OPTIONS = {name for found in COMMANDS.values() for option in found.params for name in option.opts} | {"--help"}
+OPTIONS = {name for found in COMMANDS.values() for option in found.params for name in option.opts} | {
+    "--help",
+    "--version",
+}
 
 
 def fenced(path: Path, language: str) -> Iterator[str]:
@@ -173,8 +177,26 @@ def known(table: str, key: str) -> bool:
 
 def test_help_lists_the_commands_in_the_order_of_the_pipeline() -> None:
     outcome = command("--help")
-    listed = re.findall(r"^  (\w+) ", outcome.out.split("Commands:")[1], re.M)
-    assert outcome.code == 0 and listed == PIPELINE
+    groups = dict(re.findall(r"^([A-Z].*):\n((?:  .*\n?)+)", outcome.out, re.M))
+    assert list(groups) == ["Options", "Site", "Train", "Map", "Judge", "Hand over", "Try and look"]
+    listed = [re.findall(r"^  (\w+) ", text, re.M) for text in groups.values()]
+    assert outcome.code == 0 and [name for names in listed for name in names] == PIPELINE
+    assert listed[1:4] == [["check", "prepare", "import"], ["train", "calibrate", "quantize"], ["map", "inventory"]]
+
+
+@pytest.mark.parametrize("name", PIPELINE)
+def test_a_summary_fits_a_terminal_and_is_a_sentence(name: str) -> None:
+    first = (COMMANDS[name].help or "").split("\n\n")[0]
+    assert first.endswith(".") and "\n" not in first
+    assert re.search(rf"^  {name} +{re.escape(first)}$", command("--help").out, re.M)  # whole, in 80 columns
+    assert COMMANDS[name].rich_help_panel
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    outcome = command("--version")
+    assert (outcome.code, outcome.out, outcome.err) == (0, f"landslip {version('landslip')}\n", "")
+    done = subprocess.run([sys.executable, "-m", "landslip", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == outcome.out
 
 
 @pytest.mark.parametrize("name", PIPELINE)

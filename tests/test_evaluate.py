@@ -133,7 +133,7 @@ def test_intervals_come_from_blocks_of_the_part_scored(tmp_path: Path) -> None:
     found = evaluate(*store(tmp_path), block=2)
     assert found.blocks == 2 and found.intervals == intervals(np.array([[1, 1, 0, 2], [0, 0, 1, 0]]))
     text = table(found)
-    assert "of 2 blocks of 2 x 2 pixels" in text and "Note: only 2 block(s) of 2 pixels" in text
+    assert "of 2 blocks of 2 x 2 pixels" in text and "Note: scored ground lies in 2 blocks of 2 pixels only" in text
     assert re.search(r"Accuracy       60\.00 % +0\.00 to +75\.00\n", text)
     assert all(math.isnan(interval.low) for interval in evaluate(*store(tmp_path)).intervals.values())
     with pytest.raises(RunError, match="blocks of 0 pixels"):

@@ -577,7 +577,7 @@ def test_only_the_layer_that_is_asked_for_is_judged(here: Path) -> None:
     pyogrio.write_dataframe(frame([bow]), path, layer="drafts")
     pyogrio.write_dataframe(rivers, path, layer="rivers", append=True)
     edit("site.toml", '"rivers.gpkg"', '"rivers.gpkg"\nlayer = "rivers"')(here)
-    assert command("check", "site.toml").out.endswith("\n0 fault(s), 0 warning(s)\n")
+    assert command("check", "site.toml").out.endswith("\n0 faults, 0 warnings\n")
     edit("site.toml", 'layer = "rivers"', 'layer = "drafts"')(here)
     assert "rivers.gpkg: 1 of 1 geometries are invalid" in command("check", "site.toml").out
 

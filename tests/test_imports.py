@@ -53,6 +53,7 @@ LAYERS = [
     ["report", "qgis", "stac", "correct", "serve"],
     ["export"],
     ["cli"],
+    ["__main__"],
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py" or p.parent != PACKAGE)

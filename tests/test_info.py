@@ -79,7 +79,7 @@ def test_a_landslide_map_and_other_rasters(finished: Path, tmp_path: Path) -> No
     assert float(re.findall(r"threshold +(\S+)", text)[0]) == pytest.approx(threshold)
     assert "image.tif: a " in describe(finished / "image.tif") and "swir2" in describe(finished / "image.tif")
     write_raster(tmp_path / "bare.tif", np.zeros((1, *SHAPE), np.int16), GRID, [""])
-    assert "bare.tif: a raster of 1 band(s) (unnamed), int16" in describe(tmp_path / "bare.tif")
+    assert "bare.tif: a raster of 1 band (unnamed), int16" in describe(tmp_path / "bare.tif")
 
 
 def test_an_inventory_and_other_features(finished: Path) -> None:  # noqa: F811

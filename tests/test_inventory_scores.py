@@ -293,7 +293,7 @@ def test_a_polygon_that_crosses_itself_is_mended_and_said(tmp_path: Path) -> Non
     bow = shapely.Polygon([(left, bottom), (right, top), (right, bottom), (left, top)])
     found = score_inventory(*store(tmp_path, [bow], [polygon(30, 30, 10, 10)]))
     assert found.reference_areas.tolist() == pytest.approx([50 * PIXEL]) and found.found == 1
-    assert any("1 polygon(s) of reference.gpkg cross themselves" in note for note in found.notes)
+    assert any("cross themselves were mended: 1 polygon of reference.gpkg" in note for note in found.notes)
 
 
 # ---- what the program writes ----

@@ -79,7 +79,7 @@ def test_the_training_that_is_carried_elsewhere_is_counted_and_checked_with_the_
     ladder(run, prepared, tmp_path / "out", [other])
     said = capsys.readouterr()
     said = said.out + said.err
-    assert "4 runs, 0 of them finished; 1 other site(s)" in said and "-- run 4/4: " in said
+    assert "4 runs, 0 of them finished; 1 other site" in said and "-- run 4/4: " in said
     assert said.count(" runs, ") == 1
     # half done by other choices: refused before any of the four
     whole = tmp_path / "half" / "runs" / "apart" / "fc_densenet" / "chosen" / "0" / "model"

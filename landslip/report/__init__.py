@@ -20,7 +20,7 @@ from landslip.folder import open_run
 from landslip.grid import crs_name
 from landslip.metrics import SCORES
 from landslip.output import refuse_existing, refuse_input
-from landslip.progress import track
+from landslip.progress import plural, track
 from landslip.provenance import software
 from landslip.raster import read_info
 from landslip.report.base import Made, km2, number, read_quietly, site_name, size_text, where
@@ -43,7 +43,7 @@ def report(root: Path, out: Path, overwrite: bool = False) -> list[str]:
         made = Made(run, Path(scratch))
         sections = [
             Section(name, title, make(made))
-            for name, title, make in track(SECTIONS, len(SECTIONS), "report", "sections")
+            for name, title, make in track(SECTIONS, len(SECTIONS), "report", "section")
         ]
     name = site_name(made)
     foot = f"Made by landslip {software()['landslip']}. All of it is in this one file."
@@ -130,7 +130,7 @@ def _found(made: Made) -> Text:
     area = float(frame["area_m2"].sum())
     of_all, valid = made.share
     share = f", {100 * of_all:.2f} % of the {km2(valid)} mapped" if valid else ""
-    return Text(f"{len(frame):,} landslides were mapped, {km2(area)} in all{share}.")
+    return Text(f"Mapped: {plural(len(frame), 'landslide')}, {km2(area)} in all{share}.")
 
 
 def _when(made: Made) -> str:

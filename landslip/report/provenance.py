@@ -11,6 +11,7 @@ from landslip.document import Block, Facts, Listing, Table, Text
 from landslip.errors import LandslipError
 from landslip.folder import PLACES
 from landslip.output import file_hash
+from landslip.progress import plural
 from landslip.raster import read_info
 from landslip.report.base import Made, read_json, read_quietly
 
@@ -62,7 +63,7 @@ def _prepared_from(manifest: Mapping[str, Any]) -> Iterator[Block]:
     yield Facts([("Prepared with", _versions(manifest["software"])), ("Encoding", str(manifest["encoding"]))])
     lost = manifest.get("landslides_that_burn_to_no_pixel") or []
     if lost:
-        yield Text(f"{len(lost):,} drawn landslide(s) are smaller than what burns to a pixel: "
+        yield Text(f"Too small to burn to a pixel: {plural(len(lost), 'drawn landslide')}, "
                    + ", ".join(map(str, lost[:20]))
                    + (" ..." if len(lost) > 20 else ""))  # fmt: skip
 
@@ -83,7 +84,7 @@ def _trained_from(facts: Mapping[str, Any]) -> Iterator[Block]:
     machine = facts["machine"]
     rows = [
         ("Trained with", _versions(facts["software"])),
-        ("On", f"{machine['system']}, {machine['processor']}, {machine['threads']} thread(s), "
+        ("On", f"{machine['system']}, {machine['processor']}, {plural(machine['threads'], 'thread')}, "
          f"{machine['memory_gib']} GiB, GPU {machine['gpu']}"),
         ("Precision, seed", f"{facts['precision']}, {facts['seed']}"),
         *((f"{name}, when trained", f"SHA-256 {value}") for name, value in facts["site_inputs"].items()),

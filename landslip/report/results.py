@@ -18,6 +18,7 @@ from landslip.document import Block, Cell, Facts, Table, Text
 from landslip.domain import warnings_in
 from landslip.metrics import choose_threshold
 from landslip.powerlaw import SURE, fit_tail
+from landslip.progress import plural
 from landslip.raster import RasterInfo, read_info
 from landslip.report.base import (
     Made,
@@ -50,9 +51,9 @@ def training(made: Made) -> list[Block]:
         yield made.drawn(
             "history.svg",
             lambda out: draw.draw_history(history, out),
-            f"Curves of training and validation loss, validation kappa and F1 over {len(rows)} epochs.",
-            f"Training over {len(rows)} epochs; the best kappa on validation ground is {figure_text(best)}. Validation "
-            "ground chose the epoch and the threshold and is no test.",
+            f"Curves of training and validation loss, validation kappa and F1 over {plural(len(rows), 'epoch')}.",
+            f"Training over {plural(len(rows), 'epoch')}; the best kappa on validation ground is {figure_text(best)}. "
+            "Validation ground chose the epoch and the threshold and is no test.",
         )
 
     return blocks + made.tried(history, curves)
@@ -67,7 +68,7 @@ def _model_facts(facts: Mapping[str, Any]) -> Block:
         ("Network", str(run["network"]["name"])),
         ("Channels", f"{len(names)}: {', '.join(map(str, names))}"),
         ("Windows", f"{figure_text(facts['training_windows'], 9)} of {run['blocks']['window']} pixels a side"),
-        ("Loss, epochs, batch", f"{chosen['loss']}, {chosen['epochs']} epochs, batches of {chosen['batch']}"),
+        ("Loss, epochs, batch", f"{chosen['loss']}, {plural(chosen['epochs'], 'epoch')}, batches of {chosen['batch']}"),
         ("Epoch kept", f"{facts['chosen_epoch']} (choose: {chosen['choose']})"),
         ("Validation ground", ", ".join(validated)),
         ("Threshold", f"{figure_text(facts['threshold'])}, by {chosen['threshold']} on validation ground"),
@@ -198,7 +199,7 @@ def inventory(made: Made) -> list[Block]:
             rough = f"; fewer than {SURE}: rough" if tail.count < SURE else ""
             rows.append(
                 ("Power-law tail", f"exponent {tail.exponent:.2f} ± {tail.standard_error:.2f} from "
-                 f"{area_words(tail.x_min)} on ({tail.count:,} landslides{rough})")
+                 f"{area_words(tail.x_min)} on ({plural(tail.count, 'landslide')}{rough})")
             )  # fmt: skip
         yield Facts(rows)
         yield made.drawn(
@@ -226,7 +227,7 @@ def _largest(made: Made, frame: Any) -> Block:
         texts = ["-" if row[name] is None or row[name] != row[name] else text(row[name]) for name, _, text in held]
         rows.append([str(row["id"]) if "id" in row else "-", f"{point.x:,.0f}", f"{point.y:,.0f}", *texts])
     return Table(
-        f"The {len(rows)} largest of {len(frame):,} landslides.",
+        f"The {len(rows)} largest of {plural(len(frame), 'landslide')}.",
         ["Id", "Easting (m)", "Northing (m)", *(head for _, head, _ in held)],
         rows,
         f"A point inside each, in {frame.crs.name}.",
@@ -249,7 +250,7 @@ def complexity(made: Made) -> list[Block]:
         machine = facts["machine"]
         weights = path.with_name(WEIGHTS)
         rows = [
-            ("Network", f"{network['name']}, {channels} channels"),
+            ("Network", f"{network['name']}, {plural(channels, 'channel')}"),
             ("Parameters", f"{learnt:,} learnt and {statistics:,} running statistics, {both:,} together"),
             (
                 "Model file",
@@ -258,7 +259,7 @@ def complexity(made: Made) -> list[Block]:
             ("Multiply-adds", f"{macs(built, channels) / 1e9:.3f} G for one block of 64 x 64 pixels"),
             ("Training", f"{number(facts['training_seconds']):,.0f} s in batches"),
             ("Peak memory", f"{number(facts['peak_mib']):,.0f} MiB of the whole process"),
-            ("Machine", f"{machine['processor']}, {machine['threads']} thread(s), GPU {machine['gpu']}"),
+            ("Machine", f"{machine['processor']}, {plural(machine['threads'], 'thread')}, GPU {machine['gpu']}"),
         ]
         if facts.get("peak_gpu_mib") is not None:
             rows.insert(6, ("Peak GPU memory", f"{number(facts['peak_gpu_mib']):,.0f} MiB"))
