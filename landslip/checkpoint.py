@@ -204,9 +204,20 @@ def find_channels(channels: Sequence[Channel], trained: str, stack: StackInfo) -
         if found.unit and channel.unit and found.unit != channel.unit:
             raise ChannelError(
                 f"{stack.path}: channel {channel.name} is in {found.unit}, and {trained} was trained on "
-                f"{channel.unit}. Prepare the site in the model's unit."
+                f"{channel.unit}. {_way_to(channel.unit)}"
             )
     return positions
+
+
+def _way_to(unit: str) -> str:
+    """How a site is brought to a model's unit, said to somebody whose stack is in another."""
+    remedy = "Prepare the site in the model's unit"
+    if not unit.endswith("reflectance"):
+        return f"{remedy}."
+    return (
+        f"{remedy}: give the [[image]] the scale and offset that make reflectance of its values (1 and 0 where they "
+        f'are reflectance already), or, where they are what the model was trained on, unit = "{unit}".'
+    )
 
 
 def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: float, temperature: float) -> None:

@@ -117,6 +117,7 @@ def prepare(
         write_json(aside / "channels.json", channels_json(summaries, encoding))
         write_text(aside / "table.csv", table_csv(summaries))
         manifest["resampling"] = {layer.name: layer.resampling for layer in found}
+        manifest["warnings"] = _without_folders([f.text for f in findings if f.severity == "warning"], site)
         manifest["landslides_that_burn_to_no_pixel"] = [str(item) for item in totals.lost]
         write_json(aside / "manifest.json", manifest)
         if figures:  # before the ledger goes, so that a kill while they are drawn costs no more than them
@@ -364,6 +365,18 @@ def _manifest(site: Site, grid: Grid, encoding: Encoding) -> dict[str, Any]:
         ],
         "software": software(),
     }
+
+
+def _without_folders(texts: Iterable[str], site: Site) -> list[str]:
+    """Texts that call the site's files by their names alone: where they lie here is nobody else's business."""
+    bundles = [image.bundle for image in (*site.image, *site.before) if image.bundle is not None]
+    paths = sorted({*(path for _, path in site.inputs()), *bundles}, key=lambda path: -len(str(path)))
+    found = []
+    for text in texts:
+        for path in paths:
+            text = text.replace(str(path), path.name)
+        found.append(text)
+    return found
 
 
 def _companions(path: Path) -> list[Path]:

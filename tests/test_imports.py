@@ -32,6 +32,7 @@ LAYERS = [
     ["terrain_synthesis", "images"],
     ["synthetic", "stack", "label", "cartography"],
     ["attributes", "coregistration"],
+    ["plausibility"],
     ["standardize"],
     ["split", "blocks"],
     ["checkpoint", "compute", "ahead", "audit", "ground", "plan", "ledger"],
