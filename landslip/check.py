@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -11,13 +10,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.coregistration import TOLERANCE, Shift, landslide_shift, relief_shift
+from landslip.coregistration import TOLERANCE, Shift, landslide_shift, relief_rank, relief_shift
 from landslip.cores import spread
 from landslip.errors import LandslipError, RasterError, SiteError
 from landslip.factors.lithology import unmapped
 from landslip.grid import Grid, Window, metric_fault, tiles
 from landslip.images import quality_on, require_alike
 from landslip.label import LANDSLIDE, UNKNOWN, LabelSource, open_label, require_landslides
+from landslip.plausibility import Finding, doubts, require_metres
 from landslip.progress import plural
 from landslip.provenance import machine_memory
 from landslip.raster import RASTER_SUFFIXES, RasterInfo, edit_info, read, read_info, unreadable_blocks
@@ -48,15 +48,8 @@ MOST_JUDGED = 4096  # pixels a side, around the middle, of a DEM that is judged
 ENOUGH = 100  # steep places it takes to judge
 MUCH = 2 * 2**30  # bytes of memory that a warning is worth
 LEAST_SHARE = 0.001  # of the outline that a warning is worth
+SURE = 0.99  # of the places around that show less of the relief than the site does
 Inside = Callable[[Window], NDArray[np.bool_]]  # the pixels of a window, (h, w), that lie inside the outline
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One fault (the site cannot be prepared), warning (it can; look first) or note (what was found, and is well)."""
-
-    severity: Literal["fault", "warning", "note"]
-    text: str
 
 
 def check_site(site: Site) -> list[Finding]:
@@ -127,6 +120,7 @@ def check_site(site: Site) -> list[Finding]:
         landslides = site.landslides
         attempt(lambda: labels.append(_check_landslides(landslides, grid, inside, findings)))
     if not any(finding.severity == "fault" for finding in findings):
+        attempt(lambda: findings.extend(doubts(site, grid, inside)))
         attempt(lambda: _check_shifts(site, grid, inside, labels, findings))
     return findings
 
@@ -342,6 +336,9 @@ def _check_dem(dem: DemTable, grids: list[Grid], findings: list[Finding]) -> Non
         text = f"{dem.path} ({info.grid.describe()}) does not overlap the site, {grids[0].describe()}. Check its CRS."
         findings.append(Finding("fault", text))
         return
+    unit = require_metres(dem)
+    if unit is not None:
+        findings.append(unit)
     if info.count > 1:
         findings.append(Finding("warning", f"{dem.path} has {info.count} bands: band 1 is taken for elevation."))
     window = covering_window(info, grids[0], 0) if grids else Window(0, 0, info.height, info.width)
@@ -487,19 +484,19 @@ def _check_classes(
     total: int,
     findings: list[Finding],
 ) -> None:
-    """Classes without a place in the map, with their pixels and share of the outline's `total`."""
+    """Classes without a place in the map, with their pixels and share of the outline's `total`; and without ground."""
     codes, meaning = class_reader(table, grid)
-    known, _ = class_table(table, meaning)
+    known, classes = class_table(table, meaning)
 
-    def at(window: Window) -> tuple[dict[int, int], bool]:
-        here = np.where(inside(window), codes(window), -1)
-        return unmapped(here, known, nodata=-1), bool(np.isin(here, list(known)).any())
+    def at(window: Window) -> dict[int, int]:
+        return unmapped(np.where(inside(window), codes(window), -1), {}, nodata=-1)
 
-    counts, occurs = dict[int, int](), False
-    for found, any_known in spread(at, tiles(grid.shape, BLOCK)):
-        occurs |= any_known
+    counts, occurring = dict[int, int](), set[str]()
+    for found in spread(at, tiles(grid.shape, BLOCK)):
+        occurring |= {known[code] for code in found if code in known}
         for code, count in found.items():
-            counts[code] = counts.get(code, 0) + count
+            if code not in known:
+                counts[code] = counts.get(code, 0) + count
     if counts:
         listed = ", ".join(
             f"{meaning.get(code, code)!r} ({counts[code]} pixels, {100 * counts[code] / total:.2g} %)"
@@ -510,8 +507,15 @@ def _check_classes(
             f"they cover: {listed}. Give each a class."
         )
         findings.append(Finding("warning", text))
-    if not occurs:
+    absent = [label for label in classes if label not in occurring]
+    if not occurring:
         findings.append(Finding("fault", f"{table.path}: no {name} class of the table occurs on the site."))
+    elif absent:
+        text = (
+            f"{table.path}: {name} {', '.join(map(repr, absent))} lies nowhere on the site: its channel is kept, so "
+            f"that sites have the same ones, and is 0 everywhere. [{name}] classes can join it to another class."
+        )
+        findings.append(Finding("warning", text))
 
 
 def _check_landslides(table: LandslidesTable, grid: Grid, inside: Inside, findings: list[Finding]) -> LabelSource:
@@ -551,7 +555,9 @@ def _check_shifts(
         remedy = (
             f"If it is the DEM that is misplaced, move it{_how_to_move(site.dem.path, shift, grid)}; else the image."
         )
-        findings.append(shift_finding(f"{site.dem.path}: the DEM", "its relief", shift, remedy))
+        finding = shift_finding(f"{site.dem.path}: the DEM", "its relief", shift, remedy)
+        rank = relief_rank(site.image, site.dem, grid, inside) if shift is None else None
+        findings.append(finding if rank is None else rank_finding(f"{site.dem.path}: the DEM", rank))
     if site.landslides is not None and labels:
         table = site.landslides
         frame = None if labels[0].outlines is None else labels[0].outlines.outlines
@@ -573,6 +579,21 @@ def _how_to_move(path: Path, shift: Shift | None, grid: Grid) -> str:
     moved = (own.a, own.b, round(own.c - shift.east, 2), own.d, own.e, round(own.f - shift.north, 2))
     transform = ", ".join(f"{number:.12g}" for number in moved)
     return f": {edit_info(path, transform=transform)}"
+
+
+def rank_finding(what: str, rank: float) -> Finding:
+    """Of a shift that cannot be told: a note where the image at least shows the DEM's relief, else a warning."""
+    text = f"{what} and the image have too little in common to tell how far they lie apart"
+    if rank >= SURE:
+        return Finding(
+            "note",
+            f"{text}, but the image shows its relief better here than at {100 * rank:.0f} % of the places around.",
+        )
+    return Finding(
+        "warning",
+        f"{text}, so that was not checked; and the image shows its relief here no better than at "
+        f"{100 * (1 - rank):.0f} % of the places around. Look at both in a GIS: do valleys and ridges meet?",
+    )
 
 
 def shift_finding(what: str, shown: str, shift: Shift | None, remedy: str) -> Finding:

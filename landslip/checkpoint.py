@@ -249,7 +249,7 @@ def find_channels(channels: Sequence[Channel], trained: str, stack: StackInfo) -
         if found.unit and channel.unit and found.unit != channel.unit:
             raise ChannelError(
                 f"{stack.path}: channel {channel.name} is in {found.unit}, and {trained} was trained on "
-                f"{channel.unit}. Prepare the site in the model's unit."
+                f"{channel.unit}. {_way_to(channel.unit)}"
             )
     return positions
 
@@ -266,6 +266,17 @@ def _require_unit(channel: Channel, trained: str, found: Channel, path: Path) ->
     }[channel.unit]
     raise ChannelError(
         f"{path}: channel {channel.name} is in {found.unit or 'no stated unit'}, and {trained} was trained on {what}."
+    )
+
+
+def _way_to(unit: str) -> str:
+    """How a site is brought to a model's unit, said to somebody whose stack is in another."""
+    remedy = "Prepare the site in the model's unit"
+    if not unit.endswith("reflectance"):
+        return f"{remedy}."
+    return (
+        f"{remedy}: give the [[image]] the scale and offset that make reflectance of its values (1 and 0 where they "
+        f'are reflectance already), or, where they are what the model was trained on, unit = "{unit}".'
     )
 
 

@@ -58,6 +58,9 @@ PROMINENT = 2.0
 PRECISE = 0.25  # pixels: the largest standard error of a shift that is believed
 STEP = 0.02  # pixels: to which the peak is refined
 TOLERANCE = 0.5  # pixels: the shift that `check` warns of
+FAR = 300  # pixels: how far places lie from the site, at most, whose relief its own is compared with
+PLACES = 100  # fewer say nothing of one in a hundred
+WHOLE = 0.95  # of a place that has elevation
 
 
 @dataclass(frozen=True)
@@ -97,19 +100,61 @@ def relief_shift(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside
 
     At most 16 tiles of 256 pixels are read, spread over the site. Raises what reading the images and the DEM raises.
     """
-    smooth = min(max(SMOOTH, 0.5 * _dem_pixel(dem, grid) / grid.x_size), MOST_SMOOTH)
-
-    def normals(around: Grid) -> Float32:
-        z = warp(dem.path, around, [1], "cubic", dem.nodata)[0].astype(np.float64) * dem.scale
-        z_down, z_right = np.gradient(z, grid.y_size, grid.x_size)
-        up = 1 / np.sqrt(1 + z_down**2 + z_right**2)
-        return np.asarray([z_right * up, z_down * up, up], np.float32)
-
+    smooth = _smoothing(dem, grid)
     found = []
     for window in evenly(candidates(grid.shape, inside), MOST_TILES):
-        layer = np.asarray([local(plane, smooth, FLAT) for plane in normals(_around(grid, window))])
+        layer = np.asarray([local(plane, smooth, FLAT) for plane in _normals(dem, _around(grid, window))])
         found.append(_covariances(_bands(images, grid, window, inside, smooth), layer))
     return shift_of(found, grid, smooth)
+
+
+def relief_rank(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside: Inside) -> float | None:
+    """The share of places around a site whose relief the image shows less of than of the site's own, 0 to 1.
+
+    For sites too small for `relief_shift`: the middle of the site, at most 256 pixels a side, is compared with the
+    DEM's relief at the site and at places up to FAR pixels away. A DEM that lies where the image does is near 1, one
+    that does not is anywhere. None where the DEM reaches too little beyond the site for PLACES of them, or too little
+    of the middle lies inside.
+    """
+    height, width = (min(n, TILE) for n in grid.shape)
+    window = Window((grid.height - height) // 2, (grid.width - width) // 2, height, width)
+    if inside(window).mean() < COVERED:
+        return None
+    smooth = _smoothing(dem, grid)
+    image = _bands(images, grid, window, inside, smooth)[:, REACH:-REACH, REACH:-REACH]
+    relief = np.asarray([local(plane, smooth, FLAT) for plane in _normals(dem, grid.crop(window).pad(FAR))])
+    there = np.isfinite(warp(dem.path, grid.crop(window).pad(FAR), [1], "nearest", dem.nodata)[0])
+    white = _whitening(_within(image))
+
+    def shared(row: int, column: int) -> float:
+        layer = relief[:, FAR + row : FAR + row + height, FAR + column : FAR + column + width]
+        between = image.reshape(len(image), -1) @ layer.reshape(len(layer), -1).T
+        return float(np.linalg.svd(white @ between @ _whitening(_within(layer)), compute_uv=False)[0])
+
+    steps = range(-FAR, FAR + 1, FAR // 15)
+    places = [
+        (row, column)
+        for row in steps
+        for column in steps
+        if max(abs(row), abs(column)) >= REACH
+        and there[FAR + row : FAR + row + height, FAR + column : FAR + column + width].mean() > WHOLE
+    ]
+    if len(places) < PLACES or not image.any():
+        return None
+    here = shared(0, 0)
+    return float(np.mean([shared(*place) < here for place in places]))
+
+
+def _smoothing(dem: DemTable, grid: Grid) -> float:
+    return min(max(SMOOTH, 0.5 * _dem_pixel(dem, grid) / grid.x_size), MOST_SMOOTH)
+
+
+def _normals(dem: DemTable, around: Grid) -> Float32:
+    """The three components (east, south, up) of the ground's unit normals, (3, H, W), NaN where undefined."""
+    z = warp(dem.path, around, [1], "cubic", dem.nodata)[0].astype(np.float64) * dem.scale
+    z_down, z_right = np.gradient(z, around.y_size, around.x_size)
+    up = 1 / np.sqrt(1 + z_down**2 + z_right**2)
+    return np.asarray([z_right * up, z_down * up, up], np.float32)
 
 
 def landslide_shift(

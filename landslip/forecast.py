@@ -88,7 +88,8 @@ def forecast_table(seconds: Sequence[tuple[str, float]], unmeasured: Sequence[st
         own = [took for method, took in seconds if method == name]
         lines.append(f"  {name}: {plural(len(own), 'run')}, about {duration(sum(own))}")
     if not lines:
-        return f"{plural(len(unmeasured), 'run')} of {', '.join(dict.fromkeys(unmeasured))}, which are not timed beforehand"
+        names = ", ".join(dict.fromkeys(unmeasured))
+        return f"{plural(len(unmeasured), 'run')} of {names}, which are not timed beforehand"
     lines.append(f"in all about {duration(sum(took for _, took in seconds))}")
     if unmeasured:
         names = ", ".join(dict.fromkeys(unmeasured))

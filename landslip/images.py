@@ -77,13 +77,16 @@ def only(images: Sequence[ImageTable], names: Sequence[str]) -> list[ImageTable]
 def unit_of(images: Sequence[ImageTable], name: str) -> str:
     """The unit of a band, so that a model refuses values of another scale.
 
-    What a bundle's metadata makes of it, or what the site states; else whether values were scaled.
+    What a bundle's metadata makes of it, or what the site states as `unit`. Else "reflectance" where the site scales
+    the values or gives both `scale` and `offset`, be they 1 and 0: it says then that stored x scale + offset is
+    reflectance. Else "stored".
     """
     image = next(image for image in images if name in image.bands)
     scene = scene_of(image)
     if scene is not None and scene.unit:
         return scene.unit
-    return image.unit or ("stored" if image.scale == 1 and image.offset == 0 else "reflectance")
+    scaled = image.scale != 1 or image.offset != 0 or {"scale", "offset"} <= image.model_fields_set
+    return image.unit or ("reflectance" if scaled else "stored")
 
 
 def describe_images(images: Sequence[ImageTable]) -> list[dict[str, Any]]:

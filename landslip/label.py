@@ -107,41 +107,94 @@ def open_label(table: LandslidesTable | None, grid: Grid) -> LabelSource:
 
 
 def require_landslides(table: LandslidesTable, grid: Grid, pixels: int) -> None:
-    """Raise LabelError where no landslide pixel lies inside the outline."""
-    if not pixels:
+    """Raise LabelError where no landslide pixel lies inside the outline, saying what a mask holds instead."""
+    if pixels:
+        return
+    nothing = f"{table.path}: no landslide pixel inside the outline ({grid.describe()}"
+    if not table.is_raster:
         raise LabelError(
-            f"{table.path}: no landslide pixel inside the outline ({grid.describe()}, burnt by {table.burn}). "
+            f"{nothing}, burnt by {table.burn}). "
             'Check the outline and the CRS; where landslides are smaller than a pixel, burn = "touched".'
         )
+    held = _held(table, grid)
+    others = [value for value in held if value not in (OTHER, *_marks(table)) and value == round(value)]
+    remedy = "Check the outline and the CRS."
+    if others:
+        remedy = f"Where another value marks landslides, say which: [landslides] landslide = {others[-1]:g}."
+    raise LabelError(f"{nothing}). On the site's rectangle it holds {_listed(held)}; {_meaning(table)}. {remedy}")
+
+
+def _marks(table: LandslidesTable) -> tuple[int, ...]:
+    """The values of a mask that mean landslide."""
+    return table.landslide or (LANDSLIDE,)
+
+
+def _meaning(table: LandslidesTable) -> str:
+    marks = " or ".join(str(value) for value in _marks(table))
+    return f"{marks} is landslide" + ("" if UNKNOWN in _marks(table) else f", {UNKNOWN} unknown")
+
+
+def _held(table: LandslidesTable, grid: Grid) -> dict[float, int]:
+    """The values that a mask holds on the grid, as stored, ascending, each with its number of pixels."""
+    counts: dict[float, int] = {}
+    for window in tiles(grid.shape, PART):
+        stored = warp_stored(table.path, grid.crop(window))
+        for value, count in zip(*np.unique(stored[~np.isnan(stored)], return_counts=True), strict=True):
+            counts[float(value)] = counts.get(float(value), 0) + int(count)
+    return dict(sorted(counts.items()))
+
+
+def _listed(held: dict[float, int]) -> str:
+    shown = [f"{value:g} ({count:,} px)" for value, count in list(held.items())[:MOST_SHOWN]]
+    if not shown:
+        return "nothing"
+    if len(held) > MOST_SHOWN:
+        return ", ".join(shown) + f" and {len(held) - MOST_SHOWN} more values"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def _mask_reader(table: LandslidesTable, grid: Grid) -> Callable[[Window], NDArray[np.uint8]]:
-    """A mask on the grid: 1 landslide, 0 not, 255 unknown or beyond the mask.
+    """A mask on the grid: 1 landslide, 0 not, 255 unknown or beyond the mask; or as the table's `landslide` says.
 
     Masks of 0 and 1 often declare 0 as nodata; there it means not a landslide. Beyond the file all is unknown.
     """
+    marks = np.array(_marks(table), np.float32)
+    unknown = () if UNKNOWN in table.landslide else (float(UNKNOWN),)
 
     def read_mask(window: Window) -> NDArray[np.float32]:
-        return np.asarray(warp(table.path, grid.crop(window), [1], "nearest", (float(UNKNOWN),))[0])
+        return np.asarray(warp(table.path, grid.crop(window), [1], "nearest", unknown)[0])
 
     def read_zeros(window: Window) -> NDArray[np.float32]:
         return warp_stored(table.path, grid.crop(window))
 
-    read = read_zeros if _zero_is_declared(table.path) else read_mask
-    _require_mask(table, read, grid)
+    _require_undeclared(table)
+    read = read_zeros if _zero_is_declared(table) else read_mask
+    if not table.landslide:
+        _require_mask(table, read, grid)
 
     def at(window: Window) -> NDArray[np.uint8]:
         mask = read(window)
-        return np.where(np.isnan(mask), UNKNOWN, np.nan_to_num(mask) > 0).astype(np.uint8)
+        marked = np.isin(mask, marks) if table.landslide else np.nan_to_num(mask) > 0
+        return np.where(np.isnan(mask), UNKNOWN, marked).astype(np.uint8)
 
     return at
 
 
-def _zero_is_declared(path: Path) -> bool:
-    """Whether a mask declares 0 as nodata and holds nothing but 0 and 1."""
-    info = read_info(path)
+def _require_undeclared(table: LandslidesTable) -> None:
+    """Raise LabelError where the file calls nodata what the site file calls a landslide."""
+    declared = [value for value in table.landslide if float(value) in read_info(table.path).nodata]
+    if declared:
+        raise LabelError(
+            f"{table.path} declares {declared[0]} as nodata, and [landslides] landslide = {declared[0]} takes it for a "
+            "landslide. Remove the declaration (rio edit-info does), or give the value that marks landslides."
+        )
+
+
+def _zero_is_declared(table: LandslidesTable) -> bool:
+    """Whether a mask declares 0 as nodata and holds nothing else but what means landslide."""
+    info = read_info(table.path)
     return 0.0 in info.nodata and all(
-        set(np.unique(read_stored(path, 1, window)).tolist()) <= {0, 1}
+        set(np.unique(read_stored(table.path, 1, window)).tolist()) <= {0, *_marks(table)}
         for window in tiles((info.height, info.width), PART)
     )
 
@@ -153,8 +206,8 @@ def _require_mask(table: LandslidesTable, read: Callable[[Window], NDArray[np.fl
         seen |= set(np.unique(mask[~np.isnan(mask)])[:MOST_SHOWN].tolist())
         values = sorted(seen)
         if len(values) > 2 or (len(values) == 2 and values[0] != 0):
-            shown = ", ".join(f"{value:g}" for value in values[: MOST_SHOWN - 1])
             raise LabelError(
-                f"{table.path} is not a landslide mask: it holds {shown}{' ...' if len(values) >= MOST_SHOWN else ''}. "
-                "A mask holds 1 (landslide), 0 (not) and 255 or nodata (unknown)."
+                f"{table.path} is not a landslide mask: it holds {_listed(_held(table, grid))}. A mask holds 1 "
+                "(landslide), 0 (not) and 255 or nodata (unknown); where other values mean landslide, say which: "
+                f"[landslides] landslide = {values[-1]:g}, or several in brackets."
             )

@@ -118,6 +118,7 @@ def prepare(
         write_json(aside / "channels.json", channels_json(summaries, encoding))
         write_text(aside / "table.csv", table_csv(summaries))
         manifest["resampling"] = {layer.name: layer.resampling for layer in found}
+        manifest["warnings"] = _without_folders([f.text for f in findings if f.severity == "warning"], site)
         manifest["landslides_that_burn_to_no_pixel"] = [str(item) for item in totals.lost]
         if totals.states:
             manifest["landslides_by_review"] = totals.states
@@ -382,6 +383,18 @@ def inputs_json(inputs: Iterable[tuple[str, Path]]) -> list[dict[str, str]]:
             member = {} if file == part else {"member": part.relative_to(file).as_posix()}
             rows.append({"what": what, "file": file.name, **member, "sha256": hashes[file]})
     return rows
+
+
+def _without_folders(texts: Iterable[str], site: Site) -> list[str]:
+    """Texts that call the site's files by their names alone: where they lie here is nobody else's business."""
+    bundles = [image.bundle for image in (*site.image, *site.before) if image.bundle is not None]
+    paths = sorted({*(path for _, path in site.inputs()), *bundles}, key=lambda path: -len(str(path)))
+    found = []
+    for text in texts:
+        for path in paths:
+            text = text.replace(str(path), path.name)
+        found.append(text)
+    return found
 
 
 def _companions(path: Path) -> list[Path]:

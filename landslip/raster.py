@@ -15,14 +15,17 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.io import MemoryFile
 from rasterio.transform import array_bounds
 from rasterio.windows import Window as RasterioWindow
 
@@ -75,6 +78,7 @@ class RasterInfo:
     offsets: tuple[float, ...]
     tags: dict[str, str]
     rotated: bool
+    units: tuple[str | None, ...] = ()
 
     @property
     def grid(self) -> Grid:
@@ -255,6 +259,7 @@ def read_info(path: Path) -> RasterInfo:
             tuple(dataset.offsets),
             dict(dataset.tags()),
             transform.b != 0 or transform.d != 0 or transform.a <= 0 or transform.e >= 0,
+            tuple(dataset.units),
         )
 
 
@@ -268,6 +273,21 @@ def read_band_units(path: Path) -> list[str]:
     """The unit that each band states, in band order; "" where it states none."""
     with opening(path) as dataset:
         return [unit or "" for unit in dataset.units]
+
+
+def read_categories(path: Path) -> dict[int, str]:
+    """What a raster itself calls its codes, in the file or in its .aux.xml: {code: name}, without empty names.
+
+    rasterio has no call for GDAL's category names; the description of the raster as a VRT, made in memory, has them.
+    """
+    with opening(path) as dataset, MemoryFile(ext=".vrt") as described:
+        try:
+            rasterio.shutil.copy(dataset, described.name, driver="VRT")
+        except RasterioError as error:
+            raise _unreadable(path, error) from error
+        band = ElementTree.fromstring(described.read()).find("VRTRasterBand[@band='1']/CategoryNames")
+    names = [] if band is None else [(item.text or "").strip() for item in band]
+    return {code: name for code, name in enumerate(names) if name}
 
 
 def cut(

@@ -127,7 +127,8 @@ class FileTable(Strict):
 class ImageTable(Strict):
     """[[image]]: optical bands by role (or any name), from one of three sources.
 
-    - `path` and `bands`: a file with several bands; value = stored x scale + offset, applied once.
+    - `path` and `bands`: a file with several bands; value = stored x scale + offset, applied once. `unit` names what
+      that is; left out, it is "reflectance" where values are scaled or both keys are given, else "stored".
     - `files`: a file per band, scaled by `scale` and `offset`, both given, or as Sentinel-2's `metadata` says.
     - `bundle`: a Landsat-8/9 or Sentinel-2 scene as downloaded, scaled as its metadata says; `bands` lists the roles
       that are taken, all seven where it is left out. `mask` says which pixels of its quality raster are undefined,
@@ -212,7 +213,7 @@ class ImageTable(Strict):
 
 
 class DemTable(Strict):
-    """[dem]: elevation in metres. `dem_resolution` (metres) where the file repeats coarser pixels.
+    """[dem]: elevation, stored x `scale` in metres. `dem_resolution` (metres) where the file repeats coarser pixels.
 
     `curvatures`: "plan" and "profile" (Zevenbergen & Thorne), taken beside the standard curvature.
     """
@@ -241,7 +242,10 @@ class RiversTable(Strict):
 
 
 class ClassTable(FileTable):
-    """Classes as a raster of codes or as polygons with a field; `classes` maps each to a class of the map."""
+    """Classes as a raster of codes or as polygons with a field; `classes` maps each to a class of the map.
+
+    Left out, each is a class of its own, called by the name that the raster itself has for a code, where it has one.
+    """
 
     field: str | None = None
     classes: dict[str, str] = {}
@@ -258,9 +262,18 @@ class LandslidesTable(FileTable):
     """[landslides]: outlines, or a mask (1 landslide, 0 not, 255 or nodata unknown).
 
     Of an inventory that was reviewed, what was accepted, redrawn or drawn is landslide, what is still open unknown.
+    `landslide`: the values of a mask that mean landslide, one or several, where it is not 1; all others then mean other
+    ground, but for nodata and a 255 that is not among them.
     """
 
     burn: Literal["centre", "majority", "touched"] = "centre"
+    landslide: Annotated[tuple[int, ...], BeforeValidator(_one_or_more)] = ()
+
+    @model_validator(mode="after")
+    def _values_of_a_mask(self) -> LandslidesTable:
+        if self.landslide and not self.is_raster:
+            raise ValueError(f"`landslide` names values of a mask, and {self.path} is not a raster: leave it out")
+        return self
 
 
 class FactorTable(ClassTable):

@@ -28,7 +28,7 @@ from landslip.factors.rivers import rivers_from_elevation
 from landslip.factors.terrain import aspect_from, surfaces
 from landslip.grid import Grid, Window, metric_fault, tiles
 from landslip.images import band_names, describe_resampling, only, read_images, read_with_plain, unit_of
-from landslip.raster import read_band_tags, read_info
+from landslip.raster import read_band_tags, read_categories, read_info
 from landslip.run import ChannelChoice
 from landslip.site import (
     ClassTable,
@@ -463,11 +463,13 @@ def _require_lines(source: FileTable) -> None:
 def class_reader(table: ClassTable, grid: Grid) -> tuple[Callable[[Window], NDArray[np.int32]], dict[int, str]]:
     """A function that gives class codes at a window of the grid, and what each code on the grid stands for.
 
-    Codes are (h, w) int32, -1 where undefined.
+    Codes are (h, w) int32, -1 where undefined. A code of a raster stands for the raster's own name of it, else for
+    itself.
     """
     from landslip.vector import burn_window, read_vector, shapes_on
 
     if table.is_raster:
+        called = read_categories(table.path)
 
         def stored(window: Window) -> NDArray[np.int32]:
             values = warp(table.path, grid.crop(window), [1], "nearest", table.nodata)[0]
@@ -482,7 +484,7 @@ def class_reader(table: ClassTable, grid: Grid) -> tuple[Callable[[Window], NDAr
         for found in spread(different, tiles(grid.shape, BLOCK)):
             seen |= found
             _require_classes(table, np.array(sorted(seen), np.float32))
-        return stored, {int(code): str(int(code)) for code in sorted(seen)}
+        return stored, {int(code): called.get(int(code), str(int(code))) for code in sorted(seen)}
     frame = read_vector(table.path, table.layer, grid.crs, grid.bounds, table.crs)
     if table.field not in frame.columns:
         names = ", ".join(str(name) for name in frame.columns if name != "geometry")
@@ -511,10 +513,17 @@ def _require_classes(table: ClassTable, found: NDArray[np.float32]) -> None:
 
 
 def class_table(table: ClassTable, meaning: dict[int, str]) -> tuple[dict[int, str], list[str]]:
-    """({code: class}, classes in order): the site's own `classes`, or every value its own class."""
+    """({code: class}, classes in order): the site's own `classes`, or every value its own class.
+
+    `classes` has a raster's values by code or by the raster's own name for it.
+    """
     if not table.classes:
         return meaning, list(dict.fromkeys(meaning.values()))
-    known = {code: table.classes[text] for code, text in meaning.items() if text in table.classes}
+    known: dict[int, str] = {}
+    for code, text in meaning.items():
+        keys = [key for key in ((str(code), text) if table.is_raster else (text,)) if key in table.classes]
+        if keys:
+            known[code] = table.classes[keys[0]]
     return known, list(dict.fromkeys(table.classes.values()))
 
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 from shapely import box
 
 from landslip import coregistration as co
-from landslip.check import check_site, shift_finding
+from landslip.check import check_site, rank_finding, shift_finding
 from landslip.geotiff import write_raster
 from landslip.grid import Grid, Window
 from landslip.raster import read, read_info
@@ -72,6 +72,24 @@ def test_nothing_is_shifted_where_nothing_was(made_up: Path) -> None:
     assert relief is not None and slides is not None
     assert relief.pixels < 0.25 and slides.pixels < 0.1
     assert [f.severity for f in check_site(read_site(made_up))] == ["note", "note"]
+
+
+@pytest.mark.parametrize(("columns", "near"), [(0, True), (20, False)])
+def test_a_site_too_small_for_a_shift_is_compared_with_the_places_around(
+    made_up: Path, tmp_path: Path, columns: int, near: bool
+) -> None:
+    moved_dem(made_up.parent / "dem.tif", tmp_path / "dem.tif", columns, 0)
+    site = read_site(with_changes(made_up, tmp_path, dem=tmp_path / "dem.tif"))
+    assert site.dem is not None
+    small = site_grid(site).crop(Window(80, 144, 96, 96))
+    everywhere = at(np.ones(small.shape, bool))
+    rank = co.relief_rank(site.image, site.dem, small, everywhere)
+    assert rank is not None and (rank > 0.99) == near
+    said = rank_finding("dem.tif: the DEM", rank)
+    assert said.severity == ("note" if near else "warning") and ("was not checked" in said.text) != near
+    # a DEM that ends at the site has no places around to compare with
+    ends = site_grid(site)
+    assert co.relief_rank(site.image, site.dem, ends, at(np.ones(ends.shape, bool))) is None
 
 
 def test_a_shifted_dem_and_shifted_landslides_are_found(made_up: Path, tmp_path: Path) -> None:

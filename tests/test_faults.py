@@ -183,12 +183,12 @@ SITES: dict[str, tuple[Change, str]] = {
     "no landslide": (drawn("landslides.gpkg"), r"landslides\.gpkg holds no landslide\. Remove \[landslides\]"),
     "empty mask": (
         lambda f: (stored("m.tif", SEVEN[:1] * 0)(f), edit("site.toml", "landslides.gpkg", "m.tif")(f)),
-        r"m\.tif: no landslide pixel inside the outline",
+        r"m\.tif: no landslide pixel inside the outline.*it holds 0 \(24,576 px\); 1 is landslide, 255 unknown",
     ),
     "mask of classes": (
         lambda f: (stored("m.tif", SEVEN[:1] * np.arange(SHAPE[1], dtype=np.uint16))(f),
                    edit("site.toml", "landslides.gpkg", "m.tif")(f)),
-        r"m\.tif is not a landslide mask: it holds 0, 1, 2, 3",
+        r"m\.tif is not a landslide mask: it holds 0 \(128 px\), 1 \(128 px\), 2 .*say which: \[landslides\] landslide",
     ),
     "all NaN": (stored("dem.tif", np.full((1, *SHAPE), np.nan, np.float32)), r"dem\.tif is undefined all over"),
     "all infinite": (stored("dem.tif", np.full((1, *SHAPE), np.inf, np.float32)), r"dem\.tif is undefined all over"),

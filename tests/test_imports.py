@@ -33,6 +33,7 @@ LAYERS = [
     ["terrain_synthesis", "images"],
     ["synthetic", "stack", "label", "cartography"],
     ["attributes", "coregistration", "patch_files"],
+    ["plausibility"],
     ["standardize", "patch_channels"],
     ["split", "blocks"],
     ["checkpoint", "compute", "ahead", "audit", "ground", "plan", "ledger"],

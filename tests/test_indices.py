@@ -21,10 +21,34 @@ def test_worked_by_hand() -> None:
 
 
 def test_undefined() -> None:
-    a = np.array([np.nan, 0.2, 0.0, -0.3, 0.1])
-    b = np.array([0.2, np.nan, 0.0, 0.1, -0.1])
+    a = np.array([np.nan, 0.2, 0.0, -0.3, -0.1, np.nan])
+    b = np.array([0.2, np.nan, 0.0, -0.1, 0.0, -0.1])
     assert np.isnan(normalized_difference(a, b)).all()
     assert np.isnan(dndvi([np.nan, 0.1], [0.1, np.nan])).all()
+
+
+def test_what_a_file_has_below_0_is_0() -> None:
+    """Red of -0.010 under near infrared of 0.012, as over dark water, made an NDVI of 11."""
+    np.testing.assert_array_equal(ndvi([-0.010, 0.03, -0.3, 0.02], [0.012, -0.001, 0.1, -0.4]), [1, -1, 1, -1])
+    # above 1 both keep their ratio: snow in the sun is no artefact to the quotient
+    np.testing.assert_allclose(ndvi([1.2], [1.08]), [-0.12 / 2.28], rtol=1e-6)
+
+
+measured = st.floats(-10, 70_000, width=32)  # reflectance as files have it, and digital numbers
+
+
+@given(bands=st.lists(measured, min_size=6, max_size=6))
+def test_an_index_never_leaves_its_range(bands: list[float]) -> None:
+    green, red, nir, swir1, red_before, nir_before = (np.array([band], np.float32) for band in bands)
+    now, before, water = ndvi(red, nir)[0], ndvi(red_before, nir_before)[0], mndwi(green, swir1)[0]
+    for index, pair in ((now, (red, nir)), (before, (red_before, nir_before)), (water, (green, swir1))):
+        assert np.isnan(index) == (max(pair) <= 0)
+        assert np.isnan(index) or -1 <= index <= 1
+    change = dndvi([before], [now])[0]
+    assert np.isnan(change) == np.isnan(before + now)
+    assert np.isnan(change) or -2 <= change <= 2  # the difference of two numbers in [-1, 1]
+    if min(bands) >= 0 and not np.isnan(now):  # nothing but what is below 0 is changed
+        assert now == np.float32((float(nir[0]) - float(red[0])) / (float(nir[0]) + float(red[0])))
 
 
 def test_digital_numbers_do_not_wrap_around() -> None:

@@ -1,16 +1,25 @@
 """Lithology: classes to planes and ranks, worked by hand and at Muzaffarabad."""
 
+import json
 import pathlib
 
 import numpy as np
 import pytest
 import rasterio
+from conftest import GRID, SHAPE, TinySite, frame
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from shapely import box
 
+from landslip.check import check_site
 from landslip.errors import RasterError, SiteError
 from landslip.factors.lithology import ordinal, planes, unmapped
+from landslip.geotiff import write_raster
+from landslip.prepare import prepare
+from landslip.raster import read_categories
+from landslip.site import Site, read_site
+from landslip.vector import write_vector
 
 DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 NAMES = ["soft", "soft and hard", "hard"]
@@ -92,3 +101,57 @@ def test_muzaffarabad() -> None:
     made = planes(codes, table, list(table.values()))
     assert np.isnan(made[0]).sum() == 5272
     assert np.nansum(made[6]) == 278_903
+
+
+NAMED = """<PAMDataset><PAMRasterBand band="1"><CategoryNames>
+<Category>NA</Category><Category>Open water</Category><Category>Shale</Category><Category></Category>
+</CategoryNames></PAMRasterBand></PAMDataset>"""  # as GDAL writes it beside a GeoTIFF
+
+
+def rocks(tiny: TinySite, codes: list[int], keys: str = "") -> Site:
+    """The tiny site with a class raster in bands of columns, named by its .aux.xml."""
+    stored = np.repeat(np.array(codes, np.uint8), SHAPE[1] // len(codes))[None, None].repeat(SHAPE[0], 1)
+    write_raster(tiny.folder / "rocks.tif", stored, GRID, ["rocks"], overwrite=True)
+    (tiny.folder / "rocks.tif.aux.xml").write_text(NAMED)
+    head, tail = tiny.site.read_text().split("[lithology]")
+    tail = tail[tail.index("[landslides]") :]
+    tiny.site.write_text(f'{head}[lithology]\npath = "rocks.tif"\n{keys}\n{tail}')
+    return read_site(tiny.site)
+
+
+def lithology_of(tiny: TinySite, site: Site) -> list[str]:
+    prepare(site, tiny.folder / "p", overwrite=True)
+    return json.loads((tiny.folder / "p" / "channels.json").read_text())["factors"]["lithology"]
+
+
+def test_a_rasters_own_names_are_its_classes(tiny: TinySite) -> None:
+    assert read_categories(tiny.folder / "image.tif") == {}
+    site = rocks(tiny, [1, 2, 3])
+    assert read_categories(tiny.folder / "rocks.tif") == {0: "NA", 1: "Open water", 2: "Shale"}
+    assert lithology_of(tiny, site) == ["lithology_open_water", "lithology_shale", "lithology_3"]
+
+
+def test_the_site_files_classes_go_by_code_or_name_and_win(tiny: TinySite) -> None:
+    site = rocks(tiny, [1, 2, 3], 'classes = { 1 = "wet", Shale = "soft", 3 = "soft" }')
+    assert lithology_of(tiny, site) == ["lithology_wet", "lithology_soft"]
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["by the site file", "by the raster"])
+def test_a_class_that_lies_nowhere_inside_the_outline_is_warned_of(tiny: TinySite, named: bool) -> None:
+    left, bottom, right, top = GRID.bounds
+    write_vector(tiny.folder / "outline.gpkg", frame([box(left + 64 * 15, bottom, right, top)]), overwrite=True)
+    site = rocks(tiny, [1, 2, 3], 'classes = { 1 = "wet", 2 = "soft", 3 = "hard" }' if named else "")
+    (text,) = (f.text for f in check_site(site) if f.severity == "warning")
+    assert f"rocks.tif: lithology '{'wet' if named else 'Open water'}' lies nowhere on the site" in text
+    prepared = prepare(site, tiny.folder / "p")
+    (plane,) = (s for s in prepared.summaries if s.channel.name.endswith(("_wet", "_open_water")))
+    assert plane.minimum == plane.maximum == 0  # kept, so that sites have the same channels
+
+
+def test_zions_land_cover_has_names() -> None:
+    path = DATA / "landsat8_zion" / "landcover.tif"
+    if not path.exists():
+        pytest.skip("real data absent: ../shared/data/landsat8_zion/landcover.tif")
+    assert list(read_categories(path).values()) == [
+        "NA", "Water", "Developed", "Barren", "Forest", "Shrubland", "Herbaceous", "Cultivated", "Wetlands",
+    ]  # fmt: skip

@@ -13,14 +13,19 @@ Float32 = NDArray[np.float32]
 
 
 def normalized_difference(a: ArrayLike, b: ArrayLike) -> Float32:
-    """(a - b) / (a + b), float32 of the bands' shape; in [-1, 1] where neither band is negative.
+    """(a - b) / (a + b), float32 of the bands' shape; always in [-1, 1].
 
-    NaN where either band is NaN or a + b <= 0 (no light came back, or over-corrected shadow).
-    Raises GridError if the shapes differ.
+    A band below 0 counts as 0: reflectance is not negative, and where a file says so (dark water, shadow) it is an
+    artefact of the atmospheric correction, which the quotient would blow up (USGS, "Why are there negative values
+    observed over water in some Landsat surface reflectance products?"; its own index product ends at -1 and 1 too,
+    Landsat Surface Reflectance-Derived Spectral Indices, version 3.5). Values above 1 stay as they are: the quotient
+    is blind to a gain that both bands share, as digital numbers and sunlit snow have. NaN where either band is NaN or
+    neither is above 0 (no light came back). Raises GridError if the shapes differ.
     """
     # Through float64: unsigned digital numbers would wrap around below zero.
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
     _same_shape(first, second)
+    first, second = np.maximum(first, 0), np.maximum(second, 0)  # NaN stays NaN
     total = first + second
     out = np.full(total.shape, np.nan)
     np.divide(first - second, total, out=out, where=total > 0)

@@ -61,6 +61,8 @@ def _prepared_from(manifest: Mapping[str, Any]) -> Iterator[Block]:
     if rows:
         yield Table("Inputs, by their SHA-256.", ["Input", "File", "SHA-256"], rows, left=3)
     yield Facts([("Prepared with", _versions(manifest["software"])), ("Encoding", str(manifest["encoding"]))])
+    for text in manifest.get("warnings") or []:
+        yield Text(f"When the site was prepared: {text}", "warning")
     lost = manifest.get("landslides_that_burn_to_no_pixel") or []
     if lost:
         yield Text(f"Too small to burn to a pixel: {plural(len(lost), 'drawn landslide')}, "
