@@ -27,6 +27,26 @@ class Strict(BaseModel):
 
 T = TypeVar("T", bound=BaseModel)
 LONGEST_NUMBER = 300  # digits
+WORDS = {  # what a key takes, by how pydantic's name of the error begins
+    "string": "a text in quotes",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "a table of names and values",
+    "model": "a table",
+    "date": "a date, such as 2015-07-01",
+    "path": "a path in quotes",
+    "finite": "a finite number",
+}
+LIMITS = {
+    "greater_than": "above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "below {lt}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "{expected}",
+}
 MOST_SHOWN = 200  # characters of what a file says, in a message
 
 
@@ -86,7 +106,9 @@ def _explained(errors: Sequence[Any], model: type[BaseModel]) -> list[str]:
     places: dict[tuple[Any, ...], list[Any]] = {}
     for item in errors:
         places.setdefault(_place(item, model), []).append(item)
-    return [_explain(place, items, model) for place, items in places.items()]
+    # a choice between one word and a list is refused as a word too, which is beside the point where a list was given
+    deeper = {place[:depth] for place in places for depth in range(len(place))} - {()}
+    return [_explain(place, items, model) for place, items in places.items() if place not in deeper]
 
 
 def _place(item: Any, model: type[BaseModel]) -> tuple[Any, ...]:
@@ -125,7 +147,7 @@ def _explain(place: tuple[Any, ...], items: Sequence[Any], model: type[BaseModel
     if item["type"] in ("value_error", "assertion_error"):
         message = item["msg"].removeprefix("Value error, ")
         return f"{at}: {message}" if at else message
-    wanted = " or ".join(dict.fromkeys(_wanted(one, model, place) for one in items))
+    wanted = ", or ".join(dict.fromkeys(_wanted(one, model, place) for one in items))
     given = repr(item["input"])
     given = given if len(given) <= MOST_SHOWN else f"{given[:MOST_SHOWN]} ..."
     return f"{at}: it should be {wanted}" + ("" if isinstance(item["input"], dict) else f", not {given}")
@@ -143,24 +165,10 @@ def _wanted(item: Any, model: type[BaseModel], place: tuple[Any, ...]) -> str:
         return f"tables: write [[{name}]], with two brackets"
     if kind.startswith("model") and len(place) == 1:
         return f"a table: write [{name}], once, and its keys below it"
-    words = {
-        "string": "a text in quotes",
-        "int": "a whole number",
-        "float": "a number",
-        "bool": "true or false",
-        "tuple": "a list",
-        "list": "a list",
-        "dict": "a table of names and values",
-        "model": "a table",
-        "date": "a date, such as 2015-07-01",
-        "path": "a path in quotes",
-        "finite": "a finite number",
-    }
-    limits = {"greater_than": "more than {gt}", "greater_than_equal": "{ge} or more", "less_than": "less than {lt}",
-              "less_than_equal": "{le} or less", "literal_error": "{expected}"}  # fmt: skip
-    if kind in limits:
-        return limits[kind].format(**about)
-    return words.get(kind.split("_")[0]) or str(item["msg"]).removeprefix("Input should be ")
+    if kind in LIMITS:
+        plain = {name: int(at) if isinstance(at, float) and at.is_integer() else at for name, at in about.items()}
+        return LIMITS[kind].format(**plain)
+    return WORDS.get(kind.split("_")[0]) or str(item["msg"]).removeprefix("Input should be ")
 
 
 def _model_at(model: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel]:

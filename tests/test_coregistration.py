@@ -105,7 +105,7 @@ def test_a_shifted_dem_and_shifted_landslides_are_found(made_up: Path, tmp_path:
         assert (shift.east, shift.north) == pytest.approx((15 * shift.columns, -15 * shift.rows))
     warnings = [f.text for f in check_site(read_site(changed)) if f.severity == "warning"]
     assert len(warnings) == 2 and "dem.tif: the DEM lies" in warnings[0] and "landslides lie" in warnings[1]
-    assert "m east (2." in warnings[0] and "m north (1." in warnings[0] and "gdal_edit.py -a_ullr" in warnings[0]
+    assert "m east (2." in warnings[0] and "m north (1." in warnings[0] and "rio edit-info --transform" in warnings[0]
 
 
 def test_a_dem_of_another_place_gives_no_number(made_up: Path, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_mask_is_registered_by_its_own_pixels(made_up: Path, tmp_path: Path) -
     changed = with_changes(made_up, tmp_path, landslides=tmp_path / "mask.tif")
     (warning,) = (f.text for f in check_site(read_site(changed)) if f.severity == "warning")
     assert "mask.tif: the landslides lie" in warning and "m east (4.0" in warning and "m south (3.0" in warning
-    assert "gdal_edit.py -a_ullr" in warning
+    assert "rio edit-info --transform" in warning
 
 
 def test_the_same_files_give_the_same_shift(made_up: Path) -> None:

@@ -561,7 +561,7 @@ def test_bundles_that_share_only_some_bands_are_refused(tmp_path: Path) -> None:
         ('bundle = "x"\nbands = ["red", "pan"]', "a bundle has no band pan"),
         ('bundle = "x"\nbands = ["grene"]', "unknown role 'grene': did you mean 'green'"),
         ('bundle = "x"\nbands = { red = 4 }', "list of roles"),
-        ('bundle = "x"\nmask = ["clouds"]', "image.0.mask.0: Input should be .*'cloud'"),
+        ('bundle = "x"\nmask = ["clouds"]', "\\[\\[image\\]\\] 1 mask, item 1: it should be .*'cloud'"),
         ('files = { red = "a.jp2" }', "`files` need their scaling.*never assumed"),
         ('files = { red = "a.jp2" }\nscale = 0.0001', "`files` need their scaling"),
         ('files = { red = "a.jp2" }\nscale = 1\noffset = 0\nmetadata = "m.xml"', "scaling is applied once"),

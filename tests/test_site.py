@@ -17,7 +17,7 @@ def change(path: Path, old: str, new: str) -> Path:
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(tiny: TinySite) -> None:
-    with pytest.raises(SiteError, match=r"unknown key 'image.0.scal' \(did you mean 'scale'\?\)"):
+    with pytest.raises(SiteError, match=r"unknown key 'scal' in \[\[image\]\] 1 \(did you mean 'scale'\?\)"):
         read_site(change(tiny.site, "scale =", "scal ="))
 
 
