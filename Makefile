@@ -26,6 +26,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python docs/figures.py --check
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -1,13 +1,17 @@
-"""The figures of docs/method.md: `python docs/figures.py` writes docs/figures/*.svg.
+"""The figures of docs/method.md: `python docs/figures.py` writes docs/figures/*.svg, `--check` finds stale ones.
 
 The paper's Figs. 3 to 6 drawn anew for what landslip does. Widths and sizes of the network are read from the network
-itself (`layer_table`), so that the drawings cannot say anything else. Lengths are inches from the lower left corner.
+itself (`layer_table`), windows, cells and halo from the code that cuts them, so that the drawings cannot say anything
+else. Lengths are inches from the lower left corner. docs/figures/demo_map.png is not made here and not checked: it is
+pictures/6_map.png of a whole `landslip demo`, which takes minutes, and its bytes follow from the machine's arithmetic.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import matplotlib
@@ -17,6 +21,8 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from landslip.models import build_model
 from landslip.models.layers import layer_table
+from landslip.plan import CELL, HALO
+from landslip.run import BlockChoice
 
 OUT = Path(__file__).resolve().parent / "figures"
 WIDTH = 7.8  # inches: the width of a page of text
@@ -25,6 +31,7 @@ INK, LINE = "#1a1a1a", "#404040"
 FILE, STEP, LEARNT, PANEL = "#ffffff", "#dcebf7", "#9fc5e0", "#f4f4f4"
 DENSE, DOWN, UP, CONV = "#9fc5e0", "#fbe3a6", "#d9d9d9", "#fafafa"
 CHANNELS = 19  # bands and factors with three lithology classes
+SIDE = BlockChoice().window
 
 Point = tuple[float, float]
 
@@ -104,7 +111,8 @@ def framework() -> Figure:
 
     panel(axes, 2.92, 2.36, "II  Training: train")
     arrow(axes, (3.9, 5.4), (3.9, 5.28))
-    train = "S Split into\ntrain, validation,\ntest; guard between|S Windows 64 × 64\nat landslides,\nwithin train"
+    train = "S Split into\ntrain, validation,\ntest; guard between"
+    train += f"|S Windows {SIDE} × {SIDE}\nat landslides,\nwithin train"
     train += "|S z-score fitted on\ntheir valid pixels|S Blocks z-scored,\nturned, mirrored"
     row(axes, 4.22, train + "|L FC-DenseNet\ncross-entropy on\nknown pixels", "0123")
     row(axes, 3.1, "F split.tif||||L Average of the\nweights, scored\nevery epoch")
@@ -117,7 +125,7 @@ def framework() -> Figure:
 
     panel(axes, 0.44, 2.36, "III  Mapping and evaluation: map, inventory, evaluate")
     arrow(axes, (3.9, 2.92), (3.9, 2.8))
-    mapping = "F stack.tif\nvalid.tif|S Cores of 256 px\nwith a halo\nof 64 px|L The model:\nz-score, network,\nsigmoid"
+    mapping = f"F stack.tif\nvalid.tif|S Cores of cells\nof {CELL} px, with a\nhalo of {HALO} px|L The model:\nz-score, network,\nsigmoid"
     row(axes, 1.72, mapping + "|F probability.tif|S At or above the\nthreshold; joined;\nspecks dropped", "0123")
     scores = "|F label.tif\nsplit.tif|S Compared on the\ntest part, known\npixels only|F Confusion matrix,\nsix scores"
     row(axes, 0.6, scores + "|F landslides.tif\nlandslides.gpkg", "12")
@@ -142,7 +150,7 @@ def row(axes: Axes, y: float, texts: str, flow: str = "") -> None:
 def architecture() -> Figure:
     """Fig. 4: the network as built, with the channels and the size that every block gives."""
     net = network()
-    found = {block.name: block for block in layer_table(net, CHANNELS, 64)}
+    found = {block.name: block for block in layer_table(net, CHANNELS, SIDE)}
     figure, axes = canvas(6.75)
     depth, wide, high, centre = len(net.dense_down), 1.16, 0.46, WIDTH / 2 + 0.285
 
@@ -184,14 +192,14 @@ def architecture() -> Figure:
         box(axes, x - wide / 2, top + 0.2, wide, 0.44, text, CONV, size=8)
     arrow(axes, (left, top + 0.2), (left, top))
     arrow(axes, (right, top), (right, top + 0.2))
-    legend(axes)
+    legend(axes, net.dense_down[0].layers[0].conv2.out_channels)
     return figure
 
 
-def legend(axes: Axes) -> None:
+def legend(axes: Axes, growth: int) -> None:
     """What the blocks of the architecture are made of."""
     lines = (
-        (DENSE, "dense block: each layer adds 16 maps; the block keeps its input"),
+        (DENSE, f"dense block: each layer adds {growth} maps; the block keeps its input"),
         (DOWN, "transition down: BN, ReLU, 1 × 1 convolution, dropout, 2 × 2 max-pooling"),
         (UP, "transition up: 3 × 3 convolution, then each pixel repeated 2 × 2"),
     )
@@ -289,6 +297,21 @@ def draw(folder: Path = OUT, names: Sequence[str] = tuple(FIGURES), kind: str = 
     return paths
 
 
+def stale(folder: Path = OUT) -> list[str]:
+    """Names of the figures in a folder that are not what would be drawn now."""
+    with TemporaryDirectory(prefix="landslip-") as fresh:
+        drawn = draw(Path(fresh))
+        return [new.name for new in drawn if _content(folder / new.name) != _content(new)]
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
 if __name__ == "__main__":
-    for path in draw():
-        print(path)
+    if sys.argv[1:] == ["--check"]:
+        if old := stale():
+            sys.exit(f"stale in docs/figures: {', '.join(old)}. Draw them anew: python docs/figures.py")
+    else:
+        for path in draw():
+            print(path)

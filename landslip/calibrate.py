@@ -30,8 +30,10 @@ from landslip.compute import at_temperature, device, keep_memory, logits, precis
 from landslip.errors import LabelError, ModelError, SplitError
 from landslip.ground import read_prepared, read_split
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
+from landslip.likeness import require_likeness
 from landslip.metrics import BINS, Histogram
 from landslip.output import file_hash, refuse_existing, refuse_input, writing
+from landslip.plan import CELL, cells_of
 from landslip.provenance import software
 from landslip.raster import opening
 from landslip.split import VALIDATION, Split, independent_regions
@@ -71,7 +73,13 @@ class _Pixels:
 
 
 def calibrate(
-    folder: Path, prepared: Path, out: Path, by: Choice | None = None, most: float = 0.1, overwrite: bool = False
+    folder: Path,
+    prepared: Path,
+    out: Path,
+    by: Choice | None = None,
+    most: float = 0.1,
+    overwrite: bool = False,
+    accept_range: bool = False,
 ) -> Calibrated:
     """Fit a temperature on the validation part and choose a threshold on the calibrated probabilities.
 
@@ -83,8 +91,9 @@ def calibrate(
 
     Raises ModelError where split.tif or the training pixels are missing or another model's, SplitError where the
     validation part holds no landslide (or, by "miss", is leaky, may be, or has no guard), LabelError where it holds too
-    few regions for `most` or, but by "miss", no temperature fits, and OutputError where `out` holds a model (unless
-    `overwrite`) or is one of the folders that are read.
+    few regions for `most` or, but by "miss", no temperature fits, ChannelError where bands or indices of the site lie
+    outside the training range (unless `accept_range`), and OutputError where `out` holds a model (unless `overwrite`)
+    or is one of the folders that are read.
     """
     refuse_input(out, [folder, prepared])
     for name in (FACTS, STATE):  # a finished model, or one in training; what a killed calibration left is replaced
@@ -97,6 +106,7 @@ def calibrate(
     stack, label, valid = read_prepared(prepared)
     positions = match_channels(model, stack)
     split = read_split(path, stack)
+    warnings = require_likeness(model, stack, stack.valid_path, cells_of(valid, CELL), CELL, accept_range)
     scored = (split.parts == VALIDATION) & valid & (label != UNKNOWN)
     landslide = scored & (label == LANDSLIDE)
     if not landslide.any() or landslide.sum() == scored.sum():
@@ -111,7 +121,7 @@ def calibrate(
     blocks_of = (tuple(positions), model.zscore, valid, label)
     pixels = _map(model, stack, blocks_of, scored, regions)
 
-    temperature, notes = model.temperature, _notes(model, prepared, split)
+    temperature, notes = model.temperature, [*_notes(model, prepared, split), *warnings.values()]
     try:
         temperature = fit_temperature(pixels.logits, pixels.landslide)
     except LabelError as error:  # a temperature moves thresholds and not what they can miss

@@ -1,6 +1,6 @@
 """The frame of every map that is drawn: coordinates, scale bar, north arrow, relief beneath, key below.
 
-Colours hold for the colour-blind (Okabe and Ito) and differ in lightness, so that they do in grey.
+Colours are those of landslip.palette.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatterSciNotation, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from landslip.factors.terrain import hillshade
 from landslip.grid import Grid, is_local_metric
 from landslip.output import writing
+from landslip.palette import NO_RELIEF
 from landslip.raster import glance, read_info, stretch
 
 MOST = 1400  # pixels a side that a picture shows
-UNDEFINED = "#bbbbbb"
 
 
 def map_figure(grid: Grid, right: float = 0.98) -> tuple[Figure, Axes]:
@@ -72,7 +73,7 @@ def relief(axes: Axes, stack: Path, grid: Grid) -> None:
     """Hillshade in grey beneath a map; plain grey without elevation."""
     shade = shade_of(stack, grid)
     if shade is None:
-        axes.set_facecolor("#dddddd")
+        axes.set_facecolor(NO_RELIEF)
         return
     axes.imshow(shade, extent=extent(grid), cmap="gray", vmin=-1.6, vmax=1.1)
 
@@ -135,6 +136,25 @@ def round_length(wanted: float) -> float:
     """The largest of 1, 2, 5 x 10^n that is at most `wanted`."""
     power = 10.0 ** math.floor(math.log10(wanted))
     return max(step * power for step in (1, 2, 5) if step * power <= wanted)
+
+
+def log_ticks(axis: Axis) -> None:
+    """Seven ticks at most on a logarithmic axis: powers of ten, with their doubles and fives where those are few."""
+    low, high = sorted(axis.get_view_interval())
+    powers = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 2, 5)):
+        held = [float(step * power) for power in powers for step in steps if low <= step * power <= high]
+        if len(held) >= 3:
+            break
+    if len(held) < 2:  # all within a fraction of a power of ten
+        held = [float(value) for value in MaxNLocator(3).tick_values(low, high) if low <= value <= high]
+    held = held[:: -(-len(held) // 7)]
+    plain = all(1e-3 <= value < 1e6 for value in held)
+    names = LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(math.inf, math.inf))
+    names.axis = axis  # type: ignore[assignment]
+    axis.set_major_locator(FixedLocator(held))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}" if plain else names(value)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Figure, out: Path, overwrite: bool) -> None:

@@ -21,10 +21,12 @@ from safetensors.torch import save as save_tensors
 
 from landslip.errors import ChannelError, LandslipError, ModelError
 from landslip.folder import part_meant
+from landslip.grid import metric_size
 from landslip.models import build_model
 from landslip.output import file_hash, refuse_existing, write_json, writing
+from landslip.raster import read_info
 from landslip.run import BlockChoice, NetworkChoice, Run
-from landslip.stack import Channel, StackInfo
+from landslip.stack import DISPLAY, UNSTATED, Channel, StackInfo
 from landslip.standardize import ZScore
 from landslip.tables import read_json
 
@@ -184,6 +186,20 @@ def split_of(model: Model) -> Path:
     return path
 
 
+def pixel_size(model: Model) -> tuple[float, float] | None:
+    """Width and height in metres of the pixels that a model was trained on, from model.json or else its split.tif.
+
+    None where neither is there, whole, and in metres.
+    """
+    with suppress(KeyError, TypeError, ValueError):
+        width, height = (float(side) for side in model.facts["pixel_size"])
+        if 0 < width < math.inf and 0 < height < math.inf:
+            return width, height
+    with suppress(LandslipError):  # missing, or another model's
+        return metric_size(read_info(split_of(model)).grid)
+    return None
+
+
 def match_channels(model: Model, stack: StackInfo) -> list[int]:
     """Where each of the model's channels is in a stack; ChannelError where they do not match."""
     return find_channels(model.channels, f"the model {model.folder}", stack)
@@ -202,12 +218,28 @@ def find_channels(channels: Sequence[Channel], trained: str, stack: StackInfo) -
     positions = [names.index(name) for name in wanted]
     for channel, position in zip(channels, positions, strict=True):
         found = stack.channels[position]
+        _require_unit(channel, trained, found, stack.path)
         if found.unit and channel.unit and found.unit != channel.unit:
             raise ChannelError(
                 f"{stack.path}: channel {channel.name} is in {found.unit}, and {trained} was trained on "
                 f"{channel.unit}. Prepare the site in the model's unit."
             )
     return positions
+
+
+def _require_unit(channel: Channel, trained: str, found: Channel, path: Path) -> None:
+    """Raise ChannelError where nobody knows what values a model was trained on, and those of `found` differ."""
+    if channel.unit == found.unit or channel.unit not in (DISPLAY, UNSTATED):
+        return
+    what = {
+        DISPLAY: "8-bit values made to be looked at, which no scene holds: it maps the patches it was trained on and "
+        "nothing else. Train a model on reflectance",
+        UNSTATED: "patches whose unit nobody stated. Say in their patches.toml what they hold, import them again and "
+        "train on them",
+    }[channel.unit]
+    raise ChannelError(
+        f"{path}: channel {channel.name} is in {found.unit or 'no stated unit'}, and {trained} was trained on {what}."
+    )
 
 
 def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: float, temperature: float) -> None:

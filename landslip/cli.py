@@ -29,6 +29,11 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs th
 Change = Annotated[
     list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a choice of the run file.")
 ]
+AcceptRange = Annotated[
+    bool,
+    typer.Option("--accept-range", help="Go on where bands or indices lie outside what the model was trained on."),
+]
+Plan = Annotated[bool, typer.Option("--plan", help="Say how long it will take, and train nothing.")]
 Data = Annotated[Path | None, typer.Option(help="Folder that the site file's paths start at.")]
 
 
@@ -85,17 +90,26 @@ def import_(
     ] = None,
     validation_share: Annotated[float, typer.Option(help="of the training patches, drawn at random")] = 0.15,
     seed: Annotated[int, typer.Option(help="of that draw", min=0)] = 0,
-    resolution: Annotated[float, typer.Option(help="side of a pixel, metres")] = 10.0,
+    resolution: Annotated[
+        float | None, typer.Option(help="side of a pixel, metres; default: as the patches say, else 10")
+    ] = None,
     channels: Annotated[
-        str, typer.Option(metavar="NAME,NAME", help="default: gray, red,green,blue or Landslide4Sense's 14")
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="what the bands are: a patches.toml (default: that in FOLDER/), the stack.tif that the patches were "
+            "cut from, or NAME,NAME in order; else as the patches say, or gray, RGB or Landslide4Sense's 14",
+        ),
     ] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Bring a set of patches (images and masks, PNG or HDF5) to a prepared folder; see [split] kind = "given"."""
+    """Bring a set of patches (images and masks) to a prepared folder; see [split] kind = "given"."""
     from landslip.patches import import_patches, table_of_parts
     from landslip.prepare import table
 
-    names = [name.strip() for name in channels.split(",")] if channels else []
+    names: list[str] | Path = [name.strip() for name in channels.split(",")] if channels else []
+    if Path(channels).suffix.lower() in (".toml", ".tif", ".tiff"):
+        names = Path(channels)
     done = import_patches(
         folder, out, train, test, validation, validation_share, seed, resolution, names, overwrite=overwrite
     )
@@ -160,6 +174,7 @@ def calibrate(
         typer.Option(help="share of a region's landslide pixels that may be missed in expectation, default 0.1"),
     ] = None,
     picture: Annotated[Path | None, typer.Option(metavar="OUT.png", help="reliability before and after")] = None,
+    accept_range: AcceptRange = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a model's probabilities fit the shares observed on its validation ground, and choose its threshold there."""
@@ -172,7 +187,7 @@ def calibrate(
     from landslip.calibrate import calibrate as fit
     from landslip.calibrate import table
 
-    done = fit(model, prepared, out, threshold, 0.1 if miss is None else miss, overwrite)
+    done = fit(model, prepared, out, threshold, 0.1 if miss is None else miss, overwrite, accept_range)
     typer.echo(f"{out}\n{table(done)}")
     if picture is not None:
         from landslip.draw import draw_reliability
@@ -233,6 +248,7 @@ def map_(
         Path | None, typer.Option(metavar="PREPARED/", help="for --uncertainty; default: pixels kept with the model")
     ] = None,
     picture: Annotated[Path | None, typer.Option(metavar="OUT.png", help="of the bands of --uncertainty")] = None,
+    accept_range: AcceptRange = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Map a whole site into a probability raster."""
@@ -257,7 +273,19 @@ def map_(
         asked = Uncertainty(area_of(loaded, training), 8 if samples is None else samples)
     ceiling = None if memory is None else size_in_bytes(memory)
     done = map_site(
-        loaded, stack, probability, method, precision, valid, overwrite, asked, engine, ceiling, strict, cluster
+        loaded,
+        stack,
+        probability,
+        method,
+        precision,
+        valid,
+        overwrite,
+        asked,
+        engine,
+        ceiling,
+        strict,
+        cluster,
+        accept_range,
     )
     typer.echo(
         f"{done.path}: {done.valid_pixels} pixels mapped in {done.windows} windows, {100 * done.skipped:.0f} % skipped"
@@ -430,14 +458,20 @@ def compare(
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
     out: Annotated[Path, typer.Argument(metavar="OUT/")],
     change: Change = None,
+    plan: Plan = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train every network with and without factors on the same ground: tables, maps and curves side by side."""
     from landslip.compare import compare as compare_all
+    from landslip.compare import plan_in_words
     from landslip.comparison import write_comparison
     from landslip.run import read_run
 
-    results = compare_all(read_run(run, dict(map(_override, change or []))), prepared, out, overwrite)
+    chosen = read_run(run, dict(map(_override, change or [])))
+    if plan:
+        typer.echo(plan_in_words(chosen, prepared, out, overwrite))
+        return
+    results = compare_all(chosen, prepared, out, overwrite)
     typer.echo(write_comparison(results, prepared, out, overwrite))
     typer.echo(f"{out / 'comparison.md'}, comparison.csv, comparison.json and pictures are in {out}")
     if any("failed" in result for result in results):
@@ -453,14 +487,20 @@ def ladder(
         list[Path] | None, typer.Option(metavar="PREPARED_B/", help="Another site to score on. May be repeated.")
     ] = None,
     change: Change = None,
+    accept_range: AcceptRange = False,
+    plan: Plan = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Score one network as the paper does, on ground kept apart, and elsewhere: what the headline is worth."""
     from landslip.ladder import ladder as climb
-    from landslip.ladder import table
+    from landslip.ladder import plan_in_words, table
     from landslip.run import read_run
 
-    rungs = climb(read_run(run, dict(map(_override, change or []))), prepared, out, elsewhere or (), overwrite)
+    chosen = read_run(run, dict(map(_override, change or [])))
+    if plan:
+        typer.echo(plan_in_words(chosen, prepared, out, elsewhere or (), overwrite))
+        return
+    rungs = climb(chosen, prepared, out, elsewhere or (), overwrite, accept_range)
     typer.echo(table(rungs))
     if any("failed" in rung for rung in rungs):
         raise typer.Exit(1)
@@ -473,13 +513,14 @@ def transfer(
     out: Annotated[Path, typer.Argument(metavar="OUT/")],
     blocks: Annotated[int, typer.Option(metavar="N", help="fine-tune on so many blocks, which the tool chooses")] = 0,
     epochs: Annotated[int, typer.Option(help="of fine-tuning", min=1)] = 20,
+    accept_range: AcceptRange = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Map and score a site that a model was not trained on, as it is and fine-tuned on a few blocks there."""
     from landslip.transfer import table
     from landslip.transfer import transfer as carry
 
-    typer.echo(table(carry(model, prepared, out, blocks, epochs, overwrite)))
+    typer.echo(table(carry(model, prepared, out, blocks, epochs, overwrite, accept_range)))
 
 
 @app.command()

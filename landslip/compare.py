@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -38,6 +38,7 @@ from landslip.errors import (
     TrainingError,
 )
 from landslip.evaluate import evaluate, trust
+from landslip.forecast import Size, forecast_table, seconds_of, size_of, timed_paces
 from landslip.ground import Ground, input_hashes, require_window, survey, write_split
 from landslip.inference import map_site
 from landslip.label import LANDSLIDE
@@ -51,7 +52,7 @@ from landslip.run import Run, settled
 from landslip.split import TEST
 from landslip.state import difference, kept_state
 from landslip.tables import read_json
-from landslip.train import identity_of, is_trained, train
+from landslip.train import Pace, identity_of, is_trained, train
 
 RESULT, PROBABILITY, COMPARISON = "result.json", "probability.tif", "comparison.json"
 SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area
@@ -71,6 +72,11 @@ class Cell:
     network: bool
     fold: int | None = None  # of an apart split in folds; None: as the run file says
     undivided: bool = False  # an apart split without folds, whatever the run file says
+
+    @property
+    def ground(self) -> tuple[str, int | None, bool]:
+        """What its split, windows and parts follow from, given the run file."""
+        return self.split, self.fold, self.undivided
 
     @property
     def name(self) -> str:
@@ -100,6 +106,9 @@ class Cell:
         return settled(Run.model_validate(values))
 
 
+Sizes = dict[tuple[str, int | None, bool], Size]  # by `Cell.ground`
+
+
 def plan(run: Run) -> list[Cell]:
     """All runs of a comparison, in the order in which they are made: a whole table of a split before the next."""
     choice = run.compare
@@ -122,25 +131,79 @@ def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> lis
     """
     cells = plan(run)
     refuse_finished(out / COMPARISON, overwrite, [cell.name for cell in cells])
-    windows = _require_runnable(run, cells, prepared)
-    return make_runs(cells, run, prepared, out, overwrite, ", ".join(f"{n} windows ({k})" for k, n in windows.items()))
+    sizes = _require_runnable(run, cells, prepared)
+    about = ", ".join(f"{size.windows} windows ({split})" for (split, *_), size in sizes.items())
+    return make_runs(cells, run, prepared, out, overwrite, about, sizes)
+
+
+def plan_in_words(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> str:
+    """What `compare` would make and how long that takes, timed on a few batches of each network; leaves no file.
+
+    Raises as `compare`.
+    """
+    cells = plan(run)
+    refuse_finished(out / COMPARISON, overwrite, [cell.name for cell in cells])
+    return runs_in_words(cells, run, prepared, out, overwrite, _require_runnable(run, cells, prepared))
 
 
 def make_runs(
-    cells: Sequence[Cell], run: Run, prepared: Path, out: Path, overwrite: bool = False, about: str = ""
+    cells: Sequence[Cell],
+    run: Run,
+    prepared: Path,
+    out: Path,
+    overwrite: bool = False,
+    about: str = "",
+    sizes: Sizes | None = None,
 ) -> list[dict[str, Any]]:
     """Make those runs that are not made yet, one after another, and return the results of all in their order.
 
-    `about` is said of them first. Raises ResumeError, before any is made, where `out` holds runs of other inputs or
-    choices, finished or half done.
+    `about` is said of them first, and how long they will take where their `sizes` are given. Raises ResumeError,
+    before any is made, where `out` holds runs of other inputs or choices, finished or half done.
     """
     with alone(out, inside=True):
-        return _make_runs(cells, run, prepared, out, overwrite, about)
+        return _make_runs(cells, run, prepared, out, overwrite, about, sizes or {})
 
 
-def _make_runs(
-    cells: Sequence[Cell], run: Run, prepared: Path, out: Path, overwrite: bool, about: str
-) -> list[dict[str, Any]]:
+def runs_in_words(cells: Sequence[Cell], run: Run, prepared: Path, out: Path, overwrite: bool, sizes: Sizes) -> str:
+    """How many runs are left to be made in `out` and how long each network takes; nothing is written."""
+    _, results = _kept(cells, run, prepared, out, overwrite)
+    todo = [cell for cell, result in zip(cells, results, strict=True) if result is None]
+    head = f"{len(cells)} runs, {len(cells) - len(todo)} of them finished"
+    return f"{head}\n{_in_words(todo, _forecast(todo, run, prepared, sizes))}" if todo else head
+
+
+def _in_words(todo: Sequence[Cell], seconds: dict[Cell, float]) -> str:
+    left = [cell.method for cell in todo if cell not in seconds]
+    return forecast_table([(cell.method, seconds[cell]) for cell in todo if cell in seconds], left)
+
+
+def _forecast(todo: Sequence[Cell], run: Run, prepared: Path, sizes: Sizes) -> dict[Cell, float]:
+    """Seconds that each network's run will take, from a few batches timed in a process of their own; {} where it fails.
+
+    One choice of channels stands for all: they differ in the first layer alone.
+    """
+    todo = [cell for cell in todo if cell.network and cell.ground in sizes]
+    widest = {cell.method: cell for cell in todo if cell.channels == "bands"}
+    widest |= {cell.method: cell for cell in todo if cell.channels != "bands"}
+    if not widest:
+        return {}
+    say(f"timing a few batches of {', '.join(widest)}")
+    began = time.monotonic()
+    try:
+        found = apart(timed_paces, [cell.run(run) for cell in widest.values()], prepared)
+    except LandslipError as error:  # it is said again by the run that it is of
+        say(f"how long they take is not known: {error}")
+        return {}
+    start = max(time.monotonic() - began - found["seconds"], 0.0)
+    return {
+        cell: seconds_of(cell.run(run), sizes[cell.ground], Pace(*found["paces"][cell.method]), start) for cell in todo
+    }
+
+
+def _kept(
+    cells: Sequence[Cell], run: Run, prepared: Path, out: Path, overwrite: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any] | None]]:
+    """The identity of every run, and its result where it is finished; ResumeError for those of other inputs."""
     hashes = {split: input_hashes(cell.run(run), prepared) for split, cell in {c.split: c for c in cells}.items()}
     identities = [_identity(cell, run, hashes[cell.split]) for cell in cells]
     results: list[dict[str, Any] | None] = []
@@ -154,14 +217,28 @@ def _make_runs(
                     f"{model} holds a model of other inputs or choices. Give another folder, or --overwrite to train "
                     "it again."
                 )
+    return identities, results
+
+
+def _make_runs(
+    cells: Sequence[Cell], run: Run, prepared: Path, out: Path, overwrite: bool, about: str, sizes: Sizes
+) -> list[dict[str, Any]]:
+    identities, results = _kept(cells, run, prepared, out, overwrite)
     done = sum(result is not None for result in results)
     lost = sum(r is None and _holds_scores(cell.folder(out)) for cell, r in zip(cells, results, strict=True))
     if lost:
         say(f"warning: {lost} finished run(s) are of other inputs or choices; --overwrite makes them again.")
     say(f"{len(cells)} runs, {done} of them finished; {about}".rstrip("; "))
+    todo = [cell for cell, result in zip(cells, results, strict=True) if result is None]
+    ahead: dict[Cell, float] = {}
+    if sum(cell.network for cell in todo) > 1:  # a single one says itself what is left, after its first epoch
+        ahead = _forecast(todo, run, prepared, sizes)
+    if ahead:
+        say(_in_words(todo, ahead))
     for i, (cell, identity) in enumerate(zip(cells, identities, strict=True)):
         if results[i] is None:
-            left = _time_left([c for c, r in zip(cells, results, strict=True) if r is None], _known(cells, results))
+            rest = [c for c, r in zip(cells, results, strict=True) if r is None]
+            left = _time_left(rest, _known(cells, results), ahead)
             say(f"-- run {i + 1}/{len(cells)}: {cell.name}; {left}")
             results[i] = _make(cell, run, prepared, out, identity, overwrite)
     return [result for result in results if result is not None]
@@ -185,8 +262,8 @@ def refuse_finished(path: Path, overwrite: bool, planned: Iterable[str]) -> None
     )
 
 
-def _require_runnable(run: Run, cells: Sequence[Cell], prepared: Path) -> dict[str, int]:
-    """Refuse before any work what would fail hours later; returns the number of training windows of each split."""
+def _require_runnable(run: Run, cells: Sequence[Cell], prepared: Path) -> Sizes:
+    """Refuse before any work what would fail hours later; returns how much ground the runs of each split go over."""
     if not cells:
         raise RunError("[compare] names no run: give networks or baselines, channels and splits.")
     if len(set(cells)) < len(cells):
@@ -199,13 +276,13 @@ def _require_runnable(run: Run, cells: Sequence[Cell], prepared: Path) -> dict[s
             f'[split] kind is "given" and [compare] splits are {", ".join(run.compare.splits)}, which would leave '
             'split.tif unused. Set [compare] splits = ["given"].'
         )
-    windows: dict[str, int] = {}
+    sizes: Sizes = {}
     channels: dict[str, int] = {}
     for cell in cells:
         own = cell.run(run)
-        if cell.split not in windows or cell.channels not in channels:
+        if cell.ground not in sizes or cell.channels not in channels:
             ground = survey(own, prepared)
-            windows[cell.split], channels[cell.channels] = len(ground.windows), len(ground.channels)
+            sizes[cell.ground], channels[cell.channels] = size_of(ground), len(ground.channels)
             _require_scored_landslide(ground, cell.split)
             factors = any(channel.group == "factor" for channel in ground.channels)
             if cell.channels != "bands" and not factors:
@@ -223,7 +300,7 @@ def _require_runnable(run: Run, cells: Sequence[Cell], prepared: Path) -> dict[s
             raise RunError(
                 f"[compare.options] names {name}, which is not among the networks {', '.join(run.compare.networks)}."
             )
-    return windows
+    return sizes
 
 
 def _require_scored_landslide(ground: Ground, split: str) -> None:
@@ -275,11 +352,16 @@ def _known(cells: Sequence[Cell], results: Sequence[dict[str, Any] | None]) -> l
     ]
 
 
-def _time_left(todo: Sequence[Cell], known: Sequence[tuple[Cell, float]]) -> str:
-    """From the runs of the same method so far, else of the same kind; without any, said so."""
+def _time_left(
+    todo: Sequence[Cell], known: Sequence[tuple[Cell, float]], ahead: Mapping[Cell, float] | None = None
+) -> str:
+    """From the runs of the same method so far, else as forecast, else from those of its kind; without any, said so."""
     total = 0.0
     for cell in todo:
-        alike = [s for c, s in known if c.method == cell.method] or [s for c, s in known if c.network == cell.network]
+        alike = [s for c, s in known if c.method == cell.method]
+        if not alike and ahead and cell in ahead:
+            alike = [ahead[cell]]
+        alike = alike or [s for c, s in known if c.network == cell.network]
         if not alike and cell.network:
             return "time left is known after the first network"
         total += sum(alike) / len(alike) if alike else 0.0

@@ -1,6 +1,6 @@
 """Pictures: maps with scale bar, north arrow and coordinates, and training curves.
 
-Colours hold for the colour-blind (Okabe and Ito): hits bluish green, misses orange, false alarms purple.
+Colours are those of landslip.palette: hits bluish green, misses orange, false alarms purple.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from matplotlib.patches import Patch
 from landslip.calibration import Reliability, expected_calibration_error
 from landslip.cartography import (
     MOST,
-    UNDEFINED,
     centres,
     dress,
     extent,
     finish,
     key,
+    log_ticks,
     map_figure,
     outside,
     overlay,
@@ -37,15 +37,12 @@ from landslip.cartography import (
 )
 from landslip.inventory_scores import COMPLETE, InventoryScores, area_text
 from landslip.label import LANDSLIDE, UNKNOWN
+from landslip.palette import FALSE_ALARMS, HATCH, HITS, LANDSLIDES, LINES, MISSES, RAMP, REFERENCE, UNDEFINED
+from landslip.palette import PARTS as PART_COLOURS
 from landslip.powerlaw import Tail
 from landslip.raster import glance, read_info
 from landslip.split import PARTS
 from landslip.style import TRUE_COLOUR
-
-HITS, MISSES, FALSE_ALARMS = "#009E73", "#E69F00", "#5C1A6E"  # told apart in grey too: lightness 60, 71, 25
-LABEL_COLOUR = "#D55E00"
-PART_COLOURS = {"train": "#56B4E9", "validation": "#F0E442", "test": "#992266"}
-LINE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")  # Okabe and Ito
 
 
 def draw_input(stack: Path, out: Path, overwrite: bool = False) -> None:
@@ -66,9 +63,9 @@ def draw_label(stack: Path, label: Path, out: Path, overwrite: bool = False) -> 
     values, grid = glance(label, [1], MOST, stored=True)
     figure, axes = map_figure(grid)
     relief(axes, stack, grid)
-    overlay(axes, values[0] == LANDSLIDE, LABEL_COLOUR, grid)
+    overlay(axes, values[0] == LANDSLIDE, LANDSLIDES, grid)
     outside(axes, values[0] == UNKNOWN, grid)
-    key(figure, [Patch(color=LABEL_COLOUR, label="landslide")])
+    key(figure, [Patch(color=LANDSLIDES, label="landslide")])
     finish(figure, axes, grid, "Label", out, overwrite)
 
 
@@ -77,7 +74,7 @@ def draw_probability(probability: Path, out: Path, overwrite: bool = False) -> N
     values, grid = glance(probability, [1], MOST)
     figure, axes = map_figure(grid, right=0.9)
     axes.set_facecolor(UNDEFINED)
-    shown = axes.imshow(values[0], extent=extent(grid), cmap="viridis", vmin=0, vmax=1)
+    shown = axes.imshow(values[0], extent=extent(grid), cmap=RAMP, vmin=0, vmax=1)
     figure.colorbar(shown, ax=axes, shrink=0.7, label="landslide probability", pad=0.02)
     finish(figure, axes, grid, "Landslide probability", out, overwrite)
 
@@ -97,15 +94,15 @@ def draw_uncertainty(probability: Path, out: Path, overwrite: bool = False) -> N
             axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center")
         else:
             most = float(np.nanpercentile(values, 99)) if most is None else most
-            look: dict[str, Any] = {"cmap": "Greys" if letter == "a" else "viridis", "vmin": 0, "vmax": max(most, 1e-9)}
+            look: dict[str, Any] = {"cmap": "Greys" if letter == "a" else RAMP, "vmin": 0, "vmax": max(most, 1e-9)}
             shown = axes.imshow(values, extent=extent(grid), **look)
             figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02, extend="neither" if letter == "a" else "max")
         if letter == "a" and (area == 0).any():
             x, y = centres(grid)
             # seen on black and on white, in colour and in grey
-            with matplotlib.rc_context({"hatch.color": LABEL_COLOUR, "hatch.linewidth": 0.8}):
+            with matplotlib.rc_context({"hatch.color": LANDSLIDES, "hatch.linewidth": 0.8}):
                 axes.contourf(x, y, area == 0, [0.5, 1.5], hatches=["xxxxx"], colors="none")
-            axes.contour(x, y, area == 0, [0.5], colors=LABEL_COLOUR, linewidths=0.5)
+            axes.contour(x, y, area == 0, [0.5], colors=LANDSLIDES, linewidths=0.5)
         dress(axes, grid, f"({letter}) {name}", labels=False)
     figure.suptitle("Where not to trust the map; hatched: outside the area of applicability", fontsize=11)
     save(figure, out, overwrite)
@@ -212,7 +209,7 @@ def draw_curves(histories: Mapping[str, Path], out: Path, title: str, overwrite:
         rows = _rows(history)
         epochs = [row["epoch"] for row in rows]
         look: dict[str, Any] = {
-            "color": LINE_COLOURS[names.index(name.partition(",")[0]) % len(LINE_COLOURS)],
+            "color": LINES[names.index(name.partition(",")[0]) % len(LINES)],
             "ls": "--" if name.endswith("bands") else "-",
             "marker": "o" if len(rows) < 3 else None,
             "mfc": "white" if name.endswith("bands") else None,
@@ -238,11 +235,11 @@ def draw_history(history: Path, out: Path, overwrite: bool = False) -> None:
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     loss, scores = figure.subplots(1, 2)
-    loss.plot(epochs, [row["loss"] for row in rows], color="#0072B2", label="training")
-    loss.plot(epochs, [row["validation_loss"] for row in rows], color="#D55E00", ls="--", label="validation")
+    loss.plot(epochs, [row["loss"] for row in rows], color=LINES[0], label="training")
+    loss.plot(epochs, [row["validation_loss"] for row in rows], color=LINES[4], ls="--", label="validation")
     loss.set(xlabel="epoch", ylabel="loss", yscale="log")
-    scores.plot(epochs, [row["validation_kappa"] for row in rows], color="#009E73", label="kappa")
-    scores.plot(epochs, [row["validation_f1"] for row in rows], color="#CC79A7", ls="--", label="F1")
+    scores.plot(epochs, [row["validation_kappa"] for row in rows], color=LINES[2], label="kappa")
+    scores.plot(epochs, [row["validation_f1"] for row in rows], color=LINES[3], ls="--", label="F1")
     scores.set(xlabel="epoch", ylabel="on validation ground", ylim=(min(0, *scores.get_ylim()), 1))
     for axes in (loss, scores):
         axes.grid(alpha=0.3)
@@ -258,8 +255,8 @@ def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> N
     middle = np.array([math.sqrt(size.low * size.high) for size in classes])
     width = np.array([size.high - size.low for size in classes])
     for name, counts, tail, colour, marker in (
-        ("reference", [size.reference for size in classes], scores.reference_tail, "#0072B2", "o"),
-        ("map", [size.mapped for size in classes], scores.mapped_tail, LABEL_COLOUR, "s"),
+        ("reference", [size.reference for size in classes], scores.reference_tail, REFERENCE, "o"),
+        ("map", [size.mapped for size in classes], scores.mapped_tail, LANDSLIDES, "s"),
     ):
         number = np.array(counts, float)
         if not number.any():
@@ -294,7 +291,9 @@ def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> N
     share.set(xscale="log", xlim=density.get_xlim(), ylim=(0, 1.1), xlabel="landslide area (m²)", ylabel="share found")
     share.legend(fontsize=8, loc="lower right")
     for axes in (density, share):
+        log_ticks(axes.xaxis)
         axes.grid(alpha=0.3)
+    log_ticks(density.yaxis)
     ground = "all mapped ground" if scores.part == "all" else f"the {scores.part} part"
     figure.suptitle(f"Inventory against reference, {ground} (bars: 1 sigma of counts; 95 % of shares)", fontsize=11)
     save(figure, out, overwrite)
@@ -311,8 +310,8 @@ def draw_reliability(
     shares, counts = figure.subplots(2, 1, height_ratios=(3.2, 1))
     shares.plot([0, 1], [0, 1], color="black", ls=":", lw=1, label="calibrated")
     looks: list[dict[str, Any]] = [
-        {"color": LINE_COLOURS[0], "marker": "o", "ls": "-", "mfc": LINE_COLOURS[0]},
-        {"color": LINE_COLOURS[4], "marker": "s", "ls": "--", "mfc": "white"},
+        {"color": LINES[0], "marker": "o", "ls": "-", "mfc": LINES[0]},
+        {"color": LINES[4], "marker": "s", "ls": "--", "mfc": "white"},
     ]
     for i, (name, table) in enumerate(tables.items()):
         look = looks[i % len(looks)]
@@ -368,10 +367,10 @@ def draw_intervals(
     for axes, (title, bars) in zip(every, factors.items(), strict=False):
         at = np.arange(len(bars))
         frequency, area = (100 * np.array([bar[i] for bar in bars], float) for i in (1, 2))
-        left = axes.bar(at - 0.2, frequency, 0.4, color=LINE_COLOURS[0], label="landslide frequency")
+        left = axes.bar(at - 0.2, frequency, 0.4, color=LINES[0], label="landslide frequency")
         line = axes.axhline(100 * mean, color="black", ls="--", lw=1, label="frequency of the site")
         right_axes = axes.twinx()
-        style: dict[str, Any] = {"facecolor": "white", "edgecolor": "#555555", "hatch": "////", "linewidth": 0.8}
+        style: dict[str, Any] = {"facecolor": "white", "edgecolor": HATCH, "hatch": "////", "linewidth": 0.8}
         right = right_axes.bar(at + 0.2, area, 0.4, label="area share (right)", **style)
         for i in np.flatnonzero(np.isnan(frequency)):
             axes.text(i - 0.2, 0, "undefined", rotation=90, ha="center", va="bottom", fontsize=7)
@@ -415,7 +414,7 @@ def draw_ranking(measures: Mapping[str, Sequence[Whisker]], out: Path, overwrite
         for i, bar in enumerate(bars):
             none = bar.effect is False
             axes.barh(
-                i, bar.estimate, 0.7, facecolor="white" if none else LINE_COLOURS[0], edgecolor=LINE_COLOURS[0],
+                i, bar.estimate, 0.7, facecolor="white" if none else LINES[0], edgecolor=LINES[0],
                 hatch="////" if none else None,
             )  # fmt: skip
             axes.plot([bar.low, bar.high], [i, i], color="black", lw=1.4, marker="|", ms=7, mew=1.4)
@@ -429,8 +428,8 @@ def draw_ranking(measures: Mapping[str, Sequence[Whisker]], out: Path, overwrite
         axes.tick_params(axis="x", labelsize=8)
         axes.set_title(title, fontsize=10)
     handles = [
-        Patch(color=LINE_COLOURS[0], label="effect shown"),
-        Patch(facecolor="white", edgecolor=LINE_COLOURS[0], hatch="////", label="no effect shown"),
+        Patch(color=LINES[0], label="effect shown"),
+        Patch(facecolor="white", edgecolor=LINES[0], hatch="////", label="no effect shown"),
         Patch(facecolor="none", edgecolor="none", label="whiskers: 95 % interval; (name): place unstable"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9, frameon=False)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,43 +19,59 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.textpath import TextPath
+from matplotlib.transforms import Bbox, BboxBase, TransformedBbox
 from numpy.typing import ArrayLike, NDArray
 
 from landslip.cartography import (
     MOST,
-    UNDEFINED,
     centres,
     dress,
     extent,
     key,
+    log_ticks,
     overlay,
     relief,
     save,
     shade_of,
     stretched,
 )
-from landslip.draw import LABEL_COLOUR, draw_tail
+from landslip.draw import draw_tail
 from landslip.factors.terrain import aspect_from
 from landslip.folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 from landslip.geodesy import geodetic
 from landslip.grid import Grid
 from landslip.label import LANDSLIDE
+from landslip.palette import (
+    DIRECTIONS,
+    DIVERGING,
+    FLAT,
+    LANDSLIDES,
+    RAMP,
+    RAMPS,
+    REFERENCE,
+    UNDEFINED,
+    class_colour,
+    directions,
+)
 from landslip.powerlaw import Tail
 from landslip.raster import glance, stretch
 from landslip.stack import Channel, StackInfo, read_stack_info
 from landslip.style import FALSE_COLOUR, TRUE_COLOUR
 
-DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 SMALL = 700  # pixels a side of one map among many
-MOST_NAMED = 12  # classes that a scale names
-SCALE_BEYOND_DEGREES = 1.13  # where a scale clears the degrees at the right, in widths of the map
+MOST_NAMED, NAMED_HEIGHT = 12, 0.14  # classes that a scale names; inches that each takes
+DEGREE_SIZE = 7  # points
+TICK = 0.1  # inches that a tick takes before its degrees
+SCALE_GAP, SCALE_WIDTH = 0.12, 0.13  # inches between a map, or the degrees at its right, and its scale; of the scale
 
 
 def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
     """The image, and the relief in tints of elevation with the landslides, both with the outline of valid ground.
 
     Coordinates of the grid are left and below, degrees of its own body right and above. Without bands or without
-    elevation the other map stands alone. Raises what reading the stack, valid.tif and label.tif raises.
+    elevation the other map stands alone; landslides are drawn, and named, where there are any. Raises what reading the
+    stack, valid.tif and label.tif raises.
     """
     stack = read_stack_info(prepared / "stack.tif")
     names = [channel.name for channel in stack.channels]
@@ -61,31 +79,33 @@ def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
     wide = stack.grid.width > 1.25 * stack.grid.height
     count = int(bool(bands)) + int("elevation" in names or not bands)
     rows, columns = (count, 1) if wide else (1, count)
-    figure, every = _sheet(stack.grid, rows, columns, 9.0)
+    figure, every, size = _sheet(stack.grid, rows, columns, 9.0)
     letters = iter(string.ascii_lowercase if count > 1 else [""])
+    edge = _edge(prepared, MOST)
     handles: list[Line2D | Patch] = []
     if bands:
         axes = every.pop(0)
         values, grid = glance(stack.path, [names.index(name) + 1 for name in bands], MOST)
         axes.imshow(stretched(values), extent=extent(grid))
-        handles = _outline(axes, prepared, grid)
-        _dress_with_degrees(axes, grid, _lettered(next(letters), f"image: {', '.join(dict.fromkeys(bands))}"))
+        handles = _outline(axes, edge, grid)
+        _dress_with_degrees(axes, grid, _lettered(next(letters), f"image: {', '.join(dict.fromkeys(bands))}"), size)
     if every:
         axes = every.pop(0)
         label, grid = glance(prepared / "label.tif", [1], MOST, stored=True)
         if "elevation" in names:
-            _tinted(figure, axes, stack, grid)
+            _tinted(figure, axes, stack, grid, size)
         else:
             relief(axes, stack.path, grid)
         slide = label[0] == LANDSLIDE
-        overlay(axes, slide, LABEL_COLOUR, grid)
-        if slide.any() and min(slide.shape) > 1:  # an edge, since a tint may be as grey as the colour
-            axes.contour(*centres(grid), slide, [0.5], colors="black", linewidths=0.5)
-        handles = [
-            *_outline(axes, prepared, grid),
-            Patch(facecolor=LABEL_COLOUR, edgecolor="black", lw=0.5, label="landslide, as drawn"),
-        ]
-        _dress_with_degrees(axes, grid, _lettered(next(letters), "relief and landslides"))
+        handles = _outline(axes, edge, grid)
+        if slide.any():
+            overlay(axes, slide, LANDSLIDES, grid)
+            if min(slide.shape) > 1:  # an edge, since a tint may be as grey as the colour
+                axes.contour(*centres(grid), slide, [0.5], colors="black", linewidths=0.5)
+            handles.append(Patch(facecolor=LANDSLIDES, edgecolor="black", lw=0.5, label="landslide, as drawn"))
+        ground = "relief" if "elevation" in names else "valid ground"
+        title = f"{ground} and landslides" if slide.any() else ground
+        _dress_with_degrees(axes, grid, _lettered(next(letters), title), size)
     key(figure, handles)
     save(figure, out, overwrite)
 
@@ -99,12 +119,12 @@ def _composite(stack: StackInfo) -> list[str]:
     return [name for name in bands if name in ("gray", "grey", "pan")][:1] * 3 or bands[:1] * 3
 
 
-def _tinted(figure: Figure, axes: Axes, stack: StackInfo, grid: Grid) -> None:
+def _tinted(figure: Figure, axes: Axes, stack: StackInfo, grid: Grid, size: tuple[float, float]) -> None:
     """Elevation in tints that darken downwards, shaded; the scale beside it."""
     position = [channel.name for channel in stack.channels].index("elevation")
     z, _ = glance(stack.path, [position + 1], MOST)
     low, high = stretch(z[0])
-    tints = ListedColormap(matplotlib.colormaps["cividis"](np.linspace(0.25, 1, 256)))
+    tints = ListedColormap(matplotlib.colormaps[RAMPS["elevation"]](np.linspace(0.25, 1, 256)))
     norm = matplotlib.colors.Normalize(low, high)
     colour = tints(norm(np.nan_to_num(z[0], nan=low)))
     shade = shade_of(stack.path, grid)
@@ -113,36 +133,61 @@ def _tinted(figure: Figure, axes: Axes, stack: StackInfo, grid: Grid) -> None:
     colour[..., 3] = ~np.isnan(z[0])
     axes.set_facecolor(UNDEFINED)
     axes.imshow(colour.astype(np.float32), extent=extent(grid))
-    beside = axes.inset_axes((SCALE_BEYOND_DEGREES, 0.1, 0.03, 0.8))
+    beside = _beside(figure, axes, degree_ticks(grid, "y", size[1]), 0.1)
     scale = figure.colorbar(matplotlib.cm.ScalarMappable(norm, tints), cax=beside, extend="both")
     scale.set_label("elevation (m)", fontsize=9)
     scale.ax.tick_params(labelsize=8)
 
 
-def _outline(axes: Axes, prepared: Path, grid: Grid) -> list[Line2D | Patch]:
+def _beside(figure: Figure, axes: Axes, latitudes: Sequence[tuple[float, str]], foot: float = 0.0) -> Axes:
+    """Axes for a scale at the right of a map, beyond the latitudes written there; from `foot` of its height up."""
+    away = max((TICK + _inches(text) for _, text in latitudes), default=0.0) + SCALE_GAP
+
+    def place(_: Axes, __: Any) -> BboxBase:
+        inch, ground = figure.dpi, axes.bbox  # as the map lies when it is drawn: its aspect is fixed, the layout is not
+        up = foot * ground.height
+        box = Bbox.from_bounds(ground.x1 + away * inch, ground.y0 + up, SCALE_WIDTH * inch, ground.height - 2 * up)
+        return TransformedBbox(box, figure.transFigure.inverted())
+
+    beside = axes.inset_axes((0, 0, 1, 1))
+    beside.set_axes_locator(place)
+    return beside
+
+
+def _inches(text: str) -> float:
+    """The width of a text of degrees."""
+    return float(TextPath((0, 0), text, size=DEGREE_SIZE).get_extents().width) / 72 if text else 0.0
+
+
+def _edge(prepared: Path, most: int) -> NDArray[np.bool_]:
+    """Valid ground (H, W), thinned as any raster of the site is to `most` pixels a side."""
+    return np.asarray(glance(prepared / "valid.tif", [1], most, stored=True)[0][0] == 1)
+
+
+def _outline(axes: Axes, edge: NDArray[np.bool_], grid: Grid, width: float = 0.9) -> list[Line2D | Patch]:
     """The edge of valid ground, black on white; nothing where all of the rectangle is valid."""
-    valid, _ = glance(prepared / "valid.tif", [1], MOST, stored=True)
-    if (valid[0] == 1).all():
+    if edge.all():
         return []
-    inside = np.pad((valid[0] == 1).astype(np.float32), 1)  # so that an edge at the rim is drawn too
+    inside = np.pad(edge.astype(np.float32), 1)  # so that an edge at the rim is drawn too
     x, y = centres(grid)
     x, y = (np.concatenate([[2 * a[0] - a[1]], a, [2 * a[-1] - a[-2]]]) if len(a) > 1 else a for a in (x, y))
     if inside.shape != (len(y), len(x)):
         return []
-    axes.contour(x, y, inside, [0.5], colors="white", linewidths=2.0)
-    axes.contour(x, y, inside, [0.5], colors="black", linewidths=0.9)
+    axes.contour(x, y, inside, [0.5], colors="white", linewidths=2.2 * width)
+    axes.contour(x, y, inside, [0.5], colors="black", linewidths=width)
     return [Line2D([], [], color="black", lw=0.9, label="edge of valid ground")]
 
 
-def _dress_with_degrees(axes: Axes, grid: Grid, title: str) -> None:
+def _dress_with_degrees(axes: Axes, grid: Grid, title: str, size: tuple[float, float]) -> None:
+    """`size`: the map's width and height in inches, which say how many degrees can stand at its sides."""
     dress(axes, grid, title)
     left, right, bottom, top = extent(grid)
-    for place, ticks in (("top", degree_ticks(grid, "x")), ("right", degree_ticks(grid, "y"))):
+    for place, ticks in (("top", degree_ticks(grid, "x", size[0])), ("right", degree_ticks(grid, "y", size[1]))):
         if not ticks:
             continue
         twin = axes.secondary_xaxis("top") if place == "top" else axes.secondary_yaxis("right")
         at, names = zip(*ticks, strict=True)
-        (twin.set_xticks if place == "top" else twin.set_yticks)(at, names, fontsize=7)
+        (twin.set_xticks if place == "top" else twin.set_yticks)(at, names, fontsize=DEGREE_SIZE)
     axes.set(xlim=(left, right), ylim=(bottom, top))
 
 
@@ -152,8 +197,11 @@ def to_degrees(grid: Grid, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float
     return found if found is not None and all(np.isfinite(values).all() for values in found) else None
 
 
-def degree_ticks(grid: Grid, axis: str) -> list[tuple[float, str]]:
-    """(kilometres, text) of round degrees along the upper edge ("x", longitude) or the right edge ("y", latitude)."""
+def degree_ticks(grid: Grid, axis: str, inches: float = math.inf) -> list[tuple[float, str]]:
+    """(kilometres, text) of round degrees along the upper edge ("x", longitude) or the right edge ("y", latitude).
+
+    Seven at most, and no more than can be read side by side along so many inches; one where no two can.
+    """
     left, bottom, right, top = grid.bounds
     along = np.linspace(left, right, 201) if axis == "x" else np.linspace(bottom, top, 201)
     found = to_degrees(grid, along, np.full(201, top)) if axis == "x" else to_degrees(grid, np.full(201, right), along)
@@ -162,16 +210,15 @@ def degree_ticks(grid: Grid, axis: str) -> list[tuple[float, str]]:
     degrees = found[0 if axis == "x" else 1]
     if not (np.diff(degrees) > 0).all():  # the map holds the pole or the 180th meridian
         return []
-    step = _step_of_degrees((degrees[-1] - degrees[0]) / 6)
-    first = math.ceil(degrees[0] / step - 1e-9)
-    wanted = [i * step for i in range(first, first + 12) if i * step <= degrees[-1]]
-    return [(float(np.interp(d, degrees, along)) / 1000, degree_text(d, axis, step)) for d in wanted]
-
-
-def _step_of_degrees(wanted: float) -> float:
-    """The smallest round step of degrees, minutes or seconds that is at least `wanted`."""
-    steps = [*(s / 3600 for s in (1, 2, 5, 10, 20, 30)), *(m / 60 for m in (1, 2, 5, 10, 20, 30)), 1, 2, 5, 10, 20, 30]
-    return next((step for step in steps if step >= wanted), 45)
+    span, found = float(degrees[-1] - degrees[0]), []
+    for step in (step for step in STEPS if step >= span / 6 or step == STEPS[-1]):
+        first = math.ceil(degrees[0] / step - 1e-9)
+        wanted = [i * step for i in range(first, first + 12) if i * step <= degrees[-1]]
+        finer, found = found, [(float(np.interp(d, degrees, along)) / 1000, degree_text(d, axis, step)) for d in wanted]
+        needed = max((_inches(text) if axis == "x" else DEGREE_SIZE / 72 for _, text in found), default=0.0)
+        if len(found) < 2 or AIRY * needed <= inches * step / span:
+            return found or finer[len(finer) // 2 :][:1]  # none is as round within so short a way
+    return found[:1]
 
 
 def degree_text(degrees: float, axis: str, step: float = 1 / 3600) -> str:
@@ -187,14 +234,25 @@ def degree_text(degrees: float, axis: str, step: float = 1 / 3600) -> str:
     return text + letter
 
 
+STEPS = (
+    *(seconds / 3600 for seconds in (1, 2, 5, 10, 20, 30)),
+    *(minutes / 60 for minutes in (1, 2, 5, 10, 20, 30)),
+    *(1, 2, 5, 10, 20, 30, 45),
+)  # degrees, minutes and seconds that are round
+AIRY = 1.3  # ways that a text of degrees takes, with the gap to the next
+
+
 @dataclass(frozen=True)
 class _Layer:
-    """One map of a factor: values (H, W) or (H, W, 4), classes where it has any, and the unit."""
+    """One map of a factor: values (H, W) in a ramp, with their unit; or codes of classes, in colours of their own."""
 
     title: str
     values: NDArray[np.float32]
     classes: tuple[str, ...] = ()
+    colours: tuple[str, ...] = ()
     unit: str = ""
+    ramp: str = RAMP
+    even: bool = False  # about 0
 
 
 def factor_names(stack: StackInfo) -> list[str]:
@@ -206,24 +264,30 @@ def factor_names(stack: StackInfo) -> list[str]:
 def draw_factors(prepared: Path, out: Path, overwrite: bool = False, each: bool = False) -> None:
     """A map of every factor, lettered, each with its scale; aspect and class factors as classes.
 
-    Scales run from the 2nd to the 98th percentile; what lies beyond is marked by their points. Grey is undefined. With
-    `each`, also a picture per factor beside `out`, factor_NAME as `out` ends; each factor is read once.
+    Scales run from the 2nd to the 98th percentile, evenly about 0 where the sign matters; what lies beyond is marked by
+    their points. Grey is undefined, the line the edge of valid ground. With `each`, also a picture per factor beside
+    `out`, factor_NAME as `out` ends; each factor is read once.
     """
     stack = read_stack_info(prepared / "stack.tif")
     names = factor_names(stack)
     columns = min(len(names), 2 if stack.grid.width > 1.8 * stack.grid.height else 3)
-    figure, every = _sheet(stack.grid, -(-len(names) // columns), columns, 12.0)
+    figure, every, size = _sheet(stack.grid, -(-len(names) // columns), columns, 12.0)
     most = SMALL if len(names) > 2 else MOST
+    edge = _edge(prepared, MOST if each else most)
+    handles: list[Line2D | Patch] = []
     for i, (axes, name) in enumerate(zip(every, names, strict=False)):
         layer, grid = _layer(stack, name, MOST if each else most)
         if each:
-            _draw_layer(layer, grid, factor_picture(out, name), overwrite)
+            _draw_layer(layer, grid, edge, factor_picture(out, name), overwrite)
             thin = -(-max(layer.values.shape) // most)
             layer = replace(layer, values=layer.values[::thin, ::thin])
-        _show(figure, axes, layer, grid)
+        _show(figure, axes, layer, grid, size[1])
+        handles = _outline(axes, edge, grid, 0.6)
         dress(axes, grid, _lettered(_letters(i), layer.title), labels=False)
     for axes in every[len(names) :]:
         axes.set_axis_off()
+    if handles:
+        key(figure, handles)
     save(figure, out, overwrite)
 
 
@@ -232,10 +296,13 @@ def factor_picture(sheet: Path, factor: str) -> Path:
     return sheet.with_name(f"factor_{factor}{sheet.suffix}")
 
 
-def _draw_layer(layer: _Layer, grid: Grid, out: Path, overwrite: bool) -> None:
-    figure, every = _sheet(grid, 1, 1, 9.0)
-    _show(figure, every[0], layer, grid, SCALE_BEYOND_DEGREES)
-    _dress_with_degrees(every[0], grid, layer.title)
+def _draw_layer(layer: _Layer, grid: Grid, edge: NDArray[np.bool_], out: Path, overwrite: bool) -> None:
+    figure, every, size = _sheet(grid, 1, 1, 9.0)
+    _show(figure, every[0], layer, grid, size[1], degree_ticks(grid, "y", size[1]))
+    handles = _outline(every[0], edge, grid)
+    _dress_with_degrees(every[0], grid, layer.title, size)
+    if handles:
+        key(figure, handles)
     save(figure, out, overwrite)
 
 
@@ -266,42 +333,53 @@ def _layer(stack: StackInfo, factor: str, most: int) -> tuple[_Layer, Grid]:
             sector[np.isnan(degrees) & ~np.isnan(values).any(axis=0)] = (
                 0  # flat ground has no direction, and is no hole
             )
-        return _Layer(title, sector.astype(np.float32), ("flat", *DIRECTIONS)), grid
+        return _Layer(title, sector.astype(np.float32), ("flat", *DIRECTIONS), (FLAT, *directions())), grid
     if kinds == {"class"}:
         undefined = np.isnan(values).any(axis=0) | ~(np.nan_to_num(values) > 0.5).any(axis=0)
         codes = np.argmax(np.nan_to_num(values, nan=-1), axis=0).astype(np.float32)
         codes[undefined] = np.nan
-        shown = (channel.name.removeprefix(f"{factor}_").replace("_", " ") for channel in own)
-        return _Layer(title, codes, tuple(shown)), grid
+        shown = tuple(channel.name.removeprefix(f"{factor}_").replace("_", " ") for channel in own)
+        return _Layer(title, codes, shown, tuple(map(class_colour, range(len(shown))))), grid
     if own[0].unit == "class":  # ordinals, the paper's encoding
         found = np.unique(values[0][~np.isnan(values[0])])
         codes = np.searchsorted(found, values[0]).astype(np.float32)
         codes[np.isnan(values[0])] = np.nan
-        return _Layer(title, codes, tuple(f"{code:g}" for code in found)), grid
-    return _Layer(title, values[0], unit=own[0].unit), grid
+        return _Layer(
+            title, codes, tuple(f"{code:g}" for code in found), tuple(map(class_colour, range(len(found))))
+        ), grid
+    ramp = RAMPS.get(factor, RAMP)
+    return _Layer(title, values[0], unit=own[0].unit, ramp=ramp, even=factor in DIVERGING), grid
 
 
-def _show(figure: Figure, axes: Axes, layer: _Layer, grid: Grid, scale_at: float = 1.03) -> None:
-    """A factor with its scale at the right, from `scale_at` of the map's width."""
+def _show(
+    figure: Figure,
+    axes: Axes,
+    layer: _Layer,
+    grid: Grid,
+    height: float,
+    latitudes: Sequence[tuple[float, str]] = (),
+) -> None:
+    """A factor, `height` inches high, with its scale at the right, beyond the latitudes that are written there."""
     axes.set_facecolor(UNDEFINED)
     if np.isnan(layer.values).all():
         axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center")
         return
-    beside = axes.inset_axes((scale_at, 0, 0.04, 1))
+    beside = _beside(figure, axes, latitudes)
     if layer.classes:
         count = len(layer.classes)
-        colours = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 1, max(count, 2))))
         shown = axes.imshow(
-            layer.values, extent=extent(grid), cmap=colours, vmin=-0.5, vmax=max(count, 2) - 0.5,
+            layer.values, extent=extent(grid), cmap=ListedColormap(layer.colours), vmin=-0.5, vmax=count - 0.5,
             interpolation="nearest",
         )  # fmt: skip
         scale = figure.colorbar(shown, cax=beside)
-        every = -(-count // MOST_NAMED)
+        every = -(-count // max(1, min(MOST_NAMED, int(height / NAMED_HEIGHT))))
         scale.set_ticks(list(range(0, count, every)), labels=[_folded(name) for name in layer.classes[::every]])
         scale.ax.minorticks_off()
     else:
         low, high = stretch(layer.values)
-        shown = axes.imshow(layer.values, extent=extent(grid), cmap="viridis", vmin=low, vmax=high)
+        if layer.even:
+            low, high = -max(-low, high), max(-low, high)
+        shown = axes.imshow(layer.values, extent=extent(grid), cmap=layer.ramp, vmin=low, vmax=high)
         scale = figure.colorbar(shown, cax=beside, extend="both")
         unit = "°" if layer.unit == "degree" else layer.unit
         if unit and unit != "stored":
@@ -320,12 +398,14 @@ def _folded(name: str) -> str:
     )
 
 
-def _sheet(grid: Grid, rows: int, columns: int, width: float) -> tuple[Figure, list[Axes]]:
-    """A figure of rows x columns maps, each with room for its scale and coordinates."""
+def _sheet(grid: Grid, rows: int, columns: int, width: float) -> tuple[Figure, list[Axes], tuple[float, float]]:
+    """A figure of rows x columns maps with room for scales and coordinates; and about the inches that one map takes."""
     one = width / columns - 1.4
-    height = min(2.0 * width, rows * (one * grid.height / grid.width + 0.75) + 0.6)
-    figure = Figure(figsize=(width, max(2.6, height)), layout="compressed")
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+    height = max(2.6, min(2.0 * width, rows * (one * grid.height / grid.width + 0.75) + 0.6))
+    figure = Figure(figsize=(width, height), layout="compressed")
+    one = min(one, ((height - 0.6) / rows - 0.75) * grid.width / grid.height)
+    size = one, one * grid.height / grid.width
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat), size
 
 
 def _letters(i: int) -> str:
@@ -352,15 +432,17 @@ def draw_inventory_areas(areas: ArrayLike, tail: Tail, out: Path, overwrite: boo
     middle, scale = np.sqrt(edges[:-1] * edges[1:])[some], (width * len(ordered))[some]
     off = np.minimum(np.sqrt(counts[some]), 0.9 * counts[some]) / scale
     density.errorbar(
-        middle, counts[some] / scale, off, color=LABEL_COLOUR, marker="s", ms=4, lw=0.8, ls="", capsize=2,
+        middle, counts[some] / scale, off, color=LANDSLIDES, marker="s", ms=4, lw=0.8, ls="", capsize=2,
         label=f"{len(ordered):,} landslides",
     )  # fmt: skip
-    draw_tail(density, tail, len(ordered), float(ordered[-1]), "#0072B2", "tail")
+    draw_tail(density, tail, len(ordered), float(ordered[-1]), REFERENCE, "tail")
     density.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="frequency density (1/m²)")
     density.legend(fontsize=8)
-    larger.step(ordered, len(ordered) - np.arange(len(ordered)), where="pre", color=LABEL_COLOUR, lw=1.6)
+    larger.step(ordered, len(ordered) - np.arange(len(ordered)), where="pre", color=LANDSLIDES, lw=1.6)
     larger.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="landslides as large or larger")
     for axes in (density, larger):
+        log_ticks(axes.xaxis)
+        log_ticks(axes.yaxis)
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=8)
     save(figure, out, overwrite)

@@ -177,6 +177,12 @@ def is_local_metric(crs: CRS) -> bool:
     return crs.to_wkt().startswith("LOCAL_CS[") and math.isclose(crs.units_factor[1], 1.0, rel_tol=1e-9)
 
 
+def metric_size(grid: Grid) -> tuple[float, float] | None:
+    """Width and height of a pixel in metres; None where the grid's CRS is not in metres."""
+    metric = metric_fault(grid.crs) is None or is_local_metric(grid.crs)
+    return (grid.x_size, grid.y_size) if metric else None
+
+
 def require_metric(grid: Grid, name: str) -> None:
     """Raise GridError unless the grid of `name` is in metres, so that its areas are in square metres."""
     fault = metric_fault(grid.crs)

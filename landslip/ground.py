@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from landslip.grid import Window, require_same_grid, squares
 from landslip.label import LANDSLIDE, OTHER, read_label
 from landslip.models import build_model
 from landslip.output import file_hash
+from landslip.progress import say
 from landslip.raster import cut_stored, opening, read_info, require_one_band
 from landslip.run import Run, SplitChoice
 from landslip.split import NONE, PARTS, TRAIN, VALIDATION, Split, leaky_of, split_apart, split_paper
@@ -25,6 +29,9 @@ from landslip.stack import Channel, StackInfo, choose_channels, read_stack_info
 from landslip.whole import covered, filled, strips
 
 CARRIED, CHOICE = "carried_from", "split_choice"  # tags: the weights whose parts these are, and their [split]
+ENOUGH = 8  # training windows, a batch, of a choice that is proposed where the run's own does not fit
+SMALLEST = 16  # pixels of a window or a region, as in a run file
+LONGEST_LOOK = 60.0  # seconds that such a choice is looked for
 
 
 @dataclass(frozen=True)
@@ -59,24 +66,14 @@ def survey(run: Run, prepared: Path) -> Ground:
     if run.training.augment:
         aspect_positions(channels)  # refuses aspect in degrees before any work
     require_window(run, len(channels))
-    rng = np.random.default_rng(run.split.seed)
-    windows = seeded_windows(label, valid, run.blocks, rng)
-    carried = carries_split(run, prepared)
+    carried, given = carries_split(run, prepared), None
     if carried or run.split.kind == "given":
-        split = read_split(prepared_file(prepared, "split.tif"), stack)
-        split = split if carried else replace(split, kind="given")
-        windows = split.inside(windows, TRAIN)
-    elif run.split.kind == "paper":
-        split, windows = split_paper(windows, label.shape, rng)
-    else:
-        split = split_apart(run.split, run.blocks.window, label, valid, rng)
-        windows = split.inside(windows, TRAIN)
-    if not windows:
-        raise SplitError(
-            f"no training window of {run.blocks.window} px fits into the training part. Use a smaller [blocks] window, "
-            'a smaller [split] guard, more [blocks] seeds, or kind = "paper" (leaky).'
-        )
-    _require_both_classes(windows, label, valid, prepared)
+        given = read_split(prepared_file(prepared, "split.tif"), stack)
+        given = given if carried else replace(given, kind="given")
+    try:
+        split, windows = _lay_out(run, prepared, label, valid, given)
+    except (SplitError, LabelError) as error:
+        raise type(error)(f"{error}{_what_works(run, len(channels), prepared, label, valid, given)}") from error
     scored = _scored(split, valid)
     if (carried or run.split.kind == "given") and not any(
         (scored[w.slices] & (label[w.slices] == LANDSLIDE)).any() for w in strips(label.shape)
@@ -89,6 +86,95 @@ def survey(run: Run, prepared: Path) -> Ground:
     size = run.blocks.window
     validation = [w for w in squares(label.shape, size) if scored[w.slices].any()]
     return Ground(stack, tuple(positions), channels, label, valid, split, windows, validation)
+
+
+def _lay_out(
+    run: Run, prepared: Path, label: NDArray[np.uint8], valid: NDArray[np.bool_], given: Split | None
+) -> tuple[Split, list[Window]]:
+    """The split that a run asks for and its training windows; SplitError or LabelError where they cannot train."""
+    rng = np.random.default_rng(run.split.seed)
+    windows = seeded_windows(label, valid, run.blocks, rng)
+    if given is not None:
+        split, windows = given, given.inside(windows, TRAIN)
+    elif run.split.kind == "paper":
+        split, windows = split_paper(windows, label.shape, rng)
+    else:
+        split = split_apart(run.split, run.blocks.window, label, valid, rng)
+        windows = split.inside(windows, TRAIN)
+    if not windows:
+        raise SplitError(
+            f"no training window of {run.blocks.window} px fits into the training part. Use a smaller [blocks] window, "
+            'a smaller [split] guard, more [blocks] seeds, or kind = "paper" (leaky).'
+        )
+    _require_both_classes(windows, label, valid, prepared)
+    return split, windows
+
+
+def _what_works(
+    run: Run,
+    channels: int,
+    prepared: Path,
+    label: NDArray[np.uint8],
+    valid: NDArray[np.bool_],
+    given: Split | None,
+) -> str:
+    """Smaller choices that a run which does not fit the site would train with, as the end of its error; "" for none.
+
+    The first that leave ENOUGH training windows, else those that leave the most: larger windows and guards are tried
+    before smaller ones. Nothing is changed for the user: other windows are another training.
+    """
+    began, best, found, window = time.monotonic(), 0, "", run.blocks.window
+    say("the run does not fit the site; looking for smaller windows, regions and guards that do")
+    drawn = given is None and run.split.kind == "apart"
+    enough = ENOUGH if drawn else 1  # parts that were given stay, so the largest window is best
+    for choice in _smaller(run, drawn):
+        if best >= enough or time.monotonic() - began > LONGEST_LOOK:
+            break
+        if choice.blocks.window < window:
+            window = choice.blocks.window
+            try:
+                require_window(choice, channels)
+            except SplitError:  # nor any smaller one
+                break
+        try:
+            count = len(_lay_out(choice, prepared, label, valid, given)[1])
+        except (SplitError, LabelError):
+            continue
+        if count > best:
+            best, found = (
+                count,
+                f" Of smaller ones, these work here: {_changes(run, choice)} ({count} training windows).",
+            )
+    return found
+
+
+def _smaller(run: Run, drawn: bool) -> Iterator[Run]:
+    """Runs with smaller windows and, where parts are `drawn`, guards and regions; those nearest to the run first."""
+    blocks, split = run.blocks, run.split
+    for window in _halves(blocks.window):
+        step = min(blocks.step, max(window // 2, 1))
+        most = window if split.guard is None else min(split.guard, window)
+        guards = (most, most // 2) if drawn else (split.guard,)
+        sizes = _halves(split.region) if drawn and split.regions == "squares" else [split.region]
+        for guard, region in product(guards, sizes):
+            own = {"window": window, "step": step}, {"guard": guard, "region": region}
+            changed = blocks.model_copy(update=own[0]), split.model_copy(update=own[1])
+            yield run.model_copy(update={"blocks": changed[0], "split": changed[1]})
+
+
+def _halves(size: int) -> list[int]:
+    """A size in pixels, its half and so on, as far as a run file takes them."""
+    return [size >> n for n in range(size.bit_length()) if size >> n >= SMALLEST]
+
+
+def _changes(run: Run, choice: Run) -> str:
+    tables = []
+    for name in ("blocks", "split"):
+        before, after = getattr(run, name), getattr(choice, name)
+        keys = [key for key in type(after).model_fields if getattr(before, key) != getattr(after, key)]
+        if keys:
+            tables.append(f"[{name}] " + ", ".join(f"{key} = {getattr(after, key)}" for key in keys))
+    return " and ".join(tables)
 
 
 def read_prepared(prepared: Path) -> tuple[StackInfo, NDArray[np.uint8], NDArray[np.bool_]]:

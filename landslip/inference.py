@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from landslip.geotiff import creating, put, require_geotiff_name
 from landslip.grid import Grid, require_same_grid
 from landslip.job import DOUBT, Job, Method, Uncertainty, compute_task, job_facts, opened, read_task, require_whole
 from landslip.ledger import Ledger, opening_ledger, refuse_existing_map
+from landslip.likeness import require_likeness
 from landslip.output import refuse_existing, refuse_input, require_space, write_text
 from landslip.plan import HALO, Plan, cell_of, make_plan, needed_cells, smallest
 from landslip.progress import forecasting, say, track
@@ -42,7 +43,8 @@ class Mapping:
     """What mapping made: the probability raster, valid pixels in it, windows run, the share of the raster skipped.
 
     `damaged` lists what of the inputs could not be read and is undefined in the map. `outside` counts the valid pixels
-    outside the area of applicability; None where that was not asked, or not known.
+    outside the area of applicability; None where that was not asked, or not known. `warnings` say what makes the ground
+    unlike that the model was trained on, as the map's tags do.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class Mapping:
     skipped: float
     damaged: tuple[str, ...] = ()
     outside: int | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def map_site(
@@ -66,6 +69,7 @@ def map_site(
     memory: float | None = None,
     strict: bool = False,
     cluster: str | None = None,
+    accept_range: bool = False,
 ) -> Mapping:
     """Map a whole stack into a float32 probability raster, NaN outside valid; go on where a killed run stopped.
 
@@ -78,6 +82,11 @@ def map_site(
 
     `cluster` has the windows computed elsewhere: by the workers of a running Dask scheduler (tcp://host:port), or by so
     many processes on this machine (4, local:4). `memory` is then that of one worker.
+
+    A sample of the stack is compared with the model's training ground first (`likeness.py`): pixels of another size,
+    terrain outside the training range and ground outside the area of applicability are warnings, which the map's tags
+    and the result hold. A band or an index of which most lies outside the training range is a ChannelError, and a
+    warning with `accept_range`.
 
     valid.tif beside the stack says which pixels are valid; where there is none, those defined in every channel of the
     stack are. Raises ChannelError, with both lists, where the stack lacks a channel of the model or has it in another
@@ -98,6 +107,10 @@ def map_site(
         require_same_grid(stack.grid, str(stack_path), info.grid, str(valid_path))
     cell = cell_of(model.multiple)
     needed = needed_cells(valid_path, stack.grid.shape, cell)
+    area = None if uncertainty is None else uncertainty.area
+    warnings = require_likeness(model, stack, valid_path, needed, cell, accept_range, area)
+    for text in warnings.values():
+        say(f"warning: {stack_path}: {text}.")
     if cluster is None:
         engine = choose_engine(model, engine_choice, precision_choice, int(needed.sum()) * cell**2)
     else:
@@ -132,10 +145,11 @@ def map_site(
             _run_here(job, plan, left, ledger, model, engine, strict)
         else:
             run_on_cluster(job, plan, left, ledger, cluster, strict)
-        done = _assemble(job, plan, ledger, stack.grid, out, _tags(job, plan, model, engine), overwrite)
+        tags = _tags(job, plan, model, engine) | warnings
+        done = _assemble(job, plan, ledger, stack.grid, out, tags, overwrite)
         _style(out)
         ledger.remove()
-    return done
+    return replace(done, warnings=tuple(warnings.values()))
 
 
 def _is_made(out: Path, job: Job, plan: Plan, ledger: Ledger) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model
+from landslip.checkpoint import FACTS, WEIGHTS, Model, load_model, pixel_size
+from landslip.domain import warnings_in
 from landslip.errors import LandslipError, ModelError, RasterError
 from landslip.models import MODELS, build_model
 from landslip.quantized import QUANTIZED, quantized_facts
@@ -71,7 +72,7 @@ def _model(path: Path) -> str:
 
 
 def _model_facts(path: Path, model: Model) -> str:
-    facts = model.facts
+    facts, size = model.facts, pixel_size(model)
     split, machine = facts["split"], facts["machine"]
     leaky = {True: " (leaky)", False: "", None: " (leaky or not: unknown)"}[split["leaky"]]
     rows = [
@@ -80,6 +81,7 @@ def _model_facts(path: Path, model: Model) -> str:
         f"channels    {', '.join(channel.name for channel in model.channels)}",
         f"split       {split['kind']}{leaky}, guard {split['guard']} px",
         f"windows     {facts['training_windows']} of {facts['run']['blocks']['window']} px",
+        *([] if size is None else [f"pixels      {size[0]:g} x {size[1]:g} m"]),
         f"trained     {facts['training_seconds'] / 60:.1f} min, epoch {facts['chosen_epoch']} chosen",
         *([f"stopped     {facts['stopped']}"] if "stopped" in facts else []),
         *([] if model.temperature == 1 else [f"temperature {model.temperature:g}"]),
@@ -125,8 +127,12 @@ def _probability(info: RasterInfo) -> str:
     return (
         f"{info.path}: a probability raster\ngrid       {info.grid.describe()}\nthreshold  {tags['threshold']}\n"
         f"method     {tags.get('method', 'unknown')}, {tags.get('precision', 'unknown')}\n"
-        f"model      SHA-256 {tags.get('model_sha256', 'unknown')}{further}"
+        f"model      SHA-256 {tags.get('model_sha256', 'unknown')}{further}{_warnings(tags)}"
     )
+
+
+def _warnings(tags: dict[str, str]) -> str:
+    return "".join(f"\nwarning    {text}" for text in warnings_in(tags))
 
 
 def _landslide_map(info: RasterInfo) -> str:
@@ -136,6 +142,7 @@ def _landslide_map(info: RasterInfo) -> str:
         f"grid       {info.grid.describe()}\n"
         f"threshold  {tags['threshold']} ({tags.get('threshold_source', 'unknown')})\n"
         f"min area   {tags.get('min_area', 'unknown')} m2\nmodel      SHA-256 {tags.get('model_sha256', 'unknown')}"
+        f"{_warnings(tags)}"
     )
 
 

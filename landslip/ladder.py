@@ -21,9 +21,10 @@ import numpy as np
 
 from landslip.audit import pooled
 from landslip.checkpoint import find_channels, load_model
-from landslip.compare import PROBABILITY, Cell, apart, make_runs, refuse_finished, spread
+from landslip.compare import PROBABILITY, Cell, Sizes, apart, make_runs, refuse_finished, runs_in_words, spread
 from landslip.errors import LabelError, LandslipError, RunError
 from landslip.evaluate import HEADS, MAPPED, SIDE, VALUES, cells, content, evaluate, leakage, nearness
+from landslip.forecast import size_of
 from landslip.geotiff import creating, put, write_raster
 from landslip.grid import tiles
 from landslip.ground import Ground, read_prepared, site_hashes, survey
@@ -44,15 +45,52 @@ COLUMNS = ("rung", "ground", "leaky", "pixels", "threshold")
 Rung = dict[str, Any]
 
 
-def ladder(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), overwrite: bool = False) -> list[Rung]:
+def ladder(
+    run: Run,
+    prepared: Path,
+    out: Path,
+    elsewhere: Sequence[Path] = (),
+    overwrite: bool = False,
+    accept_range: bool = False,
+) -> list[Rung]:
     """Train and score the run's network on every rung; one dict each, the headline first.
 
     Rungs: `paper`; `apart`, or the pooled folds of it where [split] folds is above 1; and one for each prepared site
-    in `elsewhere`, mapped by the network trained on the apart training ground. Writes ladder.json, .csv and .md into
+    in `elsewhere`, mapped by the network trained on the apart training ground (with `accept_range` also where its bands
+    or indices lie outside the training range). Writes ladder.json, .csv and .md into
     `out`. A rung whose training fails by itself is reported as failed and does not stop the others; the same command
     tries it again. Raises what cannot be run at all before any training, and OutputError for a finished ladder.
     """
     run = run.model_copy(update={"compare": CompareChoice()})
+    paper, tested, whole = _cells(run)
+    planned, names = _planned(run, out, elsewhere, overwrite)
+    sizes = _require_runnable(run, planned, prepared, elsewhere)
+    results = make_runs(planned, run, prepared, out, overwrite, f"{len(elsewhere)} other site(s)", sizes)
+    made = dict(zip(planned, results, strict=True))
+    rungs = [_one("paper", "the whole site, training windows included", made[paper], prepared, out, paper, "all")]
+    if len(tested) == 1:
+        rungs.append(_one("apart", "the test part", made[whole], prepared, out, whole, "test"))
+    else:
+        rungs.append(_pooled([made[cell] for cell in tested], tested, prepared, out))
+    rungs += [_elsewhere(other, made[whole], whole, out, accept_range) for other in elsewhere]
+    _measure_gaps(rungs)
+    with writing_together(out, LADDER) as aside:
+        write_text(aside / "ladder.csv", _csv(rungs))
+        write_text(aside / "ladder.md", table(rungs) + "\n")
+        write_json(aside / LADDER, {"runs": rungs, "planned": names})
+    return rungs
+
+
+def plan_in_words(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), overwrite: bool = False) -> str:
+    """What `ladder` would train and how long that takes, without the maps of other sites; leaves no file."""
+    run = run.model_copy(update={"compare": CompareChoice()})
+    planned, _ = _planned(run, out, elsewhere, overwrite)
+    sizes = _require_runnable(run, planned, prepared, elsewhere)
+    return runs_in_words(planned, run, prepared, out, overwrite, sizes)
+
+
+def _planned(run: Run, out: Path, elsewhere: Sequence[Path], overwrite: bool) -> tuple[list[Cell], list[str]]:
+    """All trainings, and the names of all runs; OutputError for a finished ladder."""
     paper, tested, whole = _cells(run)
     planned = [paper, *tested]
     if elsewhere and whole not in planned:
@@ -61,21 +99,7 @@ def ladder(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), 
     refuse_finished(out / LADDER, overwrite, names)
     for name in ("ladder.csv", "ladder.md"):
         refuse_existing(out / name, overwrite or (out / LADDER).exists())
-    _require_runnable(run, [cell.run(run) for cell in planned], prepared, elsewhere)
-    results = make_runs(planned, run, prepared, out, overwrite, f"{len(elsewhere)} other site(s)")
-    made = dict(zip(planned, results, strict=True))
-    rungs = [_one("paper", "the whole site, training windows included", made[paper], prepared, out, paper, "all")]
-    if len(tested) == 1:
-        rungs.append(_one("apart", "the test part", made[whole], prepared, out, whole, "test"))
-    else:
-        rungs.append(_pooled([made[cell] for cell in tested], tested, prepared, out))
-    rungs += [_elsewhere(other, made[whole], whole, out) for other in elsewhere]
-    _measure_gaps(rungs)
-    with writing_together(out, LADDER) as aside:
-        write_text(aside / "ladder.csv", _csv(rungs))
-        write_text(aside / "ladder.md", table(rungs) + "\n")
-        write_json(aside / LADDER, {"runs": rungs, "planned": names})
-    return rungs
+    return planned, names
 
 
 def _seen_from(out: Path, other: Path) -> str:
@@ -95,16 +119,21 @@ def _cells(run: Run) -> tuple[Cell, list[Cell], Cell]:
     return Cell("paper", method, CHANNELS, seed, True), tested or [whole], whole
 
 
-def _require_runnable(run: Run, runs: Sequence[Run], prepared: Path, elsewhere: Sequence[Path]) -> None:
-    """Refuse before any work what would fail hours later: splits, sites that lack a channel or a landslide."""
+def _require_runnable(run: Run, planned: Sequence[Cell], prepared: Path, elsewhere: Sequence[Path]) -> Sizes:
+    """Refuse before any work what would fail hours later: splits, sites that lack a channel or a landslide.
+
+    Returns how much ground each run goes over.
+    """
     if run.split.kind == "given":
         raise RunError(
             '[split] kind is "given", and a ladder divides the site by itself. Set [split] kind = "apart", or train '
             "and score with the given split alone."
         )
     ground: Ground | None = None
-    for own in runs:
-        ground = survey(own, prepared)
+    sizes: Sizes = {}
+    for cell in planned:
+        ground = survey(cell.run(run), prepared)
+        sizes[cell.ground] = size_of(ground)
     for other in elsewhere:
         stack, label, valid = read_prepared(other)
         if ground is not None:
@@ -115,6 +144,7 @@ def _require_runnable(run: Run, runs: Sequence[Run], prepared: Path, elsewhere: 
             )
         if other.resolve() == prepared.resolve():
             raise RunError(f"{other} is the site that is trained on, not another. Give --elsewhere another site.")
+    return sizes
 
 
 def _one(rung: str, ground: str, result: Rung, prepared: Path, out: Path, cell: Cell, part: str) -> Rung:
@@ -178,7 +208,7 @@ def pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: bool
     write_raster(out / "folds_split.tif", parts[None], info.grid, ["part"], None, tags, overwrite=True, compress=True)
 
 
-def _elsewhere(other: Path, trained: Rung, cell: Cell, out: Path) -> Rung:
+def _elsewhere(other: Path, trained: Rung, cell: Cell, out: Path, accept_range: bool) -> Rung:
     ground = f"all of {_site_name(other)}"
     if "failed" in trained:
         return {"rung": "elsewhere", "ground": ground, "failed": trained["failed"]}
@@ -188,7 +218,7 @@ def _elsewhere(other: Path, trained: Rung, cell: Cell, out: Path) -> Rung:
     if found is None:
         say(f"-- elsewhere: {ground}")
         try:
-            apart(_transfer, model, other, folder)
+            apart(_transfer, model, other, folder, accept_range)
         except LandslipError as error:
             say(f"failed: {error}")
             return {"rung": "elsewhere", "ground": ground, "failed": str(error)}
@@ -204,8 +234,8 @@ def _scored_before(folder: Path, weights: str, inputs: dict[str, str]) -> Rung |
     return found if (found.get("model"), found.get("inputs")) == (weights, inputs) else None
 
 
-def _transfer(model: Path, prepared: Path, out: Path) -> dict[str, Any]:
-    transfer(model, prepared, out, overwrite=True)  # a folder of the ladder's own
+def _transfer(model: Path, prepared: Path, out: Path, accept_range: bool) -> dict[str, Any]:
+    transfer(model, prepared, out, overwrite=True, accept_range=accept_range)  # a folder of the ladder's own
     return {}
 
 

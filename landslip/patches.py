@@ -19,27 +19,27 @@ import io
 import math
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from landslip.errors import DependencyError, LabelError, PatchError, RunError
+from landslip.errors import LabelError, PatchError, RunError
 from landslip.geotiff import TILE, creating, put
 from landslip.grid import Grid, Window
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.output import file_hash, refuse_existing, write_json, write_text, writing_folder
+from landslip.patch_channels import TABLE, Content, geotiff_channels, read_content
+from landslip.patch_files import PICTURES, SUFFIXES, image_shape, read_mask
 from landslip.plan import HALO
 from landslip.prepare import WRITTEN, ChannelSummary, Prepared, channels_json, grid_json, refuse_losses, table_csv
 from landslip.progress import say, track
 from landslip.provenance import software
-from landslip.raster import picture_shape, read_picture, read_stored, require_whole_png
-from landslip.site import FACTORS
+from landslip.raster import require_whole_png
 from landslip.split import NONE, PARTS, TEST, TRAIN, VALIDATION
 from landslip.stack import Channel
 
@@ -47,19 +47,8 @@ IMAGE_FOLDERS = ("images", "image", "img")
 MASK_FOLDERS = ("masks", "mask", "annotations", "labels")
 TRAIN_FOLDERS = ("train", "TrainData")
 TEST_FOLDERS = ("test", "TestData", "validation", "ValidData", "val")
-PICTURES, HDF5 = (".png",), (".h5", ".hdf5")
-KEYS = {"image": "img", "mask": "mask"}  # data sets of Landslide4Sense's HDF5 files
 DECORATION = re.compile(r"^(image|img|mask|label)s?[_-]|[_-](image|img|mask|label)s?$")
-MOST_VALUES = 2**27  # of a patch
 SMALLEST = 16  # pixels a side, as [blocks] window
-
-# Sentinel-2's B1 to B12 without B8A (github.com/iarai/Landslide4Sense-2022, issue 3), then slope and DEM of ALOS PALSAR
-LANDSLIDE4SENSE = (
-    "coastal", "blue", "green", "red", "red_edge_1", "red_edge_2", "red_edge_3", "nir", "water_vapour", "cirrus",
-    "swir1", "swir2", "slope", "elevation",
-)  # fmt: skip
-NAMES = {1: ("gray",), 3: ("red", "green", "blue"), 14: LANDSLIDE4SENSE}
-UNIT = "-"  # what is stored: 8-bit values, or numbers that the set's makers have scaled (slope and elevation too)
 
 NOWHERE = CRS.from_wkt('LOCAL_CS["mosaic of patches, coordinates mean no place",UNIT["metre",1]]')
 TAGS = {"georeferenced": "no: a mosaic of patches, whose coordinates mean no place"}
@@ -133,33 +122,35 @@ def import_patches(
     validation: str | None = None,
     validation_share: float = 0.15,
     seed: int = 0,
-    resolution: float = 10.0,
-    names: Sequence[str] = (),
+    resolution: float | None = None,
+    names: Sequence[str] | Path = (),
     overwrite: bool = False,
 ) -> Imported:
     """Import the patches of `folder` into the prepared folder `out`, which appears whole or not at all.
 
     `train`, `test` and `validation` name sub-folders; by default the first there is of TRAIN_FOLDERS and TEST_FOLDERS,
     and `validation_share` of the training patches, drawn from `seed`. Images and masks lie in PART/images and
-    PART/masks or images/PART and masks/PART, as PNG (red, green, blue; alpha 0 is undefined; masks in the first band)
-    or HDF5 (data sets `img` of (row, column, band) and `mask`). `resolution` is the pixel's side in metres. `names` are
-    the channels' names, by default those of gray, RGB or Landslide4Sense's 14 bands. Test patches without a mask have
-    the label 255. Raises PatchError for files that are missing, unpaired or unlike the others, LabelError for masks
-    that hold something else or no landslide, DependencyError for HDF5 without h5py, RunError for impossible options,
-    OutputError where the output exists; all before anything is written.
+    PART/masks or images/PART and masks/PART, as PNG (red, green, blue; alpha 0 is undefined; masks in the first band),
+    GeoTIFF, or HDF5 (data sets `img` of (row, column, band) or (band, row, column), and `mask`). `names` are the
+    channels' names, or the file that says what they are (`landslip.patch_channels`). `resolution` is the pixel's side
+    in metres; None: as that file or the patches say, else 10. Test patches without a mask have the label 255. Raises
+    PatchError for files that are missing, unpaired or unlike the others and for channels that do not fit them,
+    LabelError for masks that hold something else or no landslide, DependencyError for HDF5 without h5py, RunError for
+    impossible options, OutputError where the output exists; all before anything is written.
     """
     refuse_existing(out, overwrite, folder=True)
-    if not (0 < validation_share < 1 and resolution > 0 and math.isfinite(resolution)):
-        raise RunError(
-            f"a validation share of {validation_share:g} and a resolution of {resolution:g} m are not both possible: "
-            "the share lies between 0 and 1, the resolution is above 0."
-        )
+    if not 0 < validation_share < 1:
+        raise RunError(f"--validation-share {validation_share:g} is not possible: a share lies between 0 and 1.")
+    if resolution is not None and not (resolution > 0 and math.isfinite(resolution)):
+        raise RunError(f"--resolution {resolution:g} is not possible: the side of a pixel is above 0 m.")
     folders = _part_folders(folder, train, test, validation)
     patches = [patch for part, (images, masks) in folders.items() for patch in _pairs(part, images, masks)]
     inputs = [path for pair in folders.values() for path in pair if path is not None]
     refuse_losses(out, inputs, WRITTEN | {"split.tif", "patches.csv"})
-    side, channels = _require_alike(patches, names)
-    landslide_value, found = _read_masks(patches, side)
+    side = _require_alike(patches)
+    content = read_content(folder, patches[0].image, names, resolution)
+    inputs += [] if content.told is None else [content.told]
+    content, found = _read_masks(patches, side, content)
     if validation is None:
         patches = _draw_validation(patches, validation_share, seed)
     parts = _summarise(patches, found, side)
@@ -167,10 +158,11 @@ def import_patches(
 
     mosaic = Mosaic(len(patches), side)
     height, width = mosaic.shape
-    grid = Grid(NOWHERE, Affine(resolution, 0, 0, 0, -resolution, height * resolution), height, width)
+    pixel = content.resolution
+    grid = Grid(NOWHERE, Affine(pixel, 0, 0, 0, -pixel, height * pixel), height, width)
     with writing_folder(out, overwrite) as aside:
-        statistics = _write_rasters(patches, mosaic, grid, channels, landslide_value, aside)
-        summaries = statistics.summaries(channels)
+        statistics = _write_rasters(patches, mosaic, grid, content, aside)
+        summaries = statistics.summaries(content.channels)
         write_text(aside / "patches.csv", _table_of_patches(patches, mosaic, folder))
         write_json(aside / "channels.json", channels_json(summaries, "planes"))
         write_text(aside / "table.csv", table_csv(summaries))
@@ -181,8 +173,10 @@ def import_patches(
             "seed": seed if validation is None else None,
             "side": side,
             "pitch": mosaic.pitch,
+            "channels": content.facts(),
+            "mask": {"landslide": content.landslide, "unknown": content.unknown},
         }
-        hashes = [{"file": path.relative_to(folder), "sha256": file_hash(path)} for path in inputs]
+        hashes = [{"file": _within(path, folder), "sha256": file_hash(path)} for path in inputs]
         write_json(
             aside / "manifest.json",
             {
@@ -195,6 +189,11 @@ def import_patches(
         )
     prepared = Prepared(out, grid, summaries, statistics.valid, statistics.landslide, [])
     return Imported(prepared, mosaic, parts)
+
+
+def _within(path: Path, folder: Path) -> Path:
+    """A path as seen from a folder; of one that lies elsewhere, the name."""
+    return path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
 
 
 # ---- what there is ----
@@ -244,7 +243,7 @@ def _pairs(part: int, images: Path, masks: Path | None) -> list[Patch]:
     image_of = _files(images)
     mask_of = {} if masks is None else _files(masks)
     if not image_of:
-        raise PatchError(f"{images} holds no image: looked for files that end in {', '.join((*PICTURES, *HDF5))}.")
+        raise PatchError(f"{images} holds no image: looked for files that end in {', '.join(SUFFIXES)}.")
     alone = sorted(mask_of.keys() - image_of.keys(), key=natural)
     if alone:
         raise PatchError(
@@ -266,7 +265,7 @@ def _files(folder: Path) -> dict[str, Path]:
     """{what an image and its mask share of their names: file}."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in (*PICTURES, *HDF5) and not path.name.startswith("."):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             key = DECORATION.sub("", path.stem.lower())
             if key in found:
                 raise PatchError(f"{folder}: {found[key].name} and {path.name} would be one patch. Rename one of them.")
@@ -287,77 +286,100 @@ def _listed(names: Iterator[str], most: int = 5) -> str:
 # ---- what it holds ----
 
 
-def _require_alike(patches: Sequence[Patch], names: Sequence[str]) -> tuple[int, tuple[Channel, ...]]:
-    """The side that all patches share, in pixels, and their channels."""
+def _require_alike(patches: Sequence[Patch]) -> int:
+    """The side that all patches share, in pixels."""
     for path in (path for patch in patches for path in (patch.image, patch.mask)):
         if path is not None and path.suffix.lower() in PICTURES:
             require_whole_png(path)
-    first = _shape(patches[0].image)
+    first, told = image_shape(patches[0].image), geotiff_channels(patches[0].image)
     for patch in patches:
-        shape = _shape(patch.image)
+        shape = image_shape(patch.image)
         if shape != first:
             raise PatchError(
                 f"{patch.image} has {_described(shape)} and {patches[0].image} {_described(first)}: all patches of a "
                 "set are alike. Remove or resample those that differ."
             )
-    bands, height, width = first
+        own = geotiff_channels(patch.image)
+        if own != told:
+            raise PatchError(
+                f"{patch.image} holds {_of_channels(own)} and {patches[0].image} {_of_channels(told)}: all patches "
+                "of a set are alike. Give all of them the same band names, units and tags, in one order."
+            )
+    _, height, width = first
     if height != width or height < SMALLEST:
         raise PatchError(
             f"{patches[0].image} has {height} x {width} pixels: patches are squares of at least {SMALLEST} pixels. Cut "
             "or resample them."
         )
-    return height, _channels(bands, names, patches[0].image)
+    return height
+
+
+def _of_channels(channels: Sequence[Channel]) -> str:
+    return ", ".join(f"{c.name} ({c.unit or 'no unit'})" for c in channels) or "bands without names"
 
 
 def _described(shape: tuple[int, int, int]) -> str:
     return f"{shape[0]} band(s) of {shape[1]} x {shape[2]} pixels"
 
 
-def _channels(bands: int, names: Sequence[str], path: Path) -> tuple[Channel, ...]:
-    names = tuple(names) or NAMES.get(bands, ())
-    if len(names) != bands:
-        given = f"{len(names)} names were given" if names else "it is not known which"
-        raise PatchError(f"{path} has {bands} band(s), and {given}. Name them in order: --channels red,green,blue,nir.")
-    for name in names:
-        if not name.isidentifier() or name != name.lower() or names.count(name) > 1:
-            raise PatchError(
-                f"--channels: {name!r} is not a name of its own in lower-case letters, digits and underscores."
-            )
-    return tuple(Channel(name, name, "factor" if name in FACTORS else "band", UNIT) for name in names)
-
-
-def _read_masks(patches: Sequence[Patch], side: int) -> tuple[int, list[NDArray[np.int64]]]:
-    """The value that stands for landslide, and (pixels that are not, pixels that are) for every patch."""
-    seen: dict[int, Path] = {}
-    shares = []
+def _read_masks(patches: Sequence[Patch], side: int, content: Content) -> tuple[Content, list[NDArray[np.int64]]]:
+    """The content with what a mask's values stand for, and (pixels that are not, pixels that are) for every patch."""
+    seen: dict[float, Path] = {}
+    counts: list[dict[float, int]] = []
     for patch in patches:
+        counts.append({})
         if patch.mask is None:
-            shares.append(np.zeros(2, np.int64))
             continue
-        mask = _mask(patch.mask)
+        mask = read_mask(patch.mask)
         if mask.shape != (side, side):
             raise PatchError(
                 f"{patch.mask} has {' x '.join(map(str, mask.shape))} pixels and its image {patch.image} {side} x "
                 f"{side}: both cover the same pixels. Resample the mask by nearest neighbour."
             )
-        for value in np.unique(mask).tolist():
-            if value not in (0, 1, 255):
+        values, pixels = np.unique(mask, return_counts=True)
+        counts[-1] = dict(zip(values.tolist(), pixels.tolist(), strict=True))
+        for value in counts[-1]:
+            if content.landslide is None and value not in (0, 1, 255) and value != content.unknown:
                 raise LabelError(
-                    f"{patch.mask} holds {value:g}; a mask holds 0 (not) and either 1 or 255 (landslide). Recode it."
+                    f"{patch.mask} holds {value:g}; a mask holds 0 (not) and either 1 or 255 (landslide). Recode it, "
+                    f"or say in {TABLE} beside the patches which it is: [landslides], landslide = {value:g}."
                 )
-            seen.setdefault(int(value), patch.mask)
-        landslide = int(np.count_nonzero(mask))
-        shares.append(np.array([mask.size - landslide, landslide]))
-    if 1 in seen and 255 in seen:
-        raise LabelError(
-            f"{seen[1]} holds 1 and {seen[255]} holds 255: landslide is one of them in all masks of a set. Recode them."
+            seen.setdefault(value, patch.mask)
+    landslide, unknown = _mask_values(seen, counts, content, len(patches))
+    content = replace(content, landslide=landslide, unknown=unknown)
+    shares = []
+    for count in counts:
+        slides = count.get(landslide, 0)
+        shares.append(
+            np.array([sum(count.values()) - slides - (0 if unknown is None else count.get(unknown, 0)), slides])
         )
-    if not seen.keys() & {1, 255}:
+    return content, shares
+
+
+def _mask_values(
+    seen: dict[float, Path], counts: Sequence[dict[float, int]], content: Content, many: int
+) -> tuple[int, int | None]:
+    """What stands for landslide and for unknown: as stated; else 1 or 255, or both as in a prepared site's label."""
+    landslide, unknown = content.landslide, content.unknown
+    if landslide is None:
+        held = seen.keys() - {unknown}
+        if {1, 255} <= held:
+            if not content.cut and not any({1, 255} <= count.keys() for count in counts):
+                raise LabelError(
+                    f"{seen[1]} holds 1 and {seen[255]} holds 255: landslide is one of them in all masks of a set. "
+                    f"Recode them, or say which it is in {TABLE} beside the patches: [landslides], landslide = 1, "
+                    "unknown = 255."
+                )
+            say("masks hold 0, 1 and 255: 1 is taken for landslide and 255 for unknown, as in a prepared site's label.")
+            unknown = UNKNOWN
+        landslide = 1 if 1 in held else 255
+    if landslide not in seen:
+        stated = "1 or 255" if content.landslide is None else f"{landslide}"
         raise LabelError(
-            f"no mask of the {len(patches)} patches holds a landslide (1 or 255), so there is nothing to learn. Check "
-            "that the masks are the right files."
+            f"no mask of the {many} patches holds a landslide ({stated}), so there is nothing to learn. Check that the "
+            "masks are the right files."
         )
-    return (255 if 255 in seen else 1), shares
+    return landslide, unknown
 
 
 def _draw_validation(patches: Sequence[Patch], share: float, seed: int) -> list[Patch]:
@@ -392,81 +414,6 @@ def _require_landslides(parts: dict[str, PartSummary], folder: Path) -> None:
             )
     if not parts["test"].landslide:
         say("warning: the test part holds no landslide or no mask: it can be mapped, and has no score.")
-
-
-# ---- files ----
-
-
-def _shape(path: Path) -> tuple[int, int, int]:
-    """(bands, rows, columns) of an image."""
-    if path.suffix.lower() in PICTURES:
-        return picture_shape(path)
-    with _hdf5(path, "image") as data:
-        if data.ndim != 3:
-            raise PatchError(f"{path}: {data.name} has {data.ndim} dimension(s); an image has (row, column, band).")
-        rows, columns, bands = data.shape
-        return bands, rows, columns
-
-
-def _image(path: Path) -> NDArray[np.float32]:
-    """(B, H, W) float32 of an image, NaN where undefined."""
-    if path.suffix.lower() in PICTURES:
-        return read_picture(path)
-    with _hdf5(path, "image") as data:
-        values = np.moveaxis(data[()].astype(np.float32), 2, 0)
-    values[~np.isfinite(values)] = np.nan
-    return np.asarray(values)
-
-
-def _mask(path: Path) -> NDArray[Any]:
-    """A mask as it is stored, (H, W): the first band of a picture."""
-    if path.suffix.lower() in PICTURES:
-        return read_stored(path)
-    with _hdf5(path, "mask") as data:
-        return np.asarray(data[..., 0] if data.ndim == 3 and data.shape[2] == 1 else data[()])
-
-
-@contextmanager
-def _hdf5(path: Path, what: str) -> Iterator[Any]:
-    """Open the data set of an HDF5 file that is the image or the mask: the one so called, or the only one."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise DependencyError(
-            f"{path} is HDF5, and h5py is not installed. Install it with landslip's extra: pip install landslip[hdf5]."
-        ) from error
-    try:
-        with h5py.File(path, "r") as file:
-            held = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
-            names = [name for name in held if isinstance(file[name], h5py.Dataset)]
-            name = KEYS[what] if KEYS[what] in names else names[0] if len(names) == 1 else None
-            if name is None:
-                raise PatchError(
-                    f"{path} holds the data sets {', '.join(names) or 'none'} and none called {KEYS[what]}, which is "
-                    f"the {what}. Rename it."
-                )
-            _require_own_numbers(path, file[name])
-            yield file[name]
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:  # h5py has one for each layer below
-        raise PatchError(
-            f"{path} cannot be read as HDF5 ({' '.join(str(error).split())[:120]}): it is truncated, damaged or "
-            "something else. Fetch it again."
-        ) from error
-
-
-def _require_own_numbers(path: Path, data: Any) -> None:
-    """Raise PatchError for a data set that lies in other files, holds no numbers, or claims more than a patch holds."""
-    if data.external or data.is_virtual:
-        raise PatchError(f"{path}: {data.name} lies in other files, which are not read. Store it in this file.")
-    if data.dtype.kind not in "biuf" or data.size is None:
-        raise PatchError(
-            f"{path}: {data.name} holds {data.dtype}, and a patch holds numbers. Is it the file you meant?"
-        )
-    if data.size > MOST_VALUES:
-        raise PatchError(
-            f"{path}: {data.name} claims {' x '.join(map(str, data.shape))} values, and a patch has at most "
-            f"{MOST_VALUES:,}. If it is not damaged, cut it into smaller patches."
-        )
 
 
 # ---- the mosaic ----
@@ -507,12 +454,11 @@ def _write_rasters(
     patches: Sequence[Patch],
     mosaic: Mosaic,
     grid: Grid,
-    channels: Sequence[Channel],
-    landslide_value: int,
+    content: Content,
     folder: Path,
 ) -> _Statistics:
     """Write stack.tif, valid.tif, label.tif and split.tif, a row of tiles at a time."""
-    count = len(channels)
+    channels, count = content.channels, len(content.channels)
     statistics = _Statistics(np.full(count, np.nan), np.full(count, np.nan), np.zeros(count), np.zeros(count, np.int64))
     # patches of one set may be neighbours, or overlap, and no file says so
     split_tags = {"split": "given", "leaky": "unknown", "guard": "0", **TAGS}
@@ -538,7 +484,8 @@ def _write_rasters(
                 part = Window(row, whole.column, bottom - row, whole.width)
                 rows, columns = part.within(whole)
                 here = part.within(strip)
-                image, known = _image(patches[i].image)[:, rows, columns], _label(patches[i], landslide_value, mosaic)
+                image, known = content.read(patches[i].image), _label(patches[i], content, mosaic)
+                image = image[:, rows, columns]
                 values[:, *here], truth[here], parts[here] = image, known[rows, columns], patches[i].part
                 statistics.add(image, _defined(image), truth[here])
             put(stack, values, strip)
@@ -552,10 +499,14 @@ def _defined(values: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(~np.isnan(values).any(axis=0))
 
 
-def _label(patch: Patch, landslide_value: int, mosaic: Mosaic) -> NDArray[np.uint8]:
+def _label(patch: Patch, content: Content, mosaic: Mosaic) -> NDArray[np.uint8]:
     if patch.mask is None:
         return np.full((mosaic.side, mosaic.side), UNKNOWN, np.uint8)
-    return np.where(_mask(patch.mask) == landslide_value, LANDSLIDE, OTHER).astype(np.uint8)
+    mask = read_mask(patch.mask)
+    label = np.where(mask == content.landslide, LANDSLIDE, OTHER).astype(np.uint8)
+    if content.unknown is not None:
+        label[mask == content.unknown] = UNKNOWN
+    return label
 
 
 def _name(part: int) -> str:

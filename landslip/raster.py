@@ -263,6 +263,12 @@ def read_band_tags(path: Path) -> list[dict[str, str]]:
         return [dict(dataset.tags(band)) for band in dataset.indexes]
 
 
+def read_band_units(path: Path) -> list[str]:
+    """The unit that each band states, in band order; "" where it states none."""
+    with opening(path) as dataset:
+        return [unit or "" for unit in dataset.units]
+
+
 def cut(
     dataset: Any,
     window: Window,

@@ -64,6 +64,8 @@ COLUMNS = 256  # of the windows of whole columns that distances are filled by
 FIRST_REACH = 64  # pixels beyond the site where rivers and faults are looked for first
 NODES = 64  # along each side of the grid, from which the farthest place from any feature is judged
 MOST_PIXELS = 4_000_000_000  # of the widened grid that distances are taken on
+DISPLAY = "display"  # unit of 8-bit values that were made to be looked at: stretched by nobody knows what
+UNSTATED = "-"  # unit of values of which nobody says what they are
 RIVER_BYTES = 48  # of memory for each DEM pixel while rivers are derived
 
 
@@ -125,13 +127,18 @@ def read_stack_info(path: Path) -> StackInfo:
     twice = sorted({str(name) for name in info.names if info.names.count(name) > 1})
     if twice:
         raise ChannelError(f"{path} has two channels called {', '.join(twice)}. Rename one band's description.")
+    return StackInfo(path, info.grid, channels_of(path, info.names))
+
+
+def channels_of(path: Path, names: Sequence[str | None]) -> tuple[Channel, ...]:
+    """The channels of a raster with bands of these names, as their tags say; by name alone where they say nothing."""
     channels = []
-    for name, tags in zip(info.names, read_band_tags(path), strict=True):
+    for name, tags in zip(names, read_band_tags(path), strict=True):
         own = {k.removeprefix("landslip_"): v for k, v in tags.items() if k.startswith("landslip_")}
         if own and not own.keys() >= {"factor", "group"}:
             raise ChannelError(f"{path}: band {name} does not say of which factor it is. Prepare the site again.")
         channels.append(Channel(name=str(name), **_known(own, str(name))))
-    return StackInfo(path, info.grid, tuple(channels))
+    return tuple(channels)
 
 
 def _known(tags: dict[str, str], name: str) -> dict[str, Any]:

@@ -5,33 +5,35 @@ The element names are those that QGIS 3 writes; it fills in what is left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import quoteattr
 
-Colour = tuple[int, int, int, int]
+from landslip.palette import LANDSLIDES, NO_LANDSLIDE, RAMP, ramp, rgba
+from landslip.palette import REVIEWS as REVIEW_COLOURS
 
-# nine steps of matplotlib's viridis (van der Walt and Smith, 2015), which grows evenly lighter
-VIRIDIS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")
+Colour = tuple[int, int, int, int]
+STEPS = 9  # of a ramp, between which QGIS interpolates
 
 NOT_VALID = 255
 TRUE_COLOUR, FALSE_COLOUR = ("red", "green", "blue"), ("nir", "red", "green")  # in false colour plants are red
-# vermilion on light grey, told apart by the colour-blind; nothing where nothing was mapped
-COLOURS: dict[int, Colour] = {0: (225, 225, 225, 255), 1: (213, 94, 0, 255), NOT_VALID: (0, 0, 0, 0)}
+# nothing where nothing was mapped
+COLOURS: dict[int, Colour] = {0: rgba(NO_LANDSLIDE), 1: rgba(LANDSLIDES), NOT_VALID: (0, 0, 0, 0)}
 CLASSES = {0: "no landslide", 1: "landslide"}
-# review: (outline, share of the fill that shows, line); Okabe and Ito's colours
+# review: (outline, opacity of the fill, line)
 REVIEWS: dict[str, tuple[Colour, int, str]] = {
-    "open": ((213, 94, 0, 255), 70, "solid"),
-    "accepted": ((86, 180, 233, 255), 70, "solid"),
-    "redrawn": ((204, 121, 167, 255), 0, "dot"),  # as it was mapped; the outline that counts is in layer review
-    "rejected": ((120, 120, 120, 255), 0, "dot"),
+    "open": (rgba(REVIEW_COLOURS["open"]), 70, "solid"),
+    "accepted": (rgba(REVIEW_COLOURS["accepted"]), 70, "solid"),
+    "redrawn": (rgba(REVIEW_COLOURS["redrawn"]), 0, "dot"),  # as it was mapped; what counts is in layer review
+    "rejected": (rgba(REVIEW_COLOURS["rejected"]), 0, "dot"),
 }
 # what a review made of them, in layer review; drawn ones are in no other
 DECIDED: dict[str, tuple[Colour, int, str]] = {
     "accepted": REVIEWS["accepted"],
-    "redrawn": ((204, 121, 167, 255), 70, "solid"),
-    "drawn": ((204, 121, 167, 255), 70, "dash"),
+    "redrawn": (rgba(REVIEW_COLOURS["redrawn"]), 70, "solid"),
+    "drawn": (rgba(REVIEW_COLOURS["drawn"]), 70, "dash"),
     "rejected": REVIEWS["rejected"],
 }
+CASING: Colour = (0, 0, 0, 140)  # beneath a line, so that it is seen on any ground
 HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 
 
@@ -74,30 +76,48 @@ def _states_renderer(column: str, looks: Mapping[str, tuple[Colour, int, str]], 
     )
 
 
-def outline_renderer(colour: Colour) -> str:
-    """The <renderer-v2> of polygons shown by one outline."""
+def outline_renderer(colour: Colour, line: str = "dash") -> str:
+    """The <renderer-v2> of polygons shown by one outline; `line` as QGIS calls it: solid, dash, dot."""
+    return _single(_fill("0", colour, 0, line))
+
+
+def line_renderer(colour: Colour) -> str:
+    """The <renderer-v2> of lines of one colour."""
+    lines = ({"line_color": _rgba(c), "line_width": w, **LINE} for c, w in ((CASING, "0.9"), (colour, "0.5")))
+    return _single(_symbol("0", "line", [("SimpleLine", options) for options in lines]))
+
+
+def _single(symbol: str) -> str:
     return (
         ' <renderer-v2 type="singleSymbol" symbollevels="0" enableorderby="0" forceraster="0">\n'
-        f"  <symbols>\n{_fill('0', colour, 0, 'dash')}\n  </symbols>\n </renderer-v2>"
+        f"  <symbols>\n{symbol}\n  </symbols>\n </renderer-v2>"
     )
+
+
+LINE = {"line_style": "solid", "line_width_unit": "MM", "joinstyle": "round", "capstyle": "round"}
 
 
 def _fill(name: str, colour: Colour, opacity: int, line: str) -> str:
-    options: Mapping[str, str] = {
-        "color": _rgba((*colour[:3], opacity)),
-        "style": "solid" if opacity else "no",
-        "outline_color": _rgba(colour),
-        "outline_style": line,
-        "outline_width": "0.4",
-        "outline_width_unit": "MM",
-        "joinstyle": "round",
-    }
-    rows = "\n".join(f'      <Option name="{key}" type="QString" value="{text}"/>' for key, text in options.items())
-    return (
-        f'   <symbol name="{name}" type="fill" alpha="1" clip_to_extent="1" force_rhr="0">\n'
-        '    <layer class="SimpleFill" enabled="1" locked="0" pass="0">\n'
-        f'     <Option type="Map">\n{rows}\n     </Option>\n    </layer>\n   </symbol>'
-    )
+    common = {"outline_width_unit": "MM", "joinstyle": "round"}
+    casing = {"color": "0,0,0,0", "style": "no", "outline_color": _rgba(CASING), "outline_style": "solid"}
+    own = {"color": _rgba((*colour[:3], opacity)), "style": "solid" if opacity else "no"}
+    own |= {"outline_color": _rgba(colour), "outline_style": line, "outline_width": "0.4"}
+    fills = ({**casing, "outline_width": "0.8", **common}, {**own, **common})
+    return _symbol(name, "fill", [("SimpleFill", options) for options in fills])
+
+
+def _symbol(name: str, kind: str, parts: Sequence[tuple[str, Mapping[str, str]]]) -> str:
+    """A symbol of layers drawn one upon the other."""
+
+    def layer(of: str, options: Mapping[str, str]) -> str:
+        rows = "\n".join(f'      <Option name="{key}" type="QString" value="{text}"/>' for key, text in options.items())
+        return (
+            f'    <layer class="{of}" enabled="1" locked="0" pass="0">\n'
+            f'     <Option type="Map">\n{rows}\n     </Option>\n    </layer>'
+        )
+
+    layers = "\n".join(layer(*part) for part in parts)
+    return f'   <symbol name="{name}" type="{kind}" alpha="1" clip_to_extent="1" force_rhr="0">\n{layers}\n   </symbol>'
 
 
 def map_style() -> str:
@@ -122,9 +142,9 @@ def classes_renderer(names: Mapping[int, str], colours: Mapping[int, Colour]) ->
     )
 
 
-def ramp_renderer(band: int, low: float, high: float) -> str:
-    """The <rasterrenderer> of a band of continuous values, in viridis between `low` and `high`."""
-    steps = [(low + (high - low) * i / (len(VIRIDIS) - 1), colour) for i, colour in enumerate(VIRIDIS)]
+def ramp_renderer(band: int, low: float, high: float, name: str = RAMP) -> str:
+    """The <rasterrenderer> of a band of continuous values, in one of matplotlib's ramps between `low` and `high`."""
+    steps = [(low + (high - low) * i / (STEPS - 1), colour) for i, colour in enumerate(ramp(name, STEPS))]
     rows = "\n".join(
         f'      <item value="{value:.7g}" color="{colour}" alpha="255" label="{value:.3g}"/>' for value, colour in steps
     )

@@ -15,6 +15,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from landslip.compute import (
     to_network,
 )
 from landslip.errors import ModelError, TrainingError
-from landslip.grid import Window
+from landslip.grid import Window, metric_size
 from landslip.ground import Ground, carried_note, input_hashes, site_hashes, survey, write_split
 from landslip.label import LANDSLIDE, UNKNOWN
 from landslip.metrics import Histogram
@@ -63,6 +64,7 @@ from landslip.training_pixels import (
 
 AT_ONCE = 448 * 448  # pixels of validation ground in a window
 WARM_UP = 0.1  # share of a one-cycle schedule in which the learning rate rises
+TIMED = 3  # batches that a network's pace is taken from
 FOCUS = 2  # gamma of the focal loss
 STOPPED = "stopped"  # in a model folder: the best weights of a training whose loss was no longer finite
 GENTLEST = 0.02  # of the learning rate, where a one-cycle schedule begins and ends
@@ -294,6 +296,31 @@ def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precisio
     state.history.append(row)
 
 
+@dataclass(frozen=True)
+class Pace:
+    """Seconds that a network takes to train on one window, in batches, and to look at one validation window."""
+
+    step: float
+    look: float
+
+
+def measure_pace(run: Run, ground: Ground, blocks: Blocks, most: float) -> Pace:
+    """Time a few batches of a run's network; nothing is kept. The first counts only where it alone takes `most` s."""
+    keep_memory()
+    how, batch = precision(run.training.precision), run.training.batch
+    few = replace(ground, windows=ground.windows[:batch], validation=ground.validation[:batch])
+    state, began = _start(run, ground, None), time.monotonic()
+    taken: list[tuple[float, float]] = []
+    while len(taken) < 1 + TIMED and (not taken or time.monotonic() - began < most):
+        start = time.monotonic()
+        _epoch(run, few, blocks, state, how)
+        steps = state.history[-1]["seconds"]
+        looks = time.monotonic() - start - steps
+        taken.append((steps / len(few.windows), looks / max(len(few.validation), 1)))
+    step, look = np.mean(taken[1:] or taken, axis=0)
+    return Pace(float(step), float(look))
+
+
 def masked_loss(logits: torch.Tensor, label: torch.Tensor, kind: str) -> torch.Tensor:
     """Binary cross-entropy of (B, h, w) logits over the pixels whose label is known.
 
@@ -464,6 +491,7 @@ def _finish(
             **({"carried_from": ground.split.carried_from} if ground.split.carried_from else {}),
         },
         **origin,
+        "pixel_size": metric_size(ground.stack.grid),
         "training_windows": len(ground.windows),
         "chosen_epoch": state.best_epoch,
         "validation": {"validation_loss": row["validation_loss"], **scores},

@@ -51,7 +51,8 @@ class Transfer:
 
     `blocks` are the chosen windows: those that trained, then those that validated. `overlap` is the share of the
     site's pixels that lie, by their coordinates, on ground that the model was trained on, NaN where that ground is not
-    known; `leaky_reason` says why the scores may be leaky, and is empty where they are not.
+    known; `leaky_reason` says why the scores may be leaky, and is empty where they are not. `warnings` say what makes
+    the site unlike the ground that the model was trained on.
     """
 
     as_trained: Evaluation
@@ -59,18 +60,26 @@ class Transfer:
     blocks: tuple[Window, ...]
     overlap: float
     leaky_reason: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def transfer(
-    folder: Path, prepared: Path, out: Path, blocks: int = 0, epochs: int = EPOCHS, overwrite: bool = False
+    folder: Path,
+    prepared: Path,
+    out: Path,
+    blocks: int = 0,
+    epochs: int = EPOCHS,
+    overwrite: bool = False,
+    accept_range: bool = False,
 ) -> Transfer:
     """Map and score the prepared site with the model in `folder`; with `blocks`, fine-tune it there and score both.
 
     Writes probability.tif (the model as trained), split.tif (what was scored), scores.json and transfer.md into `out`;
     with `blocks` also model/ (the fine-tuned one) and fine_tuned.tif. The same call goes on where an interrupted one
-    stopped. Raises ChannelError where the site lacks a channel of the model or has it in another unit, SplitError for
-    a site that the model was trained on and where the blocks leave nothing to score, LabelError without landslides,
-    OutputError where `out` holds what another command wrote, unless `overwrite`.
+    stopped. Raises ChannelError where the site lacks a channel of the model, has it in another unit or, unless
+    `accept_range`, outside the training range (`map_site`), SplitError for a site that the model was trained on and
+    where the blocks leave nothing to score, LabelError without landslides, OutputError where `out` holds what another
+    command wrote, unless `overwrite`.
     """
     if blocks < 0 or blocks == 1:
         raise RunError(f"{blocks} block(s) cannot be trained on and choose an epoch: give 2 or more, or none.")
@@ -85,7 +94,7 @@ def transfer(
     overlap = _overlap(model, stack, valid)
     reason = _leaky_reason(model, prepared, overlap)
     run = _gentle_run(model, epochs)
-    _map(model, stack, out / AS_TRAINED, overwrite)
+    warnings = _map(model, stack, out / AS_TRAINED, overwrite, accept_range)
     window = run.blocks.window
     trains, validates = list[Window](), list[Window]()
     if blocks:
@@ -104,9 +113,9 @@ def transfer(
         ground = Ground(stack, positions, model.channels, label, valid, split, trains, validates)
         if not _tuned_so(out / "model", model, run, ground):
             fine_tune(model, run, ground, out / "model", overwrite)
-        _map(load_model(out / "model"), stack, out / FINE_TUNED, overwrite)
+        _map(load_model(out / "model"), stack, out / FINE_TUNED, overwrite, accept_range=True)
         after = evaluate(out / FINE_TUNED, prepared / "label.tif", out / SPLIT, "test")
-    done = Transfer(before, after, (*trains, *validates), overlap, reason)
+    done = Transfer(before, after, (*trains, *validates), overlap, reason, warnings)
     identity = {"model": str(model.facts["weights_sha256"]), "inputs": site_hashes(prepared)}
     write_text(out / TABLE, table(done) + "\n", overwrite=True)
     write_json(out / SCORED, content(done) | identity, overwrite)
@@ -189,10 +198,13 @@ def _gentle_run(model: Model, epochs: int) -> Run:
     return run.model_copy(update={"training": TrainingChoice.model_validate(values)})
 
 
-def _map(model: Model, stack: StackInfo, path: Path, overwrite: bool) -> None:
-    """Map the site; an earlier map by this very model is made anew, any other is not replaced unasked."""
+def _map(model: Model, stack: StackInfo, path: Path, overwrite: bool, accept_range: bool) -> tuple[str, ...]:
+    """Map the site; an earlier map by this very model is made anew, any other is not replaced unasked.
+
+    Returns the map's warnings.
+    """
     ours = path.exists() and read_info(path).tags.get("model_sha256") == str(model.facts["weights_sha256"])
-    map_site(model, stack.path, path, overwrite=overwrite or ours)
+    return map_site(model, stack.path, path, overwrite=overwrite or ours, accept_range=accept_range).warnings
 
 
 def choose_blocks(
@@ -335,7 +347,8 @@ def content(done: Transfer) -> dict[str, Any]:
     found = {"as_trained": evaluation_content(done.as_trained)}
     if done.fine_tuned is not None:
         found["fine_tuned"] = evaluation_content(done.fine_tuned)
-    return found | {"blocks": [asdict(window) for window in done.blocks], "overlap": done.overlap}
+    blocks = [asdict(window) for window in done.blocks]
+    return found | {"blocks": blocks, "overlap": done.overlap, "warnings": list(done.warnings)}
 
 
 def table(done: Transfer) -> str:
@@ -362,4 +375,5 @@ def table(done: Transfer) -> str:
     lines = [markdown_table(["Model", "Leaky", "Threshold", *HEADS], rows), "", f"{ground}."]
     notes = {note for scored in (done.as_trained, done.fine_tuned) if scored is not None for note in scored.notes}
     lines += [f"Note: {note}." for note in sorted(notes)]
+    lines += [f"Warning: {warning}." for warning in done.warnings]
     return "\n".join(lines)

@@ -1,9 +1,10 @@
 """What the documents, the messages and `--help` say can be done, can be done."""
 
 import ast
-import importlib
+import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -17,6 +18,7 @@ from test_cli import command
 from typer.main import get_command
 
 from landslip import cli
+from landslip.patch_channels import PatchTable
 from landslip.run import Run
 from landslip.site import Site
 from landslip.tables import _model_at
@@ -112,7 +114,7 @@ def test_examples_of_site_and_run_files_are_valid() -> None:
     sites = [value for value in examples if "name" in value]
     assert sites and len(sites) < len(examples)
     for value in examples:
-        (Site if "name" in value else Run).model_validate(value)
+        (Site if "name" in value else PatchTable if "image" in value else Run).model_validate(value)
 
 
 def test_examples_in_python_name_what_exists() -> None:
@@ -128,6 +130,17 @@ def test_examples_in_python_name_what_exists() -> None:
 def test_the_readme_lists_every_command_in_the_order_of_the_pipeline() -> None:
     table = re.findall(r"^\| `landslip (\w+)", (ROOT / "README.md").read_text(), re.M)
     assert table == PIPELINE == list(COMMANDS)
+
+
+def test_a_stale_figure_is_found_and_no_other(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("drawn", ROOT / "docs" / "figures.py")
+    assert spec is not None and spec.loader is not None
+    drawn = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawn)
+    shutil.copytree(drawn.OUT, tmp_path / "figures")
+    old = tmp_path / "figures" / "framework.svg"
+    old.write_text(old.read_text() + "<!-- halo of 64 px -->")
+    assert drawn.stale(tmp_path / "figures") == ["framework.svg"]
 
 
 # ---- messages ----
@@ -151,7 +164,7 @@ def test_a_remedy_names_commands_options_and_keys_that_exist(path: Path) -> None
 
 
 def known(table: str, key: str) -> bool:
-    models: list[type[BaseModel]] = [m for m in (Site, Run) if table in m.model_fields]
+    models: list[type[BaseModel]] = [m for m in (Site, Run, PatchTable) if table in m.model_fields]
     return any(key in _model_at(model, (table,)).model_fields for model in models)
 
 

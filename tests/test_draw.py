@@ -18,8 +18,8 @@ from landslip.cartography import round_length, stretched
 from landslip.draw import (
     FALSE_ALARMS,
     HITS,
-    LABEL_COLOUR,
-    LINE_COLOURS,
+    LANDSLIDES,
+    LINES,
     MISSES,
     PART_COLOURS,
     draw_curves,
@@ -122,7 +122,7 @@ def test_a_label_is_drawn_over_the_ground(tmp_path: Path, stack: Path) -> None:
     label[:20, :30], label[20:, 30:] = 1, 255
     draw_label(stack, code(tmp_path / "l.tif", label, 255), tmp_path / "label.png")
     picture = read_picture(tmp_path / "label.png")
-    row, column, area = where(picture, to_rgb(LABEL_COLOUR))
+    row, column, area = where(picture, to_rgb(LANDSLIDES))
     assert row < 0.4 and column < 0.5
     row, column, unknown = where(picture, blend("white", 0.55))
     assert row > 0.45 and column > 0.5 and unknown == pytest.approx(area, rel=0.1)
@@ -158,8 +158,8 @@ def test_ground_outside_the_area_of_applicability_is_hatched(tmp_path: Path) -> 
         pictures.append(read_picture(tmp_path / f"{name}.png"))
         bands[2, :, 30:] = 0
     with pytest.raises(AssertionError, match="is nowhere"):
-        where(pictures[0], to_rgb(LABEL_COLOUR))
-    _, column, count = where(pictures[1], to_rgb(LABEL_COLOUR))
+        where(pictures[0], to_rgb(LANDSLIDES))
+    _, column, count = where(pictures[1], to_rgb(LANDSLIDES))
     assert count > 200 and 0.12 < column < 0.3  # the right half of the first of three maps
 
 
@@ -177,7 +177,7 @@ def test_a_stack_of_other_bands_is_shown_too(tmp_path: Path) -> None:
     write_raster(tmp_path / "s.tif", np.stack([z, z]), GRID, ["elevation", "slope"], np.nan)
     draw_input(tmp_path / "s.tif", tmp_path / "input.png")
     draw_label(tmp_path / "s.tif", code(tmp_path / "l.tif", np.ones(SHAPE, np.uint8)), tmp_path / "label.png")
-    assert where(read_picture(tmp_path / "label.png"), to_rgb(LABEL_COLOUR))[2] > 10_000
+    assert where(read_picture(tmp_path / "label.png"), to_rgb(LANDSLIDES))[2] > 10_000
 
 
 def test_bands_are_stretched_from_the_2nd_to_the_98th_percentile() -> None:
@@ -239,7 +239,7 @@ def test_one_epoch_of_several_trainings_tells_bands_from_factors(
     for axes in figures[0].axes:
         bands, factors = axes.lines
         assert to_rgb(bands.get_markerfacecolor()) == (1, 1, 1) and bands.get_marker() == factors.get_marker() == "o"
-        assert to_rgb(factors.get_markerfacecolor()) == to_rgb(bands.get_markeredgecolor()) == to_rgb(LINE_COLOURS[0])
+        assert to_rgb(factors.get_markerfacecolor()) == to_rgb(bands.get_markeredgecolor()) == to_rgb(LINES[0])
         assert all(float(tick).is_integer() for tick in axes.get_xticks())
 
 
@@ -251,7 +251,7 @@ def test_a_reliability_diagram_lies_where_its_shares_do(tmp_path: Path) -> None:
         draw_reliability({"p.tif": table}, tmp_path / name, "Reliability")
         picture = read_picture(tmp_path / name)
         upper = picture[: int(0.6 * len(picture))]
-        return where(upper, to_rgb(LINE_COLOURS[0]))[0]
+        return where(upper, to_rgb(LINES[0]))[0]
 
     low, middle, high = drawn([0.2] * 10, "low.png"), drawn([0.5] * 10, "middle.png"), drawn([0.8] * 10, "high.png")
     assert high < middle < low and low - middle == pytest.approx(middle - high, abs=0.02)

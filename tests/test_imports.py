@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "landslip"
 LAYERS = [
-    ["errors", "progress", "archive"],
+    ["errors", "progress", "archive", "palette"],
     ["metrics", "grid", "output", "provenance", "folder", "style", "compiled", "cores"],
     [
         "factors",
@@ -17,6 +17,7 @@ LAYERS = [
         "powerlaw",
         "ranking",
         "applicability",
+        "domain",
         "geodesy",
         "identity",
         "pieces",
@@ -31,8 +32,8 @@ LAYERS = [
     ["site", "run"],
     ["terrain_synthesis", "images"],
     ["synthetic", "stack", "label", "cartography"],
-    ["attributes", "coregistration"],
-    ["standardize"],
+    ["attributes", "coregistration", "patch_files"],
+    ["standardize", "patch_channels"],
     ["split", "blocks"],
     ["checkpoint", "compute", "ahead", "audit", "ground", "plan", "ledger"],
     ["quantized"],
@@ -40,8 +41,9 @@ LAYERS = [
     ["job"],
     ["cluster"],
     ["training_pixels", "state"],
+    ["likeness"],
     ["train", "inference"],
-    ["inventory", "evaluate", "baselines"],
+    ["inventory", "evaluate", "baselines", "forecast"],
     ["inventory_scores"],
     ["check", "draw"],
     ["figures", "document"],

@@ -178,7 +178,7 @@ def test_a_finished_ladder_is_not_climbed_again_and_another_site_can_be_added(
     monkeypatch.setattr(runs, "_make", lambda *_: pytest.fail("trained again"))
     mapped: list[Path] = []
     real = module._transfer
-    monkeypatch.setattr(module, "_transfer", lambda model, site, to: (mapped.append(site), real(model, site, to))[1])
+    monkeypatch.setattr(module, "_transfer", lambda model, site, *to: (mapped.append(site), real(model, site, *to))[1])
     near = other_site(made, tmp_path / "near", east=0)
     again = ladder(run, made.folder / "prepared", out, [near, other], overwrite=True)
     assert mapped == [near]

@@ -14,6 +14,7 @@ import pytest
 import rasterio
 from affine import Affine
 from conftest import GRID, TinySite
+from matplotlib.colors import to_rgb
 from rasterio.crs import CRS
 
 from landslip.checkpoint import load_model
@@ -26,6 +27,7 @@ from landslip.folder import open_run
 from landslip.grid import Grid
 from landslip.inference import map_site
 from landslip.inventory import make_inventory
+from landslip.palette import class_colour
 from landslip.powerlaw import fit_tail
 from landslip.report import SECTIONS, report
 from landslip.report.base import Made, figure_text
@@ -413,12 +415,12 @@ def test_maps_of_a_prepared_folder_alone(made: TinySite, tmp_path: Path) -> None
     picture = matplotlib.image.imread(tmp_path / "area.png")[..., :3]
     slides = (np.abs(picture - np.array([0xD5, 0x5E, 0]) / 255) < 0.02).all(axis=-1).sum()
     assert slides > 1000
-    # the two rocks of the site are the two ends of viridis, each on half of the last map
+    # the two rocks of the site have the first two colours of classes, each on half of the last map
     picture = matplotlib.image.imread(tmp_path / "factors.png")[..., :3]
     height, width = picture.shape[:2]
     last = picture[2 * height // 3 :, int(0.69 * width) :]
-    ends = [np.abs(last - np.array(matplotlib.colormaps["viridis"](x)[:3])).max(axis=-1) < 0.02 for x in (0.0, 1.0)]
-    assert ends[0].sum() == pytest.approx(ends[1].sum(), rel=0.2) and ends[0].sum() > 5000
+    rocks = [np.abs(last - np.array(to_rgb(class_colour(i)))).max(axis=-1) < 0.02 for i in (0, 1)]
+    assert rocks[0].sum() == pytest.approx(rocks[1].sum(), rel=0.2) and rocks[0].sum() > 5000
 
 
 def test_areas_of_one_landslide_and_of_equal_ones_are_drawn(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from affine import Affine
 from conftest import CRS_UTM, GRID, TinySite, frame, polygon
 from rasterio.crs import CRS
 
-from landslip import review, vector
+from landslip import palette, review, vector
 from landslip.errors import OutputError, RasterError
 from landslip.evaluate import evaluate
 from landslip.folder import open_run
@@ -133,8 +133,11 @@ def test_hits_misses_and_false_alarms_at_any_threshold(client: TestClient, run: 
     label = read_stored(run / "prepared" / "label.tif")
     for threshold in (0.4, 0.8):
         shown = picture(client.get(f"/api/tiles/agreement/0/0/0.png?threshold={threshold}").content)[:128, :192]
-        colours = {"#009E73": (values >= threshold) & (label == 1), "#E69F00": (values < threshold) & (label == 1)}
-        colours["#9B4F96"] = (values >= threshold) & (label == 0)
+        colours = {
+            palette.HITS: (values >= threshold) & (label == 1),
+            palette.MISSES: (values < threshold) & (label == 1),
+        }
+        colours[palette.FALSE_ALARMS] = (values >= threshold) & (label == 0)
         for colour, where in colours.items():
             rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
             assert np.array_equal((shown[..., :3] == rgb).all(-1) & (shown[..., 3] > 0), where), (threshold, colour)

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from itertools import pairwise
@@ -412,3 +413,36 @@ def test_trainings_of_several_seeds_share_split_and_windows(made: TinySite) -> N
     assert a.windows == b.windows and (a.split.parts == b.split.parts).all()
     c = survey(read_run(made.run, {"split.seed": 9}), made.folder / "prepared")
     assert (c.split.parts != a.split.parts).any()
+
+
+def test_a_run_that_does_not_fit_is_told_choices_that_do(made: TinySite) -> None:
+    """What is proposed trains as it is: the first try of a new user, an empty run file on a small site."""
+    prepared, options = made.folder / "prepared", read_run(made.run).network
+    run = Run.model_validate({"network": options.model_dump()})
+    with pytest.raises(
+        SplitError, match=r"too small or too unevenly mapped.* these work here: (.*) \((\d+) tr"
+    ) as told:
+        survey(run, prepared)
+    found = re.search(r"these work here: (.*) \((\d+) training windows\)\.$", str(told.value))
+    assert found is not None
+    values = run.model_dump()
+    for table, keys in re.findall(r"\[(\w+)\] ([^\[]*?)(?= and \[|$)", found[1]):
+        for key, value in re.findall(r"(\w+) = (\d+)", keys):
+            assert values[table][key] != int(value)  # only what changes is named
+            values[table][key] = int(value)
+    ground = survey(Run.model_validate(values), prepared)
+    assert len(ground.windows) == int(found[2]) >= 8
+    # as near to what was asked for as fits: no larger guard does with windows of this size
+    assert values["blocks"]["window"] <= 64 and values["split"]["guard"] >= values["blocks"]["window"] // 2
+
+
+def test_where_nothing_smaller_fits_nothing_is_proposed(made: TinySite, tmp_path: Path) -> None:
+    prepared = tmp_path / "prepared"
+    shutil.copytree(made.folder / "prepared", prepared)
+    stack = read_stack_info(prepared / "stack.tif")
+    label = np.zeros(stack.grid.shape, np.uint8)
+    label[60:62, 60:62] = 1  # one landslide for three parts
+    write_raster(prepared / "label.tif", label[None], stack.grid, ["label"], 255, {}, overwrite=True)
+    with pytest.raises(SplitError, match="too small") as told:
+        survey(read_run(made.run), prepared)
+    assert "work here" not in str(told.value)

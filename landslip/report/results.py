@@ -15,6 +15,7 @@ from landslip.cartography import MOST
 from landslip.checkpoint import WEIGHTS
 from landslip.comparison import cost_sheet
 from landslip.document import Block, Cell, Facts, Table, Text
+from landslip.domain import warnings_in
 from landslip.metrics import choose_threshold
 from landslip.powerlaw import SURE, fit_tail
 from landslip.raster import RasterInfo, read_info
@@ -145,7 +146,7 @@ def _map_facts(info: RasterInfo, threshold: float, source: str) -> list[tuple[st
                 f"dissimilarity index up to {figure_text(float(tags['applicability_threshold']))}",
             )
         )
-    return rows
+    return rows + [("Warning", text) for text in warnings_in(tags)]
 
 
 LARGEST = 15  # landslides that are listed

@@ -37,6 +37,7 @@ from landslip.geodesy import area_and_perimeter
 from landslip.grid import crs_name
 from landslip.inventory import begin_inventory
 from landslip.metrics import BINS, choose_threshold
+from landslip.palette import style_sheet
 from landslip.progress import say
 from landslip.raster import read_info
 from landslip.serve.guard import Guard, names_of
@@ -394,6 +395,7 @@ def _add_pages(app: FastAPI) -> None:
     held: dict[str, tuple[bytes, str]] = {}
     for path, (name, kind) in FILES.items():
         held[path] = (files("landslip.serve") / name).read_bytes(), kind
+    held["/page.css"] = style_sheet().encode() + held["/page.css"][0], held["/page.css"][1]
     for name, kind in (("leaflet.js", "text/javascript; charset=utf-8"), ("leaflet.css", "text/css; charset=utf-8")):
         held[f"/{name}"] = (Path(leaflet.BASE_DIR) / name).read_bytes(), kind
 

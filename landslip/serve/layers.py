@@ -12,20 +12,25 @@ from landslip.errors import RasterError
 from landslip.folder import RunFolder
 from landslip.grid import Grid, same_grid, tiles
 from landslip.label import LANDSLIDE
+from landslip.palette import (
+    CYCLE,
+    DIVERGING,
+    DOUBT,
+    FALSE_ALARMS,
+    HITS,
+    LANDSLIDES,
+    MISSES,
+    NOT_KNOWN,
+    RAMP,
+    RAMPS,
+    REFERENCE,
+    class_colour,
+)
 from landslip.raster import RasterInfo, cut_stored, opening, read_info
 from landslip.stack import Channel, StackInfo, read_stack_info
 from landslip.style import FALSE_COLOUR, TRUE_COLOUR
 
 Kind = Literal["image", "ramp", "angle", "planes", "codes", "agreement"]
-# Okabe and Ito's colours, told apart by the colour-blind; hits, misses and false alarms as in all of landslip's maps
-HIT, MISS, FALSE_ALARM = "#009E73", "#E69F00", "#9B4F96"
-MAPPED, REFERENCE, NOT_KNOWN = "#D55E00", "#0072B2", "#8A8A8A"
-CLASS_COLOURS = (
-    "#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999",
-    "#AA4499", "#44AA99", "#DDCC77", "#332288",
-)  # fmt: skip
-RAMPS = {"elevation": "cividis", "slope": "magma", "curvature": "brbg", "ndvi": "ylgn", "mndwi": "ylgnbu"}
-DIVERGING = {"curvature", "dndvi"}  # stretched evenly about 0
 STRIP = 2048  # pixels a side of what is read of a label at a time
 
 
@@ -44,7 +49,7 @@ class Layer:
     bands: tuple[int, ...]
     kind: Kind
     unit: str = ""
-    ramp: str = "viridis"
+    ramp: str = RAMP
     fixed: tuple[float, float] | None = None
     even: bool = False
     codes: tuple[tuple[int, str, str], ...] = ()
@@ -85,7 +90,7 @@ def layers_of(run: RunFolder) -> Shown:
     if run.probability in usable and run.probability is not None:
         found += _of_probability(run.probability, usable[run.probability])
         if label is not None:
-            codes = ((1, "hit", HIT), (2, "miss", MISS), (3, "false alarm", FALSE_ALARM))
+            codes = ((1, "hit", HITS), (2, "miss", MISSES), (3, "false alarm", FALSE_ALARMS))
             found.append(
                 Layer(
                     "agreement", "Hits, misses, false alarms", "Result", run.probability, (1,), "agreement",
@@ -93,7 +98,7 @@ def layers_of(run: RunFolder) -> Shown:
                 )
             )  # fmt: skip
     if run.landslide_map in usable and run.landslide_map is not None:
-        codes_of_map = ((1, "landslide", MAPPED),)
+        codes_of_map = ((1, "landslide", LANDSLIDES),)
         found.append(
             Layer("map", "Landslide map", "Result", run.landslide_map, (1,), "codes", codes=codes_of_map, overlay=True)
         )
@@ -130,16 +135,16 @@ def _of_stack(stack: StackInfo) -> Iterator[Layer]:
         kinds = {channel.kind: at[channel.name] for channel in channels}
         if {"sine", "cosine"} <= kinds.keys():
             angle = kinds["sine"], kinds["cosine"]
-            yield Layer(_slug(factor), title, group, stack.path, angle, "angle", "degree", "twilight", (0.0, 360.0))
+            yield Layer(_slug(factor), title, group, stack.path, angle, "angle", "degree", CYCLE, (0.0, 360.0))
         elif "class" in kinds:
             named = tuple(
-                (i, _words(channel.name.removeprefix(f"{factor}_")), CLASS_COLOURS[i % len(CLASS_COLOURS)])
+                (i, _words(channel.name.removeprefix(f"{factor}_")), class_colour(i))
                 for i, channel in enumerate(channels)
             )
             yield Layer(_slug(factor), title, group, stack.path, bands, "planes", codes=named)
         else:
             for channel in channels:
-                ramp = "gray" if group == "Band" else RAMPS.get(factor, "viridis")
+                ramp = "gray" if group == "Band" else RAMPS.get(factor, RAMP)
                 own = title if len(channels) == 1 else _words(channel.name)
                 yield Layer(
                     _slug(channel.name), own, group, stack.path, (at[channel.name],), "ramp", channel.unit, ramp,
@@ -148,14 +153,14 @@ def _of_stack(stack: StackInfo) -> Iterator[Layer]:
 
 
 def _of_probability(path: Path, info: RasterInfo) -> Iterator[Layer]:
-    yield Layer("probability", "Landslide probability", "Result", path, (1,), "ramp", "", "viridis", (0.0, 1.0))
+    yield Layer("probability", "Landslide probability", "Result", path, (1,), "ramp", "", RAMP, (0.0, 1.0))
     for band, name in enumerate(info.names[1:], start=2):
         title = _words(name or f"band {band}")
         if name == "area of applicability":
-            inside = ((0, "outside: unlike the training ground", FALSE_ALARM),)
+            inside = ((0, "outside: unlike the training ground", FALSE_ALARMS),)
             yield Layer(_slug(title), title, "Uncertainty", path, (band,), "codes", codes=inside, overlay=True)
         else:
-            yield Layer(_slug(title), title, "Uncertainty", path, (band,), "ramp", "", "inferno")
+            yield Layer(_slug(title), title, "Uncertainty", path, (band,), "ramp", "", DOUBT)
 
 
 def _told_apart(layers: list[Layer]) -> Iterator[Layer]:

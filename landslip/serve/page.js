@@ -3,13 +3,14 @@
 
 const $ = (id) => document.getElementById(id);
 const SCORES = [["f1", "F1"], ["precision", "Precision"], ["recall", "Recall"], ["kappa", "Kappa"], ["miou", "MIoU"], ["accuracy", "Accuracy"]];
+const palette = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim(); // landslip/palette.py
 const STYLES = { // told apart by dash and width too, not by colour alone
-  open: { color: "#F0E442", weight: 2 },
-  accepted: { color: "#56B4E9", weight: 3 },
-  rejected: { color: "#E8E8E8", weight: 2, dashArray: "3 6" },
-  redrawn: { color: "#CC79A7", weight: 3 },
-  drawn: { color: "#CC79A7", weight: 3, dashArray: "9 4" },
-  candidate: { color: "#FFFFFF", weight: 1.5 },
+  open: { color: palette("review-open"), weight: 2 },
+  accepted: { color: palette("review-accepted"), weight: 3 },
+  rejected: { color: palette("review-rejected"), weight: 2, dashArray: "3 6" },
+  redrawn: { color: palette("review-redrawn"), weight: 3 },
+  drawn: { color: palette("review-drawn"), weight: 3, dashArray: "9 4" },
+  candidate: { color: palette("candidate"), weight: 1.5 },
 };
 const NAMES = {
   area_m2: ["Area", "area"], perimeter_m: ["Perimeter", "m"], pixels: ["Pixels", ""], length_m: ["Length", "m"], width_m: ["Width", "m"],
@@ -431,7 +432,7 @@ function scores() {
     return box;
   }));
   $("confusion").replaceChildren(
-    swatched("#009E73", `${grouped(tp)} hits`), swatched("#E69F00", `${grouped(fn)} misses`), swatched("#9B4F96", `${grouped(fp)} false alarms`));
+    swatched(palette("hit"), `${grouped(tp)} hits`), swatched(palette("miss"), `${grouped(fn)} misses`), swatched(palette("false-alarm"), `${grouped(fp)} false alarms`));
   $("leaky").hidden = counts.leaky === false;
   $("leaky").textContent = counts.leaky ? "LEAKY" : "SPLIT UNKNOWN";
   const split = counts.split === "unknown" ? "Split: unknown." : `Split: ${counts.split}.`;
@@ -687,7 +688,7 @@ function corner(place) {
 function rubber(place) {
   const places = place ? [...drawing.corners, place] : drawing.corners;
   drawing.line.clearLayers();
-  for (const look of [{ color: "#000", weight: 5, opacity: 0.6 }, { color: "#CC79A7", weight: 3 }]) {
+  for (const look of [{ color: "#000", weight: 5, opacity: 0.6 }, { color: palette("review-drawn"), weight: 3 }]) {
     L.polygon(places, { ...look, fill: look.weight === 3, fillOpacity: 0.15, interactive: false }).addTo(drawing.line);
   }
   for (const at of drawing.corners) L.circleMarker(at, { radius: 4, color: "#000", weight: 1, fillColor: "#fff", fillOpacity: 1, interactive: false }).addTo(drawing.line);

@@ -259,8 +259,8 @@ def _files(layer: Layer) -> list[Path]:
 
 @cache
 def _ramp(name: str) -> NDArray[np.uint8]:
-    """(256, 4) uint8: a ramp of colours, from low to high."""
-    table = cmap.get(name)
+    """(256, 4) uint8: a ramp of colours, from low to high, by matplotlib's name, which rio-tiler writes small."""
+    table = cmap.get(name.lower())
     return np.array([table[i] for i in range(256)], np.uint8)
 
 
