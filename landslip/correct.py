@@ -75,8 +75,9 @@ def correct(
 
     split.tif holds the parts of `model`, by default of the one beside `prepared` or the inventory whose weights made
     the inventory; where there is none, it stays as `prepared` has it. Raises ReviewError where nothing was reviewed,
-    GridError for an inventory in another CRS or a model of another site, LabelError where no landslide is left,
-    ModelError for a model that cannot be read, OutputError for a folder that exists or would be its own input.
+    GridError for an inventory in another CRS or a model of another site, LabelError where no landslide is left or no
+    other ground, ModelError for a model that cannot be read, OutputError for a folder that exists or would be its own
+    input.
     """
     for name in ("stack.tif", "valid.tif", "label.tif", "manifest.json"):
         prepared_file(prepared, name)
@@ -108,7 +109,7 @@ def correct(
         (OTHER, [review.outline for review in reviews if review.state == REJECTED]),
         (LANDSLIDE, [review.outline for review in reviews if review.state != REJECTED]),
     ]
-    changed, left = {LANDSLIDE: 0, OTHER: 0}, 0
+    changed, left, rest = {LANDSLIDE: 0, OTHER: 0}, 0, 0
     in_part = dict.fromkeys((*PARTS.values(), NONE), 0)
     with writing_folder(out, overwrite) as aside:
         with (
@@ -125,6 +126,7 @@ def correct(
                 for code in changed:
                     changed[code] += int(np.count_nonzero((after == code) & (before != code)))
                 left += int(np.count_nonzero((after == LANDSLIDE) & inside))
+                rest += int(np.count_nonzero((after == OTHER) & inside))
                 put(new, after[None], window)
                 if split is not None:
                     parts = cut_stored(split, window)[after != before]
@@ -132,6 +134,12 @@ def correct(
                         in_part[part] += int(np.count_nonzero(parts == part))
         if not left:
             raise LabelError(f"{inventory} rejects every landslide of {label.path}: nothing would be left to learn.")
+        if not rest:
+            raise LabelError(
+                f"{label.path} says of no pixel that it is no landslide, and {inventory} rejects none: nothing would "
+                f'tell landslides from the rest. Name {inventory.name} in the site file ([landslides] path = "...") '
+                "and prepare the site again: all other ground inside the outline then counts as no landslide."
+            )
         for name in KEPT:
             if (prepared / name).exists() and not (name == SPLIT and kept.tags):
                 _link(prepared / name, aside / name)

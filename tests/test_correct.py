@@ -19,6 +19,7 @@ from landslip.errors import GridError, LabelError, OutputError, ReviewError, Spl
 from landslip.geotiff import write_raster
 from landslip.grid import Window
 from landslip.ground import carried_note, input_hashes, survey
+from landslip.inventory import begin_inventory
 from landslip.output import file_hash
 from landslip.raster import read_stored
 from landslip.run import read_run
@@ -112,6 +113,19 @@ def test_refusals(made: TinySite, inventory: Path, tmp_path: Path) -> None:
 def parts_of(path: Path) -> np.ndarray:
     with rasterio.open(path) as dataset:
         return np.asarray(dataset.read(1))
+
+
+def test_a_label_that_knows_no_other_ground_is_not_corrected(made: TinySite, inventory: Path, tmp_path: Path) -> None:
+    """As of a site that is prepared without landslides, which were then drawn: what is no landslide nobody has said."""
+    prepared = Path(shutil.copytree(made.folder / "prepared", tmp_path / "prepared"))
+    write_raster(prepared / "label.tif", np.full((1, *GRID.shape), 255, np.uint8), GRID, ["label"], 255, overwrite=True)
+    drawn = tmp_path / "drawn.gpkg"
+    begin_inventory(drawn, prepared / "stack.tif")
+    review.decide(drawn, None, "drawn", outline=polygon(50, 50, 5, 5))
+    with pytest.raises(LabelError, match=r"Name drawn\.gpkg in the site file"):
+        correct(prepared, drawn, tmp_path / "corrected")
+    assert not (tmp_path / "corrected").exists()
+    correct(prepared, inventory, tmp_path / "corrected")  # which rejects one
 
 
 def test_training_after_a_correction_keeps_the_parts(reviewed: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -501,7 +501,7 @@ def test_a_site_without_landslides_is_drawn_and_prepared_with_them(browser: obje
 
 
 def test_a_map_without_an_inventory_is_drawn_on(browser: object, server: Server) -> None:
-    shutil.rmtree(kept := server.gpkg.parent)
+    made_before = server.gpkg.parent.rename(server.run / "made before")
     other = Server(server.run)
     try:
         with window(browser, other) as page:
@@ -520,7 +520,8 @@ def test_a_map_without_an_inventory_is_drawn_on(browser: object, server: Server)
         assert made.count > 0 and list(after) == [-1] and after[-1].outline.equals(before.outline)
     finally:
         other.kill()
-        kept.mkdir(exist_ok=True)
+        shutil.rmtree(server.gpkg.parent)
+        made_before.rename(server.gpkg.parent)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -70,7 +70,7 @@ def layers_of(run: RunFolder) -> Shown:
     """Every layer that a run's rasters can show. Raises RasterError where it has none.
 
     The grid is that of the probability raster, or of the stack; a raster on another grid is left out and named. A label
-    without a landslide, as that of a site without [landslides] is, is no reference and shows nothing.
+    of no landslide, such as that of a site whose file names none, is no reference and shows nothing.
     """
     rasters = [path for path in (run.probability, run.stack, run.landslide_map, run.label) if path is not None]
     if not rasters:
