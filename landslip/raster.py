@@ -112,7 +112,7 @@ def _without_crs(info: RasterInfo) -> str:
     """That a raster has no CRS, what its numbers look like, and how it is given one."""
     if info.transform == Affine.identity():
         remedy = edit_info(info.path, "EPSG:...", "...")
-        return f"{info.path} says neither its CRS nor where it lies: it is a bare picture. Assign both: {remedy}."
+        return f"{info.path} has no CRS, nor a place: it is a bare picture. Assign both: {remedy}."
     left, bottom, right, top = array_bounds(info.height, info.width, info.transform)
     looks = ""
     if looks_like_degrees((left, bottom, right, top)):

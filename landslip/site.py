@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import shapely
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
 from landslip.archive import plain
 from landslip.errors import GridError, LandslipError, SiteError
@@ -60,7 +59,7 @@ def _plain(value: Any) -> Any:
 def _known_crs(text: str) -> str:
     try:
         CRS.from_user_input(text)
-    except CRSError as error:
+    except ValueError as error:  # CRSError is one, and codes that are no numbers raise the bare one
         raise ValueError(f"{text!r} is no CRS. Write its code, such as EPSG:4326") from error
     return text
 
@@ -543,7 +542,7 @@ def _grid_crs(site: Site, reference: RasterInfo) -> CRS:
     if site.grid.crs is not None:
         try:
             return CRS.from_user_input(site.grid.crs)
-        except CRSError as error:
+        except ValueError as error:
             raise GridError(f"[grid] crs = {site.grid.crs!r} is not a CRS ({error}).") from error
     if reference.crs is None:
         return reference.grid.crs  # which it has not, and says how it is given one

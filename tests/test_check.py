@@ -1,23 +1,30 @@
 import math
+import re
+import shlex
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
+from click.testing import CliRunner
 from conftest import GRID, TinySite, frame, polygon
+from rasterio.crs import CRS
+from rasterio.rio.main import main_group
 from shapely import LineString, Point, Polygon, box
 from shapely.affinity import translate
 
 from landslip import check, provenance
 from landslip.check import check_site, repeated_pixels
-from landslip.errors import SiteError
+from landslip.errors import GridError, SiteError, VectorError
 from landslip.geotiff import write_raster
-from landslip.grid import Window
+from landslip.grid import Grid, Window
 from landslip.prepare import prepare
-from landslip.raster import read, read_info
-from landslip.site import read_site
+from landslip.raster import read, read_info, read_stored
+from landslip.site import read_site, site_grid
 from landslip.vector import write_vector
 
 
@@ -216,6 +223,119 @@ def test_a_dem_elsewhere_is_one_fault(tiny: TinySite) -> None:
     write_raster(tiny.folder / "dem.tif", z, there, ["z"], nodata=-9999.0, overwrite=True)
     faults = found(tiny)["fault"]
     assert "does not overlap the site" in faults and faults.count("\n") == 1
+
+
+def test_rivers_from_a_dem_elsewhere_say_no_more(tiny: TinySite) -> None:
+    z = read(tiny.folder / "dem.tif")
+    there = replace(read_info(tiny.folder / "dem.tif").grid, transform=Affine(30, 0, 900_000, 0, -30, 3_430_300))
+    write_raster(tiny.folder / "dem.tif", z, there, ["elevation"], overwrite=True)
+    text = tiny.site.read_text().replace('path = "rivers.gpkg"', "from_dem_km2 = 0.1")
+    tiny.site.write_text(text)
+    (found,) = (f.text for f in check_site(read_site(tiny.site)) if f.severity == "fault")
+    assert "dem.tif" in found and "does not overlap the site" in found and found.endswith("Check its CRS.")
+
+
+def test_what_is_to_be_said_of_several_bands_is_said_once(tiny: TinySite) -> None:
+    with rasterio.open(tiny.folder / "image.tif", "r+") as image:
+        image.scales = (1e-4,) * 5 + (2e-4, 1.0)
+        empty = image.read()
+        empty[[2, 6]] = 0
+        image.write(empty)
+    tiny.site.write_text(tiny.site.read_text().replace("scale = 0.0001\n", ""))
+    found = [f"{f.severity}: {f.text.replace(str(tiny.folder), '')}" for f in check_site(read_site(tiny.site))]
+    about = [text for text in found if "image.tif" in text and "lie" not in text]
+    assert about[0].startswith(
+        "warning: /image.tif bands 1 to 5 declare scale 0.0001 and offset 0; the site gives none"
+    )
+    assert about[1].startswith("warning: /image.tif band 6 declares scale 0.0002 and offset 0; the site gives none")
+    assert about[2:] == ["fault: /image.tif bands 3 and 7 are undefined all over the site."]
+
+
+def test_a_file_without_crs_is_given_one_by_the_site_file(tiny: TinySite, tmp_path: Path) -> None:
+    """A shapefile without a .prj whose numbers are degrees: refused with a word on them, taken where crs says."""
+    degrees = gpd.read_file(tiny.folder / "outline.gpkg").to_crs("EPSG:4326")
+    degrees.to_file(tmp_path / "bare.shp")
+    (tmp_path / "bare.prj").unlink()
+    original = tiny.site.read_text()
+    tiny.site.write_text(original.replace("outline.gpkg", "bare.shp"))
+    (fault,) = (f.text for f in check_site(read_site(tiny.site)) if f.severity == "fault")
+    assert re.search(r"bare\.shp has no CRS\. Its numbers \(x 110\.58.* look like degrees: EPSG:4326.*crs = ", fault)
+    tiny.site.write_text(original.replace('outline.gpkg"', 'bare.shp"\ncrs = "EPSG:4326"'))
+    prepare(read_site(tiny.site), tmp_path / "p")
+    tiny.site.write_text(original)
+    prepare(read_site(tiny.site), tmp_path / "q")
+    assert np.array_equal(read_stored(tmp_path / "p" / "valid.tif"), read_stored(tmp_path / "q" / "valid.tif"))
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("rivers.gpkg", 'bare.shp"\ncrs = "EPSG:32649'),
+        ("faults.gpkg", 'bare.shp"\ncrs = "EPSG:32649'),
+        ("rocks.gpkg", 'bare.shp"\ncrs = "EPSG:32649'),
+        ("landslides.gpkg", 'bare.shp"\ncrs = "EPSG:32649'),
+    ],
+)
+def test_every_vector_file_may_be_given_its_crs(tiny: TinySite, tmp_path: Path, old: str, new: str) -> None:
+    gpd.read_file(tiny.folder / old).to_file(tmp_path / "bare.shp")
+    (tmp_path / "bare.prj").unlink()
+    tiny.site.write_text(tiny.site.read_text().replace(old, new))
+    assert not [f for f in check_site(read_site(tiny.site)) if f.severity == "fault"]
+
+
+def test_a_crs_that_the_file_or_its_kind_contradicts_is_refused(tiny: TinySite) -> None:
+    original = tiny.site.read_text()
+    tiny.site.write_text(original.replace('outline.gpkg"', 'outline.gpkg"\ncrs = "EPSG:4326"'))
+    with pytest.raises(
+        VectorError, match=r"outline\.gpkg carries the CRS WGS 84 / UTM zone 49N, and crs = 'EPSG:4326'"
+    ):
+        site_grid(read_site(tiny.site))
+    tiny.site.write_text(original.replace('outline.gpkg"', 'outline.gpkg"\ncrs = "EPSG:32649"'))
+    assert not [f for f in check_site(read_site(tiny.site)) if f.severity == "fault"]
+    tiny.site.write_text(original.replace('outline.gpkg"', 'outline.gpkg"\ncrs = "EPSG:nought"'))
+    with pytest.raises(SiteError, match=r"outline\.crs: 'EPSG:nought' is no CRS\. Write its code"):
+        read_site(tiny.site)
+    tiny.site.write_text(original.replace('landslides.gpkg"', 'mask.tif"\ncrs = "EPSG:4326"'))
+    with pytest.raises(SiteError, match=r"crs is for vector files.*`rio edit-info --crs EPSG:4326 mask\.tif`"):
+        read_site(tiny.site)
+
+
+def rewritten(path: Path, transform: Affine | None) -> None:
+    """Write a raster again without a CRS, and with another transform where one is given."""
+    with rasterio.open(path) as dataset:
+        values, profile = dataset.read(), {**dataset.profile, "crs": None}
+    with rasterio.open(path, "w", **{**profile, **({"transform": transform} if transform else {})}) as dataset:
+        dataset.write(values)
+
+
+def test_a_raster_without_crs_is_given_one_by_the_command_that_is_named(tiny: TinySite) -> None:
+    for transform, looks in ((None, ""), (Affine(1e-4, 0, 110.6, 0, -1e-4, 31), " Its numbers (x 110.6 to 110.61")):
+        rewritten(tiny.folder / "dem.tif", transform)
+        (fault,) = (f.text for f in check_site(read_site(tiny.site)) if f.severity == "fault")
+        assert fault.startswith(f"{tiny.folder / 'dem.tif'} has no CRS.{looks}")
+    words = shlex.split(re.findall(r"`rio (edit-info .*?)`", fault)[0].replace("EPSG:...", "EPSG:4326"))
+    assert CliRunner().invoke(main_group, words).exit_code == 0
+    assert not [f for f in check_site(read_site(tiny.site)) if "has no CRS" in f.text]
+    rewritten(tiny.folder / "dem.tif", Affine.identity())
+    (fault,) = (f.text for f in check_site(read_site(tiny.site)) if f.severity == "fault")
+    assert "is a bare picture" in fault and '--crs EPSG:... --transform "[...]"' in fault
+
+
+@pytest.mark.parametrize("east, north, zone", [(11.6, 44.3, "EPSG:32632"), (-79, -4, "EPSG:32717")])
+def test_the_zone_that_is_proposed_is_the_sites_own(tiny: TinySite, east: float, north: float, zone: str) -> None:
+    """Zones by hand: 6 degrees each from 180 west, 326 north and 327 south."""
+    there = Grid(CRS.from_epsg(4326), Affine(1e-4, 0, east, 0, -1e-4, north), *GRID.shape)
+    write_raster(tiny.folder / "image.tif", read(tiny.folder / "image.tif"), there, ["b"] * 7, overwrite=True)
+    with pytest.raises(GridError, match=rf'such as crs = "{zone}" where it lies'):
+        site_grid(read_site(tiny.site))
+
+
+def test_a_missing_file_says_where_paths_start(tiny: TinySite) -> None:
+    tiny.site.write_text(tiny.site.read_text().replace("dem.tif", "none.tif").replace("faults.gpkg", "none.gpkg"))
+    found = [f.text for f in check_site(read_site(tiny.site)) if f.severity == "fault"]
+    assert len(found) == 2 and all(
+        "at its own folder, or at the one that `data` or --data names" in text for text in found
+    )
 
 
 def test_every_unmapped_class_is_listed_with_its_share(tiny: TinySite) -> None:

@@ -1,5 +1,7 @@
 """Known shifts come back; layers that have nothing in common give no number."""
 
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from affine import Affine
+from click.testing import CliRunner
 from conftest import CRS_UTM, GRID, frame
 from numpy.typing import NDArray
+from rasterio.rio.main import main_group
 from scipy import ndimage
 from shapely import box
 
@@ -105,7 +109,12 @@ def test_a_shifted_dem_and_shifted_landslides_are_found(made_up: Path, tmp_path:
         assert (shift.east, shift.north) == pytest.approx((15 * shift.columns, -15 * shift.rows))
     warnings = [f.text for f in check_site(read_site(changed)) if f.severity == "warning"]
     assert len(warnings) == 2 and "dem.tif: the DEM lies" in warnings[0] and "landslides lie" in warnings[1]
-    assert "m east (2." in warnings[0] and "m north (1." in warnings[0] and "rio edit-info --transform" in warnings[0]
+    assert "m east (2." in warnings[0] and "m north (1." in warnings[0]
+    # the command that the warning gives, followed to the letter, puts the DEM right
+    words = shlex.split(re.findall(r"`rio (edit-info .*?)`", warnings[0])[0])
+    assert CliRunner().invoke(main_group, words).exit_code == 0
+    notes = [f.text for f in check_site(read_site(changed)) if f.severity == "note"]
+    assert len(notes) == 1 and "dem.tif: the DEM lies" in notes[0] and "within half a pixel" in notes[0]
 
 
 def test_a_dem_of_another_place_gives_no_number(made_up: Path, tmp_path: Path) -> None:

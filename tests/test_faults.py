@@ -172,6 +172,7 @@ SITES: dict[str, tuple[Change, str]] = {
     "grid in degrees": (stored("image.tif", SEVEN, DEGREES), r"image\.tif.*geographic \(degrees\).*EPSG:32649"),
     "grid in feet": (edit("site.toml", "[dem]", '[grid]\ncrs = "EPSG:2263"\n[dem]'), r"US survey foot.*in metres"),
     "no such CRS": (edit("site.toml", "[dem]", '[grid]\ncrs = "EPSG:0"\n[dem]'), r"'EPSG:0' is not a CRS"),
+    "no code of a CRS": (edit("site.toml", "[dem]", '[grid]\ncrs = "EPSG:x"\n[dem]'), r"'EPSG:x' is not a CRS"),
     "outline elsewhere": (drawn("outline.gpkg", box(0, 0, 9, 9)), r"outline\.gpkg.*not overlap.*Check the CRS"),
     "outline of lines": (drawn("outline.gpkg", LineString([(0, 0), (9, 9)])), r"outline\.gpkg holds no polygon"),
     "DEM elsewhere": (

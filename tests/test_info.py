@@ -97,6 +97,44 @@ def test_a_run_folder(finished: Path) -> None:  # noqa: F811
     assert describe(finished / "model") in text and describe(finished / "prepared") in text
 
 
+def test_a_file_of_a_model_or_a_prepared_site_stands_for_it(finished: Path, tmp_path: Path) -> None:  # noqa: F811
+    for folder, names in (("model", ("model.json", "model.safetensors")), ("prepared", ("channels.json",))):
+        for name in names:
+            assert describe(finished / folder / name) == describe(finished / folder)
+    (tmp_path / "scores.json").write_text('{"kappa": 0.5}')
+    for path in (finished / "site.toml", tmp_path / "scores.json"):
+        outcome = command("info", path)
+        assert outcome.code == 2 and f"{path} is text, to be read as it is" in outcome.err, outcome
+
+
+FOLDERS = {  # a folder where a file is wanted, or a file where a folder is
+    "map model prepared x.tif": "prepared is a folder: did you mean prepared/stack.tif, prepared/valid.tif or "
+    "prepared/label.tif?",
+    "map model . x.tif": ". is a folder: did you mean prepared/stack.tif",
+    "map model/model.json prepared/stack.tif x.tif": "model/model.json is not a model folder: it has no model.json. "
+    "Did you mean model?",
+    "map . prepared/stack.tif x.tif": "Did you mean model?",
+    "train run.toml prepared/stack.tif m": "prepared/stack.tif is not a prepared site. Did you mean prepared?",
+    "train run.toml . m": ". is not a prepared site. Did you mean prepared?",
+    "train . prepared m": ". is a folder: did you mean site.toml or run.toml?",
+    "check .": ". is a folder: did you mean site.toml or run.toml?",
+    "report model x.html": "model holds none of a run's folders",
+    "report prepared/stack.tif x.html": "prepared/stack.tif is not a folder. Did you mean .?",
+}
+
+
+@pytest.mark.parametrize("line, says", FOLDERS.items())
+def test_a_folder_for_a_file_and_a_file_for_a_folder(
+    finished: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    says: str,
+) -> None:
+    monkeypatch.chdir(finished)
+    outcome = command(*line.split())
+    assert outcome.code == 2 and says in outcome.err, outcome
+
+
 def test_nothing_of_landslips(tmp_path: Path) -> None:
     outcome = command("info", tmp_path)
     assert outcome.code == 2 and "neither a prepared site, a model nor a run folder" in outcome.err

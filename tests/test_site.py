@@ -118,6 +118,44 @@ def test_other_names_of_bands_are_not_slips(tiny: TinySite, name: str) -> None:
     assert name in read_site(change(tiny.site, "coastal = 1", f"{name} = 1")).image[0].bands
 
 
+def test_a_single_name_is_a_list_of_one(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('[channels]\nfactors = "slope"\n[compare]\nnetworks = "unet"\n')
+    run = read_run(path)
+    assert run.channels.factors == ("slope",) and run.compare.networks == ("unet",)
+    run = read_run(path, {"channels.factors": "slope, ndvi", "channels.bands": "none"})
+    assert run.channels.factors == ("slope", "ndvi") and run.channels.bands == "none"
+
+
+WORDS = {  # nothing of pydantic's own, and each fault once
+    "[training]\nthreshold = 3": "training.threshold: it should be 'f1' or 'kappa', or at most 1, not 3.",
+    "[blocks]\nseeds = 0": "blocks.seeds: it should be 'all', or at least 1, not 0.",
+    "[channels]\nfactors = [3]": "channels.factors, item 1: it should be a text in quotes, not 3.",
+    "[network]\noptions = 3": "network.options: it should be a table of names and values, not 3.",
+    "[training]\naugment = 'x'": "training.augment: it should be true or false, not 'x'.",
+}
+
+
+@pytest.mark.parametrize("text, says", WORDS.items())
+def test_faults_are_told_in_the_readers_words(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    with pytest.raises(RunError) as caught:
+        read_run(path)
+    assert str(caught.value) == f"{path}: {says}"
+
+
+def test_a_table_of_several_is_counted_from_one(tiny: TinySite) -> None:
+    more = '\n[[factor]]\nname = "a"\npath = "a.tif"\n[[factor]]\npath = 3\nband = 0\n'
+    tiny.site.write_text(tiny.site.read_text() + more)
+    with pytest.raises(SiteError) as caught:
+        read_site(tiny.site)
+    assert str(caught.value) == (
+        f"{tiny.site}: [[factor]] 2 path: it should be a path in quotes, not 3; 'name' in [[factor]] 2 is missing; "
+        "[[factor]] 2 band: it should be at least 1, not 0."
+    )
+
+
 def test_web_mercator_is_no_grid_in_metres(tiny: TinySite) -> None:
     change(tiny.site, 'name = "tiny"', 'name = "tiny"\n[grid]\ncrs = "EPSG:3857"')
     with pytest.raises(GridError, match="Web Mercator"):

@@ -319,3 +319,13 @@ def test_a_layer_of_a_geopackage_that_another_program_wrote_is_replaced(version:
         add(frame.iloc[:1])
     fill_styles(path, path, {"inventory": "<qgis/>"})
     assert len(read_vector(path, layer="inventory")) == 1 and len(read_vector(path, layer="fields")) == 2
+
+
+def test_a_folder_is_no_vector_file(tmp_path: Path) -> None:
+    folder = tmp_path / "held"
+    folder.mkdir()
+    with pytest.raises(VectorError, match=r"held is a folder, and a file is wanted\."):
+        read_vector(folder)
+    (folder / "a.gpkg").write_bytes(b"")
+    with pytest.raises(VectorError, match=r"held is a folder: did you mean .*a\.gpkg\?"):
+        read_vector(folder)
