@@ -271,7 +271,7 @@ def test_a_decision_is_kept_before_it_is_answered(client: TestClient, run: Path)
     redrawn = client.post("/api/reviews", json=sent).json()
     sent = {"landslide": 1, "state": "accepted", "version": redrawn["version"]}
     accepted = client.post("/api/reviews", json=sent).json()  # as it was redrawn
-    assert accepted["state"] == "accepted" and accepted["area_m2"] == redrawn["area_m2"] == true
+    assert accepted["state"] == "redrawn" and accepted["area_m2"] == redrawn["area_m2"] == true
     sent = {"landslide": 1, "state": "rejected", "version": accepted["version"]}
     made = client.post("/api/reviews", json=sent).json()  # rejected is the inventory's outline
     assert made["area_m2"] is None
