@@ -302,8 +302,8 @@ def inventory(
     made = make_inventory(probability, out, threshold, min_area, landslide_map, overwrite, stack, previous, simplify)
     ground = "no ground is mapped" if math.isnan(made.share) else f"{100 * made.share:.2f} % of the mapped ground"
     typer.echo(
-        f"{out}: {made.count} landslides, {made.area_m2 / 1e6:.3f} km2, {ground}; "
-        f"threshold {made.threshold:g} ({made.threshold_source}), {made.removed} specks under {made.min_area:g} m2 "
+        f"{out}: {made.count} landslides, {made.area_m2 / 1e6:.3f} km², {ground}; "
+        f"threshold {made.threshold:g} ({made.threshold_source}), {made.removed} specks under {made.min_area:g} m² "
         f"removed{f', {made.kept} ids kept' if made.kept else ''}"
     )
 
