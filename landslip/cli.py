@@ -430,9 +430,9 @@ def inventory(
     made = make_inventory(probability, out, threshold, min_area, landslide_map, overwrite, stack, previous, simplify)
     ground = "no ground is mapped" if math.isnan(made.share) else f"{100 * made.share:.2f} % of the mapped ground"
     typer.echo(
-        f"{out}: {plural(made.count, 'landslide')}, {made.area_m2 / 1e6:.3f} km2, {ground}; "
+        f"{out}: {plural(made.count, 'landslide')}, {made.area_m2 / 1e6:.3f} km², {ground}; "
         f"threshold {made.threshold:g} ({made.threshold_source}), "
-        f"{plural(made.removed, 'speck')} under {made.min_area:g} m2 removed"
+        f"{plural(made.removed, 'speck')} under {made.min_area:g} m² removed"
         + (f", {plural(made.kept, 'id')} kept" if made.kept else "")
     )
 

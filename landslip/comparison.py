@@ -251,7 +251,11 @@ def _figures(results: Results, split: str, prepared: Path, out: Path, aside: Pat
     both = [r for r in networks if r["channels"] != "bands"]
     leaky = {True: "LEAKY; ", None: "leaky or not: unknown; ", False: ""}[worst_leak(r["leaky"] for r in results)]
     where = "LEAKY: training windows included" if split == "paper" else f"{leaky}kappa of the test part, framed"
-    sets = {"maps": bands + both[-1:], "maps_factors": both, "maps_baselines": [r for r in first if not r["network"]]}
+    sets = {
+        "maps": bands + both[-1:] if bands else [],
+        "maps_factors": both if len(both) > 1 or not bands else [],  # the only one lies among the others
+        "maps_baselines": [r for r in first if not r["network"]],
+    }
     for name, chosen in sets.items():
         if chosen:
             panels = [_panel(r, out) for r in chosen]

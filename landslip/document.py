@@ -20,14 +20,18 @@ from landslip.output import write_text
 
 Cell = str | tuple[str, int]  # a text, or a text over several columns
 COLOURS = 256  # of a picture stored by a palette
+LONG = 48  # letters of a cell that is broken into lines where the page is narrow
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; a warning is loud, a fault says what could not be read, a remedy which command adds what lacks."""
+    """A paragraph; a warning is loud, a fault says what could not be read, a remedy which command adds what lacks.
+
+    A head stands above what is shown of one of several.
+    """
 
     text: str
-    tone: Literal["plain", "warning", "fault", "remedy", "good"] = "plain"
+    tone: Literal["plain", "warning", "fault", "remedy", "good", "head"] = "plain"
     kind: ClassVar[str] = "text"
 
 
@@ -46,8 +50,8 @@ class Table:
     ends: bool = False
     kind: ClassVar[str] = "table"
 
-    def cells(self) -> list[list[tuple[str, int, bool, bool]]]:
-        """(text, columns it spans, bold, a word) of every cell, row by row."""
+    def cells(self) -> list[list[tuple[str, int, bool, str]]]:
+        """(text, columns it spans, bold, "word" or "word long" or "" of a number) of every cell, row by row."""
         found = []
         for row in self.rows:
             cells, column = [], 0
@@ -55,7 +59,8 @@ class Table:
                 text, span = (cell, 1) if isinstance(cell, str) else cell
                 bold = len(text) > 4 and text.startswith("**") and text.endswith("**")
                 word = column < self.left or span > 1 or (self.ends and column == len(self.heads) - 1)
-                cells.append((text[2:-2] if bold else text, span, bold, word))
+                look = ["word"] * word + ["long"] * (len(text) > LONG)
+                cells.append((text[2:-2] if bold else text, span, bold, " ".join(look)))
                 column += span
             found.append(cells)
         return found

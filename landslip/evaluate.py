@@ -370,7 +370,7 @@ def _undefined(confusion: Confusion) -> list[str]:
 
 
 def _area(square_metres: float) -> str:
-    return f"{square_metres / 1e6:.2f} km2" if square_metres >= 1e5 else f"{square_metres:,.0f} m2"
+    return f"{square_metres / 1e6:.2f} km²" if square_metres >= 1e5 else f"{square_metres:,.0f} m²"
 
 
 def table(evaluation: Evaluation) -> str:

@@ -110,6 +110,13 @@ def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
     save(figure, out, overwrite)
 
 
+def study_area_parts(stack: StackInfo, landslides: bool) -> list[str]:
+    """What `draw_study_area` shows of a site that has, or has not, landslides on its valid ground, in words."""
+    parts = ["image"] if _composite(stack) else []
+    parts += ["relief in tints of elevation"] if "elevation" in [channel.name for channel in stack.channels] else []
+    return [*parts, *["landslides as drawn"] * landslides] or ["valid ground"]
+
+
 def _composite(stack: StackInfo) -> list[str]:
     """Three bands that make an image: true or false colour, else one in grey; none without bands."""
     bands = [channel.name for channel in stack.channels if channel.group == "band"]

@@ -7,9 +7,12 @@
           map/          probability.tif                                               of landslip map
           inventory/    landslides.gpkg landslides.tif                                of landslip inventory
           scores/       *.json                                                        of landslip evaluate --json
-          comparison/  importance/  intervals/                                        of the commands of these names
+          comparison/   comparison.json                                               of landslip compare
+          importance/   importance.json                                               of landslip importance
+          intervals/    intervals.json                                                of landslip intervals
 
-Any of them may be missing; what is there is used.
+Any of them may be missing; what is there is used. The last three are known by the file that they hold and not by their
+names, and there may be several of each: whoever compared twice, into compare/ and compare_2/, has both.
 """
 
 from __future__ import annotations
@@ -17,18 +20,24 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from landslip.errors import ModelError, OutputError, RasterError
 
 FIGURES, STUDY_AREA, FACTOR_SHEET = "figures", "study_area.png", "factors.png"  # in prepared/
 PARTS = ("prepared", "model", "map", "inventory", "scores", "comparison", "importance", "intervals")
+ANALYSES = {name: f"{name}.json" for name in ("comparison", "importance", "intervals")}  # in a folder of any name
 
 MOST_MEANT = 3  # files that are named where a folder is given
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of a run that exist; None for those that do not. `scores` are in the order of their names."""
+    """The files of a run that exist; None for those that do not.
+
+    `scores` are in the order of their names; so are `comparison`, `importance` and `intervals`, one for each folder
+    that holds such a file, the folder of the same name first.
+    """
 
     root: Path
     site: Path | None
@@ -48,14 +57,14 @@ class RunFolder:
     inventory: Path | None
     landslide_map: Path | None
     scores: tuple[Path, ...]
-    comparison: Path | None
-    importance: Path | None
-    intervals: Path | None
+    comparison: tuple[Path, ...]
+    importance: tuple[Path, ...]
+    intervals: tuple[Path, ...]
 
     def require(self, *names: str) -> None:
         """Raise RasterError where the folder lacks one of these files, with the command that makes it."""
         for name in names:
-            if getattr(self, name) is None:
+            if not getattr(self, name):
                 path, command = PLACES[name]
                 raise RasterError(f"{self.root} holds no {path}. Make it with `{command}`.")
 
@@ -116,7 +125,12 @@ def open_run(root: Path) -> RunFolder:
         raise OutputError(
             f"{root} is not a folder. {meant or 'Give a run folder, such as the one `landslip demo` makes.'}"
         )
-    found = {name: root / path if (root / path).exists() else None for name, (path, _) in PLACES.items()}
+    found: dict[str, Any] = {
+        name: root / path if (root / path).exists() else None
+        for name, (path, _) in PLACES.items()
+        if name not in ANALYSES
+    }
+    found |= {name: _analyses(root, name) for name in ANALYSES}
     scores = tuple(sorted((root / "scores").glob("*.json")))
     if not any(found.values()) and not scores:
         raise OutputError(
@@ -141,3 +155,9 @@ def _run_meant(path: Path) -> str:
     """A question after the run folder that a path lies in; empty where it lies in none."""
     around = [folder for folder in path.parents if any((folder / place).exists() for place, _ in PLACES.values())]
     return f"Did you mean {around[0]}?" if around else ""
+
+
+def _analyses(root: Path, name: str) -> tuple[Path, ...]:
+    """The files of an analysis in a run's folders, hidden ones (half made) apart."""
+    found = (path for path in root.glob(f"*/{ANALYSES[name]}") if not path.parent.name.startswith("."))
+    return tuple(sorted(found, key=lambda path: (path.parent.name != name, path.parent.name)))

@@ -141,7 +141,7 @@ def _landslide_map(info: RasterInfo) -> str:
         f"{info.path}: a landslide map (1 landslide, 0 not, 255 outside valid)\n"
         f"grid       {info.grid.describe()}\n"
         f"threshold  {tags['threshold']} ({tags.get('threshold_source', 'unknown')})\n"
-        f"min area   {tags.get('min_area', 'unknown')} m2\nmodel      SHA-256 {tags.get('model_sha256', 'unknown')}"
+        f"min area   {tags.get('min_area', 'unknown')} m²\nmodel      SHA-256 {tags.get('model_sha256', 'unknown')}"
         f"{_warnings(tags)}"
     )
 

@@ -466,14 +466,14 @@ def table(scores: InventoryScores) -> str:
 
 
 def area_text(square_metres: float) -> str:
-    """An area in m2, or from 1 km2 on in km2."""
-    return f"{square_metres:,.0f} m2" if square_metres < 1e6 else f"{square_metres / 1e6:,.6g} km2"
+    """An area in m², or from 1 km² on in km²."""
+    return f"{square_metres:,.0f} m²" if square_metres < 1e6 else f"{square_metres / 1e6:,.6g} km²"
 
 
 def _size(size: SizeClass) -> str:
     if size.low >= 1e6:
-        return f"{size.low / 1e6:,g} to {size.high / 1e6:,g} km2"
-    return f"{size.low:,g} to {size.high:,.0f} m2"
+        return f"{size.low / 1e6:,g} to {size.high / 1e6:,g} km²"
+    return f"{size.low:,g} to {size.high:,.0f} m²"
 
 
 def _row(size: str, reference: int, found: int, mapped: int, invented: int) -> str:

@@ -128,7 +128,7 @@ def test_an_inventory_of_a_map_without_ground_says_so(folder: Path) -> None:
     with rasterio.open(folder / "p.tif", "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
         file.write(np.full_like(file.read(), np.nan))
     done = command("inventory", folder / "p.tif", folder / "n.gpkg")
-    assert done.code == 0 and "0 landslides, 0.000 km2, no ground is mapped; " in done.out
+    assert done.code == 0 and "0 landslides, 0.000 km², no ground is mapped; " in done.out
 
 
 def test_what_belongs_to_uncertainty_is_not_silently_left_out(folder: Path) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,6 +205,33 @@ def test_the_csv_holds_every_run(compared: tuple[Run, Path, list[dict]]) -> None
         "curves_paper",
     ):
         assert (out / f"{name}.png").stat().st_size > 10_000
+
+
+def test_no_map_is_shown_twice_nor_under_a_title_of_what_was_not_run(
+    compared: tuple[Run, Path, list[dict]], made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, results = compared
+    drawn: dict[str, list[str]] = {}
+
+    def draw(panels: Any, label: Path, stack: Path, out: Path, title: str) -> None:
+        drawn[out.stem] = [panel.title.partition(":")[0] for panel in panels]
+
+    monkeypatch.setattr(comparison, "draw_panels", draw)
+    monkeypatch.setattr(comparison, "draw_curves", lambda *_: None)
+    networks = [r for r in results if r["network"] and r["split"] == "apart"]
+    names = list(dict.fromkeys(r["method"] for r in networks))
+    titles = [comparison.TITLES[name] for name in names]
+    for chosen_, expected in (
+        (networks, {"maps_apart": [*titles, f"{titles[-1]} + factors"], "maps_factors_apart": titles}),
+        ([r for r in networks if r["channels"] != "bands"], {"maps_factors_apart": titles}),
+        ([r for r in networks if r["method"] == names[0]], {"maps_apart": [titles[0], f"{titles[0]} + factors"]}),
+    ):
+        drawn.clear()
+        write_comparison(chosen_, made.folder / "prepared", tmp_path / str(len(chosen_)), overwrite=True)
+        assert list(drawn) == list(expected)
+        for name, held in expected.items():
+            factors = [f"{title} + factors" for title in held] if name == "maps_factors_apart" else held
+            assert drawn[name] == factors
 
 
 def test_finished_runs_are_not_made_again(

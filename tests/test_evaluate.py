@@ -71,8 +71,8 @@ def test_the_test_part_by_hand(tmp_path: Path) -> None:
     assert found.landslide_share_not_scored == pytest.approx(1 / 3)
     assert found.scores["accuracy"] == pytest.approx(3 / 5) and list(found.scores) == list(SCORES)
     # one landslide pixel, (2, 2), is guard
-    assert any("225 m2 of landslide lies in no part" in note for note in found.notes)
-    assert any("225 m2 of landslide (33.3 %" in note for note in found.notes)
+    assert any("225 m² of landslide lies in no part" in note for note in found.notes)
+    assert any("225 m² of landslide (33.3 %" in note for note in found.notes)
 
 
 def test_blocks_by_hand(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_a_label_that_declares_0_as_nodata_still_has_other_ground(tmp_path: Path
 
 def test_table_reads_as_the_papers_table_6(tmp_path: Path) -> None:
     lines = table(evaluate(*store(tmp_path))).splitlines()
-    assert lines[0] == "Taken over the test part: 1,125 m2, 5 pixels (split apart)"
+    assert lines[0] == "Taken over the test part: 1,125 m², 5 pixels (split apart)"
     assert lines[2] == (
         "Nearest training ground: 15 m at least, 30 m in the median; 0.0 % of the pixels scored lie on it, 100.0 % "
         "nearer than one window (64 pixels)"

@@ -17,7 +17,7 @@ def test_what_is_there_is_found_and_the_rest_is_none(tmp_path: Path) -> None:
     run = open_run(tmp_path)
     assert run.stack == tmp_path / "prepared" / "stack.tif"
     assert [path.name for path in run.scores] == ["all.json", "test.json"]
-    assert all(getattr(run, name) is None for name in PLACES if name != "stack")
+    assert all(not getattr(run, name) for name in PLACES if name != "stack")
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:

@@ -387,7 +387,7 @@ def test_table_json_and_picture(tmp_path: Path) -> None:
     lines = table(found).splitlines()
     assert lines[0] == "Landslides of the test part, matched where 50 % of the area is covered"
     rows = {line[:26].strip(): line[26:].split() for line in lines[3:8]}
-    assert rows["20,000 to 50,000 m2"] == ["5", "3", "60.0", "%", "2", "2", "0"]
+    assert rows["20,000 to 50,000 m²"] == ["5", "3", "60.0", "%", "2", "2", "0"]
     assert rows["all"] == ["7", "5", "71.4", "%", "2", "8", "2"]
     assert "Split 1 landslides, mapped as 2; merged 1 mapped landslides, 2 in truth" in lines
     write_json(tmp_path / "scores.json", content(found))

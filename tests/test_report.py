@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,18 +21,29 @@ from rasterio.crs import CRS
 from landslip.checkpoint import load_model
 from landslip.document import Picture, Table, Text, render
 from landslip.document import Section as DocumentSection
+from landslip.draw import draw_label
 from landslip.errors import OutputError
 from landslip.evaluate import evaluate, write_scores
-from landslip.figures import degree_text, degree_ticks, draw_factors, draw_inventory_areas, draw_study_area, to_degrees
+from landslip.figures import (
+    degree_text,
+    degree_ticks,
+    draw_factors,
+    draw_inventory_areas,
+    draw_study_area,
+    study_area_parts,
+    to_degrees,
+)
 from landslip.folder import open_run
 from landslip.grid import Grid
 from landslip.inference import map_site
+from landslip.intervals import intervals
 from landslip.inventory import make_inventory
 from landslip.palette import class_colour
 from landslip.powerlaw import fit_tail
 from landslip.report import SECTIONS, report
 from landslip.report.base import Made, figure_text
-from landslip.report.results import COLUMNS
+from landslip.report.results import COLUMNS, _range_words
+from landslip.stack import read_stack_info
 
 DAMAGES = (b"", b'{"f1": [[', b"\xff\xfe\x00", b'{"split": 3, "site": 4, "channels": "x"}')
 VOID = {"meta", "img", "link", "br", "hr", "input"}
@@ -353,6 +365,45 @@ def test_a_comparison_is_laid_out_and_a_failed_run_is_said(copy: Path, undrawn: 
     assert found.rows("comparison", "FCN-8s")[5] == "undefined"
     assert "LEAKY" in found.text["comparison"] and "segnet, bands, seed 0: no <memory>" in found.text["comparison"]
     assert found.rows("complexity", "U-Net")[1] == "12,345"
+
+
+def test_a_comparison_is_found_in_a_folder_of_any_name(copy: Path, undrawn: None, tmp_path: Path) -> None:
+    scores = json.loads((copy / "scores" / "test.json").read_text())
+    row = {"split": "apart", "seed": 0, "network": True, "part": "test", **scores, "leaky": False}
+    drawn = tmp_path / "map.png"
+    draw_label(copy / "prepared" / "stack.tif", copy / "prepared" / "label.tif", drawn)
+    for folder, sets in (("compare", ["bands + factors"]), ("again", ["bands", "bands + factors"])):
+        (copy / folder).mkdir()
+        runs = [row | {"method": "unet", "channels": channels} for channels in sets]
+        (copy / folder / "comparison.json").write_text(json.dumps({"runs": runs}))
+        for name in ("maps_apart", "maps_factors_apart"):
+            shutil.copy(drawn, copy / folder / f"{name}.png")
+    intervals(copy / "prepared", copy / "frequency")
+    chosen = [entry for entry in SECTIONS if entry[0] in ("comparison", "intervals", "provenance")]
+    made = Made(open_run(copy), tmp_path)
+    page = Page(render("t", "s", [DocumentSection(name, title, make(made)) for name, title, make in chosen], "f"))
+    said = page.text["comparison"]
+    assert said.index("again/") < said.index("compare/") and len(page.tables["comparison"]) == 4
+    assert "This run holds no comparison" not in said and "This run holds no intervals" not in page.text["intervals"]
+    first, second = said.split("compare/")
+    assert "Maps on bands, and the last network's on bands and factors, split apart." in first
+    assert "Maps on bands and factors, split apart." in second and "Maps on bands, and" not in second
+    commands = page.text["provenance"]
+    assert "landslip compare RUN/run.toml RUN/prepared RUN/compare\n" in commands
+    assert "landslip intervals RUN/prepared RUN/frequency\n" in commands
+
+
+def test_a_range_that_says_little_says_so() -> None:
+    assert _range_words(7e4, 13.99e6).startswith("0.07 km² to 13.99 km²: every landslide at its surest pixels")
+    assert "says little" in _range_words(7e4, 13.99e6) and "says little" in _range_words(0.0, 5e6)
+    assert "says little" not in _range_words(0.75e6, 2.98e6)
+
+
+def test_the_study_area_is_told_by_what_it_shows(made: TinySite) -> None:
+    stack = read_stack_info(made.folder / "prepared" / "stack.tif")
+    assert study_area_parts(stack, False) == ["image", "relief in tints of elevation"]
+    assert study_area_parts(replace(stack, channels=stack.channels[:3]), True) == ["image", "landslides as drawn"]
+    assert study_area_parts(replace(stack, channels=stack.channels[8:9]), False) == ["valid ground"]
 
 
 def test_a_file_that_exists_or_is_read_is_kept(run: Path, tmp_path: Path) -> None:

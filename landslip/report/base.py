@@ -20,7 +20,6 @@ from landslip.folder import PLACES, RunFolder
 from landslip.geodesy import window_area
 from landslip.grid import Grid, tiles
 from landslip.inventory import layer_of
-from landslip.inventory_scores import area_text
 from landslip.label import LANDSLIDE
 from landslip.raster import cut_stored, opening, read_info
 from landslip.site import Site, read_site
@@ -66,9 +65,21 @@ class Made:
 
     def lacks(self, *names: str) -> list[Block]:
         """A line for each of these files that is not there, with the command that makes it."""
-        lines = dict.fromkeys(PLACES[name][1] for name in names if getattr(self.run, name) is None)
-        missing = {PLACES[name][1]: PLACES[name][0] for name in reversed(names) if getattr(self.run, name) is None}
+        lines = dict.fromkeys(PLACES[name][1] for name in names if not getattr(self.run, name))
+        missing = {PLACES[name][1]: PLACES[name][0] for name in reversed(names) if not getattr(self.run, name)}
         return [Text(f"This run holds no {missing[line]}. It is made by: {line}", "remedy") for line in lines]
+
+    def each(self, name: str, shown: Callable[[Path], list[Block]]) -> list[Block]:
+        """What is shown of every comparison (importance, intervals), each under its folder's name where there are more.
+
+        Where there is none, the command that makes one.
+        """
+        paths: tuple[Path, ...] = getattr(self.run, name)
+        blocks = [] if paths else self.lacks(name)
+        for path in paths:
+            blocks += [Text(f"{path.parent.name}/", "head")] if len(paths) > 1 else []
+            blocks += shown(path)
+        return blocks
 
     def tried(self, path: Path, step: Step) -> list[Block]:
         """What a step makes of a file; where the file is damaged, what was made before and a line that names it."""
@@ -157,10 +168,6 @@ def km2(square_metres: float) -> str:
     if square_metres < 1e4:
         return f"{square_metres:,.0f} m²"
     return f"{square_metres / 1e6:,.{2 if square_metres < 1e8 else 1}f} km²"
-
-
-def area_words(square_metres: float) -> str:
-    return area_text(square_metres).replace("m2", "m²")
 
 
 def where(grid: Grid) -> str:

@@ -38,13 +38,13 @@ def study_area(made: Made) -> list[Block]:
     stack = run.stack
 
     def figure() -> Iterator[Block]:
-        grid = read_info(stack).grid
+        found = read_stack_info(stack)
+        grid, shown = found.grid, figures.study_area_parts(found, bool(made.counts[0, 1]))
         yield made.drawn(
             "area.png",
             lambda path: figures.draw_study_area(prepared, path),
-            f"Map of the study area {site_name(made)}, {where(grid)}: image, relief and drawn landslides.",
-            "The study area: image, relief in tints of elevation, and landslides as drawn. "
-            f"{_ticks(grid)}{thinned(grid)}",
+            f"Map of the study area {site_name(made)}, {where(grid)}: {', '.join(shown)}.",
+            f"The study area: {', '.join(shown)}. {_ticks(grid)}{thinned(grid)}",
             palette=True,
         )
 
@@ -93,7 +93,8 @@ def factors(made: Made) -> list[Block]:
             "factors.png",
             lambda out: figures.draw_factors(path.parent, out),
             f"Maps of {', '.join(names)}, each with a scale.",
-            "The factors. Scales run from the 2nd to the 98th percentile; grey is undefined. Scale bar, north and "
+            "The factors. Scales run from the 2nd to the 98th percentile, evenly about 0 where the sign matters; grey "
+            "is undefined, the line the edge of valid ground where not all is valid. Scale bar, north and "
             f"kilometres of {crs_name(stack.grid.crs)} on each. {thinned(stack.grid, figures.SMALL)}",
             palette=True,
         )

@@ -143,8 +143,9 @@ def _commands(made: Made) -> list[str]:
             f"--json RUN/{made.name(path)}"
         )
     for name in ("intervals", "importance", "comparison"):
-        if getattr(run, name) is not None:
-            lines.append(PLACES[name][1].replace(" run.toml", " RUN/run.toml"))
+        for path in getattr(run, name):
+            command = PLACES[name][1].replace(f"RUN/{name}", f"RUN/{path.parent.name}")
+            lines.append(command.replace(" run.toml", " RUN/run.toml"))
     lines.append("landslip report RUN REPORT.html")
     return lines
 

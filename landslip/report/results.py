@@ -16,13 +16,13 @@ from landslip.checkpoint import WEIGHTS
 from landslip.comparison import cost_sheet
 from landslip.document import Block, Cell, Facts, Table, Text
 from landslip.domain import warnings_in
+from landslip.inventory_scores import area_text
 from landslip.metrics import choose_threshold
 from landslip.powerlaw import SURE, fit_tail
 from landslip.progress import plural
 from landslip.raster import RasterInfo, read_info
 from landslip.report.base import (
     Made,
-    area_words,
     figure_text,
     km2,
     number,
@@ -151,13 +151,20 @@ def _map_facts(info: RasterInfo, threshold: float, source: str) -> list[tuple[st
 
 
 LARGEST = 15  # landslides that are listed
+WIDE = 4  # times the lower end of a range, beyond which it says little
 
 
+def _range_words(low: float, high: float) -> str:
+    """The sums of area_low_m2 and area_high_m2, square metres, with what they mean."""
+    text = f"{km2(low)} to {km2(high)}: every landslide at its surest pixels, every one with all ground that may belong"
+    if high <= WIDE * low:
+        return text
+    return f"{text}. So wide a range says little; calibrated probabilities (landslip calibrate) may narrow it"
+
+
+# as many as a page is wide; the GeoPackage has the rest
 COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("area_m2", "Area (m²)", lambda v: f"{v:,.0f}"),
-    ("area_low_m2", "at least", lambda v: f"{v:,.0f}"),
-    ("area_high_m2", "at most", lambda v: f"{v:,.0f}"),
-    ("perimeter_m", "Perimeter (m)", lambda v: f"{v:,.0f}"),
     ("length_m", "Length (m)", lambda v: f"{v:,.0f}"),
     ("width_m", "Width (m)", lambda v: f"{v:,.0f}"),
     ("height_drop_m", "Drop (m)", lambda v: f"{v:,.0f}"),
@@ -184,7 +191,7 @@ def inventory(made: Made) -> list[Block]:
             rows.append(("Share", f"{100 * share:.2f} % of the {km2(mapped)} mapped"))
         if {"area_low_m2", "area_high_m2"} <= set(frame):
             low, high = (float(frame[name].sum()) for name in ("area_low_m2", "area_high_m2"))
-            rows.append(("Area, by the probabilities", f"{km2(low)} to {km2(high)}"))
+            rows.append(("Area, by the probabilities", _range_words(low, high)))
         if "review" in frame:
             states = frame["review"].fillna("open").astype(str).value_counts(sort=False).sort_index()
             rows.append(("Review", ", ".join(f"{count:,} {state}" for state, count in states.items())))
@@ -199,7 +206,7 @@ def inventory(made: Made) -> list[Block]:
             rough = f"; fewer than {SURE}: rough" if tail.count < SURE else ""
             rows.append(
                 ("Power-law tail", f"exponent {tail.exponent:.2f} ± {tail.standard_error:.2f} from "
-                 f"{area_words(tail.x_min)} on ({plural(tail.count, 'landslide')}{rough})")
+                 f"{area_text(tail.x_min)} on ({plural(tail.count, 'landslide')}{rough})")
             )  # fmt: skip
         yield Facts(rows)
         yield made.drawn(
@@ -216,6 +223,8 @@ def inventory(made: Made) -> list[Block]:
 
 def _largest(made: Made, frame: Any) -> Block:
     held = [(name, head, text) for name, head, text in COLUMNS if name in frame and frame[name].notna().any()]
+    if "review" in frame and set(frame["review"].dropna()) <= {"open"}:
+        held = [column for column in held if column[0] != "review"]  # nothing was reviewed
     # equal areas in the order of their ids, whatever the order of the file
     ordered = frame.sort_values(
         ["area_m2", "id"] if "id" in frame else ["area_m2"], ascending=[False, True][: 1 + ("id" in frame)]
@@ -230,7 +239,9 @@ def _largest(made: Made, frame: Any) -> Block:
         f"The {len(rows)} largest of {plural(len(frame), 'landslide')}.",
         ["Id", "Easting (m)", "Northing (m)", *(head for _, head, _ in held)],
         rows,
-        f"A point inside each, in {frame.crs.name}.",
+        f"A point inside each, in {frame.crs.name}. {made.name(made.run.inventory)} has all columns."
+        if made.run.inventory is not None
+        else "",
     )
 
 
@@ -266,10 +277,8 @@ def complexity(made: Made) -> list[Block]:
         yield Facts(rows)
 
     blocks = made.tried(path, shown)
-    if made.run.comparison is not None:
-        comparison = made.run.comparison
-        blocks += made.tried(
-            comparison,
-            lambda: sheet_table("Complexity of all methods (Table IX of the paper).", cost_sheet(runs_of(comparison))),
-        )
+    for path in made.run.comparison:
+        of = f"of {path.parent.name}/" if len(made.run.comparison) > 1 else ""
+        title = f"Complexity of all methods {of}".rstrip() + " (Table IX of the paper)."
+        blocks += made.tried(path, lambda p=path, t=title: sheet_table(t, cost_sheet(runs_of(p))))  # type: ignore[misc]
     return blocks

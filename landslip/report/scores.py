@@ -16,11 +16,11 @@ from landslip.calibration import Reliability
 from landslip.comparison import PICTURES, ground, score_sheet, summary, trust_sheet
 from landslip.document import Block, Cell, Notes, Table, Text, picture
 from landslip.evaluate import HEADS, cells, leakage
-from landslip.inventory_scores import InventoryScores, SizeClass
+from landslip.inventory_scores import InventoryScores, SizeClass, area_text
 from landslip.metrics import SCORES
 from landslip.powerlaw import Tail
 from landslip.ranking import MEASURES
-from landslip.report.base import Made, area_words, figure_text, number, percent, read_json
+from landslip.report.base import DAMAGE, Made, figure_text, number, percent, read_json
 
 MOST_BYTES = 300_000  # of a picture made elsewhere, beyond which it is stored by a palette
 
@@ -143,7 +143,7 @@ def _score_details(made: Made, path: Path, found: Mapping[str, Any]) -> Iterator
                 lambda out: draw.draw_areas(scores, out),
                 "Frequency of landslide areas, map beside reference, and the share found by size.",
                 f"{path.stem}: landslide by landslide. Completeness limit (80 % found from it on): "
-                + ("none." if math.isnan(scores.completeness_m2) else f"{area_words(scores.completeness_m2)}."),
+                + ("none." if math.isnan(scores.completeness_m2) else f"{area_text(scores.completeness_m2)}."),
             )
 
 
@@ -170,7 +170,7 @@ def _matched(name: str, scores: InventoryScores) -> Block:
         return "undefined" if math.isnan(bias) else f"{bias:.2f}"
 
     rows: list[list[Cell]] = [
-        [f"{area_words(c.low)} to {area_words(c.high)}",
+        [f"{area_text(c.low)} to {area_text(c.high)}",
          *(f"{v:,}" for v in (c.reference, c.found, c.reference - c.found, c.mapped, c.invented))]
         for c in scores.classes
     ]  # fmt: skip
@@ -198,10 +198,10 @@ def sheet_table(caption: str, sheet: Any) -> list[Block]:
 
 
 def comparison(made: Made) -> list[Block]:
-    if made.run.comparison is None:
-        return made.lacks("comparison")
-    path = made.run.comparison
+    return made.each("comparison", lambda path: _comparison(made, path))
 
+
+def _comparison(made: Made, path: Path) -> list[Block]:
     def shown() -> Iterator[Block]:
         results = runs_of(path)
         every = summary(results)
@@ -219,26 +219,39 @@ def comparison(made: Made) -> list[Block]:
             yield Notes(failed)
 
     blocks = made.tried(path, shown)
-    titles = {
-        "maps": "Maps on bands, and the last network's on bands and factors.",
-        "maps_factors": "Maps on bands and factors.",
-        "maps_baselines": "Maps of the pixel baselines.",
-        "curves": "Learning curves.",
-    }
     for name in PICTURES:
         for drawn in sorted(path.parent.glob(f"{name}_*.png")):
-            if drawn.stem.removeprefix(f"{name}_") in ("apart", "paper", "given"):
-                title = f"{titles[name][:-1]}, split {drawn.stem.removeprefix(f'{name}_')}."
+            split = drawn.stem.removeprefix(f"{name}_")
+            title = _picture_title(path, name, split) if split in ("apart", "paper", "given") else ""
+            if title:
                 large = drawn.stat().st_size > MOST_BYTES
                 blocks += made.tried(drawn, lambda d=drawn, t=title, p=large: [picture(d, t, t, p)])  # type: ignore[misc]
     return blocks
 
 
-def importance(made: Made) -> list[Block]:
-    if made.run.importance is None:
-        return made.lacks("importance")
-    path = made.run.importance
+def _picture_title(path: Path, name: str, split: str) -> str:
+    """What a picture of a comparison shows, by the runs that it was made from; "" where another shows all of it."""
+    try:
+        results = [r for r in runs_of(path) if r["split"] == split and "failed" not in r and r["network"]]
+    except DAMAGE:
+        results = []  # said already; the pictures are whole all the same
+    bands, both = (any((r["channels"] == "bands") == alone for r in results) for alone in (True, False))
+    titles = {
+        "maps": "Maps on bands, and the last network's on bands and factors" if both else "Maps on bands",
+        "maps_factors": "Maps on bands and factors",
+        "maps_baselines": "Maps of the pixel baselines",
+        "curves": "Learning curves",
+    }
+    if name == "maps" and both and not bands:
+        return ""
+    return f"{titles[name]}, split {split}."
 
+
+def importance(made: Made) -> list[Block]:
+    return made.each("importance", lambda path: _importance(made, path))
+
+
+def _importance(made: Made, path: Path) -> list[Block]:
     def shown() -> Iterator[Block]:
         found = read_json(path)
         by_measure = {m: [s for s in found["scores"] if s["measure"] == m] for m in MEASURES}
@@ -255,7 +268,7 @@ def importance(made: Made) -> list[Block]:
             if not m.endswith("_f1")
         }  # fmt: skip
         yield made.drawn(
-            "importance.svg",
+            f"{path.parent.name}_importance.svg",
             lambda out: draw.draw_ranking(panels, out),
             "Bars of the importance of each factor with intervals: " + "; ".join(panels) + ".",
             "Which factors tell landslides from other ground, with 95 % intervals (Fig. 9 of the paper).",
@@ -281,10 +294,10 @@ def _doubts(score: Mapping[str, Any]) -> str:
 
 
 def intervals(made: Made) -> list[Block]:
-    if made.run.intervals is None:
-        return made.lacks("intervals")
-    path = made.run.intervals
+    return made.each("intervals", lambda path: _intervals(made, path))
 
+
+def _intervals(made: Made, path: Path) -> list[Block]:
     def shown() -> Iterator[Block]:
         found = read_json(path)
         panels: dict[str, list[tuple[str, float, float]]] = {}
@@ -302,7 +315,7 @@ def intervals(made: Made) -> list[Block]:
             )  # fmt: skip
         mean = number(found["landslides"]) / number(found["pixels"])
         yield made.drawn(
-            "intervals.svg",
+            f"{path.parent.name}_intervals.svg",
             lambda out: draw.draw_intervals(panels, mean, out),
             "Bars of landslide frequency and area share by class of each factor.",
             f"How often landslides lie in each class of a factor; dashed: the site's {percent(mean)} "
