@@ -137,7 +137,7 @@ def test_a_factor_undefined_all_over_has_its_row(tmp_path: Path) -> None:
 def test_bad_input_is_refused_with_a_remedy(stated: Path, made: TinySite, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="at least 2"):
         importance(stated, tmp_path / "o", repeats=1)
-    with pytest.raises(LabelError, match=r"lie in 4 and other ground in 4 spatial block\(s\) of 80 pixels.*smaller"):
+    with pytest.raises(LabelError, match=r"lie in 4 and other ground in 4 spatial blocks of 80 pixels.*smaller"):
         importance(stated, tmp_path / "o", block=80)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "importance.csv").touch()
@@ -148,7 +148,7 @@ def test_bad_input_is_refused_with_a_remedy(stated: Path, made: TinySite, tmp_pa
         importance(one, tmp_path / "o", block=16)
     corner = np.ones((64, 64))
     corner[:8, :8] = 0
-    with pytest.raises(LabelError, match=r"other ground in 1 spatial block\(s\) of 16 pixels.*need 5 of each"):
+    with pytest.raises(LabelError, match=r"other ground in 1 spatial block of 16 pixels.*need 5 of each"):
         importance(write_prepared(tmp_path / "corner", {factor("slope"): corner}, corner), tmp_path / "o", block=16)
     bands = {Channel("red", "red", "band"): np.ones((64, 64))}
     with pytest.raises(ChannelError, match="only bands"):

@@ -216,7 +216,7 @@ def test_folds_that_cannot_be_are_refused_with_both_numbers() -> None:
     for i in range(3):
         label[40 * i + 10 : 40 * i + 20, 50:60] = 1
     valid = np.ones_like(label, bool)
-    with pytest.raises(SplitError, match=r"3 region\(s\) hold landslides and \[split\] folds = 4 need one each.*fewer"):
+    with pytest.raises(SplitError, match=r"landslides lie in 3 regions and \[split\] folds = 4 need one each.*fewer"):
         split_apart(SplitChoice(region=40, guard=0, folds=4), 16, label, valid, np.random.default_rng(0))
     with pytest.raises(SplitError, match=r"in fold 2 of 3 \(.* pixels of it are left beside a guard of 90\).*guard"):
         split_apart(SplitChoice(region=40, guard=90, folds=3, fold=1), 16, label, valid, np.random.default_rng(0))
