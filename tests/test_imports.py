@@ -31,7 +31,7 @@ LAYERS = [
     ["site", "run"],
     ["terrain_synthesis", "images"],
     ["synthetic", "stack", "label", "cartography"],
-    ["attributes", "coregistration"],
+    ["attributes", "coregistration", "class_maps"],
     ["standardize"],
     ["split", "blocks"],
     ["checkpoint", "compute", "ahead", "audit", "ground", "plan", "ledger"],
