@@ -151,7 +151,7 @@ def log_ticks(axis: Axis) -> None:
     held = held[:: -(-len(held) // 7)]
     plain = all(1e-3 <= value < 1e6 for value in held)
     names = LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(math.inf, math.inf))
-    names.axis = axis  # type: ignore[assignment]
+    names.axis = axis
     axis.set_major_locator(FixedLocator(held))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}" if plain else names(value)))
     axis.set_minor_formatter(NullFormatter())

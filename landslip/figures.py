@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.textpath import TextPath
-from matplotlib.transforms import Bbox, BboxBase, TransformedBbox
+from matplotlib.transforms import Bbox, TransformedBbox
 from numpy.typing import ArrayLike, NDArray
 
 from landslip.cartography import (
@@ -150,7 +150,7 @@ def _beside(figure: Figure, axes: Axes, latitudes: Sequence[tuple[float, str]], 
     """Axes for a scale at the right of a map, beyond the latitudes written there; from `foot` of its height up."""
     away = max((TICK + _inches(text) for _, text in latitudes), default=0.0) + SCALE_GAP
 
-    def place(_: Axes, __: Any) -> BboxBase:
+    def place(*_: Any) -> Any:
         inch, ground = figure.dpi, axes.bbox  # as the map lies when it is drawn: its aspect is fixed, the layout is not
         up = foot * ground.height
         box = Bbox.from_bounds(ground.x1 + away * inch, ground.y0 + up, SCALE_WIDTH * inch, ground.height - 2 * up)
@@ -217,15 +217,15 @@ def degree_ticks(grid: Grid, axis: str, inches: float = math.inf) -> list[tuple[
     degrees = found[0 if axis == "x" else 1]
     if not (np.diff(degrees) > 0).all():  # the map holds the pole or the 180th meridian
         return []
-    span, found = float(degrees[-1] - degrees[0]), []
+    span, ticks = float(degrees[-1] - degrees[0]), list[tuple[float, str]]()
     for step in (step for step in STEPS if step >= span / 6 or step == STEPS[-1]):
         first = math.ceil(degrees[0] / step - 1e-9)
         wanted = [i * step for i in range(first, first + 12) if i * step <= degrees[-1]]
-        finer, found = found, [(float(np.interp(d, degrees, along)) / 1000, degree_text(d, axis, step)) for d in wanted]
-        needed = max((_inches(text) if axis == "x" else DEGREE_SIZE / 72 for _, text in found), default=0.0)
-        if len(found) < 2 or AIRY * needed <= inches * step / span:
-            return found or finer[len(finer) // 2 :][:1]  # none is as round within so short a way
-    return found[:1]
+        finer, ticks = ticks, [(float(np.interp(d, degrees, along)) / 1000, degree_text(d, axis, step)) for d in wanted]
+        needed = max((_inches(text) if axis == "x" else DEGREE_SIZE / 72 for _, text in ticks), default=0.0)
+        if len(ticks) < 2 or AIRY * needed <= inches * step / span:
+            return ticks or finer[len(finer) // 2 :][:1]  # none is as round within so short a way
+    return ticks[:1]
 
 
 def degree_text(degrees: float, axis: str, step: float = 1 / 3600) -> str:

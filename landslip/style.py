@@ -130,14 +130,14 @@ def probability_style() -> str:
     return _document(_pipe(ramp_renderer(1, 0, 1)))
 
 
-def classes_renderer(names: Mapping[int, str], colours: Mapping[int, Colour]) -> str:
-    """The <rasterrenderer> of a raster of classes."""
+def classes_renderer(names: Mapping[int, str], colours: Mapping[int, Colour], band: int = 1) -> str:
+    """The <rasterrenderer> of a band of classes."""
     entries = "\n".join(
         f'    <paletteEntry value="{value}" color="{_hex(colours[value])}" alpha="255" label={quoteattr(name)}/>'
         for value, name in names.items()
     )
     return (
-        '  <rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">\n'
+        f'  <rasterrenderer type="paletted" band="{band}" opacity="1" alphaBand="-1" nodataColor="">\n'
         f"   <rasterTransparency/>\n   <colorPalette>\n{entries}\n   </colorPalette>\n  </rasterrenderer>"
     )
 

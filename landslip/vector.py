@@ -180,6 +180,23 @@ def layers(path: Path, spatial: bool = False) -> list[str]:
         return [str(name) for name, geometry in listed if geometry is not None or not spatial]
 
 
+def layer_facts(path: Path, layer: str | None = None) -> tuple[str, str, CRS | None]:
+    """The name, kind of geometry ("Polygon", "MultiLineString" ...) and CRS of a layer; of the first with geometries.
+
+    Raises VectorError for what is no vector file, and where it has no such layer.
+    """
+    import pyogrio
+
+    with _named(path):
+        held = {str(name): str(kind) for name, kind in pyogrio.list_layers(path) if kind is not None}
+    name = layer or next(iter(held), "")
+    if name not in held:
+        raise VectorError(f"{path} has no layer {name!r} of geometries; its layers are {', '.join(layers(path))}.")
+    with _named(path):
+        crs = pyogrio.read_info(path, layer=name)["crs"]
+        return name, held[name].split(" ")[0].removesuffix("Z"), CRS.from_user_input(crs) if crs else None
+
+
 def write_vector(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, overwrite: bool = False) -> None:
     """Write features as a GeoPackage, aside first and renamed when whole."""
     with writing(path, overwrite) as aside, filling_vector(aside, path, layer or path.stem) as add:

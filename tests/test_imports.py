@@ -32,7 +32,7 @@ LAYERS = [
     ["site", "run"],
     ["terrain_synthesis", "images"],
     ["synthetic", "stack", "label", "cartography"],
-    ["attributes", "coregistration", "patch_files"],
+    ["attributes", "coregistration", "patch_files", "class_maps"],
     ["plausibility"],
     ["standardize", "patch_channels"],
     ["split", "blocks"],
