@@ -74,5 +74,5 @@ def test_a_value_that_lies_nowhere(tiny: TinySite) -> None:
 
 
 def test_outlines_have_no_values() -> None:
-    with pytest.raises(ValidationError, match="landslides.gpkg is not a raster"):
+    with pytest.raises(ValidationError, match=r"landslides\.gpkg is not a raster"):
         LandslidesTable(path=Path("landslides.gpkg"), landslide=(255,))
