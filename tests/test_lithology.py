@@ -139,8 +139,9 @@ def test_the_site_files_classes_go_by_code_or_name_and_win(tiny: TinySite) -> No
 @pytest.mark.parametrize("named", [True, False], ids=["by the site file", "by the raster"])
 def test_a_class_that_lies_nowhere_inside_the_outline_is_warned_of(tiny: TinySite, named: bool) -> None:
     left, bottom, right, top = GRID.bounds
-    write_vector(tiny.folder / "outline.gpkg", frame([box(left + 64 * 15, bottom, right, top)]), overwrite=True)
-    site = rocks(tiny, [1, 2, 3], 'classes = { 1 = "wet", 2 = "soft", 3 = "hard" }' if named else "")
+    sides = [box(left, bottom, left + 64 * 15, top), box(right - 64 * 15, bottom, right, top)]
+    write_vector(tiny.folder / "outline.gpkg", frame(sides), overwrite=True)
+    site = rocks(tiny, [2, 1, 3], 'classes = { 1 = "wet", 2 = "soft", 3 = "hard" }' if named else "")
     (text,) = (f.text for f in check_site(site) if f.severity == "warning")
     assert f"rocks.tif: lithology '{'wet' if named else 'Open water'}' lies nowhere on the site" in text
     prepared = prepare(site, tiny.folder / "p")
