@@ -218,7 +218,12 @@ def test_other_formats_of_elevation_are_read_in_archives_and_a_vrt_is_not(tmp_pa
     grid = "ncols 4\nnrows 3\nxllcorner 0\nyllcorner 0\ncellsize 30\n"
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
         zipped.writestr("dem.asc", grid + "\n".join(" ".join(map(str, row)) for row in z))
-        zipped.writestr("dem.tif", f"<VRTDataset rasterXSize='1' rasterYSize='1'>{'x' * 99}</VRTDataset>")
+        source = f"<SourceFilename>{tmp_path / 'own.asc'}</SourceFilename><SourceBand>1</SourceBand>"
+        band = f"<VRTRasterBand dataType='Float32' band='1'><SimpleSource>{source}</SimpleSource></VRTRasterBand>"
+        zipped.writestr("dem.tif", f"<VRTDataset rasterXSize='4' rasterYSize='3'>{band}</VRTDataset>")
+        (tmp_path / "own.asc").write_bytes(zipped.read("dem.asc"))
+        (tmp_path / "own.vrt").write_bytes(zipped.read("dem.tif"))
+    assert np.array_equal(read(tmp_path / "own.vrt")[0], z)  # on the disk it is read
     assert np.array_equal(read(tmp_path / "a.zip" / "dem.asc")[0], z)
     with pytest.raises(RasterError, match=r"dem\.tif cannot be read as a raster"):
         read_info(tmp_path / "a.zip" / "dem.tif")
