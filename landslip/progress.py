@@ -98,7 +98,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def _several(noun: str) -> str:
-    return f"{noun}es" if noun.endswith(("ch", "sh", "s", "x")) else f"{noun}s"
+    return f"{noun}es" if noun.endswith(("tch", "sh", "s", "x")) else f"{noun}s"  # batches, but epochs
 
 
 def pace(done: float, seconds: float, unit: str) -> str:

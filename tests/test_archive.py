@@ -92,7 +92,7 @@ def test_a_site_in_an_archive_is_the_site_out_of_it(
     archive = packed(plain_site.folder, name).rename(tmp_path / name)
     site = moved(plain_site, tmp_path, before, data=data.format())
     checked = command("check", site)
-    assert checked.code == 0 and "0 fault(s)" in checked.out, checked
+    assert checked.code == 0 and "0 faults" in checked.out, checked
     done = command("prepare", site, tmp_path / "prepared", "--no-figures")
     assert done.code == 0, done
     made, expected = (contents(folder / "prepared") for folder in (tmp_path, plain_site.folder))

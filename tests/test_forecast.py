@@ -52,9 +52,9 @@ def test_the_size_of_a_survey_is_what_training_and_mapping_go_over(made: TinySit
 def test_the_table_adds_up_by_network_and_names_what_is_not_timed() -> None:
     text = forecast_table([("unet", 3600.0), ("segnet", 60.0), ("unet", 1800.0)], ["svm", "ann", "svm"])
     assert text.splitlines() == [
-        "  unet: 2 run(s), about 1 h 30 min",
-        "  segnet: 1 run(s), about 1 min 0 s",
-        "in all about 1 h 31 min, and 3 run(s) of svm, ann, which are not timed beforehand",
+        "  unet: 2 runs, about 1 h 30 min",
+        "  segnet: 1 run, about 1 min 0 s",
+        "in all about 1 h 31 min, and 3 runs of svm, ann, which are not timed beforehand",
     ]
 
 
@@ -73,17 +73,17 @@ def test_the_plan_says_hours_by_network_and_leaves_no_file(
     windows = len(survey(read_run(run_file), prepared).windows)
     seconds = 3 * windows * 2  # epochs x windows x seconds, for each of two choices of channels
     assert [line.split("about ")[0] for line in outcome.out.splitlines()] == [
-        "6 runs, 0 of them finished", "  fc_densenet: 2 run(s), ", "  resunet: 2 run(s), ", "in all ",
+        "6 runs, 0 of them finished", "  fc_densenet: 2 runs, ", "  resunet: 2 runs, ", "in all ",
     ]  # fmt: skip
     assert f"about {module.duration(2 * seconds)}\n" in outcome.out
-    assert f"in all about {module.duration(6 * seconds)}, and 2 run(s) of random_forest" in outcome.out
+    assert f"in all about {module.duration(6 * seconds)}, and 2 runs of random_forest" in outcome.out
     (step, timed, at), *others = given
     assert step is module.timed_paces and at == prepared and not others
     # one choice of channels stands for both
     assert [(run.network.name, run.channels.factors) for run in timed] == [("fc_densenet", "all"), ("resunet", "all")]
     ladder = command("ladder", run_file, prepared, tmp_path / "ladder", "--plan", "--set", "split.folds=2")
     assert ladder.code == 0 and not (tmp_path / "ladder").exists()
-    assert ladder.out.startswith("3 runs, 0 of them finished\n  fc_densenet: 3 run(s), about ")
+    assert ladder.out.startswith("3 runs, 0 of them finished\n  fc_densenet: 3 runs, about ")
 
 
 def test_networks_are_timed_on_the_site_itself(made: TinySite, run_file: Path) -> None:

@@ -652,7 +652,7 @@ def test_faults_of_a_table_are_named(data: Path, tmp_path: Path, text: str, want
 
 def test_a_stack_of_other_channels_than_the_patches_is_refused(made: TinySite, data: Path, tmp_path: Path) -> None:
     outcome = command("import", data, tmp_path / "p", "--channels", made.folder / "prepared" / "stack.tif")
-    assert outcome.code == 2 and "has 3 band(s), and" in outcome.err and "channels" in outcome.err
+    assert outcome.code == 2 and "has 3 bands, and" in outcome.err and "channels" in outcome.err
 
 
 def test_geotiff_patches_of_others_say_names_units_and_pixels(data: Path, tmp_path: Path) -> None:
