@@ -107,6 +107,7 @@ def test_counts_are_said_as_people_say_them() -> None:
         "0 windows", "1 window", "2 windows", "12,000 windows",
     ]  # fmt: skip
     assert progress.plural(3, "batch") == "3 batches" and progress.plural(2, "class") == "2 classes"
+    assert progress.plural(3, "epoch") == "3 epochs"
 
 
 def test_what_is_slower_than_one_a_second_is_said_in_seconds_each() -> None:
