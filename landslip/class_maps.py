@@ -86,7 +86,7 @@ def direction_codes(values: Float) -> Codes:
     """0 where flat, 1 to 8 by the eighth of the compass, from north, of (2, H, W) sine and cosine of aspect."""
     degrees = aspect_from(values[0], values[1])
     flat = np.isnan(degrees)
-    codes = (np.floor((np.where(flat, 0, degrees)) / 45) % 8 + 1).astype(np.uint8)
+    codes = (np.floor((np.where(flat, 0, degrees) + 22.5) / 45) % 8 + 1).astype(np.uint8)
     codes[flat] = 0
     codes[np.isnan(values).any(axis=0)] = NONE
     return codes

@@ -174,7 +174,7 @@ def _vectors(run: RunFolder) -> Iterator[_Layer]:
         for path, layer in _places(run, manifest, what):
             try:
                 name, shape, crs = layer_facts(path, layer)
-                changed = file_hash(path) not in ["x"]
+                changed = file_hash(path) not in _hashes(manifest, what, path)
             except (LandslipError, OSError):
                 continue  # gone, or no vector file: a mask of landslides, say, which the label shows
             renderer = outline_renderer(colour, "solid") if "Polygon" in shape else line_renderer(colour)
