@@ -72,7 +72,7 @@ def rgba(colour: str, opacity: int = 255) -> tuple[int, int, int, int]:
 
 
 def style_sheet() -> str:
-    """The colours that a page needs, as variables of CSS: --hit, --miss, --false-alarm and --review-STATE."""
+    """The colours that a page needs, as variables of CSS named hit, miss, false-alarm, candidate and review-STATE."""
     named = {"hit": HITS, "miss": MISSES, "false-alarm": FALSE_ALARMS, "candidate": CANDIDATE}
     named |= {f"review-{state}": colour for state, colour in REVIEWS.items()}
     return ":root {\n" + "".join(f"  --{name}: {colour};\n" for name, colour in named.items()) + "}\n"
