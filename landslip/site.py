@@ -462,6 +462,8 @@ def _zone_of(info: RasterInfo) -> str:
     """The UTM zone that a raster lies in, as an example; empty where that cannot be told, or is no place on Earth."""
     if info.crs is None or info.rotated or not EARTH[0] < ellipsoid(info.crs).a < EARTH[1]:
         return ""
+    import geopandas as gpd  # here, so that a fault of the site file is told before geopandas is there
+
     try:
         zone = gpd.GeoSeries([shapely.box(*info.grid.bounds)], crs=info.crs.to_wkt()).estimate_utm_crs()
     except (ValueError, RuntimeError, LandslipError):  # beyond 84 degrees north or 80 south there is none
