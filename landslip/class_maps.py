@@ -106,6 +106,6 @@ def write_class_map(one: ClassMap, path: Path) -> None:
     with ExitStack() as held:
         rasters = [(held.enter_context(opening(source)), bands) for source, bands in one.sources]
         out = held.enter_context(creating(path, one.grid, "uint8", [one.title], NONE, tags, overviews="nearest"))
-        for window in track(windows, len(windows), one.title, "windows"):
+        for window in track(windows, len(windows), one.title, "window"):
             values = np.concatenate([cut(raster, window, bands) for raster, bands in rasters])
             put(out, one.code(values)[None], window)

@@ -204,15 +204,15 @@ def _kept(
     cells: Sequence[Cell], run: Run, prepared: Path, out: Path, overwrite: bool
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any] | None]]:
     """The identity of every run, and its result where it is finished; ResumeError for those of other inputs."""
-    hashes = {split: input_hashes(cell.run(run), prepared) for split, cell in {c.split: c for c in cells}.items()}
-    identities = [_identity(cell, run, hashes[cell.split]) for cell in cells]
+    hashes = {at: input_hashes(cell.run(run), prepared) for at, cell in {c.ground: c for c in cells}.items()}
+    identities = [_identity(cell, run, hashes[cell.ground]) for cell in cells]
     results: list[dict[str, Any] | None] = []
     for cell, identity in zip(cells, identities, strict=True):
         results.append(_finished(cell.folder(out), identity, overwrite))
         if results[-1] is None and cell.network:
             model = cell.folder(out) / "model"
-            kept_state(model, identity_of(cell.run(run), hashes[cell.split]), overwrite)
-            if not overwrite and (model / FACTS).exists() and not is_trained(model, cell.run(run), hashes[cell.split]):
+            kept_state(model, identity_of(cell.run(run), hashes[cell.ground]), overwrite)
+            if not overwrite and (model / FACTS).exists() and not is_trained(model, cell.run(run), hashes[cell.ground]):
                 raise ResumeError(
                     f"{model} holds a model of other inputs or choices. Give another folder, or --overwrite to train "
                     "it again."

@@ -223,7 +223,8 @@ def _elsewhere(other: Path, trained: Rung, cell: Cell, out: Path, accept_range: 
             say(f"failed: {error}")
             return {"rung": "elsewhere", "ground": ground, "failed": str(error)}
         found = read_json(folder / SCORED)
-    return {"rung": "elsewhere", "ground": ground, **found["as_trained"], "overlap": found["overlap"]}
+    notes = [*found["as_trained"]["notes"], *found.get("warnings", [])]
+    return {"rung": "elsewhere", "ground": ground, **found["as_trained"], "notes": notes, "overlap": found["overlap"]}
 
 
 def _scored_before(folder: Path, weights: str, inputs: dict[str, str]) -> Rung | None:

@@ -9,7 +9,7 @@ was mapped is taken, and said so. Files of others hold landslides in one layer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from landslip.review import LAYER, OPEN, REJECTED, REVIEWS, STATES, corrections,
 from landslip.vector import is_geoparquet, layers, read_vector
 
 Bounds = tuple[float, float, float, float]
+IN_PACKAGE = "give the reviewed GeoPackage itself, without a layer, to have both"
 IN_SITE, OF_INVENTORY = 'layer = "NAME" of [landslides]', "--inventory-layer NAME"  # how a layer is chosen
 
 
@@ -74,7 +75,11 @@ def read_landslides(
     if column not in frame or not set(frame[column].dropna()) & set(STATES):
         return Landslides(frame, frame.iloc[:0])
     whole = frame if bounds is None else read_vector(path, layer, crs, stated=stated)
-    return _by_state(path, whole.assign(review=_states(path, whole[column])), bounds)
+    found = _by_state(path, whole.assign(review=_states(path, whole[column])), bounds)
+    if layer != REVIEWS and found.reviewed:
+        note = f"{found.note}; redrawn ones by the outline that was mapped, and drawn ones are not in it: {IN_PACKAGE}"
+        return replace(found, note=note)
+    return found
 
 
 def read_mapped(

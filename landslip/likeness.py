@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.applicability import Applicability, fit_applicability
-from landslip.checkpoint import Model, match_channels, pixel_size
+from landslip.checkpoint import Model, match_channels, pixel_size, sites_of
 from landslip.domain import (
     MOST_OUTSIDE,
     WARNING,
@@ -27,6 +27,7 @@ from landslip.domain import (
 )
 from landslip.errors import ChannelError, ModelError
 from landslip.grid import Window, metric_size
+from landslip.output import file_hash
 from landslip.raster import cut_around, opening
 from landslip.stack import Channel, StackInfo
 from landslip.training_pixels import TrainingPixels, read_training_pixels
@@ -89,7 +90,8 @@ def require_likeness(
     which most of a sample (`sample_pixels`) lies outside the training range. `warning_applicability`: most of the
     sample lies outside the area of applicability, `area` or that of the model's own training pixels. Raises
     ChannelError where most of the sample lies outside the range of a band or an index, with both ranges; with
-    `accept_range` that is `warning_accepted_range`.
+    `accept_range` that is `warning_accepted_range`, on the model's own site `warning_range_of_bands`: training windows
+    lie around landslides, so that a site of mostly sea or ice differs from them itself.
     """
     warnings = {}
     own, other = pixel_size(model), metric_size(stack.grid)
@@ -117,14 +119,14 @@ def require_likeness(
         return _named(model, sample, shares, ends, chosen)
 
     strict = [i for i in outside if follows_scale(model.channels[i])]
-    if strict and not accept_range:
+    if strict and not accept_range and not _is_own(model, stack):
         raise ChannelError(
             f"{stack.path}: most of a sample of {len(sample):,} pixels lies outside the range that {model.folder} was "
             f"trained on: {named(strict)}. Is the scale, offset or unit of its images another than at the model's "
             "site? Prepare the site as that was, or go on with --accept-range."
         )
     loose = [i for i in outside if i not in strict]
-    for kind, chosen in (("accepted_range", strict), ("range", loose)):
+    for kind, chosen in (("accepted_range" if accept_range else "range_of_bands", strict), ("range", loose)):
         if chosen:
             warnings[kind] = (
                 f"most of a sample of {len(sample):,} pixels lies outside the range of the training ground: "
@@ -137,6 +139,12 @@ def require_likeness(
             "unlike what the model was trained on (--uncertainty maps where)"
         )
     return _tagged(warnings)
+
+
+def _is_own(model: Model, stack: StackInfo) -> bool:
+    """Whether a model was trained on a stack; asked only where it would be refused, since the file is hashed."""
+    known = {site["stack.tif"] for site in sites_of(model) if "stack.tif" in site}
+    return stack.path.is_file() and file_hash(stack.path) in known
 
 
 def _tagged(warnings: dict[str, str]) -> dict[str, str]:

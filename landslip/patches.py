@@ -361,10 +361,12 @@ def _mask_values(
 ) -> tuple[int, int | None]:
     """What stands for landslide and for unknown: as stated; else 1 or 255, or both as in a prepared site's label."""
     landslide, unknown = content.landslide, content.unknown
+    if content.cut and landslide is None:  # the label that they were cut from tells what masks hold
+        landslide, unknown = LANDSLIDE, UNKNOWN
     if landslide is None:
         held = seen.keys() - {unknown}
         if {1, 255} <= held:
-            if not content.cut and not any({1, 255} <= count.keys() for count in counts):
+            if not any({1, 255} <= count.keys() for count in counts):
                 raise LabelError(
                     f"{seen[1]} holds 1 and {seen[255]} holds 255: landslide is one of them in all masks of a set. "
                     f"Recode them, or say which it is in {TABLE} beside the patches: [landslides], landslide = 1, "
@@ -373,6 +375,11 @@ def _mask_values(
             say("masks hold 0, 1 and 255: 1 is taken for landslide and 255 for unknown, as in a prepared site's label.")
             unknown = UNKNOWN
         landslide = 1 if 1 in held else 255
+    if landslide == unknown:
+        raise LabelError(
+            f"{TABLE} says that {unknown} is unknown, and no other value of the masks can be the landslides. Say "
+            "which is: [landslides], landslide = VALUE."
+        )
     if landslide not in seen:
         stated = "1 or 255" if content.landslide is None else f"{landslide}"
         raise LabelError(

@@ -143,7 +143,7 @@ def _called(image: ImageTable) -> str:
 def _stored(image: ImageTable, what: str, medians: dict[str, float]) -> Finding | None:
     """Optical bands whose file says nothing of their scaling, and neither does the site."""
     optical = [name for name in ROLES if name in medians]
-    said = image.unit or image.path is None or {"scale", "offset"} & image.model_fields_set
+    said = image.unit or image.path is None or image.scale != 1 or {"scale", "offset"} <= image.model_fields_set
     if not optical or said or image.path is None:
         return None
     if any(scale != 1 for scale in read_info(image.path).scales):

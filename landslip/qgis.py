@@ -18,6 +18,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from rasterio.crs import CRS
 
+from landslip.archive import archive_of, gdal_name, own_file
 from landslip.class_maps import ClassMap, agreement_map, factor_maps, write_class_map
 from landslip.errors import LandslipError, OutputError
 from landslip.folder import RunFolder, open_run
@@ -140,7 +141,8 @@ def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) 
             )  # fmt: skip
     for one in _vectors(run):
         path, _, layer = one.source.rpartition("|")
-        found.append(replace(one, source=f"{source(Path(path))}|{layer}"))
+        there = source(Path(path)) if archive_of(Path(path)) is None else gdal_name(Path(path))
+        found.append(replace(one, source=f"{there}|{layer}"))
     if "hits_and_misses" in maps:
         found.append(classed("Map", *maps.pop("hits_and_misses")))
     if run.landslide_map is not None:
@@ -173,11 +175,14 @@ def _vectors(run: RunFolder) -> Iterator[_Layer]:
     for what, (title, colour) in VECTORS.items():
         for path, layer in _places(run, manifest, what):
             try:
-                name, shape, crs = layer_facts(path, layer)
-                changed = file_hash(path) not in _hashes(manifest, what, path)
+                reviewed = what == "landslides" and layer is None and REVIEWS in layers(path, spatial=True)
+                name, shape, crs = layer_facts(path, REVIEWS if reviewed else layer)
+                changed = file_hash(own_file(path)) not in _hashes(manifest, what, path)
             except (LandslipError, OSError):
                 continue  # gone, or no vector file: a mask of landslides, say, which the label shows
             renderer = outline_renderer(colour, "solid") if "Polygon" in shape else line_renderer(colour)
+            if reviewed:  # what was rejected is no reference, and looks so
+                title, renderer = f"{title}, as reviewed", review_renderer()
             shown = f"{title} (changed since prepare)" if changed else title
             yield _Layer("Site", shown, f"{path}|layername={name}", renderer, what == "outline", shape, crs)
             break
@@ -204,7 +209,11 @@ def _manifest(run: RunFolder) -> dict[str, Any]:
 def _hashes(manifest: dict[str, Any], what: str, path: Path) -> list[str]:
     """The SHA-256 that an input had when the site was prepared."""
     with suppress(AttributeError, KeyError, TypeError):
-        return [str(one["sha256"]) for one in manifest["inputs"] if (one["what"], one["file"]) == (what, path.name)]
+        return [
+            str(one["sha256"])
+            for one in manifest["inputs"]
+            if (one["what"], one["file"]) == (what, own_file(path).name)
+        ]
     return []
 
 

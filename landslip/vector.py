@@ -144,6 +144,8 @@ def _read_geoparquet(
 ) -> gpd.GeoDataFrame:
     if layer is not None and layer != path.stem:
         raise VectorError(f"{path} has no layer {layer!r}: a GeoParquet file has one, {path.stem}. Leave it out.")
+    if archive_of(path) is not None:
+        raise VectorError(f"{path}: GeoParquet is not read from inside an archive. Unpack it first.")
     frame = gpd.read_parquet(path)
     if frame.crs is not None and crs is not None and bounds is not None:
         box = transform_bounds(crs, CRS.from_user_input(frame.crs), *bounds, densify_pts=41)
@@ -188,12 +190,12 @@ def layer_facts(path: Path, layer: str | None = None) -> tuple[str, str, CRS | N
     import pyogrio
 
     with _named(path):
-        held = {str(name): str(kind) for name, kind in pyogrio.list_layers(path) if kind is not None}
+        held = {str(name): str(kind) for name, kind in pyogrio.list_layers(_source(path)) if kind is not None}
     name = layer or next(iter(held), "")
     if name not in held:
         raise VectorError(f"{path} has no layer {name!r} of geometries; its layers are {', '.join(layers(path))}.")
     with _named(path):
-        crs = pyogrio.read_info(path, layer=name)["crs"]
+        crs = pyogrio.read_info(_source(path), layer=name)["crs"]
         return name, held[name].split(" ")[0].removesuffix("Z"), CRS.from_user_input(crs) if crs else None
 
 

@@ -372,10 +372,10 @@ def test_landslides_that_lie_mostly_in_other_parts_are_told(tmp_path: Path) -> N
     found = score_inventory(*store(tmp_path, [polygon(88, 10, 10, 10), polygon(4, 4, 10, 10)], mapped))
     assert (found.mapped, found.reference) == (1, 1)
     assert found.notes == [
-        "1 landslide of 22,500 m2, 4,500 m2 of it scored, lies mostly in other parts and is not counted",
-        "2 mapped landslides of 33,750 m2, 13,500 m2 of it scored, lie mostly in other parts and are not counted",
+        "1 landslide of 22,500 m², 4,500 m² of it scored, lies mostly in other parts and is not counted",
+        "2 mapped landslides of 33,750 m², 13,500 m² of it scored, lie mostly in other parts and are not counted",
     ]
-    assert "area 1.00 times the reference's (22,500 m2 of 22,500 m2)" in table(found)
+    assert "area 1.00 times the reference's (22,500 m² of 22,500 m²)" in table(found)
     assert not score_inventory(*store(tmp_path, mapped, mapped), part="all").notes
 
 

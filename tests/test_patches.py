@@ -287,8 +287,8 @@ IMAGE, MASK = "train/images/image_10.png", "train/masks/mask_10.png"
 FAULTS: dict[str, tuple[str, Callable[[Path], object], type[LandslipError], str]] = {
     "no mask": (MASK, Path.unlink, PatchError, r"1 of 8 images in \S+ have no mask in \S+masks: image_10\.png\."),
     "no image": (IMAGE, Path.unlink, PatchError, r"1 of 8 masks in \S+ have no image in \S+images: mask_10\.png\."),
-    "another size": (IMAGE, resized, PatchError, r"image_10\.png has 3 band\(s\) of 48 x 48 .*image_1\.png 3"),
-    "other bands": (IMAGE, in_gray, PatchError, r"image_10\.png has 1 band\(s\) .*image_1\.png 3 band"),
+    "another size": (IMAGE, resized, PatchError, r"image_10\.png has 3 bands of 48 x 48 .*image_1\.png 3"),
+    "other bands": (IMAGE, in_gray, PatchError, r"image_10\.png has 1 band .*image_1\.png 3 band"),
     "a mask of another size": (MASK, resized, PatchError, r"mask_10\.png has 48 x 48 pixels and its image .* 32 x 32"),
     "a strange value": (MASK, recoded(7), LabelError, r"mask_10\.png holds 7; a mask holds 0"),
     "1 here, 255 there": (MASK, recoded(1), LabelError, r"mask_10\.png holds 1 and \S+mask_1\.png holds 255"),
@@ -634,11 +634,11 @@ def test_a_table_beside_the_patches_says_what_they_hold(data: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     "text, wanted",
     [
-        ("[[image]]\nbands = { red = 4 }", r"patches\.toml: red = 4, but \S+image_1\.png has 3 band\(s\)"),
+        ("[[image]]\nbands = { red = 4 }", r"patches\.toml: red = 4, but \S+image_1\.png has 3 bands"),
         ("[[image]]\nbands = { red = 1 }\n[[factor]]\nname = 'slope'\nband = 2", "factor slope has no unit: .*degree"),
         ("[[image]]\nbands = { red = 1 }\n[[image]]\nbands = { red = 2 }", "named twice: red"),
         ("[[image]]\nbands = { swir_1 = 1 }", "did you mean 'swir1'"),
-        ("[[image]]\nband = { red = 1 }", "unknown key 'image.0.band' .did you mean 'bands'"),
+        ("[[image]]\nband = { red = 1 }", "unknown key 'band' in \\[\\[image\\]\\] 1 .did you mean 'bands'"),
         ("[landslides]\nlandslide = 7", r"no mask of the 11 patches holds a landslide \(7\)"),
         ("[landslides]\nlandslide = 1\nunknown = 1", "cannot be both landslide and unknown"),
     ],

@@ -63,6 +63,11 @@ def _prepared_from(manifest: Mapping[str, Any]) -> Iterator[Block]:
     yield Facts([("Prepared with", _versions(manifest["software"])), ("Encoding", str(manifest["encoding"]))])
     for text in manifest.get("warnings") or []:
         yield Text(f"When the site was prepared: {text}", "warning")
+    states = manifest.get("landslides_by_review") or {}
+    if states:
+        yield Text("The landslides are a reviewed inventory: "
+                   + ", ".join(f"{count} {state}" for state, count in states.items())
+                   + ". Rejected ones are other ground, open ones unknown.")  # fmt: skip
     lost = manifest.get("landslides_that_burn_to_no_pixel") or []
     if lost:
         yield Text(f"Too small to burn to a pixel: {plural(len(lost), 'drawn landslide')}, "

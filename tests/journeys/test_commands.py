@@ -24,6 +24,7 @@ from journeys.walk import ROOT, landslip
 
 SHORT = ["--set", "training.epochs=1", "--set", "blocks.step=64"]
 HERE = Path(__file__).parent
+CALL = re.compile(r'(?:landslip\(\s*|words = )"(\w+)"')
 
 
 def values(path: Path, band: int = 1) -> np.ndarray:
@@ -39,7 +40,7 @@ def cloud_optimized(path: Path) -> bool:
 
 def test_no_command_is_without_a_journey(tmp_path: Path) -> None:
     table = re.findall(r"^\| `landslip ([a-z]+)", (ROOT / "README.md").read_text(), re.M)
-    walked = {word for file in HERE.glob("test_*.py") for word in re.findall(r'landslip\(\s*"(\w+)"', file.read_text())}
+    walked = {word for file in HERE.glob("test_*.py") for word in CALL.findall(file.read_text())}
     walked |= {"demo", "serve"}  # the fixture `run`; a process that goes on until it is stopped
     assert table and set(table) == walked
     listed = landslip("--help", at=tmp_path).out
@@ -94,7 +95,7 @@ def test_quantize(run: Path) -> None:
 
 
 def test_map(run: Path) -> None:
-    words = "map", "calibrated/", "prepared/stack.tif", "map/uncertain.tif", "--uncertainty", "--samples", 1
+    words = "map", "calibrated/", "prepared/stack.tif", "map/uncertain.tif", "--uncertainty", "--samples", 2
     landslip(*words, "--picture", "map/uncertain.png", at=run)
     assert cloud_optimized(run / "map" / "uncertain.tif") and cloud_optimized(run / "map" / "probability.tif")
     with rasterio.open(run / "map" / "uncertain.tif") as raster:
