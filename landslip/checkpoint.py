@@ -297,8 +297,6 @@ def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: flo
 def read_facts(folder: Path) -> dict[str, Any]:
     """What model.json says. ModelError where it is missing, no description of a model, or of another format."""
     path = folder / FACTS
-    if folder.is_file():
-        raise ModelError(f"{folder} is a file, and a model is a folder with {FACTS} in it. Give {folder.parent}, say.")
     if not path.exists():
         meant = part_meant(folder, "model", FACTS) or " Train one with `landslip train`."
         raise ModelError(f"{folder} is not a model folder: it has no {FACTS}.{meant}")

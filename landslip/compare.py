@@ -168,7 +168,7 @@ def runs_in_words(cells: Sequence[Cell], run: Run, prepared: Path, out: Path, ov
     """How many runs are left to be made in `out` and how long each network takes; nothing is written."""
     _, results = _kept(cells, run, prepared, out, overwrite)
     todo = [cell for cell, result in zip(cells, results, strict=True) if result is None]
-    head = f"{len(cells)} runs, {len(cells) - len(todo)} of them finished"
+    head = f"{plural(len(cells), 'run')}, {len(cells) - len(todo)} of them finished"
     return f"{head}\n{_in_words(todo, _forecast(todo, run, prepared, sizes))}" if todo else head
 
 

@@ -143,8 +143,6 @@ def open_run(root: Path) -> RunFolder:
 def prepared_file(prepared: Path, name: str) -> Path:
     """A file of a prepared site; ModelError where it is not there."""
     path = prepared / name
-    if prepared.is_file():
-        raise ModelError(f"{prepared} is a file, and a prepared site is a folder. Give {prepared.parent}, say.")
     if not path.exists():
         meant = part_meant(prepared, "prepared", name) or " Make it with `landslip prepare`."
         raise ModelError(f"{path} does not exist: {prepared} is not a prepared site.{meant}")

@@ -363,6 +363,7 @@ def _mask_values(
     landslide, unknown = content.landslide, content.unknown
     if content.cut and landslide is None:  # the label that they were cut from tells what masks hold
         landslide, unknown = LANDSLIDE, UNKNOWN
+        say("masks are cut from a prepared site's label: 1 is taken for landslide and 255 for unknown.")
     if landslide is None:
         held = seen.keys() - {unknown}
         if {1, 255} <= held:

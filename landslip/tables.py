@@ -57,10 +57,6 @@ def _text(path: Path) -> str:
 
 
 def read_toml(path: Path, error_class: type[LandslipError]) -> dict[str, Any]:
-    if path.is_dir():
-        held = sorted(path.glob("*.toml"))
-        hint = f", such as {held[0]}" if held else ""
-        raise error_class(f"{path} is a folder, and a TOML file is wanted. Give the path of a file{hint}.")
     try:
         return tomllib.loads(_text(path))
     except FileNotFoundError as error:

@@ -125,8 +125,8 @@ def test_a_dem_of_another_place_gives_no_number(made_up: Path, tmp_path: Path) -
     dem = moved_dem(made_up.parent / "dem.tif", tmp_path / "dem.tif", 0, 0, turned=True)
     changed = with_changes(made_up, tmp_path, dem=dem)
     assert shifts(changed)[0] is None
-    notes = [f.text for f in check_site(read_site(changed)) if f.severity == "note"]
-    assert "dem.tif" in notes[0] and "too little in common" in notes[0]
+    (said,) = [f for f in check_site(read_site(changed)) if "too little in common" in f.text]
+    assert "dem.tif" in said.text and said.severity == "warning"
 
 
 def test_polygons_of_another_place_and_flat_ground_give_no_number(made_up: Path, tmp_path: Path) -> None:
