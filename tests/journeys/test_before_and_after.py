@@ -18,7 +18,7 @@ def test_before_and_after_to_a_scored_inventory(tmp_path: Path) -> None:
         shutil.copy(ROOT / name / "emilia_romagna.toml", tmp_path / f"{name[:-1]}.toml")
     checked = landslip("check", "site.toml", "--data", data, at=tmp_path)
     assert "fault:" not in checked.out
-    landslip("prepare", "site.toml", "prepared/", "--data", data, at=tmp_path)
+    landslip("prepare", "site.toml", "prepared/", "--data", data, "--no-figures", at=tmp_path)
     with rasterio.open(tmp_path / "prepared" / "stack.tif") as stack:
         names = stack.descriptions
         before_after = stack.read(names.index("dndvi") + 1)

@@ -16,7 +16,7 @@ def test_a_landsat_folder_to_a_prepared_site(tmp_path: Path) -> None:
     folder = need("landsat_c2l2_thinned") / COLOMBIA
     (tmp_path / "site.toml").write_text(f'name = "Colombia"\n\n[[image]]\nbundle = "{folder}"\n')
     landslip("check", "site.toml", at=tmp_path)
-    landslip("prepare", "site.toml", "prepared/", at=tmp_path)
+    landslip("prepare", "site.toml", "prepared/", "--no-figures", at=tmp_path)
     with rasterio.open(tmp_path / "prepared" / "stack.tif") as stack:
         bands = dict(zip(stack.descriptions, stack.read(), strict=True))
     with rasterio.open(tmp_path / "prepared" / "valid.tif") as raster:
@@ -60,7 +60,7 @@ path = "landcover.tif"
     )
     checked = landslip("check", "site.toml", "--data", data, at=tmp_path)
     assert "fault:" not in checked.out
-    landslip("prepare", "site.toml", "prepared/", "--data", data, at=tmp_path)
+    landslip("prepare", "site.toml", "prepared/", "--data", data, "--no-figures", at=tmp_path)
     with rasterio.open(tmp_path / "prepared" / "stack.tif") as stack, rasterio.open(data / f"{scene}_B4.TIF") as red:
         assert stack.crs == red.crs and stack.res == (30.0, 30.0)
         window = red.window(*stack.bounds).round_offsets().round_lengths()

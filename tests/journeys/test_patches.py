@@ -56,5 +56,5 @@ def test_patches_train_a_model_that_maps_the_site(copied: Path) -> None:
     landslip("map", "patch_model/", "prepared/stack.tif", "patch_map/probability.tif", at=copied)
     words = "evaluate", "patch_map/probability.tif", "prepared/label.tif", "--part", "all", "--json", "patches.json"
     landslip(*words, at=copied)
-    scores = json.loads((copied / "patches.json").read_text())["scores"]
+    scores = json.loads((copied / "patches.json").read_text())
     assert scores["kappa"] > 0.2  # four epochs of a small network: far from good, and far from chance
