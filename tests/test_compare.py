@@ -736,3 +736,17 @@ def test_spread_by_hand() -> None:
     assert spread(rows, "kappa") == pytest.approx((0.6, math.sqrt(0.02)))
     assert spread(rows[:1], "kappa") == (0.5, pytest.approx(math.nan, nan_ok=True))
     assert all(math.isnan(v) for v in spread([], "kappa"))
+
+
+def test_splits_of_one_kind_have_inputs_of_their_own(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a corrected folder carries the parts of a model, which the undivided split takes and folds do not
+    run = read_run(made.run, {"split.folds": 2})
+    cells = [Cell("apart", "fc_densenet", "chosen", 0, True, fold=0),
+             Cell("apart", "fc_densenet", "chosen", 0, True, undivided=True)]  # fmt: skip
+    monkeypatch.setattr(module, "input_hashes", lambda chosen, _: {"folds": str(chosen.split.folds)})
+    identities, _ = module._kept(cells, run, made.folder / "prepared", tmp_path, False)
+    assert [one["inputs"] for one in identities] == [
+        {"folds": str(cell.run(run).split.folds)} for cell in cells
+    ] and identities[0]["inputs"] != identities[1]["inputs"]  # fmt: skip

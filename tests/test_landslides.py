@@ -187,3 +187,13 @@ def test_geoparquet_is_read_as_geopackage_is(tmp_path: Path) -> None:
     frame([polygon(0, 0, 4, 4)]).set_crs(None, allow_override=True).to_parquet(tmp_path / "nowhere.parquet")
     with pytest.raises(VectorError, match="has no CRS"):
         read_vector(tmp_path / "nowhere.parquet")
+
+
+def test_what_a_parquet_cannot_hold_of_a_review_is_said(reviewed: Path) -> None:
+    folder = reviewed / "inventory"
+    made = command("inventory", reviewed / "map" / "probability.tif", folder / "landslides.gpkg", "--overwrite")
+    assert made.code == 0, made.err
+    whole = read_landslides(folder / "landslides.gpkg", None, GRID.crs, GRID.bounds)
+    assert "outline that was mapped" not in whole.note
+    found = read_landslides(folder / "landslides.parquet", None, GRID.crs, GRID.bounds)
+    assert "redrawn ones by the outline that was mapped, and drawn ones are not in it" in found.note

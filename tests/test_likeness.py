@@ -230,3 +230,17 @@ def test_a_sample_comes_over_the_network_as_from_the_disk(made: TinySite) -> Non
 def test_nothing_valid_is_no_sample(made: TinySite) -> None:
     stack = read_stack_info(made.folder / "prepared" / "stack.tif")
     assert sample_pixels(stack, [0, 1], None, np.zeros((2, 3), bool), 64).shape == (0, 2)
+
+
+def test_a_models_own_site_is_not_refused_however_unlike_its_windows_are(
+    made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(likeness, "MOST_OUTSIDE", -1.0)  # as on a site of mostly sea: every band lies outside
+    shutil.copytree(made.folder / "prepared", tmp_path / "own")
+    model = load_model(made.folder / "model")
+    map_site(model, tmp_path / "own" / "stack.tif", tmp_path / "own.tif")
+    assert "red" in tags_of(tmp_path / "own.tif")["range_of_bands"]
+    with (tmp_path / "own" / "stack.tif").open("ab") as file:  # another file, if only by a byte
+        file.write(b"\0")
+    with pytest.raises(ChannelError, match="--accept-range"):
+        map_site(model, tmp_path / "own" / "stack.tif", tmp_path / "other.tif")

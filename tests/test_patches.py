@@ -725,3 +725,17 @@ def test_the_window_of_a_run_that_is_larger_than_the_patches_is_told(data: Path,
         SplitError, match=r"no training window of 64 px .* these work here: \[blocks\] window = 32, step = 16"
     ):
         survey(run, tmp_path / "p")
+
+
+def test_masks_of_unknown_ground_alone_are_no_landslides(made: TinySite, data: Path, tmp_path: Path) -> None:
+    (data / "patches.toml").write_text("[landslides]\nunknown = 255\n")  # and the masks hold 0 and 255
+    with pytest.raises(LabelError, match=r"255 is unknown, and no other value .* landslide = VALUE"):
+        import_patches(data, tmp_path / "p")
+    h5py = pytest.importorskip("h5py", reason="needs h5py (landslip's extra hdf5)")
+    cut_patches(made.folder / "prepared", tmp_path / "cut", "h5")
+    for path in (tmp_path / "cut").glob("*/masks/*.h5"):
+        with h5py.File(path, "r+") as file:
+            values = file["mask"][:]
+            file["mask"][:] = np.where(values == 1, 255, values)
+    with pytest.raises(LabelError, match=r"no mask of the .* holds a landslide"):
+        import_patches(tmp_path / "cut", tmp_path / "q", names=[str(made.folder / "prepared" / "stack.tif")])

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -237,3 +238,18 @@ def test_a_folder_of_layers_that_is_not_ours_is_kept(site_run: Path) -> None:
     write_project(site_run)
     (site_run / "landslip.qgs").unlink()  # as a run that was stopped in between leaves it
     write_project(site_run)
+
+
+def test_a_reviewed_reference_shows_what_was_decided_and_archives_are_opened(reviewed: Path) -> None:
+    text = (reviewed / "site.toml").read_text().replace('"landslides.gpkg"', '"inventory/landslides.gpkg"')
+    (reviewed / "site.toml").write_text(text.replace('"rivers.gpkg"', '"rivers.zip/rivers.gpkg"'))
+    with zipfile.ZipFile(reviewed / "rivers.zip", "w") as zipped:
+        zipped.write(reviewed / "rivers.gpkg", "rivers.gpkg")
+    found = ElementTree.parse(write_project(reviewed)).findall(".//maplayer[@type='vector']")
+    shown = {str(one.findtext("layername")): str(one.findtext("datasource")) for one in found}
+    reference = next(name for name in shown if name.startswith("reference"))
+    assert reference.startswith("reference, as reviewed")
+    assert shown[reference] == "inventory/landslides.gpkg|layername=review"
+    rivers = next(source for name, source in shown.items() if name.startswith("rivers"))
+    assert rivers.startswith("/vsizip/") and rivers.endswith("rivers.gpkg|layername=rivers")
+    assert len(gpd.read_file(rivers.split("|")[0])) == 1
