@@ -738,4 +738,4 @@ def test_masks_of_unknown_ground_alone_are_no_landslides(made: TinySite, data: P
             values = file["mask"][:]
             file["mask"][:] = np.where(values == 1, 255, values)
     with pytest.raises(LabelError, match=r"no mask of the .* holds a landslide"):
-        import_patches(tmp_path / "cut", tmp_path / "q", names=[str(made.folder / "prepared" / "stack.tif")])
+        import_patches(tmp_path / "cut", tmp_path / "q", names=made.folder / "prepared" / "stack.tif")
