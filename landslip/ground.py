@@ -124,7 +124,7 @@ def _what_works(
     before smaller ones. Nothing is changed for the user: other windows are another training.
     """
     began, best, found, window = time.monotonic(), 0, "", run.blocks.window
-    say("the run does not fit the site; looking for smaller windows, regions and guards that do")
+    say("note: the run does not fit the site; looking for smaller windows, regions and guards that do")
     drawn = given is None and run.split.kind == "apart"
     enough = ENOUGH if drawn else 1  # parts that were given stay, so the largest window is best
     for choice in _smaller(run, drawn):

@@ -212,7 +212,7 @@ def test_a_number_starts_workers_here_which_share_its_threads(
     ground: Ground, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ground.map(tmp_path / "p.tif", cluster="local:2", memory=None) == ground.map(tmp_path / "a.tif", memory=None)
-    assert "map: on 1 workers of local:2" in capsys.readouterr().err  # one window, one worker
+    assert "map: on 1 worker of local:2" in capsys.readouterr().err  # one window, one worker
     torch.set_num_threads(8)
     try:
         assert [cluster._threads_of_each(count) for count in (1, 3, 8, 20)] == [8, 2, 1, 1]

@@ -419,7 +419,7 @@ TOGETHER: dict[str, tuple[str, Change, str]] = {
     ),
     "stack without names": (MAP, stored("prepared/stack.tif", SEVEN), r"stack\.tif lacks coastal"),
     "stack of the DEM": ("map model dem.tif new.tif", removed("run.toml"), r"dem\.tif lacks coastal"),
-    "stack a folder": ("map model prepared new.tif", removed("run.toml"), r"prepared cannot be read as a raster"),
+    "stack a folder": ("map model prepared new.tif", removed("run.toml"), r"prepared is a folder: did you mean"),
     "stack a vector": ("map model rocks.gpkg new.tif", removed("run.toml"), r"rocks\.gpkg cannot be read as a raster"),
     "stack a renamed vector": ("map model r.tif new.tif", copied("rocks.gpkg", "r.tif"), r"r\.tif cannot be read as a"),
     "valid of another grid": (MAP, stored("prepared/valid.tif", PARTS, ELSEWHERE), r"stack\.tif and .*valid\.tif do"),
@@ -482,7 +482,7 @@ TOGETHER: dict[str, tuple[str, Change, str]] = {
     "demo with another note": ("demo . --overwrite", holding("demo.json", "[]"), r"holds other files"),
     "demo in a file": ("demo p.tif", removed("run.toml"), r"p\.tif is a file"),
     "info on nothing": ("info nothing", removed("run.toml"), r"nothing does not exist"),
-    "info on a text": ("info site.toml", removed("run.toml"), r"site\.toml cannot be read as a raster"),
+    "info on a text": ("info site.toml", removed("run.toml"), r"site\.toml is text, to be read as it is"),
     "info on a half prepared folder": ("info prepared", holding("prepared/channels.json", "[]"), r"channels\.json"),
 }  # fmt: skip
 
@@ -646,7 +646,7 @@ def test_a_large_raster_that_is_empty_is_read(tmp_path: Path) -> None:
 
 def test_a_block_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
     path = empty_raster(tmp_path / "one.tif", 30_000, 30_000, "float32")  # 3.6 GB
-    with pytest.raises(RasterError, match=r"one\.tif claims.*blocks of 30000 x 30000.*TILED=YES"):
+    with pytest.raises(RasterError, match=r"one\.tif claims.*blocks of 30000 x 30000.*tiled=true"):
         read_info(path)
     profile = {"driver": "GTiff", "dtype": "float32", "height": 128, "width": 192, "count": 18, "interleave": "pixel"}
     with rasterio.open(
