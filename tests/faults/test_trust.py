@@ -46,7 +46,7 @@ from landslip.geotiff import _begins_with_its_directory, creating, put
 from landslip.grid import Grid, Window
 from landslip.images import read_with_plain
 from landslip.ledger import Ledger
-from landslip.patches import _hdf5
+from landslip.patch_files import _hdf5
 from landslip.quantized import quantized_graph
 from landslip.run import read_run
 from landslip.scene import read_bundle
