@@ -55,12 +55,13 @@ def factor_maps(stack: StackInfo) -> Iterator[ClassMap]:
         if {"sine", "cosine"} <= kinds.keys():
             named = zip(("flat", *DIRECTIONS), (FLAT, *directions()), strict=True)
             sources = ((stack.path, (kinds["sine"], kinds["cosine"])),)
-            yield ClassMap(factor, title, stack.grid, sources, dict(enumerate(named)), direction_codes)
+            classes = dict(enumerate(named))
+            yield ClassMap(factor, title, stack.grid, sources, classes, lambda v: _coded(direction_of(v)))
         elif set(kinds) == {"class"} and len(own) <= MOST:
             words = [channel.name.removeprefix(f"{factor}_").replace("_", " ") for _, channel in own]
             classes = {i: (word, class_colour(i)) for i, word in enumerate(words)}
             bands = tuple(band for band, _ in own)
-            yield ClassMap(factor, title, stack.grid, ((stack.path, bands),), classes, plane_codes)
+            yield ClassMap(factor, title, stack.grid, ((stack.path, bands),), classes, lambda v: _coded(class_of(v)))
 
 
 def agreement_map(probability: Path, label: Path, threshold: float) -> ClassMap | None:
@@ -82,21 +83,28 @@ def agreement_map(probability: Path, label: Path, threshold: float) -> ClassMap 
     return ClassMap("hits_and_misses", f"hits and misses at {threshold:g}", grid, sources, classes, code)
 
 
-def direction_codes(values: Float) -> Codes:
-    """0 where flat, 1 to 8 by the eighth of the compass, from north, of (2, H, W) sine and cosine of aspect."""
-    degrees = aspect_from(values[0], values[1])
-    flat = np.isnan(degrees)
-    codes = (np.floor((np.where(flat, 0, degrees) + 22.5) / 45) % 8 + 1).astype(np.uint8)
-    codes[flat] = 0
-    codes[np.isnan(values).any(axis=0)] = NONE
-    return codes
+def eighth(degrees: Float) -> Float:
+    """1 to 8 by the eighth of the compass that degrees lie in, 1 around north; NaN where they are."""
+    return np.asarray(np.floor((degrees + 22.5) / 45) % 8 + 1, np.float32)
 
 
-def plane_codes(values: Float) -> Codes:
-    """Which of (C, H, W) planes of 0 and 1 holds a pixel, from 0."""
-    codes: Codes = np.nan_to_num(values, nan=-1).argmax(axis=0).astype(np.uint8)
-    codes[np.isnan(values).any(axis=0) | ~(np.nan_to_num(values) > 0.5).any(axis=0)] = NONE
-    return codes
+def direction_of(values: Float) -> Float:
+    """The eighth of (2, H, W) sine and cosine of aspect: (H, W), 0 where flat, NaN where either is undefined."""
+    found = eighth(aspect_from(values[0], values[1]))
+    found[np.isnan(found) & ~np.isnan(values).any(axis=0)] = 0  # flat ground has no direction, and is no hole
+    return found
+
+
+def class_of(values: Float) -> Float:
+    """Which of (C, H, W) planes of 0 and 1 holds a pixel, from 0: (H, W), NaN where one is undefined or none does."""
+    found = np.argmax(np.nan_to_num(values, nan=-1), axis=0).astype(np.float32)
+    found[np.isnan(values).any(axis=0) | ~(np.nan_to_num(values) > 0.5).any(axis=0)] = np.nan
+    return found
+
+
+def _coded(found: Float) -> Codes:
+    """Classes as bytes, NONE where there is none."""
+    return np.where(np.isnan(found), NONE, np.nan_to_num(found)).astype(np.uint8)
 
 
 def write_class_map(one: ClassMap, path: Path) -> None:

@@ -36,8 +36,8 @@ from landslip.cartography import (
     shade_of,
     stretched,
 )
+from landslip.class_maps import class_of, direction_of, eighth
 from landslip.draw import draw_tail
-from landslip.factors.terrain import aspect_from
 from landslip.folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 from landslip.geodesy import geodetic
 from landslip.grid import Grid
@@ -333,20 +333,12 @@ def _layer(stack: StackInfo, factor: str, most: int) -> tuple[_Layer, Grid]:
     )
     kinds = {channel.kind for channel in own}
     if kinds == {"sine", "cosine"} or (factor == "aspect" and own[0].unit == "degree"):
-        sine = [channel.kind for channel in own].index("sine") if len(own) == 2 else 0
-        degrees = aspect_from(values[sine], values[1 - sine]) if len(own) == 2 else values[0]
-        sector = np.floor((degrees + 22.5) / 45) % 8 + 1
-        if len(own) == 2:
-            sector[np.isnan(degrees) & ~np.isnan(values).any(axis=0)] = (
-                0  # flat ground has no direction, and is no hole
-            )
-        return _Layer(title, sector.astype(np.float32), ("flat", *DIRECTIONS), (FLAT, *directions())), grid
+        order = [[channel.kind for channel in own].index(kind) for kind in ("sine", "cosine") if len(own) == 2]
+        sector = direction_of(values[order]) if order else eighth(values[0])
+        return _Layer(title, sector, ("flat", *DIRECTIONS), (FLAT, *directions())), grid
     if kinds == {"class"}:
-        undefined = np.isnan(values).any(axis=0) | ~(np.nan_to_num(values) > 0.5).any(axis=0)
-        codes = np.argmax(np.nan_to_num(values, nan=-1), axis=0).astype(np.float32)
-        codes[undefined] = np.nan
         shown = tuple(channel.name.removeprefix(f"{factor}_").replace("_", " ") for channel in own)
-        return _Layer(title, codes, shown, tuple(map(class_colour, range(len(shown))))), grid
+        return _Layer(title, class_of(values), shown, tuple(map(class_colour, range(len(shown))))), grid
     if own[0].unit == "class":  # ordinals, the paper's encoding
         found = np.unique(values[0][~np.isnan(values[0])])
         codes = np.searchsorted(found, values[0]).astype(np.float32)

@@ -22,9 +22,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from landslip.class_maps import direction_of, eighth
 from landslip.draw import draw_intervals
 from landslip.errors import ChannelError, LabelError, RasterError, RunError
-from landslip.factors.terrain import aspect_from
 from landslip.grid import Grid, Window, require_same_grid, tiles
 from landslip.label import LANDSLIDE, OTHER, UNKNOWN, known_label
 from landslip.output import file_hash, refuse_existing, refuse_input, write_json, write_text
@@ -348,11 +348,9 @@ def _codes_in(stack: StackInfo, position: int) -> list[float]:
 
 def _directions(values: NDArray[np.float32]) -> NDArray[np.intp]:
     """0 flat, 1 north, clockwise to 8 northwest, of aspect's sine and cosine, or of degrees, NaN on flat ground."""
-    degrees = aspect_from(*values) if len(values) == 2 else values[0]
     # a plane in degrees cannot tell flat ground from undefined: `valid` does not hold the latter
-    undefined = np.isnan(values).any(axis=0) if len(values) == 2 else np.zeros(degrees.shape, bool)
-    sector = np.floor((np.nan_to_num(degrees, nan=0.0) + 22.5) / 45).astype(np.intp) % len(DIRECTIONS) + 1
-    return np.where(undefined, -1, np.where(np.isnan(degrees), 0, sector))
+    found = direction_of(values) if len(values) == 2 else np.nan_to_num(eighth(values[0]), nan=0.0)
+    return np.nan_to_num(found, nan=-1.0).astype(np.intp)
 
 
 # ---- counting ----

@@ -313,7 +313,7 @@ def _not_counted(name: str, lying: _Lying, judged: NDArray[np.bool_], where: str
     within = float(lying.scored[out].sum()) * lying.grid.pixel_area
     verb, be = ("lies", "is") if count == 1 else ("lie", "are")
     return [
-        f"{count:,} {name}landslide{'s' if count > 1 else ''} of {area_text(area)}, {area_text(within)} of it scored, "
+        f"{plural(count, f'{name}landslide')} of {area_text(area)}, {area_text(within)} of it scored, "
         f"{verb} mostly {where} and {be} not counted"
     ]
 
