@@ -97,7 +97,7 @@ def direction_of(values: Float) -> Float:
 
 def class_of(values: Float) -> Float:
     """Which of (C, H, W) planes of 0 and 1 holds a pixel, from 0: (H, W), NaN where one is undefined or none does."""
-    found = np.argmax(np.nan_to_num(values, nan=-1), axis=0).astype(np.float32)
+    found: Float = np.argmax(np.nan_to_num(values, nan=-1), axis=0).astype(np.float32)
     found[np.isnan(values).any(axis=0) | ~(np.nan_to_num(values) > 0.5).any(axis=0)] = np.nan
     return found
 
