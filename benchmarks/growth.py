@@ -39,7 +39,7 @@ from virtual import repeated
 from landslip.bootstrap import intervals
 from landslip.geotiff import creating, put
 from landslip.grid import Grid, Window, tiles
-from landslip.output import write_json, write_text
+from landslip.runtime.text import write_json, write_text
 from landslip.progress import say
 from landslip.raster import read, read_info
 

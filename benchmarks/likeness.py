@@ -30,12 +30,12 @@ from landslip.errors import LabelError
 from landslip.geotiff import write_raster
 from landslip.ground import Ground, survey
 from landslip.likeness import follows_scale, sample_pixels, training_range
-from landslip.output import markdown_table
+from landslip.runtime.text import markdown_table
 from landslip.plan import CELL, cells_of
 from landslip.raster import opening, read_stored
 from landslip.run import Run, read_run
 from landslip.split import PARTS
-from landslip.stack import StackInfo, read_stack_info
+from landslip.dataset.channels import StackInfo, read_stack_info
 from landslip.standardize import fit
 from landslip.training_pixels import TrainingPixels, draw_training_pixels, training_ground
 

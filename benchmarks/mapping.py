@@ -44,7 +44,7 @@ from landslip.raster import opening, read, read_info, read_stored
 from landslip.run import NetworkChoice, Run, read_run
 from landslip.site import read_site
 from landslip.split import TEST
-from landslip.stack import read_stack_info
+from landslip.dataset.channels import read_stack_info
 from landslip.standardize import fit
 from landslip.synthetic import generate, write_site
 from landslip.train import train

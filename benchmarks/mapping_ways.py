@@ -35,7 +35,7 @@ from landslip.models.initial import he_
 from landslip.models.layers import macs
 from landslip.provenance import machine, peak_memory
 from landslip.raster import PROBABILITY, cut, opening, read, read_stored
-from landslip.stack import Channel, read_stack_info
+from landslip.dataset.channels import Channel, read_stack_info
 from landslip.standardize import ZScore
 
 SIZE, STEP = 64, 32  # pixels: the paper's windows

@@ -25,7 +25,7 @@ from landslip.compute import probabilities
 from landslip.grid import Window
 from landslip.ground import Ground, survey
 from landslip.metrics import Histogram
-from landslip.output import write_json
+from landslip.runtime.text import write_json
 from landslip.plan import cell_of, cells_of, make_plan
 from landslip.progress import say
 from landslip.raster import opening

@@ -29,14 +29,15 @@ from landslip.errors import ModelError, ResumeError, RunError
 from landslip.evaluate import confusion_by_block
 from landslip.ground import input_hashes
 from landslip.inference import map_site
-from landslip.output import remove_folder, write_json
+from landslip.output import remove_folder
+from landslip.runtime.text import write_json
 from landslip.progress import duration, plural, say
 from landslip.ranking import DRAWS, FEWEST_BLOCKS, Score, kappa_f1, multiplicities, percentiles
 from landslip.raster import read_info, read_stored
 from landslip.run import Run
 from landslip.split import TEST, leakage_note, leaky_of
 from landslip.state import difference
-from landslip.tables import read_json
+from landslip.runtime.text import read_json
 from landslip.train import is_trained, train
 
 ALL, SEED = "all factors", "another seed"

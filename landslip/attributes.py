@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from landslip.stack import Channel
+from landslip.dataset.channels import Channel
 
 REACH = 16  # pixels beyond its outline that a landslide may grow by when its largest area is told
 MOST_RANKS = 20  # classes of the paper's encoding

@@ -32,7 +32,7 @@ from landslip.geotiff import TILE, creating, put
 from landslip.grid import Window, tiles
 from landslip.ground import Ground
 from landslip.inference import Mapping
-from landslip.label import LANDSLIDE, OTHER, UNKNOWN
+from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import DEFAULT_THRESHOLD, Histogram
 from landslip.models import refuse_unknown
 from landslip.output import refuse_existing, refuse_input

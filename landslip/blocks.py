@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from landslip.errors import LabelError
 from landslip.grid import Window, lattice
-from landslip.label import LANDSLIDE, UNKNOWN
+from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.raster import cut
 from landslip.run import BlockChoice
-from landslip.stack import Channel
+from landslip.dataset.channels import Channel
 from landslip.standardize import ZScore
 from landslip.whole import filled, strips
 

@@ -29,7 +29,7 @@ from landslip.checkpoint import FACTS, SPLIT, STATE, Model, load_model, match_ch
 from landslip.compute import at_temperature, device, keep_memory, logits, precision
 from landslip.errors import LabelError, ModelError, SplitError
 from landslip.ground import read_prepared, read_split
-from landslip.label import LANDSLIDE, OTHER, UNKNOWN
+from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.likeness import require_likeness
 from landslip.metrics import BINS, Histogram
 from landslip.output import file_hash, refuse_existing, refuse_input, writing
@@ -37,7 +37,7 @@ from landslip.plan import CELL, cells_of
 from landslip.provenance import software
 from landslip.raster import opening
 from landslip.split import VALIDATION, Split, independent_regions
-from landslip.stack import StackInfo
+from landslip.dataset.channels import StackInfo
 from landslip.train import mapped_cores
 from landslip.training_pixels import PIXELS, read_training_pixels
 

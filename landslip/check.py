@@ -16,7 +16,8 @@ from landslip.errors import LandslipError, RasterError, SiteError
 from landslip.factors.lithology import unmapped
 from landslip.grid import Grid, Window, metric_fault, tiles
 from landslip.images import quality_on, require_alike
-from landslip.label import LANDSLIDE, UNKNOWN, LabelSource, open_label, require_landslides
+from landslip.dataset.label import LANDSLIDE, UNKNOWN
+from landslip.label import LabelSource, open_label, require_landslides
 from landslip.plausibility import Finding, doubts, require_metres
 from landslip.progress import plural
 from landslip.provenance import machine_memory

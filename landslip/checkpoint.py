@@ -21,12 +21,13 @@ from landslip.errors import ChannelError, LandslipError, ModelError
 from landslip.folder import part_meant
 from landslip.grid import metric_size
 from landslip.models import build_model
-from landslip.output import file_hash, refuse_existing, write_json, writing
+from landslip.output import file_hash, refuse_existing, writing
+from landslip.runtime.text import write_json
 from landslip.raster import read_info
 from landslip.run import BlockChoice, NetworkChoice, Run
-from landslip.stack import DISPLAY, UNSTATED, Channel, StackInfo
+from landslip.dataset.channels import DISPLAY, UNSTATED, Channel, StackInfo
 from landslip.standardize import ZScore
-from landslip.tables import read_json
+from landslip.runtime.text import read_json
 
 if TYPE_CHECKING:
     import torch

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from landslip.factors.terrain import aspect_from
 from landslip.geotiff import creating, put
 from landslip.grid import Grid, same_grid, tiles
-from landslip.label import LANDSLIDE, UNKNOWN
+from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.palette import DIRECTIONS, FALSE_ALARMS, FLAT, HITS, MISSES, class_colour, directions
 from landslip.progress import track
 from landslip.raster import cut, opening, read_info
-from landslip.stack import StackInfo
+from landslip.dataset.channels import StackInfo
 
 NONE = 255  # no class: undefined, or not judged
 SIDE = 2048  # pixels a side that are read at once

@@ -189,7 +189,7 @@ def train(
     The same command goes on after an interruption.
     """
     from landslip.run import read_run
-    from landslip.tables import read_json
+    from landslip.runtime.text import read_json
 
     chosen = read_run(run, dict(map(_override, change or [])))
     before = read_json(run) if run.suffix == ".json" else None  # now: MODEL/ may be the folder that it lies in
@@ -197,7 +197,7 @@ def train(
     from landslip.checkpoint import FACTS, refuse_trained
 
     refuse_trained(model, overwrite)
-    from landslip.draw import draw_history
+    from landslip.plots.curves import draw_history
     from landslip.provenance import repeated
     from landslip.train import train as fit
 
@@ -272,7 +272,7 @@ def calibrate(
     done = fit(model, prepared, out, threshold, 0.1 if miss is None else miss, overwrite, accept_range)
     typer.echo(f"{out}\n{table(done)}")
     if picture is not None:
-        from landslip.draw import draw_reliability
+        from landslip.evaluation.plots import draw_reliability
 
         tables = {"before": done.before, f"temperature {done.temperature:.3g}": done.after}
         draw_reliability(tables, picture, "Reliability on the validation part", overwrite)
@@ -352,7 +352,7 @@ def map_(
         refuse_input(picture, [stack, probability, *([] if valid is None else [valid])])
     _require(model)
     from landslip.checkpoint import load_model, require_channels
-    from landslip.stack import read_stack_info
+    from landslip.dataset.channels import read_stack_info
 
     require_channels(model, read_stack_info(stack))
     from landslip.engine import size_in_bytes
@@ -496,7 +496,7 @@ def evaluate(
     scored = score(probability, label, split, part, threshold, block)
     typer.echo(table(scored))
     if reliability is not None:
-        from landslip.draw import draw_reliability
+        from landslip.evaluation.plots import draw_reliability
 
         if scored.reliability is None:
             raise RunError(
@@ -510,7 +510,7 @@ def evaluate(
         typer.echo(f"\n{inventory_scores.table(judged)}")
         found = inventory_scores.content(judged)
         if picture is not None:
-            from landslip.draw import draw_areas
+            from landslip.evaluation.plots import draw_areas
 
             draw_areas(judged, picture, overwrite)
     if out is not None:

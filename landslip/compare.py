@@ -41,17 +41,18 @@ from landslip.evaluate import evaluate, trust
 from landslip.forecast import Size, forecast_table, seconds_of, size_of, timed_paces
 from landslip.ground import Ground, input_hashes, require_window, survey, write_split
 from landslip.inference import map_site
-from landslip.label import LANDSLIDE
+from landslip.dataset.label import LANDSLIDE
 from landslip.ledger import is_begun
 from landslip.models import build_model
 from landslip.models.layers import macs, parameter_count
-from landslip.output import alone, refuse_existing, remove_file, write_json
+from landslip.output import alone, refuse_existing, remove_file
+from landslip.runtime.text import write_json
 from landslip.progress import duration, plural, say
 from landslip.provenance import machine, peak_memory, software
 from landslip.run import Run, settled
 from landslip.split import TEST
 from landslip.state import difference, kept_state
-from landslip.tables import read_json
+from landslip.runtime.text import read_json
 from landslip.train import Pace, identity_of, is_trained, train
 
 RESULT, PROBABILITY, COMPARISON = "result.json", "probability.tif", "comparison.json"

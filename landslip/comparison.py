@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from landslip.compare import COMPARISON, PROBABILITY, SCORED_PART, Cell, refuse_finished, spread
-from landslip.draw import Panel, draw_curves, draw_panels
+from landslip.draw import Panel, draw_panels
+from landslip.plots.curves import draw_curves
 from landslip.evaluate import HEADS
 from landslip.metrics import SCORES
-from landslip.output import markdown_table, write_json, write_text, writing_together
+from landslip.runtime.text import markdown_table, write_json, write_text
+from landslip.output import writing_together
 from landslip.split import worst_leak
 
 TITLES = {

@@ -23,14 +23,15 @@ from landslip.folder import prepared_file
 from landslip.geotiff import creating, put
 from landslip.grid import Grid, crs_name, require_same_grid, same_grid, tiles
 from landslip.ground import CARRIED, carried_tags
-from landslip.label import LANDSLIDE, OTHER, UNKNOWN, known_label
-from landslip.output import file_hash, refuse_existing, write_json, writing_folder
+from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN, known_label
+from landslip.output import file_hash, refuse_existing, writing_folder
+from landslip.runtime.text import write_json
 from landslip.prepare import WRITTEN, refuse_losses
 from landslip.provenance import software
 from landslip.raster import cut_stored, opening, read_info, require_one_band
 from landslip.review import LAYER, REJECTED, REVIEWS, corrections, crs_of
 from landslip.split import NONE, PARTS
-from landslip.tables import read_json
+from landslip.runtime.text import read_json
 from landslip.vector import burn, read_vector
 
 SIDE = 2048  # pixels per side of what is held at a time

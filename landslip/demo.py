@@ -8,20 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from landslip.checkpoint import FACTS, load_model
-from landslip.draw import draw_history, draw_input, draw_judged, draw_label, draw_probability, draw_split
+from landslip.plots.curves import draw_history
+from landslip.draw import draw_input, draw_judged, draw_label, draw_probability, draw_split
 from landslip.errors import OutputError
 from landslip.evaluate import Evaluation, evaluate, write_scores
 from landslip.evaluate import table as score_table
 from landslip.inference import map_site
 from landslip.inventory import make_inventory
-from landslip.output import write_json, write_text
+from landslip.runtime.text import write_json, write_text
 from landslip.prepare import prepare
 from landslip.prepare import table as channel_table
 from landslip.progress import duration, say
 from landslip.run import read_run
 from landslip.site import read_site
 from landslip.synthetic import generate, write_site
-from landslip.tables import read_json
+from landslip.runtime.text import read_json
 from landslip.train import train
 
 FULL = (616, 976)  # the paper's Site 1

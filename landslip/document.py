@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from landslip.output import write_text
+from landslip.runtime.text import write_text
 
 Cell = str | tuple[str, int]  # a text, or a text over several columns
 COLOURS = 256  # of a picture stored by a palette

@@ -23,9 +23,9 @@ from landslip.calibration import CLASSES, Reliability, add_class_sums, expected_
 from landslip.errors import LabelError, RunError, SplitError
 from landslip.geotiff import TILE
 from landslip.grid import Grid, Window, require_metric, require_same_grid, tiles
-from landslip.label import LANDSLIDE, OTHER, UNKNOWN
+from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import SCORES, Confusion, Histogram, choose_threshold, require_probabilities
-from landslip.output import write_json
+from landslip.runtime.text import write_json
 from landslip.progress import plural
 from landslip.raster import cut, cut_stored, opening, read_info, require_one_band, require_probability
 from landslip.split import NONE, PARTS, leaky_of

@@ -43,13 +43,14 @@ from landslip.compute import probabilities
 from landslip.errors import DependencyError, ModelError, RunError
 from landslip.grid import Grid, tiles
 from landslip.models.segnet import SegNet
-from landslip.output import file_hash, refuse_existing, refuse_input, write_json, writing, writing_folder
+from landslip.output import file_hash, refuse_existing, refuse_input, writing, writing_folder
+from landslip.runtime.text import write_json
 from landslip.plan import HALO
 from landslip.progress import say
 from landslip.provenance import software
 from landslip.raster import cut, opening, read_info
 from landslip.stac import model_item, require_pystac, write_item
-from landslip.stack import Channel, read_stack_info
+from landslip.dataset.channels import Channel, read_stack_info
 
 ONNX, DEEPNESS, ITEM, MANIFEST = "model.onnx", "deepness.onnx", "item.json", "manifest.json"
 OPSET = 17  # onnxruntime 1.12 (2022) and later; all that the five networks need

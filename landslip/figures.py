@@ -37,11 +37,11 @@ from landslip.cartography import (
     stretched,
 )
 from landslip.class_maps import class_of, direction_of, eighth
-from landslip.draw import draw_tail
+from landslip.evaluation.plots import draw_tail
 from landslip.folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 from landslip.geodesy import geodetic
 from landslip.grid import Grid
-from landslip.label import LANDSLIDE
+from landslip.dataset.label import LANDSLIDE
 from landslip.palette import (
     DIRECTIONS,
     DIVERGING,
@@ -56,7 +56,7 @@ from landslip.palette import (
 )
 from landslip.powerlaw import Tail
 from landslip.raster import glance, stretch
-from landslip.stack import Channel, StackInfo, read_stack_info
+from landslip.dataset.channels import Channel, StackInfo, read_stack_info
 from landslip.style import FALSE_COLOUR, TRUE_COLOUR
 
 SMALL = 700  # pixels a side of one map among many

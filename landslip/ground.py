@@ -18,14 +18,14 @@ from landslip.errors import LabelError, SplitError
 from landslip.folder import prepared_file
 from landslip.geotiff import write_raster
 from landslip.grid import Window, require_same_grid, squares
-from landslip.label import LANDSLIDE, OTHER, read_label
+from landslip.dataset.label import LANDSLIDE, OTHER, read_label
 from landslip.models import build_model
 from landslip.output import file_hash
 from landslip.progress import say
 from landslip.raster import cut_stored, opening, read_info, require_one_band
 from landslip.run import Run, SplitChoice
 from landslip.split import NONE, PARTS, TRAIN, VALIDATION, Split, leaky_of, split_apart, split_paper
-from landslip.stack import Channel, StackInfo, choose_channels, read_stack_info
+from landslip.dataset.channels import Channel, StackInfo, choose_channels, read_stack_info
 from landslip.whole import covered, filled, strips
 
 CARRIED, CHOICE = "carried_from", "split_choice"  # tags: the weights whose parts these are, and their [split]

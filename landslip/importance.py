@@ -32,7 +32,7 @@ import numpy as np
 from landslip.ablation import Budget, ablation_importance, plan_ablation
 from landslip.bootstrap import add_block_sums, block_shape
 from landslip.checkpoint import load_model
-from landslip.draw import Whisker, draw_ranking
+from landslip.importance.plots import Whisker, draw_ranking
 from landslip.errors import LabelError, RunError
 from landslip.grid import tiles
 from landslip.impurity import CORRELATED, TREES, correlated_groups, correlation, forest_importance, gain_ratios
@@ -49,13 +49,14 @@ from landslip.intervals import (
     read_prepared,
     table_csv,
 )
-from landslip.label import LANDSLIDE, OTHER
-from landslip.output import file_hash, refuse_existing, refuse_input, write_json, write_text
+from landslip.dataset.label import LANDSLIDE, OTHER
+from landslip.output import file_hash, refuse_existing, refuse_input
+from landslip.runtime.text import write_json, write_text
 from landslip.permutation import held_out, permutation_importance
 from landslip.progress import plural
 from landslip.provenance import software
 from landslip.ranking import FEWEST_BLOCKS, MEASURES, Score, ranked
-from landslip.stack import StackInfo
+from landslip.dataset.channels import StackInfo
 
 FILES = ("importance.csv", "importance.json", "importance.png")
 CLASSES = 5  # natural breaks of a continuous factor

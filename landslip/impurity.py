@@ -21,10 +21,10 @@ from scipy.stats import spearmanr
 from landslip.errors import LabelError
 from landslip.grid import Grid
 from landslip.intervals import Counts, Sample, block_of, channels_of
-from landslip.label import LANDSLIDE
+from landslip.dataset.label import LANDSLIDE
 from landslip.progress import track
 from landslip.ranking import DRAWS, Float, Score, donor_cycle, multiplicities, percentiles
-from landslip.stack import StackInfo
+from landslip.dataset.channels import StackInfo
 
 CUTS = 200  # times that a factor's link to the landslides is cut
 TREES = 100

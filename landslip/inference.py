@@ -27,11 +27,12 @@ from landslip.grid import Grid, require_same_grid
 from landslip.job import DOUBT, Job, Method, Uncertainty, compute_task, job_facts, opened, read_task, require_whole
 from landslip.ledger import Ledger, opening_ledger, refuse_existing_map
 from landslip.likeness import require_likeness
-from landslip.output import refuse_existing, refuse_input, require_space, write_text
+from landslip.output import refuse_existing, refuse_input, require_space
+from landslip.runtime.text import write_text
 from landslip.plan import HALO, Plan, cell_of, make_plan, needed_cells, smallest
 from landslip.progress import forecasting, plural, say, track
 from landslip.raster import PROBABILITY, exists, read, read_info, require_one_band
-from landslip.stack import read_stack_info
+from landslip.dataset.channels import read_stack_info
 from landslip.style import probability_style
 
 NAMED = 20  # damaged parts that a map's tag names

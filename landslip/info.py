@@ -11,8 +11,8 @@ from landslip.models import MODELS, build_model
 from landslip.progress import duration, plural
 from landslip.quantized import QUANTIZED, quantized_facts
 from landslip.raster import RasterInfo, read_info
-from landslip.stack import StackInfo, read_stack_info
-from landslip.tables import read_json
+from landslip.dataset.channels import StackInfo, read_stack_info
+from landslip.runtime.text import read_json
 
 VECTORS = (".gpkg", ".shp", ".geojson", ".json", ".fgb")
 

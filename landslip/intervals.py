@@ -23,15 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.class_maps import direction_of, eighth
-from landslip.draw import draw_intervals
+from landslip.importance.plots import draw_intervals
 from landslip.errors import ChannelError, LabelError, RasterError, RunError
 from landslip.grid import Grid, Window, require_same_grid, tiles
-from landslip.label import LANDSLIDE, OTHER, UNKNOWN, known_label
-from landslip.output import file_hash, refuse_existing, refuse_input, write_json, write_text
+from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN, known_label
+from landslip.output import file_hash, refuse_existing, refuse_input
+from landslip.runtime.text import write_json, write_text
 from landslip.progress import track
 from landslip.provenance import software
 from landslip.raster import cut, cut_stored, opening, read_info, require_one_band
-from landslip.stack import Channel, StackInfo, read_stack_info
+from landslip.dataset.channels import Channel, StackInfo, read_stack_info
 
 SIDE = 1024  # pixels per side of what is held at a time
 SAMPLE = 10_000  # pixels that natural breaks are exact on

@@ -34,9 +34,9 @@ from landslip.pieces import find_pieces
 from landslip.progress import track
 from landslip.raster import RasterInfo, cut, cut_stored, opening, read_info, require_probability
 from landslip.review import LAYER, LOG, REVIEWS
-from landslip.stack import StackInfo, read_stack_info
+from landslip.dataset.channels import StackInfo, read_stack_info
 from landslip.style import COLOURS, NOT_VALID, inventory_style, map_style, review_style
-from landslip.tables import read_json
+from landslip.runtime.text import read_json
 from landslip.vector import (
     fill_styles,
     filling_parquet,

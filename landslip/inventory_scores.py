@@ -29,7 +29,7 @@ from landslip.errors import LabelError, RunError
 from landslip.evaluate import known_windows
 from landslip.geotiff import TILE
 from landslip.grid import Grid, Window, tiles
-from landslip.label import LANDSLIDE
+from landslip.dataset.label import LANDSLIDE
 from landslip.landslides import OF_INVENTORY, read_landslides, read_mapped
 from landslip.powerlaw import FEWEST, SURE, Tail, fit_tail
 from landslip.progress import plural

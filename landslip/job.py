@@ -27,7 +27,7 @@ from landslip.errors import ModelError, RasterError
 from landslip.grid import Window, starts
 from landslip.plan import Task
 from landslip.raster import cut_around, file_facts, opening
-from landslip.stack import read_stack_info
+from landslip.dataset.channels import read_stack_info
 
 Method = Literal["halo", "paper"]
 

@@ -19,27 +19,10 @@ from landslip.site import LandslidesTable
 from landslip.vector import burn_window, shapes_on, unburnt
 from landslip.warping import warp, warp_stored
 from landslip.whole import filled
+from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
 
-LANDSLIDE, OTHER, UNKNOWN = 1, 0, 255
 PART = 2048  # pixels read at a time
 MOST_SHOWN = 7
-
-
-def read_label(path: Path) -> NDArray[np.uint8]:
-    """A label raster as it is stored, (H, W) uint8; LabelError where it holds anything but 1, 0 and 255."""
-    with opening(path) as dataset:
-        return filled(dataset.shape, np.uint8, lambda window: known_label(cut_stored(dataset, window), path))
-
-
-def known_label(label: NDArray[Any], path: Path | str) -> NDArray[np.uint8]:
-    """Stored label values as uint8; LabelError where they hold anything but 1, 0 and 255."""
-    strange = ~np.isin(label, (LANDSLIDE, OTHER, UNKNOWN))
-    if strange.any():
-        raise LabelError(
-            f"{path} holds {label[strange][0]}; a label holds {LANDSLIDE} (landslide), {OTHER} (not) and {UNKNOWN} "
-            "(unknown). Prepare it again with landslip, or recode it."
-        )
-    return label.astype(np.uint8)
 
 
 def read_landslides(table: LandslidesTable, grid: Grid) -> Landslides:

@@ -28,14 +28,15 @@ from landslip.forecast import size_of
 from landslip.geotiff import creating, put, write_raster
 from landslip.grid import tiles
 from landslip.ground import Ground, read_prepared, site_hashes, survey
-from landslip.label import LANDSLIDE
+from landslip.dataset.label import LANDSLIDE
 from landslip.metrics import SCORES
-from landslip.output import markdown_table, refuse_existing, write_json, write_text, writing_together
+from landslip.runtime.text import markdown_table, write_json, write_text
+from landslip.output import refuse_existing, writing_together
 from landslip.progress import plural, say
 from landslip.raster import cut, cut_stored, opening, read_info
 from landslip.run import CompareChoice, Run
 from landslip.split import TEST, worst_leak
-from landslip.tables import read_json
+from landslip.runtime.text import read_json
 from landslip.transfer import SCORED, transfer
 
 LADDER = "ladder.json"

@@ -25,9 +25,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import LandslipError, OutputError, ResumeError
-from landslip.output import alone, refuse_existing, remove_file, remove_folder, require_name, write_json, writing
+from landslip.output import (
+    alone,
+    refuse_existing,
+    remove_file,
+    remove_folder,
+    require_name,
+    writing,
+)
+from landslip.runtime.text import write_json
 from landslip.progress import say
-from landslip.tables import read_json
+from landslip.runtime.text import read_json
 
 PLAN = "plan.json"
 

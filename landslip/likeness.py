@@ -29,7 +29,7 @@ from landslip.errors import ChannelError, ModelError
 from landslip.grid import Window, metric_size
 from landslip.output import file_hash
 from landslip.raster import cut_around, opening
-from landslip.stack import Channel, StackInfo
+from landslip.dataset.channels import Channel, StackInfo
 from landslip.training_pixels import TrainingPixels, read_training_pixels
 
 PIXELS = 4096  # drawn from a stack

@@ -351,47 +351,6 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str, overwrite: bool = False) -> None:
-    """Write a UTF-8 text file aside and rename it."""
-    with writing(path, overwrite) as aside:
-        aside.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, value: Any, overwrite: bool = False) -> None:
-    """Write JSON aside and rename it. NaN is written as null, since JSON has no word for undefined."""
-    write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", overwrite)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
-    if isinstance(value, Path):
-        return value.as_posix()
-    if hasattr(value, "item"):  # a numpy scalar
-        return _plain(value.item())
-    return value
-
-
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, also to be read as it is: the first column left, the others right, all of one width."""
-    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = cells
-        return (
-            f"| {first:<{widths[0]}} | "
-            + " | ".join(f"{c:>{w}}" for c, w in zip(others, widths[1:], strict=True))
-            + " |"
-        )
-
-    rule = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
-    return "\n".join([line(heads), rule, *map(line, rows)])
-
-
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal; of a folder (a file geodatabase, say), that of its files' in order."""
     if path.is_dir():

@@ -28,8 +28,9 @@ from landslip.patch_files import GEOTIFF, image_shape, in_8_bits, read_image
 from landslip.progress import plural, say
 from landslip.raster import read_band_tags, read_band_units, read_info
 from landslip.site import FACTORS, ImageTable, Nodata
-from landslip.stack import DISPLAY, UNSTATED, Channel, Kind, channels_of, read_stack_info
-from landslip.tables import Strict, read_toml, validated
+from landslip.dataset.channels import DISPLAY, UNSTATED, Channel, Kind, channels_of, read_stack_info
+from landslip.tables import Strict, validated
+from landslip.runtime.text import read_toml
 
 TABLE = "patches.toml"  # in the folder of the patches
 RESOLUTION = 10.0  # metres, where nobody says

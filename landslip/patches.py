@@ -31,8 +31,9 @@ from rasterio.crs import CRS
 from landslip.errors import LabelError, PatchError, RunError
 from landslip.geotiff import TILE, creating, put
 from landslip.grid import Grid, Window
-from landslip.label import LANDSLIDE, OTHER, UNKNOWN
-from landslip.output import file_hash, refuse_existing, write_json, write_text, writing_folder
+from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
+from landslip.output import file_hash, refuse_existing, writing_folder
+from landslip.runtime.text import write_json, write_text
 from landslip.patch_channels import TABLE, Content, geotiff_channels, read_content
 from landslip.patch_files import PICTURES, SUFFIXES, image_shape, read_mask
 from landslip.plan import HALO
@@ -41,7 +42,7 @@ from landslip.progress import plural, say, track
 from landslip.provenance import software
 from landslip.raster import require_whole_png
 from landslip.split import NONE, PARTS, TEST, TRAIN, VALIDATION
-from landslip.stack import Channel
+from landslip.dataset.channels import Channel
 
 IMAGE_FOLDERS = ("images", "image", "img")
 MASK_FOLDERS = ("masks", "mask", "annotations", "labels")

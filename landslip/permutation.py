@@ -19,12 +19,12 @@ from landslip.compute import device, keep_memory, precision, probabilities
 from landslip.errors import LabelError, SplitError
 from landslip.grid import Window, require_same_grid, squares, tiles
 from landslip.intervals import SIDE, choose_factors, opening_prepared
-from landslip.label import LANDSLIDE, OTHER, UNKNOWN
+from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.progress import plural, track
 from landslip.ranking import DRAWS, FEWEST_BLOCKS, Float, Score, donor_cycle, kappa_f1, multiplicities, percentiles
 from landslip.raster import cut_stored, opening, read_info, require_one_band
 from landslip.split import PARTS, leakage_note, leaky_of
-from landslip.stack import StackInfo
+from landslip.dataset.channels import StackInfo
 
 HELD_PIXELS = 2**21  # pixels of held-out windows that are held at once, at most
 BATCH = 16

@@ -30,13 +30,16 @@ from landslip.folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 from landslip.geotiff import TILE, create_blank, creating, find_tiles, put, put_tiles, take_tiles
 from landslip.grid import Grid, Window, tiles
 from landslip.images import describe_images
-from landslip.label import LANDSLIDE, UNKNOWN, open_label, require_landslides
-from landslip.output import file_hash, refuse_existing, require_space, settle, write_json, write_text, writing_folder
+from landslip.dataset.label import LANDSLIDE, UNKNOWN
+from landslip.label import open_label, require_landslides
+from landslip.output import file_hash, refuse_existing, require_space, settle, writing_folder
+from landslip.runtime.text import write_json, write_text
 from landslip.progress import plural, say, track
 from landslip.provenance import software
 from landslip.site import Site, read_outline, site_grid
-from landslip.stack import Channel, Encoding, Layer, Values, layers
-from landslip.tables import read_json
+from landslip.dataset.channels import Channel
+from landslip.stack import Encoding, Layer, Values, layers
+from landslip.runtime.text import read_json
 from landslip.vector import burn_window, shapes_on
 
 LEDGER = "finished.json"  # of the channels that are, while the others are being computed

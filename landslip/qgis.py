@@ -24,13 +24,14 @@ from landslip.errors import LandslipError, OutputError
 from landslip.folder import RunFolder, open_run
 from landslip.grid import Grid
 from landslip.metrics import choose_threshold
-from landslip.output import file_hash, refuse_existing, write_json, write_text, writing_folder
+from landslip.output import file_hash, refuse_existing, writing_folder
+from landslip.runtime.text import write_json, write_text
 from landslip.palette import DIVERGING, DOUBT, FAULT, NO_LANDSLIDE, OUTLINE, PARTS, RAMP, RAMPS, REFERENCE, RIVER, rgba
 from landslip.raster import PROBABILITY, glance, read_info, stretch
 from landslip.review import LAYER, REVIEWS
 from landslip.site import read_site
 from landslip.split import TEST, TRAIN, VALIDATION
-from landslip.stack import Channel, StackInfo, read_stack_info
+from landslip.dataset.channels import Channel, StackInfo, read_stack_info
 from landslip.style import (
     CLASSES,
     COLOURS,
@@ -46,7 +47,7 @@ from landslip.style import (
     ramp_renderer,
     review_renderer,
 )
-from landslip.tables import read_json
+from landslip.runtime.text import read_json
 from landslip.vector import layer_facts, layers
 
 SEEN = 512  # pixels a side that a stretch is taken from

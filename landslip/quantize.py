@@ -28,10 +28,11 @@ from landslip.engine import Engine, graph_engine, openvino_graph
 from landslip.errors import DependencyError, ModelError, OutputError, RunError, SplitError
 from landslip.grid import Window
 from landslip.ground import read_prepared, read_split
-from landslip.label import LANDSLIDE, OTHER, UNKNOWN
+from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.metrics import Confusion
 from landslip.models.segnet import SegNet
-from landslip.output import file_hash, markdown_table, refuse_existing, require_space, write_json, writing
+from landslip.output import file_hash, refuse_existing, require_space, writing
+from landslip.runtime.text import markdown_table, write_json
 from landslip.progress import plural, say
 from landslip.provenance import software
 from landslip.quantized import GRAPH, GRAPH_WEIGHTS, QUANTIZED, read_graph

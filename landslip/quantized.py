@@ -15,7 +15,7 @@ import numpy as np
 from landslip.checkpoint import Model
 from landslip.errors import ModelError
 from landslip.output import file_hash
-from landslip.tables import read_json
+from landslip.runtime.text import read_json
 
 GRAPH, GRAPH_WEIGHTS, QUANTIZED = "int8.xml", "int8.bin", "int8.json"
 WHOLE: dict[str, type[np.signedinteger[Any]]] = {"i32": np.int32, "i64": np.int64}  # as OpenVINO names them

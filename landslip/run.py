@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from landslip.errors import RunError
-from landslip.tables import Strict, read_json, read_toml, validated
+from landslip.tables import Strict, validated
+from landslip.runtime.text import read_json, read_toml
 
 
 def _listed(value: Any) -> Any:

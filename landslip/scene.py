@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from landslip.archive import MEMBERS, START, UNREADABLE, archive_of, decoded, names, own_file, text_in
 from landslip.errors import SiteError
-from landslip.tables import parse_json
+from landslip.runtime.text import parse_json
 
 Flag = Literal["dilated_cloud", "cirrus", "cloud", "shadow", "snow"]
 CLOUDED: tuple[Flag, ...] = ("dilated_cloud", "cirrus", "cloud", "shadow")  # masked where a site file says nothing

@@ -22,7 +22,8 @@ from landslip.grid import Grid, Window, metric_fault
 from landslip.pansharpen import SHARPENED
 from landslip.raster import FARTHEST, RASTER_SUFFIXES, RasterInfo, edit_info, read_info
 from landslip.scene import CLOUDED, Flag, Scene, listed_scene, read_bundle
-from landslip.tables import Strict, read_toml, validated
+from landslip.tables import Strict, validated
+from landslip.runtime.text import read_toml
 from landslip.warping import default_grid
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 from landslip.bootstrap import add_block_sums, block_shape
 from landslip.errors import SplitError
 from landslip.grid import Window, tiles
-from landslip.label import LANDSLIDE, UNKNOWN
+from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.progress import plural
 from landslip.run import SplitChoice
 from landslip.whole import box, filled, strips, whole

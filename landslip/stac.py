@@ -39,11 +39,12 @@ from landslip.errors import DependencyError, OutputError
 from landslip.folder import open_run
 from landslip.grid import Grid, is_local_metric, require_same_grid
 from landslip.inventory import layer_of
-from landslip.output import file_hash, refuse_existing, refuse_input, write_json, writing_folder
+from landslip.output import file_hash, refuse_existing, refuse_input, writing_folder
+from landslip.runtime.text import write_json
 from landslip.raster import RasterInfo, opening, read_info, require_one_band, require_probability
-from landslip.stack import Channel
+from landslip.dataset.channels import Channel
 from landslip.style import COLOURS, NOT_VALID
-from landslip.tables import read_toml
+from landslip.runtime.text import read_toml
 from landslip.vector import read_vector
 
 ROOT = "https://stac-extensions.github.io"

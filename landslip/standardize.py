@@ -13,7 +13,7 @@ from landslip.errors import LabelError
 from landslip.grid import Window, tiles
 from landslip.progress import say
 from landslip.raster import cut
-from landslip.stack import Channel
+from landslip.dataset.channels import Channel
 from landslip.whole import box, covered
 
 TILE = 1024  # side of the pieces that statistics are summed over, pixels

@@ -36,7 +36,8 @@ from landslip.factors.distance import distance
 from landslip.factors.terrain import slope
 from landslip.geotiff import write_raster
 from landslip.grid import Grid, Window
-from landslip.output import refuse_existing, write_text
+from landslip.output import refuse_existing
+from landslip.runtime.text import write_text
 from landslip.terrain_synthesis import (
     LITHOLOGY,
     ROCKS,

@@ -26,7 +26,6 @@ class Strict(BaseModel):
 
 
 T = TypeVar("T", bound=BaseModel)
-LONGEST_NUMBER = 300  # digits
 WORDS = {  # what a key takes, by how pydantic's name of the error begins
     "string": "a text in quotes",
     "int": "a whole number",
@@ -48,45 +47,6 @@ LIMITS = {
     "literal_error": "{expected}",
 }
 MOST_SHOWN = 200  # characters of what a file says, in a message
-
-
-def _text(path: Path) -> str:
-    if is_stream(path):
-        raise OSError("it is a pipe or a device; write it to a file first")
-    return path.read_text(encoding="utf-8-sig")  # some editors put a byte-order mark first
-
-
-def read_toml(path: Path, error_class: type[LandslipError]) -> dict[str, Any]:
-    try:
-        return tomllib.loads(_text(path))
-    except FileNotFoundError as error:
-        raise error_class(f"{path} does not exist. Check the path.") from error
-    except IsADirectoryError as error:
-        raise error_class(folder_given(path, (".toml",))) from error
-    except (ValueError, RecursionError, OSError) as error:  # a number of 5000 digits, tables in tables in tables
-        raise error_class(f"{path} is not a TOML file: {str(error)[:MOST_SHOWN]}.") from error
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file says; OSError or ValueError as `parse_json` has it where it is none."""
-    return parse_json(_text(path))
-
-
-def parse_json(text: str) -> Any:
-    """What JSON says; ValueError where it is none, is nested too deeply, or holds half a character, of no encoding."""
-    try:
-        value = json.loads(text, parse_int=_whole)
-        if "\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode()
-        return value
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > LONGEST_NUMBER:  # no float holds it
-        raise ValueError(f"it holds a number of {len(digits)} digits")
-    return int(digits)
 
 
 def validated(model: type[T], value: dict[str, Any], path: Path, error_class: type[LandslipError]) -> T:

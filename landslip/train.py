@@ -39,11 +39,12 @@ from landslip.compute import (
 from landslip.errors import ModelError, TrainingError
 from landslip.grid import Window, metric_size
 from landslip.ground import Ground, carried_note, input_hashes, site_hashes, survey, write_split
-from landslip.label import LANDSLIDE, UNKNOWN
+from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.metrics import Histogram
 from landslip.models import build_model
 from landslip.models.initial import he_, positive_unit_ball_, prior_bias_
-from landslip.output import alone, refuse_existing, remove_file, write_text, writing_together
+from landslip.output import alone, refuse_existing, remove_file, writing_together
+from landslip.runtime.text import write_text
 from landslip.plan import Task, cell_of, cells_of, make_plan
 from landslip.progress import duration, pace, plural, say, track
 from landslip.provenance import machine, peak_memory, software

@@ -24,7 +24,7 @@ from landslip.errors import LabelError, ModelError
 from landslip.geotiff import TILE
 from landslip.grid import Window, tiles
 from landslip.ground import read_prepared, read_split
-from landslip.label import UNKNOWN
+from landslip.dataset.label import UNKNOWN
 from landslip.output import file_hash, writing
 from landslip.progress import say
 from landslip.raster import cut, opening

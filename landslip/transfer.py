@@ -28,13 +28,14 @@ from landslip.geotiff import write_raster
 from landslip.grid import Window
 from landslip.ground import Ground, read_prepared, site_hashes
 from landslip.inference import map_site
-from landslip.label import LANDSLIDE, UNKNOWN
-from landslip.output import file_hash, markdown_table, refuse_existing, refuse_input, write_json, write_text
+from landslip.dataset.label import LANDSLIDE, UNKNOWN
+from landslip.output import file_hash, refuse_existing, refuse_input
+from landslip.runtime.text import markdown_table, write_json, write_text
 from landslip.progress import plural
 from landslip.raster import cut, opening, read, read_info
 from landslip.run import Run, TrainingChoice, settled
 from landslip.split import NONE, TEST, TRAIN, VALIDATION, Split
-from landslip.stack import StackInfo
+from landslip.dataset.channels import StackInfo
 from landslip.train import fine_tune, origin_of
 from landslip.training_pixels import read_training_pixels
 from landslip.warping import covering_window, warp

@@ -23,7 +23,7 @@ from landslip.geotiff import write_raster
 from landslip.importance import importance
 from landslip.raster import read_info, read_stored
 from landslip.run import read_run
-from landslip.stack import Channel
+from landslip.dataset.channels import Channel
 from landslip.train import train
 
 # ---- differences ----

@@ -8,7 +8,7 @@ from landslip.errors import LabelError
 from landslip.factors.terrain import aspect_sin_cos
 from landslip.grid import Window, lattice
 from landslip.run import BlockChoice
-from landslip.stack import Channel
+from landslip.dataset.channels import Channel
 
 
 def test_windows_are_those_of_the_lattice_that_hold_a_landslide_pixel() -> None:

@@ -22,16 +22,15 @@ from landslip.draw import (
     LINES,
     MISSES,
     PART_COLOURS,
-    draw_curves,
-    draw_history,
     draw_input,
     draw_judged,
     draw_label,
     draw_probability,
-    draw_reliability,
     draw_split,
     draw_uncertainty,
 )
+from landslip.plots.curves import draw_curves, draw_history
+from landslip.evaluation.plots import draw_reliability
 from landslip.errors import OutputError
 from landslip.geotiff import write_raster
 from landslip.grid import Grid

@@ -33,7 +33,7 @@ from landslip.geotiff import write_raster  # noqa: E402
 from landslip.grid import Grid  # noqa: E402
 from landslip.models import build_model, fcn8s, resunet, segnet, unet  # noqa: E402
 from landslip.output import file_hash  # noqa: E402
-from landslip.stack import Channel  # noqa: E402
+from landslip.dataset.channels import Channel  # noqa: E402
 from landslip.standardize import ZScore  # noqa: E402
 
 NETWORKS = ["fcn8s", "segnet", "unet", "resunet", "fc_densenet", "fc_densenet_shallow"]

@@ -21,7 +21,7 @@ from landslip.grid import Grid, Window
 from landslip.inventory_scores import InventoryScores, SizeClass
 from landslip.palette import CLASSES, DIRECTIONS, FLAT, LANDSLIDES, directions
 from landslip.powerlaw import fit_tail
-from landslip.stack import Channel
+from landslip.dataset.channels import Channel
 
 # Emilia-Romagna, where seconds of longitude ran into each other; and sites of other sizes and shapes there
 SHAPES = {"square": (128, 128, 10), "tall": (300, 20, 150), "low": (20, 300, 150), "large": (227, 177, 180)}

@@ -19,7 +19,7 @@ from landslip.errors import ChannelError, GridError, LabelError, ModelError, Out
 from landslip.geotiff import write_raster
 from landslip.importance import Importance, Score, importance, table
 from landslip.raster import read_info
-from landslip.stack import Channel
+from landslip.dataset.channels import Channel
 
 NAN = math.nan
 

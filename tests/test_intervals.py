@@ -21,7 +21,7 @@ from landslip.geotiff import creating, put, write_raster
 from landslip.grid import Grid, Window
 from landslip.intervals import Interval, count, draw_sample, intervals, make_classes, natural_breaks, read_prepared
 from landslip.raster import read, read_stored
-from landslip.stack import Channel
+from landslip.dataset.channels import Channel
 
 NAN = math.nan
 

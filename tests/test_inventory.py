@@ -26,7 +26,7 @@ from landslip.geotiff import creating, put, write_raster
 from landslip.grid import Grid, Window, same_grid
 from landslip.inventory import begin_inventory, make_inventory, stack_of
 from landslip.raster import read_info, read_stored
-from landslip.stack import Channel
+from landslip.dataset.channels import Channel
 from landslip.style import COLOURS
 from landslip.vector import burn, layers, read_vector, write_vector
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from test_cli import command
 
 from landslip import inventory_scores as module
-from landslip.draw import draw_areas
+from landslip.evaluation.plots import draw_areas
 from landslip.errors import LabelError, RunError
 from landslip.geotiff import write_raster
 from landslip.inventory_scores import (
@@ -28,7 +28,7 @@ from landslip.inventory_scores import (
     size_classes,
     table,
 )  # fmt: skip
-from landslip.output import write_json
+from landslip.runtime.text import write_json
 from landslip.powerlaw import fit_tail
 from landslip.vector import burn, write_vector
 

@@ -24,7 +24,7 @@ from landslip.prepare import prepare
 from landslip.raster import read, read_info
 from landslip.report import results
 from landslip.site import read_site
-from landslip.stack import read_stack_info
+from landslip.dataset.channels import read_stack_info
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,11 @@ from landslip.output import (
     refuse_input,
     require_name,
     require_space,
-    write_json,
-    write_text,
     writing,
     writing_folder,
     writing_together,
 )
+from landslip.runtime.text import write_json, write_text
 
 INTERRUPTIONS = [ValueError("bad"), KeyboardInterrupt(), SystemExit(1), MemoryError()]
 

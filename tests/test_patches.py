@@ -36,7 +36,7 @@ from landslip.patches import Mosaic, import_patches, natural
 from landslip.plan import HALO
 from landslip.raster import read, read_info, read_stored
 from landslip.run import Run, read_run
-from landslip.stack import choose_channels, read_stack_info
+from landslip.dataset.channels import choose_channels, read_stack_info
 from landslip.train import train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,7 +20,7 @@ from landslip.prepare import prepare
 from landslip.raster import read, read_info
 from landslip.report import report
 from landslip.site import DemTable, read_site, site_grid
-from landslip.stack import Channel, read_stack_info
+from landslip.dataset.channels import Channel, read_stack_info
 
 ROLES = ["coastal", "blue", "green", "red", "nir", "swir1", "swir2"]
 FOREST = (0.02, 0.03, 0.06, 0.04, 0.36, 0.2, 0.1)

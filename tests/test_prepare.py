@@ -9,7 +9,7 @@ from landslip.geotiff import write_raster
 from landslip.prepare import ChannelSummary, prepare, table, table_csv
 from landslip.raster import read, read_stored
 from landslip.site import read_site
-from landslip.stack import Channel, read_stack_info
+from landslip.dataset.channels import Channel, read_stack_info
 from landslip.vector import write_vector
 
 PLANES = [

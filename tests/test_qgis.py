@@ -22,7 +22,7 @@ from landslip.grid import Grid, Window
 from landslip.inventory import make_inventory
 from landslip.qgis import write_project
 from landslip.raster import PROBABILITY, read, read_stored
-from landslip.stack import Channel, read_stack_info
+from landslip.dataset.channels import Channel, read_stack_info
 from landslip.vector import write_vector
 
 GRID = Grid(CRS.from_epsg(32648), Affine(15, 0, 500_000, 0, -15, 3_400_000), 40, 60)

@@ -43,7 +43,7 @@ from landslip.powerlaw import fit_tail
 from landslip.report import SECTIONS, report
 from landslip.report.base import Made, figure_text
 from landslip.report.results import COLUMNS, _range_words
-from landslip.stack import read_stack_info
+from landslip.dataset.channels import read_stack_info
 
 DAMAGES = (b"", b'{"f1": [[', b"\xff\xfe\x00", b'{"split": 3, "site": 4, "channels": "x"}')
 VOID = {"meta", "img", "link", "br", "hr", "input"}

@@ -45,7 +45,7 @@ from landslip.prepare import prepare
 from landslip.raster import read, read_info, read_stored
 from landslip.scene import read_bundle, read_mtl, read_sentinel_metadata
 from landslip.site import Site, read_site, site_grid
-from landslip.stack import read_stack_info
+from landslip.dataset.channels import read_stack_info
 from landslip.vector import write_vector
 
 SHAPE = (40, 50)

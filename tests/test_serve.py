@@ -35,7 +35,7 @@ from landslip.geotiff import write_raster
 from landslip.grid import Grid
 from landslip.inventory import make_inventory
 from landslip.raster import PROBABILITY, read_stored
-from landslip.stack import read_stack_info
+from landslip.dataset.channels import read_stack_info
 
 pytest.importorskip("fastapi", reason="the page needs landslip[serve]")
 pytest.importorskip("httpx", reason="FastAPI's test client needs httpx")

@@ -30,7 +30,7 @@ from landslip.inventory import make_inventory  # noqa: E402
 from landslip.models import build_model  # noqa: E402
 from landslip.output import file_hash  # noqa: E402
 from landslip.raster import PROBABILITY  # noqa: E402
-from landslip.stack import Channel  # noqa: E402
+from landslip.dataset.channels import Channel  # noqa: E402
 from landslip.standardize import ZScore  # noqa: E402
 from landslip.vector import read_vector, write_vector  # noqa: E402
 

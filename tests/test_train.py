@@ -25,7 +25,7 @@ from landslip.prepare import prepare
 from landslip.provenance import repeated
 from landslip.run import Run, TrainingChoice, read_run
 from landslip.site import read_site
-from landslip.stack import read_stack_info
+from landslip.dataset.channels import read_stack_info
 from landslip.state import STATE
 from landslip.train import learning_rate, masked_loss, train
 

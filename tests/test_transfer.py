@@ -25,7 +25,7 @@ from landslip.metrics import Confusion
 from landslip.output import file_hash
 from landslip.raster import read, read_info, read_stored
 from landslip.split import NONE, TEST, TRAIN, VALIDATION
-from landslip.stack import read_stack_info
+from landslip.dataset.channels import read_stack_info
 from landslip.transfer import _overlap, choose_blocks, more_uncertain_half, transfer
 from landslip.warping import default_grid
 

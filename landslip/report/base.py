@@ -20,11 +20,11 @@ from landslip.folder import PLACES, RunFolder
 from landslip.geodesy import window_area
 from landslip.grid import Grid, tiles
 from landslip.inventory import layer_of
-from landslip.label import LANDSLIDE
+from landslip.dataset.label import LANDSLIDE
 from landslip.raster import cut_stored, opening, read_info
 from landslip.site import Site, read_site
 from landslip.split import PARTS
-from landslip.tables import parse_json
+from landslip.runtime.text import parse_json
 from landslip.vector import read_vector
 
 SIDE = 2048  # pixels a side of what is counted at a time

@@ -27,7 +27,7 @@ from landslip.report.base import (
     where,
 )
 from landslip.split import PARTS, leakage_note, leaky_of
-from landslip.stack import StackInfo, read_stack_info
+from landslip.dataset.channels import StackInfo, read_stack_info
 
 
 def study_area(made: Made) -> list[Block]:

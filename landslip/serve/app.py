@@ -43,7 +43,7 @@ from landslip.raster import read_info
 from landslip.serve.guard import Guard, names_of
 from landslip.serve.layers import Layer, layers_of
 from landslip.serve.tiles import SIDE, Tiles, stamp
-from landslip.tables import read_json
+from landslip.runtime.text import read_json
 from landslip.vector import trace
 
 MOST_OUTLINES = 3000  # in one view; the largest are shown

@@ -11,7 +11,7 @@ from typing import Literal
 from landslip.errors import RasterError
 from landslip.folder import RunFolder
 from landslip.grid import Grid, same_grid, tiles
-from landslip.label import LANDSLIDE
+from landslip.dataset.label import LANDSLIDE
 from landslip.palette import (
     CYCLE,
     DIVERGING,
@@ -27,7 +27,7 @@ from landslip.palette import (
     class_colour,
 )
 from landslip.raster import RasterInfo, cut_stored, opening, read_info
-from landslip.stack import Channel, StackInfo, read_stack_info
+from landslip.dataset.channels import Channel, StackInfo, read_stack_info
 from landslip.style import FALSE_COLOUR, TRUE_COLOUR
 
 Kind = Literal["image", "ramp", "angle", "planes", "codes", "agreement"]

@@ -34,7 +34,7 @@ from rio_tiler.utils import render
 
 from landslip.errors import RasterError
 from landslip.grid import Grid, Window
-from landslip.label import UNKNOWN
+from landslip.dataset.label import UNKNOWN
 from landslip.raster import stretch
 from landslip.serve.layers import Layer
 

@@ -219,7 +219,7 @@ def pixels(name: str) -> None:
 
 
 def stack() -> None:
-    from landslip.stack import read_stack_info
+    from landslip.dataset.channels import read_stack_info
 
     read_stack_info(Path("prepared/stack.tif"))
     pixels("prepared/stack.tif")
@@ -235,7 +235,7 @@ def survey() -> None:
 def split() -> None:
     from landslip.checkpoint import load_model, split_of
     from landslip.ground import read_split
-    from landslip.stack import read_stack_info
+    from landslip.dataset.channels import read_stack_info
 
     stack = read_stack_info(Path("prepared/stack.tif"))
     with suppress_altered():
@@ -332,7 +332,7 @@ def review() -> None:
 
 def model() -> None:
     from landslip.checkpoint import load_model, match_channels, run_of, sites_of, split_of
-    from landslip.stack import read_stack_info
+    from landslip.dataset.channels import read_stack_info
 
     loaded = load_model(Path("model"))
     match_channels(loaded, read_stack_info(Path("prepared/stack.tif")))

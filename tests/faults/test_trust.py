@@ -51,9 +51,9 @@ from landslip.quantized import quantized_graph
 from landslip.run import read_run
 from landslip.scene import read_bundle
 from landslip.site import ImageTable, Site, site_grid
-from landslip.stack import read_stack_info
+from landslip.dataset.channels import read_stack_info
 from landslip.state import STATE, kept_state
-from landslip.tables import read_json
+from landslip.runtime.text import read_json
 from landslip.training_pixels import area_of
 from landslip.vector import read_vector, write_vector
 

@@ -1,0 +1,153 @@
+"""The channels of a stack: what each plane is, which make which factor, and which of them a run chooses."""
+
+from __future__ import annotations
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from landslip.cores import spread
+from landslip.errors import ChannelError, SiteError, VectorError
+from landslip.factors.distance import distance, distance_down, row_gaps
+from landslip.factors.indices import dndvi, mndwi, ndvi
+from landslip.factors.lithology import ordinal, planes
+from landslip.factors.rivers import rivers_from_elevation
+from landslip.factors.terrain import aspect_from, surfaces
+from landslip.grid import Grid, Window, metric_fault, tiles
+from landslip.images import band_names, describe_resampling, only, read_images, read_with_plain, unit_of
+from landslip.raster import read_band_tags, read_categories, read_info
+from landslip.run import ChannelChoice
+from landslip.site import (
+    ClassTable,
+    DemTable,
+    FactorTable,
+    FileTable,
+    ImageTable,
+    RiversTable,
+    Site,
+    require_size,
+)
+from landslip.warping import (
+    MOST_AT_ONCE,
+    covering_window,
+    default_grid,
+    how_resampled,
+    in_quarters,
+    lies_on,
+    needed_window,
+    warp,
+    warp_array,
+)
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+    from landslip.vector import Shapes
+
+Kind = Literal["continuous", "sine", "cosine", "class"]
+KINDS, GROUPS = ("continuous", "sine", "cosine", "class"), ("band", "factor")
+DISPLAY = "display"  # unit of 8-bit values that were made to be looked at: stretched by nobody knows what
+UNSTATED = "-"  # unit of values of which nobody says what they are
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One plane the network sees.
+
+    `factor` is the band or influencing factor that it belongs to (aspect_sin and aspect_cos make aspect); `group` is
+    "band" or "factor"; sine, cosine and class planes are not z-scored.
+    """
+
+    name: str
+    factor: str
+    group: Literal["band", "factor"]
+    unit: str = ""
+    kind: Kind = "continuous"
+
+    def __post_init__(self) -> None:
+        texts = (self.name, self.factor, self.unit)
+        if not all(isinstance(text, str) for text in texts) or self.group not in GROUPS or self.kind not in KINDS:
+            raise ChannelError(
+                f"channel {self.name!r} (factor {self.factor!r}, group {self.group!r}, kind {self.kind!r}) is none "
+                f"that landslip knows: groups are {', '.join(GROUPS)}, kinds {', '.join(KINDS)}."
+            )
+
+    @property
+    def standardised(self) -> bool:
+        """Whether the channel is z-scored."""
+        return self.kind == "continuous"
+
+    def tags(self) -> dict[str, str]:
+        """The channel as tags of a raster's band."""
+        return {f"landslip_{key}": str(value) for key, value in asdict(self).items() if key != "name"}
+
+
+@dataclass(frozen=True)
+class StackInfo:
+    """A stack raster's header: its grid and channels."""
+
+    path: Path
+    grid: Grid
+    channels: tuple[Channel, ...]
+
+    @property
+    def valid_path(self) -> Path:
+        """Where `prepare` puts the valid raster that belongs to the stack."""
+        return self.path.with_name("valid.tif")
+
+
+def read_stack_info(path: Path) -> StackInfo:
+    """Read a stack's header; ChannelError where its bands carry no names."""
+    info = read_info(path)
+    unnamed = [str(i + 1) for i, name in enumerate(info.names) if not name]
+    if unnamed:
+        raise ChannelError(
+            f"{path} is not a stack: band {', '.join(unnamed)} has no description. Make one with `landslip prepare`, "
+            "or set the band descriptions to the channel names."
+        )
+    twice = sorted({str(name) for name in info.names if info.names.count(name) > 1})
+    if twice:
+        raise ChannelError(f"{path} has two channels called {', '.join(twice)}. Rename one band's description.")
+    return StackInfo(path, info.grid, channels_of(path, info.names))
+
+
+def channels_of(path: Path, names: Sequence[str | None]) -> tuple[Channel, ...]:
+    """The channels of a raster with bands of these names, as their tags say; by name alone where they say nothing."""
+    channels = []
+    for name, tags in zip(names, read_band_tags(path), strict=True):
+        own = {k.removeprefix("landslip_"): v for k, v in tags.items() if k.startswith("landslip_")}
+        if own and not own.keys() >= {"factor", "group"}:
+            raise ChannelError(f"{path}: band {name} does not say of which factor it is. Prepare the site again.")
+        channels.append(Channel(name=str(name), **_known(own, str(name))))
+    return tuple(channels)
+
+
+def _known(tags: dict[str, str], name: str) -> dict[str, Any]:
+    if not tags:  # a stack made elsewhere: names only
+        return {"factor": name, "group": "band"}
+    return {key: tags[key] for key in ("factor", "group", "unit", "kind") if key in tags}
+
+
+def choose_channels(channels: Sequence[Channel], choice: ChannelChoice, origin: Path) -> list[int]:
+    """Positions of the chosen channels in a stack, in the stack's order.
+
+    A choice names bands and factors (all channels of a factor go together). Raises ChannelError for an unknown name.
+    """
+    chosen: set[str] = set()
+    groups: tuple[tuple[Literal["band", "factor"], Any], ...] = (("band", choice.bands), ("factor", choice.factors))
+    for group, wanted in groups:
+        known = list(dict.fromkeys(c.factor for c in channels if c.group == group))
+        if wanted == "all":
+            chosen |= set(known)
+        elif wanted != "none":
+            unknown = [name for name in wanted if name not in known]
+            if unknown:
+                raise ChannelError(
+                    f"{origin} has no {group} {', '.join(unknown)}; its {group}s are {', '.join(known) or 'none'}."
+                )
+            chosen |= set(wanted)
+    positions = [i for i, channel in enumerate(channels) if channel.factor in chosen]
+    if not positions:
+        raise ChannelError(f"[channels] chooses none of the channels of {origin}. Name bands, factors or both.")
+    return positions

@@ -1,0 +1,145 @@
+"""Figures of scores: landslide areas, and how far probabilities can be taken at their word."""
+
+from __future__ import annotations
+import csv
+import math
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from landslip.calibration import Reliability, expected_calibration_error
+from landslip.cartography import (
+    MOST,
+    centres,
+    dress,
+    extent,
+    finish,
+    key,
+    log_ticks,
+    map_figure,
+    outside,
+    overlay,
+    relief,
+    save,
+    stretched,
+)
+from landslip.inventory_scores import COMPLETE, InventoryScores, area_text
+from landslip.dataset.label import LANDSLIDE, UNKNOWN
+from landslip.palette import FALSE_ALARMS, HATCH, HITS, LANDSLIDES, LINES, MISSES, RAMP, REFERENCE, UNDEFINED
+from landslip.palette import PARTS as PART_COLOURS
+from landslip.powerlaw import Tail
+from landslip.raster import glance, read_info
+from landslip.split import PARTS
+from landslip.style import TRUE_COLOUR
+
+
+
+def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> None:
+    """Frequency density of landslide areas with power-law tails, map beside reference, and the share found by size."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    density, share = figure.subplots(1, 2)
+    classes = scores.classes
+    middle = np.array([math.sqrt(size.low * size.high) for size in classes])
+    width = np.array([size.high - size.low for size in classes])
+    for name, counts, tail, colour, marker in (
+        ("reference", [size.reference for size in classes], scores.reference_tail, REFERENCE, "o"),
+        ("map", [size.mapped for size in classes], scores.mapped_tail, LANDSLIDES, "s"),
+    ):
+        number = np.array(counts, float)
+        if not number.any():
+            continue
+        some, scale = number > 0, width * number.sum()
+        off = np.sqrt(number[some]) / scale[some]
+        density.errorbar(
+            middle[some], number[some] / scale[some], np.minimum(off, 0.9 * number[some] / scale[some]),
+            color=colour, marker=marker, ms=4, lw=0.8, capsize=2, label=f"{name}: {number.sum():,.0f} landslides",
+        )  # fmt: skip
+        draw_tail(density, tail, number.sum(), max(size.high for size in classes), colour, name)
+    density.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="frequency density (1/m²)")
+    density.legend(fontsize=8)
+
+    held = [i for i, size in enumerate(classes) if size.reference]
+    at = [classes[i].found / classes[i].reference for i in held]
+    low, high = zip(*(_wilson(classes[i].found, classes[i].reference) for i in held), strict=True) if held else ((), ())
+    off = np.array([[p - a for p, a in zip(at, low, strict=True)], [b - p for p, b in zip(at, high, strict=True)]])
+    share.errorbar(middle[held], at, np.maximum(off, 0), color=HITS, marker="o", ms=4, lw=0.8, capsize=2)
+    for i, b in zip(held, high, strict=True):
+        share.annotate(
+            str(classes[i].reference), (middle[i], b), (0, 2), textcoords="offset points", ha="center", fontsize=7
+        )
+    share.axhline(COMPLETE, color="black", lw=0.8, ls=":", label=f"{100 * COMPLETE:g} %")
+    if not math.isnan(scores.completeness_m2):
+        share.axvline(
+            scores.completeness_m2,
+            color=FALSE_ALARMS,
+            ls="--",
+            label=f"complete from {area_text(scores.completeness_m2)}",
+        )
+    share.set(xscale="log", xlim=density.get_xlim(), ylim=(0, 1.1), xlabel="landslide area (m²)", ylabel="share found")
+    share.legend(fontsize=8, loc="lower right")
+    for axes in (density, share):
+        log_ticks(axes.xaxis)
+        axes.grid(alpha=0.3)
+    log_ticks(density.yaxis)
+    ground = "all mapped ground" if scores.part == "all" else f"the {scores.part} part"
+    figure.suptitle(f"Inventory against reference, {ground} (bars: 1 sigma of counts; 95 % of shares)", fontsize=11)
+    save(figure, out, overwrite)
+
+
+def draw_reliability(
+    tables: Mapping[str, Sequence[Reliability]], out: Path, title: str, overwrite: bool = False
+) -> None:
+    """Share of landslide against mean probability, a line per table, over the pixels of each class.
+
+    On the dashed diagonal probabilities can be taken at their word. Bars are 95 % intervals, where there are any.
+    """
+    figure = Figure(figsize=(5.4, 7.2), layout="constrained")
+    shares, counts = figure.subplots(2, 1, height_ratios=(3.2, 1))
+    shares.plot([0, 1], [0, 1], color="black", ls=":", lw=1, label="calibrated")
+    looks: list[dict[str, Any]] = [
+        {"color": LINES[0], "marker": "o", "ls": "-", "mfc": LINES[0]},
+        {"color": LINES[4], "marker": "s", "ls": "--", "mfc": "white"},
+    ]
+    for i, (name, table) in enumerate(tables.items()):
+        look = looks[i % len(looks)]
+        held = [row for row in table if row.pixels]
+        said, observed = np.array([row.probability for row in held]), np.array([row.observed for row in held])
+        low, high = np.array([row.observed_low for row in held]), np.array([row.observed_high for row in held])
+        label = f"{name}: ECE {100 * expected_calibration_error(list(table)):.1f} %"
+        shares.plot(said, observed, lw=1.3, ms=5, clip_on=False, zorder=3, label=label, **look)
+        shares.vlines(said, low, high, color=look["color"], lw=1.1)
+        shares.scatter([*said, *said], [*low, *high], 36, look["color"], "_", linewidths=1.1)
+        edges = [row.low for row in table] + [table[-1].high]
+        counts.stairs([row.pixels for row in table], edges, baseline=None, color=look["color"], ls=look["ls"], lw=1.3)
+    shares.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is landslide")
+    shares.set_title(title, fontsize=11)
+    figure.legend(loc="outside lower center", ncols=1 + len(tables), fontsize=8, frameon=False)
+    counts.set(xlim=(0, 1), xlabel="landslide probability", ylabel="pixels", yscale="log")
+    for axes in (shares, counts):
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=8)
+    save(figure, out, overwrite)
+
+
+def draw_tail(axes: Axes, tail: Tail, total: float, largest: float, colour: str, name: str) -> None:
+    """The power-law tail of `total` landslides as a line of frequency density, from its x_min to the largest."""
+    if math.isnan(tail.exponent):
+        return
+    x = np.geomspace(tail.x_min, largest, 50)
+    y = tail.count / total * (tail.exponent - 1) / tail.x_min * (x / tail.x_min) ** -tail.exponent
+    label = f"{name}: exponent {tail.exponent:.2f} ± {tail.standard_error:.2f}"
+    axes.plot(x, y, color=colour, ls="--", lw=1.4, label=label)
+
+
+def _wilson(found: int, count: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927)."""
+    z = 1.959964
+    middle = (found + z * z / 2) / (count + z * z)
+    off = z / (count + z * z) * math.sqrt(found * (count - found) / count + z * z / 4)
+    return middle - off, middle + off

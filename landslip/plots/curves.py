@@ -1,0 +1,95 @@
+"""Curves of trainings, epoch by epoch."""
+
+from __future__ import annotations
+import csv
+import math
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from landslip.calibration import Reliability, expected_calibration_error
+from landslip.cartography import (
+    MOST,
+    centres,
+    dress,
+    extent,
+    finish,
+    key,
+    log_ticks,
+    map_figure,
+    outside,
+    overlay,
+    relief,
+    save,
+    stretched,
+)
+from landslip.inventory_scores import COMPLETE, InventoryScores, area_text
+from landslip.dataset.label import LANDSLIDE, UNKNOWN
+from landslip.palette import FALSE_ALARMS, HATCH, HITS, LANDSLIDES, LINES, MISSES, RAMP, REFERENCE, UNDEFINED
+from landslip.palette import PARTS as PART_COLOURS
+from landslip.powerlaw import Tail
+from landslip.raster import glance, read_info
+from landslip.split import PARTS
+from landslip.style import TRUE_COLOUR
+
+
+
+def draw_curves(histories: Mapping[str, Path], out: Path, title: str, overwrite: bool = False) -> None:
+    """Validation loss and kappa by epoch of several trainings, a line each; dashed where a name ends in `bands`.
+
+    Trainings of one or two epochs are marked, hollow where a line would be dashed.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    loss, kappa = figure.subplots(1, 2)
+    names = list(dict.fromkeys(name.partition(",")[0] for name in histories))
+    for name, history in histories.items():
+        rows = _rows(history)
+        epochs = [row["epoch"] for row in rows]
+        look: dict[str, Any] = {
+            "color": LINES[names.index(name.partition(",")[0]) % len(LINES)],
+            "ls": "--" if name.endswith("bands") else "-",
+            "marker": "o" if len(rows) < 3 else None,
+            "mfc": "white" if name.endswith("bands") else None,
+        }
+        loss.plot(epochs, [row["validation_loss"] for row in rows], label=name, **look)
+        kappa.plot(epochs, [row["validation_kappa"] for row in rows], **look)
+    loss.set(xlabel="epoch", ylabel="loss on validation ground", yscale="log")
+    kappa.set(xlabel="epoch", ylabel="kappa on validation ground", ylim=(min(0, *kappa.get_ylim()), 1))
+    for axes in (loss, kappa):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        low, high = axes.get_xlim()
+        if high - low < 1:  # one epoch, which would have its tenths as ticks
+            axes.set_xlim(low - 1, high + 1)
+    figure.suptitle(title, fontsize=11)
+    figure.legend(loc="outside lower center", ncols=min(4, len(histories)), fontsize=8, frameon=False)
+    save(figure, out, overwrite)
+
+
+def draw_history(history: Path, out: Path, overwrite: bool = False) -> None:
+    """Loss and validation scores by epoch, from history.csv; an empty cell is undefined and leaves a gap."""
+    rows = _rows(history)
+    epochs = [row["epoch"] for row in rows]
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    loss, scores = figure.subplots(1, 2)
+    loss.plot(epochs, [row["loss"] for row in rows], color=LINES[0], label="training")
+    loss.plot(epochs, [row["validation_loss"] for row in rows], color=LINES[4], ls="--", label="validation")
+    loss.set(xlabel="epoch", ylabel="loss", yscale="log")
+    scores.plot(epochs, [row["validation_kappa"] for row in rows], color=LINES[2], label="kappa")
+    scores.plot(epochs, [row["validation_f1"] for row in rows], color=LINES[3], ls="--", label="F1")
+    scores.set(xlabel="epoch", ylabel="on validation ground", ylim=(min(0, *scores.get_ylim()), 1))
+    for axes in (loss, scores):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    save(figure, out, overwrite)
+
+
+def _rows(history: Path) -> list[dict[str, float]]:
+    with history.open(encoding="utf-8") as file:
+        return [{k: float(v) if v else math.nan for k, v in row.items()} for row in csv.DictReader(file)]

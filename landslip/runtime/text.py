@@ -1,0 +1,118 @@
+"""Text files: TOML and JSON read, text, JSON and tables written."""
+
+from __future__ import annotations
+import difflib
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from pydantic import BaseModel, ConfigDict, ValidationError
+from landslip.errors import LandslipError
+from landslip.folder import folder_given
+from landslip.output import is_stream
+from landslip.tables import MOST_SHOWN
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from itertools import count
+from pathlib import Path
+from threading import get_ident
+from typing import Any
+from landslip.errors import OutputError
+from landslip.progress import say
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+from landslip.output import writing
+
+LONGEST_NUMBER = 300  # digits
+
+
+def _text(path: Path) -> str:
+    if is_stream(path):
+        raise OSError("it is a pipe or a device; write it to a file first")
+    return path.read_text(encoding="utf-8-sig")  # some editors put a byte-order mark first
+
+
+def read_toml(path: Path, error_class: type[LandslipError]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(_text(path))
+    except FileNotFoundError as error:
+        raise error_class(f"{path} does not exist. Check the path.") from error
+    except IsADirectoryError as error:
+        raise error_class(folder_given(path, (".toml",))) from error
+    except (ValueError, RecursionError, OSError) as error:  # a number of 5000 digits, tables in tables in tables
+        raise error_class(f"{path} is not a TOML file: {str(error)[:MOST_SHOWN]}.") from error
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file says; OSError or ValueError as `parse_json` has it where it is none."""
+    return parse_json(_text(path))
+
+
+def parse_json(text: str) -> Any:
+    """What JSON says; ValueError where it is none, is nested too deeply, or holds half a character, of no encoding."""
+    try:
+        value = json.loads(text, parse_int=_whole)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:  # no float holds it
+        raise ValueError(f"it holds a number of {len(digits)} digits")
+    return int(digits)
+
+
+
+
+def write_text(path: Path, text: str, overwrite: bool = False) -> None:
+    """Write a UTF-8 text file aside and rename it."""
+    with writing(path, overwrite) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any, overwrite: bool = False) -> None:
+    """Write JSON aside and rename it. NaN is written as null, since JSON has no word for undefined."""
+    write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", overwrite)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, Path):
+        return value.as_posix()
+    if hasattr(value, "item"):  # a numpy scalar
+        return _plain(value.item())
+    return value
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, also to be read as it is: the first column left, the others right, all of one width."""
+    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = cells
+        return (
+            f"| {first:<{widths[0]}} | "
+            + " | ".join(f"{c:>{w}}" for c, w in zip(others, widths[1:], strict=True))
+            + " |"
+        )
+
+    rule = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
+    return "\n".join([line(heads), rule, *map(line, rows)])
