@@ -36,12 +36,12 @@ from process import measured_command, show_table
 from rasterio.crs import CRS
 from virtual import repeated
 
-from landslip.bootstrap import intervals
-from landslip.geotiff import creating, put
-from landslip.grid import Grid, Window, tiles
+from landslip.geo.geotiff import creating, put
+from landslip.geo.grid import Grid, Window, tiles
+from landslip.geo.raster import read, read_info
+from landslip.metrics.bootstrap import intervals
+from landslip.runtime.progress import say
 from landslip.runtime.text import write_json, write_text
-from landslip.progress import say
-from landslip.raster import read, read_info
 
 REGION = 512  # side of a region of the split that is evaluated, pixels
 GUARD = 64
@@ -102,7 +102,7 @@ def repeat(source: Path, out: Path, megapixels: float) -> None:
             put(dataset, values[np.ix_(r, c)][None], window)
 
 
-LANDSLIP = [sys.executable, "-m", "landslip.cli"]
+LANDSLIP = [sys.executable, "-m", "landslip"]
 LANDSLIDES = 100  # of the scene, in a megapixel
 REPEATED = 10.0  # megapixels of the scene that is repeated
 RUN = """[blocks]

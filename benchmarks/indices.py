@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landslip.config.site import ImageTable
 from landslip.factors.indices import normalized_difference
-from landslip.images import Bands, read_images
-from landslip.raster import read_info
-from landslip.site import ImageTable
+from landslip.geo.raster import read_info
+from landslip.preparation.images import Bands, read_images
 
 INDICES = {"NDVI": ("nir", "red"), "MNDWI": ("green", "swir1")}
 SENTINEL = {"green": 2, "red": 3, "nir": 7, "swir1": 9}  # as Sen12Landslides stores them

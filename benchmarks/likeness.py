@@ -23,21 +23,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landslip.applicability import fit_applicability
-from landslip.checkpoint import Model
-from landslip.domain import MOST_OUTSIDE, share_outside
-from landslip.errors import LabelError
-from landslip.geotiff import write_raster
-from landslip.ground import Ground, survey
-from landslip.likeness import follows_scale, sample_pixels, training_range
-from landslip.runtime.text import markdown_table
-from landslip.plan import CELL, cells_of
-from landslip.raster import opening, read_stored
-from landslip.run import Run, read_run
-from landslip.split import PARTS
+from landslip.config.run import Run, read_run
 from landslip.dataset.channels import StackInfo, read_stack_info
-from landslip.standardize import fit
-from landslip.training_pixels import TrainingPixels, draw_training_pixels, training_ground
+from landslip.dataset.split import PARTS
+from landslip.dataset.training_data import Ground, survey
+from landslip.dataset.zscore import fit
+from landslip.errors import LabelError
+from landslip.geo.geotiff import write_raster
+from landslip.geo.raster import opening, read_stored
+from landslip.geo.tiling import CELL, cells_of
+from landslip.metrics.applicability import fit_applicability
+from landslip.metrics.training_range import MOST_OUTSIDE, share_outside
+from landslip.runtime.text import markdown_table
+from landslip.training.checkpoint import Model
+from landslip.training.domain_check import follows_scale, sample_pixels, training_range
+from landslip.training.training_pixels import TrainingPixels, draw_training_pixels, training_ground
 
 SCALES = (1.0, 10.0, 0.1, 2.0, 0.5)
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from process import show_table
 
-from landslip.raster import read, read_info
+from landslip.geo.raster import read, read_info
 
 OLDER = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 OLDEST = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
@@ -46,7 +46,7 @@ COLUMNS = {
 def landslip(environment: dict[str, str], *words: object) -> None:
     """Run `landslip WORDS` with these variables; raises CalledProcessError where it fails."""
     given = os.environ | {"OMP_NUM_THREADS": "1", **environment}
-    command = [sys.executable, "-m", "landslip.cli", *map(str, words)]
+    command = [sys.executable, "-m", "landslip", *map(str, words)]
     subprocess.run(command, check=True, env=given, stdout=subprocess.DEVNULL)
 
 

@@ -32,22 +32,22 @@ from mapping_ways import measured, untrained
 from process import show_table
 from virtual import crop
 
-from landslip.checkpoint import FACTS, load_model, save_model
-from landslip.demo import FULL, FULL_RUN, QUICK, QUICK_RUN
-from landslip.grid import lattice
-from landslip.metrics import Confusion
-from landslip.models.layers import macs
-from landslip.prepare import prepare
-from landslip.progress import say
-from landslip.quantized import QUANTIZED
-from landslip.raster import opening, read, read_info, read_stored
-from landslip.run import NetworkChoice, Run, read_run
-from landslip.site import read_site
-from landslip.split import TEST
+from landslip.config.run import NetworkChoice, Run, read_run
+from landslip.config.site import read_site
 from landslip.dataset.channels import read_stack_info
-from landslip.standardize import fit
-from landslip.synthetic import generate, write_site
-from landslip.train import train
+from landslip.dataset.split import TEST
+from landslip.dataset.zscore import fit
+from landslip.demo.demo import FULL, FULL_RUN, QUICK, QUICK_RUN
+from landslip.demo.synthetic_site import generate, write_site
+from landslip.geo.grid import lattice
+from landslip.geo.raster import opening, read, read_info, read_stored
+from landslip.inference.int8 import QUANTIZED
+from landslip.metrics.confusion import Confusion
+from landslip.models.layers import macs
+from landslip.preparation.prepare import prepare
+from landslip.runtime.progress import say
+from landslip.training.checkpoint import FACTS, load_model, save_model
+from landslip.training.train import train
 
 EPOCHS, QUICK_EPOCHS = 3, 4  # enough to tell landslides from the rest
 GIB = 2**30
@@ -189,7 +189,7 @@ def quantized(site: Site, prepared: Path, folder: Path) -> Site:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(site.model, folder)
     if not (folder / QUANTIZED).exists():
-        command = [sys.executable, "-m", "landslip.cli", "quantize", str(folder), str(prepared)]
+        command = [sys.executable, "-m", "landslip", "quantize", str(folder), str(prepared)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             say(f"no int8: {' '.join(done.stderr.split())[-300:]}")

@@ -14,10 +14,10 @@ from typing import Any
 from mapping_ways import measured
 from virtual import repeated
 
-from landslip.checkpoint import load_model
-from landslip.engine import FLOAT, HELD_INPUTS, SHARE_HELD
+from landslip.inference.engines import FLOAT, HELD_INPUTS, SHARE_HELD
 from landslip.models import MODELS
-from landslip.progress import say
+from landslip.runtime.progress import say
+from landslip.training.checkpoint import load_model
 
 FIVE = [name for name in MODELS if name != "fc_densenet_shallow"]
 CHANNELS = 16  # of the memory table: the paper's

@@ -23,20 +23,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 
-from landslip import inference, plan
-from landslip.checkpoint import Model, load_model, match_channels
-from landslip.compute import device, probabilities
-from landslip.engine import Engine, bytes_of_a_pixel, choose_engine, graph_engine, openvino_graph
-from landslip.errors import LandslipError
-from landslip.geotiff import creating, put, write_raster
-from landslip.grid import Grid, Window, lattice, tiles
-from landslip.models import build_model
-from landslip.models.initial import he_
-from landslip.models.layers import macs
-from landslip.provenance import machine, peak_memory
-from landslip.raster import PROBABILITY, cut, opening, read, read_stored
 from landslip.dataset.channels import Channel, read_stack_info
-from landslip.standardize import ZScore
+from landslip.dataset.zscore import ZScore
+from landslip.errors import LandslipError
+from landslip.geo import tiling
+from landslip.geo.geotiff import creating, put, write_raster
+from landslip.geo.grid import Grid, Window, lattice, tiles
+from landslip.geo.raster import PROBABILITY, cut, opening, read, read_stored
+from landslip.inference import mapping
+from landslip.inference.engines import Engine, bytes_of_a_pixel, choose_engine, graph_engine, openvino_graph
+from landslip.models import build_model
+from landslip.models.forward import device, probabilities
+from landslip.models.initialization import he_
+from landslip.models.layers import macs
+from landslip.runtime.provenance import machine, peak_memory
+from landslip.training.checkpoint import Model, load_model, match_channels
 
 SIZE, STEP = 64, 32  # pixels: the paper's windows
 REFERENCE, MARGIN = 1024, 128  # pixels: windows of the reference where the raster does not fit as one
@@ -117,7 +118,7 @@ def landslip(
 ) -> dict[str, Any]:
     """`landslip map`, file to file; `choices` are those of `map_site`. `halo` replaces the plan's, in pixels."""
     if halo is not None:
-        plan.HALO = halo
+        tiling.HALO = halo
     used: list[Engine] = []
     loading: list[float] = []
     calls: list[tuple[tuple[int, ...], float]] = []
@@ -136,9 +137,9 @@ def landslip(
 
         return replace(chosen, logits=logits)
 
-    inference.choose_engine = timed  # type: ignore[assignment]
+    mapping.choose_engine = timed  # type: ignore[assignment]
     began, began_processor = time.perf_counter(), time.process_time()
-    done = inference.map_site(
+    done = mapping.map_site(
         load_model(Path(model)),
         Path(stack),
         Path(out),

@@ -29,14 +29,14 @@ from affine import Affine
 from process import measured, show
 from rasterio.crs import CRS
 
-from landslip.cores import spread
+from landslip.config.site import FileTable, read_site
 from landslip.factors.terrain import surfaces
-from landslip.geotiff import create_blank, creating, find_tiles, put, put_tiles, write_raster
-from landslip.grid import Grid, Window, tiles
-from landslip.raster import read, read_info
-from landslip.site import FileTable, read_site
-from landslip.stack import BLOCK, distance_layer, layers
-from landslip.vector import burn, read_vector, write_vector
+from landslip.geo.geotiff import create_blank, creating, find_tiles, put, put_tiles, write_raster
+from landslip.geo.grid import Grid, Window, tiles
+from landslip.geo.raster import read, read_info
+from landslip.geo.vector import burn, read_vector, write_vector
+from landslip.preparation.layers import BLOCK, distance_layer, layers
+from landslip.runtime.parallel import spread
 
 BANDS = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
 SITE = """name = "scene"

@@ -51,7 +51,7 @@ class Measured:
 
 def measured(*words: object) -> Measured:
     """`landslip WORDS`, which must end well, as a process that does not inherit the peak of this one."""
-    found = measured_command([sys.executable, "-m", "landslip.cli", *words])
+    found = measured_command([sys.executable, "-m", "landslip", *words])
     if found.failed:
         raise RuntimeError(f"landslip {' '.join(map(str, words))}: {found.said[-3000:]}")
     return found

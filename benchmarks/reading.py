@@ -21,17 +21,17 @@ import numpy as np
 import torch
 from process import show
 
-from landslip.blocks import Blocks
-from landslip.demo import FULL_RUN
-from landslip.ground import survey
-from landslip.prepare import prepare
-from landslip.provenance import peak_memory
-from landslip.raster import opening
-from landslip.run import read_run
-from landslip.site import read_site
-from landslip.standardize import fit
-from landslip.synthetic import generate, write_site
-from landslip.training_pixels import draw_training_pixels, training_ground
+from landslip.config.run import read_run
+from landslip.config.site import read_site
+from landslip.dataset.blocks import Blocks
+from landslip.dataset.training_data import survey
+from landslip.dataset.zscore import fit
+from landslip.demo.demo import FULL_RUN
+from landslip.demo.synthetic_site import generate, write_site
+from landslip.geo.raster import opening
+from landslip.preparation.prepare import prepare
+from landslip.runtime.provenance import peak_memory
+from landslip.training.training_pixels import draw_training_pixels, training_ground
 
 BATCH, READ = 8, 2048  # blocks read at a time, and together
 

@@ -19,19 +19,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
-from landslip.blocks import Blocks, aspect_positions, turn
-from landslip.checkpoint import FACTS, load_model
-from landslip.compute import probabilities
-from landslip.grid import Window
-from landslip.ground import Ground, survey
-from landslip.metrics import Histogram
+from landslip.config.run import Run
+from landslip.dataset.blocks import Blocks, aspect_positions, turn
+from landslip.dataset.split import PARTS
+from landslip.dataset.training_data import Ground, survey
+from landslip.geo.grid import Window
+from landslip.geo.raster import opening
+from landslip.geo.tiling import cell_of, cells_of, make_plan
+from landslip.metrics.confusion import Histogram
+from landslip.models.forward import probabilities
+from landslip.runtime.progress import say
 from landslip.runtime.text import write_json
-from landslip.plan import cell_of, cells_of, make_plan
-from landslip.progress import say
-from landslip.raster import opening
-from landslip.run import Run
-from landslip.split import PARTS
-from landslip.train import AT_ONCE, train
+from landslip.training.checkpoint import FACTS, load_model
+from landslip.training.train import AT_ONCE, train
 
 BASE: dict[str, Any] = {
     "blocks": {"window": 128, "step": 128, "background": 0.1},

@@ -51,7 +51,7 @@ def slips(run: Path, folder: Path) -> dict[str, list[Path | str]]:
 
 def measure(command: list[Path | str], rounds: int) -> dict[str, Any]:
     """The best of each figure, and the last line that was said."""
-    found = [measured_command([sys.executable, "-m", "landslip.cli", *command]) for _ in range(rounds)]
+    found = [measured_command([sys.executable, "-m", "landslip", *command]) for _ in range(rounds)]
     best = {key: min(getattr(one, key) for one in found) for key in ("seconds", "processor_seconds", "peak_mib")}
     lines = found[0].said.strip().splitlines() or [""]
     return {**best, "said": lines[-1][:60]}

@@ -52,7 +52,7 @@ def write_map(source: Path, plain: Path, side: int) -> None:
 
 def start(run: Path) -> tuple[subprocess.Popen[str], int]:
     """A server of a run folder, and its port."""
-    command = [sys.executable, "-m", "landslip.cli", "serve", str(run), "--port", "0"]
+    command = [sys.executable, "-m", "landslip", "serve", str(run), "--port", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
     return server, int(server.stderr.readline().split("http://127.0.0.1:")[1].split("/")[0])

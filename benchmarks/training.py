@@ -25,11 +25,11 @@ def steps(way: str, name: str, channels: int, batch: int, side: int) -> dict[str
     """Seconds of the median step and the process's peak memory in MiB, for one way in this process."""
     import torch
 
-    from landslip.compute import autocast, keep_memory
     from landslip.models import build_model
+    from landslip.models.forward import autocast, keep_memory
     from landslip.models.layers import Pointwise
-    from landslip.provenance import peak_memory
-    from landslip.train import masked_loss
+    from landslip.runtime.provenance import peak_memory
+    from landslip.training.train import masked_loss
 
     torch.manual_seed(0)
     options = {"checkpoint": True} if way == "best, recomputing" else {}

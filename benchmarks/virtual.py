@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from landslip.grid import Grid, Window
-from landslip.raster import RasterInfo, read_info
+from landslip.geo.grid import Grid, Window
+from landslip.geo.raster import RasterInfo, read_info
 
 TYPES = {"float32": "Float32", "uint8": "Byte"}
 

@@ -19,10 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from landslip.config.run import BlockChoice
+from landslip.geo.tiling import CELL, HALO
 from landslip.models import build_model
 from landslip.models.layers import layer_table
-from landslip.plan import CELL, HALO
-from landslip.run import BlockChoice
 
 OUT = Path(__file__).resolve().parent / "figures"
 WIDTH = 7.8  # inches: the width of a page of text

@@ -1,6 +1,6 @@
 """`python -m landslip`."""
 
-from landslip.cli import main
+from landslip.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -17,8 +17,8 @@ import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
 
-from landslip.geotiff import write_raster
-from landslip.grid import Grid
+from landslip.geo.geotiff import write_raster
+from landslip.geo.grid import Grid
 
 ROLES = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
 SUN = 48.59037790  # degrees

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import shapely
 from affine import Affine
+from command import command
 from rasterio.crs import CRS
 
-from landslip import geotiff, vector
-from landslip.grid import Grid
-from landslip.output import file_hash
+from landslip.geo import geotiff, vector
+from landslip.geo.grid import Grid
+from landslip.runtime.atomic import file_hash
 
 SHAPE = (128, 192)
 CRS_UTM = CRS.from_epsg(32649)
@@ -152,10 +153,10 @@ def tiny(tmp_path: Path) -> TinySite:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> TinySite:
     """The tiny site, prepared and trained once; read only."""
-    from landslip.prepare import prepare
-    from landslip.run import read_run
-    from landslip.site import read_site
-    from landslip.train import train
+    from landslip.config.run import read_run
+    from landslip.config.site import read_site
+    from landslip.preparation.prepare import prepare
+    from landslip.training.train import train
 
     found = write_tiny_site(tmp_path_factory.mktemp("made"))
     prepare(read_site(found.site), found.folder / "prepared")
@@ -166,9 +167,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> TinySite:
 @pytest.fixture(scope="session")
 def mapped(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny site as a run folder with its map and inventory; read only."""
-    from landslip.checkpoint import load_model
-    from landslip.inference import map_site
-    from landslip.inventory import make_inventory
+    from landslip.inference.mapping import map_site
+    from landslip.inventory.inventory import make_inventory
+    from landslip.training.checkpoint import load_model
 
     run = tmp_path_factory.mktemp("mapped") / "run"
     shutil.copytree(made.folder, run)
@@ -180,14 +181,32 @@ def mapped(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def reviewed(mapped: Path, tmp_path: Path) -> Path:
     """The run folder `mapped`, its first landslides accepted, rejected and redrawn, another drawn, the rest open."""
-    from landslip import review
+    from landslip.review import reviews
 
     run = tmp_path / "run"
     shutil.copytree(mapped, run)
     path = run / "inventory" / "landslides.gpkg"
-    first, second, third = (one.id for one in review.read_landslides(path)[:3])
-    review.decide(path, first, review.ACCEPTED)
-    review.decide(path, second, review.REJECTED)
-    review.decide(path, third, review.REDRAWN, outline=REDRAWN)
-    review.decide(path, None, review.DRAWN, outline=DRAWN)
+    first, second, third = (one.id for one in reviews.read_landslides(path)[:3])
+    reviews.decide(path, first, reviews.ACCEPTED)
+    reviews.decide(path, second, reviews.REJECTED)
+    reviews.decide(path, third, reviews.REDRAWN, outline=REDRAWN)
+    reviews.decide(path, None, reviews.DRAWN, outline=DRAWN)
     return run
+
+
+@pytest.fixture(scope="session")
+def finished(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny site as a run folder after every command; read only."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    shutil.copytree(made.folder, folder)
+    p, label, split = folder / "p.tif", folder / "prepared" / "label.tif", folder / "model" / "split.tif"
+    assert command("map", folder / "model", folder / "prepared" / "stack.tif", p).code == 0
+    assert command("inventory", p, folder / "i.gpkg").code == 0
+    assert command("evaluate", p, label, "--split", split, "--json", folder / "s.json").code == 0
+    return folder
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run folder, to be changed at will."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))

@@ -16,13 +16,14 @@ import pytest
 import virtual
 from conftest import TinySite
 
-from landslip import inference, plan
-from landslip.checkpoint import load_model
-from landslip.engine import HELD_INPUTS, SHARE_HELD
-from landslip.grid import Window
+from landslip.dataset.split import TEST
+from landslip.geo import tiling
+from landslip.geo.grid import Window
+from landslip.geo.raster import read, read_info, read_stored
+from landslip.inference import mapping as inference
+from landslip.inference.engines import HELD_INPUTS, SHARE_HELD
 from landslip.models import build_model
-from landslip.raster import read, read_info, read_stored
-from landslip.split import TEST
+from landslip.training.checkpoint import load_model
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def site(made: TinySite) -> mapping.Site:
 def put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A way of mapping has a process of its own and leaves its changes; here it has not."""
     monkeypatch.setattr(inference, "choose_engine", inference.choose_engine)
-    monkeypatch.setattr(plan, "HALO", plan.HALO)
+    monkeypatch.setattr(tiling, "HALO", tiling.HALO)
 
 
 @pytest.mark.parametrize("name", ["machines", "growth", "mapping", "prepare", "reading"])

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import click
 import pytest
+from command import command
 from pydantic import BaseModel
 from rasterio.rio.main import main_group
-from test_cli import command
 from typer.main import get_command
 
-from landslip import cli
-from landslip.patch_channels import PatchTable
-from landslip.run import Run
-from landslip.site import Site
-from landslip.tables import _model_at
+from landslip.cli import main
+from landslip.config.run import Run
+from landslip.config.site import Site
+from landslip.config.strict import _model_at
+from landslip.preparation.patch_channels import PatchTable
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,7 +54,7 @@ PIPELINE = [
 ]
 SOURCES = sorted((ROOT / "landslip").rglob("*.py"))
 
-group = get_command(cli.app)
+group = get_command(main.app)
 assert isinstance(group, click.Group) or hasattr(group, "commands")
 COMMANDS = group.commands  # type: ignore[attr-defined]
 OPTIONS = {name for found in COMMANDS.values() for option in found.params for name in option.opts} | {
@@ -215,7 +215,7 @@ def test_a_command_explains_itself_and_every_option(name: str) -> None:
 
 def test_help_is_quick_because_nothing_heavy_is_loaded() -> None:
     code = (
-        "import sys\nfrom landslip import cli\nsys.argv = ['landslip', 'train', '--help']\n"
+        "import sys\nfrom landslip.cli import main as cli\nsys.argv = ['landslip', 'train', '--help']\n"
         "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
         "print([name for name in ('torch', 'rasterio', 'geopandas', 'numpy', 'matplotlib') if name in sys.modules])"
     )

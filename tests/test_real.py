@@ -5,30 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import DATA, ROOT, need
 
-from landslip.checkpoint import load_model
-from landslip.evaluate import evaluate
-from landslip.geotiff import write_raster
-from landslip.grid import Window
-from landslip.inference import map_site
-from landslip.inventory import make_inventory
-from landslip.label import open_label
-from landslip.prepare import prepare
-from landslip.raster import read, read_info, read_stored
-from landslip.run import Run
-from landslip.site import read_site, site_grid
-from landslip.train import train
+from landslip.config.run import Run
+from landslip.config.site import read_site, site_grid
+from landslip.evaluation.evaluate import evaluate
+from landslip.geo.geotiff import write_raster
+from landslip.geo.grid import Window
+from landslip.geo.raster import read, read_info, read_stored
+from landslip.inference.mapping import map_site
+from landslip.inventory.inventory import make_inventory
+from landslip.preparation.label_source import open_label
+from landslip.preparation.prepare import prepare
+from landslip.training.checkpoint import load_model
+from landslip.training.train import train
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared" / "data"
 SMALL = {"layers": [1, 1, 1, 1, 1], "first_width": 16, "growth_rate": 8}
-
-
-def need(name: str) -> Path:
-    folder = DATA / name
-    if not folder.exists():
-        pytest.skip(f"needs the real data of ../shared/data/{name}, which is not in the repository")
-    return folder
 
 
 def test_emilia_romagna_from_bands_to_a_leaky_score(tmp_path: Path) -> None:

@@ -1,49 +1,19 @@
 """The channels of a stack: what each plane is, which make which factor, and which of them a run chooses."""
 
 from __future__ import annotations
-from collections.abc import Callable, Sequence
+
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-import numpy as np
-from affine import Affine
-from numpy.typing import NDArray
-from landslip.cores import spread
-from landslip.errors import ChannelError, SiteError, VectorError
-from landslip.factors.distance import distance, distance_down, row_gaps
-from landslip.factors.indices import dndvi, mndwi, ndvi
-from landslip.factors.lithology import ordinal, planes
-from landslip.factors.rivers import rivers_from_elevation
-from landslip.factors.terrain import aspect_from, surfaces
-from landslip.grid import Grid, Window, metric_fault, tiles
-from landslip.images import band_names, describe_resampling, only, read_images, read_with_plain, unit_of
-from landslip.raster import read_band_tags, read_categories, read_info
-from landslip.run import ChannelChoice
-from landslip.site import (
-    ClassTable,
-    DemTable,
-    FactorTable,
-    FileTable,
-    ImageTable,
-    RiversTable,
-    Site,
-    require_size,
-)
-from landslip.warping import (
-    MOST_AT_ONCE,
-    covering_window,
-    default_grid,
-    how_resampled,
-    in_quarters,
-    lies_on,
-    needed_window,
-    warp,
-    warp_array,
-)
-if TYPE_CHECKING:
-    import geopandas as gpd
 
-    from landslip.vector import Shapes
+from landslip.config.run import ChannelChoice
+from landslip.errors import ChannelError
+from landslip.geo.grid import Grid
+from landslip.geo.raster import read_band_tags, read_info
+
+if TYPE_CHECKING:
+    pass
 
 Kind = Literal["continuous", "sine", "cosine", "class"]
 KINDS, GROUPS = ("continuous", "sine", "cosine", "class"), ("band", "factor")

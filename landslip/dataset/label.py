@@ -1,21 +1,16 @@
 """The label of a site, read: 1 landslide, 0 not, 255 unknown or outside."""
 
 from __future__ import annotations
-from collections.abc import Callable
-from dataclasses import dataclass
+
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
 from landslip.errors import LabelError
-from landslip.grid import Grid, Window, tiles
-from landslip.landslides import Landslides
-from landslip.landslides import read_landslides as read_outlines
-from landslip.raster import cut_stored, opening, read_info, read_stored
-from landslip.site import LandslidesTable
-from landslip.vector import burn_window, shapes_on, unburnt
-from landslip.warping import warp, warp_stored
-from landslip.whole import filled
+from landslip.geo.mapped_array import filled
+from landslip.geo.raster import cut_stored, opening
 
 LANDSLIDE, OTHER, UNKNOWN = 1, 0, 255
 

@@ -1,43 +1,29 @@
 """Figures of scores: landslide areas, and how far probabilities can be taken at their word."""
 
 from __future__ import annotations
-import csv
+
 import math
-import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from landslip.calibration import Reliability, expected_calibration_error
-from landslip.cartography import (
-    MOST,
-    centres,
-    dress,
-    extent,
-    finish,
-    key,
-    log_ticks,
-    map_figure,
-    outside,
-    overlay,
-    relief,
-    save,
-    stretched,
-)
-from landslip.inventory_scores import COMPLETE, InventoryScores, area_text
-from landslip.dataset.label import LANDSLIDE, UNKNOWN
-from landslip.palette import FALSE_ALARMS, HATCH, HITS, LANDSLIDES, LINES, MISSES, RAMP, REFERENCE, UNDEFINED
-from landslip.palette import PARTS as PART_COLOURS
-from landslip.powerlaw import Tail
-from landslip.raster import glance, read_info
-from landslip.split import PARTS
-from landslip.style import TRUE_COLOUR
 
+import numpy as np
+from matplotlib.figure import Figure
+
+from landslip.evaluation.objects import COMPLETE, InventoryScores, area_text
+from landslip.metrics.calibration import Reliability, expected_calibration_error
+from landslip.plots.cartography import (
+    log_ticks,
+    save,
+)
+from landslip.plots.curves import draw_tail
+from landslip.plots.palette import (
+    FALSE_ALARMS,
+    HITS,
+    LANDSLIDES,
+    LINES,
+    REFERENCE,
+)
 
 
 def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> None:
@@ -125,16 +111,6 @@ def draw_reliability(
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=8)
     save(figure, out, overwrite)
-
-
-def draw_tail(axes: Axes, tail: Tail, total: float, largest: float, colour: str, name: str) -> None:
-    """The power-law tail of `total` landslides as a line of frequency density, from its x_min to the largest."""
-    if math.isnan(tail.exponent):
-        return
-    x = np.geomspace(tail.x_min, largest, 50)
-    y = tail.count / total * (tail.exponent - 1) / tail.x_min * (x / tail.x_min) ** -tail.exponent
-    label = f"{name}: exponent {tail.exponent:.2f} ± {tail.standard_error:.2f}"
-    axes.plot(x, y, color=colour, ls="--", lw=1.4, label=label)
 
 
 def _wilson(found: int, count: int) -> tuple[float, float]:

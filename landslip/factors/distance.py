@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from landslip.compiled import compiled
 from landslip.errors import GridError
+from landslip.runtime.jit import compiled
 
 NONE = np.iinfo(np.int32).max  # gap of a row without a feature
 COLUMNS = 256  # taken at a time

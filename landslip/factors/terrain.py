@@ -32,8 +32,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from landslip.compiled import compiled
 from landslip.errors import GridError
+from landslip.runtime.jit import compiled
 
 Edges = Literal["undefined", "one-sided"]
 Float32 = NDArray[np.float32]

@@ -1,43 +1,24 @@
 """Figures of importance: factors ranked, and landslide frequency along each."""
 
 from __future__ import annotations
-import csv
+
 import math
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-import matplotlib
+
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from landslip.calibration import Reliability, expected_calibration_error
-from landslip.cartography import (
-    MOST,
-    centres,
-    dress,
-    extent,
-    finish,
-    key,
-    log_ticks,
-    map_figure,
-    outside,
-    overlay,
-    relief,
-    save,
-    stretched,
-)
-from landslip.inventory_scores import COMPLETE, InventoryScores, area_text
-from landslip.dataset.label import LANDSLIDE, UNKNOWN
-from landslip.palette import FALSE_ALARMS, HATCH, HITS, LANDSLIDES, LINES, MISSES, RAMP, REFERENCE, UNDEFINED
-from landslip.palette import PARTS as PART_COLOURS
-from landslip.powerlaw import Tail
-from landslip.raster import glance, read_info
-from landslip.split import PARTS
-from landslip.style import TRUE_COLOUR
 
+from landslip.plots.cartography import (
+    save,
+)
+from landslip.plots.palette import (
+    HATCH,
+    LINES,
+)
 
 
 def draw_intervals(

@@ -30,7 +30,7 @@ WIDEST = 4096  # maps or layers; beyond it a network is not refused by torch, bu
 
 
 def build_model(name: str, in_channels: int, **options: Any) -> torch.nn.Module:
-    """Build a network by name, with torch's own initial weights (see `initial.py` for the others).
+    """Build a network by name, with torch's own initial weights (see `initialization.py` for the others).
 
     Its `forward` takes float (B, in_channels, H, W) and returns logits (B, 1, H, W); H and W must be a
     multiple of its int attribute `multiple`. `options` are the keyword arguments of the class, e.g.

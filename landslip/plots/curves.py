@@ -1,43 +1,24 @@
 """Curves of trainings, epoch by epoch."""
 
 from __future__ import annotations
+
 import csv
 import math
-import string
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-import matplotlib
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from landslip.calibration import Reliability, expected_calibration_error
-from landslip.cartography import (
-    MOST,
-    centres,
-    dress,
-    extent,
-    finish,
-    key,
-    log_ticks,
-    map_figure,
-    outside,
-    overlay,
-    relief,
-    save,
-    stretched,
-)
-from landslip.inventory_scores import COMPLETE, InventoryScores, area_text
-from landslip.dataset.label import LANDSLIDE, UNKNOWN
-from landslip.palette import FALSE_ALARMS, HATCH, HITS, LANDSLIDES, LINES, MISSES, RAMP, REFERENCE, UNDEFINED
-from landslip.palette import PARTS as PART_COLOURS
-from landslip.powerlaw import Tail
-from landslip.raster import glance, read_info
-from landslip.split import PARTS
-from landslip.style import TRUE_COLOUR
 
+from landslip.metrics.size_distribution import Tail
+from landslip.plots.cartography import (
+    save,
+)
+from landslip.plots.palette import (
+    LINES,
+)
 
 
 def draw_curves(histories: Mapping[str, Path], out: Path, title: str, overwrite: bool = False) -> None:
@@ -93,3 +74,13 @@ def draw_history(history: Path, out: Path, overwrite: bool = False) -> None:
 def _rows(history: Path) -> list[dict[str, float]]:
     with history.open(encoding="utf-8") as file:
         return [{k: float(v) if v else math.nan for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def draw_tail(axes: Axes, tail: Tail, total: float, largest: float, colour: str, name: str) -> None:
+    """The power-law tail of `total` landslides as a line of frequency density, from its x_min to the largest."""
+    if math.isnan(tail.exponent):
+        return
+    x = np.geomspace(tail.x_min, largest, 50)
+    y = tail.count / total * (tail.exponent - 1) / tail.x_min * (x / tail.x_min) ** -tail.exponent
+    label = f"{name}: exponent {tail.exponent:.2f} ± {tail.standard_error:.2f}"
+    axes.plot(x, y, color=colour, ls="--", lw=1.4, label=label)

@@ -12,20 +12,20 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 
-from landslip import figures
-from landslip.cartography import MOST
-from landslip.document import Block, Picture, Text, picture
-from landslip.errors import LandslipError
-from landslip.folder import PLACES, RunFolder
-from landslip.geodesy import window_area
-from landslip.grid import Grid, tiles
-from landslip.inventory import layer_of
+from landslip.config.site import Site, read_site
 from landslip.dataset.label import LANDSLIDE
-from landslip.raster import cut_stored, opening, read_info
-from landslip.site import Site, read_site
-from landslip.split import PARTS
+from landslip.dataset.split import PARTS
+from landslip.errors import LandslipError
+from landslip.geo.geodesy import window_area
+from landslip.geo.grid import Grid, tiles
+from landslip.geo.raster import cut_stored, opening, read_info
+from landslip.geo.vector import read_vector
+from landslip.inventory.inventory import layer_of
+from landslip.plots.cartography import MOST
+from landslip.preparation import figures
+from landslip.report.html import Block, Picture, Text, picture
+from landslip.runtime.run_folder import PLACES, RunFolder
 from landslip.runtime.text import parse_json
-from landslip.vector import read_vector
 
 SIDE = 2048  # pixels a side of what is counted at a time
 

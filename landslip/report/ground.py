@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from landslip import draw, figures
-from landslip.document import Block, Cell, Facts, Table, Text
+from landslip.dataset.channels import StackInfo, read_stack_info
+from landslip.dataset.split import PARTS, leakage_note, leaky_of
 from landslip.errors import LandslipError
-from landslip.evaluate import leakage
-from landslip.grid import Grid, crs_name
-from landslip.raster import read_info
+from landslip.evaluation.evaluate import leakage
+from landslip.geo.grid import Grid, crs_name
+from landslip.geo.raster import read_info
+from landslip.plots.maps import draw_split
+from landslip.preparation import figures
 from landslip.report.base import (
     Made,
     figure_text,
@@ -26,8 +28,7 @@ from landslip.report.base import (
     thinned,
     where,
 )
-from landslip.split import PARTS, leakage_note, leaky_of
-from landslip.dataset.channels import StackInfo, read_stack_info
+from landslip.report.html import Block, Cell, Facts, Table, Text
 
 
 def study_area(made: Made) -> list[Block]:
@@ -239,7 +240,7 @@ def split(made: Made) -> list[Block]:
             stack = run.stack
             yield made.drawn(
                 "split.png",
-                lambda out: draw.draw_split(stack, path, out),
+                lambda out: draw_split(stack, path, out),
                 "Map of the training, validation and test parts over the relief.",
                 f"Which ground was trained on, which chose the epoch, and which was kept for the test. {thinned(grid)}",
             )

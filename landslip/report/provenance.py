@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from landslip.checkpoint import WEIGHTS
-from landslip.document import Block, Facts, Listing, Table, Text
 from landslip.errors import LandslipError
-from landslip.folder import PLACES
-from landslip.output import file_hash
-from landslip.progress import plural
-from landslip.raster import read_info
+from landslip.geo.raster import read_info
 from landslip.report.base import Made, read_json, read_quietly
+from landslip.report.html import Block, Facts, Listing, Table, Text
+from landslip.runtime.atomic import file_hash
+from landslip.runtime.progress import plural
+from landslip.runtime.run_folder import PLACES
+from landslip.training.checkpoint import WEIGHTS
 
 
 def agreement(made: Made) -> Iterator[Block]:

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from landslip import draw, figures
-from landslip.cartography import MOST
-from landslip.checkpoint import WEIGHTS
-from landslip.comparison import cost_sheet
-from landslip.document import Block, Cell, Facts, Table, Text
-from landslip.domain import warnings_in
-from landslip.inventory_scores import area_text
-from landslip.metrics import choose_threshold
-from landslip.powerlaw import SURE, fit_tail
-from landslip.progress import plural
-from landslip.raster import RasterInfo, read_info
+from landslip.dataset.split import PARTS
+from landslip.evaluation.objects import area_text
+from landslip.experiments.comparison_tables import cost_sheet
+from landslip.geo.raster import RasterInfo, read_info
+from landslip.metrics.confusion import choose_threshold
+from landslip.metrics.size_distribution import SURE, fit_tail
+from landslip.metrics.training_range import warnings_in
+from landslip.plots import maps
+from landslip.plots.cartography import MOST
+from landslip.plots.curves import draw_history
+from landslip.preparation import figures
 from landslip.report.base import (
     Made,
     figure_text,
@@ -29,8 +29,10 @@ from landslip.report.base import (
     read_json,
     thinned,
 )
+from landslip.report.html import Block, Cell, Facts, Table, Text
 from landslip.report.scores import runs_of, sheet_table
-from landslip.split import PARTS
+from landslip.runtime.progress import plural
+from landslip.training.checkpoint import WEIGHTS
 
 
 def training(made: Made) -> list[Block]:
@@ -50,7 +52,7 @@ def training(made: Made) -> list[Block]:
         best = max((float(row["validation_kappa"] or "nan") for row in rows), default=math.nan)
         yield made.drawn(
             "history.svg",
-            lambda out: draw.draw_history(history, out),
+            lambda out: draw_history(history, out),
             f"Curves of training and validation loss, validation kappa and F1 over {plural(len(rows), 'epoch')}.",
             f"Training over {plural(len(rows), 'epoch')}; the best kappa on validation ground is {figure_text(best)}. "
             "Validation ground chose the epoch and the threshold and is no test.",
@@ -91,7 +93,7 @@ def landslide_map(made: Made) -> list[Block]:
             framed = "Only the framed test part was kept from training: what lies elsewhere flatters the map. "
             yield made.drawn(
                 "judged.png",
-                lambda out: draw.draw_judged(
+                lambda out: maps.draw_judged(
                     path, label, stack, threshold, out, f"Landslide map, threshold {threshold:g}", run.split
                 ),
                 "Map of hits, misses and false alarms over the relief.",
@@ -103,7 +105,7 @@ def landslide_map(made: Made) -> list[Block]:
             yield from made.lacks("label", "stack")
         yield made.drawn(
             "probability.png",
-            lambda out: draw.draw_probability(path, out),
+            lambda out: maps.draw_probability(path, out),
             "Map of the landslide probability from 0 to 1.",
             f"Landslide probability; grey where it is undefined. {thinned(info.grid)}",
             palette=True,
@@ -111,7 +113,7 @@ def landslide_map(made: Made) -> list[Block]:
         if info.count >= 4:
             yield made.drawn(
                 "uncertainty.png",
-                lambda out: draw.draw_uncertainty(path, out),
+                lambda out: maps.draw_uncertainty(path, out),
                 "Maps of probability, dissimilarity index and disagreement; hatched outside the area of applicability.",
                 "Where not to trust the map: probability, how unlike the training ground (dissimilarity index), and "
                 f"how far draws of the network disagree. {thinned(info.grid, MOST // 2)}",

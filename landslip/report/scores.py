@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from landslip import draw
-from landslip.bootstrap import LEVEL
-from landslip.calibration import Reliability
-from landslip.comparison import PICTURES, ground, score_sheet, summary, trust_sheet
-from landslip.document import Block, Cell, Notes, Table, Text, picture
-from landslip.evaluate import HEADS, cells, leakage
-from landslip.inventory_scores import InventoryScores, SizeClass, area_text
-from landslip.metrics import SCORES
-from landslip.powerlaw import Tail
-from landslip.ranking import MEASURES
+from landslip.evaluation.evaluate import HEADS, cells, leakage
+from landslip.evaluation.objects import InventoryScores, SizeClass, area_text
+from landslip.evaluation.plots import draw_areas, draw_reliability
+from landslip.experiments.comparison_tables import PICTURES, ground, score_sheet, summary, trust_sheet
+from landslip.importance.plots import Whisker, draw_intervals, draw_ranking
+from landslip.importance.ranking import MEASURES
+from landslip.metrics.bootstrap import LEVEL
+from landslip.metrics.calibration import Reliability
+from landslip.metrics.confusion import SCORES
+from landslip.metrics.size_distribution import Tail
 from landslip.report.base import DAMAGE, Made, figure_text, number, percent, read_json
+from landslip.report.html import Block, Cell, Notes, Table, Text, picture
 
 MOST_BYTES = 300_000  # of a picture made elsewhere, beyond which it is stored by a palette
 
@@ -129,7 +130,7 @@ def _score_details(made: Made, path: Path, found: Mapping[str, Any]) -> Iterator
         ground_ = "all mapped ground" if found["part"] == "all" else f"the {found['part']} part"
         yield made.drawn(
             f"reliability_{path.stem}.svg",
-            lambda out: draw.draw_reliability({path.stem: table}, out, f"Reliability on {ground_}"),
+            lambda out: draw_reliability({path.stem: table}, out, f"Reliability on {ground_}"),
             f"Share of landslide against probability on {ground_}; expected calibration error {error}.",
             f"{path.stem}: how far probabilities can be taken at their word on {ground_}; on the dotted line they can. "
             f"Expected calibration error {error}.",
@@ -140,7 +141,7 @@ def _score_details(made: Made, path: Path, found: Mapping[str, Any]) -> Iterator
         if scores.classes:
             yield made.drawn(
                 f"areas_{path.stem}.svg",
-                lambda out: draw.draw_areas(scores, out),
+                lambda out: draw_areas(scores, out),
                 "Frequency of landslide areas, map beside reference, and the share found by size.",
                 f"{path.stem}: landslide by landslide. Completeness limit (80 % found from it on): "
                 + ("none." if math.isnan(scores.completeness_m2) else f"{area_text(scores.completeness_m2)}."),
@@ -258,7 +259,7 @@ def _importance(made: Made, path: Path) -> list[Block]:
         held = {m: scores for m, scores in by_measure.items() if scores}
         panels = {
             MEASURES[m]: [
-                draw.Whisker(
+                Whisker(
                     str(s["factor"]), number(s["estimate"]), number(s["low"]), number(s["high"]), s["effect"],
                     bool(s["unstable"]),
                 )
@@ -269,7 +270,7 @@ def _importance(made: Made, path: Path) -> list[Block]:
         }  # fmt: skip
         yield made.drawn(
             f"{path.parent.name}_importance.svg",
-            lambda out: draw.draw_ranking(panels, out),
+            lambda out: draw_ranking(panels, out),
             "Bars of the importance of each factor with intervals: " + "; ".join(panels) + ".",
             "Which factors tell landslides from other ground, with 95 % intervals (Fig. 9 of the paper).",
         )
@@ -316,7 +317,7 @@ def _intervals(made: Made, path: Path) -> list[Block]:
         mean = number(found["landslides"]) / number(found["pixels"])
         yield made.drawn(
             f"{path.parent.name}_intervals.svg",
-            lambda out: draw.draw_intervals(panels, mean, out),
+            lambda out: draw_intervals(panels, mean, out),
             "Bars of landslide frequency and area share by class of each factor.",
             f"How often landslides lie in each class of a factor; dashed: the site's {percent(mean)} "
             "(Fig. 10 of the paper).",

@@ -1,39 +1,19 @@
 """Text files: TOML and JSON read, text, JSON and tables written."""
 
 from __future__ import annotations
-import difflib
+
 import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-from pydantic import BaseModel, ConfigDict, ValidationError
-from landslip.errors import LandslipError
-from landslip.folder import folder_given
-from landslip.output import is_stream
-from landslip.tables import MOST_SHOWN
-import errno
-import hashlib
-import json
-import os
-import re
-import shutil
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from itertools import count
-from pathlib import Path
-from threading import get_ident
 from typing import Any
-from landslip.errors import OutputError
-from landslip.progress import say
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-from landslip.output import writing
+
+from landslip.errors import LandslipError
+from landslip.runtime.atomic import is_stream, writing
+from landslip.runtime.run_folder import folder_given
 
 LONGEST_NUMBER = 300  # digits
+MOST_SHOWN = 200  # characters of what a file says, in a message
 
 
 def _text(path: Path) -> str:
@@ -73,8 +53,6 @@ def _whole(digits: str) -> int:
     if len(digits) > LONGEST_NUMBER:  # no float holds it
         raise ValueError(f"it holds a number of {len(digits)} digits")
     return int(digits)
-
-
 
 
 def write_text(path: Path, text: str, overwrite: bool = False) -> None:

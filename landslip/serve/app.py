@@ -1,7 +1,7 @@
 """The server of `landslip serve`: a page, the layers of a run as tiles, its landslides and the reviews of them.
 
 No request names a file: layers go by key, landslides by id. Bad input is answered 4xx with one sentence, never with a
-traceback. `landslip.review` alone writes; every decision is on disk before it is answered.
+traceback. `landslip.review.reviews` alone writes; every decision is on disk before it is answered.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from rasterio.crs import CRS
 from scipy import ndimage
 from starlette.exceptions import HTTPException
 
-from landslip import review
 from landslip.errors import ConflictError, LandslipError, OutputError, ReviewError, SplitError
-from landslip.evaluate import Counted, count_probabilities
-from landslip.folder import PLACES, RunFolder, open_run
-from landslip.geodesy import area_and_perimeter
-from landslip.grid import crs_name
-from landslip.inventory import begin_inventory
-from landslip.metrics import BINS, choose_threshold
-from landslip.palette import style_sheet
-from landslip.progress import say
-from landslip.raster import read_info
+from landslip.evaluation.evaluate import Counted, count_probabilities
+from landslip.geo.geodesy import area_and_perimeter
+from landslip.geo.grid import crs_name
+from landslip.geo.raster import read_info
+from landslip.geo.vector import trace
+from landslip.inventory.inventory import begin_inventory
+from landslip.metrics.confusion import BINS, choose_threshold
+from landslip.plots.palette import style_sheet
+from landslip.review import reviews as review
+from landslip.runtime.progress import say
+from landslip.runtime.run_folder import PLACES, RunFolder, open_run
+from landslip.runtime.text import read_json
 from landslip.serve.guard import Guard, names_of
 from landslip.serve.layers import Layer, layers_of
 from landslip.serve.tiles import SIDE, Tiles, stamp
-from landslip.runtime.text import read_json
-from landslip.vector import trace
 
 MOST_OUTLINES = 3000  # in one view; the largest are shown
 VIEW = 768  # most pixels a side of what candidates are traced from

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from landslip.errors import RasterError
-from landslip.folder import RunFolder
-from landslip.grid import Grid, same_grid, tiles
+from landslip.dataset.channels import Channel, StackInfo, read_stack_info
 from landslip.dataset.label import LANDSLIDE
-from landslip.palette import (
+from landslip.errors import RasterError
+from landslip.geo.grid import Grid, same_grid, tiles
+from landslip.geo.raster import RasterInfo, cut_stored, opening, read_info
+from landslip.plots.palette import (
     CYCLE,
     DIVERGING,
     DOUBT,
@@ -26,9 +27,8 @@ from landslip.palette import (
     REFERENCE,
     class_colour,
 )
-from landslip.raster import RasterInfo, cut_stored, opening, read_info
-from landslip.dataset.channels import Channel, StackInfo, read_stack_info
-from landslip.style import FALSE_COLOUR, TRUE_COLOUR
+from landslip.plots.qgis_style import FALSE_COLOUR, TRUE_COLOUR
+from landslip.runtime.run_folder import RunFolder
 
 Kind = Literal["image", "ramp", "angle", "planes", "codes", "agreement"]
 STRIP = 2048  # pixels a side of what is read of a label at a time

@@ -32,10 +32,10 @@ from rio_tiler.io import Reader
 from rio_tiler.reader import read
 from rio_tiler.utils import render
 
-from landslip.errors import RasterError
-from landslip.grid import Grid, Window
 from landslip.dataset.label import UNKNOWN
-from landslip.raster import stretch
+from landslip.errors import RasterError
+from landslip.geo.grid import Grid, Window
+from landslip.geo.raster import stretch
 from landslip.serve.layers import Layer
 
 SIDE = 256  # of a tile, pixels

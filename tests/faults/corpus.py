@@ -204,8 +204,16 @@ def kinds() -> dict[str, Kind]:
 
 
 def pixels(name: str) -> None:
-    from landslip.grid import Window
-    from landslip.raster import cut_around, file_facts, glance, opening, read_band_tags, read_info, unreadable_blocks
+    from landslip.geo.grid import Window
+    from landslip.geo.raster import (
+        cut_around,
+        file_facts,
+        glance,
+        opening,
+        read_band_tags,
+        read_info,
+        unreadable_blocks,
+    )
 
     path = Path(name)
     info = read_info(path)
@@ -226,16 +234,16 @@ def stack() -> None:
 
 
 def survey() -> None:
-    from landslip.ground import survey as lay_out
-    from landslip.run import read_run
+    from landslip.config.run import read_run
+    from landslip.dataset.training_data import survey as lay_out
 
     lay_out(read_run(Path("run.toml")), Path("prepared"))
 
 
 def split() -> None:
-    from landslip.checkpoint import load_model, split_of
-    from landslip.ground import read_split
     from landslip.dataset.channels import read_stack_info
+    from landslip.dataset.training_data import read_split
+    from landslip.training.checkpoint import load_model, split_of
 
     stack = read_stack_info(Path("prepared/stack.tif"))
     with suppress_altered():
@@ -255,8 +263,8 @@ class suppress_altered(suppress):
 def run_file() -> None:
     import torch
 
+    from landslip.config.run import read_run, settled
     from landslip.models import build_model
-    from landslip.run import read_run, settled
 
     run = settled(read_run(Path("run.toml")))
     with torch.device("meta"):
@@ -265,10 +273,10 @@ def run_file() -> None:
 
 def site() -> None:
     """What prepare reads, in windows of 40 pixels."""
-    from landslip.grid import Window
-    from landslip.label import open_label
-    from landslip.site import read_site, site_grid
-    from landslip.stack import layers
+    from landslip.config.site import read_site, site_grid
+    from landslip.geo.grid import Window
+    from landslip.preparation.label_source import open_label
+    from landslip.preparation.layers import layers
 
     found = read_site(Path("site.toml"))
     grid = site_grid(found)
@@ -283,9 +291,9 @@ def site() -> None:
 
 
 def vector() -> None:
-    from landslip.grid import Grid
-    from landslip.raster import read_info
-    from landslip.vector import burn, layers, read_vector
+    from landslip.geo.grid import Grid
+    from landslip.geo.raster import read_info
+    from landslip.geo.vector import burn, layers, read_vector
 
     grid: Grid = read_info(Path("image.tif")).grid
     for name in ("landslides", "rivers", "rocks"):
@@ -296,9 +304,9 @@ def vector() -> None:
 
 def bundle(name: str, roles: tuple[str, ...] = ("red", "green")) -> None:
     """The pixels of a bundle as prepare has them."""
-    from landslip.grid import Window
-    from landslip.images import describe_images, read_with_plain
-    from landslip.site import ImageTable, Site, site_grid
+    from landslip.config.site import ImageTable, Site, site_grid
+    from landslip.geo.grid import Window
+    from landslip.preparation.images import describe_images, read_with_plain
 
     table = ImageTable.model_validate({"bundle": name, "bands": list(roles)})
     grid = site_grid(Site(name="x", image=(table,)))
@@ -307,7 +315,7 @@ def bundle(name: str, roles: tuple[str, ...] = ("red", "green")) -> None:
 
 
 def patches(name: str) -> None:
-    from landslip.patches import import_patches
+    from landslip.preparation.import_patches import import_patches
 
     import_patches(Path(name), Path("new"))
 
@@ -315,7 +323,7 @@ def patches(name: str) -> None:
 def review() -> None:
     from shapely import box
 
-    from landslip import review
+    from landslip.review import reviews as review
 
     path = Path("reviewed.gpkg")
     review.crs_of(path)
@@ -331,8 +339,8 @@ def review() -> None:
 
 
 def model() -> None:
-    from landslip.checkpoint import load_model, match_channels, run_of, sites_of, split_of
     from landslip.dataset.channels import read_stack_info
+    from landslip.training.checkpoint import load_model, match_channels, run_of, sites_of, split_of
 
     loaded = load_model(Path("model"))
     match_channels(loaded, read_stack_info(Path("prepared/stack.tif")))
@@ -342,15 +350,15 @@ def model() -> None:
 
 
 def area() -> None:
-    from landslip.checkpoint import load_model
-    from landslip.training_pixels import area_of
+    from landslip.training.checkpoint import load_model
+    from landslip.training.training_pixels import area_of
 
     area_of(load_model(Path("model")))
 
 
 def int8() -> None:
-    from landslip.checkpoint import load_model
-    from landslip.quantized import quantized_graph
+    from landslip.inference.int8 import quantized_graph
+    from landslip.training.checkpoint import load_model
 
     quantized_graph(load_model(Path("model")))
 
@@ -373,7 +381,7 @@ def decide() -> None:
 def _client() -> Any:
     from fastapi.testclient import TestClient
 
-    from landslip.folder import open_run
+    from landslip.runtime.run_folder import open_run
     from landslip.serve import guard
     from landslip.serve.app import Session, create_app
 
@@ -413,7 +421,7 @@ TAKERS: dict[str, Callable[[], None]] = {
 
 def line(words: str) -> int:
     """A command as the shell would run it: 0 or 1, or LandslipError where it was refused as it should be."""
-    from landslip import cli
+    from landslip.cli import main as cli
     from landslip.errors import LandslipError
 
     out, err = io.StringIO(), io.StringIO()
@@ -442,12 +450,12 @@ def write_good(finished: Path, good: Path) -> None:
     """Everything that is changed, from a finished run folder and out of nothing."""
     import rasterio
     import shapely
-    import test_patches
     from bundles import sentinel_metadata, write_landsat, write_sentinel
     from conftest import GRID, TINY
+    from made_up import picture, write_png
 
-    from landslip import review as reviews
-    from landslip.checkpoint import load_model
+    from landslip.review import reviews
+    from landslip.training.checkpoint import load_model
 
     shutil.copytree(finished, good)
     text = (good / "site.toml").read_text()
@@ -490,9 +498,9 @@ def write_good(finished: Path, good: Path) -> None:
                 packed.write(path, path.relative_to(safe.parent))
     for part, count in (("train", 4), ("test", 1)):
         for number in range(1, count + 1):
-            image, mask = test_patches.picture(number, True)
-            test_patches.write_png(good / "patches" / part / "images" / f"{number}.png", image)
-            test_patches.write_png(good / "patches" / part / "masks" / f"{number}.png", mask)
+            image, mask = picture(number, True)
+            write_png(good / "patches" / part / "images" / f"{number}.png", image)
+            write_png(good / "patches" / part / "masks" / f"{number}.png", mask)
     _write_hdf5(good / "l4s", rng)
     _write_graph(load_model(good / "model"))
     rename_bundles(good)
@@ -573,7 +581,7 @@ def _write_graph(model: Any) -> None:
     with suppress(ImportError):
         import openvino
 
-        from landslip.engine import openvino_graph
+        from landslip.inference.engines import openvino_graph
 
         folder = model.folder
         openvino.save_model(
@@ -758,7 +766,8 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder that good inputs, and the last case, stay in")
     given = parser.parse_args()
     import_all()
-    from landslip import inference, prepare
+    from landslip.inference import mapping
+    from landslip.preparation import prepare
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults") as scratch:
@@ -767,7 +776,7 @@ def main() -> int:
         if not good.exists():
             in_fork(lambda: write_good(given.finished.resolve(), good))
             in_fork(lambda: _write_state(good))
-            in_fork(lambda: _write_interrupted(good, MAP, inference, "_assemble"))
+            in_fork(lambda: _write_interrupted(good, MAP, mapping, "_assemble"))
             in_fork(lambda: _write_interrupted(good, PREPARE, prepare, "table_csv"))
         warm_up(good, place / "case")
         found = kinds()
@@ -811,8 +820,8 @@ def main() -> int:
 
 def _write_state(good: Path) -> None:
     """A training killed after its first epoch."""
-    from landslip import train
-    from landslip.run import read_run
+    from landslip.config.run import read_run
+    from landslip.training import train
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -32,11 +32,11 @@ CALLS = (
     "openat", "write", "pwrite64", "writev", "fsync", "fdatasync", "ftruncate", "rename", "mkdir", "unlink", "unlinkat",
     "rmdir",
 )  # fmt: skip
-PROGRAM = "from landslip.cli import main; main()"
+PROGRAM = "from landslip.cli.main import main; main()"
 DECIDING = """
 import sys
 from pathlib import Path
-from landslip import review
+from landslip.review import reviews
 from landslip.errors import LandslipError
 path = Path("i.gpkg")
 for landslide in review.read_landslides(path):

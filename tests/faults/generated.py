@@ -34,8 +34,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from landslip.run import Run
-from landslip.site import Site
+from landslip.config.run import Run
+from landslip.config.site import Site
 
 PATHS = ("image.tif", "dem.tif", "outline.gpkg", "rivers.gpkg", "faults.gpkg", "rocks.gpkg", "landslides.gpkg")
 NAMES = ("red", "nir", "elevation", "EPSG:32649", "inventory", "rock", "fc_densenet", "unet", "x", "", "all")

@@ -42,13 +42,14 @@ import numpy as np
 from conftest import write_tiny_site
 from page import answer, arranged, port_of
 
-import landslip.compare
-import landslip.prepare
-import landslip.quantize
-import landslip.train  # noqa: F401 - imported once, before any fork
-from landslip import cli, review
-from landslip.checkpoint import load_model
+import landslip.experiments.compare
+import landslip.inference.quantize
+import landslip.preparation.prepare
+import landslip.training.train  # noqa: F401 - imported once, before any fork
+from landslip.cli import main as cli
 from landslip.errors import ModelError
+from landslip.review import reviews
+from landslip.training.checkpoint import load_model
 
 COMPARE = """
 [compare]
@@ -312,7 +313,7 @@ def _says_it_is_there(folder: Path) -> bool:
 
 def lost_decisions(path: Path, known: list[tuple[int, int]]) -> list[str]:
     """What is wrong with a reviewed inventory that should hold these decisions, (landslide, version), or later ones."""
-    after = review.read_reviews(path)
+    after = reviews.read_reviews(path)
     lost = [at for at, version in known if at not in after or after[at].version < version]
     with closing(sqlite3.connect(path)) as connection:
         whole = connection.execute("PRAGMA integrity_check").fetchone()[0]
@@ -323,11 +324,11 @@ def kill_review(base: Path, work: Path, kills: int, rng: np.random.Generator) ->
     """Kill a server that two browsers send decisions to, so many times: each that it had acknowledged must be there."""
     folder = arranged(fresh(base, work / "review"))
     path = folder / "inventory" / "landslides.gpkg"
-    ids = [landslide.id for landslide in review.read_landslides(path)]
+    ids = [landslide.id for landslide in reviews.read_landslides(path)]
     faults: list[str] = []
     kept = 0
     for done in range(kills):
-        before = {at: one.version for at, one in review.read_reviews(path).items()}
+        before = {at: one.version for at, one in reviews.read_reviews(path).items()}
         (folder / "log").unlink(missing_ok=True)
         child = start(folder, ("serve", ".", "--port", "0"))
         port = port_of(folder / "log", lambda child=child: os.waitpid(child, os.WNOHANG) == (0, 0))
@@ -351,7 +352,7 @@ def decide_until_killed(port: int, before: dict[int, int], note: str, ids: list[
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     with suppress(ConnectionError, HTTPException):
         for at in cycle(ids):
-            decision = {"landslide": at, "state": review.ACCEPTED, "version": versions.get(at, 0), "note": note}
+            decision = {"landslide": at, "state": reviews.ACCEPTED, "version": versions.get(at, 0), "note": note}
             versions[at] = json.loads(answer(connection, "/api/reviews", decision))["version"]
             made.append((at, versions[at]))
     return made

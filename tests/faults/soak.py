@@ -30,7 +30,7 @@ GROWTH = 16.0  # MiB that memory may grow by from the second to the last quarter
 FEW = 2  # files, handles and threads that may be more: of an answer that is just being sent
 MAPPER = """
 import json, sys
-from landslip import cli
+from landslip.cli import main as cli
 commands = json.loads(sys.argv[1])
 for _ in sys.stdin:
     for words in commands:
@@ -63,7 +63,7 @@ def mapping(run: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen
 @contextmanager
 def serving(run: Path, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A server of a run folder, and its port."""
-    words = [sys.executable, "-m", "landslip.cli", "serve", str(run), "--port", "0"]
+    words = [sys.executable, "-m", "landslip", "serve", str(run), "--port", "0"]
     with (run.parent / "server").open("w") as said, subprocess.Popen(words, env=environment, stderr=said) as server:
         try:
             yield server, port_of(run.parent / "server", lambda: server.poll() is None)

@@ -9,13 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import finished  # noqa: F401 - a fixture
 
 FULL = os.environ.get("LANDSLIP_FAULTS") == "full"
 CORPUS, GENERATED = (Path(__file__).with_name(f"{name}.py") for name in ("corpus", "generated"))
 
 
-def tried(finished: Path, *options: str, script: Path = CORPUS) -> str:  # noqa: F811
+def tried(finished: Path, *options: str, script: Path = CORPUS) -> str:
     """What `corpus.py`, or another script of its kind, says; fails with it where a case failed."""
     words = [sys.executable, str(script), str(finished), *options]
     done = subprocess.run(words, capture_output=True, text=True)
@@ -25,7 +24,7 @@ def tried(finished: Path, *options: str, script: Path = CORPUS) -> str:  # noqa:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cases are forks with Linux's limits")
-def test_bad_inputs(finished: Path) -> None:  # noqa: F811
+def test_bad_inputs(finished: Path) -> None:
     if FULL:
         tried(finished, "--count", "10000")
     else:
@@ -33,10 +32,10 @@ def test_bad_inputs(finished: Path) -> None:  # noqa: F811
 
 
 @pytest.mark.skipif(not FULL, reason="LANDSLIP_FAULTS=full reads every good input by every reader")
-def test_what_is_not_changed_is_read(finished: Path) -> None:  # noqa: F811
+def test_what_is_not_changed_is_read(finished: Path) -> None:
     tried(finished, "--unchanged")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cases are forks with Linux's limits")
-def test_made_up_inputs(finished: Path) -> None:  # noqa: F811
+def test_made_up_inputs(finished: Path) -> None:
     tried(finished, "--examples", "1500" if FULL else "40", "--seed", "1", script=GENERATED)

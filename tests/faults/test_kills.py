@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import finished  # noqa: F401 - a fixture
 
 FULL = os.environ.get("LANDSLIP_FAULTS") == "full"
 HERE = Path(__file__).parent
@@ -20,7 +19,7 @@ STAGES = ("prepare", "train", "map", "map --cluster", "inventory", "compare", "r
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks and process groups are Linux's")
 
 
-def tried(script: str, finished: Path, *words: object) -> dict[str, dict[str, Any]]:  # noqa: F811
+def tried(script: str, finished: Path, *words: object) -> dict[str, dict[str, Any]]:
     """What a script has found, by stage."""
     command = [sys.executable, HERE / script, "--base", finished, *words]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
@@ -30,7 +29,7 @@ def tried(script: str, finished: Path, *words: object) -> dict[str, dict[str, An
 
 
 @pytest.mark.parametrize("stage", STAGES if FULL else ("map", "inventory", "review"))
-def test_killed_at_any_moment_a_stage_ends_with_the_same_bytes(stage: str, finished: Path) -> None:  # noqa: F811
+def test_killed_at_any_moment_a_stage_ends_with_the_same_bytes(stage: str, finished: Path) -> None:
     if stage == "map --cluster":
         pytest.importorskip("distributed", reason="a cluster needs Dask distributed")
     tries = 20 if FULL else 3

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 from soak import judged
-from test_cli import finished  # noqa: F401 - a fixture
 from test_kills import FULL, tried
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process holds is read from Linux's /proc")
-def test_an_hour_of_mapping_and_serving_holds_no_more_at_its_end(finished: Path) -> None:  # noqa: F811
+def test_an_hour_of_mapping_and_serving_holds_no_more_at_its_end(finished: Path) -> None:
     pytest.importorskip("fastapi", reason="the page needs landslip[serve]")
     found = tried("soak.py", finished, "--minutes", 60 if FULL else 0)
     assert found["faults"] == [] and found["rounds"] >= 8 and found["answers"] >= 1600

@@ -24,13 +24,15 @@ import rasterio
 import torch
 from affine import Affine
 from bundles import sentinel_metadata, write_landsat, write_sentinel
+from command import command
 from conftest import CRS_UTM, TinySite, frame, polygon
 from safetensors import safe_open
 from safetensors.torch import save
-from test_cli import command
 
-from landslip import archive, cli
-from landslip.checkpoint import load_model
+from landslip.cli import main
+from landslip.config.run import read_run
+from landslip.config.site import ImageTable, Site, site_grid
+from landslip.dataset.channels import read_stack_info
 from landslip.errors import (
     ChannelError,
     LandslipError,
@@ -42,20 +44,19 @@ from landslip.errors import (
     SiteError,
     VectorError,
 )
-from landslip.geotiff import _begins_with_its_directory, creating, put
-from landslip.grid import Grid, Window
-from landslip.images import read_with_plain
-from landslip.ledger import Ledger
-from landslip.patch_files import _hdf5
-from landslip.quantized import quantized_graph
-from landslip.run import read_run
-from landslip.scene import read_bundle
-from landslip.site import ImageTable, Site, site_grid
-from landslip.dataset.channels import read_stack_info
-from landslip.state import STATE, kept_state
+from landslip.geo import archive
+from landslip.geo.geotiff import _begins_with_its_directory, creating, put
+from landslip.geo.grid import Grid, Window
+from landslip.geo.vector import read_vector, write_vector
+from landslip.inference.int8 import quantized_graph
+from landslip.inference.tile_store import Ledger
+from landslip.preparation.images import read_with_plain
+from landslip.preparation.patch_files import _hdf5
 from landslip.runtime.text import read_json
-from landslip.training_pixels import area_of
-from landslip.vector import read_vector, write_vector
+from landslip.scenes.scene import read_bundle
+from landslip.training.checkpoint import load_model
+from landslip.training.state import STATE, kept_state
+from landslip.training.training_pixels import area_of
 
 # ---- models ----
 
@@ -110,9 +111,10 @@ def test_a_model_of_pickles_is_refused_and_runs_nothing(model: Path, tmp_path: P
 WATCHED = """
 import sys
 from pathlib import Path
-from landslip import cli, scene
-from landslip.checkpoint import load_model
-from landslip.training_pixels import area_of
+import landslip.cli.main
+import landslip.scenes.scene
+from landslip.training.checkpoint import load_model
+from landslip.training.training_pixels import area_of
 
 def read():
     return area_of(load_model(Path(sys.argv[1])))
@@ -140,7 +142,7 @@ import sys
 seen = []
 asking = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname")
 sys.addaudithook(lambda event, given: seen.append((event, str(given))) if event in asking else None)
-from landslip import cli
+from landslip.cli import main as cli
 for words in sys.argv[1:]:
     sys.argv = ["landslip", *words.split()]
     try:
@@ -296,7 +298,7 @@ def test_what_rasterio_cannot_log_is_no_traceback(capsys: pytest.CaptureFixture[
 
     error = UnicodeDecodeError("utf-8", b"\xa6", 0, 1, "invalid start byte")
     facts = {"exc_type": UnicodeDecodeError, "exc_traceback": None, "err_msg": None}
-    cli._unraisable(SimpleNamespace(exc_value=error, object="rasterio._env.log_error", **facts))  # type: ignore[arg-type]
+    main._unraisable(SimpleNamespace(exc_value=error, object="rasterio._env.log_error", **facts))  # type: ignore[arg-type]
     assert capsys.readouterr().err == ""
 
 
@@ -418,7 +420,7 @@ def test_a_georeference_of_nowhere(tmp_path: Path, corner: tuple[float, float, f
 def test_a_state_that_lacks_a_value_of_the_optimizer(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from landslip import train
+    from landslip.training import train
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -498,7 +500,7 @@ def _describe_int8(folder: Path) -> None:
 
 def test_a_graph_that_openvino_cannot_read(model: Path) -> None:
     openvino = pytest.importorskip("openvino")
-    from landslip.engine import openvino_graph
+    from landslip.inference.engines import openvino_graph
 
     loaded = load_model(model)
     openvino.save_model(openvino_graph(loaded.network, len(loaded.channels)), model / "int8.xml")
@@ -525,8 +527,8 @@ def test_a_graph_that_holds_a_shape_beyond_memory(model: Path) -> None:
 
 
 def test_numbers_that_no_machine_has_room_for() -> None:
-    from landslip.bootstrap import add_block_sums
-    from landslip.cluster import workers_here
+    from landslip.inference.cluster import workers_here
+    from landslip.metrics.bootstrap import add_block_sums
     from landslip.models import build_model
 
     for options in ({"layers": [1, 10**12, 1]}, {"first_width": 10**12}, {"growth_rate": 5000}):
@@ -543,7 +545,7 @@ def test_numbers_that_no_machine_has_room_for() -> None:
 
 
 def test_closed_standard_streams_are_not_given_to_files(tmp_path: Path) -> None:
-    program = "import os; from landslip.cli import _open_standard_streams as f; f(); "
+    program = "import os; from landslip.cli.main import _open_standard_streams as f; f(); "
     program += "print(os.open('x', os.O_CREAT | os.O_WRONLY), file=open('said', 'w'))"
     words = ["bash", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, program]
     subprocess.run(words, cwd=tmp_path, check=True)
@@ -551,7 +553,7 @@ def test_closed_standard_streams_are_not_given_to_files(tmp_path: Path) -> None:
 
 
 def test_a_refusal_that_cannot_be_printed_keeps_its_exit_code(tmp_path: Path) -> None:
-    words = [sys.executable, "-c", "from landslip.cli import main; main()", "info", str(tmp_path / "nothing.tif")]
+    words = [sys.executable, "-c", "from landslip.cli.main import main; main()", "info", str(tmp_path / "nothing.tif")]
     with Path("/dev/full").open("w") as full:
         assert subprocess.run(words, stderr=full).returncode == 2
 

@@ -1,0 +1,189 @@
+"""`landslip info`: says what a stack, a model or a map is, and lists a network's layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from landslip.dataset.channels import StackInfo, read_stack_info
+from landslip.errors import LandslipError, ModelError, RasterError
+from landslip.geo.raster import RasterInfo, read_info
+from landslip.inference.int8 import QUANTIZED, quantized_facts
+from landslip.metrics.training_range import warnings_in
+from landslip.models import MODELS, build_model
+from landslip.runtime.progress import duration, plural
+from landslip.runtime.text import read_json
+from landslip.training.checkpoint import FACTS, WEIGHTS, Model, load_model, pixel_size
+
+VECTORS = (".gpkg", ".shp", ".geojson", ".json", ".fgb")
+
+
+def describe(path: Path) -> str:
+    """What a file or a folder is, as text. RasterError where it is nothing that landslip knows."""
+    if not path.exists():
+        raise RasterError(f"{path} does not exist. Check the path.")
+    if path.is_dir():
+        if (path / FACTS).exists():
+            return _model(path)
+        if (path / "stack.tif").exists():
+            return _prepared(path)
+        held = [p for p in (path / "model", path / "prepared") if p.is_dir()]
+        if held:
+            return "\n\n".join([f"{path}: a run folder", *(describe(p) for p in held)])
+        raise RasterError(f"{path} is neither a prepared site, a model nor a run folder.")
+    whole = {FACTS: FACTS, WEIGHTS: FACTS, "channels.json": "stack.tif", "manifest.json": "stack.tif"}
+    if path.name in whole and (path.parent / whole[path.name]).is_file():  # a part of a model, or of a prepared site
+        return describe(path.parent)
+    if path.suffix.lower() == ".toml" or (path.suffix.lower() == ".json" and not _is_geojson(path)):
+        raise RasterError(
+            f"{path} is text, to be read as it is. `landslip info` describes rasters, vector files, models, prepared "
+            "sites and run folders."
+        )
+    if path.suffix.lower() in VECTORS:
+        return _features(path)
+    info = read_info(path)
+    if info.tags.get("threshold") and info.dtypes[0] == "uint8":
+        return _landslide_map(info)
+    if info.tags.get("threshold") and info.dtypes[0] == "float32":
+        return _probability(info)
+    if info.count > 1 or info.dtypes[0] == "float32":
+        try:
+            return _stack(read_stack_info(path))
+        except LandslipError:
+            pass
+    return _plain(info)
+
+
+def _is_geojson(path: Path) -> bool:
+    try:
+        return "Feature" in str(read_json(path).get("type"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _model(path: Path) -> str:
+    model = load_model(path)
+    try:
+        return _model_facts(path, model)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{path / FACTS} lacks what training writes there, or was changed ({error}). The model still maps; copy "
+            "the folder again to have the whole description."
+        ) from error
+
+
+def _model_facts(path: Path, model: Model) -> str:
+    facts, size = model.facts, pixel_size(model)
+    split, machine = facts["split"], facts["machine"]
+    leaky = {True: " (leaky)", False: "", None: " (leaky or not: unknown)"}[split["leaky"]]
+    rows = [
+        f"{path}: a model",
+        f"network     {facts['run']['network']['name']}, seed {facts['seed']}",
+        f"channels    {', '.join(channel.name for channel in model.channels)}",
+        f"split       {split['kind']}{leaky}, guard {split['guard']} px",
+        f"windows     {facts['training_windows']} of {facts['run']['blocks']['window']} px",
+        *([] if size is None else [f"pixels      {size[0]:g} x {size[1]:g} m"]),
+        f"trained     {duration(facts['training_seconds'])}, epoch {facts['chosen_epoch']} chosen",
+        *([f"stopped     {facts['stopped']}"] if "stopped" in facts else []),
+        *([] if model.temperature == 1 else [f"temperature {model.temperature:g}"]),
+        f"threshold   {model.threshold:g}",
+        f"validation  {', '.join(_score(name, value) for name, value in facts['validation'].items())}",
+        f"machine     {machine['processor']}, {plural(machine['threads'], 'thread')}, GPU {machine['gpu']}",
+        f"weights     SHA-256 {facts['weights_sha256']}",
+        *_int8(model),
+    ]
+    return "\n".join(rows)
+
+
+def _int8(model: Model) -> list[str]:
+    if not (model.folder / QUANTIZED).exists():
+        return []
+    f1 = quantized_facts(model)["validation"]["f1"]
+    return [f"int8        F1 {f1['int8']:.4f} on validation ground, where fp32 has {f1['fp32']:.4f}"]
+
+
+def _score(name: str, value: float | None) -> str:
+    return f"{name.removeprefix('validation_')} {'undefined' if value is None else format(value, '.4f')}"
+
+
+def _prepared(path: Path) -> str:
+    table = path / "channels.json"
+    try:
+        encoding = read_json(table)["encoding"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RasterError(f"{table} is not what prepare wrote ({str(error)[:120]}). Prepare the site again.") from error
+    return f"{path}: a prepared site, encoding {encoding}\n" + _stack(read_stack_info(path / "stack.tif"))
+
+
+def _stack(stack: StackInfo) -> str:
+    rows = [f"{stack.path}: a stack of {plural(len(stack.channels), 'channel')}", f"grid  {stack.grid.describe()}"]
+    for i, channel in enumerate(stack.channels, start=1):
+        rows.append(f"{i:3d}   {channel.name:<24} {channel.unit or '-':<10} {channel.group} {channel.factor}")
+    return "\n".join(rows)
+
+
+def _probability(info: RasterInfo) -> str:
+    tags = info.tags
+    further = f"\nbands      {', '.join(str(name) for name in info.names)}" if info.count > 1 else ""
+    return (
+        f"{info.path}: a probability raster\ngrid       {info.grid.describe()}\nthreshold  {tags['threshold']}\n"
+        f"method     {tags.get('method', 'unknown')}, {tags.get('precision', 'unknown')}\n"
+        f"model      SHA-256 {tags.get('model_sha256', 'unknown')}{further}{_warnings(tags)}"
+    )
+
+
+def _warnings(tags: dict[str, str]) -> str:
+    return "".join(f"\nwarning    {text}" for text in warnings_in(tags))
+
+
+def _landslide_map(info: RasterInfo) -> str:
+    tags = info.tags
+    return (
+        f"{info.path}: a landslide map (1 landslide, 0 not, 255 outside valid)\n"
+        f"grid       {info.grid.describe()}\n"
+        f"threshold  {tags['threshold']} ({tags.get('threshold_source', 'unknown')})\n"
+        f"min area   {tags.get('min_area', 'unknown')} m²\nmodel      SHA-256 {tags.get('model_sha256', 'unknown')}"
+        f"{_warnings(tags)}"
+    )
+
+
+def _features(path: Path) -> str:
+    from landslip.geo.vector import read_vector
+
+    frame = read_vector(path)
+    kinds = ", ".join(sorted(set(frame.geom_type))) or "no geometry"
+    columns = ", ".join(str(name) for name in frame.columns if name != frame.geometry.name) or "none"
+    what = "an inventory" if {"area_m2", "probability_mean"} <= set(frame.columns) else "features"
+    rows = [f"{path}: {what}, {len(frame)} ({kinds})", f"CRS      {frame.crs.name}", f"columns  {columns}"]
+    if what == "an inventory":
+        rows.append(f"area     {frame['area_m2'].sum() / 1e6:.3f} km2")
+    return "\n".join(rows)
+
+
+def _plain(info: RasterInfo) -> str:
+    names = ", ".join(str(name) for name in info.names if name) or "unnamed"
+    what = f"a raster of {plural(info.count, 'band')} ({names}), {info.dtypes[0]}"
+    return f"{info.path}: {what}\ngrid  {info.grid.describe()}"
+
+
+def network_table(name: str, in_channels: int = 7) -> str:
+    """A network's layers, parameters and multiply-adds for one 64 x 64 block (the paper's Tables III and IV)."""
+    from landslip.models.layers import layer_table, parameter_count
+
+    network = build_model(name, in_channels)
+    head = ("block", "kind", "output", "parameters", "statistics", "MACs")
+    rows = [head]
+    for row in layer_table(network, in_channels):
+        output = f"{row.rows} x {row.columns} x {row.channels}"
+        figures = (f"{row.parameters:,}", f"{row.statistics:,}", f"{row.macs:,}")
+        rows.append((row.name, row.kind, output, *figures))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = [
+        "  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    parameters, statistics, total = parameter_count(network)
+    lines.append(
+        f"\n{name}, {plural(in_channels, 'channel')}: {parameters:,} parameters and {statistics:,} running "
+        f"statistics, {total:,} together. Networks: {', '.join(MODELS)}."
+    )
+    return "\n".join(lines)

@@ -1,0 +1,202 @@
+"""Run files: the choices of a run (channels, blocks, split, network, training), with their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from landslip.config.strict import Strict, validated
+from landslip.errors import RunError
+from landslip.runtime.text import read_json, read_toml
+
+
+def _listed(value: Any) -> Any:
+    """One name, or several with commas between them, as the list that they stand for."""
+    if isinstance(value, str) and value not in ("all", "none"):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return value
+
+
+Listed = BeforeValidator(_listed)
+
+
+class ChannelChoice(Strict):
+    """[channels]: bands and factors the network sees; "all", or names of bands and factors."""
+
+    bands: Annotated[Literal["all", "none"] | tuple[str, ...], Listed] = "all"
+    factors: Annotated[Literal["all", "none"] | tuple[str, ...], Listed] = "all"
+
+
+class BlockChoice(Strict):
+    """[blocks]: windows of `window` pixels on a lattice of `step` that hold a drawn landslide pixel.
+
+    `seeds`: how many landslide pixels are drawn at random ("all": every one). `background`: windows without a
+    landslide that are added, as a share of the seeded ones.
+    """
+
+    window: int = Field(64, ge=16, le=1024)
+    step: int = Field(32, ge=1)
+    seeds: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
+    background: float = Field(0.0, ge=0)
+
+
+class SplitChoice(Strict):
+    """[split]: how the ground is divided; drawn from its own seed, so that trainings of several seeds share it.
+
+    `apart`: parts are unions of regions, `guard` pixels apart. `paper`: random windows, leaky. `given`: split.tif in
+    the prepared folder. `folds` of an `apart` split: whole regions in so many groups, of which group `fold` (from 0)
+    is the test part; `train` and `validation` then share the rest in their proportion.
+    """
+
+    kind: Literal["apart", "paper", "given"] = "apart"
+    regions: Literal["squares", "pieces"] = "squares"
+    region: int = Field(128, ge=16, description="side of a square, pixels")
+    guard: int | None = Field(None, ge=0, description="pixels; default: the window")
+    train: float = Field(0.6, gt=0, lt=1)
+    validation: float = Field(0.15, gt=0, lt=1)
+    folds: int = Field(1, ge=1, le=100)
+    fold: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _leaves_a_test(self) -> SplitChoice:
+        if self.train + self.validation >= 1:
+            raise ValueError(f"train {self.train} and validation {self.validation} leave nothing to test on")
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} is none of {self.folds} folds, which are counted from 0")
+        if self.folds > 1 and self.kind != "apart":
+            raise ValueError(f'folds are groups of whole regions and kind is "{self.kind}": folds need kind "apart"')
+        return self
+
+
+class NetworkChoice(Strict):
+    """[network]: its name, and options that its builder takes."""
+
+    name: str = "fc_densenet"
+    options: dict[str, Any] = {}
+
+
+class TrainingChoice(Strict):
+    """[training]: how the weights are found. `recipe = "paper"` sets the paper's IV.A for what is not given."""
+
+    recipe: Literal["best", "paper"] = "best"
+    epochs: int = Field(40, ge=1)
+    batch: int = Field(8, ge=1, le=2**16)
+    learning_rate: float | None = Field(None, gt=0, description="None: as `settled` chooses it for the network")
+    schedule: Literal["constant", "one-cycle"] = "one-cycle"
+    weight_decay: float = Field(1e-4, ge=0)
+    initial: Literal["he", "positive-unit-ball"] = "he"
+    prior_bias: bool = Field(True, description="start from the share of landslide pixels, not from one half")
+    loss: Literal["bce", "bce+dice", "focal"] = "bce"
+    augment: bool = True
+    average: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of the weights; 0: none")
+    choose: Literal["best", "last"] = "best"
+    threshold: Literal["f1", "kappa"] | Annotated[float, Field(ge=0, le=1)] = "kappa"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: int = Field(0, ge=0, lt=2**63)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of a settled run."""
+        assert self.learning_rate is not None
+        return self.learning_rate
+
+
+PAPER_TRAINING: dict[str, Any] = {
+    "epochs": 100,
+    "batch": 2,
+    "learning_rate": 1e-4,
+    "schedule": "constant",
+    "weight_decay": 0.0,
+    "initial": "positive-unit-ball",
+    "prior_bias": False,
+    "loss": "bce",
+    "augment": False,
+    "average": 0.0,
+    "choose": "last",
+    "threshold": 0.5,
+    "precision": "fp32",
+}
+
+
+# Of recipe "best". U-Net has no batch norm: at 2e-3 its activations grow until the head is dead everywhere.
+RATE, RATES = 2e-3, {"unet": 2e-4}
+
+
+class CompareChoice(Strict):
+    """[compare]: the grid of runs; every network is trained on each choice of channels, split and seed.
+
+    `options` gives a network options of its builder, by its name. The split's own seed stays: seeds differ in weights
+    and order only.
+    """
+
+    networks: Annotated[tuple[str, ...], Listed] = ("fcn8s", "segnet", "unet", "resunet", "fc_densenet")
+    baselines: Annotated[tuple[str, ...], Listed] = ("random_forest", "svm", "ann")
+    channels: Annotated[tuple[Literal["bands", "bands + factors"], ...], Listed] = ("bands", "bands + factors")
+    splits: Annotated[tuple[Literal["apart", "paper", "given"], ...], Listed] = ("apart", "paper")
+    seeds: int = Field(1, ge=1)
+    options: dict[str, dict[str, Any]] = {}
+
+
+class Run(Strict):
+    """The choices of a run: channels, blocks, split, network, training; and of a comparison of several."""
+
+    channels: ChannelChoice = ChannelChoice()
+    blocks: BlockChoice = BlockChoice()
+    split: SplitChoice = SplitChoice()
+    network: NetworkChoice = NetworkChoice()
+    training: TrainingChoice = TrainingChoice()
+    compare: CompareChoice = CompareChoice()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("training"), dict):
+            training = value["training"]
+            if training.get("recipe") == "paper":
+                return {**value, "training": {**PAPER_TRAINING, **training}}
+        return value
+
+
+def settled(run: Run) -> Run:
+    """The run with its network's own learning rate where none is given: 2e-3, and 2e-4 for U-Net."""
+    if run.training.learning_rate is not None:
+        return run
+    rate = RATES.get(run.network.name, RATE)
+    return run.model_copy(update={"training": run.training.model_copy(update={"learning_rate": rate})})
+
+
+def read_run(path: Path, overrides: dict[str, Any] | None = None) -> Run:
+    """Read a run file, or the run of a model from its model.json; `overrides` maps "table.key" to a value that wins.
+
+    Raises RunError that lists every fault of the file.
+    """
+    value = _run_of_facts(path) if path.suffix == ".json" else read_toml(path, RunError)
+    for key, given in (overrides or {}).items():
+        table, _, name = key.partition(".")
+        if not isinstance(value.setdefault(table, {}), dict):
+            raise RunError(
+                f"{path}: {table} is {value[table]!r} and not a table; write [{table}] and its keys below it."
+            )
+        value[table][name] = given
+    return validated(Run, value, path, RunError)
+
+
+def _run_of_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = read_json(path)
+        run = dict(facts["run"])
+    except FileNotFoundError as error:
+        raise RunError(f"{path} does not exist. Check the path.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} holds no run ({str(error)[:100]}). Give a run file, or a model's model.json."
+        ) from error
+    if "fine_tuned_from" in facts:
+        raise RunError(
+            f"{path} is of a model that was fine-tuned: it began as the model with weights "
+            f"{str(facts['fine_tuned_from'])[:12]}. Train that one again, and repeat `landslip transfer` with it."
+        )
+    return run

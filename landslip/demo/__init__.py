@@ -1,0 +1,1 @@
+"""A made-up site, and a walk through the program on it."""

@@ -1,0 +1,188 @@
+"""`landslip demo`: the whole chain on a made-up site, as a user would run it, ending with scores on unseen ground."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from landslip.config.run import read_run
+from landslip.config.site import read_site
+from landslip.demo.synthetic_site import generate, write_site
+from landslip.errors import OutputError
+from landslip.evaluation.evaluate import Evaluation, evaluate, write_scores
+from landslip.evaluation.evaluate import table as score_table
+from landslip.inference.mapping import map_site
+from landslip.inventory.inventory import make_inventory
+from landslip.plots.curves import draw_history
+from landslip.plots.maps import draw_input, draw_judged, draw_label, draw_probability, draw_split
+from landslip.preparation.prepare import prepare
+from landslip.preparation.prepare import table as channel_table
+from landslip.runtime.progress import duration, say
+from landslip.runtime.text import read_json, write_json, write_text
+from landslip.training.checkpoint import FACTS, load_model
+from landslip.training.train import train
+
+FULL = (616, 976)  # the paper's Site 1
+QUICK = (320, 400)
+SEED = 2021
+
+FULL_RUN = """\
+# A run on the made-up site: choices, not facts about the place.
+
+[blocks]
+window = 64
+step = 32
+background = 1.0  # look-alikes far from landslides are seen too
+
+[split]
+kind = "apart"
+regions = "squares"
+region = 64
+
+[network]
+name = "fc_densenet"
+
+[training]
+epochs = 8
+batch = 4
+"""
+QUICK_RUN = """\
+# A short run on a small made-up site, with a shallower network.
+
+[blocks]
+window = 64
+step = 16
+background = 1.0
+
+[split]
+kind = "apart"
+regions = "squares"
+region = 64
+guard = 32
+
+[network]
+name = "fc_densenet"
+options = { layers = [2, 2, 2, 2, 2], first_width = 24, growth_rate = 12 }
+
+[training]
+epochs = 10
+batch = 4
+"""
+
+
+def demo(
+    folder: Path, quick: bool = False, seed: int = SEED, factors: bool = True, overwrite: bool = False
+) -> Evaluation:
+    """Make a site, prepare, train, map, inventory and evaluate it in `folder`, a run folder.
+
+    The same call goes on where an interrupted one stopped; a finished or different one is refused unless `overwrite`.
+    """
+    began = time.monotonic()
+    wanted: dict[str, object] = {"quick": quick, "seed": seed, "factors": factors}
+    _claim(folder, wanted, overwrite)
+    shape, text = (QUICK, QUICK_RUN) if quick else (FULL, FULL_RUN)
+    if not factors:
+        text += '\n[channels]\nfactors = "none"\n'
+
+    site_file, run_file = folder / "inputs" / "site.toml", folder / "run.toml"
+    stack = folder / "prepared" / "stack.tif"
+    label, split = folder / "prepared" / "label.tif", folder / "model" / "split.tif"
+    probability = folder / "map" / "probability.tif"
+
+    def made(what: str, result: Path, step: Callable[[], object]) -> None:
+        if result.exists():
+            return
+        say(f"-- {what}")
+        step()
+
+    made(f"a made-up site, seed {seed}, {shape[0]} x {shape[1]} pixels of 15 m", site_file,
+         lambda: write_site(generate(seed, shape), site_file.parent, overwrite=True))  # fmt: skip
+    write_text(run_file, text, overwrite=True)
+    write_text(folder / "site.toml", _at_root(site_file), overwrite=True)
+    made("landslip prepare site.toml prepared/ --no-figures", stack,
+         lambda: say(channel_table(prepare(read_site(site_file), stack.parent))))  # fmt: skip
+    made("landslip train run.toml prepared/ model/", folder / "model" / FACTS,
+         lambda: _train(run_file, folder))  # fmt: skip
+    made("landslip map model/ prepared/stack.tif map/probability.tif", probability,
+         lambda: _map(folder, stack, probability))  # fmt: skip
+    made("landslip inventory map/probability.tif inventory/landslides.gpkg", folder / "inventory" / "landslides.gpkg",
+         lambda: _inventory(folder, stack, probability))  # fmt: skip
+    say("-- landslip evaluate map/probability.tif prepared/label.tif --split model/split.tif --part test")
+    scored = evaluate(probability, label, split, "test")
+    say(score_table(scored))
+    _pictures(folder, scored, seed)
+    write_scores(folder / "scores" / "test.json", scored, overwrite=True)
+    write_scores(folder / "scores.json", scored, overwrite=True)
+    say(f"\nPictures: {folder / 'pictures'}")
+    say(f"Scores on ground never trained on: {folder / 'scores.json'} (kappa {scored.scores['kappa']:.4f})")
+    say(f"See it: landslip report {folder} {folder}/report.html; landslip serve {folder}; landslip qgis {folder}")
+    say(f"Done in {duration(time.monotonic() - began)}.")
+    return scored
+
+
+def _claim(folder: Path, wanted: dict[str, object], overwrite: bool) -> None:
+    """Make the folder this demo's own, go on in it, or refuse."""
+    note = folder / "demo.json"
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file. Give the demo a folder of its own.")
+    if folder.exists() and any(folder.iterdir()):
+        known = _read_note(note)
+        if known is None:
+            raise OutputError(f"{folder} holds other files. Give the demo a folder of its own.")
+        if overwrite:
+            _clear(folder)
+        elif known != wanted:
+            raise OutputError(
+                f"{folder} holds the demo with {known}, not {wanted}. Give another folder, or --overwrite."
+            )
+        elif (folder / "scores.json").exists():
+            raise OutputError(f"{folder} holds this demo, finished. Give another folder, or --overwrite.")
+    write_json(note, wanted, overwrite=True)
+
+
+def _read_note(note: Path) -> dict[str, object] | None:
+    try:
+        known = read_json(note)
+    except (OSError, ValueError):
+        return None
+    return known if isinstance(known, dict) and known.keys() == {"quick", "seed", "factors"} else None
+
+
+def _clear(folder: Path) -> None:
+    for name in ("inputs", "prepared", "model", "map", "inventory", "scores", "pictures"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("scores.json", "site.toml", "run.toml"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _at_root(site_file: Path) -> str:
+    """The site file as it reads from the run folder, one level up from the inputs."""
+    head, _, rest = site_file.read_text(encoding="utf-8").partition("\n")
+    return f'{head}\ndata = "{site_file.parent.name}"\n{rest}'
+
+
+def _train(run_file: Path, folder: Path) -> None:
+    train(read_run(run_file), folder / "prepared", folder / "model", draw=draw_history)
+
+
+def _map(folder: Path, stack: Path, probability: Path) -> None:
+    map_site(load_model(folder / "model"), stack, probability)
+
+
+def _inventory(folder: Path, stack: Path, probability: Path) -> None:
+    make_inventory(probability, folder / "inventory" / "landslides.gpkg", overwrite=True, stack_path=stack)
+
+
+def _pictures(folder: Path, scored: Evaluation, seed: int) -> None:
+    pictures, prepared = folder / "pictures", folder / "prepared"
+    stack, label, split = prepared / "stack.tif", prepared / "label.tif", folder / "model" / "split.tif"
+    probability = folder / "map" / "probability.tif"
+    draw_input(stack, pictures / "1_input.png", True)
+    draw_label(stack, label, pictures / "2_label.png", True)
+    draw_split(stack, split, pictures / "3_split.png", True)
+    draw_history(folder / "model" / "history.csv", pictures / "4_training.png", True)
+    draw_probability(probability, pictures / "5_probability.png", True)
+    title = f"Made-up site {seed}: kappa {scored.scores['kappa']:.3f} on ground never trained on"
+    draw_judged(probability, label, stack, scored.threshold, pictures / "6_map.png", title, split, True)

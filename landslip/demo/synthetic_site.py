@@ -1,0 +1,436 @@
+"""A made-up site with known landslides, by a stated rule.
+
+Eroded terrain with rivers, faults and folded rocks; seven Landsat-8-like bands; landslides; and look-alikes, which
+are bare, of the same shapes and sizes, and can be told from landslides by terrain and geology alone.
+
+The rule (`EFFECTS` states how strongly each factor acts). Ground can fail where all four hold:
+
+- slope of at least `MIN_SLOPE` degrees;
+- rock that is not hard. In soft rock landslides start `ROCK_WEIGHT` times as often as in soft and hard rock;
+- a river within `RIVER_REACH` metres;
+- a fault within `FAULT_REACH` metres.
+
+Landslides lie where ground can fail; bare fields (gentle ground), outcrops (hard rock) and clearings (too far from
+river or fault) lie where it cannot. Both keep a margin from the slope and the distances of the rule, and a small
+share of their pixels crosses it. Roads and river bars are further look-alikes. Curvature takes no part in the rule
+but a landslide leaves a hollow at its head and a lobe at its toe, of metres. Aspect and elevation have no effect;
+elevation is related to landslides only because rivers run low.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from scipy import ndimage
+
+from landslip.demo.terrain import (
+    LITHOLOGY,
+    ROCKS,
+    Bodies,
+    Body,
+    body_sizes,
+    eroded_terrain,
+    fault_lines,
+    folded_beds,
+    noise,
+    river_lines,
+    rock_bodies,
+)
+from landslip.errors import GridError
+from landslip.factors.distance import distance
+from landslip.factors.terrain import slope
+from landslip.geo.geotiff import write_raster
+from landslip.geo.grid import Grid, Window
+from landslip.geo.vector import burn, trace, write_vector
+from landslip.geo.warp import warp_array
+from landslip.runtime.atomic import refuse_existing
+from landslip.runtime.text import write_text
+
+Float = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+MIN_SLOPE = 16.0  # degrees
+RIVER_REACH = 900.0  # metres
+FAULT_REACH = 2000.0  # metres
+ROCK_WEIGHT = 3.0
+SLOPE_MARGIN = 1.5  # degrees either side of MIN_SLOPE
+REACH_MARGIN = 0.05  # share of a reach either side of it
+
+# Strength of each factor's effect: 3 decides most, 0 none; equal where either may come first, by where the faults run.
+EFFECTS = {
+    "slope": 3.0,
+    "lithology": 2.0,
+    "distance_to_river": 1.0,
+    "distance_to_fault": 1.0,
+    "curvature": 0.0,
+    "elevation": 0.0,
+    "aspect": 0.0,
+}
+
+LOOK_ALIKES = {"field": 1, "outcrop": 2, "clearing": 3, "road": 4, "bar": 5}  # codes of SyntheticSite.look_alikes
+
+# Reflectance of the covers in coastal, blue, green, red, nir, swir1, swir2.
+BANDS = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
+COVERS = {
+    "forest": (0.022, 0.028, 0.048, 0.034, 0.300, 0.140, 0.060),
+    "shrub": (0.038, 0.048, 0.082, 0.066, 0.310, 0.215, 0.115),
+    "crops": (0.045, 0.055, 0.095, 0.062, 0.390, 0.230, 0.120),
+    "soil": (0.090, 0.110, 0.150, 0.195, 0.285, 0.345, 0.295),
+    "rock": (0.130, 0.150, 0.180, 0.205, 0.250, 0.290, 0.265),
+    "water": (0.050, 0.055, 0.060, 0.040, 0.020, 0.010, 0.007),
+    "road": (0.120, 0.130, 0.150, 0.160, 0.200, 0.220, 0.200),
+}
+SUN = (140.0, 50.0)  # azimuth clockwise from north and height, degrees
+
+STORED_SCALE = 0.0001  # reflectance of one step of the stored uint16
+
+EPSG = 32649
+ORIGIN = (465_600.0, 3_429_900.0)  # x, y of the upper left corner: 31.00 N 110.64 E
+SURVEY_NOISE = 0.5  # of the DEM, metres
+MARGIN = 40  # DEM pixels around the site
+OUTLINE_SHARE = 0.85  # of the rectangle
+LANDSLIDES_PER_KM2 = 74 / 116.29  # Site 1 of the paper
+LANDSLIDE_SHARE = 0.065  # of the outline's area, of which about a tenth finds no ground that holds it
+
+
+@dataclass(frozen=True)
+class SyntheticSite:
+    """A made-up site. Arrays are (row, column) on `grid` unless said otherwise.
+
+    bands: reflectance in [0, 1], float32; coastal to nir on `grid`, swir1 and swir2 at twice its pixel size.
+    dem: elevation in metres, float32, on `dem_grid`, twice the pixel size and `MARGIN` pixels beyond the site.
+    elevation, slope (degrees), distance_to_river, distance_to_fault (metres): float32, of the finished terrain.
+    lithology: uint8, codes of LITHOLOGY. label: bool, True on landslides. look_alikes: uint8, codes of LOOK_ALIKES.
+    inside: bool, True in the outline. rivers, faults: lines; rocks: polygons with `rock`; landslides: polygons with
+    `id` and `area` (square metres); outline: one polygon; all in the grid's CRS.
+    """
+
+    seed: int
+    grid: Grid
+    dem_grid: Grid
+    bands: dict[str, NDArray[np.float32]]
+    dem: NDArray[np.float32]
+    elevation: NDArray[np.float32]
+    slope: NDArray[np.float32]
+    distance_to_river: NDArray[np.float32]
+    distance_to_fault: NDArray[np.float32]
+    lithology: NDArray[np.uint8]
+    label: Mask
+    look_alikes: NDArray[np.uint8]
+    inside: Mask
+    rivers: gpd.GeoDataFrame
+    faults: gpd.GeoDataFrame
+    rocks: gpd.GeoDataFrame
+    landslides: gpd.GeoDataFrame
+    outline: gpd.GeoDataFrame
+
+
+def can_fail(
+    slope_degrees: NDArray[np.floating], lithology: NDArray[np.uint8], to_river: NDArray[np.floating],
+    to_fault: NDArray[np.floating], leeway: float = 0.0,
+) -> Mask:  # fmt: skip
+    """Where the module's rule lets ground fail; arrays of one shape, as in SyntheticSite.
+
+    leeway: margins by which the rule is relaxed (negative: tightened).
+    """
+    reach = 1 + leeway * REACH_MARGIN
+    return np.asarray(
+        (slope_degrees >= MIN_SLOPE - leeway * SLOPE_MARGIN)
+        & (lithology != LITHOLOGY["hard"])
+        & (to_river <= RIVER_REACH * reach)
+        & (to_fault <= FAULT_REACH * reach)
+    )
+
+
+def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: float = 15.0) -> SyntheticSite:
+    """Make a site of `shape` (rows, columns) pixels of `resolution` metres; the same seed gives the same site.
+
+    The defaults are the size of the paper's Site 1 (Gao et al. 2021, Table I), and so are the number of landslides
+    per area and their share of it. Raises GridError for an odd or small shape.
+    """
+    if min(shape) < 128 or shape[0] % 2 or shape[1] % 2:
+        raise GridError(f"a made-up site cannot have {shape[0]} x {shape[1]} pixels. Give even numbers from 128 up.")
+    rng = np.random.default_rng(seed)
+    grid = Grid(CRS.from_epsg(EPSG), Affine(resolution, 0, ORIGIN[0], 0, -resolution, ORIGIN[1]), *shape)
+    dem_grid = _halved_grid(grid).pad(MARGIN)
+
+    bed, strike = folded_beds(rng, dem_grid)
+    hardness = np.interp(bed, [0.0, 0.5, 0.72, 0.8], [0.9, 0.95, 1.0, 1.2])
+    gain = np.exp(0.4 * noise(rng, dem_grid.shape, 70, 4)) * hardness
+    z = eroded_terrain(rng, gain, dem_grid.x_size)
+    rivers = river_lines(z, dem_grid)
+    water, banks = _water(rivers, grid)
+    faults = fault_lines(rng, grid, strike)
+    to_river, to_fault = _distance_to(rivers, grid), _distance_to(faults, grid)
+    rocks, lithology = rock_bodies(_onto(bed, dem_grid, grid), grid)
+    outline, inside = _outline(rng, grid)
+
+    surface = ndimage.gaussian_filter(_onto(z, dem_grid, grid).astype(np.float64), 3)
+    steep = _slope_of(surface, resolution)
+    failing = can_fail(steep, lithology, to_river, to_fault, -1) & inside & ~water
+    near = (to_river <= RIVER_REACH * (1 + REACH_MARGIN)) & (to_fault <= FAULT_REACH * (1 + REACH_MARGIN))
+    hard = lithology == LITHOLOGY["hard"]
+    weight = np.where(lithology == LITHOLOGY["soft"], 1.0, 1.0 / ROCK_WEIGHT)
+    taken = ~inside | water
+    bodies = Bodies(rng, surface, resolution, taken)
+    count = max(3, round(LANDSLIDES_PER_KM2 * inside.sum() * grid.pixel_area / 1e6))
+    area = LANDSLIDE_SHARE * inside.sum() * grid.pixel_area
+    slides = bodies.place(failing, weight, body_sizes(rng, count, area))
+    placed = sum(len(body.rows) for body in slides) * grid.pixel_area
+    look_alikes = np.zeros(shape, np.uint8)
+    others = []
+    for kind, share, where in (
+        ("field", 0.40, steep < MIN_SLOPE - SLOPE_MARGIN),
+        ("outcrop", 0.28, hard & (steep > MIN_SLOPE)),
+        ("clearing", 0.27, ~hard & ~near & (steep > MIN_SLOPE)),
+    ):
+        found = bodies.place(where & ~water, np.ones(shape), body_sizes(rng, round(share * count), share * placed))
+        for body in found:
+            look_alikes[body.rows, body.columns] = LOOK_ALIKES[kind]
+        others += found
+
+    ids = np.zeros(shape, np.int32)
+    relief = np.zeros(shape)
+    for number, body in enumerate(slides, start=1):
+        ids[body.rows, body.columns] = number
+        relief[body.rows, body.columns] = body.relief
+    relief = ndimage.gaussian_filter(relief, 1)
+    rough = z.copy()
+    rough[MARGIN:-MARGIN, MARGIN:-MARGIN] += _halved(relief)
+    # survey noise: filtering by 2 pixels leaves white noise a deviation of 1 / (4 sqrt(pi))
+    rough += SURVEY_NOISE * 4 * np.sqrt(np.pi) * ndimage.gaussian_filter(rng.standard_normal(z.shape), 2)
+    dem = rough.astype(np.float32)
+
+    cover = _land_cover(rng, steep, water)
+    bare = (ids == 0) & (look_alikes == 0) & inside & ~water
+    road = _roads(surface) & bare
+    bar = banks & bare & (steep < 10) & (noise(rng, shape, 20, 3) > 0.3)
+    look_alikes[road], look_alikes[bar] = LOOK_ALIKES["road"], LOOK_ALIKES["bar"]
+    _paste(cover, 0.6 * road, {"road": 1.0})
+    _paste(cover, 0.8 * bar, {"soil": 0.5, "rock": 0.5})
+    _lay_bare(rng, cover, slides + others)
+    light = _illumination(_onto(dem, dem_grid, grid).astype(np.float64), resolution)
+
+    landslides = _chamfered(trace(ids, grid), grid)
+    landslides["area"] = landslides.area
+    return SyntheticSite(
+        seed=seed,
+        grid=grid,
+        dem_grid=dem_grid,
+        bands=_reflectance(rng, cover, light),
+        dem=dem,
+        elevation=_onto(dem, dem_grid, grid),
+        slope=_onto(slope(dem, dem_grid.x_size, dem_grid.y_size, edges="one-sided"), dem_grid, grid),
+        distance_to_river=to_river,
+        distance_to_fault=to_fault,
+        lithology=lithology,
+        label=ids > 0,
+        look_alikes=look_alikes,
+        inside=inside,
+        rivers=rivers,
+        faults=faults,
+        rocks=rocks,
+        landslides=landslides,
+        outline=outline,
+    )
+
+
+def write_site(site: SyntheticSite, folder: Path, overwrite: bool = False) -> Path:
+    """Write the files that a user would have into `folder`, and return its site.toml.
+
+    Reflectance is stored as uint16 x 10,000 with 0 for nodata, elevation as float32 with -9999. Raises OutputError
+    where the files exist already (unless `overwrite`) or cannot be written.
+    """
+    images = {"image_15m.tif": (site.grid, BANDS[:5]), "image_30m.tif": (_halved_grid(site.grid), BANDS[5:])}
+    vectors = {
+        "outline.gpkg": site.outline,
+        "rivers.gpkg": site.rivers,
+        "faults.gpkg": site.faults,
+        "lithology.gpkg": site.rocks,
+        "landslides.gpkg": site.landslides,
+    }
+    for name in (*images, "dem.tif", *vectors, "site.toml"):
+        refuse_existing(folder / name, overwrite)
+    for name, (grid, names) in images.items():
+        stored = np.stack([np.rint(site.bands[band] / STORED_SCALE) for band in names]).astype(np.uint16)
+        write_raster(folder / name, stored, grid, names, nodata=0, overwrite=overwrite)
+    dem = site.dem[None]
+    write_raster(folder / "dem.tif", dem, site.dem_grid, ["elevation"], nodata=-9999.0, overwrite=overwrite)
+    for name, frame in vectors.items():
+        write_vector(folder / name, frame, overwrite=overwrite)
+    path = folder / "site.toml"
+    write_text(path, _site_toml(site), overwrite)
+    return path
+
+
+def _site_toml(site: SyntheticSite) -> str:
+    def numbered(names: tuple[str, ...]) -> str:
+        return ", ".join(f"{name} = {number}" for number, name in enumerate(names, start=1))
+
+    classes = ", ".join(f'"{rock}" = "{klass}"' for rock, (klass, _) in ROCKS.items())
+    images = "".join(
+        f'\n[[image]]\npath = "{name}"\nbands = {{ {numbered(names)} }}\nscale = 0.0001\n'
+        for name, names in (("image_15m.tif", BANDS[:5]), ("image_30m.tif", BANDS[5:]))
+    )
+    return (
+        f'name = "Made-up site {site.seed}"\n\n[outline]\npath = "outline.gpkg"\n{images}\n[dem]\npath = "dem.tif"\n\n'
+        '[rivers]\npath = "rivers.gpkg"\n\n[faults]\npath = "faults.gpkg"\n\n[lithology]\npath = "lithology.gpkg"\n'
+        f'field = "rock"\nclasses = {{ {classes} }}\n\n[landslides]\npath = "landslides.gpkg"\n'
+    )
+
+
+# ---- ground ----
+
+
+def _onto(values: NDArray[np.floating], source: Grid, grid: Grid) -> NDArray[np.float32]:
+    return np.asarray(warp_array(values[None].astype(np.float32), source, grid)[0])
+
+
+def _halved_grid(grid: Grid) -> Grid:
+    """The grid of pixels twice as large."""
+    return Grid(grid.crs, grid.transform @ Affine.scale(2), grid.height // 2, grid.width // 2)
+
+
+def _halved(values: Float) -> Float:
+    """Means of 2 x 2 pixels."""
+    rows, columns = values.shape
+    return np.asarray(values.reshape(rows // 2, 2, columns // 2, 2).mean((1, 3)))
+
+
+def _slope_of(z: Float, size: float) -> NDArray[np.float32]:
+    return slope(z, size, size, edges="one-sided")
+
+
+def _water(rivers: gpd.GeoDataFrame, grid: Grid) -> tuple[Mask, Mask]:
+    """Where the larger rivers' water stands, and their banks."""
+    water, banks = np.zeros(grid.shape, bool), np.zeros(grid.shape, bool)
+    for at_least, half_width in ((5.0, 12.0), (25.0, 35.0), (70.0, 60.0)):
+        channel = rivers.geometry[rivers.km2 >= at_least].buffer(half_width)
+        water |= burn(channel, grid)
+        banks |= burn(channel.buffer(50.0), grid)
+    return water, banks & ~water
+
+
+def _distance_to(lines: gpd.GeoDataFrame, grid: Grid) -> NDArray[np.float32]:
+    pad = 8 * MARGIN  # on the pixels of `grid`, wide enough that what lies beyond is out of every reach
+    wide = grid.pad(pad)
+    burnt = burn(lines.geometry, wide, "touched")
+    inner = Window(pad, pad, *grid.shape).slices
+    return np.ascontiguousarray(distance(burnt, grid.x_size, grid.y_size)[inner])
+
+
+def _outline(rng: np.random.Generator, grid: Grid) -> tuple[gpd.GeoDataFrame, Mask]:
+    """An irregular polygon that covers OUTLINE_SHARE of the grid."""
+    turn = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+    wobble = ndimage.gaussian_filter1d(rng.standard_normal(72), 2, mode="wrap")
+    wobble /= np.abs(wobble).max()
+    box = (np.abs(np.cos(turn)) ** 7 + np.abs(np.sin(turn)) ** 7) ** (-1 / 7)  # a rectangle with round corners
+    left, bottom, right, top = grid.bounds
+    centre, reach = ((left + right) / 2, (bottom + top) / 2), ((right - left) / 2, (top - bottom) / 2)
+    rectangle = shapely.box(left, bottom, right, top).buffer(-2 * grid.x_size, join_style="mitre")
+    low, high = 0.5, 1.5
+    for _ in range(30):
+        radius = (low + high) / 2 * box * (1 + 0.10 * wobble)
+        points = np.column_stack(
+            [centre[0] + reach[0] * radius * np.cos(turn), centre[1] + reach[1] * radius * np.sin(turn)]
+        )
+        polygon = shapely.Polygon(points).intersection(rectangle)
+        too_small = polygon.area < OUTLINE_SHARE * (right - left) * (top - bottom)
+        low, high = ((low + high) / 2, high) if too_small else (low, (low + high) / 2)
+    return gpd.GeoDataFrame({"id": [1]}, geometry=[polygon], crs=grid.crs.to_wkt()), burn([polygon], grid)
+
+
+def _chamfered(frame: gpd.GeoDataFrame, grid: Grid) -> gpd.GeoDataFrame:
+    """Outlines with their corners cut by half a pixel, which no pixel's centre crosses."""
+
+    def cut(ring: shapely.LinearRing) -> Float:
+        corner = np.asarray(ring.coords)[:-1]
+        before, after = np.roll(corner, 1, 0) - corner, np.roll(corner, -1, 0) - corner
+        step = 0.5 * grid.x_size
+        points = [corner + step * edge / np.hypot(*edge.T)[:, None] for edge in (before, after)]
+        return np.asarray(np.stack(points, 1).reshape(-1, 2))
+
+    rings = [[cut(ring) for ring in (g.exterior, *g.interiors)] for g in frame.geometry]
+    polygons = [shapely.Polygon(outer, inner).buffer(0) for outer, *inner in rings]
+    return frame.set_geometry(gpd.GeoSeries(polygons, crs=frame.crs))
+
+
+# ---- image ----
+
+
+def _land_cover(rng: np.random.Generator, steep: NDArray[np.float32], water: Mask) -> dict[str, Float]:
+    """Shares of the covers, each (row, column), which sum to 1: vegetation and water, with smooth borders."""
+    shape = steep.shape
+    drawn: dict[str, Callable[[Float], Float]] = {
+        "forest": lambda x: x + (steep - 20) / 18,
+        "shrub": lambda x: x - 0.1,
+        "crops": lambda x: x - (steep - 12) / 10,
+    }
+    liking = {name: np.exp(4 * bias(noise(rng, shape, 40, 3))) for name, bias in drawn.items()}
+    total = sum(liking.values())
+    cover = {name: np.zeros(shape) for name in COVERS}
+    cover |= {name: np.asarray(value / total) for name, value in liking.items()}
+    _paste(cover, water.astype(float), {"water": 1.0})
+    return cover
+
+
+def _paste(cover: dict[str, Float], share: NDArray[np.floating], mixture: Mapping[str, float | Float]) -> None:
+    """Lay `mixture` over the covers with an opacity `share`, (row, column) in [0, 1]."""
+    for name in cover:
+        cover[name] = cover[name] * (1 - share) + share * mixture.get(name, 0.0)
+
+
+def _lay_bare(rng: np.random.Generator, cover: dict[str, Float], bodies: list[Body]) -> None:
+    """Bare soil and rock on each body, with its own degree of regrowth, patchy within; alike for every kind."""
+    shape = cover["soil"].shape
+    patchy, stony = noise(rng, shape, 12, 3), noise(rng, shape, 25, 3)
+    opacity, rock = np.zeros(shape), np.zeros(shape)
+    for body in bodies:
+        at = body.rows, body.columns
+        opacity[at] = np.clip(rng.uniform(0.68, 1.0) + 0.07 * patchy[at], 0.5, 1.0)
+        rock[at] = np.clip(rng.uniform(0.0, 0.7) + 0.15 * stony[at], 0.0, 1.0)
+    _paste(cover, opacity, {"soil": 1 - rock, "rock": rock})
+
+
+def _roads(surface: Float) -> Mask:
+    """One pixel wide, along contours."""
+    level = ndimage.gaussian_filter(surface, 4)
+    roads = np.zeros(surface.shape, bool)
+    for height in np.percentile(level, [30]):
+        above = level > height
+        roads |= above & ~ndimage.binary_erosion(above, border_value=1)
+    return roads
+
+
+def _illumination(z: Float, size: float) -> Float:
+    """Light on sloping ground over that on level ground; half direct sun, the rest from the sky and corrected."""
+    azimuth, height = np.radians(SUN)
+    down, right = np.gradient(z, size)
+    east, north = np.sin(azimuth) * np.cos(height), np.cos(azimuth) * np.cos(height)
+    facing = (np.sin(height) - east * right + north * down) / np.sqrt(1 + right**2 + down**2)
+    return np.asarray(0.5 + 0.5 * np.clip(facing, 0, None) / np.sin(height))
+
+
+def _reflectance(rng: np.random.Generator, cover: dict[str, Float], light: Float) -> dict[str, NDArray[np.float32]]:
+    """Bands from the covers' mixture: light, texture shared by the bands, the optics' blur, and sensor noise."""
+    shape = light.shape
+    texture = 1 + 0.05 * noise(rng, shape, 8, 2)
+    bands = {}
+    for i, name in enumerate(BANDS):
+        mixed = sum(COVERS[kind][i] * share for kind, share in cover.items())
+        own = 1 + 0.02 * noise(rng, shape, 8, 2)
+        value = np.asarray(mixed * light * texture * own)
+        value = ndimage.gaussian_filter(value, 0.45)
+        if i >= 5:
+            value = _halved(value)
+        value = value + 0.0015 * rng.standard_normal(value.shape)
+        bands[name] = (np.rint(np.clip(value, 0.001, 1.0) / STORED_SCALE) * STORED_SCALE).astype(np.float32)
+    return bands

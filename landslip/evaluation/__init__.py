@@ -1,0 +1,1 @@
+"""A map or an inventory against what is known."""

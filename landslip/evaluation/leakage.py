@@ -1,0 +1,240 @@
+"""Leakage audit: how far the scored pixels lie from the training ground, and how many lie on it.
+
+Distances are exact, centre to centre, and no array of the whole raster is held. The training pixel nearest to one
+outside lies on the edge of the training ground, so a tree of the edge's pixels answers every question; and a cell of
+16 x 16 pixels whose distances cannot decide the minimum, the median or the share near by is asked at its centre only.
+Where most pixels of a window must be asked, a distance transform of it answers them at once: its bounds say how far
+around it the nearest edge can lie. Memory follows the length of that edge (8 bytes a pixel of it for the tree's order,
+which has the pixels themselves in a mapped file where they are many) and the number of cells (1/256 of the pixels).
+
+A training window lies wholly on training ground, which may reach beyond the windows: to be on it is to be where the
+network may have trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from scipy.spatial import cKDTree
+
+from landslip.dataset.split import TRAIN
+from landslip.geo.geotiff import TILE
+from landslip.geo.grid import Grid, Window, tiles
+from landslip.geo.mapped_array import strips, whole
+from landslip.geo.raster import cut_stored, opening
+from landslip.metrics.bootstrap import add_block_sums, empty_sums
+
+CELL = 16  # pixels a side of what is decided at once
+FEW = 2**16  # values that are put in order
+LEAF = 64  # pixels of the edge in a leaf of the tree
+ROUNDING = 1e-6  # more than float32 loses of a bound
+TRANSFORMED = 8  # pixels that a transform takes in the time that the tree takes for one
+LARGEST = (4 * TILE) ** 2  # pixels of a transform, which holds some 20 bytes of each
+
+# windows of the raster that hold one of the cells (rows, columns) bool, each with its (h, w) scored pixels off training
+# ground
+Scored = Callable[[NDArray[np.bool_]], Iterable[tuple[Window, NDArray[np.bool_]]]]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Distance of the scored pixels to the nearest training pixel, metres (0 on training ground).
+
+    All are NaN where nothing was scored or no training ground is known. Shares are of the pixels scored: `share_inside`
+    lies on training ground, `share_near` nearer to it than one window of `window` pixels, `reach_m` metres.
+    """
+
+    minimum_m: float
+    median_m: float
+    share_inside: float
+    share_near: float
+    window: int
+    reach_m: float
+
+
+def empty_cells(grid: Grid) -> NDArray[np.signedinteger]:
+    """No scored pixel counted yet, (rows, columns) of cells."""
+    return empty_sums(grid.shape, CELL)
+
+
+def count_cells(cells: NDArray[np.signedinteger], mask: NDArray[np.bool_], window: Window) -> None:
+    """Count the scored pixels off training ground of one window by cell."""
+    add_block_sums(cells, mask, window.row, window.column, CELL)
+
+
+def audit(split: Path, grid: Grid, inside: int, cells: NDArray[np.signedinteger], scored: Scored, window: int) -> Audit:
+    """Measure scored ground: `inside` pixels on training ground and, by cell, the others, which `scored` reads again.
+
+    `split` is split.tif, whose part 1 is training ground; `window` is the side of a training window, pixels.
+    """
+    reach = window * min(grid.x_size, grid.y_size)  # as the guard of a split counts, in pixels
+    total = inside + int(cells.sum())
+    distance = _Distance(training_edge(split), grid)
+    if not total or not (inside or distance.tree.n):
+        return Audit(math.nan, math.nan, math.nan, math.nan, window, reach)
+    if inside == total:
+        return Audit(0.0, 0.0, 1.0, 1.0, window, reach)
+
+    low, high = distance.of_cells(cells)
+    # The median is the mean of the two middle ranks; those below `inside` are the zeros on training ground.
+    ranks = [rank - inside for rank in ((total - 1) // 2, total // 2)]
+    beyond = [rank for rank in ranks if rank >= 0]
+    first, last = (_at_rank(low, cells, beyond[0]), _at_rank(high, cells, beyond[-1])) if beyond else (math.inf, -1.0)
+    undecided = (high >= first) & (low <= last) | (low < reach) & (high >= reach)
+    if not inside:
+        undecided |= low <= high.min()
+    below, near = (int(cells[~undecided & (high < bound)].sum()) for bound in (first, reach))
+    high[~undecided] = 0
+    del low, undecided
+    values, times = _exact(distance, high, scored)
+
+    middle = [_at_rank(values, times, rank - below) if rank >= 0 else 0.0 for rank in ranks]
+    near += inside + int(times[values < reach].sum())
+    minimum = 0.0 if inside else float(values.min())
+    return Audit(minimum, sum(middle) / 2, inside / total, near / total, window, reach)
+
+
+def pooled(audits: Sequence[Audit], pixels: Sequence[int]) -> Audit:
+    """One audit of several parts of a site, each with training ground of its own and so many `pixels` scored.
+
+    Shares are weighted by pixels, and the minimum is the least; the median, which does not follow from those of the
+    parts, is NaN. A part without scored pixels adds nothing.
+    """
+    parts = [(found, n) for found, n in zip(audits, pixels, strict=True) if n]
+    total = sum(n for _, n in parts)
+    minimum = min((found.minimum_m for found, _ in parts if not math.isnan(found.minimum_m)), default=math.nan)
+    inside = sum(n * found.share_inside for found, n in parts) / total if total else math.nan
+    near = sum(n * found.share_near for found, n in parts) / total if total else math.nan
+    return Audit(minimum, math.nan, inside, near, audits[0].window, audits[0].reach_m)
+
+
+def training_edge(split: Path) -> NDArray[np.int32]:
+    """(N, 2) rows and columns, by row, of the training pixels that have a pixel without training beside them."""
+    with opening(split) as dataset:
+        shape = dataset.height, dataset.width
+        edge, held = whole((0, 2), np.int32), 0
+        for strip in strips(shape):
+            found = _edge_of(dataset, strip, shape)
+            if held + len(found) > len(edge):  # gathered where it will lie, and not as pieces in the heap
+                more = whole((2 * (held + len(found)), 2), np.int32)
+                more[:held] = edge[:held]
+                edge = more
+            edge[held : held + len(found)] = found
+            held += len(found)
+    return edge[:held]
+
+
+def _edge_of(dataset: Any, strip: Window, shape: tuple[int, int]) -> NDArray[np.int32]:
+    outer = Window(strip.row - 1, 0, strip.height + 2, strip.width).clip(shape)
+    # beyond the raster nothing is scored, so its border is no edge
+    train = np.ones((strip.height + 2, strip.width + 2), bool)
+    row = outer.row - strip.row + 1
+    train[row : row + outer.height, 1:-1] = cut_stored(dataset, outer) == TRAIN
+    inner = train[:-2, 1:-1] & train[2:, 1:-1]
+    inner &= train[1:-1, :-2]
+    inner &= train[1:-1, 2:]
+    return np.asarray(np.argwhere(train[1:-1, 1:-1] & ~inner) + np.array([strip.row, 0]), np.int32)
+
+
+class _Distance:
+    """Distances to the edge of the training ground, metres."""
+
+    def __init__(self, edge: NDArray[np.int32], grid: Grid) -> None:
+        self.size = np.array([grid.y_size, grid.x_size])
+        self.tree = cKDTree(np.multiply(edge, self.size, whole(edge.shape, float)), LEAF)  # which copies nothing
+
+    def of_pixels(self, at: NDArray[np.intp], farthest: float) -> NDArray[np.float64]:
+        """Of (N, 2) rows and columns, none more than `farthest` metres away.
+
+        From whole pixels, so that equal distances are equal numbers.
+        """
+        margin = np.ceil(farthest / self.size).astype(np.intp)
+        corner, end = at.min(0) - margin, at.max(0) + margin + 1
+        pixels = math.prod((end - corner).tolist())
+        if pixels > min(TRANSFORMED * len(at), LARGEST):
+            down, across = (self._edge(self.tree.query(at * self.size)[1]) - at).T
+        else:
+            first, behind = np.searchsorted(self.tree.data[:, 0], np.array([corner[0], end[0]]) * self.size[0])
+            inside = self._edge(slice(first, behind)) - corner
+            inside = inside[(inside[:, 1] >= 0) & (inside[:, 1] < end[1] - corner[1])]
+            away = np.ones(end - corner, bool)
+            away[inside[:, 0], inside[:, 1]] = False
+            row, column = (at - corner).T
+            rows, columns = distance_transform_edt(away, self.size, return_distances=False, return_indices=True)
+            down, across = rows[row, column] - row, columns[row, column] - column
+        return np.asarray(np.hypot(down * self.size[0], across * self.size[1]))
+
+    def of_cells(self, cells: NDArray[np.signedinteger]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Bounds on the distances of all pixels of each cell: that of the centre, less and more a half diagonal.
+
+        (rows, columns), infinite where no pixel is counted in (rows, columns) `cells`.
+        """
+        half = (CELL - 1) / 2
+        radius = half * float(np.hypot(*self.size)) * (1 + ROUNDING)
+        low, high = whole(cells.shape, np.float32), whole(cells.shape, np.float32)
+        for row, counted in enumerate(cells > 0):
+            at = np.stack(np.broadcast_arrays(row, np.flatnonzero(counted)), 1)
+            centre = self.tree.query((at * CELL + half) * self.size)[0]
+            low[row], high[row] = np.inf, np.inf
+            low[row, counted], high[row, counted] = centre * (1 - ROUNDING) - radius, centre * (1 + ROUNDING) + radius
+        return low, high
+
+    def _edge(self, which: slice | NDArray[np.intp]) -> NDArray[np.intp]:
+        """(N, 2) rows and columns of some pixels of the edge, which the tree holds in metres."""
+        return np.asarray(np.rint(self.tree.data[which] / self.size), np.intp)
+
+
+def _at_rank(values: NDArray[np.floating], times: NDArray[np.signedinteger], rank: int) -> float:
+    """The value of a rank (from 0) in order, each value counted `times`."""
+    counted = times > 0
+    low, high = values.min(where=counted, initial=np.inf), values.max(where=counted, initial=-np.inf)
+    # halved until few lie between, since an order of all would take several times their memory
+    while np.count_nonzero(between := counted & (values >= low) & (values <= high)) > FEW:
+        middle = np.float64(low) + (np.float64(high) - np.float64(low)) / 2
+        upper = times.sum(where=values <= middle) <= rank
+        if upper:
+            low = values.min(where=between & (values > middle), initial=np.inf)
+        else:
+            high = values.max(where=between & (values <= middle), initial=-np.inf)
+        if low == high:
+            return float(low)
+    order = np.argsort(values[between], kind="stable")
+    behind = np.searchsorted(np.cumsum(times[between][order]), rank - times.sum(where=values < low), side="right")
+    return float(values[between][order[behind]])
+
+
+def _exact(
+    distance: _Distance, farthest: NDArray[np.float32], scored: Scored
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The distances of all scored pixels in some cells, each different one once in order, and how many have it.
+
+    `farthest` bounds the distances in those cells, metres, and is 0 in the others.
+    """
+    wanted = farthest > 0
+    values, times = np.zeros(0), np.zeros(0, np.int64)
+    for window, mask in scored(wanted):
+        row, column = (np.arange(*s.indices(s.stop)) // CELL for s in window.slices)
+        cells = np.ix_(row, column)
+        pixels = np.argwhere(mask & wanted[cells])
+        if len(pixels):
+            pixels += window.row, window.column
+            found, many = np.unique(distance.of_pixels(pixels, farthest[cells].max()), return_counts=True)
+            values, where = np.unique(np.concatenate([values, found]), return_inverse=True)
+            times = np.bincount(where, np.concatenate([times, many])).astype(np.int64)
+    return values, times
+
+
+def windows_of(cells: NDArray[np.bool_], grid: Grid, side: int) -> Iterator[Window]:
+    """Windows of `side` pixels over the grid that hold one of the cells."""
+    for window in tiles(grid.shape, side):
+        rows = slice(window.row // CELL, (window.row + window.height - 1) // CELL + 1)
+        columns = slice(window.column // CELL, (window.column + window.width - 1) // CELL + 1)
+        if cells[rows, columns].any():
+            yield window

@@ -1,0 +1,1 @@
+"""Networks, splits and sites compared."""

@@ -1,0 +1,235 @@
+"""Pixel baselines of the field: random forest, support vector machine and a small neural network, from scikit-learn.
+
+Each sees one pixel at a time, with no surroundings, and is trained on the ground that the networks are trained on: the
+valid pixels of known label in the union of the training windows, each once, z-scored with the same statistics. At most
+SAMPLE of them are drawn at random from the training seed, the same for every baseline; the share of landslide stays as
+it is on that ground, no class is weighted. The networks' augmentation has no meaning for single pixels and is left out.
+The threshold is chosen on the whole validation part by the run's criterion, as for the networks.
+
+Baselines are not kept as models, since scikit-learn's would have to be pickled: what stays is the probability raster.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.kernel_approximation import Nystroem
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
+
+from landslip.config.run import Run
+from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
+from landslip.dataset.split import VALIDATION
+from landslip.dataset.training_data import Ground
+from landslip.dataset.zscore import ZScore, fit
+from landslip.errors import LabelError
+from landslip.geo.geotiff import TILE, creating, put
+from landslip.geo.grid import Window, tiles
+from landslip.geo.raster import cut, opening
+from landslip.inference.mapping import Mapping
+from landslip.metrics.confusion import DEFAULT_THRESHOLD, Histogram
+from landslip.models import refuse_unknown
+from landslip.runtime.atomic import refuse_existing, refuse_input
+from landslip.runtime.progress import say, track
+from landslip.training.training_pixels import training_ground
+
+SAMPLE = 40_000  # training pixels drawn at most
+FEWEST = 10  # pixels of a class: calibration and early stopping each divide the sample once more
+PIECE = 16_384  # pixels given to an estimator at a time, so that the kernel's columns stay at 66 MB
+
+
+def _random_forest(seed: int) -> Any:
+    """Fully grown trees on bootstraps, the square root of the channels tried at a node (Breiman 2001)."""
+    return RandomForestClassifier(200, n_jobs=-1, random_state=seed)
+
+
+def _svm(seed: int) -> Any:
+    """A linear SVM on 500 Nystroem columns of an RBF kernel of gamma 1 / channels (Williams and Seeger 2001).
+
+    One sigmoid turns its distances into probabilities (Platt 1999), fitted on distances of held-out thirds; it keeps
+    their order.
+    """
+    machine = LinearSVC(dual=False)  # more pixels than columns; this solver draws nothing
+    calibrated = CalibratedClassifierCV(machine, method="sigmoid", cv=3, ensemble=False)
+    return make_pipeline(Nystroem(n_components=500, random_state=seed), calibrated)
+
+
+def _ann(seed: int) -> Any:
+    """Two hidden layers of 64 and 32, Adam; training stops where a tenth of the sample has not gained for 10 rounds."""
+    return MLPClassifier((64, 32), batch_size=256, early_stopping=True, max_iter=500, random_state=seed)
+
+
+# name -> what builds the untrained classifier from a seed
+BASELINES: dict[str, Callable[[int], Any]] = {"random_forest": _random_forest, "svm": _svm, "ann": _ann}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A trained baseline.
+
+    It was trained on `pixels` pixels, `landslides` of them landslide. `threshold` is in [0, 1]; `validation` holds
+    kappa and f1 of the validation part at it, NaN where none could be chosen because that part holds one class only.
+    """
+
+    name: str
+    estimator: Any
+    zscore: ZScore
+    threshold: float
+    pixels: int
+    landslides: int
+    validation: dict[str, float]
+
+
+def fit_baseline(name: str, run: Run, ground: Ground) -> Baseline:
+    """Train a baseline on the ground of a run (`survey`); everything follows from the run's training seed.
+
+    Raises RunError for an unknown name and LabelError where the pixels drawn hold fewer than FEWEST of a class.
+    """
+    require_baseline(name)
+    rng = np.random.default_rng(run.training.seed)
+    candidates = training_ground(ground.windows, ground.label, ground.valid)
+    drawn = _draw(candidates, rng)
+    landslides = _require_both_classes(drawn, ground)
+    with opening(ground.stack.path) as dataset:
+        zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
+        pixels = int(drawn.sum())
+        say(
+            f"{name} on {len(ground.channels)} channels: {pixels:,} of {int(candidates.sum()):,} training pixels, "
+            f"{100 * landslides / pixels:.1f} % landslide"
+        )
+        x, y = _samples(dataset, ground, zscore, drawn)
+        estimator = BASELINES[name](int(rng.integers(2**32)))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            estimator.fit(x, y)
+        for text in dict.fromkeys(str(warning.message) for warning in caught):
+            say(f"warning: {name}: {text}")
+        if "n_jobs" in estimator.get_params():
+            estimator.set_params(n_jobs=1)  # threads add up the trees' votes in any order, and the last digits change
+        threshold, scores = _choose_threshold(run, ground, dataset, zscore, estimator)
+    return Baseline(name, estimator, zscore, threshold, pixels, landslides, scores)
+
+
+def require_baseline(name: str) -> None:
+    """Raise RunError for an unknown name, with the nearest known one."""
+    if name not in BASELINES:
+        refuse_unknown("baseline", name, list(BASELINES))
+
+
+def _draw(candidates: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    pixels = np.flatnonzero(candidates)
+    if pixels.size <= SAMPLE:
+        return candidates
+    drawn = np.zeros(candidates.shape, bool)
+    drawn.flat[rng.choice(pixels, SAMPLE, replace=False)] = True
+    return drawn
+
+
+def _require_both_classes(drawn: NDArray[np.bool_], ground: Ground) -> int:
+    """The landslide pixels among those drawn."""
+    counts = {code: int((ground.label[drawn] == code).sum()) for code in (LANDSLIDE, OTHER)}
+    if min(counts.values()) < FEWEST:
+        raise LabelError(
+            f"{ground.stack.path.with_name('label.tif')}: the training pixels drawn hold {counts[LANDSLIDE]} of "
+            f"landslide and {counts[OTHER]} of other ground, and a baseline needs {FEWEST} of each. Use another "
+            "[split] seed or region, or map more ground."
+        )
+    return counts[LANDSLIDE]
+
+
+def _samples(
+    dataset: Any, ground: Ground, zscore: ZScore, drawn: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """(N, C) standardised channels and (N,) labels of the pixels drawn, window by window."""
+    x, y = [], []
+    for window in tiles(drawn.shape, TILE):
+        here = drawn[window.slices]
+        if here.any():
+            x.append(_standardised(dataset, ground, zscore, window, here))
+            y.append(ground.label[window.slices][here])
+    return np.concatenate(x), np.concatenate(y)
+
+
+def _standardised(
+    dataset: Any, ground: Ground, zscore: ZScore, window: Window, wanted: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    values = zscore.apply(cut(dataset, window, [position + 1 for position in ground.positions]))
+    return np.ascontiguousarray(values[:, wanted].T)
+
+
+def _probability(
+    dataset: Any, ground: Ground, zscore: ZScore, estimator: Any, window: Window, wanted: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """(h, w) probability of landslide at a window, NaN where not wanted."""
+    out = np.full(wanted.shape, np.nan, np.float32)
+    if wanted.any():
+        x = _standardised(dataset, ground, zscore, window, wanted)
+        pieces = [estimator.predict_proba(x[i : i + PIECE])[:, 1] for i in range(0, len(x), PIECE)]
+        out[wanted] = np.concatenate(pieces)
+    return out
+
+
+def _choose_threshold(
+    run: Run, ground: Ground, dataset: Any, zscore: ZScore, estimator: Any
+) -> tuple[float, dict[str, float]]:
+    by = run.training.threshold
+    scored = (ground.split.parts == VALIDATION) & ground.valid & (ground.label != UNKNOWN)
+    windows = [window for window in tiles(scored.shape, TILE) if scored[window.slices].any()]
+    found = Histogram.empty()
+    for window in track(windows, len(windows), "validation", "window"):
+        part = scored[window.slices]
+        p = _probability(dataset, ground, zscore, estimator, window, part)
+        found += Histogram.from_arrays(p, ground.label[window.slices], part)
+    threshold = found.best_threshold(by) if isinstance(by, str) else by
+    if not math.isfinite(threshold):
+        say(f"warning: the validation part holds one class only, so the threshold is {DEFAULT_THRESHOLD}.")
+        return DEFAULT_THRESHOLD, {"kappa": math.nan, "f1": math.nan}
+    scores = found.confusion(round(threshold, 3)).scores()
+    return threshold, {name: scores[name] for name in ("kappa", "f1")}
+
+
+def map_baseline(baseline: Baseline, ground: Ground, out: Path, overwrite: bool = False) -> Mapping:
+    """Map the whole site into a float32 probability raster, NaN outside valid, holding one window in memory.
+
+    `ground` is that of the training. The raster's tags are those of `landslip map` as far as a baseline has them:
+    threshold, and method, which is the baseline's name.
+    """
+    refuse_existing(out, overwrite)
+    refuse_input(out, [ground.stack.path, ground.stack.valid_path])
+    tags = {"threshold": repr(baseline.threshold), "method": baseline.name}
+    grid = ground.stack.grid
+    windows = list(tiles(grid.shape, TILE))
+    held = [window for window in windows if ground.valid[window.slices].any()]
+    with (
+        opening(ground.stack.path) as dataset,
+        creating(out, grid, "float32", ["landslide probability"], float("nan"), tags, overwrite=overwrite) as target,
+    ):
+        for window in track(windows, len(windows), f"map {baseline.name}", "window"):
+            valid = ground.valid[window.slices]
+            p = _probability(dataset, ground, baseline.zscore, baseline.estimator, window, valid)
+            put(target, p[None], window)
+    skipped = 1 - sum(window.area for window in held) / ground.valid.size
+    return Mapping(out, int(ground.valid.sum()), len(held), skipped)
+
+
+def size(estimator: Any) -> int:
+    """Numbers that a trained baseline stores: nodes of the trees, or weights with the kernel's columns."""
+    if isinstance(estimator, RandomForestClassifier):
+        return sum(int(tree.tree_.node_count) for tree in estimator.estimators_)
+    if isinstance(estimator, MLPClassifier):
+        return sum(int(array.size) for array in (*estimator.coefs_, *estimator.intercepts_))
+    kernel, calibrated = (step for _, step in estimator.steps)
+    machine = calibrated.calibrated_classifiers_[0].estimator
+    sigmoid = 2
+    arrays = (kernel.components_, kernel.normalization_, machine.coef_, machine.intercept_)
+    return sum(int(array.size) for array in arrays) + sigmoid

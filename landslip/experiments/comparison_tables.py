@@ -1,0 +1,283 @@
+"""What a comparison shows: scores (Tables VII, VIII), complexity (Table IX), maps (Figs. 7, 8), learning curves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from landslip.dataset.split import worst_leak
+from landslip.evaluation.evaluate import HEADS
+from landslip.experiments.compare import COMPARISON, PROBABILITY, SCORED_PART, Cell, refuse_finished, spread
+from landslip.metrics.confusion import SCORES
+from landslip.plots.curves import draw_curves
+from landslip.plots.maps import Panel, draw_panels
+from landslip.runtime.atomic import writing_together
+from landslip.runtime.text import markdown_table, write_json, write_text
+
+TITLES = {
+    "fcn8s": "FCN-8s",
+    "segnet": "SegNet",
+    "unet": "U-Net",
+    "resunet": "ResU-Net",
+    "fc_densenet": "FC-DenseNet",
+    "fc_densenet_shallow": "FC-DenseNet (shallow)",
+    "random_forest": "random forest",
+    "svm": "SVM",
+    "ann": "ANN",
+}
+COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("Parameters", "parameters", lambda v: f"{v:,.0f}"),
+    ("Model file (MiB)", "model_mib", lambda v: f"{v:.1f}"),
+    ("MACs, 64 x 64 block (G)", "macs", lambda v: f"{v / 1e9:.3f}"),
+    ("Training (s)", "training_seconds", lambda v: f"{v:,.0f}"),
+    ("Training, peak memory (MiB)", "training_peak_mib", lambda v: f"{v:,.0f}"),
+    ("Training, peak GPU memory (MiB)", "training_peak_gpu_mib", lambda v: f"{v:,.0f}"),
+    ("Mapping the site (s)", "mapping_seconds", lambda v: f"{v:,.1f}"),
+    ("Mapping, peak memory (MiB)", "mapping_peak_mib", lambda v: f"{v:,.0f}"),
+)
+COLUMNS = (
+    "split", "part", "leaky", "method", "channels", "seed", *SCORES, "threshold", "pixels", "chosen_epoch",
+    "training_windows", "parameters", "macs", "model_mib", "training_seconds", "training_peak_mib",
+    "training_peak_gpu_mib", "mapping_seconds",
+    "mapping_peak_mib", "f1_low", "f1_high", "kappa_low", "kappa_high", "on_training_ground", "near_training_ground",
+    "median_distance_m", "failed",
+)  # fmt: skip
+PICTURES = ("maps", "maps_factors", "maps_baselines", "curves")
+INTERVALS = ("f1", "kappa")  # whose intervals are shown
+AUDITED = {"share_inside": "on_training_ground", "share_near": "near_training_ground", "median_m": "median_distance_m"}
+Results = Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of a comparison: heads, rows of cells (the best of a column between `**`), and what to know of it."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str
+
+    def text(self) -> str:
+        """The table in Markdown with its note."""
+        return f"{markdown_table(self.heads, self.rows)}\n\n{self.note}"
+
+
+def write_comparison(results: Results, prepared: Path, out: Path, overwrite: bool = False) -> str:
+    """Write comparison.csv, .json and .md, maps and curves of every split into `out`; returns the tables as text.
+
+    Those of an earlier comparison stay until all are made.
+    """
+    planned = [_cell(result).name for result in results]
+    refuse_finished(out / COMPARISON, overwrite, planned)
+    text = tables(results)
+    plain = [{key: value for key, value in result.items() if key != "identity"} for result in results]
+    # pictures of an earlier, larger grid would stand beside tables that do not speak of them
+    pictures = [f"{name}_{split}.png" for name in PICTURES for split in SCORED_PART]
+    with writing_together(out, COMPARISON, replaces=pictures) as aside:
+        write_text(aside / "comparison.csv", _csv(results))
+        write_text(aside / "comparison.md", text)
+        write_json(aside / COMPARISON, {"runs": plain, "summary": summary(results), "planned": planned})
+        for split in dict.fromkeys(r["split"] for r in results):
+            made = [r for r in results if r["split"] == split and "failed" not in r]
+            _figures(made, split, prepared, out, aside)
+    return text
+
+
+def tables(results: Results) -> str:
+    """The scores of each split in the layout of Tables VII and VIII, then Table IX, as Markdown."""
+    parts = []
+    for split in dict.fromkeys(r["split"] for r in results):
+        rows = [row for row in summary(results) if row["split"] == split]
+        parts.append(f"## {ground(rows[0])}\n\n{score_sheet(rows).text()}")
+        made = [r for r in results if r["split"] == split and "failed" not in r]
+        if made:
+            parts.append(f"### What the scores stand on\n\n{trust_sheet(made).text()}")
+    parts.append(f"## Complexity\n\n{cost_sheet(results).text()}")
+    failed = [f"- {_cell(r).name}: {r['failed']}" for r in results if "failed" in r]
+    if failed:
+        parts.append("## Failed\n\nThe same command tries these again.\n\n" + "\n".join(failed))
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(results: Results) -> list[dict[str, Any]]:
+    """Mean and standard deviation over seeds of each method on each choice of channels, split by split."""
+    rows = []
+    for split, channels, method in dict.fromkeys((r["split"], r["channels"], r["method"]) for r in results):
+        alike = [r for r in results if (r["split"], r["channels"], r["method"]) == (split, channels, method)]
+        made = [r for r in alike if "failed" not in r]
+        row: dict[str, Any] = {"split": split, "method": method, "channels": channels, "runs": len(made)}
+        row["part"] = made[0]["part"] if made else None
+        row["leaky"] = worst_leak(r["leaky"] for r in made)
+        for name in SCORES:
+            row[name], row[f"{name}_sd"] = spread(made, name)
+            row[f"{name}_n"] = sum(r[name] is not None and not math.isnan(r[name]) for r in made)
+        row["seeds"] = len(alike)
+        rows.append(row)
+    return rows
+
+
+def ground(row: dict[str, Any]) -> str:
+    """What the rows of one split of a summary were scored on, and whether that leaks."""
+    if row["split"] == "paper":
+        return "Split paper: LEAKY, the whole study area scored, training windows included"
+    part = f"the {row['part'] or 'test'} part"
+    if row["leaky"]:
+        return f"Split {row['split']}: LEAKY, {part}, which training windows reach into"
+    return f"Split {row['split']}: {'leaky or not: unknown, ' * (row['leaky'] is None)}{part}, ground never trained on"
+
+
+def _title(row: dict[str, Any]) -> str:
+    name = TITLES.get(row["method"], row["method"])
+    return name if row["channels"] == "bands" else f"{name} + factors"
+
+
+def score_sheet(rows: Sequence[dict[str, Any]]) -> Sheet:
+    """The six scores of one split of a summary.
+
+    A mean over fewer seeds than the others says so and is never the best.
+    """
+    best = {
+        name: max((_shown(row[name]) for row in rows if row[f"{name}_n"] == row["seeds"]), default=None)
+        for name in SCORES
+    }
+    lines = []
+    for row in rows:
+        cells = []
+        for name in SCORES:
+            text = "undefined" if math.isnan(row[name]) else f"{_shown(row[name]):.2f}"
+            if not math.isnan(row[f"{name}_sd"]):
+                text += f" ± {100 * row[f'{name}_sd']:.2f}"
+            whole = row[f"{name}_n"] == row["seeds"]
+            if not whole and not math.isnan(row[name]):
+                text += f" ({row[f'{name}_n']} of {row['seeds']})"
+            cells.append(f"**{text}**" if whole and _shown(row[name]) == best[name] else text)
+        lines.append([_title(row), *cells])
+    seeds = max(row["runs"] for row in rows)
+    note = f"Mean ± standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
+    return Sheet(["Method", *HEADS], lines, f"{note}Bold: the best of its column.")
+
+
+def _shown(score: float) -> float:
+    return round(100 * score, 2)
+
+
+def trust_sheet(made: Results) -> Sheet:
+    """Intervals of each run of a split and how near the scored ground lies to training ground."""
+    heads = [
+        "Method",
+        "Seed",
+        "F1-score (%)",
+        "Kappa (%)",
+        "On training ground (%)",
+        "Near it (%)",
+        "Leaky",
+    ]
+    lines = []
+    for result in made:
+        flat = _flat(result)
+        spans = [_span(flat.get(f"{name}_low"), flat.get(f"{name}_high")) for name in INTERVALS]
+        near = [flat.get(AUDITED[name]) for name in ("share_inside", "share_near")]
+        shares = ["-" if share is None else f"{100 * share:.1f}" for share in near]
+        leaky = {True: "yes", False: "no"}.get(result["leaky"], "unknown")
+        lines.append([_title(result), str(result["seed"]), *spans, *shares, leaky])
+    return Sheet(
+        heads,
+        lines,
+        "95 % intervals of the scored ground, drawn by blocks; they hold no chance in a training. Shares are of "
+        "the pixels scored; near: less than a training window away, or on it.",
+    )
+
+
+def _span(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{_shown(low):.2f} to {_shown(high):.2f}"
+
+
+def _flat(result: dict[str, Any]) -> dict[str, Any]:
+    """A result with its intervals and audit as columns; undefined ones, and those of older results, are left out."""
+    flat = dict(result)
+    for name in INTERVALS:
+        flat[f"{name}_low"], flat[f"{name}_high"] = (result.get("intervals") or {}).get(name, (None, None))
+    flat |= {column: (result.get("audit") or {}).get(name) for name, column in AUDITED.items()}
+    return {key: value for key, value in flat.items() if value is not None and value == value}
+
+
+def cost_sheet(results: Results) -> Sheet:
+    """What each method costs (Table IX)."""
+    made = [r for r in results if "failed" not in r]
+    costs = [cost for cost in COSTS if "gpu" not in cost[1] or any(r.get(cost[1]) for r in made)]
+    lines = []
+    for channels, method in dict.fromkeys((r["channels"], r["method"]) for r in made):
+        alike = [r for r in made if (r["channels"], r["method"]) == (channels, method)]
+        means = [(spread(alike, key)[0], shown) for _, key, shown in costs]
+        title = _title({"method": method, "channels": channels})
+        lines.append([title, *("-" if math.isnan(value) else shown(value) for value, shown in means)])
+    heads = ["Method", *(head for head, _, _ in costs)]
+    note = (
+        "Means over splits and seeds. Memory is that of the whole process at its peak; a network's training seconds "
+        "are those of its batches, without validation."
+    )
+    if any(r.get("mapping_seconds", 0) is None for r in made):
+        note += " A map that was stopped and gone on with has no time."
+    machines = {json.dumps(r.get("machine"), sort_keys=True) for r in made}
+    if len(machines) > 1 or len({r["arithmetic"] for r in made if r.get("arithmetic")}) > 1:
+        note += " NOT COMPARABLE: runs were made on different machines or in different precisions (comparison.json)."
+    return Sheet(heads, lines, note)
+
+
+def _csv(results: Results) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for result in results:
+        writer.writerow(_flat(result))
+    return text.getvalue()
+
+
+def _cell(result: dict[str, Any]) -> Cell:
+    return Cell(result["split"], result["method"], result["channels"], result["seed"], result["network"])
+
+
+def _figures(results: Results, split: str, prepared: Path, out: Path, aside: Path) -> None:
+    """Maps of the first seed: on bands with the last network's on factors beside them, then all on factors; curves.
+
+    Those of the runs in `out` are drawn into `aside`.
+    """
+    first = [r for r in results if r["seed"] == min(s["seed"] for s in results)]
+    networks = [r for r in first if r["network"]]
+    bands = [r for r in networks if r["channels"] == "bands"]
+    both = [r for r in networks if r["channels"] != "bands"]
+    leaky = {True: "LEAKY; ", None: "leaky or not: unknown; ", False: ""}[worst_leak(r["leaky"] for r in results)]
+    where = "LEAKY: training windows included" if split == "paper" else f"{leaky}kappa of the test part, framed"
+    sets = {
+        "maps": bands + both[-1:] if bands else [],
+        "maps_factors": both if len(both) > 1 or not bands else [],  # the only one lies among the others
+        "maps_baselines": [r for r in first if not r["network"]],
+    }
+    for name, chosen in sets.items():
+        if chosen:
+            panels = [_panel(r, out) for r in chosen]
+            label, stack = prepared / "label.tif", prepared / "stack.tif"
+            draw_panels(panels, label, stack, aside / f"{name}_{split}.png", f"Split {split} ({where})")
+    if networks:
+        histories = {
+            f"{TITLES.get(r['method'], r['method'])}, {r['channels']}": _cell(r).folder(out) / "model" / "history.csv"
+            for r in networks
+        }
+        title = f"Split {split}{f' ({leaky[:-2]})' if leaky else ''}, seed {networks[0]['seed']}"
+        draw_curves(histories, aside / f"curves_{split}.png", title)
+
+
+def _panel(result: dict[str, Any], out: Path) -> Panel:
+    folder = _cell(result).folder(out)
+    kappa = "undefined" if math.isnan(_number(result["kappa"])) else f"{result['kappa']:.3f}"
+    title = f"{_title(result)}: kappa {kappa}"
+    return Panel(title, folder / PROBABILITY, result["threshold"], folder / "model" / "split.tif")
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,97 @@
+"""How long trainings will take, before they begin: a few batches of each network are timed on the site itself.
+
+What is counted of a run: every step and every look at validation ground, the map of the validation part that chooses
+the threshold, the map of the site, and the start of two processes. What is not: pixel baselines, whose fits are not
+made of steps, and scores. Mapping is counted at PyTorch's pace; by OpenVINO it takes about half of that.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from landslip.config.run import Run, settled
+from landslip.dataset.blocks import Blocks
+from landslip.dataset.training_data import Ground, survey
+from landslip.dataset.zscore import ZScore
+from landslip.geo.raster import opening
+from landslip.geo.tiling import cell_of, cells_of, make_plan
+from landslip.runtime.progress import duration, plural
+from landslip.training.train import AT_ONCE, Pace, measure_pace
+
+STARTS = 2  # processes of a run: one trains, one maps
+MOST = 20.0  # seconds of timing in all; a network whose single step takes longer than its share is timed by that step
+SCALED = 1e6  # what values are divided by: fitting the z-score would read the site, and timing needs none
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much ground a run goes over: training windows, validation windows, pixels read to map it once."""
+
+    windows: int
+    validation: int
+    mapped: int
+
+
+def size_of(ground: Ground) -> Size:
+    """The size of a survey. Pixels are those of both maps, of the validation part and of all valid ground."""
+    cell = cell_of(1)
+    read = 0
+    for held in (ground.scored(), ground.valid):
+        plan = make_plan(held.shape, cells_of(held, cell), 1, AT_ONCE)
+        read += len(plan.tasks) * math.prod(plan.read)
+    return Size(len(ground.windows), len(ground.validation), read)
+
+
+def paces(runs: Sequence[Run], prepared: Path) -> dict[str, Pace]:
+    """The pace of each run's network, by its name, timed one after another on the ground of the first run.
+
+    Takes about MOST seconds, and more where a single step of a network takes longer than its share of them.
+    """
+    ground = survey(runs[0], prepared)
+    found = {}
+    with opening(ground.stack.path) as dataset:
+        count = len(ground.positions)
+        zscore = ZScore(np.zeros(count), np.full(count, SCALED))
+        blocks = Blocks(dataset, ground.positions, zscore, ground.valid, ground.label)
+        for run in runs:
+            found[run.network.name] = measure_pace(settled(run), ground, blocks, MOST / len(runs))
+    return found
+
+
+def timed_paces(runs: Sequence[Run], prepared: Path) -> dict[str, float | dict[str, tuple[float, float]]]:
+    """As `paces`, in plain numbers that another process can hand over, and the `seconds` that it took in all."""
+    began = time.monotonic()
+    found = {name: (pace.step, pace.look) for name, pace in paces(runs, prepared).items()}
+    return {"paces": found, "seconds": time.monotonic() - began}
+
+
+def seconds_of(run: Run, size: Size, pace: Pace, start: float) -> float:
+    """Seconds that a run of a network takes; `start` is what one of its processes takes to start."""
+    pixel = pace.look / run.blocks.window**2
+    return (
+        STARTS * start
+        + run.training.epochs * (size.windows * pace.step + size.validation * pace.look)
+        + size.mapped * pixel
+    )
+
+
+def forecast_table(seconds: Sequence[tuple[str, float]], unmeasured: Sequence[str]) -> str:
+    """A line per network with its runs and their time together, then all; `unmeasured` runs are counted and named."""
+    lines = []
+    for name in dict.fromkeys(name for name, _ in seconds):
+        own = [took for method, took in seconds if method == name]
+        lines.append(f"  {name}: {plural(len(own), 'run')}, about {duration(sum(own))}")
+    if not lines:
+        names = ", ".join(dict.fromkeys(unmeasured))
+        return f"{plural(len(unmeasured), 'run')} of {names}, which are not timed beforehand"
+    lines.append(f"in all about {duration(sum(took for _, took in seconds))}")
+    if unmeasured:
+        names = ", ".join(dict.fromkeys(unmeasured))
+        lines[-1] += f", and {plural(len(unmeasured), 'run')} of {names}, which are not timed beforehand"
+    return "\n".join(lines)

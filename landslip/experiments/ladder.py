@@ -1,0 +1,320 @@
+"""`landslip ladder`: one design of network on every rung of honesty, and what the headline loses from one to the next.
+
+The headline is the paper's: trained on random windows and scored on the whole site, training ground included. Below
+it the same design is scored on ground kept apart (in folds, where the run says so: every region is tested once, by a
+network that never saw it), and on other sites. Trainings are runs of a comparison (compare.py), each in its folder
+and in a process of its own, so that the same command goes on where it stopped, also in the midst of a training.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landslip.config.run import CompareChoice, Run
+from landslip.dataset.label import LANDSLIDE
+from landslip.dataset.split import TEST, worst_leak
+from landslip.dataset.training_data import Ground, read_prepared, site_hashes, survey
+from landslip.errors import LabelError, LandslipError, RunError
+from landslip.evaluation.evaluate import (
+    HEADS,
+    MAPPED,
+    SIDE,
+    VALUES,
+    cells,
+    content,
+    evaluate,
+    leakage,
+    nearness,
+)
+from landslip.evaluation.leakage import pooled
+from landslip.experiments.compare import (
+    PROBABILITY,
+    Cell,
+    Sizes,
+    apart,
+    make_runs,
+    refuse_finished,
+    runs_in_words,
+    spread,
+)
+from landslip.experiments.forecast import size_of
+from landslip.experiments.transfer import SCORED, transfer
+from landslip.geo.geotiff import creating, put, write_raster
+from landslip.geo.grid import tiles
+from landslip.geo.raster import cut, cut_stored, opening, read_info
+from landslip.metrics.confusion import SCORES
+from landslip.runtime.atomic import refuse_existing, writing_together
+from landslip.runtime.progress import plural, say
+from landslip.runtime.text import markdown_table, read_json, write_json, write_text
+from landslip.training.checkpoint import find_channels, load_model
+
+LADDER = "ladder.json"
+CHANNELS = "chosen"  # the run's own
+POOLED = "folds.tif"
+COLUMNS = ("rung", "ground", "leaky", "pixels", "threshold")
+Rung = dict[str, Any]
+
+
+def ladder(
+    run: Run,
+    prepared: Path,
+    out: Path,
+    elsewhere: Sequence[Path] = (),
+    overwrite: bool = False,
+    accept_range: bool = False,
+) -> list[Rung]:
+    """Train and score the run's network on every rung; one dict each, the headline first.
+
+    Rungs: `paper`; `apart`, or the pooled folds of it where [split] folds is above 1; and one for each prepared site
+    in `elsewhere`, mapped by the network trained on the apart training ground (with `accept_range` also where its bands
+    or indices lie outside the training range). Writes ladder.json, .csv and .md into
+    `out`. A rung whose training fails by itself is reported as failed and does not stop the others; the same command
+    tries it again. Raises what cannot be run at all before any training, and OutputError for a finished ladder.
+    """
+    run = run.model_copy(update={"compare": CompareChoice()})
+    paper, tested, whole = _cells(run)
+    planned, names = _planned(run, out, elsewhere, overwrite)
+    sizes = _require_runnable(run, planned, prepared, elsewhere)
+    results = make_runs(planned, run, prepared, out, overwrite, plural(len(elsewhere), "other site"), sizes)
+    made = dict(zip(planned, results, strict=True))
+    rungs = [_one("paper", "the whole site, training windows included", made[paper], prepared, out, paper, "all")]
+    if len(tested) == 1:
+        rungs.append(_one("apart", "the test part", made[whole], prepared, out, whole, "test"))
+    else:
+        rungs.append(_pooled([made[cell] for cell in tested], tested, prepared, out))
+    rungs += [_elsewhere(other, made[whole], whole, out, accept_range) for other in elsewhere]
+    _measure_gaps(rungs)
+    with writing_together(out, LADDER) as aside:
+        write_text(aside / "ladder.csv", _csv(rungs))
+        write_text(aside / "ladder.md", table(rungs) + "\n")
+        write_json(aside / LADDER, {"runs": rungs, "planned": names})
+    return rungs
+
+
+def plan_in_words(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), overwrite: bool = False) -> str:
+    """What `ladder` would train and how long that takes, without the maps of other sites; leaves no file."""
+    run = run.model_copy(update={"compare": CompareChoice()})
+    planned, _ = _planned(run, out, elsewhere, overwrite)
+    sizes = _require_runnable(run, planned, prepared, elsewhere)
+    return runs_in_words(planned, run, prepared, out, overwrite, sizes)
+
+
+def _planned(run: Run, out: Path, elsewhere: Sequence[Path], overwrite: bool) -> tuple[list[Cell], list[str]]:
+    """All trainings, and the names of all runs; OutputError for a finished ladder."""
+    paper, tested, whole = _cells(run)
+    planned = [paper, *tested]
+    if elsewhere and whole not in planned:
+        planned.append(whole)
+    names = [*(cell.name for cell in planned), *(_seen_from(out, other) for other in elsewhere)]
+    refuse_finished(out / LADDER, overwrite, names)
+    for name in ("ladder.csv", "ladder.md"):
+        refuse_existing(out / name, overwrite or (out / LADDER).exists())
+    return planned, names
+
+
+def _seen_from(out: Path, other: Path) -> str:
+    """Where another site lies, however it was spelled and wherever all of it was moved."""
+    try:
+        return Path(os.path.relpath(other.resolve(), out.resolve())).as_posix()
+    except ValueError:  # on another disk of Windows
+        return other.resolve().as_posix()
+
+
+def _cells(run: Run) -> tuple[Cell, list[Cell], Cell]:
+    """The paper's run, those of the apart split or its folds, and the one that is carried elsewhere."""
+    method, seed = run.network.name, run.training.seed
+    whole = Cell("apart", method, CHANNELS, seed, True, undivided=True)
+    folds = range(run.split.folds) if run.split.folds > 1 else ()
+    tested = [Cell("apart", method, CHANNELS, seed, True, fold) for fold in folds]
+    return Cell("paper", method, CHANNELS, seed, True), tested or [whole], whole
+
+
+def _require_runnable(run: Run, planned: Sequence[Cell], prepared: Path, elsewhere: Sequence[Path]) -> Sizes:
+    """Refuse before any work what would fail hours later: splits, sites that lack a channel or a landslide.
+
+    Returns how much ground each run goes over.
+    """
+    if run.split.kind == "given":
+        raise RunError(
+            '[split] kind is "given", and a ladder divides the site by itself. Set [split] kind = "apart", or train '
+            "and score with the given split alone."
+        )
+    ground: Ground | None = None
+    sizes: Sizes = {}
+    for cell in planned:
+        ground = survey(cell.run(run), prepared)
+        sizes[cell.ground] = size_of(ground)
+    for other in elsewhere:
+        stack, label, valid = read_prepared(other)
+        if ground is not None:
+            find_channels(ground.channels, f"the network of {prepared}", stack)
+        if not ((label == LANDSLIDE) & valid).any():
+            raise LabelError(
+                f"{other / 'label.tif'} holds no landslide on valid ground, so that nothing can be scored."
+            )
+        if other.resolve() == prepared.resolve():
+            raise RunError(f"{other} is the site that is trained on, not another. Give --elsewhere another site.")
+    return sizes
+
+
+def _one(rung: str, ground: str, result: Rung, prepared: Path, out: Path, cell: Cell, part: str) -> Rung:
+    if "failed" in result:
+        return {"rung": rung, "ground": ground, "failed": result["failed"]}
+    folder = cell.folder(out)
+    scored = evaluate(folder / PROBABILITY, prepared / "label.tif", folder / "model" / "split.tif", part)
+    return {"rung": rung, "ground": ground, **content(scored)}
+
+
+def _pooled(results: Sequence[Rung], tested: Sequence[Cell], prepared: Path, out: Path) -> Rung:
+    """All folds as one: each pixel's landslide or not by the network whose fold tests it, at that fold's threshold."""
+    ground = f"the test parts of {len(tested)} folds, pooled"
+    failed = [result["failed"] for result in results if "failed" in result]
+    if failed:
+        return {"rung": "apart", "ground": ground, "failed": f"{plural(len(failed), 'fold')}: {failed[0]}"}
+    folders = [cell.folder(out) for cell in tested]
+    leaky = worst_leak(result["leaky"] for result in results)
+    pool_folds(folders, [float(result["threshold"]) for result in results], leaky, out)
+    scored = evaluate(out / POOLED, prepared / "label.tif", out / "folds_split.tif", "test")
+    found = {"rung": "apart", "ground": ground, **content(scored)}
+    label = prepared / "label.tif"
+    each = [evaluate(folder / PROBABILITY, label, folder / "model" / "split.tif", "test") for folder in folders]
+    measured = pooled([fold.audit for fold in each if fold.audit], [fold.pixels for fold in each])
+    found["audit"] = asdict(measured)  # folds_split.tif has no training ground: each fold has its own
+    if not leaky:
+        found["notes"] = [*found["notes"], *nearness(measured)]
+    for name in ("expected_calibration_error", "reliability"):  # of probabilities, and folds.tif holds 1 and 0
+        del found[name]
+    found["threshold"] = None  # each fold has its own
+    names = (*SCORES, "threshold", "pixels", "chosen_epoch", "training_windows")
+    found["folds"] = [{"fold": cell.fold, **{n: r[n] for n in names}} for cell, r in zip(tested, results, strict=True)]
+    found["spread"] = {name: spread(results, name) for name in SCORES}
+    return found
+
+
+def pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: bool | None, out: Path) -> None:
+    """Write folds.tif (1 landslide, 0 not, NaN untested) and folds_split.tif (all that was tested) into `out`.
+
+    Each run folder holds probability.tif and model/split.tif, whose test part is taken; `leaky` (None: unknown) is what
+    folds_split.tif says of them, since the training ground of each fold is not in it.
+    """
+    info = read_info(folders[0] / PROBABILITY)
+    parts = np.zeros(info.grid.shape, np.uint8)
+    nan = np.float32(np.nan)
+    tags = {"threshold": "0.5", VALUES: MAPPED}
+    with creating(out / POOLED, info.grid, "float32", ["landslide"], float("nan"), tags, overwrite=True) as target:
+        for window in tiles(info.grid.shape, SIDE):
+            mapped = np.full((window.height, window.width), nan, np.float32)
+            for folder, threshold in zip(folders, thresholds, strict=True):
+                with opening(folder / "model" / "split.tif") as split, opening(folder / PROBABILITY) as probability:
+                    tested = cut_stored(split, window) == TEST
+                    values = cut(probability, window, [1])[0]
+                here = np.where(np.isnan(values), nan, (values >= threshold).astype(np.float32))
+                mapped = np.where(tested, here, mapped)
+                parts[window.slices][tested] = TEST
+            put(target, mapped[None], window)
+    own = read_info(folders[0] / "model" / "split.tif").tags
+    leaks = {True: "yes", False: "no", None: "unknown"}[leaky]
+    tags = {"split": "apart", "leaky": leaks, "guard": own.get("guard", "0"), "window": own.get("window", "")}
+    write_raster(out / "folds_split.tif", parts[None], info.grid, ["part"], None, tags, overwrite=True, compress=True)
+
+
+def _elsewhere(other: Path, trained: Rung, cell: Cell, out: Path, accept_range: bool) -> Rung:
+    ground = f"all of {_site_name(other)}"
+    if "failed" in trained:
+        return {"rung": "elsewhere", "ground": ground, "failed": trained["failed"]}
+    model, inputs = cell.folder(out) / "model", site_hashes(other)
+    folder = out / "elsewhere" / inputs["stack.tif"][:12]
+    found = _scored_before(folder, load_model(model).facts["weights_sha256"], inputs)
+    if found is None:
+        say(f"-- elsewhere: {ground}")
+        try:
+            apart(_transfer, model, other, folder, accept_range)
+        except LandslipError as error:
+            say(f"failed: {error}")
+            return {"rung": "elsewhere", "ground": ground, "failed": str(error)}
+        found = read_json(folder / SCORED)
+    notes = [*found["as_trained"]["notes"], *found.get("warnings", [])]
+    return {"rung": "elsewhere", "ground": ground, **found["as_trained"], "notes": notes, "overlap": found["overlap"]}
+
+
+def _scored_before(folder: Path, weights: str, inputs: dict[str, str]) -> Rung | None:
+    try:
+        found: Rung = read_json(folder / SCORED)
+    except (OSError, ValueError):
+        return None
+    return found if (found.get("model"), found.get("inputs")) == (weights, inputs) else None
+
+
+def _transfer(model: Path, prepared: Path, out: Path, accept_range: bool) -> dict[str, Any]:
+    transfer(model, prepared, out, overwrite=True, accept_range=accept_range)  # a folder of the ladder's own
+    return {}
+
+
+def _site_name(prepared: Path) -> str:
+    try:
+        return str(read_json(prepared / "manifest.json")["site"]["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return str(prepared)
+
+
+def _measure_gaps(rungs: Sequence[Rung]) -> None:
+    """Give every rung but the first its `gap`: each score less the headline's, None where either is undefined."""
+    headline = rungs[0]
+    for rung in rungs[1:]:
+        if "failed" not in rung and "failed" not in headline:
+            rung["gap"] = {name: _less(rung[name], headline[name]) for name in SCORES}
+
+
+def _less(score: float | None, headline: float | None) -> float | None:
+    if score is None or headline is None or math.isnan(score) or math.isnan(headline):
+        return None
+    return score - headline
+
+
+def table(rungs: Sequence[Rung]) -> str:
+    """The ladder as Markdown: scores of each rung with 95 % intervals, then what is lost against the headline."""
+    scored = [rung for rung in rungs if "failed" not in rung]
+    rows = [[rung["rung"], rung["ground"], leakage(rung["leaky"]), *cells(rung, rung["intervals"])] for rung in scored]
+    parts = [markdown_table(["Rung", "Scored on", "Leaky", *HEADS], rows)] if rows else []
+    gaps = [
+        [
+            rung["rung"],
+            rung["ground"],
+            *("undefined" if gap is None else f"{100 * gap:+.2f}" for gap in rung["gap"].values()),
+        ]
+        for rung in scored
+        if "gap" in rung
+    ]
+    if gaps:
+        heads = [head.replace("(%)", "(points)") for head in HEADS]
+        parts += ["Gap to the headline, the rung `paper`:", markdown_table(["Rung", "Scored on", *heads], gaps)]
+    for rung in scored:
+        if "spread" in rung:
+            each = ", ".join(f"{n} {100 * m:.2f} ± {100 * s:.2f}" for n, (m, s) in rung["spread"].items())
+            parts.append(f"Mean ± standard deviation over the {len(rung['folds'])} folds, per cent: {each}.")
+        parts += [f"Note on {rung['rung']} ({rung['ground']}): {note}." for note in rung["notes"]]
+    parts += [f"Failed: {r['rung']} ({r['ground']}): {r['failed']}" for r in rungs if "failed" in r]
+    return "\n\n".join(parts)
+
+
+def _csv(rungs: Sequence[Rung]) -> str:
+    columns = [*COLUMNS, *(f"{name}{kind}" for name in SCORES for kind in ("", "_low", "_high", "_gap")), "failed"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for rung in rungs:
+        row = dict(rung)
+        for name in SCORES:
+            row[f"{name}_low"], row[f"{name}_high"] = rung.get("intervals", {}).get(name, (None, None))
+            row[f"{name}_gap"] = rung.get("gap", {}).get(name)
+        writer.writerow({key: value for key, value in row.items() if value is not None and value == value})
+    return text.getvalue()

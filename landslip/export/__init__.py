@@ -1,0 +1,1 @@
+"""What other programs open: a QGIS project, a STAC catalogue, an ONNX network."""

@@ -1,0 +1,1 @@
+"""The pixel grid, and the rasters and vectors that lie on it."""

@@ -1,0 +1,265 @@
+"""The one module that writes rasters: GeoTIFFs, made aside and renamed when whole. Arrays are (band, row, column)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from landslip.errors import GridError, OutputError
+from landslip.geo.grid import Grid, Window, tiles
+from landslip.geo.raster import opening, reason
+from landslip.runtime.atomic import require_space, scratch, writing
+
+TILE = 256  # side of the tiles that rasters are stored in, pixels
+BIGTIFF, FIRST_REQUEST = 43, 16384  # version of a TIFF with 64-bit offsets; bytes that a client asks for first
+COG_TILE = 512  # of those that are looked at through overviews
+GEOTIFF_SUFFIXES = {".tif", ".tiff"}
+
+
+@contextmanager
+def creating(
+    path: Path,
+    grid: Grid,
+    dtype: str,
+    names: Sequence[str],
+    nodata: float | None,
+    tags: Mapping[str, str] | None = None,
+    compress: bool = True,
+    overwrite: bool = False,
+    overviews: Literal["average", "nearest"] | None = None,
+) -> Iterator[Any]:
+    """Yield an open, tiled GeoTIFF to be written window by window; it gets its name when the block ends well.
+
+    With `overviews`, made by that resampling, the file is a cloud-optimized GeoTIFF (which takes its size on the disk
+    once more while it is made). Raises OutputError where the file exists (unless `overwrite`), is not called .tif, and
+    where the disk is full or read-only.
+    """
+    require_geotiff_name(path)
+    profile = _profile(grid, dtype, len(names), nodata, compress)
+    with writing(path, overwrite) as aside, scratch(path, "plain") as plain:
+        first = plain if overviews else aside
+        if compress:
+            require_space(path, 2**20)
+        try:
+            with rasterio.open(first, "w", **profile) as dataset:
+                dataset.update_tags(**(tags or {}))
+                for band, name in enumerate(names, start=1):
+                    dataset.set_band_description(band, name)
+                yield dataset
+                header = _header(dataset)
+            if not _is_whole(first, header):
+                raise RasterioError("the file is shorter than what was written into it")
+            if overviews:
+                _to_cog(plain, aside, overviews, dtype)
+                if not (_is_whole(aside, header) and _begins_with_its_directory(aside)):
+                    raise RasterioError("the file is shorter than what was written into it")
+        except RasterioError as error:
+            raise OutputError(
+                f"{path} cannot be written ({reason(error)}): the disk may be full. Free some space and run again."
+            ) from error
+
+
+def _profile(grid: Grid, dtype: str, count: int, nodata: float | None, compress: bool) -> dict[str, Any]:
+    profile: dict[str, Any] = {
+        "driver": "GTiff",
+        "height": grid.height,
+        "width": grid.width,
+        "count": count,
+        "dtype": dtype,
+        "crs": grid.crs,
+        "transform": grid.transform,
+        "nodata": nodata,
+        "tiled": True,
+        "blockxsize": TILE,
+        "blockysize": TILE,
+        "interleave": "band",
+        "bigtiff": "if_safer",
+    }
+    if compress:
+        profile |= {"compress": "deflate", "predictor": 3 if dtype.startswith("float") else 2, "zlevel": 6}
+    return profile
+
+
+def create_blank(path: Path, grid: Grid, names: Sequence[str], tags: Sequence[Mapping[str, str]]) -> None:
+    """Make an uncompressed float32 GeoTIFF whose tiles all have their place and hold nothing yet; NaN is nodata.
+
+    Its size on the disk is taken at once where the system can, so that the disk cannot fill up later. `tags`: a mapping
+    for every band.
+    """
+    require_geotiff_name(path)
+    profile = _profile(grid, "float32", len(names), None, compress=False)
+    with rasterio.open(path, "w", **profile) as dataset:
+        for band, (name, own) in enumerate(zip(names, tags, strict=True), start=1):
+            dataset.set_band_description(band, name)
+            dataset.update_tags(band, **own)
+    # declared afterwards: GDAL leaves holes for tiles of a file without nodata, and would write every tile of one with
+    with rasterio.open(path, "r+") as dataset:
+        dataset.nodata = float("nan")
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise  # other file systems cannot, and nothing is lost
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Where the tiles of an uncompressed float32 raster lie in its file: offsets (band, tile row, tile column)."""
+
+    path: Path
+    shape: tuple[int, int]
+    offsets: NDArray[np.int64]
+
+
+def find_tiles(path: Path) -> Tiles:
+    """Where the tiles of a raster lie that `create_blank` made; OutputError where it could not place them."""
+    with opening(path) as dataset:
+        rows, columns = -(-dataset.height // TILE), -(-dataset.width // TILE)
+        places = [
+            dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
+            for band in dataset.indexes
+            for row in range(rows)
+            for column in range(columns)
+        ]
+        if None in places:  # GDAL says nothing of a write that fails while it closes a file
+            raise OutputError(f"{path} cannot be written: the disk may be full. Free some space and run again.")
+        offsets = np.array(places, np.int64).reshape(dataset.count, rows, columns)
+        return Tiles(path, (dataset.height, dataset.width), offsets)
+
+
+def put_tiles(tiles: Tiles, values: NDArray[np.float32], window: Window, bands: Sequence[int]) -> None:
+    """Write (B, h, w) values at a window that begins and ends at borders of tiles, or at the raster's edge.
+
+    Straight into their places, past GDAL: several threads may write at once, and a run that goes on after an
+    interruption leaves the bytes of one that was not interrupted.
+    """
+    tile = np.full((TILE, TILE), np.nan, np.float32)
+    with tiles.path.open("rb+", buffering=0) as file:
+        for plane, band in zip(values, bands, strict=True):
+            for row in range(0, window.height, TILE):
+                for column in range(0, window.width, TILE):
+                    part = plane[row : row + TILE, column : column + TILE]
+                    if part.shape != tile.shape:
+                        tile[:] = np.nan
+                    tile[: part.shape[0], : part.shape[1]] = part
+                    at = tiles.offsets[band - 1, (window.row + row) // TILE, (window.column + column) // TILE]
+                    file.seek(int(at))
+                    file.write(tile.data)
+
+
+def take_tiles(tiles: Tiles, window: Window) -> NDArray[np.float32]:
+    """Read (B, h, w) values at a window as `put_tiles` takes it, all bands."""
+    out = np.empty((len(tiles.offsets), window.height, window.width), np.float32)
+    tile = np.empty((TILE, TILE), np.float32)
+    with tiles.path.open("rb", buffering=0) as file:
+        for plane, offsets in zip(out, tiles.offsets, strict=True):
+            for row in range(0, window.height, TILE):
+                for column in range(0, window.width, TILE):
+                    part = plane[row : row + TILE, column : column + TILE]
+                    file.seek(int(offsets[(window.row + row) // TILE, (window.column + column) // TILE]))
+                    file.readinto(tile.data)
+                    part[:] = tile[: part.shape[0], : part.shape[1]]
+    return out
+
+
+def _to_cog(plain: Path, aside: Path, overviews: str, dtype: str) -> None:
+    choices = {
+        "blocksize": COG_TILE,
+        "compress": "DEFLATE",
+        "level": 6,
+        "predictor": "FLOATING_POINT" if dtype.startswith("float") else "STANDARD",
+        "overview_resampling": overviews.upper(),
+        "bigtiff": "IF_SAFER",
+    }
+    try:
+        rasterio.shutil.copy(plain, aside, driver="COG", **choices)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # GDAL's, for which rasterio has no public name
+        raise RasterioError(str(error)) from error
+
+
+def require_geotiff_name(path: Path) -> None:
+    """Raise OutputError for an output raster that is not called .tif: what is inside is always a GeoTIFF."""
+    if path.suffix.lower() not in GEOTIFF_SUFFIXES:
+        raise OutputError(f"{path} would hold a GeoTIFF: give it a name that ends in .tif.")
+
+
+def _header(dataset: Any) -> list[Any]:
+    tags = [dataset.tags(), *(dataset.tags(band) for band in dataset.indexes)]
+    tags[0].pop("AREA_OR_POINT", None)  # GDAL's own
+    return [dataset.descriptions, *({key: value for key, value in own.items() if value} for own in tags)]
+
+
+def _is_whole(path: Path, header: list[Any]) -> bool:
+    # GDAL says nothing of a write that fails while a file is closed: every block must lie inside the file, and the
+    # header, which is written last, must hold what was put into it.
+    size = path.stat().st_size
+    with rasterio.open(path) as dataset:
+        if _header(dataset) != header:
+            return False
+        height, width = dataset.block_shapes[0]
+        rows, columns = -(-dataset.height // height), -(-dataset.width // width)
+        for band in dataset.indexes:
+            for row in range(rows):
+                for column in range(columns):
+                    start = dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
+                    length = dataset.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=band)
+                    if not start or not length or int(start) + int(length) > size:
+                        return False
+        dataset.read(window=RasterioWindow(dataset.width - 1, dataset.height - 1, 1, 1))
+    return True
+
+
+def _begins_with_its_directory(path: Path) -> bool:
+    # where a write into the first directory fails GDAL puts another at the end, which no browser's first request finds
+    with path.open("rb") as file:
+        head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    (version,) = struct.unpack(f"{order}H", head[2:4])
+    (at,) = struct.unpack(f"{order}Q", head[8:]) if version == BIGTIFF else struct.unpack(f"{order}I", head[4:8])
+    return bool(at < FIRST_REQUEST)
+
+
+def put(dataset: Any, values: NDArray[Any], window: Window, bands: Sequence[int] | None = None) -> None:
+    """Write (B, h, w) values at a window of a raster opened by `creating`."""
+    if values.shape[1:] != (window.height, window.width):  # GDAL would stretch them
+        raise GridError(f"values of {values.shape[1:]} pixels do not fit a window of {window.height} x {window.width}")
+    dataset.write(
+        values,
+        list(dataset.indexes if bands is None else bands),
+        window=RasterioWindow(window.column, window.row, window.width, window.height),
+    )
+
+
+def write_raster(
+    path: Path,
+    values: NDArray[Any],
+    grid: Grid,
+    names: Sequence[str],
+    nodata: float | None = None,
+    tags: Mapping[str, str] | None = None,
+    compress: bool = True,
+    overwrite: bool = False,
+) -> None:
+    """Write (B, H, W) values as a GeoTIFF in their own dtype, bands described by `names`."""
+    if values.shape != (len(names), *grid.shape):
+        raise GridError(f"{path}: values of shape {values.shape} do not fit {len(names)} bands of {grid.describe()}.")
+    with creating(path, grid, str(values.dtype), names, nodata, tags, compress, overwrite) as dataset:
+        for window in tiles(grid.shape, 16 * TILE):
+            put(dataset, values[:, window.slices[0], window.slices[1]], window)

@@ -1,0 +1,459 @@
+"""The one module that opens rasters to read them. Arrays are (band, row, column); undefined is NaN.
+
+Declared nodata, the site's own nodata values, masks and infinities become NaN, and every error names the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.io import MemoryFile
+from rasterio.transform import array_bounds
+from rasterio.windows import Window as RasterioWindow
+
+from landslip.errors import GridError, RasterError
+from landslip.geo.archive import START, archive_of, gdal_name, is_virtual, lack, own_file, shown
+from landslip.geo.grid import Grid, Window, crs_name, looks_like_degrees
+from landslip.runtime.atomic import is_stream
+from landslip.runtime.progress import plural
+from landslip.runtime.run_folder import folder_given
+
+# Pictures and rasters without a CRS are named in our own words. Here and once: catching warnings around each opening is
+# not safe among threads.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
+# GDAL would keep a twentieth of the machine's memory in blocks it has read; memory is to follow the window instead.
+os.environ.setdefault("GDAL_CACHEMAX", "128")
+
+MOST_OF_A_BLOCK = 2**31  # bytes of one stored block, which is decoded as a whole
+LARGEST_TILE = 4096 * 4096  # pixels; a larger block of a smaller raster is a slip
+OWN_PIXELS = ("GTiff", "PNG", "JP2OpenJPEG")  # drivers whose file holds all of the raster
+MOST_FROM_A_BYTE = 100_000  # pixels; the best compressors reach some thousands
+MOST_UNQUESTIONED = 10**9  # pixels
+MOST_BANDS = 4096
+RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".img", ".jp2", ".asc", ".bil", ".hgt", ".nc"}
+# Drivers that files in archives are opened by, GeoTIFF for every other name: a VRT could name any other file.
+IN_ARCHIVES = {
+    ".jp2": "JP2OpenJPEG", ".asc": "AAIGrid", ".img": "HFA", ".hgt": "SRTMHGT", ".bil": "EHdr", ".flt": "EHdr",
+    ".adf": "AIG", ".dt1": "DTED", ".dt2": "DTED",
+}  # fmt: skip
+FARTHEST = 1e9  # of a coordinate, metres or degrees: no body mapped so far is as large
+SMALLEST_PIXEL = 1e-9  # metres or degrees
+PERCENTILES = (2, 98)  # that a band is stretched between, for pictures
+PROBABILITY = "landslide probability"  # the description of that band
+
+
+@dataclass(frozen=True)
+class RasterInfo:
+    """What a raster's header says. `crs` may be None; `rotated` where the transform is not north-up."""
+
+    path: Path
+    count: int
+    height: int
+    width: int
+    crs: CRS | None
+    transform: Affine
+    dtypes: tuple[str, ...]
+    nodata: tuple[float | None, ...]
+    names: tuple[str | None, ...]
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    tags: dict[str, str]
+    rotated: bool
+    units: tuple[str | None, ...] = ()
+
+    @property
+    def grid(self) -> Grid:
+        """The raster's own grid; GridError where it has no CRS, is rotated, or lies where nothing can."""
+        if self.crs is None:
+            raise GridError(_without_crs(self))
+        if self.rotated:
+            raise GridError(
+                f"{self.path} is rotated or south-up. Warp it north-up first, with rasterio's own command: "
+                f"`rio warp {self.path} NEW.tif --dst-crs {crs_name(self.crs)}`."
+            )
+        grid, (width, height) = Grid(self.crs, self.transform, self.height, self.width), self.transform[:5:4]
+        if not (min(width, -height) > SMALLEST_PIXEL and all(abs(at) < FARTHEST for at in grid.bounds)):  # NaN too
+            raise GridError(
+                f"{self.path} says that its pixels measure {width:g} x {-height:g} and that it reaches from x, y = "
+                f"{', '.join(f'{at:g}' for at in grid.bounds[:2])} to {', '.join(f'{at:g}' for at in grid.bounds[2:])}:"
+                f" its georeference is damaged. Assign it anew: {edit_info(self.path, transform='...')}."
+            )
+        return grid
+
+
+def edit_info(path: Path, crs: str = "", transform: str = "") -> str:
+    """The command that changes what a raster's header says, one of rasterio's own: GDAL's may not be there."""
+    options = " ".join([*([f"--crs {crs}"] if crs else []), *([f'--transform "[{transform}]"'] if transform else [])])
+    archive = archive_of(path)
+    first = "" if archive is None else f"unpack {archive}, then "
+    return f"{first}`rio edit-info {options} {path if archive is None else path.name}` (it comes with rasterio)"
+
+
+def _without_crs(info: RasterInfo) -> str:
+    """That a raster has no CRS, what its numbers look like, and how it is given one."""
+    if info.transform == Affine.identity():
+        remedy = edit_info(info.path, "EPSG:...", "...")
+        return f"{info.path} has no CRS, nor a place: it is a bare picture. Assign both: {remedy}."
+    left, bottom, right, top = array_bounds(info.height, info.width, info.transform)
+    looks = ""
+    if looks_like_degrees((left, bottom, right, top)):
+        looks = f" Its numbers (x {left:g} to {right:g}, y {bottom:g} to {top:g}) look like degrees: EPSG:4326, say."
+    return f"{info.path} has no CRS.{looks} Assign one: {edit_info(info.path, 'EPSG:...')}."
+
+
+def require_one_band(info: RasterInfo, what: str) -> None:
+    """Raise RasterError for a raster of several bands where a `what` raster has one."""
+    if info.count != 1:
+        raise RasterError(f"{info.path} has {info.count} bands, and a {what} raster has one. Is it the file you meant?")
+
+
+def require_probability(info: RasterInfo) -> None:
+    """Raise RasterError for a raster of several bands whose first does not say that it is the probability.
+
+    A raster of one band is taken as it is, whoever made it.
+    """
+    if info.count != 1 and info.names[0] != PROBABILITY:
+        raise RasterError(
+            f"{info.path} has {info.count} bands, and its first is called {info.names[0] or 'nothing'}, not "
+            f"{PROBABILITY}. Is it the file you meant?"
+        )
+
+
+def exists(path: Path) -> bool:
+    """Whether a raster is there. RasterError where a virtual path does not answer, rather than taking it for missing.
+
+    A server that answers 404 says that it is not; one that answers 403 says nothing.
+    """
+    if not is_virtual(path) and archive_of(path) is None:
+        return path.exists()
+    try:
+        with opening(path):
+            return True
+    except RasterError as error:
+        if any(said in str(error) for said in ("404", "does not exist", "No such file", "holds no ")):
+            return False
+        raise
+
+
+def file_facts(path: Path) -> list[Any]:
+    """A file by name, size and time: a stack of gigabytes is not read twice to know it again.
+
+    What a virtual path leads to has neither for us: it is known by its header.
+    """
+    if not is_virtual(path):
+        with opening(path) as dataset:  # with what a virtual raster is made of, masks and what lies beside it
+            parts = (Path(name) for name in dataset.files if not name.endswith((".aux.xml", ".ovr")))
+            names = {own_file(path), *(part for part in parts if part.exists())}
+        stats = {name.name: name.stat() for name in sorted(names)}
+        return [path.name, *([name, stat.st_size, stat.st_mtime_ns] for name, stat in stats.items())]
+    info = read_info(path)
+    crs = None if info.crs is None else info.crs.to_wkt()
+    facts = [info.count, info.height, info.width, crs, tuple(info.transform), info.dtypes, info.names, info.tags]
+    return [gdal_name(path), hashlib.sha256(repr(facts).encode()).hexdigest()]
+
+
+@contextmanager
+def opening(path: Path) -> Iterator[Any]:
+    """Open a raster for reading; RasterError names a missing, unreadable or truncated file.
+
+    `path` may lead into an archive, `scene.tar/band.TIF`, which is read where it lies, or be GDAL's own (/vsis3/...).
+    """
+    archive = None if is_virtual(path) else archive_of(path)
+    if archive is None and not is_virtual(path) and not path.exists():
+        raise RasterError(f"{path} does not exist. {START}")
+    if archive is None and not is_virtual(path) and is_stream(path):
+        raise RasterError(f"{path} is a pipe or a device, not a file. Write it to a file first.")
+    driver = None if archive is None else IN_ARCHIVES.get(path.suffix.lower(), "GTiff")
+    try:
+        with rasterio.open(gdal_name(path), driver=driver) as dataset:
+            _require_plausible(dataset, path, None if is_virtual(path) else (archive or path).stat().st_size)
+            yield dataset
+    except (RasterioError, CRSError, UnicodeDecodeError) as error:  # the last of names and tags
+        raise _unreadable(path, error) from error
+
+
+def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
+    """Refuse a small file that claims to be a huge raster before any of it is read.
+
+    `size`: bytes on the disk; None for what lies elsewhere, which does not say.
+    """
+    if dataset.count > MOST_BANDS:  # each costs milliseconds, whatever its size
+        raise RasterError(
+            f"{path} has {dataset.count:,} bands, more than the {MOST_BANDS:,} that are read. If it is not damaged, "
+            "take out those that are needed: `rio stack FILE --bidx 1,2,3 NEW.tif` (it comes with rasterio)."
+        )
+    if any(dtype.startswith("complex") for dtype in dataset.dtypes):
+        raise RasterError(
+            f"{path} holds complex numbers ({dataset.dtypes[0]}). Give one of their parts, or their size."
+        )
+    claimed = dataset.height * dataset.width * dataset.count
+    if dataset.driver in OWN_PIXELS and size is not None and claimed > max(MOST_UNQUESTIONED, MOST_FROM_A_BYTE * size):
+        raise RasterError(
+            f"{path} claims {dataset.count} x {dataset.height} x {dataset.width} pixels and holds "
+            f"{size:,} bytes: it is damaged or not meant to be read. Fetch or make it again."
+        )
+    together = dataset.count if dataset.profile.get("interleave") == "pixel" else 1  # bands in one block
+    for (height, width), dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True):
+        held = height * width * together
+        most = max(LARGEST_TILE, 4 * dataset.height * dataset.width * together)
+        if held > most or held * np.dtype(dtype).itemsize > MOST_OF_A_BLOCK:
+            raise RasterError(
+                f"{path} claims {dataset.height} x {dataset.width} pixels stored in blocks of {height} x {width}, held "
+                "in memory whole. If it is not damaged, tile it: `rio convert FILE NEW.tif --co tiled=true` (it "
+                "comes with rasterio)."
+            )
+
+
+def _unreadable(path: Path | str, error: BaseException) -> RasterError:
+    if isinstance(path, Path):
+        wrong = lack(path) or ("" if not path.is_dir() else folder_given(path, RASTER_SUFFIXES))
+        if wrong:
+            return RasterError(wrong)
+        path = gdal_name(path) if is_virtual(path) else path
+    return RasterError(
+        f"{path} cannot be read as a raster ({reason(error)}): it is truncated, damaged or not a raster. "
+        "Fetch or make it again."
+    )
+
+
+def reason(error: BaseException) -> str:
+    """What GDAL says of an error, in one short line."""
+    cause = error.__cause__ or error
+    return str(cause).replace("\n", " ").strip()[:200] or type(cause).__name__
+
+
+def read_info(path: Path) -> RasterInfo:
+    """Read a raster's header."""
+    with opening(path) as dataset:
+        transform = dataset.transform
+        return RasterInfo(
+            path,
+            dataset.count,
+            dataset.height,
+            dataset.width,
+            dataset.crs,
+            transform,
+            tuple(dataset.dtypes),
+            tuple(dataset.nodatavals),
+            tuple(dataset.descriptions),
+            tuple(dataset.scales),
+            tuple(dataset.offsets),
+            dict(dataset.tags()),
+            transform.b != 0 or transform.d != 0 or transform.a <= 0 or transform.e >= 0,
+            tuple(dataset.units),
+        )
+
+
+def read_band_tags(path: Path) -> list[dict[str, str]]:
+    """The tags of every band, in band order."""
+    with opening(path) as dataset:
+        return [dict(dataset.tags(band)) for band in dataset.indexes]
+
+
+def read_band_units(path: Path) -> list[str]:
+    """The unit that each band states, in band order; "" where it states none."""
+    with opening(path) as dataset:
+        return [unit or "" for unit in dataset.units]
+
+
+def read_categories(path: Path) -> dict[int, str]:
+    """What a raster itself calls its codes, in the file or in its .aux.xml: {code: name}, without empty names.
+
+    rasterio has no call for GDAL's category names; the description of the raster as a VRT, made in memory, has them.
+    """
+    with opening(path) as dataset, MemoryFile(ext=".vrt") as described:
+        try:
+            rasterio.shutil.copy(dataset, described.name, driver="VRT")
+        except RasterioError as error:
+            raise _unreadable(path, error) from error
+        band = ElementTree.fromstring(described.read()).find("VRTRasterBand[@band='1']/CategoryNames")
+    names = [] if band is None else [(item.text or "").strip() for item in band]
+    return {code: name for code, name in enumerate(names) if name}
+
+
+def cut(
+    dataset: Any,
+    window: Window,
+    bands: Sequence[int] | None = None,
+    nodata: Sequence[float] = (),
+) -> NDArray[np.float32]:
+    """Pixels of an open raster at a window, as (B, height, width) float32 with NaN where undefined.
+
+    What lies beyond the raster's edge is NaN. `nodata` adds values to those that the file declares.
+    """
+    bands = list(dataset.indexes if bands is None else bands)
+    if not set(bands) <= set(dataset.indexes):
+        raise RasterError(
+            f"{shown(dataset.name)} has {plural(dataset.count, 'band')}, so no band {max(bands)}. Bands count from 1."
+        )
+    inside = window.clip((dataset.height, dataset.width))
+    out = np.full((len(bands), window.height, window.width), np.nan, np.float32)
+    if inside.height == 0 or inside.width == 0:
+        return out
+    box = RasterioWindow(inside.column, inside.row, inside.width, inside.height)
+    stored = _decode(dataset, bands, box)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite, and so undefined
+        values = stored.astype(np.float32)
+    for value, band_values, declared in zip(values, stored, (dataset.nodatavals[b - 1] for b in bands), strict=True):
+        for missing in (*([] if declared is None else [declared]), *nodata):
+            with np.errstate(over="ignore"):
+                value[band_values == missing] = np.nan
+    flags = dataset.mask_flag_enums
+    if any("per_dataset" in {flag.name for flag in flags[b - 1]} for b in bands):
+        masks = dataset.read_masks(bands, window=box)
+        values[masks == 0] = np.nan
+    values[~np.isfinite(values)] = np.nan
+    rows, columns = inside.within(window)
+    out[:, rows, columns] = values
+    return out
+
+
+def cut_around(
+    dataset: Any, window: Window, bands: Sequence[int] | None = None
+) -> tuple[NDArray[np.float32], list[Window]]:
+    """As `cut`, but what is stored damaged is NaN in all bands, and listed: the stored blocks that cannot be read."""
+    try:
+        return cut(dataset, window, bands), []
+    except RasterError:  # which of the stored blocks it is takes reading them one by one
+        count = dataset.count if bands is None else len(bands)
+    values = np.full((count, window.height, window.width), np.nan, np.float32)
+    damaged = []
+    for block in _stored_blocks(dataset, window):
+        part = block.intersect(window)
+        rows, columns = part.within(window)
+        try:
+            values[:, rows, columns] = cut(dataset, part, bands)
+        except RasterError:
+            damaged.append(block)
+    return values, damaged
+
+
+def _stored_blocks(dataset: Any, part: Window) -> Iterator[Window]:
+    """The stored blocks that meet a part of a raster."""
+    part = part.clip(dataset.shape)
+    height, width = dataset.block_shapes[0]
+    rows = range(part.row // height, -(-(part.row + part.height) // height))
+    columns = range(part.column // width, -(-(part.column + part.width) // width))
+    for row, column in product(rows, columns):
+        yield Window(row * height, column * width, height, width).clip(dataset.shape)
+
+
+def cut_stored(dataset: Any, window: Window, band: int = 1) -> NDArray[Any]:
+    """One band of an open raster at a window inside it, (height, width), as it is stored: nothing turned into NaN."""
+    box = RasterioWindow(window.column, window.row, window.width, window.height)
+    return np.asarray(_decode(dataset, band, box))
+
+
+def _decode(dataset: Any, bands: Any, box: RasterioWindow) -> NDArray[Any]:
+    # Named here, not in `opening`: where several rasters are open at once, that would name the innermost.
+    try:
+        return np.asarray(dataset.read(bands, window=box))
+    except RasterioError as error:
+        raise _unreadable(shown(dataset.name), error) from error
+
+
+def read(
+    path: Path,
+    bands: Sequence[int] | None = None,
+    window: Window | None = None,
+    nodata: Sequence[float] = (),
+) -> NDArray[np.float32]:
+    """Read a raster, or a window of it, as (B, H, W) float32 with NaN where undefined."""
+    with opening(path) as dataset:
+        return cut(dataset, window or Window(0, 0, dataset.height, dataset.width), bands, nodata)
+
+
+def read_stored(path: Path, band: int = 1, window: Window | None = None) -> NDArray[Any]:
+    """Read one band as it is stored (classes, labels, masks), (H, W), nothing turned into NaN."""
+    with opening(path) as dataset:
+        return cut_stored(dataset, window or Window(0, 0, dataset.height, dataset.width), band)
+
+
+def picture_shape(path: Path) -> tuple[int, int, int]:
+    """(bands, rows, columns) of a picture (a PNG, say), its alpha band not counted."""
+    with opening(path) as dataset:
+        return len(_but_alpha(dataset)), dataset.height, dataset.width
+
+
+def read_picture(path: Path) -> NDArray[np.float32]:
+    """Read a picture, which needs no CRS, as (B, H, W) float32 without its alpha band; NaN where alpha is 0."""
+    with opening(path) as dataset:
+        return cut(dataset, Window(0, 0, dataset.height, dataset.width), _but_alpha(dataset))
+
+
+def require_whole_png(path: Path) -> None:
+    """Raise RasterError for a PNG that is cut short or altered: GDAL reads such a file as if nothing were wrong.
+
+    Every chunk carries its length and a CRC, and the last is IEND (ISO/IEC 15948, 5.3).
+    """
+    if not path.exists():
+        raise RasterError(f"{path} does not exist. Check the path.")
+    stored, at, name = path.read_bytes(), 8, b""
+    whole = stored[:8] == b"\x89PNG\r\n\x1a\n"
+    while whole and name != b"IEND":
+        length = int.from_bytes(stored[at : at + 4])
+        name, end = stored[at + 4 : at + 8], at + 8 + length
+        whole = len(stored) >= end + 4 and zlib.crc32(stored[at + 4 : end]) == int.from_bytes(stored[end : end + 4])
+        at = end + 4
+    if not whole:
+        raise _unreadable(path, RasterioError("its PNG chunks are not whole"))
+
+
+def _but_alpha(dataset: Any) -> list[int]:
+    return [band for band, what in zip(dataset.indexes, dataset.colorinterp, strict=True) if what != ColorInterp.alpha]
+
+
+def glance(path: Path, bands: Sequence[int], most: int, stored: bool = False) -> tuple[NDArray[Any], Grid]:
+    """A raster thinned to at most `most` pixels a side, for pictures: (B, H, W) and its grid.
+
+    Every n-th pixel is read, so classes stay classes; `stored` keeps nodata as it is instead of turning it into NaN.
+    """
+    with opening(path) as dataset:
+        grid = read_info(path).grid
+        thin = max(1, -(-max(grid.shape) // most))
+        height, width = -(-grid.height // thin), -(-grid.width // thin)
+        values = dataset.read(list(bands), out_shape=(len(bands), height, width), masked=not stored)
+        if not stored:
+            values = values.astype(np.float32).filled(np.nan)
+        a, e = grid.transform.a * grid.width / width, grid.transform.e * grid.height / height
+        return values, Grid(grid.crs, Affine(a, 0, grid.transform.c, 0, e, grid.transform.f), height, width)
+
+
+def stretch(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
+    """The 2nd and 98th percentile of what is defined, never one value twice; (0, 1) where nothing is."""
+    defined = values[np.isfinite(values)]
+    if not defined.size:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(defined, PERCENTILES))
+    return (low, high) if high > low else (low, low + 1)
+
+
+def unreadable_blocks(path: Path, within: Window | None = None) -> list[Window]:
+    """Every stored block of a raster that does not decode (of those that meet `within`), for `landslip check`."""
+    bad = []
+    with opening(path) as dataset:
+        for block in _stored_blocks(dataset, within or Window(0, 0, *dataset.shape)):
+            try:
+                dataset.read(window=RasterioWindow(block.column, block.row, block.width, block.height))
+            except RasterioError:
+                bad.append(block)
+    return bad

@@ -1,0 +1,150 @@
+"""The windows of a map, planned once: cores that are kept and, around each, the window that the network sees.
+
+All windows of a plan have one size, so that an engine compiles one shape and memory is known beforehand. Cores cover
+the cells of ground that hold valid pixels, greedily: strip by strip from the first row that holds any, in a strip from
+the first column that holds any. Windows are shifted inwards at the raster's edge. Of the sizes that memory allows the
+one is taken that computes the fewest pixels. Every corner is a multiple of the network's poolings, so that they fall
+on the same pixels whatever the size of the cores.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landslip.geo.grid import Window, tiles
+from landslip.geo.raster import cut_around, opening
+
+CELL = 64  # pixels a side of what cores are made of
+HALO = 96  # pixels read around a core: with 64, windows of other sizes moved single probabilities by up to 0.003
+STRIP = 2048  # rows and columns of valid.tif that are read at once, a multiple of any cell
+
+
+@dataclass(frozen=True, order=True)
+class Task:
+    """One window of a plan: the core that is kept of it, and the window read, which may reach beyond the edge."""
+
+    core: Window
+    read: Window
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Tasks over a raster of `shape` (rows, columns). `read` is the (rows, columns) of every window read."""
+
+    shape: tuple[int, int]
+    read: tuple[int, int]
+    tasks: tuple[Task, ...]
+
+    @property
+    def skipped(self) -> float:
+        """The share of the raster that no core covers, since it holds no valid pixel."""
+        return 1 - sum(task.core.area for task in self.tasks) / math.prod(self.shape)
+
+
+def cell_of(multiple: int) -> int:
+    """Side of a cell in pixels: CELL, or more where a network's poolings need it."""
+    return math.lcm(CELL, multiple)
+
+
+def needed_cells(valid_path: Path | None, shape: tuple[int, int], cell: int) -> NDArray[np.bool_]:
+    """(rows, columns) of cells: whether one holds a valid pixel; all do where there is no raster of valid pixels.
+
+    What cannot be read counts as needed: mapping names it.
+    """
+    counts = -(-shape[0] // cell), -(-shape[1] // cell)
+    needed = np.ones(counts, bool)
+    if valid_path is None:
+        return needed
+    side = STRIP // cell * cell or cell
+    with opening(valid_path) as dataset:
+        for window in tiles(shape, side):
+            values, damaged = cut_around(dataset, window)
+            if damaged:
+                continue
+            of = cells_of(values[0] == 1, cell)
+            row, column = window.row // cell, window.column // cell
+            needed[row : row + of.shape[0], column : column + of.shape[1]] = of
+    return needed
+
+
+def cells_of(held: NDArray[np.bool_], cell: int) -> NDArray[np.bool_]:
+    """(rows, columns) of cells: whether one holds any of the pixels held, (H, W) bool."""
+    rows, columns = (np.arange(0, length, cell) for length in held.shape)
+    return np.asarray(np.logical_or.reduceat(np.logical_or.reduceat(held, rows, 0), columns, 1))
+
+
+def make_plan(shape: tuple[int, int], needed: NDArray[np.bool_], multiple: int, most: int) -> Plan:
+    """Plan windows of at most `most` pixels, no fewer than `smallest`, over the cells that are `needed`.
+
+    A cell has `cell_of(multiple)` pixels a side.
+    """
+    cell, halo, whole = _measures(shape, multiple)
+    found = []
+    for rows, columns in _sizes(needed.shape, cell, halo, whole, most):
+        read = _read_size((rows, columns), cell, halo, whole)
+        found.append((_count(needed, rows, columns) * math.prod(read), math.prod(read), rows, columns))
+    _, _, rows, columns = min(found)
+    read = _read_size((rows, columns), cell, halo, whole)
+    tasks = []
+    for at in _cover(needed, rows, columns):
+        core = Window(at.row * cell, at.column * cell, at.height * cell, at.width * cell).clip(shape)
+        row = min(max(core.row - halo, 0), whole[0] - read[0])
+        column = min(max(core.column - halo, 0), whole[1] - read[1])
+        tasks.append(Task(core, Window(row, column, *read)))
+    return Plan(shape, read, tuple(tasks))
+
+
+def smallest(shape: tuple[int, int], multiple: int) -> int:
+    """Pixels of the smallest window of a plan: one cell and its halo, or the raster where that is less."""
+    return math.prod(_read_size((1, 1), *_measures(shape, multiple)))
+
+
+def _measures(shape: tuple[int, int], multiple: int) -> tuple[int, int, tuple[int, int]]:
+    """The side of a cell, the halo, and (rows, columns) of the raster up to the next multiple, all in pixels."""
+    whole = shape[0] + -shape[0] % multiple, shape[1] + -shape[1] % multiple
+    return cell_of(multiple), HALO + -HALO % multiple, whole
+
+
+def _read_size(core: tuple[int, int], cell: int, halo: int, whole: tuple[int, int]) -> tuple[int, int]:
+    """(rows, columns) read for a core of (rows, columns) cells: with its halo, and never more than the raster."""
+    return min(core[0] * cell + 2 * halo, whole[0]), min(core[1] * cell + 2 * halo, whole[1])
+
+
+def _sizes(counts: tuple[int, int], cell: int, halo: int, whole: tuple[int, int], most: int) -> list[tuple[int, int]]:
+    """Sizes of cores in cells that fit: those that divide an axis evenly, and of these none far below the largest."""
+    axes = [sorted({-(-count // n) for n in range(1, count + 1)}) for count in counts]
+    fits = {(r, c): math.prod(_read_size((r, c), cell, halo, whole)) for r, c in product(*axes)}
+    fits = {size: area for size, area in fits.items() if area <= most}
+    return [size for size, area in fits.items() if 2 * area >= max(fits.values())]
+
+
+def _count(needed: NDArray[np.bool_], rows: int, columns: int) -> int:
+    if needed.all():
+        return int(-(-needed.shape[0] // rows) * -(-needed.shape[1] // columns))
+    return len(_cover(needed, rows, columns))
+
+
+def _cover(needed: NDArray[np.bool_], rows: int, columns: int) -> list[Window]:
+    """Cores in cells, none overlapping another, that cover every needed cell."""
+    found, row = [], 0
+    held = np.asarray(needed.any(1))
+    while (row := _next(held, row)) < len(held):
+        strip = np.asarray(needed[row : row + rows].any(0))
+        column = 0
+        while (column := _next(strip, column)) < len(strip):
+            found.append(Window(row, column, rows, columns).clip((needed.shape[0], needed.shape[1])))
+            column += columns
+        row += rows
+    return found
+
+
+def _next(held: NDArray[np.bool_], start: int) -> int:
+    """The first index from `start` on that is held, or the length."""
+    after = np.flatnonzero(held[start:])
+    return start + int(after[0]) if after.size else len(held)

@@ -1,0 +1,1 @@
+"""Which factors matter, and where landslides lie along each of them."""

@@ -1,0 +1,243 @@
+"""Ablation: the network trained anew without one factor at a time, and what its scores lose.
+
+Permutation asks what a trained network makes of a factor; ablation asks whether a network that never had it does worse.
+A factor whose twin stays in the stack can be left out without loss. All trainings share split, windows, seed and number
+of epochs, and are scored on the same held-out ground at thresholds of their own; an interval holds the spatial blocks
+drawn anew, the same for both of a pair, so that what makes a block hard for both falls out of the difference.
+
+That interval says nothing of the chance in a training. The network with all factors is therefore trained once more from
+another seed, and a factor has an effect only where its drop is surely larger (one-sided, 5 %) than what that changed.
+One such training is a rough yardstick, and a better one costs as many more.
+
+Every training has its folder, keeps its state after each epoch and is not made again once it is finished.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landslip.config.run import Run
+from landslip.dataset.split import TEST, leakage_note, leaky_of
+from landslip.dataset.training_data import input_hashes
+from landslip.errors import ModelError, ResumeError, RunError
+from landslip.evaluation.evaluate import confusion_by_block
+from landslip.geo.raster import read_info, read_stored
+from landslip.importance.ranking import DRAWS, FEWEST_BLOCKS, Score, kappa_f1, multiplicities, percentiles
+from landslip.inference.mapping import map_site
+from landslip.runtime.atomic import remove_folder
+from landslip.runtime.progress import duration, plural, say
+from landslip.runtime.text import read_json, write_json
+from landslip.training.checkpoint import Model, load_model, run_of
+from landslip.training.state import difference
+from landslip.training.train import is_trained, train
+
+ALL, SEED = "all factors", "another seed"
+PLAN, PROBABILITY = "plan.json", "probability.tif"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each training may take: `epochs`, or as many as `minutes` buy for all trainings together."""
+
+    epochs: int | None = None
+    minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The trainings to make, by name: with all factors, from another seed, then without each factor.
+
+    `inputs` are the hashes of the prepared files that they stand on.
+    """
+
+    trainings: dict[str, Run]
+    prepared: Path
+    inputs: dict[str, str]
+    budget: Budget
+
+
+def plan_ablation(model: Model, prepared: Path, budget: Budget) -> Ablation:
+    """What it takes to train `model` anew without each of its factors, refused before any work.
+
+    Raises RunError for an impossible budget and a model of one factor alone, ModelError where `prepared` is not what
+    the model was trained on.
+    """
+    if (budget.epochs is None) == (budget.minutes is None):
+        raise RunError("a training takes a number of epochs or a share of a budget: give --epochs or --budget.")
+    if (budget.epochs is not None and budget.epochs < 1) or (budget.minutes is not None and not budget.minutes > 0):
+        given = f"{budget.epochs} epochs" if budget.minutes is None else f"{budget.minutes:g} minutes"
+        raise RunError(f"{given} train nothing: give --epochs of 1 or more, or a --budget above 0.")
+    run = run_of(model)
+    inputs = input_hashes(run, prepared)
+    known = model.facts.get("site_inputs", {})
+    changed = [name for name, found in inputs.items() if known.get(name) != found]
+    if changed:
+        raise ModelError(
+            f"{model.folder} was trained on other files than {', '.join(changed)} in {prepared}, so that its split and "
+            "windows cannot be had again. Give the prepared site it was trained on, or train it anew."
+        )
+    factors = list(dict.fromkeys(channel.factor for channel in model.channels if channel.group == "factor"))
+    bands = any(channel.group == "band" for channel in model.channels)
+    if not factors or (len(factors) == 1 and not bands):
+        raise RunError(f"{model.folder} sees {', '.join(factors) or 'no factor'}, so that nothing can be left out.")
+    other = run.training.model_copy(update={"seed": run.training.seed ^ 1})
+    trainings = {ALL: run, SEED: run.model_copy(update={"training": other})}
+    for name in factors:
+        left = tuple(factor for factor in factors if factor != name)
+        channels = run.channels.model_copy(update={"factors": left or "none"})
+        trainings[_without(name)] = run.model_copy(update={"channels": channels})
+    return Ablation(trainings, prepared, inputs, budget)
+
+
+def _without(factor: str) -> str:
+    return f"without {factor}"
+
+
+def ablation_importance(
+    planned: Ablation, folder: Path, block: int, seed: int, overwrite: bool = False
+) -> tuple[list[Score], list[str]]:
+    """Make the trainings in `folder` and score them: the drop of kappa and F1 without each factor, and notes.
+
+    `block` is the side of the spatial blocks in pixels, `seed` that of their draws. Goes on where it was stopped;
+    raises ResumeError or OutputError where `folder` holds trainings of other inputs or choices (unless `overwrite`).
+    """
+    epochs, note = _epochs(planned, folder, overwrite)
+    tables: dict[str, NDArray[np.int64]] = {}
+    part = ""
+    tags: dict[str, str] = {}
+    for i, (name, run) in enumerate(planned.trainings.items()):
+        say(f"-- training {i + 1}/{len(planned.trainings)}: {name}")
+        own = _home(folder, name)
+        _train_and_map(_for(run, epochs), planned.prepared, planned.inputs, own, overwrite)
+        split = own / "model" / "split.tif"
+        part = part or ("test" if (read_stored(split) == TEST).any() else "validation")
+        tags = tags or read_info(split).tags
+        tables[name] = confusion_by_block(own / PROBABILITY, planned.prepared / "label.tif", split, part, block)
+    scores, blocks = drops(tables, seed)
+    kappa, f1 = kappa_f1(tables[ALL].sum(0))
+    moved = abs(kappa - kappa_f1(tables[SEED].sum(0))[0])
+    notes = [
+        f"ablation: {len(planned.trainings)} trainings of {plural(epochs, 'epoch')} each{note}, where the model itself "
+        f"had {planned.trainings[ALL].training.epochs}; scored on the {part} part in {blocks} spatial blocks of "
+        f"{block} pixels: kappa {kappa:.3f} and F1 {f1:.3f} with all factors",
+        f"ablation: another seed alone changes kappa by {moved:.3f}; a factor shows an effect where its drop is surely "
+        "larger (one-sided, 5 %). Intervals hold the ground that is scored, not the chance in a training",
+    ]
+    if leakage := leakage_note(tags, part):
+        notes.append(leakage)
+    if part == "validation" and not leaky_of(tags):
+        notes.append("ablation: the split has no test part, and validation ground chose epochs and thresholds")
+    if blocks < FEWEST_BLOCKS:
+        notes.append(f"ablation intervals stand on {plural(blocks, 'spatial block')} only; give a smaller --block")
+    return scores, notes
+
+
+def drops(tables: Mapping[str, NDArray[np.int64]], seed: int) -> tuple[list[Score], int]:
+    """Drops of kappa and F1 against the training with all factors, and on how many blocks they stand.
+
+    `tables` holds (B, 4) pixels by block (TP, FP, FN, TN) of each training by name, the blocks in one order. Every
+    draw takes the same blocks for all trainings.
+    """
+    held = np.any([table.any(1) for table in tables.values()], 0)
+    own = {name: table[held].astype(np.float64) for name, table in tables.items()}
+    drawn = multiplicities(np.random.default_rng(seed), int(held.sum()), DRAWS)
+    spread = {name: np.array([kappa_f1(many @ table) for many in drawn]) for name, table in own.items()}
+    whole = {name: kappa_f1(table.sum(0)) for name, table in own.items()}
+    scores = []
+    for at, measure in enumerate(("ablation_kappa", "ablation_f1")):
+        moved = abs(float(whole[ALL][at] - whole[SEED][at]))
+        for name in tables:
+            if name == ALL:
+                continue
+            kind: Literal["factor", "seed"] = "seed" if name == SEED else "factor"
+            factor = name.removeprefix(_without(""))
+            estimate = float(whole[ALL][at] - whole[name][at])
+            each = spread[ALL][:, at] - spread[name][:, at]
+            low = np.nanpercentile(each, 5) if np.isfinite(each).any() else math.nan
+            note = "undefined: nothing mapped, or no landslide scored" if math.isnan(estimate) else ""
+            effect = bool(low > moved)
+            scores.append(Score(measure, factor, kind, estimate, *percentiles(each), effect=effect, note=note))
+    return scores, int(held.sum())
+
+
+# ---- trainings ----
+
+
+def _home(folder: Path, name: str) -> Path:
+    return folder / name.replace(" ", "_").replace("/", "_")
+
+
+def _for(run: Run, epochs: int) -> Run:
+    return run.model_copy(update={"training": run.training.model_copy(update={"epochs": epochs})})
+
+
+def _train_and_map(run: Run, prepared: Path, inputs: dict[str, str], folder: Path, overwrite: bool) -> None:
+    model = folder / "model"
+    if not is_trained(model, run, inputs):
+        train(run, prepared, model, overwrite)
+    loaded, out = load_model(model), folder / PROBABILITY
+    if not (out.exists() and read_info(out).tags.get("model_sha256") == loaded.facts["weights_sha256"]):
+        map_site(loaded, prepared / "stack.tif", out, overwrite=True)
+
+
+def _epochs(planned: Ablation, folder: Path, overwrite: bool) -> tuple[int, str]:
+    """Epochs of each training, and what is to be said of them; a budget is measured once and then kept."""
+    if planned.budget.epochs is not None:
+        return planned.budget.epochs, ""
+    minutes = planned.budget.minutes or 0.0
+    whole = planned.trainings[ALL]
+    identity = {"run": whole.model_dump(mode="json", exclude={"compare"}), "inputs": planned.inputs}
+    kept = _kept_plan(folder / PLAN, identity, minutes, overwrite)
+    if kept is None:
+        training, mapping = _measured(whole, planned.prepared, folder / "probe")
+        count = len(planned.trainings)
+        epochs = min(int(((60 * minutes - training - mapping) / count - mapping) / training), whole.training.epochs)
+        if epochs < 1:
+            needed = (count + 1) * (training + mapping) / 60
+            raise RunError(
+                f"a budget of {minutes:g} minutes does not buy one epoch for each of {count} trainings, which takes "
+                f"about {math.ceil(needed)} minutes. Give a larger --budget."
+            )
+        kept = {"identity": identity, "minutes": minutes, "epochs": epochs, "seconds_of_an_epoch": training}
+        write_json(folder / PLAN, kept, overwrite=True)
+        say(f"{minutes:g} minutes buy {plural(epochs, 'epoch')} for each of {count} trainings")
+    seconds = kept["seconds_of_an_epoch"]
+    return kept["epochs"], f" (bought by {minutes:g} minutes: one epoch with all around it took {duration(seconds)})"
+
+
+def _kept_plan(path: Path, identity: dict[str, Any], minutes: float, overwrite: bool) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        kept: dict[str, Any] = read_json(path)
+        same = kept["identity"] == identity and kept["minutes"] == minutes and kept["epochs"] >= 1
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResumeError(f"{path} cannot be read ({str(error)[:100]}). Remove it, and it is made again.") from error
+    if same:
+        return kept
+    if overwrite:
+        return None
+    was = f"a budget of {kept['minutes']:g} minutes, not {minutes:g}"
+    if kept["identity"] != identity:
+        was = difference(kept["identity"], identity)
+    raise ResumeError(f"{path} is of {was}. Give another folder, or --overwrite to train anew.")
+
+
+def _measured(run: Run, prepared: Path, folder: Path) -> tuple[float, float]:
+    """Seconds of a training of one epoch, reading and validation included, and of mapping the site."""
+    remove_folder(folder)  # stopped in its midst, and half of it would be timed
+    began = time.monotonic()
+    train(_for(run, 1), prepared, folder / "model")
+    trained = time.monotonic()
+    map_site(load_model(folder / "model"), prepared / "stack.tif", folder / PROBABILITY)
+    mapped = time.monotonic()
+    remove_folder(folder)
+    return trained - began, mapped - trained

@@ -1,0 +1,236 @@
+"""`landslip importance`: which factors tell landslides from other ground (the paper's Fig. 9), with intervals.
+
+Four measures, each a ranking of the factors (channels of one factor together):
+
+- Gini importance: the mean decrease of impurity in a random forest (Breiman 2001), summed over a factor's channels; all
+  factors sum to 1.
+- Information gain ratio (Quinlan 1993) of the classes that `landslip intervals` makes, over every pixel.
+- Permutation importance of a trained network on ground held out from its training: the drop of kappa and F1 where a
+  factor's channels are those of another window (Breiman 2001, Fisher et al. 2019). Whole windows are swapped, so that
+  what a factor looks like stays and only its place is lost.
+- Ablation, where a budget for it is given: the same drop where the network is trained anew without the factor.
+
+impurity.py holds the first two, permutation.py and ablation.py the others. Pixels beside each other say the same, so
+intervals come from spatial blocks drawn anew with replacement, not pixels.
+
+A factor is said to have an effect where it beats itself with its link to the landslides cut: its blocks carried to
+other blocks (after Altmann et al. 2010). That is the fair null for a smooth factor, which tells places apart by chance.
+Factors that show none rank last.
+Bands are left out of the first two, as in the paper; the network loses all of them at once as a yardstick, unranked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landslip.dataset.channels import StackInfo
+from landslip.dataset.label import LANDSLIDE, OTHER
+from landslip.errors import LabelError, RunError
+from landslip.geo.grid import tiles
+from landslip.importance.ablation import Budget, ablation_importance, plan_ablation
+from landslip.importance.frequency_ratio import (
+    SAMPLE,
+    SIDE,
+    Counts,
+    Sample,
+    choose_factors,
+    count,
+    draw_sample,
+    make_classes,
+    opening_prepared,
+    read_prepared,
+    table_csv,
+)
+from landslip.importance.impurity import (
+    CORRELATED,
+    TREES,
+    correlated_groups,
+    correlation,
+    forest_importance,
+    gain_ratios,
+)
+from landslip.importance.permutation import held_out, permutation_importance
+from landslip.importance.plots import Whisker, draw_ranking
+from landslip.importance.ranking import FEWEST_BLOCKS, MEASURES, Score, ranked
+from landslip.metrics.bootstrap import add_block_sums, block_shape
+from landslip.runtime.atomic import file_hash, refuse_existing, refuse_input
+from landslip.runtime.progress import plural
+from landslip.runtime.provenance import software
+from landslip.runtime.text import write_json, write_text
+from landslip.training.checkpoint import load_model
+
+FILES = ("importance.csv", "importance.json", "importance.png")
+CLASSES = 5  # natural breaks of a continuous factor
+
+
+@dataclass(frozen=True)
+class Importance:
+    """All rankings, Spearman's rho of pairs of factors (largest over their channels), and what a reader must know."""
+
+    scores: list[Score]
+    correlated: list[tuple[str, ...]]
+    correlation: dict[str, dict[str, float]]
+    forest_auc: float
+    notes: list[str]
+
+
+def importance(
+    prepared: Path,
+    out: Path,
+    model: Path | None = None,
+    repeats: int = 20,
+    block: int = 128,
+    sample: int = SAMPLE,
+    seed: int = 0,
+    overwrite: bool = False,
+    budget: Budget | None = None,
+) -> Importance:
+    """Rank the factors of a prepared site and write importance.csv, .json and .png into `out`.
+
+    `model` adds the permutation importance of a network on the test part of its split.tif, or the validation part
+    where there is no test part. `repeats` forests are fitted, and as often the network's factors are permuted; `block`
+    is the side of the spatial blocks in pixels; a forest sees `sample` pixels, half of them landslide. `budget` adds
+    the network trained anew without each factor, in `out`/ablation, where the same call goes on when it was stopped.
+    Raises LabelError where too few blocks hold landslides or other ground, ChannelError where the stack has no factor,
+    RunError for impossible numbers.
+    """
+    for name in FILES:
+        refuse_existing(out / name, overwrite)
+    if repeats < 2 or block < 8 or sample < 100:
+        raise RunError(
+            f"{repeats} repeats, blocks of {block} pixels, {sample} pixels: give at least 2 (--repeats), 8 (--block) "
+            "and 100 (--sample)."
+        )
+    stack = read_prepared(prepared)
+    factors = choose_factors(stack, ())
+    refuse_input(out, [stack.path, prepared / "label.tif", prepared / "valid.tif"])
+    if budget is not None and model is None:
+        raise RunError("what is trained anew without a factor is a model's network: give --model too.")
+    loaded = None if model is None else load_model(model)
+    planned = None if loaded is None or budget is None else plan_ablation(loaded, prepared, budget)
+    held = None if loaded is None else held_out(loaded, stack, block, seed)  # refused before any long work
+    _require_blocks(stack, block)
+    drawn = draw_sample(stack, SAMPLE, seed)
+    counted = count(stack, [make_classes(stack, name, drawn, CLASSES) for name in factors], block)
+    rho = correlation(stack, drawn)
+    together = correlated_groups(rho, factors)
+    scores = gain_ratios(counted, drawn, stack.grid, block, seed)
+    forest, auc, skipped = forest_importance(
+        stack, draw_sample(stack, sample, seed, balanced=True), factors, together, repeats, block, seed
+    )
+    scores = forest + scores
+    notes = _notes(drawn, counted, stack, factors, together, rho, repeats - skipped, block, auc)
+    if skipped:
+        notes.append(f"Gini: {skipped} of {repeats} repeats were skipped, whose blocks held one class alone")
+    if loaded is not None and held is not None:
+        scores += permutation_importance(loaded, held, together, repeats, seed)
+        notes += held.notes
+    if planned is not None:
+        drop, more = ablation_importance(planned, out / "ablation", block, seed, overwrite)
+        scores, notes = scores + drop, notes + more
+    made = Importance(ranked(scores), together, rho, auc, notes)
+    facts = {"seed": seed, "repeats": repeats, "block": block, "sample": sample}
+    _write(made, out, stack, facts | ({} if budget is None else {"budget": asdict(budget)}), overwrite)
+    return made
+
+
+def _require_blocks(stack: StackInfo, block: int) -> None:
+    """Raise LabelError where too few spatial blocks hold a class, counted on the label whatever the factors are."""
+    blocks = block_shape(stack.grid.shape, block)
+    held = {code: np.zeros(blocks, np.int64) for code in (LANDSLIDE, OTHER)}
+    with opening_prepared(stack) as rasters:
+        for window in tiles(stack.grid.shape, SIDE):
+            known, label = rasters.known(window)
+            for code, total in held.items():
+                add_block_sums(total, known & (label == code), window.row, window.column, block)
+    landslides, other = (int(np.count_nonzero(held[code])) for code in (LANDSLIDE, OTHER))
+    if min(landslides, other) < FEWEST_BLOCKS:
+        raise LabelError(
+            f"{stack.path.with_name('label.tif')}: on valid ground, landslides lie in {landslides} and other ground in "
+            f"{plural(other, 'spatial block')} of {block} pixels a side, and intervals need {FEWEST_BLOCKS} of each. "
+            "Give a smaller --block, or map more ground."
+        )
+
+
+def _notes(
+    drawn: Sample,
+    counted: Sequence[Counts],
+    stack: StackInfo,
+    factors: Sequence[str],
+    together: Sequence[tuple[str, ...]],
+    rho: Mapping[str, Mapping[str, float]],
+    repeats: int,
+    block: int,
+    auc: float,
+) -> list[str]:
+    notes = [
+        f"Gini and gain ratio: all {drawn.pixels:,} valid pixels of known label, {drawn.landslides:,} landslide, in "
+        f"{len(counted[0].table)} spatial blocks of {block} pixels; bands left out",
+        f"Gini: {repeats} forests of {TREES} trees on blocks drawn with replacement, as many landslide as other "
+        + (
+            "pixels; no block was left to test a forest on"
+            if math.isnan(auc)
+            else f"pixels; mean AUC {auc:.3f} on the blocks that a forest did not see (0.5: it knows nothing)"
+        ),
+        f"gain ratio: continuous factors in {CLASSES} natural breaks of {len(drawn.label):,} pixels, aspect in eight "
+        "directions and flat",
+        "a factor shows an effect where it beats itself carried from other blocks (one-sided, 5 %; the network: where "
+        "at most 5 % of the draws do not drop); those that show none rank last",
+        "a place is unstable where a factor's interval overlaps that of any other factor that shows an effect as it "
+        "does, or none as it does",
+    ]
+    notes += [
+        f"{' + '.join(group)} are correlated (|Spearman| above {CORRELATED}): what one says the other says too, so "
+        "their own places mean little and they are also taken together"
+        for group in together
+    ]
+    bands = list(dict.fromkeys(channel.factor for channel in stack.channels if channel.group == "band"))
+    for name in factors:
+        near = [f"{band} {rho[name][band]:+.2f}" for band in bands if abs(rho[name][band]) > CORRELATED]
+        if near:
+            notes.append(f"{name} is correlated with bands ({', '.join(near)}), which a network may use instead")
+    return notes
+
+
+def _write(made: Importance, out: Path, stack: StackInfo, facts: dict[str, Any], overwrite: bool) -> None:
+    write_text(out / "importance.csv", table_csv([asdict(score) for score in made.scores]), overwrite)
+    panels = {
+        title: [Whisker(s.factor, s.estimate, s.low, s.high, s.effect, s.unstable) for s in own]
+        for measure, title in MEASURES.items()
+        if not measure.endswith("_f1") and (own := [s for s in made.scores if s.measure == measure])
+    }
+    draw_ranking(panels, out / "importance.png", overwrite)
+    known = {**facts, "stack_sha256": file_hash(stack.path), "software": software()}
+    write_json(out / "importance.json", {**asdict(made), **known}, overwrite)
+
+
+def table(made: Importance) -> str:
+    """The rankings as text, with the notes."""
+    width = max(len(score.factor) for score in made.scores) + 2
+    lines: list[str] = []
+    for measure, title in MEASURES.items():
+        own = [score for score in made.scores if score.measure == measure]
+        if not own:
+            continue
+        lines += ["", title, f"  {'':>4}{'factor':<{width}}{'estimate':>10}{'95 % interval':>24}"]
+        for score in own:
+            marks = [
+                *(["unstable place"] if score.unstable else []),
+                *(["no effect shown"] if score.effect is False else []),
+                *([score.note] if score.note else []),
+            ]
+            rank = "-" if score.rank is None else str(score.rank)
+            span = f"{_figure(score.low)} to {_figure(score.high)}"
+            figures = f"{_figure(score.estimate):>10}{span:>24}"
+            lines.append(f"  {rank:>3} {score.factor:<{width}}{figures}  {', '.join(marks)}".rstrip())
+    return "\n".join([*lines[1:], "", *(f"Note: {note}." for note in made.notes)])
+
+
+def _figure(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.5f}"

@@ -1,0 +1,1 @@
+"""A model and a stack become a probability map."""

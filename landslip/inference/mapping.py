@@ -1,0 +1,293 @@
+"""`landslip map`: a stack becomes a probability raster, window by window.
+
+Windows are planned once (`tiling.py`), an engine computes them (`engines.py`, `predict.py`), here or on a cluster
+(`cluster.py`), and each is kept when it is finished (`tile_store.py`): a killed run goes on, and no more than a window is
+held in memory. When all are there the raster is put together, written aside and renamed.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landslip import __version__
+from landslip.dataset.channels import read_stack_info
+from landslip.errors import RasterError, RunError
+from landslip.geo.geotiff import creating, put, require_geotiff_name
+from landslip.geo.grid import Grid, require_same_grid
+from landslip.geo.raster import PROBABILITY, exists, read, read_info, require_one_band
+from landslip.geo.tiling import HALO, Plan, cell_of, make_plan, needed_cells, smallest
+from landslip.inference.cluster import engine_of_workers, run_on_cluster, workers_here
+from landslip.inference.engines import Engine, bytes_of_a_pixel, choose_engine, most_pixels, require_memory
+from landslip.inference.predict import (
+    DOUBT,
+    Job,
+    Method,
+    Uncertainty,
+    compute_task,
+    job_facts,
+    opened,
+    read_task,
+    require_whole,
+)
+from landslip.inference.tile_store import Ledger, opening_ledger, refuse_existing_map
+from landslip.models.forward import dropout_layers
+from landslip.plots.qgis_style import probability_style
+from landslip.runtime.atomic import refuse_existing, refuse_input, require_space
+from landslip.runtime.prefetch import ahead
+from landslip.runtime.progress import forecasting, plural, say, track
+from landslip.runtime.text import write_text
+from landslip.training.checkpoint import Model, match_channels
+from landslip.training.domain_check import require_likeness
+
+NAMED = 20  # damaged parts that a map's tag names
+PAPER_CORE = 512  # pixels a side of what the paper's method computes at once
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """What mapping made: the probability raster, valid pixels in it, windows run, the share of the raster skipped.
+
+    `damaged` lists what of the inputs could not be read and is undefined in the map. `outside` counts the valid pixels
+    outside the area of applicability; None where that was not asked, or not known. `warnings` say what makes the ground
+    unlike that the model was trained on, as the map's tags do.
+    """
+
+    path: Path
+    valid_pixels: int
+    windows: int
+    skipped: float
+    damaged: tuple[str, ...] = ()
+    outside: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def map_site(
+    model: Model,
+    stack_path: Path,
+    out: Path,
+    method: Method = "halo",
+    precision_choice: str = "auto",
+    valid_path: Path | None = None,
+    overwrite: bool = False,
+    uncertainty: Uncertainty | None = None,
+    engine_choice: str = "auto",
+    memory: float | None = None,
+    strict: bool = False,
+    cluster: str | None = None,
+    accept_range: bool = False,
+) -> Mapping:
+    """Map a whole stack into a float32 probability raster, NaN outside valid; go on where a killed run stopped.
+
+    `uncertainty` adds three bands: the dissimilarity index (0 or more), the area of applicability (1 inside, 0 outside)
+    and the disagreement, the standard deviation of the probability over samples of dropout. A band that cannot be told
+    (one block of training ground; a network without dropout; no samples) is NaN all over.
+
+    `memory` is a ceiling in bytes, which sets the size of the windows. What is stored damaged is undefined in the map
+    and named in the result; with `strict` it is a RasterError.
+
+    `cluster` has the windows computed elsewhere: by the workers of a running Dask scheduler (tcp://host:port), or by so
+    many processes on this machine (4, local:4). `memory` is then that of one worker.
+
+    A sample of the stack is compared with the model's training ground first (`domain_check.py`): pixels of another size,
+    terrain outside the training range and ground outside the area of applicability are warnings, which the map's tags
+    and the result hold. A band or an index of which most lies outside the training range is a ChannelError, and a
+    warning with `accept_range`.
+
+    valid.tif beside the stack says which pixels are valid; where there is none, those defined in every channel of the
+    stack are. Raises ChannelError, with both lists, where the stack lacks a channel of the model or has it in another
+    unit; RunError for uncertainty by the paper's method or from fewer than two samples, and for too little memory;
+    ResumeError where a killed run of other inputs left windows of this map.
+    """
+    refuse_existing_map(out, overwrite)
+    require_geotiff_name(out)
+    if uncertainty is not None:
+        _require_uncertainty(uncertainty, method)
+    stack = read_stack_info(stack_path)
+    match_channels(model, stack)
+    valid_path = valid_path or (stack.valid_path if exists(stack.valid_path) else None)
+    refuse_input(out, [stack_path, valid_path or stack.valid_path])
+    if valid_path is not None:
+        info = read_info(valid_path)
+        require_one_band(info, "valid")
+        require_same_grid(stack.grid, str(stack_path), info.grid, str(valid_path))
+    cell = cell_of(model.multiple)
+    needed = needed_cells(valid_path, stack.grid.shape, cell)
+    area = None if uncertainty is None else uncertainty.area
+    warnings = require_likeness(model, stack, valid_path, needed, cell, accept_range, area)
+    for text in warnings.values():
+        say(f"warning: {stack_path}: {text}.")
+    if cluster is None:
+        engine = choose_engine(model, engine_choice, precision_choice, int(needed.sum()) * cell**2)
+    else:
+        engine = engine_of_workers(cluster, model, engine_choice, precision_choice)
+    if uncertainty is not None:
+        _say_what_is_unknown(model, uncertainty)
+    job = Job(
+        model.folder,
+        str(model.facts["weights_sha256"]),
+        stack_path,
+        valid_path,
+        method,
+        engine.name,
+        engine.precision,
+        uncertainty,
+    )
+    # dropout is PyTorch's, whichever engine gives the probability
+    heaviest = "torch" if uncertainty and uncertainty.samples else engine.name
+    of_a_pixel = bytes_of_a_pixel(model, heaviest)
+    most = most_pixels(heaviest, of_a_pixel, memory, smallest(stack.grid.shape, model.multiple))
+    if method == "paper":
+        most = min(most, (PAPER_CORE + 2 * HALO) ** 2)
+    plan = make_plan(stack.grid.shape, needed, model.multiple, most)
+    processes = 1 if cluster is None else workers_here(cluster)
+    require_memory(heaviest, of_a_pixel, math.prod(plan.read), min(processes, len(plan.tasks)))
+    with opening_ledger(out, _facts(job, plan, model, engine), overwrite) as ledger:
+        left = ledger.left([(job.bands, task.core.height, task.core.width) for task in plan.tasks])
+        overwrite = overwrite or (not left and _is_made(out, job, plan, ledger))
+        refuse_existing(out, overwrite)
+        _forecast(plan, job, out, left)
+        if cluster is None:
+            _run_here(job, plan, left, ledger, model, engine, strict)
+        else:
+            run_on_cluster(job, plan, left, ledger, cluster, strict)
+        tags = _tags(job, plan, model, engine) | warnings
+        done = _assemble(job, plan, ledger, stack.grid, out, tags, overwrite)
+        _style(out)
+        ledger.remove()
+    return replace(done, warnings=tuple(warnings.values()))
+
+
+def _is_made(out: Path, job: Job, plan: Plan, ledger: Ledger) -> bool:
+    """Whether `out` is the map of these finished windows already: a kill came after it had got its name."""
+    if not exists(out):
+        return False
+    info = read_info(out)
+    return (info.grid.shape, info.count) == (plan.shape, job.bands) and all(
+        np.array_equal(read(out, window=task.core), ledger.load(i), equal_nan=True) for i, task in enumerate(plan.tasks)
+    )
+
+
+def _facts(job: Job, plan: Plan, model: Model, engine: Engine) -> dict[str, Any]:
+    """What decides every byte of a map: a killed run is gone on with where all of it is the same."""
+    facts = {**job_facts(job, model, engine), "windows": [len(plan.tasks), *plan.read]}
+    if job.uncertainty is not None:
+        area = job.uncertainty.area
+        facts["uncertainty"] = [job.uncertainty.samples, repr(area.threshold), repr(area.mean_distance)]
+    return facts
+
+
+def _forecast(plan: Plan, job: Job, out: Path, left: list[int]) -> None:
+    """Say what is to be done, and refuse before the work what the disk has no room for."""
+    pixels = math.prod(plan.shape) * job.bands
+    # windows as they are computed, then the raster as it is and with its overviews, which compress little
+    disk = (sum(plan.tasks[i].core.area for i in left) * job.bands + pixels * (1 + 4 / 3)) * 4
+    require_space(out, disk)
+    rows, columns = plan.read
+    whole = math.prod(plan.shape)
+    size = f"{whole / 1e6:.1f} megapixels" if whole >= 1e5 else plural(whole, "pixel")
+    finished = len(plan.tasks) - len(left)
+    of = f", {finished} of them finished by an earlier run" if finished else ""
+    say(
+        f"map: {size} in {plural(len(plan.tasks), 'window')} of {rows} x {columns}{of}, {100 * plan.skipped:.0f} % "
+        f"skipped; {job.engine} in {job.precision}; up to {math.ceil(disk / 2**20):,} MiB of disk"
+    )
+
+
+def _run_here(
+    job: Job, plan: Plan, left: list[int], ledger: Ledger, model: Model, engine: Engine, strict: bool
+) -> None:
+    with opened(job, model, engine) as source, ThreadPoolExecutor(1) as files:
+        storing: Future[None] | None = None
+        reads = ahead(lambda i: read_task(source, plan.tasks[i]), left, files)
+        for i, read in forecasting(track(reads, len(left), "map", "window"), len(left), "map", "window"):
+            if strict:
+                require_whole(read)
+            values = compute_task(source, plan.tasks[i], read)
+            if storing is not None:
+                storing.result()
+            storing = files.submit(ledger.keep, i, values, read.damaged)
+        if storing is not None:
+            storing.result()
+
+
+def _assemble(
+    job: Job, plan: Plan, ledger: Ledger, grid: Grid, out: Path, tags: dict[str, str], overwrite: bool
+) -> Mapping:
+    """Put the finished windows together under the map's own name."""
+    names = [PROBABILITY, *(DOUBT if job.uncertainty is not None else ())]
+    valid = outside = 0
+    damaged = list(dict.fromkeys(text for i in range(len(plan.tasks)) for text in ledger.damaged(i)))
+    if damaged:
+        more = [f"and {len(damaged) - NAMED} more"] if len(damaged) > NAMED else []
+        tags = {**tags, "damaged": "; ".join([*damaged[:NAMED], *more])}
+    with creating(out, grid, "float32", names, float("nan"), tags, overwrite=overwrite, overviews="average") as target:
+        for i, task in enumerate(plan.tasks):
+            values = ledger.load(i)
+            put(target, values, task.core)
+            valid += int(np.count_nonzero(~np.isnan(values[0])))
+            if job.uncertainty is not None:
+                outside += int(np.count_nonzero(values[2] == 0))
+        if damaged and not valid:
+            others = f", nor {plural(len(damaged) - 1, 'other part')}" if len(damaged) > 1 else ""
+            raise RasterError(
+                f"nothing could be mapped: {damaged[0]} cannot be read{others}. Fetch or make it again, and give the "
+                "same command."
+            )
+    for text in damaged:
+        say(f"warning: {text} cannot be read: undefined in {out}.")
+    known = job.uncertainty is not None and not np.isnan(job.uncertainty.area.threshold)
+    return Mapping(out, valid, len(plan.tasks), plan.skipped, tuple(damaged), outside if known else None)
+
+
+def _tags(job: Job, plan: Plan, model: Model, engine: Engine) -> dict[str, str]:
+    tags = {
+        "threshold": repr(model.threshold),
+        "model_sha256": job.weights,
+        "method": job.method,
+        "engine": engine.name,
+        "precision": engine.precision,
+        "network": str(model.facts["run"]["network"]["name"]),
+        "window": f"{plan.read[0]} x {plan.read[1]}",
+        "landslip": __version__,
+    }
+    if model.temperature != 1:  # the weights alone no longer say what made the map
+        tags["temperature"] = repr(model.temperature)
+    if job.uncertainty is not None:
+        tags |= {
+            "applicability_threshold": repr(job.uncertainty.area.threshold),
+            "samples": str(job.uncertainty.samples),
+        }
+    return tags
+
+
+def _style(out: Path) -> None:
+    """How QGIS shows the raster; a style that somebody made for it stays."""
+    path = out.with_suffix(".qml")
+    if not path.exists():
+        write_text(path, probability_style())
+
+
+def _require_uncertainty(uncertainty: Uncertainty, method: Method) -> None:
+    if method != "halo":
+        raise RunError(f"--uncertainty goes with --method halo, where each pixel is computed once, not with {method}.")
+    if uncertainty.samples < 2 and uncertainty.samples != 0:
+        raise RunError(f"--samples {uncertainty.samples} cannot disagree: give 2 or more, or 0 to leave it undefined.")
+
+
+def _say_what_is_unknown(model: Model, uncertainty: Uncertainty) -> None:
+    if np.isnan(uncertainty.area.threshold):
+        say(
+            "warning: the training pixels lie in one block of ground, which does not tell how unlike other ground may "
+            "be: the area of applicability is NaN all over."
+        )
+    if uncertainty.samples and not dropout_layers(model.network):
+        say(
+            f"warning: {model.facts['run']['network']['name']} was trained without dropout, so no samples can be drawn "
+            "from it: the disagreement is NaN all over, which does not mean that it is sure."
+        )

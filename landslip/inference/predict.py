@@ -1,0 +1,245 @@
+"""What it takes to compute any window of a map, here or on another machine: a `Job` names it, a `Source` holds it open.
+
+Method `halo` (default) reads a core with a halo around it and keeps the core: every pixel is computed once, with its
+surroundings. Method `paper` (III.C) slides windows of the training size at half their step and averages the
+probabilities.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landslip import __version__
+from landslip.dataset.channels import read_stack_info
+from landslip.errors import ModelError, RasterError
+from landslip.geo.grid import Window, starts
+from landslip.geo.raster import cut_around, file_facts, opening
+from landslip.geo.tiling import Task
+from landslip.inference.engines import Engine, choose_engine
+from landslip.metrics.applicability import Applicability
+from landslip.models.forward import Precision, at_temperature, disagreement, kind_of_machine
+from landslip.training.checkpoint import Model, load_model, match_channels
+
+Method = Literal["halo", "paper"]
+
+NAN = np.float32(np.nan)
+SEED = 0  # of the dropout samples; each core draws from it and its own place
+BATCH = 16  # windows of the paper's method that the network sees at once
+DOUBT = ("dissimilarity index", "area of applicability", "disagreement")  # bands after the probability
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """What tells where not to trust a map: the training pixels' area of applicability, samples of dropout (0: none)."""
+
+    area: Applicability
+    samples: int = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a process needs besides a plan's task: files by path, choices by value. `weights` is their SHA-256."""
+
+    model: Path
+    weights: str
+    stack: Path
+    valid: Path | None
+    method: Method
+    engine: str
+    precision: str
+    uncertainty: Uncertainty | None = None
+
+    @property
+    def bands(self) -> int:
+        """Bands of the map: the probability, and three more with uncertainty."""
+        return 1 if self.uncertainty is None else 1 + len(DOUBT)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A job's model, engine and open files."""
+
+    job: Job
+    model: Model
+    engine: Engine
+    stack: Any
+    valid: Any
+    bands: list[int]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the stack."""
+        return self.stack.height, self.stack.width
+
+
+@dataclass(frozen=True)
+class Read:
+    """What was read for a task: valid pixels of its core (h, w), standardised (C, ..) at a window, what is damaged.
+
+    `values` is None where no pixel of the core is valid.
+    """
+
+    valid: NDArray[np.bool_]
+    window: Window
+    values: NDArray[np.float32] | None
+    damaged: list[str]
+
+
+def job_facts(job: Job, model: Model, engine: Engine) -> dict[str, Any]:
+    """What decides every byte of a window besides its place: the same for all processes that compute a map."""
+    run = model.facts["run"]
+    described = [[asdict(c) for c in model.channels], model.zscore.mean.tolist(), model.zscore.std.tolist()]
+    described += [run["network"], run["blocks"]["window"], model.temperature]
+    return {
+        "weights": job.weights,
+        "model.json": hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12],
+        "processor": kind_of_machine(),
+        "stack": file_facts(job.stack),
+        "valid": None if job.valid is None else file_facts(job.valid),
+        "method": job.method,
+        "engine": f"{engine.name} {engine.version}",
+        "precision": engine.precision,
+        "threads": engine.threads,
+        "landslip": __version__,
+    }
+
+
+@contextmanager
+def opened(job: Job, model: Model | None = None, engine: Engine | None = None) -> Iterator[Source]:
+    """Open what a job names; a model and an engine that are at hand are used as they are."""
+    model = model or load_model(job.model)
+    if model.facts["weights_sha256"] != job.weights:
+        raise ModelError(
+            f"{job.model} holds other weights here (SHA-256 {str(model.facts['weights_sha256'])[:12]}) than where the "
+            f"map was asked for ({job.weights[:12]}). All machines must see the same files."
+        )
+    positions = match_channels(model, read_stack_info(job.stack))
+    with ExitStack() as open_files:
+        stack = open_files.enter_context(opening(job.stack))
+        valid = None if job.valid is None else open_files.enter_context(opening(job.valid))
+        engine = engine or choose_engine(model, job.engine, job.precision)
+        yield Source(job, model, engine, stack, valid, [position + 1 for position in positions])
+
+
+def read_task(source: Source, task: Task) -> Read:
+    """Read a task's pixels; stored blocks that are damaged are undefined, and named."""
+    window = task.read if source.job.method == "halo" else _paper_extent(source, task.core)
+    if source.valid is None:
+        values, damaged = cut_around(source.stack, task.core)
+        valid = np.asarray(~np.isnan(values).any(axis=0))
+        named = [_where(source.job.stack, part) for part in damaged]
+    else:
+        values, damaged = cut_around(source.valid, task.core)
+        valid = np.asarray(values[0] == 1)
+        named = [_where(source.job.valid, part) for part in damaged]
+    if not valid.any():
+        return Read(valid, window, None, named)
+    raw, damaged = cut_around(source.stack, window, source.bands)
+    for part in damaged:
+        valid[part.intersect(task.core).within(task.core)] = False
+        named.append(_where(source.job.stack, part))
+    valid &= ~np.isnan(raw[(slice(None), *task.core.within(window))]).any(axis=0)
+    return Read(valid, window, source.model.zscore.apply(raw), list(dict.fromkeys(named)))
+
+
+def require_whole(read: Read) -> None:
+    """Raise RasterError where something of what was read is damaged."""
+    if read.damaged:
+        raise RasterError(
+            f"{read.damaged[0]} cannot be read. Fetch or make it again; without --strict it is left undefined."
+        )
+
+
+def _where(path: Path | None, part: Window) -> str:
+    rows, columns = part.slices
+    return f"{path}: rows {rows.start} to {rows.stop - 1}, columns {columns.start} to {columns.stop - 1}"
+
+
+def compute_task(source: Source, task: Task, read: Read) -> NDArray[np.float32]:
+    """The map's bands at a task's core, (bands, h, w), NaN where not valid."""
+    out = np.full((source.job.bands, *read.valid.shape), NAN, np.float32)
+    if read.values is None:
+        return out
+    if source.job.method == "paper":
+        out[0] = _mean_of_windows(source, task.core, read)
+    else:
+        at = task.core.within(read.window)
+        block = read.values[None]
+        out[0] = at_temperature(source.engine.logits(block)[0][at], source.model.temperature)
+        if source.job.uncertainty is not None:
+            out[1:] = _doubt(source, source.job.uncertainty, block, at, read.valid, task.core)
+    out[:, ~read.valid] = NAN
+    if not np.isfinite(out[0][read.valid]).all():
+        raise ModelError(
+            f"{source.job.model} gives no probability (NaN) on valid ground at row {task.core.row}, column "
+            f"{task.core.column}, in {source.engine.precision}. Map in fp32, or train the model again."
+        )
+    return out
+
+
+def _doubt(
+    source: Source,
+    uncertainty: Uncertainty,
+    block: NDArray[np.float32],
+    at: tuple[slice, slice],
+    valid: NDArray[np.bool_],
+    core: Window,
+) -> NDArray[np.float32]:
+    """(3, h, w) bands of uncertainty of one block (1, C, ..) `at` the pixels to keep; `valid` is (h, w) of them."""
+    out = np.full((len(DOUBT), *valid.shape), NAN, np.float32)
+    if valid.any():
+        out[0, valid] = uncertainty.area.index(np.ascontiguousarray(block[0][:, at[0], at[1]][:, valid].T))
+        out[1, valid] = uncertainty.area.inside(out[0, valid])
+    seed = int(np.random.default_rng((SEED, core.row, core.column)).integers(2**62))
+    how: Precision = "bf16" if source.engine.precision == "bf16" else "fp32"
+    model = source.model
+    out[2] = disagreement(model.network, block, how, uncertainty.samples, seed, model.temperature)[0][at]
+    return out
+
+
+def _paper_windows(source: Source, core: Window) -> tuple[int, list[Window]]:
+    """The paper's windows that reach into a core, and their side in pixels."""
+    size = int(source.model.facts["run"]["blocks"]["window"])
+    rows, columns = (
+        [at for at in starts(length, size, size // 2) if first - size < at < first + extent]
+        for length, first, extent in zip(source.shape, (core.row, core.column), (core.height, core.width), strict=True)
+    )
+    return size, [Window(row, column, size, size) for row in rows for column in columns]
+
+
+def _paper_extent(source: Source, core: Window) -> Window:
+    """What the paper's windows of a core cover, with what poolings need beyond it."""
+    size, windows = _paper_windows(source, core)
+    first, last, side = windows[0], windows[-1], size + -size % source.model.multiple
+    return Window(first.row, first.column, last.row - first.row + side, last.column - first.column + side)
+
+
+def _mean_of_windows(source: Source, core: Window, read: Read) -> NDArray[np.float32]:
+    """(h, w) mean of the probabilities of the paper's windows that hold valid pixels of a core; NaN where none does."""
+    assert read.values is not None
+    size, windows = _paper_windows(source, core)
+    parts = [window.intersect(core) for window in windows]
+    held = [(w, part) for w, part in zip(windows, parts, strict=True) if read.valid[part.within(core)].any()]
+    sums, counts = np.zeros(read.valid.shape), np.zeros(read.valid.shape, np.int32)
+    side = size + -size % source.model.multiple
+    batch = np.zeros((BATCH, len(source.bands), side, side), np.float32)  # always full: one shape for the engine
+    for first in range(0, len(held), BATCH):
+        some = held[first : first + BATCH]
+        for block, (window, _) in zip(batch, some, strict=False):
+            rows, columns = Window(window.row, window.column, side, side).within(read.window)
+            block[:] = read.values[:, rows, columns]
+        found = at_temperature(source.engine.logits(batch), source.model.temperature)
+        for p, (window, part) in zip(found, some, strict=False):
+            sums[part.within(core)] += p[part.within(window)]
+            counts[part.within(core)] += 1
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums / counts, np.float32)

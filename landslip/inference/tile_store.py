@@ -1,0 +1,202 @@
+"""The windows of a map that are finished, kept beside it until it is whole, so that a killed run goes on.
+
+A folder `.NAME.tif.windows/` holds a folder named by the hash of what the map is made of (`plan.json` says it in
+words), and that a file per finished window, written aside and renamed: a file that is there is whole. Any number of
+processes may write into one ledger, since each file has one name and one content; who computes a map of other inputs
+or choices, or comes late from a run that was given up, writes where nobody looks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landslip.errors import LandslipError, OutputError, ResumeError
+from landslip.runtime.atomic import (
+    alone,
+    refuse_existing,
+    remove_file,
+    remove_folder,
+    require_name,
+    writing,
+)
+from landslip.runtime.progress import say
+from landslip.runtime.text import read_json, write_json
+
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A folder of finished windows, each (bands, h, w) float32, of the map that is to be called `out`."""
+
+    folder: Path
+    out: Path
+
+    def _values(self, index: int) -> Path:
+        return self.folder / f"{index:07d}.npy"
+
+    def _notes(self, index: int) -> Path:
+        return self.folder / f"{index:07d}.json"
+
+    def finished(self, index: int) -> bool:
+        """Whether a window is there, whole."""
+        return self._values(index).exists()
+
+    def left(self, shapes: Sequence[tuple[int, int, int]]) -> list[int]:
+        """The windows, of these (bands, h, w), that are still to be computed.
+
+        One that is not what it should be, and one with damage in it, which may be mended by now, is computed again.
+        """
+        found = []
+        for index, shape in enumerate(shapes):
+            path = self._values(index)
+            if not path.exists() or self._notes(index).exists() or not _holds(path, shape):
+                remove_file(path, self.out)
+                remove_file(self._notes(index), self.out)
+                found.append(index)
+        return found
+
+    def keep(self, index: int, values: NDArray[np.float32], damaged: list[str]) -> None:
+        """Store a window, and first what could not be read of it."""
+        own = f".{socket.gethostname()}-{os.getpid()}"  # of a cluster's workers two may be given one window
+        with _named_as_the_map(self):
+            if damaged:
+                with writing(self._notes(index), overwrite=True, by=own) as aside:
+                    aside.write_text(json.dumps(damaged), encoding="utf-8")
+            with writing(self._values(index), overwrite=True, by=own) as aside, aside.open("wb") as file:
+                np.save(file, values)
+
+    def load(self, index: int) -> NDArray[np.float32]:
+        """The values of a finished window."""
+        return np.asarray(np.load(self._values(index), allow_pickle=False))
+
+    def damaged(self, index: int) -> list[str]:
+        """What could not be read of a finished window."""
+        path = self._notes(index)
+        return list(read_json(path)) if path.exists() else []
+
+    def remove(self) -> None:
+        """Forget all of it, and what other runs of this map left. Where that cannot be, say so: the map is whole."""
+        base = _base(self.out)
+        try:
+            for plan in base.glob(f"*/{PLAN}"):
+                plan.unlink()  # first, as in `_forget`
+            shutil.rmtree(base)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            say(f"warning: {base} is of no more use and cannot be removed ({error.strerror}). Remove it.")
+
+
+def _base(out: Path) -> Path:
+    return out.with_name(f".{out.name}.windows")
+
+
+def _forget(folder: Path) -> None:
+    """Remove a folder of windows, its plan first: windows without one are known to be of no more use."""
+    remove_file(folder / PLAN, folder)
+    remove_folder(folder)
+
+
+def _holds(path: Path, shape: tuple[int, int, int]) -> bool:
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, SyntaxError, TokenError):  # numpy reads the header as Python
+        return False
+    return bool(values.shape == shape and values.dtype == np.float32)
+
+
+@contextmanager
+def _named_as_the_map(ledger: Ledger) -> Iterator[None]:
+    """Where a window cannot be written, name the map that was asked for."""
+    try:
+        yield
+    except OutputError as error:
+        named = re.sub(re.escape(str(ledger.folder)) + r"[^\s:]*", lambda _: str(ledger.out), str(error))
+        raise OutputError(named) from error
+
+
+def is_begun(out: Path) -> bool:
+    """Whether a killed run has left windows of the map `out`."""
+    return any(_base(out).glob(f"*/{PLAN}"))
+
+
+def refuse_existing_map(out: Path, overwrite: bool) -> None:
+    """As `refuse_existing`, but not where a run was killed between the map's name and the removal of its windows.
+
+    The same command ends that run. Of one that was killed while it removed them, what is left goes.
+    """
+    require_name(out)
+    if is_begun(out):
+        return
+    base = _base(out)
+    if out.exists() and base.is_dir():
+        with suppress(LandslipError), alone(out):  # else a run is at work there
+            if not is_begun(out):
+                remove_folder(base)
+    refuse_existing(out, overwrite)
+
+
+@contextmanager
+def kept_if_begun(ledger: Ledger) -> Iterator[None]:
+    """Whatever ends a run early: windows that are finished stay for the next, and a ledger of none but damaged goes."""
+    try:
+        yield
+    except BaseException:
+        if all(path.with_suffix(".json").exists() for path in ledger.folder.glob("*.npy")):
+            with suppress(LandslipError):  # the first error is the one to show
+                _forget(ledger.folder)
+            with suppress(OSError):
+                _base(ledger.out).rmdir()  # unless another run's windows lie there
+        raise
+
+
+@contextmanager
+def opening_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterator[Ledger]:
+    """The ledger of the map `out` that is made of `facts`, anew or as a killed run left it; one run at a time has it.
+
+    Raises ResumeError, with what differs, where a run of other inputs or choices left windows (not with `overwrite`:
+    then they go), and OutputError where another run is writing this map.
+    """
+    base, text = _base(out), json.dumps(facts, sort_keys=True)
+    now = json.loads(text)  # as plan.json gives it back: lists for tuples
+    ledger = Ledger(base / hashlib.sha256(text.encode()).hexdigest()[:12], out)
+    with alone(out), kept_if_begun(ledger):
+        others = [plan.parent for plan in sorted(base.glob(f"*/{PLAN}")) if plan.parent != ledger.folder]
+        if others and not overwrite:
+            left = _facts_of(others[0])
+            differing = [key for key in {**now, **left} if left.get(key) != now.get(key)] or ["kind"]
+            first = differing[0]
+            raise ResumeError(
+                f"{base} holds windows of a killed run of another {', '.join(differing)} ({first}: {left.get(first)} "
+                f"then, {now.get(first)} now). Give --overwrite to begin anew, or another name."
+            )
+        for folder in others:
+            _forget(folder)
+        with _named_as_the_map(ledger):
+            if not (ledger.folder / PLAN).exists():
+                if ledger.folder.exists():  # a killed run was removing it: what it knew of damage may be gone
+                    remove_folder(ledger.folder)
+                write_json(ledger.folder / PLAN, now)
+        yield ledger
+
+
+def _facts_of(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(read_json(folder / PLAN))
+    except (OSError, ValueError, TypeError):
+        return {}

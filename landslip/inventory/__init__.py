@@ -1,0 +1,1 @@
+"""A probability map becomes outlines with attributes."""

@@ -1,0 +1,1 @@
+"""Scores, their intervals, calibration and the like: pure statistics of arrays."""

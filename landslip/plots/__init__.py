@@ -1,0 +1,1 @@
+"""Maps, curves and the colours that mean something."""

@@ -1,0 +1,168 @@
+"""The frame of every map that is drawn: coordinates, scale bar, north arrow, relief beneath, key below.
+
+Colours are those of landslip.plots.palette.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatterSciNotation, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from landslip.factors.terrain import hillshade
+from landslip.geo.grid import Grid, is_local_metric
+from landslip.geo.raster import glance, read_info, stretch
+from landslip.plots.palette import NO_RELIEF
+from landslip.runtime.atomic import writing
+
+MOST = 1400  # pixels a side that a picture shows
+
+
+def map_figure(grid: Grid, right: float = 0.98) -> tuple[Figure, Axes]:
+    """A figure for one map of a grid; `right` is the share of its width that the map takes."""
+    width = 9.0
+    height = min(12.0, max(3.2, width * right * grid.height / grid.width + 0.9))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def extent(grid: Grid) -> tuple[float, float, float, float]:
+    """(left, right, bottom, top) of a grid in kilometres, as `imshow` takes it."""
+    left, bottom, right, top = grid.bounds
+    return left / 1000, right / 1000, bottom / 1000, top / 1000
+
+
+def centres(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Kilometres of the pixel centres: x (W,) and y (H,), as `contour` takes them."""
+    left, right, bottom, top = extent(grid)
+    x = left + (np.arange(grid.width) + 0.5) * (right - left) / grid.width
+    return x, top - (np.arange(grid.height) + 0.5) * (top - bottom) / grid.height
+
+
+def stretched(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(3, H, W) to (H, W, 4) in [0, 1]: 2nd to 98th percentile of each band; transparent where undefined."""
+    out = np.zeros((*values.shape[1:], 4), np.float32)
+    for i, band in enumerate(values):
+        low, high = stretch(band)
+        out[..., i] = np.clip((np.nan_to_num(band) - low) / (high - low), 0, 1)
+    out[..., 3] = ~np.isnan(values).any(axis=0)
+    return out
+
+
+def shade_of(stack: Path, grid: Grid, most: int = MOST) -> NDArray[np.float32] | None:
+    """Hillshade (H, W) of a stack thinned to `grid`, NaN where undefined; None without elevation."""
+    names = list(read_info(stack).names)
+    if "elevation" not in names:
+        return None
+    z, _ = glance(stack, [names.index("elevation") + 1], most)
+    return hillshade(z[0], grid.x_size, grid.y_size)
+
+
+def relief(axes: Axes, stack: Path, grid: Grid) -> None:
+    """Hillshade in grey beneath a map; plain grey without elevation."""
+    shade = shade_of(stack, grid)
+    if shade is None:
+        axes.set_facecolor(NO_RELIEF)
+        return
+    axes.imshow(shade, extent=extent(grid), cmap="gray", vmin=-1.6, vmax=1.1)
+
+
+def overlay(axes: Axes, mask: NDArray[np.bool_], colour: str, grid: Grid, alpha: float = 1.0) -> None:
+    """One colour where (H, W) `mask` is True."""
+    shown = np.ma.masked_where(~mask, np.ones(mask.shape, np.uint8))
+    axes.imshow(shown, extent=extent(grid), cmap=ListedColormap([colour]), alpha=alpha, interpolation="nearest")
+
+
+def outside(axes: Axes, mask: NDArray[np.bool_], grid: Grid) -> None:
+    """Pale where (H, W) `mask` is True: ground that is not judged."""
+    overlay(axes, mask, "white", grid, 0.55)
+
+
+def key(figure: Figure, handles: Sequence[Any], size: float = 8) -> None:
+    """What the colours mean, below the map: inside, it would hide ground."""
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=len(handles), fontsize=size, frameon=False)
+
+
+def finish(figure: Figure, axes: Axes, grid: Grid, title: str, out: Path, overwrite: bool) -> None:
+    """Dress a figure of one map and save it."""
+    dress(axes, grid, title)
+    save(figure, out, overwrite)
+
+
+def dress(axes: Axes, grid: Grid, title: str, labels: bool = True) -> None:
+    """Title, coordinates, scale bar and north arrow."""
+    left, right, bottom, top = extent(grid)
+    axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
+    axes.set_title(title, fontsize=11 if labels else 9)
+    if labels:
+        local = is_local_metric(grid.crs)  # nobody knows where east is
+        axes.set_xlabel("x (km)" if local else "easting (km)", fontsize=9)
+        axes.set_ylabel("y (km)" if local else "northing (km)", fontsize=9)
+    axes.ticklabel_format(useOffset=False, style="plain")
+    axes.tick_params(labelsize=8 if labels else 7)
+    if not labels:
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    length = round_length((right - left) / 5)
+    x, y = left + 0.03 * (right - left), bottom + 0.05 * (top - bottom)
+    halo: dict[str, Any] = {"bbox": {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}}
+    size = 8 if labels else 7
+    axes.plot([x, x + length], [y, y], color="white", lw=5, solid_capstyle="butt")
+    axes.plot([x, x + length], [y, y], color="black", lw=2.5, solid_capstyle="butt")
+    text = f"{length:g} km" if length >= 1 else f"{1000 * length:g} m"
+    axes.annotate(
+        text, (x + length / 2, y), (0, 5), textcoords="offset points", ha="center", va="bottom", fontsize=size, **halo
+    )
+    axes.annotate(
+        "N", (0.965, 0.97), (0, -14 if labels else -12), xycoords="axes fraction", textcoords="offset points",
+        ha="center", va="top", fontsize=size + 1,
+        arrowprops={"arrowstyle": "-|>", "color": "black", "path_effects": [withStroke(linewidth=3, foreground="w")]},
+        **halo,
+    )  # fmt: skip
+
+
+def round_length(wanted: float) -> float:
+    """The largest of 1, 2, 5 x 10^n that is at most `wanted`."""
+    power = 10.0 ** math.floor(math.log10(wanted))
+    return max(step * power for step in (1, 2, 5) if step * power <= wanted)
+
+
+def log_ticks(axis: Axis) -> None:
+    """Seven ticks at most on a logarithmic axis: powers of ten, with their doubles and fives where those are few."""
+    low, high = sorted(axis.get_view_interval())
+    powers = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 2, 5)):
+        held = [float(step * power) for power in powers for step in steps if low <= step * power <= high]
+        if len(held) >= 3:
+            break
+    if len(held) < 2:  # all within a fraction of a power of ten
+        held = [float(value) for value in MaxNLocator(3).tick_values(low, high) if low <= value <= high]
+    held = held[:: -(-len(held) // 7)]
+    plain = all(1e-3 <= value < 1e6 for value in held)
+    names = LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(math.inf, math.inf))
+    names.axis = axis
+    axis.set_major_locator(FixedLocator(held))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}" if plain else names(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def save(figure: Figure, out: Path, overwrite: bool) -> None:
+    """Write a figure as its name ends (.png, .svg). The same figure gives the same bytes."""
+    kind = out.suffix.lstrip(".").lower()
+    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {}
+    with (
+        matplotlib.rc_context({"savefig.dpi": 130, "svg.hashsalt": "landslip"}),  # ids follow from the figure
+        writing(out, overwrite) as aside,
+    ):
+        figure.savefig(aside, format=kind, bbox_inches="tight", pad_inches=0.1, metadata=metadata)

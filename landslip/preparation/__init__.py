@@ -1,0 +1,1 @@
+"""The files of a place become a stack."""

@@ -1,0 +1,447 @@
+"""Figures of a prepared site alone: its study area (Figs. 1 and 2 of the paper) and a map of every factor.
+
+Also the areas of an inventory. Whatever the size of the rasters, a figure is drawn from at most 1,400 pixels a side.
+"""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.textpath import TextPath
+from matplotlib.transforms import Bbox, TransformedBbox
+from numpy.typing import ArrayLike, NDArray
+
+from landslip.dataset.channels import Channel, StackInfo, read_stack_info
+from landslip.dataset.label import LANDSLIDE
+from landslip.geo.geodesy import geodetic
+from landslip.geo.grid import Grid
+from landslip.geo.raster import glance, stretch
+from landslip.metrics.size_distribution import Tail
+from landslip.plots.cartography import (
+    MOST,
+    centres,
+    dress,
+    extent,
+    key,
+    log_ticks,
+    overlay,
+    relief,
+    save,
+    shade_of,
+    stretched,
+)
+from landslip.plots.class_maps import class_of, direction_of, eighth
+from landslip.plots.curves import draw_tail
+from landslip.plots.palette import (
+    DIRECTIONS,
+    DIVERGING,
+    FLAT,
+    LANDSLIDES,
+    RAMP,
+    RAMPS,
+    REFERENCE,
+    UNDEFINED,
+    class_colour,
+    directions,
+)
+from landslip.plots.qgis_style import FALSE_COLOUR, TRUE_COLOUR
+from landslip.runtime.run_folder import FACTOR_SHEET, FIGURES, STUDY_AREA
+
+SMALL = 700  # pixels a side of one map among many
+MOST_NAMED, NAMED_HEIGHT = 12, 0.14  # classes that a scale names; inches that each takes
+DEGREE_SIZE = 7  # points
+TICK = 0.1  # inches that a tick takes before its degrees
+SCALE_GAP, SCALE_WIDTH = 0.12, 0.13  # inches between a map, or the degrees at its right, and its scale; of the scale
+
+
+def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
+    """The image, and the relief in tints of elevation with the landslides, both with the outline of valid ground.
+
+    Coordinates of the grid are left and below, degrees of its own body right and above. Without bands or without
+    elevation the other map stands alone; landslides are drawn, and named, where there are any. Raises what reading the
+    stack, valid.tif and label.tif raises.
+    """
+    stack = read_stack_info(prepared / "stack.tif")
+    names = [channel.name for channel in stack.channels]
+    bands = _composite(stack)
+    wide = stack.grid.width > 1.25 * stack.grid.height
+    count = int(bool(bands)) + int("elevation" in names or not bands)
+    rows, columns = (count, 1) if wide else (1, count)
+    figure, every, size = _sheet(stack.grid, rows, columns, 9.0)
+    letters = iter(string.ascii_lowercase if count > 1 else [""])
+    edge = _edge(prepared, MOST)
+    handles: list[Line2D | Patch] = []
+    if bands:
+        axes = every.pop(0)
+        values, grid = glance(stack.path, [names.index(name) + 1 for name in bands], MOST)
+        axes.imshow(stretched(values), extent=extent(grid))
+        handles = _outline(axes, edge, grid)
+        _dress_with_degrees(axes, grid, _lettered(next(letters), f"image: {', '.join(dict.fromkeys(bands))}"), size)
+    if every:
+        axes = every.pop(0)
+        label, grid = glance(prepared / "label.tif", [1], MOST, stored=True)
+        if "elevation" in names:
+            _tinted(figure, axes, stack, grid, size)
+        else:
+            relief(axes, stack.path, grid)
+        slide = label[0] == LANDSLIDE
+        handles = _outline(axes, edge, grid)
+        if slide.any():
+            overlay(axes, slide, LANDSLIDES, grid)
+            if min(slide.shape) > 1:  # an edge, since a tint may be as grey as the colour
+                axes.contour(*centres(grid), slide, [0.5], colors="black", linewidths=0.5)
+            handles.append(Patch(facecolor=LANDSLIDES, edgecolor="black", lw=0.5, label="landslide, as drawn"))
+        ground = "relief" if "elevation" in names else "valid ground"
+        title = f"{ground} and landslides" if slide.any() else ground
+        _dress_with_degrees(axes, grid, _lettered(next(letters), title), size)
+    key(figure, handles)
+    save(figure, out, overwrite)
+
+
+def study_area_parts(stack: StackInfo, landslides: bool) -> list[str]:
+    """What `draw_study_area` shows of a site that has, or has not, landslides on its valid ground, in words."""
+    parts = ["image"] if _composite(stack) else []
+    parts += ["relief in tints of elevation"] if "elevation" in [channel.name for channel in stack.channels] else []
+    return [*parts, *["landslides as drawn"] * landslides] or ["valid ground"]
+
+
+def _composite(stack: StackInfo) -> list[str]:
+    """Three bands that make an image: true or false colour, else one in grey; none without bands."""
+    bands = [channel.name for channel in stack.channels if channel.group == "band"]
+    for colours in (TRUE_COLOUR, FALSE_COLOUR):
+        if all(name in bands for name in colours):
+            return list(colours)
+    return [name for name in bands if name in ("gray", "grey", "pan")][:1] * 3 or bands[:1] * 3
+
+
+def _tinted(figure: Figure, axes: Axes, stack: StackInfo, grid: Grid, size: tuple[float, float]) -> None:
+    """Elevation in tints that darken downwards, shaded; the scale beside it."""
+    position = [channel.name for channel in stack.channels].index("elevation")
+    z, _ = glance(stack.path, [position + 1], MOST)
+    low, high = stretch(z[0])
+    tints = ListedColormap(matplotlib.colormaps[RAMPS["elevation"]](np.linspace(0.25, 1, 256)))
+    norm = matplotlib.colors.Normalize(low, high)
+    colour = tints(norm(np.nan_to_num(z[0], nan=low)))
+    shade = shade_of(stack.path, grid)
+    if shade is not None:
+        colour[..., :3] *= np.clip(0.45 + 0.78 * np.nan_to_num(shade, nan=0.7), 0, 1)[..., None]
+    colour[..., 3] = ~np.isnan(z[0])
+    axes.set_facecolor(UNDEFINED)
+    axes.imshow(colour.astype(np.float32), extent=extent(grid))
+    beside = _beside(figure, axes, degree_ticks(grid, "y", size[1]), 0.1)
+    scale = figure.colorbar(matplotlib.cm.ScalarMappable(norm, tints), cax=beside, extend="both")
+    scale.set_label("elevation (m)", fontsize=9)
+    scale.ax.tick_params(labelsize=8)
+
+
+def _beside(figure: Figure, axes: Axes, latitudes: Sequence[tuple[float, str]], foot: float = 0.0) -> Axes:
+    """Axes for a scale at the right of a map, beyond the latitudes written there; from `foot` of its height up."""
+    away = max((TICK + _inches(text) for _, text in latitudes), default=0.0) + SCALE_GAP
+
+    def place(*_: Any) -> Any:
+        inch, ground = figure.dpi, axes.bbox  # as the map lies when it is drawn: its aspect is fixed, the layout is not
+        up = foot * ground.height
+        box = Bbox.from_bounds(ground.x1 + away * inch, ground.y0 + up, SCALE_WIDTH * inch, ground.height - 2 * up)
+        return TransformedBbox(box, figure.transFigure.inverted())
+
+    beside = axes.inset_axes((0, 0, 1, 1))
+    beside.set_axes_locator(place)
+    return beside
+
+
+def _inches(text: str) -> float:
+    """The width of a text of degrees."""
+    return float(TextPath((0, 0), text, size=DEGREE_SIZE).get_extents().width) / 72 if text else 0.0
+
+
+def _edge(prepared: Path, most: int) -> NDArray[np.bool_]:
+    """Valid ground (H, W), thinned as any raster of the site is to `most` pixels a side."""
+    return np.asarray(glance(prepared / "valid.tif", [1], most, stored=True)[0][0] == 1)
+
+
+def _outline(axes: Axes, edge: NDArray[np.bool_], grid: Grid, width: float = 0.9) -> list[Line2D | Patch]:
+    """The edge of valid ground, black on white; nothing where all of the rectangle is valid."""
+    if edge.all():
+        return []
+    inside = np.pad(edge.astype(np.float32), 1)  # so that an edge at the rim is drawn too
+    x, y = centres(grid)
+    x, y = (np.concatenate([[2 * a[0] - a[1]], a, [2 * a[-1] - a[-2]]]) if len(a) > 1 else a for a in (x, y))
+    if inside.shape != (len(y), len(x)):
+        return []
+    axes.contour(x, y, inside, [0.5], colors="white", linewidths=2.2 * width)
+    axes.contour(x, y, inside, [0.5], colors="black", linewidths=width)
+    return [Line2D([], [], color="black", lw=0.9, label="edge of valid ground")]
+
+
+def _dress_with_degrees(axes: Axes, grid: Grid, title: str, size: tuple[float, float]) -> None:
+    """`size`: the map's width and height in inches, which say how many degrees can stand at its sides."""
+    dress(axes, grid, title)
+    left, right, bottom, top = extent(grid)
+    for place, ticks in (("top", degree_ticks(grid, "x", size[0])), ("right", degree_ticks(grid, "y", size[1]))):
+        if not ticks:
+            continue
+        twin = axes.secondary_xaxis("top") if place == "top" else axes.secondary_yaxis("right")
+        at, names = zip(*ticks, strict=True)
+        (twin.set_xticks if place == "top" else twin.set_yticks)(at, names, fontsize=DEGREE_SIZE)
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+
+
+def to_degrees(grid: Grid, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """(longitude, latitude) in degrees on the grid's own body, of coordinates in its CRS; None where not defined."""
+    found = geodetic(grid.crs, np.asarray(x, float), np.asarray(y, float))
+    return found if found is not None and all(np.isfinite(values).all() for values in found) else None
+
+
+def degree_ticks(grid: Grid, axis: str, inches: float = math.inf) -> list[tuple[float, str]]:
+    """(kilometres, text) of round degrees along the upper edge ("x", longitude) or the right edge ("y", latitude).
+
+    Seven at most, and no more than can be read side by side along so many inches; one where no two can.
+    """
+    left, bottom, right, top = grid.bounds
+    along = np.linspace(left, right, 201) if axis == "x" else np.linspace(bottom, top, 201)
+    found = to_degrees(grid, along, np.full(201, top)) if axis == "x" else to_degrees(grid, np.full(201, right), along)
+    if found is None:
+        return []
+    degrees = found[0 if axis == "x" else 1]
+    if not (np.diff(degrees) > 0).all():  # the map holds the pole or the 180th meridian
+        return []
+    span, ticks = float(degrees[-1] - degrees[0]), list[tuple[float, str]]()
+    for step in (step for step in STEPS if step >= span / 6 or step == STEPS[-1]):
+        first = math.ceil(degrees[0] / step - 1e-9)
+        wanted = [i * step for i in range(first, first + 12) if i * step <= degrees[-1]]
+        finer, ticks = ticks, [(float(np.interp(d, degrees, along)) / 1000, degree_text(d, axis, step)) for d in wanted]
+        needed = max((_inches(text) if axis == "x" else DEGREE_SIZE / 72 for _, text in ticks), default=0.0)
+        if len(ticks) < 2 or AIRY * needed <= inches * step / span:
+            return ticks or finer[len(finer) // 2 :][:1]  # none is as round within so short a way
+    return ticks[:1]
+
+
+def degree_text(degrees: float, axis: str, step: float = 1 / 3600) -> str:
+    """Degrees as people write them, to whole degrees, minutes or seconds as `step` asks: 110°40'E."""
+    letter = ("E" if degrees >= 0 else "W") if axis == "x" else ("N" if degrees >= 0 else "S")
+    seconds = round(abs(degrees) * 3600)
+    whole, minutes, rest = seconds // 3600, seconds // 60 % 60, seconds % 60
+    text = f"{whole}°"
+    if step < 1:
+        text += f"{minutes:02d}'"
+    if step < 1 / 60:
+        text += f'{rest:02d}"'
+    return text + letter
+
+
+STEPS = (
+    *(seconds / 3600 for seconds in (1, 2, 5, 10, 20, 30)),
+    *(minutes / 60 for minutes in (1, 2, 5, 10, 20, 30)),
+    *(1, 2, 5, 10, 20, 30, 45),
+)  # degrees, minutes and seconds that are round
+AIRY = 1.3  # ways that a text of degrees takes, with the gap to the next
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One map of a factor: values (H, W) in a ramp, with their unit; or codes of classes, in colours of their own."""
+
+    title: str
+    values: NDArray[np.float32]
+    classes: tuple[str, ...] = ()
+    colours: tuple[str, ...] = ()
+    unit: str = ""
+    ramp: str = RAMP
+    even: bool = False  # about 0
+
+
+def factor_names(stack: StackInfo) -> list[str]:
+    """The factors of a stack in its order; its bands where it has no factor."""
+    factors = list(dict.fromkeys(channel.factor for channel in stack.channels if channel.group == "factor"))
+    return factors or list(dict.fromkeys(channel.factor for channel in stack.channels))
+
+
+def draw_factors(prepared: Path, out: Path, overwrite: bool = False, each: bool = False) -> None:
+    """A map of every factor, lettered, each with its scale; aspect and class factors as classes.
+
+    Scales run from the 2nd to the 98th percentile, evenly about 0 where the sign matters; what lies beyond is marked by
+    their points. Grey is undefined, the line the edge of valid ground. With `each`, also a picture per factor beside
+    `out`, factor_NAME as `out` ends; each factor is read once.
+    """
+    stack = read_stack_info(prepared / "stack.tif")
+    names = factor_names(stack)
+    columns = min(len(names), 2 if stack.grid.width > 1.8 * stack.grid.height else 3)
+    figure, every, size = _sheet(stack.grid, -(-len(names) // columns), columns, 12.0)
+    most = SMALL if len(names) > 2 else MOST
+    edge = _edge(prepared, MOST if each else most)
+    handles: list[Line2D | Patch] = []
+    for i, (axes, name) in enumerate(zip(every, names, strict=False)):
+        layer, grid = _layer(stack, name, MOST if each else most)
+        if each:
+            _draw_layer(layer, grid, edge, factor_picture(out, name), overwrite)
+            thin = -(-max(layer.values.shape) // most)
+            layer = replace(layer, values=layer.values[::thin, ::thin])
+        _show(figure, axes, layer, grid, size[1])
+        handles = _outline(axes, edge, grid, 0.6)
+        dress(axes, grid, _lettered(_letters(i), layer.title), labels=False)
+    for axes in every[len(names) :]:
+        axes.set_axis_off()
+    if handles:
+        key(figure, handles)
+    save(figure, out, overwrite)
+
+
+def factor_picture(sheet: Path, factor: str) -> Path:
+    """Where `draw_factors` puts the picture of one factor, beside the sheet of all."""
+    return sheet.with_name(f"factor_{factor}{sheet.suffix}")
+
+
+def _draw_layer(layer: _Layer, grid: Grid, edge: NDArray[np.bool_], out: Path, overwrite: bool) -> None:
+    figure, every, size = _sheet(grid, 1, 1, 9.0)
+    _show(figure, every[0], layer, grid, size[1], degree_ticks(grid, "y", size[1]))
+    handles = _outline(every[0], edge, grid)
+    _dress_with_degrees(every[0], grid, layer.title, size)
+    if handles:
+        key(figure, handles)
+    save(figure, out, overwrite)
+
+
+def draw_prepared(prepared: Path, overwrite: bool = False) -> Path:
+    """Draw a prepared site into its folder `figures`: study_area.png, factors.png and factor_NAME.png for each factor.
+
+    They are the paper's Figs. 1 and 2. Returns the folder. Raises what `draw_study_area` and `draw_factors` raise.
+    """
+    folder = prepared / FIGURES
+    draw_study_area(prepared, folder / STUDY_AREA, overwrite)
+    draw_factors(prepared, folder / FACTOR_SHEET, overwrite, each=True)
+    return folder
+
+
+def _layer(stack: StackInfo, factor: str, most: int) -> tuple[_Layer, Grid]:
+    positions = [i for i, channel in enumerate(stack.channels) if channel.factor == factor]
+    own: list[Channel] = [stack.channels[i] for i in positions]
+    values, grid = glance(stack.path, [i + 1 for i in positions], most)
+    title = (
+        factor.replace("_", " ") if factor not in ("ndvi", "mndwi", "dndvi") else factor.upper().replace("DND", "dND")
+    )
+    kinds = {channel.kind for channel in own}
+    if kinds == {"sine", "cosine"} or (factor == "aspect" and own[0].unit == "degree"):
+        order = [[channel.kind for channel in own].index(kind) for kind in ("sine", "cosine") if len(own) == 2]
+        sector = direction_of(values[order]) if order else eighth(values[0])
+        return _Layer(title, sector, ("flat", *DIRECTIONS), (FLAT, *directions())), grid
+    if kinds == {"class"}:
+        shown = tuple(channel.name.removeprefix(f"{factor}_").replace("_", " ") for channel in own)
+        return _Layer(title, class_of(values), shown, tuple(map(class_colour, range(len(shown))))), grid
+    if own[0].unit == "class":  # ordinals, the paper's encoding
+        found = np.unique(values[0][~np.isnan(values[0])])
+        codes = np.searchsorted(found, values[0]).astype(np.float32)
+        codes[np.isnan(values[0])] = np.nan
+        return _Layer(
+            title, codes, tuple(f"{code:g}" for code in found), tuple(map(class_colour, range(len(found))))
+        ), grid
+    ramp = RAMPS.get(factor, RAMP)
+    return _Layer(title, values[0], unit=own[0].unit, ramp=ramp, even=factor in DIVERGING), grid
+
+
+def _show(
+    figure: Figure,
+    axes: Axes,
+    layer: _Layer,
+    grid: Grid,
+    height: float,
+    latitudes: Sequence[tuple[float, str]] = (),
+) -> None:
+    """A factor, `height` inches high, with its scale at the right, beyond the latitudes that are written there."""
+    axes.set_facecolor(UNDEFINED)
+    if np.isnan(layer.values).all():
+        axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center")
+        return
+    beside = _beside(figure, axes, latitudes)
+    if layer.classes:
+        count = len(layer.classes)
+        shown = axes.imshow(
+            layer.values, extent=extent(grid), cmap=ListedColormap(layer.colours), vmin=-0.5, vmax=count - 0.5,
+            interpolation="nearest",
+        )  # fmt: skip
+        scale = figure.colorbar(shown, cax=beside)
+        every = -(-count // max(1, min(MOST_NAMED, int(height / NAMED_HEIGHT))))
+        scale.set_ticks(list(range(0, count, every)), labels=[_folded(name) for name in layer.classes[::every]])
+        scale.ax.minorticks_off()
+    else:
+        low, high = stretch(layer.values)
+        if layer.even:
+            low, high = -max(-low, high), max(-low, high)
+        shown = axes.imshow(layer.values, extent=extent(grid), cmap=layer.ramp, vmin=low, vmax=high)
+        scale = figure.colorbar(shown, cax=beside, extend="both")
+        unit = "°" if layer.unit == "degree" else layer.unit
+        if unit and unit != "stored":
+            scale.ax.set_title(unit, fontsize=7, pad=8)
+    scale.ax.tick_params(labelsize=7)
+
+
+def _folded(name: str) -> str:
+    """A class's name on two lines where it is long."""
+    words = name.split(" ")
+    if len(name) <= 10 or len(words) < 2:
+        return name if len(name) <= 18 else name[:17] + "…"
+    half = min(range(1, len(words)), key=lambda i: abs(len(" ".join(words[:i])) - len(" ".join(words[i:]))))
+    return "\n".join(
+        line if len(line) <= 18 else line[:17] + "…" for line in (" ".join(words[:half]), " ".join(words[half:]))
+    )
+
+
+def _sheet(grid: Grid, rows: int, columns: int, width: float) -> tuple[Figure, list[Axes], tuple[float, float]]:
+    """A figure of rows x columns maps with room for scales and coordinates; and about the inches that one map takes."""
+    one = width / columns - 1.4
+    height = max(2.6, min(2.0 * width, rows * (one * grid.height / grid.width + 0.75) + 0.6))
+    figure = Figure(figsize=(width, height), layout="compressed")
+    one = min(one, ((height - 0.6) / rows - 0.75) * grid.width / grid.height)
+    size = one, one * grid.height / grid.width
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat), size
+
+
+def _letters(i: int) -> str:
+    return string.ascii_lowercase[i] if i < 26 else str(i + 1)
+
+
+def _lettered(letter: str, title: str) -> str:
+    return f"({letter}) {title}" if letter else title
+
+
+def draw_inventory_areas(areas: ArrayLike, tail: Tail, out: Path, overwrite: bool = False) -> None:
+    """Frequency density of the areas (N,) of an inventory, square metres, with its power-law tail; and how many are as
+    large or larger.
+
+    Bins are a fifth of a power of ten wide; bars are 1 sigma of counts.
+    """
+    ordered = np.sort(np.asarray(areas, np.float64))
+    figure = Figure(figsize=(9.5, 3.9), layout="constrained")
+    density, larger = figure.subplots(1, 2)
+    low, high = math.floor(5 * math.log10(ordered[0])), math.floor(5 * math.log10(ordered[-1])) + 1
+    edges = 10.0 ** (np.arange(low, high + 1) / 5)
+    counts = np.histogram(ordered, edges)[0].astype(float)
+    some, width = counts > 0, np.diff(edges)
+    middle, scale = np.sqrt(edges[:-1] * edges[1:])[some], (width * len(ordered))[some]
+    off = np.minimum(np.sqrt(counts[some]), 0.9 * counts[some]) / scale
+    density.errorbar(
+        middle, counts[some] / scale, off, color=LANDSLIDES, marker="s", ms=4, lw=0.8, ls="", capsize=2,
+        label=f"{len(ordered):,} landslides",
+    )  # fmt: skip
+    draw_tail(density, tail, len(ordered), float(ordered[-1]), REFERENCE, "tail")
+    density.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="frequency density (1/m²)")
+    density.legend(fontsize=8)
+    larger.step(ordered, len(ordered) - np.arange(len(ordered)), where="pre", color=LANDSLIDES, lw=1.6)
+    larger.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="landslides as large or larger")
+    for axes in (density, larger):
+        log_ticks(axes.xaxis)
+        log_ticks(axes.yaxis)
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=8)
+    save(figure, out, overwrite)

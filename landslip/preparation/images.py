@@ -1,0 +1,317 @@
+"""The images of a site, brought to a grid: bands scaled once, clouds undefined or filled from another scene.
+
+The value at a pixel does not depend on which part of the site's grid is asked for, given that warping does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landslip.config.site import ROLES, ImageTable, one_image, scene_of, sharpens
+from landslip.errors import SiteError
+from landslip.geo.grid import Grid, Window, crs_name
+from landslip.geo.raster import read, read_info
+from landslip.geo.warp import (
+    MOST_AT_ONCE,
+    how_resampled,
+    in_quarters,
+    lies_on,
+    needed_window,
+    warp,
+    warp_array,
+)
+from landslip.scenes.pansharpen import FINE_REACH, REACH, SHARPENED, sharpen, upsample
+from landslip.scenes.scene import Band, Quality, Scene
+
+Bands = dict[str, NDArray[np.float32]]
+Masks = dict[Grid, tuple[NDArray[np.bool_], NDArray[np.uint16]]]
+
+PLAIN = "plain "  # before the name of a band that is kept as it was before sharpening
+HARDLY = 1e-6  # share of undefined ground that rounding alone may put into a pixel
+APART = 1e-3  # of a pixel: band 8 may lie so far from where the other bands put it
+
+
+def read_images(images: Sequence[ImageTable], grid: Grid) -> Bands:
+    """Bands by name on `grid`, each (H, W) float32 with NaN where undefined. Roles come first, in order of wavelength.
+
+    value = stored x scale + offset, once. Where bundles give the same bands, a pixel is taken whole from the first of
+    them that is defined there in every band. Raises SiteError for bundles of one image in different CRSs or units.
+    """
+    return read_with_plain(images, grid)[0]
+
+
+def read_with_plain(images: Sequence[ImageTable], grid: Grid) -> tuple[Bands, Bands]:
+    """The bands, and the same before pan-sharpening, which indices are taken from; one array where nothing differs."""
+    found: Bands = {}
+    for group in one_image(images):
+        scenes = [scene_of(image) for image in group]
+        require_alike(scenes)
+        whole: Bands | None = None
+        for image, scene in zip(group, scenes, strict=True):
+            own = _of_file(image, grid) if scene is None else _of_scene(image, scene, grid)
+            own |= {PLAIN + name: own[name] for name in SHARPENED if name in own and PLAIN + name not in own}
+            whole = own if whole is None else filled(whole, own)
+        found |= whole or {}
+    names = band_names(images)
+    return {name: found[name] for name in names}, {name: found.get(PLAIN + name, found[name]) for name in names}
+
+
+def band_names(images: Sequence[ImageTable]) -> list[str]:
+    """The names of all bands in the order that they are read in."""
+    names = list(dict.fromkeys(name for image in images for name in image.bands))
+    return [role for role in ROLES if role in names] + [name for name in names if name not in ROLES]
+
+
+def only(images: Sequence[ImageTable], names: Sequence[str]) -> list[ImageTable]:
+    """Images that hold bands of these names, with no others, so that a band gets the values it has among all.
+
+    Bundles keep theirs: whether the next scene fills a pixel hangs on all its bands.
+    """
+    found = []
+    for image in images:
+        bands = {name: band for name, band in image.bands.items() if name in names}
+        if bands and image.bundle is None:
+            files = {name: path for name, path in image.files.items() if name in names}
+            image = image.model_copy(update={"bands": bands, "files": files})
+        if bands:
+            found.append(image)
+    return found
+
+
+def unit_of(images: Sequence[ImageTable], name: str) -> str:
+    """The unit of a band, so that a model refuses values of another scale.
+
+    What a bundle's metadata makes of it, or what the site states as `unit`. Else "reflectance" where the site scales
+    the values or gives both `scale` and `offset`, be they 1 and 0: it says then that stored x scale + offset is
+    reflectance. Else "stored".
+    """
+    image = next(image for image in images if name in image.bands)
+    scene = scene_of(image)
+    if scene is not None and scene.unit:
+        return scene.unit
+    scaled = image.scale != 1 or image.offset != 0 or {"scale", "offset"} <= image.model_fields_set
+    return image.unit or ("reflectance" if scaled else "stored")
+
+
+def describe_images(images: Sequence[ImageTable]) -> list[dict[str, Any]]:
+    """What manifest.json says of every image: where it is from, and the scaling that was applied to each band."""
+    described = []
+    for image in images:
+        scene = scene_of(image)
+        row: dict[str, Any] = {"scene": image.scene, "date": str(image.date) if image.date else None}
+        if scene is None:
+            scaling = {"scale": image.scale, "offset": image.offset}
+            row["bands"] = {name: {"band": number, **scaling} for name, number in image.bands.items()}
+        else:
+            row["undefined"] = (
+                ["fill", *image.mask, *(["saturated"] if image.saturation else [])] if image.bundle else []
+            )
+            row["bands"] = {
+                name: {"file": band.path.name, "scale": band.scale, "offset": band.offset}
+                for name, band in scene.bands.items()
+            }
+        for name in image.bands:
+            row["bands"][name]["unit"] = unit_of([image], name)
+        described.append(row)
+    return described
+
+
+def describe_resampling(images: Sequence[ImageTable], grid: Grid, sharpened: bool = True) -> dict[str, str]:
+    """How the rasters of images are brought to the grid, by file name; not `sharpened` for indices."""
+    how: dict[str, str] = {}
+    for image in images:
+        scene = scene_of(image)
+        if scene is None and image.path is not None:
+            how[image.path.name] = how_resampled(image.path, grid, "bilinear")
+        if scene is None:
+            continue
+        fine = scene.pan if _sharpened_here(image, scene, grid) else None
+        for name, band in scene.bands.items():
+            if fine is None:
+                how[band.path.name] = how_resampled(band.path, grid, "bilinear")
+                continue
+            steps = ["bilinear to band 8's pixels"]
+            steps += ["sharpened with band 8"] if sharpened and name in SHARPENED else []
+            steps += [] if lies_on(fine.path, grid) else ["bilinear"]
+            how[band.path.name] = ", ".join(steps)
+        if fine is not None and sharpened:
+            how[fine.path.name] = how_resampled(fine.path, grid, "bilinear")
+        masks = (scene.quality.path if scene.quality else None, scene.saturation)
+        how |= {path.name: "nearest to the bands' pixels" for path in masks if path is not None}
+    return how
+
+
+def filled(first: Bands, second: Bands) -> Bands:
+    """The first scene, and the second's pixels, whole, where the first lacks a band that the second has all of."""
+    lacking = np.any([np.isnan(values) for values in first.values()], axis=0)
+    whole = ~np.any([np.isnan(values) for values in second.values()], axis=0)
+    return {name: np.where(lacking & whole, second[name], values) for name, values in first.items()}
+
+
+def require_alike(scenes: Sequence[Scene | None]) -> None:
+    """Raise SiteError for scenes that are to fill each other and lie in different UTM zones or differ in unit."""
+    known = [scene for scene in scenes if scene is not None]
+    for other in known[1:]:
+        first = known[0]
+        if first.unit != other.unit:
+            raise SiteError(
+                f"{first.origin} is {first.unit} and {other.origin} {other.unit}: they cannot fill each other. "
+                "Give bundles of one level."
+            )
+        zones = [read_info(next(iter(scene.bands.values())).path).crs for scene in (first, other)]
+        if zones[0] != zones[1]:
+            raise SiteError(
+                f"{first.origin} is in {crs_name(zones[0])} and {other.origin} in {crs_name(zones[1])}: scenes of "
+                "different zones cannot fill each other. Give scenes of one zone, or warp one first "
+                "(`rio warp --dst-crs`) and give it as a GeoTIFF."
+            )
+
+
+def _of_file(image: ImageTable, grid: Grid) -> Bands:
+    if image.path is None:
+        raise SiteError("an [[image]] needs a path, files or a bundle")
+    values = warp(image.path, grid, list(image.bands.values()), "bilinear", image.nodata)
+    return {
+        name: band * np.float32(image.scale) + np.float32(image.offset)
+        for name, band in zip(image.bands, values, strict=True)
+    }
+
+
+def _of_scene(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
+    """A scene on `grid`. Nothing is drawn from an undefined pixel: where a neighbour is masked, so is the pixel."""
+    if _sharpened_here(image, scene, grid):
+        return _through_pan(image, scene, grid)
+    parts: dict[str, Grid] = {}
+    for name, band in scene.bands.items():
+        own = read_info(band.path).grid
+        parts[name] = own.crop(needed_window(own, grid).clip(own.shape))
+    if max(part.height * part.width for part in parts.values()) > MOST_AT_ONCE and max(grid.shape) > 1:
+
+        def quarter(window: Window) -> NDArray[np.float32]:
+            return np.stack(list(_of_scene(image, scene, grid.crop(window)).values()))
+
+        return dict(zip(parts, in_quarters(quarter, grid.shape), strict=True))
+    masks: Masks = {}
+    return {
+        name: _onto(_usable(image, scene, band, parts[name], masks), parts[name], grid)
+        for name, band in scene.bands.items()
+    }
+
+
+def _usable(image: ImageTable, scene: Scene, band: Band, part: Grid, masks: Masks) -> NDArray[np.float32]:
+    """A band, scaled, on a part of its own grid, (H, W), with NaN for fill, masked and saturated pixels.
+
+    `masks` keeps what was read of quality and saturation on that part for the scene's next band.
+    """
+    own = read_info(band.path).grid
+    stored = read(band.path, [band.number], _window_of(part, own), band.nodata)[0]
+    values: NDArray[np.float32] = stored * np.float32(band.scale) + np.float32(band.offset)
+    if part not in masks:
+        masks[part] = _masks(image, scene, part)
+    unusable, saturated = masks[part]
+    values[unusable] = np.nan
+    if band.saturated is not None:
+        values[(saturated >> np.uint16(band.saturated)) & np.uint16(1) == 1] = np.nan
+    return values
+
+
+def _masks(image: ImageTable, scene: Scene, part: Grid) -> tuple[NDArray[np.bool_], NDArray[np.uint16]]:
+    """(unusable, bits of saturation), each (H, W), of a scene on a part of a band's grid."""
+    unusable, saturated = np.zeros(part.shape, bool), np.zeros(part.shape, np.uint16)
+    if scene.quality is not None:
+        unusable = scene.quality.unusable(quality_on(scene.quality, part), image.mask, image.saturation)
+    if scene.saturation is not None:
+        saturated = np.nan_to_num(warp(scene.saturation, part, [1], "nearest")[0]).astype(np.uint16)
+    return unusable, saturated
+
+
+def quality_on(quality: Quality, grid: Grid) -> NDArray[np.float32]:
+    """The stored codes of a quality raster on `grid`, (H, W), nearest, NaN where undefined."""
+    return np.asarray(warp(quality.path, grid, [1], "nearest")[0])
+
+
+def _window_of(part: Grid, own: Grid) -> Window:
+    row = round((own.transform.f - part.transform.f) / own.y_size)
+    column = round((part.transform.c - own.transform.c) / own.x_size)
+    return Window(row, column, *part.shape)
+
+
+def _onto(values: NDArray[np.float32], part: Grid, grid: Grid) -> NDArray[np.float32]:
+    """Bilinear, and undefined where an undefined pixel would have had any weight."""
+    out = warp_array(values[None], part, grid)[0]
+    lacking = np.isnan(values)
+    if lacking.any() and not lacking.all():
+        out[warp_array(lacking[None].astype(np.float32), part, grid)[0] > HARDLY] = np.nan
+    return np.asarray(out)
+
+
+# ---- band 8 ----
+
+
+def _sharpened_here(image: ImageTable, scene: Scene, grid: Grid) -> bool:
+    """Pixels as large as the bands' own have no use for band 8."""
+    coarse = read_info(next(iter(scene.bands.values())).path).transform.a
+    return sharpens(image, scene) and min(grid.x_size, grid.y_size) < coarse * (1 - APART)
+
+
+def _through_pan(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
+    """All bands on band 8's pixels, green and red sharpened too, and then on `grid`, which mostly is band 8's own."""
+    if scene.pan is None:
+        raise SiteError(f"{scene.origin} has no band 8")
+    fine = read_info(scene.pan.path).grid
+    window = needed_window(fine, grid).clip(fine.shape)
+    if window.height == 0 or window.width == 0:
+        return {name: np.full(grid.shape, np.nan, np.float32) for name in scene.bands}
+    part = fine.crop(window)
+    coarse = read_info(next(iter(scene.bands.values())).path).grid
+    first_row, first_column = _positions(scene, fine, coarse)
+    # in positions, of which a coarse pixel k has 2 k: what is wanted, and the coarse pixels around it
+    top, left = window.row + first_row, window.column + first_column
+    row, column = top // 2, left // 2
+    height = -(-(top + window.height - 1) // 2) - row + 1
+    width = -(-(left + window.width - 1) // 2) - column + 1
+    inner = np.s_[top - 2 * row : top - 2 * row + window.height, left - 2 * column : left - 2 * column + window.width]
+    around = coarse.crop(Window(row - REACH, column - REACH, height + 2 * REACH, width + 2 * REACH))
+    panchromatic = _pan(
+        scene.pan,
+        Window(
+            2 * row - first_row - FINE_REACH,
+            2 * column - first_column - FINE_REACH,
+            2 * height - 1 + 2 * FINE_REACH,
+            2 * width - 1 + 2 * FINE_REACH,
+        ),
+    )
+    bands: Bands = {}
+    masks: Masks = {}
+    for name, band in scene.bands.items():
+        values = _usable(image, scene, band, around, masks)
+        plain = _onto(upsample(values[REACH:-REACH, REACH:-REACH])[inner], part, grid)
+        bands[name] = plain
+        if name in SHARPENED:
+            bands[PLAIN + name] = plain
+            bands[name] = _onto(sharpen(values, panchromatic)[inner], part, grid)
+    return bands
+
+
+def _pan(pan: Band, window: Window) -> NDArray[np.float32]:
+    stored = read(pan.path, [pan.number], window, pan.nodata)[0]
+    scaled: NDArray[np.float32] = stored * np.float32(pan.scale) + np.float32(pan.offset)
+    return scaled
+
+
+def _positions(scene: Scene, fine: Grid, coarse: Grid) -> tuple[int, int]:
+    """Position of band 8's first row and column, in half coarse pixels from the centre of the first coarse pixel."""
+    half_x, half_y = coarse.x_size / 2, coarse.y_size / 2
+    right = (fine.transform.c + fine.x_size / 2 - coarse.transform.c - coarse.x_size / 2) / half_x
+    down = (coarse.transform.f - coarse.y_size / 2 - fine.transform.f + fine.y_size / 2) / half_y
+    fits = abs(fine.x_size / half_x - 1) < APART / fine.width and abs(fine.y_size / half_y - 1) < APART / fine.height
+    if fine.crs != coarse.crs or not fits or abs(right - round(right)) > APART or abs(down - round(down)) > APART:
+        raise SiteError(
+            f"{scene.origin}: the pixel centres of band 8 ({fine.describe()}) do not lie on and half-way between those "
+            f"of the other bands ({coarse.describe()}). pansharpen = false does without."
+        )
+    return round(down), round(right)

@@ -1,0 +1,560 @@
+"""`landslip import`: a data set of patches (image and mask pairs) becomes a prepared folder, as of a site.
+
+Patches are laid out as a mosaic, one in the top left corner of each square cell. A cell is a whole number of patches
+wide, and the gap that this leaves is at least the halo of mapping (`landslip.geo.tiling.HALO`): undefined in the stack,
+False in valid, 255 in the label, 0 in the split. So no patch sees another, `map`, `inventory` and `evaluate` work as on
+a site, and with [blocks] window = step = the side of a patch every window of the lattice is one patch or one gap.
+
+The folders that a set calls train and test (or, where it has no test folder, validation) become the training and the
+test part: the set's own scored folder is kept for the score. The validation part, which chooses epoch and threshold, is
+a random share of the training patches, unless a folder is named for it.
+
+Patches say nothing of where they lie: the CRS is a local one in metres, and its coordinates mean no place.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from landslip.dataset.channels import Channel
+from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
+from landslip.dataset.split import NONE, PARTS, TEST, TRAIN, VALIDATION
+from landslip.errors import LabelError, PatchError, RunError
+from landslip.geo.geotiff import TILE, creating, put
+from landslip.geo.grid import Grid, Window
+from landslip.geo.raster import require_whole_png
+from landslip.geo.tiling import HALO
+from landslip.preparation.patch_channels import TABLE, Content, geotiff_channels, read_content
+from landslip.preparation.patch_files import PICTURES, SUFFIXES, image_shape, read_mask
+from landslip.preparation.prepare import (
+    WRITTEN,
+    ChannelSummary,
+    Prepared,
+    channels_json,
+    grid_json,
+    refuse_losses,
+    table_csv,
+)
+from landslip.runtime.atomic import file_hash, refuse_existing, writing_folder
+from landslip.runtime.progress import plural, say, track
+from landslip.runtime.provenance import software
+from landslip.runtime.text import write_json, write_text
+
+IMAGE_FOLDERS = ("images", "image", "img")
+MASK_FOLDERS = ("masks", "mask", "annotations", "labels")
+TRAIN_FOLDERS = ("train", "TrainData")
+TEST_FOLDERS = ("test", "TestData", "validation", "ValidData", "val")
+DECORATION = re.compile(r"^(image|img|mask|label)s?[_-]|[_-](image|img|mask|label)s?$")
+SMALLEST = 16  # pixels a side, as [blocks] window
+
+NOWHERE = CRS.from_wkt('LOCAL_CS["mosaic of patches, coordinates mean no place",UNIT["metre",1]]')
+TAGS = {"georeferenced": "no: a mosaic of patches, whose coordinates mean no place"}
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One patch: its part (`landslip.dataset.split`), its image and its mask; None where it has no mask."""
+
+    part: int
+    image: Path
+    mask: Path | None
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Patches of `side` pixels in cells of `pitch` pixels, row by row."""
+
+    count: int
+    side: int
+
+    @property
+    def pitch(self) -> int:
+        """Side of a cell: the patch and a gap of at least HALO, in whole patches."""
+        return self.side * (1 + math.ceil(HALO / self.side))
+
+    @property
+    def columns(self) -> int:
+        """Cells in a row: about as many as there are rows."""
+        return math.ceil(math.sqrt(self.count))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the mosaic in pixels."""
+        return math.ceil(self.count / self.columns) * self.pitch, self.columns * self.pitch
+
+    def window(self, i: int) -> Window:
+        """Where patch `i` lies."""
+        return Window(i // self.columns * self.pitch, i % self.columns * self.pitch, self.side, self.side)
+
+    def within(self, strip: Window) -> range:
+        """The patches that may meet a strip of whole rows."""
+        first, last = strip.row // self.pitch, (strip.row + strip.height - 1) // self.pitch
+        return range(first * self.columns, min((last + 1) * self.columns, self.count))
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """What a part holds: patches, those with a landslide, known (masked) pixels and landslide pixels."""
+
+    patches: int
+    with_landslide: int
+    known: int
+    landslide: int
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What `import_patches` made: the prepared folder, the mosaic and what each part holds."""
+
+    prepared: Prepared
+    mosaic: Mosaic
+    parts: dict[str, PartSummary]
+
+
+def import_patches(
+    folder: Path,
+    out: Path,
+    train: str | None = None,
+    test: str | None = None,
+    validation: str | None = None,
+    validation_share: float = 0.15,
+    seed: int = 0,
+    resolution: float | None = None,
+    names: Sequence[str] | Path = (),
+    overwrite: bool = False,
+) -> Imported:
+    """Import the patches of `folder` into the prepared folder `out`, which appears whole or not at all.
+
+    `train`, `test` and `validation` name sub-folders; by default the first there is of TRAIN_FOLDERS and TEST_FOLDERS,
+    and `validation_share` of the training patches, drawn from `seed`. Images and masks lie in PART/images and
+    PART/masks or images/PART and masks/PART, as PNG (red, green, blue; alpha 0 is undefined; masks in the first band),
+    GeoTIFF, or HDF5 (data sets `img` of (row, column, band) or (band, row, column), and `mask`). `names` are the
+    channels' names, or the file that says what they are (`patch_channels.py`). `resolution` is the pixel's side in
+    metres; None: as that file or the patches say, else 10. Test patches without a mask have the label 255. Raises
+    PatchError for files that are missing, unpaired or unlike the others and for channels that do not fit them,
+    LabelError for masks that hold something else or no landslide, DependencyError for HDF5 without h5py, RunError for
+    impossible options, OutputError where the output exists; all before anything is written.
+    """
+    refuse_existing(out, overwrite, folder=True)
+    if not 0 < validation_share < 1:
+        raise RunError(f"--validation-share {validation_share:g} is not possible: a share lies between 0 and 1.")
+    if resolution is not None and not (resolution > 0 and math.isfinite(resolution)):
+        raise RunError(f"--resolution {resolution:g} is not possible: the side of a pixel is above 0 m.")
+    folders = _part_folders(folder, train, test, validation)
+    patches = [patch for part, (images, masks) in folders.items() for patch in _pairs(part, images, masks)]
+    inputs = [path for pair in folders.values() for path in pair if path is not None]
+    refuse_losses(out, inputs, WRITTEN | {"split.tif", "patches.csv"})
+    side = _require_alike(patches)
+    content = read_content(folder, patches[0].image, names, resolution)
+    inputs += [] if content.told is None else [content.told]
+    content, found = _read_masks(patches, side, content)
+    if validation is None:
+        patches = _draw_validation(patches, validation_share, seed)
+    parts = _summarise(patches, found, side)
+    _require_landslides(parts, folder)
+
+    mosaic = Mosaic(len(patches), side)
+    height, width = mosaic.shape
+    pixel = content.resolution
+    grid = Grid(NOWHERE, Affine(pixel, 0, 0, 0, -pixel, height * pixel), height, width)
+    with writing_folder(out, overwrite) as aside:
+        statistics = _write_rasters(patches, mosaic, grid, content, aside)
+        summaries = statistics.summaries(content.channels)
+        write_text(aside / "patches.csv", _table_of_patches(patches, mosaic, folder))
+        write_json(aside / "channels.json", channels_json(summaries, "planes"))
+        write_text(aside / "table.csv", table_csv(summaries))
+        choices = {
+            "folder": folder.name,
+            "parts": {_name(part): images.relative_to(folder) for part, (images, _) in folders.items()},
+            "validation_share": validation_share if validation is None else None,
+            "seed": seed if validation is None else None,
+            "side": side,
+            "pitch": mosaic.pitch,
+            "channels": content.facts(),
+            "mask": {"landslide": content.landslide, "unknown": content.unknown},
+        }
+        hashes = [{"file": _within(path, folder), "sha256": file_hash(path)} for path in inputs]
+        write_json(
+            aside / "manifest.json",
+            {
+                "patches": choices,
+                "grid": grid_json(grid),
+                "encoding": "planes",
+                "inputs": hashes,
+                "software": software(),
+            },
+        )
+    prepared = Prepared(out, grid, summaries, statistics.valid, statistics.landslide, [])
+    return Imported(prepared, mosaic, parts)
+
+
+def _within(path: Path, folder: Path) -> Path:
+    """A path as seen from a folder; of one that lies elsewhere, the name."""
+    return path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
+
+
+# ---- what there is ----
+
+
+def _part_folders(
+    folder: Path, train: str | None, test: str | None, validation: str | None
+) -> dict[int, tuple[Path, Path | None]]:
+    """{part: (folder of images, folder of masks or None)}; the training part is first."""
+    found = {TRAIN: _part_folder(folder, (train,) if train else TRAIN_FOLDERS, "--train")}
+    if validation:
+        found[VALIDATION] = _part_folder(folder, (validation,), "--validation")
+    found[TEST] = _part_folder(folder, (test,) if test else TEST_FOLDERS, "--test")
+    images = [pair[0] for pair in found.values()]
+    if len(set(images)) < len(images):
+        raise PatchError(f"{folder}: two parts would be made of {images[-1]}. Name different folders.")
+    for part in (TRAIN, VALIDATION):
+        if part in found and found[part][1] is None:
+            raise PatchError(
+                f"{found[part][0]} has no folder of masks beside it ({', '.join(MASK_FOLDERS)}), and the "
+                f"{_name(part)} part needs them. Add the masks, or name another folder."
+            )
+    return found
+
+
+def _part_folder(folder: Path, names: Sequence[str], option: str) -> tuple[Path, Path | None]:
+    if not folder.is_dir():
+        raise PatchError(f"{folder} is not a folder. Give the folder that holds the data set.")
+    for name in names:
+        images = _first_folder(folder, name, IMAGE_FOLDERS)
+        if images is not None:
+            return images, _first_folder(folder, name, MASK_FOLDERS)
+    raise PatchError(
+        f"{folder} holds no patches for {option}: looked for {' or '.join(names)}, with images in "
+        f"{names[0]}/{IMAGE_FOLDERS[0]} or {IMAGE_FOLDERS[0]}/{names[0]} (or {', '.join(IMAGE_FOLDERS[1:])}). Name the "
+        f"folder with {option}."
+    )
+
+
+def _first_folder(folder: Path, part: str, kinds: Sequence[str]) -> Path | None:
+    places = [place for kind in kinds for place in (folder / part / kind, folder / kind / part)]
+    return next((place for place in places if place.is_dir()), None)
+
+
+def _pairs(part: int, images: Path, masks: Path | None) -> list[Patch]:
+    """The patches of a part, in the natural order of their images' names."""
+    image_of = _files(images)
+    mask_of = {} if masks is None else _files(masks)
+    if not image_of:
+        raise PatchError(f"{images} holds no image: looked for files that end in {', '.join(SUFFIXES)}.")
+    alone = sorted(mask_of.keys() - image_of.keys(), key=natural)
+    if alone:
+        raise PatchError(
+            f"{len(alone)} of {len(mask_of)} masks in {masks} have no image in {images}: "
+            f"{_listed(mask_of[key].name for key in alone)}. Add the images, or remove the masks."
+        )
+    bare = sorted(image_of.keys() - mask_of.keys(), key=natural)
+    if bare and part != TEST:
+        raise PatchError(
+            f"{len(bare)} of {len(image_of)} images in {images} have no mask in {masks}: "
+            f"{_listed(image_of[key].name for key in bare)}. Add the masks, or remove the images."
+        )
+    if bare:
+        say(f"warning: {len(bare)} of {len(image_of)} test images have no mask: they can be mapped, not scored.")
+    return [Patch(part, image_of[key], mask_of.get(key)) for key in sorted(image_of, key=natural)]
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """{what an image and its mask share of their names: file}."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            key = DECORATION.sub("", path.stem.lower())
+            if key in found:
+                raise PatchError(f"{folder}: {found[key].name} and {path.name} would be one patch. Rename one of them.")
+            found[key] = path
+    return found
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """A key that sorts texts as people do: image_2 before image_10."""
+    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", text)]
+
+
+def _listed(names: Iterator[str], most: int = 5) -> str:
+    found = list(names)
+    return ", ".join(found[:most]) + (" ..." if len(found) > most else "")
+
+
+# ---- what it holds ----
+
+
+def _require_alike(patches: Sequence[Patch]) -> int:
+    """The side that all patches share, in pixels."""
+    for path in (path for patch in patches for path in (patch.image, patch.mask)):
+        if path is not None and path.suffix.lower() in PICTURES:
+            require_whole_png(path)
+    first, told = image_shape(patches[0].image), geotiff_channels(patches[0].image)
+    for patch in patches:
+        shape = image_shape(patch.image)
+        if shape != first:
+            raise PatchError(
+                f"{patch.image} has {_described(shape)} and {patches[0].image} {_described(first)}: all patches of a "
+                "set are alike. Remove or resample those that differ."
+            )
+        own = geotiff_channels(patch.image)
+        if own != told:
+            raise PatchError(
+                f"{patch.image} holds {_of_channels(own)} and {patches[0].image} {_of_channels(told)}: all patches "
+                "of a set are alike. Give all of them the same band names, units and tags, in one order."
+            )
+    _, height, width = first
+    if height != width or height < SMALLEST:
+        raise PatchError(
+            f"{patches[0].image} has {height} x {width} pixels: patches are squares of at least {SMALLEST} pixels. Cut "
+            "or resample them."
+        )
+    return height
+
+
+def _of_channels(channels: Sequence[Channel]) -> str:
+    return ", ".join(f"{c.name} ({c.unit or 'no unit'})" for c in channels) or "bands without names"
+
+
+def _described(shape: tuple[int, int, int]) -> str:
+    return f"{plural(shape[0], 'band')} of {shape[1]} x {shape[2]} pixels"
+
+
+def _read_masks(patches: Sequence[Patch], side: int, content: Content) -> tuple[Content, list[NDArray[np.int64]]]:
+    """The content with what a mask's values stand for, and (pixels that are not, pixels that are) for every patch."""
+    seen: dict[float, Path] = {}
+    counts: list[dict[float, int]] = []
+    for patch in patches:
+        counts.append({})
+        if patch.mask is None:
+            continue
+        mask = read_mask(patch.mask)
+        if mask.shape != (side, side):
+            raise PatchError(
+                f"{patch.mask} has {' x '.join(map(str, mask.shape))} pixels and its image {patch.image} {side} x "
+                f"{side}: both cover the same pixels. Resample the mask by nearest neighbour."
+            )
+        values, pixels = np.unique(mask, return_counts=True)
+        counts[-1] = dict(zip(values.tolist(), pixels.tolist(), strict=True))
+        for value in counts[-1]:
+            if content.landslide is None and value not in (0, 1, 255) and value != content.unknown:
+                raise LabelError(
+                    f"{patch.mask} holds {value:g}; a mask holds 0 (not) and either 1 or 255 (landslide). Recode it, "
+                    f"or say in {TABLE} beside the patches which it is: [landslides], landslide = {value:g}."
+                )
+            seen.setdefault(value, patch.mask)
+    landslide, unknown = _mask_values(seen, counts, content, len(patches))
+    content = replace(content, landslide=landslide, unknown=unknown)
+    shares = []
+    for count in counts:
+        slides = count.get(landslide, 0)
+        shares.append(
+            np.array([sum(count.values()) - slides - (0 if unknown is None else count.get(unknown, 0)), slides])
+        )
+    return content, shares
+
+
+def _mask_values(
+    seen: dict[float, Path], counts: Sequence[dict[float, int]], content: Content, many: int
+) -> tuple[int, int | None]:
+    """What stands for landslide and for unknown: as stated; else 1 or 255, or both as in a prepared site's label."""
+    landslide, unknown = content.landslide, content.unknown
+    if content.cut and landslide is None:  # the label that they were cut from tells what masks hold
+        landslide, unknown = LANDSLIDE, UNKNOWN
+        say("masks are cut from a prepared site's label: 1 is taken for landslide and 255 for unknown.")
+    if landslide is None:
+        held = seen.keys() - {unknown}
+        if {1, 255} <= held:
+            if not any({1, 255} <= count.keys() for count in counts):
+                raise LabelError(
+                    f"{seen[1]} holds 1 and {seen[255]} holds 255: landslide is one of them in all masks of a set. "
+                    f"Recode them, or say which it is in {TABLE} beside the patches: [landslides], landslide = 1, "
+                    "unknown = 255."
+                )
+            say("masks hold 0, 1 and 255: 1 is taken for landslide and 255 for unknown, as in a prepared site's label.")
+            unknown = UNKNOWN
+        landslide = 1 if 1 in held else 255
+    if landslide == unknown:
+        raise LabelError(
+            f"{TABLE} says that {unknown} is unknown, and no other value of the masks can be the landslides. Say "
+            "which is: [landslides], landslide = VALUE."
+        )
+    if landslide not in seen:
+        stated = "1 or 255" if content.landslide is None else f"{landslide}"
+        raise LabelError(
+            f"no mask of the {many} patches holds a landslide ({stated}), so there is nothing to learn. Check that the "
+            "masks are the right files."
+        )
+    return landslide, unknown
+
+
+def _draw_validation(patches: Sequence[Patch], share: float, seed: int) -> list[Patch]:
+    training = [i for i, patch in enumerate(patches) if patch.part == TRAIN]
+    count = max(1, round(share * len(training)))
+    if count >= len(training):
+        raise PatchError(
+            f"{len(training)} training patch(es) cannot be shared between training and validation ({share:g}). Use a "
+            "smaller --validation-share, or name a folder with --validation."
+        )
+    drawn = set(np.random.default_rng(seed).choice(training, count, replace=False).tolist())
+    return [Patch(VALIDATION, p.image, p.mask) if i in drawn else p for i, p in enumerate(patches)]
+
+
+def _summarise(patches: Sequence[Patch], counts: Sequence[NDArray[np.int64]], side: int) -> dict[str, PartSummary]:
+    summaries = {}
+    for name, part in PARTS.items():
+        own = [count for patch, count in zip(patches, counts, strict=True) if patch.part == part]
+        landslide = [int(count[1]) for count in own]
+        summaries[name] = PartSummary(
+            len(own), sum(n > 0 for n in landslide), int(sum(count.sum() for count in own)), sum(landslide)
+        )
+    return summaries
+
+
+def _require_landslides(parts: dict[str, PartSummary], folder: Path) -> None:
+    for name in ("train", "validation"):
+        if not parts[name].landslide:
+            raise LabelError(
+                f"{folder}: the {name} part ({parts[name].patches} patches) holds no landslide. Use another --seed or "
+                "a larger --validation-share, or check the masks."
+            )
+    if not parts["test"].landslide:
+        say("warning: the test part holds no landslide or no mask: it can be mapped, and has no score.")
+
+
+# ---- the mosaic ----
+
+
+@dataclass
+class _Statistics:
+    """Of every channel over the valid pixels, summed up patch by patch."""
+
+    minimum: NDArray[np.float64]
+    maximum: NDArray[np.float64]
+    total: NDArray[np.float64]
+    undefined: NDArray[np.int64]
+    pixels: int = 0
+    valid: int = 0
+    landslide: int = 0
+
+    def add(self, values: NDArray[np.float32], valid: NDArray[np.bool_], label: NDArray[np.uint8]) -> None:
+        """Add (C, h, w) values with their valid pixels and label."""
+        self.pixels += valid.size
+        self.valid += int(valid.sum())
+        self.landslide += int(np.count_nonzero((label == LANDSLIDE) & valid))
+        self.undefined += np.isnan(values).sum((1, 2))
+        kept = values[:, valid]
+        if kept.size:
+            self.minimum = np.fmin(self.minimum, kept.min(1))
+            self.maximum = np.fmax(self.maximum, kept.max(1))
+            self.total += kept.sum(1, dtype=np.float64)
+
+    def summaries(self, channels: Sequence[Channel]) -> list[ChannelSummary]:
+        """A summary per channel, as `landslip prepare` gives."""
+        mean = self.total / self.valid if self.valid else np.full(len(channels), np.nan)
+        rows = zip(channels, self.minimum, self.maximum, mean, self.undefined / self.pixels, strict=True)
+        return [ChannelSummary(channel, *map(float, figures)) for channel, *figures in rows]
+
+
+def _write_rasters(
+    patches: Sequence[Patch],
+    mosaic: Mosaic,
+    grid: Grid,
+    content: Content,
+    folder: Path,
+) -> _Statistics:
+    """Write stack.tif, valid.tif, label.tif and split.tif, a row of tiles at a time."""
+    channels, count = content.channels, len(content.channels)
+    statistics = _Statistics(np.full(count, np.nan), np.full(count, np.nan), np.zeros(count), np.zeros(count, np.int64))
+    # patches of one set may be neighbours, or overlap, and no file says so
+    split_tags = {"split": "given", "leaky": "unknown", "guard": "0", **TAGS}
+    names = [channel.name for channel in channels]
+    with ExitStack() as files:
+        # compressed: three quarters are gap, which costs nothing so
+        stack = files.enter_context(creating(folder / "stack.tif", grid, "float32", names, float("nan"), TAGS))
+        valid = files.enter_context(creating(folder / "valid.tif", grid, "uint8", ["valid"], None, TAGS))
+        label = files.enter_context(creating(folder / "label.tif", grid, "uint8", ["label"], UNKNOWN, TAGS))
+        split = files.enter_context(creating(folder / "split.tif", grid, "uint8", ["part"], None, split_tags))
+        for band, channel in enumerate(channels, start=1):
+            stack.update_tags(band, **channel.tags())
+        strips = [Window(row, 0, TILE, grid.width).clip(grid.shape) for row in range(0, grid.height, TILE)]
+        for strip in track(strips, len(strips), "import", "strip"):
+            shape = (strip.height, strip.width)
+            values = np.full((count, *shape), np.nan, np.float32)
+            truth, parts = np.full(shape, UNKNOWN, np.uint8), np.full(shape, NONE, np.uint8)
+            for i in mosaic.within(strip):
+                whole = mosaic.window(i)
+                row, bottom = max(whole.row, strip.row), min(whole.row + whole.height, strip.row + strip.height)
+                if row >= bottom:
+                    continue
+                part = Window(row, whole.column, bottom - row, whole.width)
+                rows, columns = part.within(whole)
+                here = part.within(strip)
+                image, known = content.read(patches[i].image), _label(patches[i], content, mosaic)
+                image = image[:, rows, columns]
+                values[:, *here], truth[here], parts[here] = image, known[rows, columns], patches[i].part
+                statistics.add(image, _defined(image), truth[here])
+            put(stack, values, strip)
+            put(valid, _defined(values).astype(np.uint8)[None], strip)
+            put(label, truth[None], strip)
+            put(split, parts[None], strip)
+    return statistics
+
+
+def _defined(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.asarray(~np.isnan(values).any(axis=0))
+
+
+def _label(patch: Patch, content: Content, mosaic: Mosaic) -> NDArray[np.uint8]:
+    if patch.mask is None:
+        return np.full((mosaic.side, mosaic.side), UNKNOWN, np.uint8)
+    mask = read_mask(patch.mask)
+    label = np.where(mask == content.landslide, LANDSLIDE, OTHER).astype(np.uint8)
+    if content.unknown is not None:
+        label[mask == content.unknown] = UNKNOWN
+    return label
+
+
+def _name(part: int) -> str:
+    return next(name for name, number in PARTS.items() if number == part)
+
+
+def _table_of_patches(patches: Sequence[Patch], mosaic: Mosaic, folder: Path) -> str:
+    """patches.csv: where in the mosaic a patch's first pixel lies."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("patch", "part", "row", "column"))
+    for i, patch in enumerate(patches):
+        window = mosaic.window(i)
+        name = patch.image.relative_to(folder).as_posix()
+        writer.writerow((name, _name(patch.part), window.row, window.column))
+    return text.getvalue()
+
+
+def table_of_parts(imported: Imported) -> str:
+    """What each part holds, and the [blocks] that put training windows exactly on patches."""
+    rows = [("part", "patches", "with landslide", "masked pixels", "landslide %")]
+    for name, part in imported.parts.items():
+        share = f"{100 * part.landslide / part.known:.2f}" if part.known else "-"
+        rows.append((name, f"{part.patches}", f"{part.with_landslide}", f"{part.known}", share))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    side = imported.mosaic.side
+    lines.append(f'\nTo train on whole patches: [blocks] window = {side}, step = {side}, and [split] kind = "given".')
+    return "\n".join(lines)

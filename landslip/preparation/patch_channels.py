@@ -1,0 +1,316 @@
+"""What the bands of a set of patches are: names, units, scaling. A model trained on them maps scenes that agree.
+
+Said, in this order, by
+- `--channels`: names in order; a TOML file with the words of a site file (`PatchTable`); or the stack.tif of the
+  prepared site that the patches were cut from, with all its channels;
+- `patches.toml` in the folder of the patches;
+- the band names, units and tags of GeoTIFF patches;
+- the number of bands: gray, RGB, Landslide4Sense's 14.
+
+What nobody states has the unit "-", and no model trained on it maps a scene: a unit is never guessed. Nor do values of
+8 bits, made to be looked at: their unit is "display".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from landslip.config.site import FACTORS, ImageTable, Nodata
+from landslip.config.strict import Strict, validated
+from landslip.dataset.channels import DISPLAY, UNSTATED, Channel, Kind, channels_of, read_stack_info
+from landslip.errors import PatchError
+from landslip.geo.grid import metric_fault
+from landslip.geo.raster import read_band_tags, read_band_units, read_info
+from landslip.preparation.patch_files import GEOTIFF, image_shape, in_8_bits, read_image
+from landslip.runtime.progress import plural, say
+from landslip.runtime.text import read_toml
+
+TABLE = "patches.toml"  # in the folder of the patches
+RESOLUTION = 10.0  # metres, where nobody says
+SQUARE = 1e-3  # share by which a pixel's height may differ from its width
+
+# Sentinel-2's B1 to B12 without B8A (github.com/iarai/Landslide4Sense-2022, issue 3), then slope and DEM of ALOS PALSAR
+LANDSLIDE4SENSE = (
+    "coastal", "blue", "green", "red", "red_edge_1", "red_edge_2", "red_edge_3", "nir", "water_vapour", "cirrus",
+    "swir1", "swir2", "slope", "elevation",
+)  # fmt: skip
+NAMES = {1: ("gray",), 3: ("red", "green", "blue"), 14: LANDSLIDE4SENSE}
+# Its makers divided every band by a mean of its own (issues 2 and 4 there): 1 is that mean, whatever it was.
+# sites/landslide4sense.toml multiplies by the numbers that they give.
+OF_THE_MEAN = "mean of Landslide4Sense"
+UNITS = {  # as `landslip prepare` has them
+    "elevation": "m",
+    "slope": "degree",
+    "curvature": "1/100 m",
+    "plan_curvature": "1/m",
+    "profile_curvature": "1/m",
+    "distance_to_river": "m",
+    "distance_to_fault": "m",
+}
+KINDS: dict[str, tuple[str, Kind]] = {"aspect_sin": ("aspect", "sine"), "aspect_cos": ("aspect", "cosine")}
+
+
+class PatchImageTable(Strict):
+    """[[image]]: optical bands by role (or any name) and number; value = stored x scale + offset.
+
+    `unit` is that of the values once scaled: "reflectance" where scale or offset are given, "stored" where not.
+    """
+
+    bands: dict[str, int] = Field(min_length=1)
+    scale: float | None = None
+    offset: float | None = None
+    nodata: Nodata = ()
+    unit: str = ""
+
+    @field_validator("bands")
+    @classmethod
+    def _names(cls, bands: dict[str, int]) -> dict[str, int]:
+        return ImageTable._names(bands)  # the same names as in a site file
+
+
+class PatchFactorTable(Strict):
+    """[[factor]]: one band that is an influencing factor, or a plane of one; value = stored x scale + offset.
+
+    `kind` is "sine" or "cosine" for the two planes of an aspect, "class" for a plane of 0 and 1 of a factor in classes,
+    and `factor` what it is a plane of; aspect_sin, aspect_cos and lithology_... say both by their names.
+    """
+
+    name: str
+    band: int = Field(ge=1)
+    scale: float = 1.0
+    offset: float = 0.0
+    nodata: Nodata = ()
+    unit: str = ""
+    factor: str = ""
+    kind: Kind | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> PatchFactorTable:
+        _require_name(self.name)
+        if not self.unit and self.name in UNITS:
+            raise ValueError(
+                f'factor {self.name} has no unit: give it, "{UNITS[self.name]}" as `landslip prepare` does'
+            )
+        return self
+
+    def channel(self) -> Channel:
+        """The factor as a channel."""
+        own = named(self.name, self.unit)
+        return Channel(self.name, self.factor or own.factor, "factor", self.unit, self.kind or own.kind)
+
+
+class PatchMaskTable(Strict):
+    """[landslides]: which value of a mask is landslide, and which is unknown; any other is neither."""
+
+    landslide: int | None = None
+    unknown: int | None = None
+
+    @model_validator(mode="after")
+    def _differ(self) -> PatchMaskTable:
+        if self.landslide is not None and self.landslide == self.unknown:
+            raise ValueError(f"{self.landslide} cannot be both landslide and unknown")
+        return self
+
+
+class PatchTable(Strict):
+    """patches.toml: what the bands and masks of a set hold. Bands count from 1; those not named are left out."""
+
+    resolution: float | None = Field(None, gt=0, description="side of a pixel, metres")
+    image: tuple[PatchImageTable, ...] = ()
+    factor: tuple[PatchFactorTable, ...] = ()
+    landslides: PatchMaskTable = PatchMaskTable()
+
+    @model_validator(mode="after")
+    def _named_once(self) -> PatchTable:
+        names = [name for image in self.image for name in image.bands] + [factor.name for factor in self.factor]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"named twice: {', '.join(twice)}")
+        return self
+
+    def bands(self) -> tuple[Band, ...]:
+        """The bands that are taken, images first."""
+        found = []
+        for image in self.image:
+            scaled = image.scale is not None or image.offset is not None
+            unit = image.unit or ("reflectance" if scaled else "stored")
+            scale, offset = 1.0 if image.scale is None else image.scale, image.offset or 0.0
+            for name, number in image.bands.items():
+                found.append(Band(Channel(name, name, "band", unit), number, scale, offset, image.nodata))
+        for factor in self.factor:
+            found.append(Band(factor.channel(), factor.band, factor.scale, factor.offset, factor.nodata))
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Band:
+    """A channel, the band of a patch that holds it (from 1), and value = stored x scale + offset but for `nodata`."""
+
+    channel: Channel
+    number: int
+    scale: float = 1.0
+    offset: float = 0.0
+    nodata: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Content:
+    """What patches hold: bands, pixels in metres, and the values of a mask (None: as the masks themselves show).
+
+    `cut` where the patches were cut from a prepared site, so that its label says what a mask means.
+    """
+
+    bands: tuple[Band, ...]
+    resolution: float
+    landslide: int | None = None
+    unknown: int | None = None
+    cut: bool = False
+    told: Path | None = None  # the file that says so
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The channels of the stack that the patches become."""
+        return tuple(band.channel for band in self.bands)
+
+    def read(self, path: Path) -> NDArray[np.float32]:
+        """(C, H, W) float32 of a patch's image: the channels, scaled, NaN where undefined."""
+        stored = read_image(path)
+        values = np.empty((len(self.bands), *stored.shape[1:]), np.float32)
+        for out, band in zip(values, self.bands, strict=True):
+            own = stored[band.number - 1]
+            out[:] = own
+            if (band.scale, band.offset) != (1.0, 0.0):
+                out[:] = own * np.float32(band.scale) + np.float32(band.offset)
+            for missing in band.nodata:
+                out[own == np.float32(missing)] = np.nan
+        return values
+
+    def facts(self) -> list[dict[str, Any]]:
+        """The bands as manifest.json lists them."""
+        return [{**asdict(band), "channel": band.channel.name} for band in self.bands]
+
+
+def read_content(
+    folder: Path, first: Path, told: Sequence[str] | Path = (), resolution: float | None = None
+) -> Content:
+    """What the patches of `folder` hold, by `told` (names, or a file) or as the module says; `first` is one of them.
+
+    Raises PatchError where that does not fit the image `first`, or a name or table is at fault.
+    """
+    count, own = image_shape(first)[0], None if resolution else _size_of(first)
+    if isinstance(told, Path) and told.suffix.lower() in GEOTIFF:
+        stack = read_stack_info(told)
+        _require_count(len(stack.channels), count, first, f"{told} has {len(stack.channels)} channels")
+        bands = tuple(Band(channel, number) for number, channel in enumerate(stack.channels, 1))
+        size = resolution or _square(stack.grid.x_size, stack.grid.y_size, told)
+        return Content(bands, size, cut=True, told=told)
+    if told and not isinstance(told, Path):
+        return Content(_by_name(told, first, count), resolution or own or _unsaid())
+    path = told if isinstance(told, Path) else folder / TABLE
+    if path == told or path.exists():
+        table = validated(PatchTable, read_toml(path, PatchError), path, PatchError)
+        bands = table.bands() or _untold(first, count)
+        last = max(bands, key=lambda band: band.number)
+        if last.number > count:
+            raise PatchError(
+                f"{path}: {last.channel.name} = {last.number}, but {first} has {plural(count, 'band')}. Count from 1."
+            )
+        size, mask = resolution or table.resolution or own or _unsaid(), table.landslides
+        return Content(bands, size, mask.landslide, mask.unknown, told=path)
+    return Content(_untold(first, count), resolution or own or _unsaid())
+
+
+def named(name: str, unit: str) -> Channel:
+    """A channel by its name alone: a factor where `landslip prepare` has one so called, else a band."""
+    factor, kind = KINDS.get(name, (name, "continuous"))
+    if name.startswith("lithology_"):
+        factor, kind = "lithology", "class"
+    return Channel(name, factor, "factor" if factor in FACTORS else "band", unit, kind)
+
+
+def _require_name(name: str) -> None:
+    if not name.isidentifier() or name != name.lower():
+        raise ValueError(f"{name!r} is not a name in lower-case letters, digits and underscores")
+
+
+def _by_name(names: Sequence[str], first: Path, count: int) -> tuple[Band, ...]:
+    _require_count(len(names), count, first, f"{len(names)} names were given")
+    unit = DISPLAY if in_8_bits(first) else UNSTATED
+    for name in names:
+        if not name.isidentifier() or name != name.lower() or list(names).count(name) > 1:
+            raise PatchError(
+                f"--channels: {name!r} is not a name of its own in lower-case letters, digits and underscores."
+            )
+    return tuple(Band(named(name, unit), number) for number, name in enumerate(names, 1))
+
+
+def _require_count(given: int, count: int, first: Path, what: str) -> None:
+    if given != count:
+        raise PatchError(
+            f"{first} has {plural(count, 'band')}, and {what}. Name them in order (--channels red,green,blue,nir), say "
+            f"which is which in {TABLE} beside them, or give the stack that they were cut from (--channels STACK.tif)."
+        )
+
+
+def _untold(first: Path, count: int) -> tuple[Band, ...]:
+    """Bands that only the patch itself, or their number, tells of."""
+    found = geotiff_channels(first)
+    if found:
+        return tuple(Band(channel, number) for number, channel in enumerate(found, 1))
+    names = NAMES.get(count, ())
+    if not names:
+        _require_count(0, count, first, "it is not known which")
+    if count == len(LANDSLIDE4SENSE):
+        return tuple(Band(named(name, OF_THE_MEAN), number) for number, name in enumerate(names, 1))
+    return _by_name(names, first, count)
+
+
+def geotiff_channels(path: Path) -> tuple[Channel, ...]:
+    """The channels that a GeoTIFF's band names, units and tags tell of; () for one without band names, or no GeoTIFF.
+
+    Tags are those of a stack that `landslip prepare` wrote, and say all. Without them an 8-bit band has the unit
+    "display", and one that states none "-".
+    """
+    if path.suffix.lower() not in GEOTIFF:
+        return ()
+    info = read_info(path)
+    if not all(info.names):
+        return ()
+    channels, tags, units = channels_of(path, info.names), read_band_tags(path), read_band_units(path)
+    found = []
+    for channel, own, unit, dtype in zip(channels, tags, units, info.dtypes, strict=True):
+        if not any(key.startswith("landslip_") for key in own):
+            channel = named(channel.name, unit or (DISPLAY if dtype == "uint8" else UNSTATED))
+        found.append(channel)
+    return tuple(found)
+
+
+def _size_of(first: Path) -> float | None:
+    """The side of a georeferenced patch's pixels in metres; None where it does not say."""
+    if first.suffix.lower() not in GEOTIFF:
+        return None
+    info = read_info(first)
+    if info.crs is None or info.rotated or metric_fault(info.crs) is not None:
+        return None
+    return _square(info.transform.a, -info.transform.e, first)
+
+
+def _square(width: float, height: float, path: Path) -> float:
+    if abs(width - height) > SQUARE * width:
+        raise PatchError(
+            f"{path} has pixels of {width:g} x {height:g} m, and those of patches are squares. Resample the "
+            "patches, or say with --resolution what side to take."
+        )
+    return width
+
+
+def _unsaid() -> float:
+    say(f"warning: nothing says how large a pixel is, so {RESOLUTION:g} m are taken; --resolution says otherwise.")
+    return RESOLUTION

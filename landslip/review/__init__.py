@@ -1,0 +1,1 @@
+"""What people decided on the landslides of an inventory."""

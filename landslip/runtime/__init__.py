@@ -1,0 +1,1 @@
+"""How landslip runs on a machine: files written whole, progress, cores, and where a run keeps what."""

@@ -1,0 +1,1 @@
+"""What a downloaded scene says of itself."""

@@ -1,0 +1,1 @@
+"""A prepared site becomes a model."""

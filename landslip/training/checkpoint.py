@@ -1,0 +1,322 @@
+"""A model folder: model.safetensors (weights) and model.json (all that is needed to rebuild and to use them).
+
+Nothing is pickled, so loading a model never runs code. torch is imported where weights are read or written, so that a
+refusal that follows from model.json alone does not wait for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel
+from safetensors import SafetensorError
+
+from landslip.config.run import BlockChoice, NetworkChoice, Run
+from landslip.dataset.channels import DISPLAY, UNSTATED, Channel, StackInfo
+from landslip.dataset.zscore import ZScore
+from landslip.errors import ChannelError, LandslipError, ModelError
+from landslip.geo.grid import metric_size
+from landslip.geo.raster import read_info
+from landslip.models import build_model
+from landslip.runtime.atomic import file_hash, refuse_existing, writing
+from landslip.runtime.run_folder import part_meant
+from landslip.runtime.text import read_json, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS, FACTS, SPLIT = "model.safetensors", "model.json", "split.tif"
+STATE = "state.safetensors"  # of a training that is not finished
+SITE_INPUTS = ("stack.tif", "valid.tif", "label.tif", "split.tif")  # of a prepared site, by whose hashes it is known
+TABLES = ("run", "site_inputs", "split", "validation", "machine", "software")  # of model.json, where it has them
+FORMAT = 1
+BEYOND = float(np.finfo(np.float32).max)  # what the network takes is float32
+
+
+class _Shape(BaseModel):
+    """What mapping needs of a model's run; its other choices may be another version's."""
+
+    network: NetworkChoice
+    blocks: BlockChoice
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network with the channels and statistics it was trained on.
+
+    `facts` is the whole of model.json: run, split, threshold, seed, scores, versions, machine, input hashes. Logits are
+    divided by `temperature` before they become probabilities: 1 until `landslip calibrate` has fitted another.
+    """
+
+    folder: Path
+    network: torch.nn.Module
+    channels: tuple[Channel, ...]
+    zscore: ZScore
+    threshold: float
+    facts: dict[str, Any]
+    temperature: float = 1.0
+
+    @property
+    def multiple(self) -> int:
+        """Rows and columns of what the network takes are multiples of this."""
+        return int(self.network.multiple)  # type: ignore[arg-type]
+
+
+def save_model(
+    folder: Path,
+    weights: dict[str, torch.Tensor],
+    channels: tuple[Channel, ...],
+    zscore: ZScore,
+    threshold: float,
+    facts: dict[str, Any],
+    overwrite: bool = False,
+    half: bool = False,
+) -> None:
+    """Write a model folder's two files; `half` keeps the weights (not the running statistics) in half precision."""
+    from safetensors.torch import save as save_tensors
+
+    kept = {name: _stored(name, tensor, half) for name, tensor in weights.items()}
+    with writing(folder / WEIGHTS, overwrite) as aside:
+        aside.write_bytes(save_tensors(kept))
+    value = {
+        "format": FORMAT,
+        "channels": [asdict(channel) for channel in channels],
+        "mean": zscore.mean.tolist(),
+        "std": zscore.std.tolist(),
+        "threshold": threshold,
+        "weights_sha256": file_hash(folder / WEIGHTS),
+        **facts,
+    }
+    write_json(folder / FACTS, value, overwrite=True)
+
+
+def save_changed_model(model: Model, folder: Path, changes: dict[str, Any], overwrite: bool = False) -> None:
+    """Write a model's folder anew with other facts: the weights byte for byte, model.json with `changes` last."""
+    refuse_existing(folder / FACTS, overwrite)
+    with writing(folder / WEIGHTS, overwrite=True) as aside:  # without model.json, left by a killed run
+        aside.write_bytes((model.folder / WEIGHTS).read_bytes())
+    write_json(folder / FACTS, {**model.facts, **changes}, overwrite)
+
+
+def _stored(name: str, tensor: torch.Tensor, half: bool) -> torch.Tensor:
+    tensor = tensor.detach().contiguous().cpu()
+    if half and tensor.is_floating_point() and "running_" not in name:
+        return tensor.half()
+    return tensor
+
+
+def load_model(folder: Path) -> Model:
+    """Rebuild a model from its folder alone. ModelError where it is missing, altered or of another format."""
+    facts = read_facts(folder)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise ModelError(
+            f"{weights} is not there, or no file: the model folder is not whole. Copy it again or train it again."
+        )
+    found = file_hash(weights)
+    if found != facts["weights_sha256"]:
+        raise ModelError(
+            f"{weights} is not the file that {FACTS} describes (SHA-256 {found[:12]}, not "
+            f"{str(facts['weights_sha256'])[:12]}): it is truncated or altered. Copy the model folder again."
+        )
+    import torch
+    from safetensors.torch import load as load_tensors
+
+    try:
+        channels = _channels(facts)
+        zscore = ZScore(np.array(facts["mean"], float), np.array(facts["std"], float))
+        chosen = _Shape.model_validate(facts["run"]).network
+        threshold, temperature = float(facts["threshold"]), float(facts.get("temperature", 1))
+        _require_sound(channels, zscore, threshold, temperature)
+        with torch.device("meta"):  # takes no memory, whatever sizes the description claims
+            network = build_model(chosen.name, len(channels), **chosen.options)
+        tensors = load_tensors(weights.read_bytes())
+        tensors = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+        network.load_state_dict(tensors, assign=True)
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            raise ValueError("its weights are not all finite")
+    except (LandslipError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"{folder} does not hold a model that this version can read ({reason}). Copy the model folder again, or "
+            "train it again."
+        ) from error
+    with suppress(ValueError):  # keys that this version has added take their defaults
+        facts["run"] = Run.model_validate(facts["run"]).model_dump(mode="json", exclude={"compare"})
+    return Model(folder, network.eval(), channels, zscore, threshold, facts, temperature)
+
+
+def run_of(model: Model) -> Run:
+    """The run that a model was trained by; ModelError where another version knew choices that this one does not.
+
+    To map with a model takes its network and blocks alone; to train as it was trained takes all of it.
+    """
+    try:
+        return Run.model_validate(model.facts["run"])
+    except ValueError as error:
+        raise ModelError(
+            f"{model.folder / FACTS} holds a run that this version cannot repeat "
+            f"({' '.join(str(error).split())[:200]}). The model maps as it is; for this, train it again."
+        ) from error
+
+
+def sites_of(model: Model) -> list[dict[str, str]]:
+    """SHA-256 by file name of each site that a model was trained on: its own first, then those of what it began as."""
+    return [model.facts.get("site_inputs", {}), *model.facts.get("earlier_site_inputs", [])]
+
+
+def split_of(model: Model) -> Path:
+    """The split.tif that a model was trained by. ModelError where it is missing or another than model.json names.
+
+    Models of earlier versions name none, and theirs is taken as it is.
+    """
+    path = model.folder / SPLIT
+    if not path.exists():
+        raise ModelError(
+            f"{path} does not exist, so that nobody knows what ground {model.folder} was trained on. Copy it from "
+            "where the model was trained, or train it again."
+        )
+    known = model.facts.get("split_sha256")
+    found = file_hash(path)
+    if known is not None and found != known:
+        raise ModelError(
+            f"{path} is not the split that {model.folder} was trained by (SHA-256 {found[:12]}, and {FACTS} says "
+            f"{str(known)[:12]}), so that its parts are another model's. Copy the model folder again, or train it "
+            "again."
+        )
+    return path
+
+
+def pixel_size(model: Model) -> tuple[float, float] | None:
+    """Width and height in metres of the pixels that a model was trained on, from model.json or else its split.tif.
+
+    None where neither is there, whole, and in metres.
+    """
+    with suppress(KeyError, TypeError, ValueError):
+        width, height = (float(side) for side in model.facts["pixel_size"])
+        if 0 < width < math.inf and 0 < height < math.inf:
+            return width, height
+    with suppress(LandslipError):  # missing, or another model's
+        return metric_size(read_info(split_of(model)).grid)
+    return None
+
+
+def match_channels(model: Model, stack: StackInfo) -> list[int]:
+    """Where each of the model's channels is in a stack; ChannelError where they do not match."""
+    return find_channels(model.channels, f"the model {model.folder}", stack)
+
+
+def require_channels(folder: Path, stack: StackInfo) -> None:
+    """Raise ChannelError where a stack lacks what the model of a folder takes: before its weights are read."""
+    facts = read_facts(folder)
+    try:
+        channels = _channels(facts)
+    except (ChannelError, KeyError, TypeError):
+        return  # `load_model` says what is wrong
+    find_channels(channels, f"the model {folder}", stack)
+
+
+def refuse_trained(folder: Path, overwrite: bool) -> None:
+    """Raise OutputError where a model folder holds a finished model; with STATE there, a training may go on."""
+    if not (folder / STATE).exists():
+        refuse_existing(folder / FACTS, overwrite)
+
+
+def _channels(facts: dict[str, Any]) -> tuple[Channel, ...]:
+    return tuple(Channel(**channel) for channel in facts["channels"])
+
+
+def find_channels(channels: Sequence[Channel], trained: str, stack: StackInfo) -> list[int]:
+    """Where each of the channels that `trained`, a model in words, takes is in a stack; ChannelError as above."""
+    names = [channel.name for channel in stack.channels]
+    wanted = [channel.name for channel in channels]
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise ChannelError(
+            f"{stack.path} lacks {', '.join(missing)}: {trained} was trained on {', '.join(wanted)}; "
+            f"the stack has {', '.join(names)}. Prepare the site with these channels, or use another model."
+        )
+    positions = [names.index(name) for name in wanted]
+    for channel, position in zip(channels, positions, strict=True):
+        found = stack.channels[position]
+        _require_unit(channel, trained, found, stack.path)
+        if found.unit and channel.unit and found.unit != channel.unit:
+            raise ChannelError(
+                f"{stack.path}: channel {channel.name} is in {found.unit}, and {trained} was trained on "
+                f"{channel.unit}. {_way_to(channel.unit)}"
+            )
+    return positions
+
+
+def _require_unit(channel: Channel, trained: str, found: Channel, path: Path) -> None:
+    """Raise ChannelError where nobody knows what values a model was trained on, and those of `found` differ."""
+    if channel.unit == found.unit or channel.unit not in (DISPLAY, UNSTATED):
+        return
+    what = {
+        DISPLAY: "8-bit values made to be looked at, which no scene holds: it maps the patches it was trained on and "
+        "nothing else. Train a model on reflectance",
+        UNSTATED: "patches whose unit nobody stated. Say in their patches.toml what they hold, import them again and "
+        "train on them",
+    }[channel.unit]
+    raise ChannelError(
+        f"{path}: channel {channel.name} is in {found.unit or 'no stated unit'}, and {trained} was trained on {what}."
+    )
+
+
+def _way_to(unit: str) -> str:
+    """How a site is brought to a model's unit, said to somebody whose stack is in another."""
+    remedy = "Prepare the site in the model's unit"
+    if not unit.endswith("reflectance"):
+        return f"{remedy}."
+    return (
+        f"{remedy}: give the [[image]] the scale and offset that make reflectance of its values (1 and 0 where they "
+        f'are reflectance already), or, where they are what the model was trained on, unit = "{unit}".'
+    )
+
+
+def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: float, temperature: float) -> None:
+    names = [channel.name for channel in channels]
+    if len(set(names)) < len(names):
+        raise ValueError("two of its channels have one name")
+    if not zscore.mean.shape == zscore.std.shape == (len(names),):
+        raise ValueError(f"{len(names)} channels, {zscore.mean.size} means and {zscore.std.size} deviations")
+    if not ((np.abs(zscore.mean) < BEYOND).all() and ((zscore.std > 0) & (zscore.std < BEYOND)).all()):
+        raise ValueError("its means and deviations are not all numbers, or a deviation is not above 0")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"its threshold {threshold} is not between 0 and 1")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"its temperature {temperature} is not a number above 0")
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What model.json says. ModelError where it is missing, no description of a model, or of another format."""
+    path = folder / FACTS
+    if not path.exists():
+        meant = part_meant(folder, "model", FACTS) or " Train one with `landslip train`."
+        raise ModelError(f"{folder} is not a model folder: it has no {FACTS}.{meant}")
+    try:
+        facts = read_json(path)
+        version = facts["format"]
+        _ = facts["weights_sha256"]
+        tables = [(name, facts[name]) for name in TABLES if name in facts]
+        tables += [("earlier_site_inputs", one) for one in facts.get("earlier_site_inputs", [])]
+        for name, table in tables:
+            if not isinstance(table, dict):
+                raise ValueError(f"its {name} is a {type(table).__name__}, and no table")
+            if name.endswith("site_inputs") and not {*table} <= {*SITE_INPUTS}:
+                raise ValueError(f"its {name} names {min({*table} - {*SITE_INPUTS})}, which is none")
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ModelError(
+            f"{path} is not a model description ({str(error)[:200]}). Copy the model folder again, or train it again."
+        ) from error
+    if version != FORMAT:
+        raise ModelError(
+            f"{path} has format {version!r}; this version of landslip reads {FORMAT}. Train the model again."
+        )
+    return dict(facts)

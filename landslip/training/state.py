@@ -1,0 +1,134 @@
+"""What changes while a training goes on, kept after every epoch so that a killed one goes on with the same numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+
+from landslip.errors import ResumeError
+from landslip.models.forward import device
+from landslip.runtime.atomic import writing
+from landslip.training.checkpoint import STATE
+
+
+@dataclass
+class State:
+    """All that changes while training goes on."""
+
+    network: torch.nn.Module
+    averaged: dict[str, torch.Tensor]
+    fine: bool  # fine-tuning: batch normalisation stays as it is, since few blocks would give it their own statistics
+    optimizer: torch.optim.Optimizer
+    best: dict[str, torch.Tensor]
+    epoch: int = 0
+    step: int = 0
+    best_score: float = -math.inf
+    best_epoch: int = 0
+    threshold: float = 0.5
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def keep(state: State, path: Path, identity: str) -> None:
+    tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
+    tensors |= {f"averaged.{k}": v for k, v in state.averaged.items()}
+    tensors |= {f"best.{k}": v for k, v in state.best.items()}
+    for index, slots in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
+    facts = {
+        "identity": identity,
+        "epoch": state.epoch,
+        "step": state.step,
+        "best_score": state.best_score if math.isfinite(state.best_score) else None,
+        "best_epoch": state.best_epoch,
+        "threshold": state.threshold,
+        "history": state.history,
+    }
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with writing(path, overwrite=True) as aside:
+        aside.write_bytes(save_tensors(kept, {"landslip": json.dumps(facts)}))
+
+
+def kept_state(folder: Path, identity: str, overwrite: bool = False) -> dict[str, Any] | None:
+    """What an interrupted run of this very kind left; with `overwrite` any other is as good as none."""
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        return _matching_state(path, identity)
+    except ResumeError:
+        if overwrite:
+            return None
+        raise
+
+
+def _matching_state(path: Path, identity: str) -> dict[str, Any]:
+    try:
+        with safe_open(path, "pt") as file:
+            facts: dict[str, Any] = json.loads(file.metadata()["landslip"])
+            before = json.loads(facts["identity"])
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ResumeError(f"{path} cannot be read: {str(error)[:200]}. Start anew with --overwrite.") from error
+    if before != (now := json.loads(identity)):
+        raise ResumeError(f"{path} belongs to {difference(before, now)}. Start anew with --overwrite, or undo that.")
+    return facts
+
+
+def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What tells two runs apart, in words; each is the choices of a `run` and the hashes of its `inputs`."""
+    try:
+        return _difference(before, now)
+    except (KeyError, TypeError, AttributeError):  # what was kept is damaged
+        return "another run"
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    changed = [name for name in now["inputs"] if before["inputs"].get(name) != now["inputs"][name]]
+    if changed and before["run"]["split"]["kind"] == now["run"]["split"]["kind"]:
+        return f"other inputs: {', '.join(changed)} changed since"
+    for table, choices in now["run"].items():
+        for key, value in choices.items():
+            old = before["run"].get(table, {}).get(key)
+            if old != value:
+                return f"another run: [{table}] {key} was {old!r} and is {value!r}"
+    return "another run"
+
+
+def restore(state: State, path: Path, facts: dict[str, Any]) -> None:
+    """Bring a training to where its kept state left it; ResumeError where that is damaged."""
+    try:
+        _restore(state, path, facts)
+    except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ResumeError(f"{path} cannot be read: {reason}. Start anew with --overwrite.") from error
+
+
+def _restore(state: State, path: Path, facts: dict[str, Any]) -> None:
+    with safe_open(path, "pt", device=str(device())) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+
+    def part(prefix: str) -> dict[str, torch.Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    state.network.load_state_dict(part("network."))
+    state.averaged, state.best = part("averaged."), part("best.")
+    slots: dict[int, dict[str, torch.Tensor]] = {}
+    parameters = list(state.network.parameters())
+    for name, tensor in part("optimizer.").items():
+        index, slot = name.split(".", 1)
+        if tensor.ndim:  # the fused optimizer walks memory as it lies, so moments must lie as their weights do
+            tensor = torch.empty_like(parameters[int(index)]).copy_(tensor)
+        slots.setdefault(int(index), {})[slot] = tensor
+    if len({frozenset(slot) for slot in slots.values()}) > 1:
+        raise ValueError("what the optimizer keeps of each weight differs")
+    whole = state.optimizer.state_dict()
+    state.optimizer.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
+    state.epoch, state.step = facts["epoch"], facts["step"]
+    state.best_score = -math.inf if facts["best_score"] is None else facts["best_score"]
+    state.best_epoch, state.threshold, state.history = facts["best_epoch"], facts["threshold"], facts["history"]
