@@ -168,11 +168,12 @@ def settled(run: Run) -> Run:
     return run.model_copy(update={"training": run.training.model_copy(update={"learning_rate": rate})})
 
 
-def read_run(path: Path, overrides: dict[str, Any] | None = None) -> Run:
+def read_run(path: Path | str, overrides: dict[str, Any] | None = None) -> Run:
     """Read a run file, or the run of a model from its model.json; `overrides` maps "table.key" to a value that wins.
 
     Raises RunError that lists every fault of the file.
     """
+    path = Path(path)
     value = _run_of_facts(path) if path.suffix == ".json" else read_toml(path, RunError)
     for key, given in (overrides or {}).items():
         table, _, name = key.partition(".")

@@ -354,11 +354,12 @@ class Site(Strict):
         return found
 
 
-def read_site(path: Path, data: Path | None = None) -> Site:
+def read_site(path: Path | str, data: Path | str | None = None) -> Site:
     """Read a site file. Paths in it start at its `data` folder, else at its own folder; `data` overrides both.
 
     A file in an archive is `archive.zip/file`, or as GDAL has it. Raises SiteError that lists every fault of the file.
     """
+    path = Path(path)
     site = validated(Site, read_toml(path, SiteError), path, SiteError)
     if data is not None:
         try:
@@ -366,7 +367,7 @@ def read_site(path: Path, data: Path | None = None) -> Site:
         except ValueError as error:
             raise SiteError(f"--data: {error}.") from error
     root = path.parent if site.data is None else path.parent / site.data
-    return _resolve(site, data if data is not None else root)
+    return _resolve(site, root if data is None else Path(data))
 
 
 def one_image(images: Sequence[ImageTable]) -> list[list[ImageTable]]:

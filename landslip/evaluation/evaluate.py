@@ -90,6 +90,9 @@ class Evaluation:
     reliability: list[Reliability] | None
     expected_calibration_error: float | None
 
+    def __str__(self) -> str:
+        return table(self)
+
 
 @dataclass(frozen=True)
 class _Split:
@@ -101,9 +104,9 @@ class _Split:
 
 
 def evaluate(
-    probability: Path,
-    label: Path,
-    split: Path | None = None,
+    probability: Path | str,
+    label: Path | str,
+    split: Path | str | None = None,
     part: str | None = None,
     threshold: float | None = None,
     block: int = BLOCK,
@@ -116,6 +119,7 @@ def evaluate(
     one metric grid, RasterError for values outside [0, 1], LabelError for labels and SplitError for parts that do not
     exist, RunError for an impossible threshold or block.
     """
+    probability, label, split = Path(probability), Path(label), None if split is None else Path(split)
     if block < 1:
         raise RunError(f"blocks of {block} pixels a side hold no ground. Give 1 or more; {BLOCK} is the default.")
     chosen = _read_split(split, part)

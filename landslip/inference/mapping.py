@@ -1,8 +1,8 @@
 """`landslip map`: a stack becomes a probability raster, window by window.
 
 Windows are planned once (`tiling.py`), an engine computes them (`engines.py`, `predict.py`), here or on a cluster
-(`cluster.py`), and each is kept when it is finished (`tile_store.py`): a killed run goes on, and no more than a window is
-held in memory. When all are there the raster is put together, written aside and renamed.
+(`cluster.py`), and each is kept when it is finished (`tile_store.py`): a killed run goes on, and no more than a window
+is held in memory. When all are there the raster is put together, written aside and renamed.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Mapping:
 
 def map_site(
     model: Model,
-    stack_path: Path,
-    out: Path,
+    stack_path: Path | str,
+    out: Path | str,
     method: Method = "halo",
     precision_choice: str = "auto",
     valid_path: Path | None = None,
@@ -94,7 +94,7 @@ def map_site(
     `cluster` has the windows computed elsewhere: by the workers of a running Dask scheduler (tcp://host:port), or by so
     many processes on this machine (4, local:4). `memory` is then that of one worker.
 
-    A sample of the stack is compared with the model's training ground first (`domain_check.py`): pixels of another size,
+    A sample of the stack is compared with the model's training ground first (`domain_check.py`). Other pixel sizes,
     terrain outside the training range and ground outside the area of applicability are warnings, which the map's tags
     and the result hold. A band or an index of which most lies outside the training range is a ChannelError, and a
     warning with `accept_range`.
@@ -104,6 +104,7 @@ def map_site(
     unit; RunError for uncertainty by the paper's method or from fewer than two samples, and for too little memory;
     ResumeError where a killed run of other inputs left windows of this map.
     """
+    stack_path, out = Path(stack_path), Path(out)
     refuse_existing_map(out, overwrite)
     require_geotiff_name(out)
     if uncertainty is not None:

@@ -93,8 +93,8 @@ class _Found:
 
 
 def make_inventory(
-    probability: Path,
-    out_gpkg: Path,
+    probability: Path | str,
+    out_gpkg: Path | str,
     threshold: float | None = None,
     min_area: float | None = None,
     map_path: Path | None = None,
@@ -115,6 +115,7 @@ def make_inventory(
     All outputs appear, or none. Raises GridError for rasters that are not on one metric grid, RasterError for values
     outside [0, 1], RunError for an impossible threshold, area or tolerance, OutputError for outputs that exist.
     """
+    probability, out_gpkg = Path(probability), Path(out_gpkg)
     require_name(out_gpkg)
     map_path = out_gpkg.with_suffix(".tif") if map_path is None else map_path
     _check_outputs(probability, out_gpkg, map_path, overwrite)

@@ -76,7 +76,7 @@ class Prepared:
 
 
 def prepare(
-    site: Site, folder: Path, encoding: Encoding = "planes", overwrite: bool = False, figures: bool = False
+    site: Site, folder: Path | str, encoding: Encoding = "planes", overwrite: bool = False, figures: bool = False
 ) -> Prepared:
     """Prepare a site into `folder`, which appears whole or not at all, with `figures` those too.
 
@@ -85,6 +85,7 @@ def prepare(
     finished, as long as inputs, site and software are the same. Raises SiteError that lists every fault of the inputs
     before any long work, OutputError where the folder exists.
     """
+    folder = Path(folder)
     refuse_existing(folder, overwrite, folder=True)
     refuse_losses(folder, [path for _, path in site.inputs()], WRITTEN)
     findings = check_site(site)

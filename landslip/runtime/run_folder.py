@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from landslip.errors import ModelError, OutputError, RasterError
+from landslip.errors import DependencyError, ModelError, OutputError, RasterError
 
 FIGURES, STUDY_AREA, FACTOR_SHEET = "figures", "study_area.png", "factors.png"  # in prepared/
+RASTERS = ("stack", "valid", "label", "split", "probability", "landslide_map")
 PARTS = ("prepared", "model", "map", "inventory", "scores", "comparison", "importance", "intervals")
 ANALYSES = {name: f"{name}.json" for name in ("comparison", "importance", "intervals")}  # in a folder of any name
 
@@ -67,6 +68,21 @@ class RunFolder:
             if not getattr(self, name):
                 path, command = PLACES[name]
                 raise RasterError(f"{self.root} holds no {path}. Make it with `{command}`.")
+
+    def raster(self, name: str) -> Any:
+        """A raster of the run (stack, valid, label, split, probability or landslide_map), as an xarray.DataArray.
+
+        (band, y, x) with its CRS, read when values are asked for; what is undefined is NaN. Raises DependencyError
+        without rioxarray, RasterError for another name or what is not made yet.
+        """
+        if name not in RASTERS:
+            raise RasterError(f"{name!r} is no raster of a run; they are {', '.join(RASTERS)}.")
+        self.require(name)
+        try:
+            import rioxarray
+        except ImportError as error:
+            raise DependencyError("Rasters as xarray need rioxarray: pip install rioxarray.") from error
+        return rioxarray.open_rasterio(getattr(self, name), masked=True)
 
 
 PLACES = {
@@ -118,8 +134,9 @@ def part_meant(path: Path, part: str, name: str) -> str:
     return f" Did you mean {found}?" if found else ""
 
 
-def open_run(root: Path) -> RunFolder:
+def open_run(root: Path | str) -> RunFolder:
     """What a run folder holds. Raises OutputError for what is not a folder, or holds none of these files."""
+    root = Path(root)
     if not root.is_dir():
         meant = _run_meant(root)
         raise OutputError(

@@ -111,8 +111,9 @@ def _stored(name: str, tensor: torch.Tensor, half: bool) -> torch.Tensor:
     return tensor
 
 
-def load_model(folder: Path) -> Model:
+def load_model(folder: Path | str) -> Model:
     """Rebuild a model from its folder alone. ModelError where it is missing, altered or of another format."""
+    folder = Path(folder)
     facts = read_facts(folder)
     weights = folder / WEIGHTS
     if not weights.is_file():

@@ -76,8 +76,8 @@ Drawing = Callable[[Path, Path], None]  # from history.csv to history.png
 
 def train(
     run: Run,
-    prepared: Path,
-    folder: Path,
+    prepared: Path | str,
+    folder: Path | str,
     overwrite: bool = False,
     half: bool = False,
     draw: Drawing | None = None,
@@ -90,6 +90,7 @@ def train(
     Raises OutputError where a finished model is there already, ResumeError where an unfinished one belongs to other
     inputs.
     """
+    prepared, folder = Path(prepared), Path(folder)
     lay_out, hash_inputs = partial(survey, run, prepared), partial(input_hashes, run, prepared)
     with alone(folder, inside=True):
         if note := carried_note(run, prepared):

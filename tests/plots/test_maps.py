@@ -17,7 +17,7 @@ from landslip.evaluation.plots import draw_reliability
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid
 from landslip.metrics.calibration import Reliability
-from landslip.plots import curves, maps
+from landslip.plots import curves
 from landslip.plots.cartography import round_length, stretched
 from landslip.plots.curves import draw_curves, draw_history
 from landslip.plots.maps import (
