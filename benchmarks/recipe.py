@@ -31,7 +31,8 @@ from landslip.models.forward import probabilities
 from landslip.runtime.progress import say
 from landslip.runtime.text import write_json
 from landslip.training.checkpoint import FACTS, load_model
-from landslip.training.train import AT_ONCE, train
+from landslip.training.threshold import AT_ONCE
+from landslip.training.train import train
 
 BASE: dict[str, Any] = {
     "blocks": {"window": 128, "step": 128, "background": 0.1},

@@ -29,7 +29,7 @@ def steps(way: str, name: str, channels: int, batch: int, side: int) -> dict[str
     from landslip.models.forward import autocast, keep_memory
     from landslip.models.layers import Pointwise
     from landslip.runtime.provenance import peak_memory
-    from landslip.training.train import masked_loss
+    from landslip.training.loop import masked_loss
 
     torch.manual_seed(0)
     options = {"checkpoint": True} if way == "best, recomputing" else {}

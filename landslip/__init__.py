@@ -47,7 +47,7 @@ HOMES = {
     "evaluate": "landslip.evaluation.evaluate",
     "open_run": "landslip.runtime.run_folder",
 }
-__all__ = ["__version__", *HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *HOMES]
 
 
 def __getattr__(name: str) -> Any:

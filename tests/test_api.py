@@ -49,4 +49,6 @@ def test_importing_landslip_loads_nothing_heavy_and_names_what_it_has() -> None:
         "assert set(landslip.HOMES) <= set(dir(landslip)); landslip.nothing"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1].startswith("AttributeError: landslip has no 'nothing'; it has read_site, prepare")
+    assert done.stderr.splitlines()[-1].startswith(
+        "AttributeError: landslip has no 'nothing'; it has read_site, prepare"
+    )

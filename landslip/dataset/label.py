@@ -1,4 +1,4 @@
-"""The label of a site, read: 1 landslide, 0 not, 255 unknown or outside."""
+"""The values of a label: 1 landslide, 0 not, 255 unknown or outside."""
 
 from __future__ import annotations
 
@@ -9,16 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import LabelError
-from landslip.geo.mapped_array import filled
-from landslip.geo.raster import cut_stored, opening
 
 LANDSLIDE, OTHER, UNKNOWN = 1, 0, 255
-
-
-def read_label(path: Path) -> NDArray[np.uint8]:
-    """A label raster as it is stored, (H, W) uint8; LabelError where it holds anything but 1, 0 and 255."""
-    with opening(path) as dataset:
-        return filled(dataset.shape, np.uint8, lambda window: known_label(cut_stored(dataset, window), path))
 
 
 def known_label(label: NDArray[Any], path: Path | str) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from landslip.config.run import Run, SplitChoice
 from landslip.dataset.blocks import aspect_positions, seeded_windows
 from landslip.dataset.channels import Channel, StackInfo, choose_channels, read_stack_info
-from landslip.dataset.label import LANDSLIDE, OTHER, read_label
+from landslip.dataset.label import LANDSLIDE, OTHER, known_label
 from landslip.dataset.split import (
     NONE,
     PARTS,
@@ -312,3 +312,9 @@ def write_split(ground: Ground, folder: Path) -> str:
     path = folder / "split.tif"
     write_raster(path, ground.split.parts[None], ground.stack.grid, ["part"], None, tags, True, True)
     return file_hash(path)
+
+
+def read_label(path: Path) -> NDArray[np.uint8]:
+    """A label raster as it is stored, (H, W) uint8; LabelError where it holds anything but 1, 0 and 255."""
+    with opening(path) as dataset:
+        return filled(dataset.shape, np.uint8, lambda window: known_label(cut_stored(dataset, window), path))

@@ -41,7 +41,7 @@ from landslip.errors import (
 )
 from landslip.evaluation.evaluate import evaluate, trust
 from landslip.experiments.baselines import fit_baseline, map_baseline, require_baseline, size
-from landslip.experiments.forecast import Size, forecast_table, seconds_of, size_of, timed_paces
+from landslip.experiments.forecast import Pace, Size, forecast_table, seconds_of, size_of, timed_paces
 from landslip.inference.mapping import map_site
 from landslip.inference.tile_store import is_begun
 from landslip.models import build_model
@@ -52,7 +52,7 @@ from landslip.runtime.provenance import machine, peak_memory, software
 from landslip.runtime.text import read_json, write_json
 from landslip.training.checkpoint import FACTS, WEIGHTS, load_model
 from landslip.training.state import difference, kept_state
-from landslip.training.train import Pace, identity_of, is_trained, train
+from landslip.training.train import identity_of, is_trained, train
 
 RESULT, PROBABILITY, COMPARISON = "result.json", "probability.tif", "comparison.json"
 SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,15 @@ from landslip.dataset.training_data import Ground, survey
 from landslip.dataset.zscore import ZScore
 from landslip.geo.raster import opening
 from landslip.geo.tiling import cell_of, cells_of, make_plan
+from landslip.models.forward import keep_memory, precision
 from landslip.runtime.progress import duration, plural
-from landslip.training.train import AT_ONCE, Pace, measure_pace
+from landslip.training.loop import train_network
+from landslip.training.threshold import AT_ONCE
+from landslip.training.train import SiteBlocks, start
 
 STARTS = 2  # processes of a run: one trains, one maps
 MOST = 20.0  # seconds of timing in all; a network whose single step takes longer than its share is timed by that step
+TIMED = 3  # batches that a network's pace is taken from
 SCALED = 1e6  # what values are divided by: fitting the z-score would read the site, and timing needs none
 
 
@@ -36,6 +40,14 @@ class Size:
     windows: int
     validation: int
     mapped: int
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds that a network takes to train on one window, in batches, and to look at one validation window."""
+
+    step: float
+    look: float
 
 
 def size_of(ground: Ground) -> Size:
@@ -62,6 +74,25 @@ def paces(runs: Sequence[Run], prepared: Path) -> dict[str, Pace]:
         for run in runs:
             found[run.network.name] = measure_pace(settled(run), ground, blocks, MOST / len(runs))
     return found
+
+
+def measure_pace(run: Run, ground: Ground, blocks: Blocks, most: float) -> Pace:
+    """Time a few batches of a run's network; nothing is kept. The first counts only where it alone takes `most` s."""
+    keep_memory()
+    how, batch = precision(run.training.precision), run.training.batch
+    few = replace(ground, windows=ground.windows[:batch], validation=ground.validation[:batch])
+    state, began = start(run, ground, None), time.monotonic()
+    endless = run.training.model_copy(update={"epochs": 1 + TIMED})
+    epochs = train_network(state, SiteBlocks(few, blocks, run), endless, how)
+    taken: list[tuple[float, float]] = []
+    while len(taken) < 1 + TIMED and (not taken or time.monotonic() - began < most):
+        begun = time.monotonic()
+        next(epochs)
+        steps = state.history[-1]["seconds"]
+        looks = time.monotonic() - begun - steps
+        taken.append((steps / len(few.windows), looks / max(len(few.validation), 1)))
+    step, look = np.mean(taken[1:] or taken, axis=0)
+    return Pace(float(step), float(look))
 
 
 def timed_paces(runs: Sequence[Run], prepared: Path) -> dict[str, float | dict[str, tuple[float, float]]]:

@@ -38,7 +38,7 @@ from landslip.runtime.progress import plural, say
 from landslip.runtime.provenance import software
 from landslip.runtime.text import markdown_table, write_json
 from landslip.training.checkpoint import WEIGHTS, Model, load_model, match_channels, split_of
-from landslip.training.train import mapped_cores
+from landslip.training.threshold import mapped_cores
 from landslip.training.training_pixels import training_windows
 
 BLOCKS = 64  # of training ground, at most; from 32 on, more change nothing that counts

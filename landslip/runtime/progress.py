@@ -19,20 +19,28 @@ LINE_EVERY = 20.0  # seconds between plain lines where nobody watches a bar
 
 
 @cache
-def _console() -> Console:
-    from rich.console import Console  # here, since a refusal has no need of it
-
+def _console() -> Console | None:
+    """Where people watch; None on a machine with PyTorch alone, where lines are printed plainly."""
+    try:
+        from rich.console import Console  # here, since a refusal has no need of it
+    except ImportError:
+        return None
     return Console(stderr=True, highlight=False)
 
 
 def say(text: str) -> None:
     """One line for the person at the keyboard, on standard error."""
-    _console().print(text, markup=False, soft_wrap=True)
+    console = _console()
+    if console is None:
+        print(text, file=sys.stderr, flush=True)
+    else:
+        console.print(text, markup=False, soft_wrap=True)
 
 
 def track(items: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
     """Yield `items`, showing how many of `total` are done, the pace and the time left. `unit` is one: "window"."""
-    if _console().is_terminal:
+    console = _console()
+    if console is not None and console.is_terminal:
         yield from _bar(items, total, label, unit)
     else:
         yield from _lines(items, total, label, unit)

@@ -39,7 +39,6 @@ from landslip.runtime.provenance import software
 from landslip.training.checkpoint import (
     FACTS,
     SPLIT,
-    STATE,
     Model,
     load_model,
     match_channels,
@@ -47,7 +46,8 @@ from landslip.training.checkpoint import (
     split_of,
 )
 from landslip.training.domain_check import require_likeness
-from landslip.training.train import mapped_cores
+from landslip.training.state import STATE
+from landslip.training.threshold import mapped_cores
 from landslip.training.training_pixels import PIXELS, read_training_pixels
 
 Choice = Literal["f1", "kappa", "miss"]

@@ -27,12 +27,12 @@ from landslip.models import build_model
 from landslip.runtime.atomic import file_hash, refuse_existing, writing
 from landslip.runtime.run_folder import part_meant
 from landslip.runtime.text import read_json, write_json
+from landslip.training.state import STATE
 
 if TYPE_CHECKING:
     import torch
 
 WEIGHTS, FACTS, SPLIT = "model.safetensors", "model.json", "split.tif"
-STATE = "state.safetensors"  # of a training that is not finished
 SITE_INPUTS = ("stack.tif", "valid.tif", "label.tif", "split.tif")  # of a prepared site, by whose hashes it is known
 TABLES = ("run", "site_inputs", "split", "validation", "machine", "software")  # of model.json, where it has them
 FORMAT = 1

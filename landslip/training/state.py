@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,9 @@ from safetensors.torch import save as save_tensors
 from landslip.errors import ResumeError
 from landslip.models.forward import device
 from landslip.runtime.atomic import writing
-from landslip.training.checkpoint import STATE
+from landslip.training.loop import State
 
-
-@dataclass
-class State:
-    """All that changes while training goes on."""
-
-    network: torch.nn.Module
-    averaged: dict[str, torch.Tensor]
-    fine: bool  # fine-tuning: batch normalisation stays as it is, since few blocks would give it their own statistics
-    optimizer: torch.optim.Optimizer
-    best: dict[str, torch.Tensor]
-    epoch: int = 0
-    step: int = 0
-    best_score: float = -math.inf
-    best_epoch: int = 0
-    threshold: float = 0.5
-    history: list[dict[str, float]] = field(default_factory=list)
+STATE = "state.safetensors"  # of a training that is not finished
 
 
 def keep(state: State, path: Path, identity: str) -> None:

@@ -1,8 +1,9 @@
-"""`landslip train`: one loop, readable from top to bottom.
+"""`landslip train`: a prepared site becomes a model folder.
 
-The model is chosen on validation ground and never sees the test part. After every epoch the whole state is kept in
-MODEL/state.safetensors, so that the same command goes on after an interruption and, on one processor type and thread
-count, ends with the weights of an undisturbed run: all randomness of an epoch follows from (seed, epoch).
+The loop itself is in loop.py. Here a training is laid out, gone on with, chosen and written. The model is chosen on
+validation ground and never sees the test part. After every epoch the whole state is kept in MODEL/state.safetensors,
+so that the same command goes on after an interruption and, on one processor type and thread count, ends with the
+weights of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ import csv
 import hashlib
 import io
 import json
-import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,28 +31,20 @@ from landslip.dataset.split import VALIDATION
 from landslip.dataset.training_data import Ground, carried_note, input_hashes, site_hashes, survey, write_split
 from landslip.dataset.zscore import ZScore, fit
 from landslip.errors import ModelError, TrainingError
-from landslip.geo.grid import Window, metric_size
+from landslip.geo.grid import metric_size
 from landslip.geo.raster import opening
-from landslip.geo.tiling import Task, cell_of, cells_of, make_plan
-from landslip.metrics.confusion import Histogram
 from landslip.models import build_model
-from landslip.models.forward import (
-    Precision,
-    autocast,
-    device,
-    keep_memory,
-    precision,
-    probabilities,
-    to_network,
-)
+from landslip.models.forward import Precision, device, keep_memory, precision
 from landslip.models.initialization import he_, positive_unit_ball_, prior_bias_
 from landslip.runtime.atomic import alone, refuse_existing, remove_file, writing_together
 from landslip.runtime.prefetch import ahead
-from landslip.runtime.progress import duration, pace, plural, say, track
+from landslip.runtime.progress import duration, pace, plural, say
 from landslip.runtime.provenance import machine, peak_memory, software
 from landslip.runtime.text import write_text
-from landslip.training.checkpoint import FACTS, STATE, WEIGHTS, Model, load_model, save_model, sites_of
-from landslip.training.state import State, keep, kept_state, restore
+from landslip.training.checkpoint import FACTS, WEIGHTS, Model, load_model, save_model, sites_of
+from landslip.training.loop import State, new_state, train_network
+from landslip.training.state import STATE, keep, kept_state, restore
+from landslip.training.threshold import choose_threshold
 from landslip.training.training_pixels import (
     PIXELS,
     TrainingPixels,
@@ -63,13 +55,7 @@ from landslip.training.training_pixels import (
     write_training_pixels,
 )
 
-AT_ONCE = 448 * 448  # pixels of validation ground in a window
-WARM_UP = 0.1  # share of a one-cycle schedule in which the learning rate rises
-TIMED = 3  # batches that a network's pace is taken from
-FOCUS = 2  # gamma of the focal loss
 STOPPED = "stopped"  # in a model folder: the best weights of a training whose loss was no longer finite
-GENTLEST = 0.02  # of the learning rate, where a one-cycle schedule begins and ends
-
 
 Drawing = Callable[[Path, Path], None]  # from history.csv to history.png
 
@@ -95,7 +81,7 @@ def train(
     with alone(folder, inside=True):
         if note := carried_note(run, prepared):
             say(note)
-        return _train(settled(run), lay_out, hash_inputs, folder, overwrite, half, draw=draw)
+        return _train(settled(run), lay_out, hash_inputs, folder, overwrite=overwrite, half=half, draw=draw)
 
 
 def fine_tune(model: Model, run: Run, ground: Ground, folder: Path, overwrite: bool = False) -> dict[str, Any]:
@@ -107,7 +93,10 @@ def fine_tune(model: Model, run: Run, ground: Ground, folder: Path, overwrite: b
     """
     site, origin = ground.stack.path.parent, origin_of(model, ground)
     with alone(folder, inside=True):
-        return _train(settled(run), lambda: ground, lambda: site_hashes(site), folder, overwrite, False, model, origin)
+        return _train(
+            settled(run), lambda: ground, lambda: site_hashes(site), folder,
+            overwrite=overwrite, begin=model, origin=origin,
+        )  # fmt: skip
 
 
 def origin_of(model: Model, ground: Ground) -> dict[str, str]:
@@ -121,8 +110,9 @@ def _train(
     lay_out: Callable[[], Ground],
     hash_inputs: Callable[[], dict[str, str]],
     folder: Path,
+    *,
     overwrite: bool,
-    half: bool,
+    half: bool = False,
     begin: Model | None = None,
     origin: dict[str, Any] | None = None,
     draw: Drawing | None = None,
@@ -134,69 +124,121 @@ def _train(
     if not overwrite and (folder / STATE).exists() and is_trained(folder, run, hash_inputs()):
         remove_file(folder / STATE, folder / STATE)  # a kill came after the model was whole
         return load_model(folder).facts
-    refuse_existing(folder / FACTS, overwrite)
-    if not (folder / STATE).exists():
-        for name in (WEIGHTS, PIXELS, "history.csv"):  # somebody else's
-            refuse_existing(folder / name, overwrite)
-    earlier_pixels = read_training_pixels(begin) if begin is not None and "training_pixels" in begin.facts else None
-    began = time.monotonic()
-    hashes = hash_inputs()
-    how = precision(run.training.precision)
-    origin = dict(origin or {})
-    identity = identity_of(run, hashes | origin)
+    _refuse_others(folder, overwrite)
+    earlier = read_training_pixels(begin) if begin is not None and "training_pixels" in begin.facts else None
+    began, how = time.monotonic(), precision(run.training.precision)
+    inputs, origin = hash_inputs(), dict(origin or {})
+    identity = identity_of(run, inputs | origin)
     kept = kept_state(folder, identity, overwrite)
     ground = lay_out()
     keep_memory()
-    say(
-        f"{run.network.name} on {plural(len(ground.channels), 'channel')}, split {ground.split.kind}: "
-        f"{plural(len(ground.windows), 'training window')} of {run.blocks.window} px, {how} on {device().type}"
-    )
+    say(_headline(run, ground, how))
     if kept is None:
         remove_file(folder / STATE, folder / STATE)
-    # an earlier model stays whole, with the split and the history that belong to it, until the new one is finished
+    # An earlier model stays whole, with the split and the history that belong to it, until the new one is finished.
     replacing = (folder / FACTS).exists()
     if not replacing:
         write_split(ground, folder)
     with opening(ground.stack.path) as dataset:
-        if begin is None:
-            zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
-        else:
-            zscore = begin.zscore
-        blocks = Blocks(dataset, ground.positions, zscore, ground.valid, ground.label)
-        state = _start(run, ground, begin)
+        zscore = _zscore(dataset, ground) if begin is None else begin.zscore
+        blocks = SiteBlocks(ground, Blocks(dataset, ground.positions, zscore, ground.valid, ground.label), run)
+        state = start(run, ground, begin)
         if kept is not None:
             restore(state, folder / STATE, kept)
             say(f"going on after epoch {state.epoch} of {run.training.epochs}")
         shutil.rmtree(folder / STOPPED, ignore_errors=True)
-        stopped = None
-        while state.epoch < run.training.epochs:
-            try:
-                _epoch(run, ground, blocks, state, how)
-            except TrainingError as error:
-                if not state.history:
-                    raise
-                stopped = TrainingError(
-                    f"{error} The best weights until then, of epoch {state.best_epoch}, are kept as a model in "
-                    f"{folder / STOPPED}."
-                )
-                break
-            keep(state, folder / STATE, identity)
-            if not replacing:
-                write_text(folder / "history.csv", _history(state), overwrite=True)
-            say(_line(state, run.training))
-        scores = _choose_threshold(run, ground, blocks, state, how)
-        trained_on = training_ground(ground.windows, ground.label, ground.valid)
-        pixels = draw_training_pixels(dataset, ground.positions, zscore, trained_on, run.blocks.window, run.split.seed)
-        if earlier_pixels is not None:
-            pixels = joined(earlier_pixels, pixels)
+        stopped = _run_epochs(state, blocks, how, identity, folder, replacing=replacing)
+        scores = choose_threshold(run.training, ground, blocks.cut, state, how)
+        pixels = _training_pixels(dataset, ground, zscore, run, earlier)
     if begin is not None:
         origin |= {"earlier_site_inputs": sites_of(begin)}
     if stopped is not None:
         folder, origin = folder / STOPPED, origin | {"stopped": str(stopped)}
-    facts = _finish(run, ground, zscore, pixels, state, scores, how, folder, hashes, began, half, origin, draw)
+    facts = _facts(run, ground, state, scores, how) | {"site_inputs": inputs} | origin
+    _write_model(folder, ground, zscore, pixels, state, facts=facts, half=half, draw=draw)
+    say(f"chose epoch {state.best_epoch} of {state.epoch}; it took {duration(time.monotonic() - began)}")
     if stopped is not None:
         raise stopped
     return facts
+
+
+def _refuse_others(folder: Path, overwrite: bool) -> None:
+    """Raise OutputError for a finished model, or for files of one that this training did not begin."""
+    refuse_existing(folder / FACTS, overwrite)
+    if not (folder / STATE).exists():
+        for name in (WEIGHTS, PIXELS, "history.csv"):
+            refuse_existing(folder / name, overwrite)
+
+
+def _headline(run: Run, ground: Ground, how: Precision) -> str:
+    return (
+        f"{run.network.name} on {plural(len(ground.channels), 'channel')}, split {ground.split.kind}: "
+        f"{plural(len(ground.windows), 'training window')} of {run.blocks.window} px, {how} on {device().type}"
+    )
+
+
+def _zscore(dataset: Any, ground: Ground) -> ZScore:
+    return fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
+
+
+def _training_pixels(
+    dataset: Any, ground: Ground, zscore: ZScore, run: Run, earlier: TrainingPixels | None
+) -> TrainingPixels:
+    """Pixels of the training ground that travel with the model, with those of the model that it began as."""
+    trained_on = training_ground(ground.windows, ground.label, ground.valid)
+    pixels = draw_training_pixels(dataset, ground.positions, zscore, trained_on, run.blocks.window, run.split.seed)
+    return pixels if earlier is None else joined(earlier, pixels)
+
+
+@dataclass(frozen=True)
+class SiteBlocks:
+    """The training and validation blocks of a surveyed site, as the loop asks for them."""
+
+    ground: Ground
+    cut: Blocks
+    run: Run
+
+    @property
+    def count(self) -> int:
+        """How many training windows there are."""
+        return len(self.ground.windows)
+
+    def training(self, numbers: NDArray[np.int64], rng: np.random.Generator) -> Block:
+        """(B, C, h, w) and (B, h, w) of training windows, each turned and mirrored by chance where the run says so."""
+        pairs = [self.cut.cut(self.ground.windows[i]) for i in numbers]
+        if self.run.training.augment:
+            aspect = aspect_positions(self.ground.channels)
+            turns = [(int(rng.integers(4)), bool(rng.integers(2))) for _ in pairs]
+            pairs = [turn(x, y, *given, aspect) for (x, y), given in zip(pairs, turns, strict=True)]
+        return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
+
+    def validation(self, batch: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]]:
+        """Channels, label and which pixels are of the validation part, for batches of validation windows."""
+        windows = self.ground.validation
+        batches = [windows[i : i + batch] for i in range(0, len(windows), batch)]
+        for chosen, (x, y) in ahead(self.cut.batch, batches):
+            yield x, y, np.stack([self.ground.split.at(window) == VALIDATION for window in chosen])
+
+
+def _run_epochs(
+    state: State, blocks: SiteBlocks, how: Precision, identity: str, folder: Path, *, replacing: bool
+) -> TrainingError | None:
+    """Train to the last epoch and keep each; what stopped the training on the way, where something good is kept."""
+    choice = blocks.run.training
+    try:
+        for _ in train_network(state, blocks, choice, how):
+            keep(state, folder / STATE, identity)
+            if not replacing:
+                write_text(folder / "history.csv", _history(state), overwrite=True)
+            say(_line(state, choice))
+    except TrainingError as error:
+        if not state.history:
+            raise
+        return TrainingError(
+            f"{error} The best weights until then, of epoch {state.best_epoch}, are kept as a model in "
+            f"{folder / STOPPED}."
+        )
+    return None
 
 
 def identity_of(run: Run, hashes: dict[str, str]) -> str:
@@ -216,7 +258,8 @@ def is_trained(folder: Path, run: Run, hashes: dict[str, str]) -> bool:
     return bool(facts["run"] == chosen and facts["site_inputs"] == hashes)
 
 
-def _start(run: Run, ground: Ground, begin: Model | None) -> State:
+def start(run: Run, ground: Ground, begin: Model | None) -> State:
+    """The state of a training before its first epoch: new weights, or those of the model to `begin` with."""
     network = build_model(run.network.name, len(ground.channels), **run.network.options)
     if begin is not None:
         network.load_state_dict(begin.network.state_dict())
@@ -225,14 +268,7 @@ def _start(run: Run, ground: Ground, begin: Model | None) -> State:
         (positive_unit_ball_ if run.training.initial == "positive-unit-ball" else he_)(network, generator)
         if run.training.prior_bias:
             prior_bias_(network, _landslide_share(ground))
-    network = network.to(device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(
-        network.parameters(), run.training.rate, weight_decay=run.training.weight_decay, fused=True
-    )
-    weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-    return State(
-        network, weights, begin is not None, optimizer, {name: tensor.clone() for name, tensor in weights.items()}
-    )
+    return new_state(network, run.training, fine=begin is not None)
 
 
 def _landslide_share(ground: Ground) -> float:
@@ -244,209 +280,6 @@ def _landslide_share(ground: Ground) -> float:
         known += int(scored.sum())
         landslide += int((scored & (ground.label[inside] == LANDSLIDE)).sum())
     return min(max(landslide / known, 1e-4), 1 - 1e-4)
-
-
-def _epoch(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precision) -> None:
-    choice = run.training
-    rng = np.random.default_rng((choice.seed, state.epoch))
-    torch.manual_seed(int(rng.integers(2**62)))  # dropout
-    order = rng.permutation(len(ground.windows))
-    aspect = aspect_positions(ground.channels) if choice.augment else None
-    batches = [order[i : i + choice.batch] for i in range(0, len(order), choice.batch)]
-    total_steps = len(batches) * choice.epochs
-    on = device()
-
-    def read(batch: NDArray[np.int64]) -> Block:
-        pairs = [blocks.cut(ground.windows[i]) for i in batch]
-        if choice.augment:
-            turns = [(int(rng.integers(4)), bool(rng.integers(2))) for _ in pairs]
-            pairs = [turn(x, y, *given, aspect) for (x, y), given in zip(pairs, turns, strict=True)]
-        return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
-
-    state.network.train()
-    if state.fine:
-        for module in state.network.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.eval()
-    loss_sum, rate, began = 0.0, 0.0, time.monotonic()
-    label = f"epoch {state.epoch + 1}/{choice.epochs}"
-    for batch, (block, known) in track(ahead(read, batches), len(batches), label, "batch"):
-        x, y = to_network(block, on), torch.from_numpy(known).to(on)
-        rate = learning_rate(choice, state.step, total_steps)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        with autocast(how, on):
-            logits = state.network(x)
-        loss = masked_loss(logits[:, 0].float(), y, choice.loss)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss is {value} in epoch {state.epoch + 1}. Lower [training] learning_rate (now {choice.rate:g}) "
-                "and start again with --overwrite."
-            )
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        state.optimizer.step()
-        state.step += 1
-        _average(state, choice.average)
-        loss_sum += value * len(batch)
-    seconds = time.monotonic() - began
-    state.epoch += 1
-    row = {"epoch": state.epoch, "loss": loss_sum / len(order), "learning_rate": rate}
-    row |= _validate(ground, blocks, state, choice, how)
-    row |= {"seconds": seconds, "blocks_per_second": len(order) / seconds}
-    state.history.append(row)
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Seconds that a network takes to train on one window, in batches, and to look at one validation window."""
-
-    step: float
-    look: float
-
-
-def measure_pace(run: Run, ground: Ground, blocks: Blocks, most: float) -> Pace:
-    """Time a few batches of a run's network; nothing is kept. The first counts only where it alone takes `most` s."""
-    keep_memory()
-    how, batch = precision(run.training.precision), run.training.batch
-    few = replace(ground, windows=ground.windows[:batch], validation=ground.validation[:batch])
-    state, began = _start(run, ground, None), time.monotonic()
-    taken: list[tuple[float, float]] = []
-    while len(taken) < 1 + TIMED and (not taken or time.monotonic() - began < most):
-        start = time.monotonic()
-        _epoch(run, few, blocks, state, how)
-        steps = state.history[-1]["seconds"]
-        looks = time.monotonic() - start - steps
-        taken.append((steps / len(few.windows), looks / max(len(few.validation), 1)))
-    step, look = np.mean(taken[1:] or taken, axis=0)
-    return Pace(float(step), float(look))
-
-
-def masked_loss(logits: torch.Tensor, label: torch.Tensor, kind: str) -> torch.Tensor:
-    """Binary cross-entropy of (B, h, w) logits over the pixels whose label is known.
-
-    `bce+dice` adds 1 - Dice of the batch; `focal` weights each pixel by (1 - p of its class)^2 (Lin et al. 2017).
-    """
-    known = label != UNKNOWN
-    target = (label == LANDSLIDE).to(logits.dtype)
-    each = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    if kind == "focal":
-        each = each * (1 - torch.exp(-each)) ** FOCUS  # exp(-cross-entropy) is the probability of the pixel's class
-    count = known.sum().clamp(min=1)
-    loss = (each * known).sum() / count
-    if kind == "bce+dice":
-        p = torch.sigmoid(logits) * known
-        t = target * known
-        loss = loss + 1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)
-    return loss
-
-
-def learning_rate(choice: TrainingChoice, step: int, total: int) -> float:
-    """The learning rate of a step: constant, or up for a tenth of the steps and down along a cosine (one-cycle)."""
-    if choice.schedule == "constant":
-        return choice.rate
-    done = (step + 1) / total
-    if done < WARM_UP:
-        return choice.rate * max(done / WARM_UP, GENTLEST)
-    fall = (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
-    return choice.rate * max(fall, GENTLEST)
-
-
-def _average(state: State, decay: float) -> None:
-    weights = state.network.state_dict()
-    decay = min(decay, (1 + state.step) / (10 + state.step)) if decay else 0.0
-    with torch.no_grad():
-        for name, tensor in weights.items():
-            if tensor.is_floating_point() and decay:
-                state.averaged[name].lerp_(tensor, 1 - decay)
-            else:
-                state.averaged[name].copy_(tensor)
-
-
-def _validate(ground: Ground, blocks: Blocks, state: State, choice: TrainingChoice, how: Precision) -> dict[str, float]:
-    """Score the averaged weights on the validation part; keep them where they are the best so far.
-
-    Raises TrainingError where they are no longer finite.
-    """
-    own = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
-    state.network.load_state_dict(state.averaged)
-    state.network.eval()
-    found, loss_sum, pixels = Histogram.empty(), 0.0, 0
-    size = max(1, choice.batch)
-    batches = [ground.validation[i : i + size] for i in range(0, len(ground.validation), size)]
-    for windows, (x, y) in ahead(blocks.batch, batches):
-        p = probabilities(state.network, x, how)
-        part = np.stack([ground.split.at(w) == VALIDATION for w in windows]) & (y != UNKNOWN)
-        found += Histogram.from_arrays(p, y, part)
-        right = np.where(y == LANDSLIDE, p, 1 - p)[part]
-        loss_sum -= float(np.log(np.maximum(right, 1e-7), dtype=np.float64).sum())
-        pixels += right.size
-    state.network.load_state_dict(own)
-    loss = loss_sum / max(pixels, 1)
-    if not math.isfinite(loss):  # the last step of an epoch is judged by no loss of its own
-        raise TrainingError(
-            f"the weights are no longer finite at the end of epoch {state.epoch}. Lower [training] learning_rate (now "
-            f"{choice.rate:g}) and start again with --overwrite."
-        )
-    by = choice.threshold if isinstance(choice.threshold, str) else "f1"
-    threshold = found.best_threshold(by) if isinstance(choice.threshold, str) else choice.threshold
-    scores = (
-        found.confusion(round(threshold, 3)).scores()
-        if math.isfinite(threshold)
-        else {"f1": math.nan, "kappa": math.nan}
-    )
-    score = scores[by]
-    if choice.choose == "last" or not math.isfinite(score) or score > state.best_score:
-        state.best = {name: tensor.clone() for name, tensor in state.averaged.items()}
-        state.best_score = score if math.isfinite(score) else -math.inf
-        state.best_epoch = state.epoch
-        state.threshold = threshold if math.isfinite(threshold) else 0.5
-    return {
-        "validation_loss": loss,
-        "validation_f1": scores["f1"],
-        "validation_kappa": scores["kappa"],
-        "threshold": threshold,
-    }
-
-
-def _choose_threshold(run: Run, ground: Ground, blocks: Blocks, state: State, how: Precision) -> dict[str, float]:
-    """Choose the threshold anew for the weights that were chosen, on validation ground mapped as `landslip map` does.
-
-    With their surroundings, pixels get other probabilities than in windows of the training size. Returns the scores
-    of the validation part so mapped.
-    """
-    by = run.training.threshold
-    state.network.load_state_dict(state.best)
-    state.network.eval()
-    found = Histogram.empty()
-    scored = ground.scored()
-    for core, x, inside in mapped_cores(blocks, scored, int(state.network.multiple)):  # type: ignore[arg-type]
-        p = probabilities(state.network, x, how)[0][inside]
-        found += Histogram.from_arrays(p, ground.label[core.slices], scored[core.slices])
-    threshold = found.best_threshold(by) if isinstance(by, str) else by
-    if not math.isfinite(threshold):
-        return {"validation_f1": math.nan, "validation_kappa": math.nan, "threshold": state.threshold}
-    state.threshold = threshold
-    scores = found.confusion(round(threshold, 3)).scores()
-    return {"validation_f1": scores["f1"], "validation_kappa": scores["kappa"], "threshold": threshold}
-
-
-def mapped_cores(
-    blocks: Blocks, scored: NDArray[np.bool_], multiple: int
-) -> Iterator[tuple[Window, NDArray[np.float32], tuple[slice, slice]]]:
-    """Cores that cover the (H, W) `scored` pixels, as `landslip map` would plan them, one after another.
-
-    Yields the core, the (1, C, h, w) block that is read for it (sides are multiples of `multiple`), and where in that
-    the core lies.
-    """
-    plan = make_plan(blocks.valid.shape, cells_of(scored, cell_of(multiple)), multiple, AT_ONCE)
-
-    def read(task: Task) -> Block:
-        return blocks.cut(task.read)
-
-    for task, (x, _) in ahead(read, plan.tasks):
-        yield task.core, x[None], task.core.within(task.read)
 
 
 def _history(state: State) -> str:
@@ -467,32 +300,18 @@ def _line(state: State, choice: TrainingChoice) -> str:
     )
 
 
-def _finish(
-    run: Run,
-    ground: Ground,
-    zscore: ZScore,
-    pixels: TrainingPixels,
-    state: State,
-    scores: dict[str, float],
-    how: Precision,
-    folder: Path,
-    hashes: dict[str, str],
-    began: float,
-    half: bool,
-    origin: dict[str, Any],
-    draw: Drawing | None,
-) -> dict[str, Any]:
+def _facts(run: Run, ground: Ground, state: State, scores: dict[str, float], how: Precision) -> dict[str, Any]:
+    """What model.json says of a training, but for its inputs, its origin and its files."""
     row = state.history[state.best_epoch - 1]
-    facts = {
+    carried = ground.split.carried_from
+    return {
         "run": run.model_dump(mode="json", exclude={"compare"}),
-        "site_inputs": hashes,
         "split": {
             "kind": ground.split.kind,
             "leaky": ground.split.leaky,
             "guard": ground.split.guard,
-            **({"carried_from": ground.split.carried_from} if ground.split.carried_from else {}),
+            **({"carried_from": carried} if carried else {}),
         },
-        **origin,
         "pixel_size": metric_size(ground.stack.grid),
         "training_windows": len(ground.windows),
         "chosen_epoch": state.best_epoch,
@@ -505,7 +324,21 @@ def _finish(
         "machine": machine(),
         "software": software(),
     }
-    # other weights than those that model.json names do not load
+
+
+def _write_model(
+    folder: Path,
+    ground: Ground,
+    zscore: ZScore,
+    pixels: TrainingPixels,
+    state: State,
+    *,
+    facts: dict[str, Any],
+    half: bool,
+    draw: Drawing | None,
+) -> None:
+    """Write a model folder, whole or not at all, and complete its `facts`; the kept state goes."""
+    # Weights come first: others than those that model.json names do not load.
     with writing_together(folder, last=FACTS, first=WEIGHTS, replaces=["history.png"]) as aside:
         facts["split_sha256"] = write_split(ground, aside)
         write_text(aside / "history.csv", _history(state))
@@ -514,5 +347,3 @@ def _finish(
         facts["training_pixels"] = write_training_pixels(pixels, aside)
         save_model(aside, state.best, ground.channels, zscore, state.threshold, facts, half=half)
     remove_file(folder / STATE, folder / STATE)
-    say(f"chose epoch {state.best_epoch} of {state.epoch}; it took {duration(time.monotonic() - began)}")
-    return facts

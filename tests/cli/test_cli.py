@@ -243,7 +243,7 @@ def test_ctrl_c_while_preparing_leaves_nothing(folder: Path) -> None:
 
 def test_ctrl_c_while_training_keeps_the_epochs_done(folder: Path) -> None:
     words = ("train", folder / "run.toml", folder / "prepared", folder / "m", "--overwrite")
-    with paused("landslip.training.train", "learning_rate", 14, *words) as process:  # 9 batches an epoch: in the second
+    with paused("landslip.training.loop", "learning_rate", 14, *words) as process:  # 9 batches an epoch: in the second
         state = (folder / "m" / "state.safetensors").read_bytes()
         interrupt(process)
     assert {p.name for p in (folder / "m").iterdir()} == {"state.safetensors", "split.tif", "history.csv"}

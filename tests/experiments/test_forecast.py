@@ -14,8 +14,7 @@ from landslip.dataset.training_data import survey
 from landslip.experiments import compare as runs
 from landslip.experiments import forecast as module
 from landslip.experiments.compare import Cell
-from landslip.experiments.forecast import Size, forecast_table, seconds_of, size_of
-from landslip.training.train import Pace
+from landslip.experiments.forecast import Pace, Size, forecast_table, seconds_of, size_of
 
 COMPARE = f"""
 [compare]

@@ -24,10 +24,12 @@ from landslip.geo.geotiff import write_raster
 from landslip.models import build_model
 from landslip.preparation.prepare import prepare
 from landslip.runtime.provenance import repeated
+from landslip.training import loop
 from landslip.training import train as module
 from landslip.training.checkpoint import load_model
+from landslip.training.loop import learning_rate, masked_loss
 from landslip.training.state import STATE
-from landslip.training.train import learning_rate, masked_loss, train
+from landslip.training.train import train
 
 
 def weights(folder: Path) -> bytes:
@@ -132,7 +134,7 @@ def test_other_inputs_or_choices_are_not_resumed(made: TinySite, tmp_path: Path)
     from landslip.training.state import kept_state
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_finish", lambda *a: {})
+        patch.setattr(module, "_write_model", lambda *given, **choices: None)
         train(read_run(made.run, {"training.epochs": 1}), prepared, tmp_path / "cut")
     with pytest.raises(ResumeError, match=r"\[training\] epochs was 1 and is 3.*--overwrite"):
         train(read_run(made.run), prepared, tmp_path / "cut")
@@ -155,7 +157,7 @@ def test_an_earlier_model_stays_until_the_new_one_is_finished(made: TinySite, tm
     before = {p.name: p.read_bytes() for p in (tmp_path / "model").iterdir()}
     other = read_run(made.run, {"training.seed": 5})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_choose_threshold", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(module, "choose_threshold", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train(other, made.folder / "prepared", tmp_path / "model", overwrite=True)
     after = {p.name: p.read_bytes() for p in (tmp_path / "model").iterdir() if p.name != STATE}
@@ -255,10 +257,8 @@ def test_the_smallest_windows_can_be_trained_on(made: TinySite, name: str, windo
 
 
 def test_a_loss_that_is_not_finite_stops_training(made: TinySite, tmp_path: Path) -> None:
-    from landslip.training import train as module
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "masked_loss", lambda logits, y, kind: logits.sum() * float("nan"))
+        patch.setattr(loop, "masked_loss", lambda logits, y, kind: logits.sum() * float("nan"))
         with pytest.raises(TrainingError, match=r"nan in epoch 1.*learning_rate"):
             train(read_run(made.run), made.folder / "prepared", tmp_path / "m")
 
@@ -332,7 +332,7 @@ def test_a_training_on_another_given_split_does_not_go_on(
     write_raster(prepared / "split.tif", parts[None], stack.grid, ["part"], None, {"leaky": "no"})
     run = Run.model_validate({**read_run(made.run).model_dump(), "split": {"kind": "given"}})
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_choose_threshold", stop)
+        patch.setattr(module, "choose_threshold", stop)
         with pytest.raises(KeyboardInterrupt):
             train(run, prepared, folder)
     write_raster(prepared / "split.tif", parts[::-1][None], stack.grid, ["part"], None, {"leaky": "no"}, overwrite=True)
@@ -347,15 +347,15 @@ def stop(*_: object) -> None:
 def test_weights_that_the_last_step_of_an_epoch_spoils_are_not_kept(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = module._validate
+    real = loop.validate
 
-    def spoilt(ground: object, blocks: object, state: module.State, *given: object) -> dict:
+    def spoilt(state: loop.State, *given: object) -> object:
         if state.epoch == 2:
             for weights in (*state.averaged.values(), *state.network.state_dict().values()):
                 weights.mul_(math.nan) if weights.is_floating_point() else None
-        return real(ground, blocks, state, *given)
+        return real(state, *given)
 
-    monkeypatch.setattr(module, "_validate", spoilt)
+    monkeypatch.setattr(loop, "validate", spoilt)
     with pytest.raises(TrainingError, match=r"finite at the end of epoch 2\..* of epoch 1, are kept as a model"):
         train(read_run(made.run), made.folder / "prepared", tmp_path / "model")
     kept = load_file(tmp_path / "model" / STATE)
@@ -367,15 +367,15 @@ def test_weights_that_the_last_step_of_an_epoch_spoils_are_not_kept(
 def test_a_loss_that_goes_wrong_later_leaves_a_model_that_maps(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, epochs, model = module._epoch, [], tmp_path / "model"
+    real, epochs, model = loop.set_training, [], tmp_path / "model"
 
-    def third(*given: object) -> None:
+    def third(*given: object, **choices: bool) -> None:
         epochs.append(1)
         if len(epochs) == 3:
-            monkeypatch.setattr(module, "masked_loss", lambda logits, y, kind: logits.sum() * math.nan)
-        real(*given)
+            monkeypatch.setattr(loop, "masked_loss", lambda logits, y, kind: logits.sum() * math.nan)
+        real(*given, **choices)
 
-    monkeypatch.setattr(module, "_epoch", third)
+    monkeypatch.setattr(loop, "set_training", third)
     refused = command("train", made.run, made.folder / "prepared", model)
     assert refused.code == 2 and "the loss is nan in epoch 3" in refused.err
     assert f"are kept as a model in {model / 'stopped'}" in refused.err.replace("\n", "")
