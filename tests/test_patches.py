@@ -32,10 +32,11 @@ from landslip.ground import survey
 from landslip.inference import map_site
 from landslip.inventory import make_inventory
 from landslip.patch_channels import LANDSLIDE4SENSE
-from landslip.patches import Mosaic, import_patches, natural
+from landslip.patches import Mosaic, Patch, _draw_validation, import_patches, natural
 from landslip.plan import HALO
 from landslip.raster import read, read_info, read_stored
 from landslip.run import Run, read_run
+from landslip.split import TRAIN
 from landslip.stack import choose_channels, read_stack_info
 from landslip.train import train
 
@@ -375,8 +376,10 @@ def test_impossible_options_are_refused(data: Path, tmp_path: Path, options: dic
 
 
 def test_a_share_that_leaves_no_training_is_refused(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(PatchError, match=r"8 training patch\(es\) cannot be shared .*0\.99"):
+    with pytest.raises(PatchError, match=r"^8 training patches cannot be shared .*0\.99"):
         import_patches(data, tmp_path / "p", validation_share=0.99)
+    with pytest.raises(PatchError, match=r"^1 training patch cannot be shared"):
+        _draw_validation([Patch(TRAIN, tmp_path / "a.png", tmp_path / "b.png")], 0.5, 0)
 
 
 def test_channels_may_be_named(data: Path, tmp_path: Path) -> None:
