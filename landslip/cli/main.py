@@ -475,6 +475,11 @@ def evaluate(
 
     if (inventory is None) != (reference is None):
         raise RunError("an inventory is scored by a reference: give both --inventory and --reference, or neither.")
+    if inventory is None and (layer, inventory_layer) != (None, None):
+        raise RunError(
+            "--layer and --inventory-layer choose among the layers of a reference and of an inventory: give both "
+            "--inventory and --reference too, or leave them out."
+        )
     if picture is not None and inventory is None:
         raise RunError("--picture shows the scores of an inventory: give --inventory and --reference too.")
     for path in (out, picture, reliability):

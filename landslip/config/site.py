@@ -8,11 +8,13 @@ import difflib
 import math
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import shapely
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from rasterio.crs import CRS
 
 from landslip.config.strict import Strict, validated
@@ -65,8 +67,13 @@ def _known_crs(text: str) -> str:
     return text
 
 
-def _one_or_more(value: Any) -> Any:
-    return (value,) if isinstance(value, int | float) else value
+def _one_or_more(value: Any, wanted: str) -> Any:
+    """A number as the list of one that it stands for; what is neither is refused with what is `wanted`."""
+    if isinstance(value, int | float):
+        return (value,)
+    if not isinstance(value, list | tuple):
+        raise PydanticCustomError("one_or_more", wanted)
+    return value
 
 
 _KEYS_OF = {  # keys of [[image]] that not every source takes
@@ -82,7 +89,10 @@ _KEYS_OF = {  # keys of [[image]] that not every source takes
 Code = Annotated[str, AfterValidator(_known_crs)]
 InputPath = Annotated[Path, BeforeValidator(_plain), AfterValidator(_nameable)]
 Number = Annotated[float, Field(allow_inf_nan=True)]  # files do state nodata = nan
-Nodata = Annotated[tuple[Number, ...], BeforeValidator(_one_or_more)]
+Nodata = Annotated[tuple[Number, ...], BeforeValidator(partial(_one_or_more, wanted="a number, or a list of numbers"))]
+Marks = Annotated[
+    tuple[int, ...], BeforeValidator(partial(_one_or_more, wanted="a whole number, or a list of whole numbers"))
+]
 EARTH = (6.3e6, 6.4e6)  # its radius at the equator lies between, metres
 MOST_PIXELS = 2_000_000_000  # of a grid
 
@@ -267,7 +277,7 @@ class LandslidesTable(FileTable):
     """
 
     burn: Literal["centre", "majority", "touched"] = "centre"
-    landslide: Annotated[tuple[int, ...], BeforeValidator(_one_or_more)] = ()
+    landslide: Marks = ()
 
     @model_validator(mode="after")
     def _values_of_a_mask(self) -> LandslidesTable:

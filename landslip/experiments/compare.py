@@ -14,11 +14,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -58,6 +59,7 @@ RESULT, PROBABILITY, COMPARISON = "result.json", "probability.tif", "comparison.
 SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area
 NO_MEMORY = ("allocate memory", "out of memory")  # how torch says it, on a processor and on a GPU
 BLOCK = 64  # pixels a side of the block whose multiply-adds are compared, whatever the window
+MOST_SAID = 200  # characters of an error that is not landslip's own
 GRACE = 2.0  # seconds that a step has to end by itself once the comparison has been stopped
 
 
@@ -139,11 +141,12 @@ def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> lis
 def plan_in_words(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> str:
     """What `compare` would make and how long that takes, timed on a few batches of each network; leaves no file.
 
-    Raises as `compare`.
+    Raises as `compare`, but for what lies in `out`: that it would be refused is said in the last line.
     """
     cells = plan(run)
-    refuse_finished(out / COMPARISON, overwrite, [cell.name for cell in cells])
-    return runs_in_words(cells, run, prepared, out, overwrite, _require_runnable(run, cells, prepared))
+    sizes = _require_runnable(run, cells, prepared)
+    refuse = partial(refuse_finished, out / COMPARISON, overwrite, [cell.name for cell in cells])
+    return runs_in_words(cells, run, prepared, out, overwrite, sizes, refuse)
 
 
 def make_runs(
@@ -164,12 +167,32 @@ def make_runs(
         return _make_runs(cells, run, prepared, out, overwrite, about, sizes or {})
 
 
-def runs_in_words(cells: Sequence[Cell], run: Run, prepared: Path, out: Path, overwrite: bool, sizes: Sizes) -> str:
-    """How many runs are left to be made in `out` and how long each network takes; nothing is written."""
-    _, results = _kept(cells, run, prepared, out, overwrite)
+def runs_in_words(
+    cells: Sequence[Cell],
+    run: Run,
+    prepared: Path,
+    out: Path,
+    overwrite: bool,
+    sizes: Sizes,
+    refuse: Callable[[], None],
+) -> str:
+    """How many runs are left to be made in `out` and how long each network takes; nothing is written.
+
+    `refuse` raises OutputError where outputs that lie in `out` may not be written anew. A plan replaces nothing, so
+    that it goes on as with `overwrite`, and its last line says what the command without --plan would be refused for.
+    """
+    lines = []
+    try:
+        refuse()
+        _, results = _kept(cells, run, prepared, out, overwrite)
+    except (OutputError, ResumeError) as error:
+        lines = [f"Without --plan this would be refused: {error}"]
+        _, results = _kept(cells, run, prepared, out, overwrite=True)
     todo = [cell for cell, result in zip(cells, results, strict=True) if result is None]
-    head = f"{plural(len(cells), 'run')}, {len(cells) - len(todo)} of them finished"
-    return f"{head}\n{_in_words(todo, _forecast(todo, run, prepared, sizes))}" if todo else head
+    head = [f"{plural(len(cells), 'run')}, {len(cells) - len(todo)} of them finished"]
+    if todo:
+        head.append(_in_words(todo, _forecast(todo, run, prepared, sizes)))
+    return "\n".join(head + lines)
 
 
 def _in_words(todo: Sequence[Cell], seconds: dict[Cell, float]) -> str:
@@ -180,6 +203,7 @@ def _in_words(todo: Sequence[Cell], seconds: dict[Cell, float]) -> str:
 def _forecast(todo: Sequence[Cell], run: Run, prepared: Path, sizes: Sizes) -> dict[Cell, float]:
     """Seconds that each network's run will take, from a few batches timed in a process of their own; {} where it fails.
 
+    Whatever is raised there is said in a line and ends nothing: runs are made all the same, and tell their own faults.
     One choice of channels stands for all: they differ in the first layer alone.
     """
     todo = [cell for cell in todo if cell.network and cell.ground in sizes]
@@ -191,13 +215,23 @@ def _forecast(todo: Sequence[Cell], run: Run, prepared: Path, sizes: Sizes) -> d
     began = time.monotonic()
     try:
         found = apart(timed_paces, [cell.run(run) for cell in widest.values()], prepared)
-    except LandslipError as error:  # it is said again by the run that it is of
-        say(f"how long they take is not known: {error}")
+        start = max(time.monotonic() - began - found["seconds"], 0.0)
+        paces = {name: Pace(*pace) for name, pace in found["paces"].items()}
+        return {cell: seconds_of(cell.run(run), sizes[cell.ground], paces[cell.method], start) for cell in todo}
+    except Exception as error:  # torch and the system raise many kinds; Ctrl-C is no Exception
+        say(f"no forecast could be made of how long they take: {_in_a_line(error)}")
         return {}
-    start = max(time.monotonic() - began - found["seconds"], 0.0)
-    return {
-        cell: seconds_of(cell.run(run), sizes[cell.ground], Pace(*found["paces"][cell.method]), start) for cell in todo
-    }
+
+
+def _in_a_line(error: Exception) -> str:
+    """Why something failed, in a line: the words of a refusal, or else the kind of error and how its words begin."""
+    words = " ".join(str(error).split())
+    if isinstance(error, LandslipError):
+        return words
+    if isinstance(error, MemoryError) or any(text in words for text in NO_MEMORY):
+        return "not enough memory"
+    words = words if len(words) <= MOST_SAID else f"{words[:MOST_SAID]} ..."
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def _kept(

@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ def ladder(
     """
     run = run.model_copy(update={"compare": CompareChoice()})
     paper, tested, whole = _cells(run)
-    planned, names = _planned(run, out, elsewhere, overwrite)
+    planned, names = _planned(run, out, elsewhere)
+    _refuse_finished(out, overwrite, names)
     sizes = _require_runnable(run, planned, prepared, elsewhere)
     results = make_runs(planned, run, prepared, out, overwrite, plural(len(elsewhere), "other site"), sizes)
     made = dict(zip(planned, results, strict=True))
@@ -101,24 +103,32 @@ def ladder(
 
 
 def plan_in_words(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path] = (), overwrite: bool = False) -> str:
-    """What `ladder` would train and how long that takes, without the maps of other sites; leaves no file."""
+    """What `ladder` would train and how long that takes, without the maps of other sites; leaves no file.
+
+    Raises as `ladder`, but for what lies in `out`: that it would be refused is said in the last line.
+    """
     run = run.model_copy(update={"compare": CompareChoice()})
-    planned, _ = _planned(run, out, elsewhere, overwrite)
+    planned, names = _planned(run, out, elsewhere)
     sizes = _require_runnable(run, planned, prepared, elsewhere)
-    return runs_in_words(planned, run, prepared, out, overwrite, sizes)
+    return runs_in_words(
+        planned, run, prepared, out, overwrite, sizes, partial(_refuse_finished, out, overwrite, names)
+    )
 
 
-def _planned(run: Run, out: Path, elsewhere: Sequence[Path], overwrite: bool) -> tuple[list[Cell], list[str]]:
-    """All trainings, and the names of all runs; OutputError for a finished ladder."""
+def _planned(run: Run, out: Path, elsewhere: Sequence[Path]) -> tuple[list[Cell], list[str]]:
+    """All trainings, and the names of all runs."""
     paper, tested, whole = _cells(run)
     planned = [paper, *tested]
     if elsewhere and whole not in planned:
         planned.append(whole)
-    names = [*(cell.name for cell in planned), *(_seen_from(out, other) for other in elsewhere)]
+    return planned, [*(cell.name for cell in planned), *(_seen_from(out, other) for other in elsewhere)]
+
+
+def _refuse_finished(out: Path, overwrite: bool, names: Sequence[str]) -> None:
+    """Raise OutputError where the files of a ladder of these runs may not be written anew."""
     refuse_finished(out / LADDER, overwrite, names)
     for name in ("ladder.csv", "ladder.md"):
         refuse_existing(out / name, overwrite or (out / LADDER).exists())
-    return planned, names
 
 
 def _seen_from(out: Path, other: Path) -> str:

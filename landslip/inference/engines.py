@@ -24,6 +24,7 @@ from landslip.inference.int8 import QUANTIZED, quantized_graph
 from landslip.models.forward import device, keep_memory, logits, precision
 from landslip.models.segnet import SegNet
 from landslip.runtime.atomic import file_hash
+from landslip.runtime.progress import plural
 from landslip.runtime.provenance import machine_memory
 from landslip.training.checkpoint import Model
 
@@ -226,10 +227,11 @@ def most_pixels(engine: str, of_a_pixel: float, memory: float | None, least: int
 def require_memory(engine: str, of_a_pixel: float, pixels: int, processes: int) -> None:
     """Raise RunError where so many processes, each with blocks of so many pixels, need more than this machine has."""
     each, have = BASE[engine] + pixels * of_a_pixel, machine_memory()
+    need = "needs" if processes == 1 else "need"
     if device().type == "cpu" and processes * each > have:
         raise RunError(
-            f"{processes} process(es) of {_mebibytes(each)} need more than the {_mebibytes(have)} of this machine. "
-            "Give a smaller --memory" + (", or fewer workers." if processes > 1 else ".")
+            f"{plural(processes, 'process')} of {_mebibytes(each)} {need} more than the {_mebibytes(have)} of this "
+            "machine. Give a smaller --memory" + (", or fewer workers." if processes > 1 else ".")
         )
 
 

@@ -404,8 +404,8 @@ def _draw_validation(patches: Sequence[Patch], share: float, seed: int) -> list[
     count = max(1, round(share * len(training)))
     if count >= len(training):
         raise PatchError(
-            f"{len(training)} training patch(es) cannot be shared between training and validation ({share:g}). Use a "
-            "smaller --validation-share, or name a folder with --validation."
+            f"{plural(len(training), 'training patch')} cannot be shared between training and validation ({share:g}). "
+            "Use a smaller --validation-share, or name a folder with --validation."
         )
     drawn = set(np.random.default_rng(seed).choice(training, count, replace=False).tolist())
     return [Patch(VALIDATION, p.image, p.mask) if i in drawn else p for i, p in enumerate(patches)]

@@ -145,6 +145,24 @@ def test_faults_are_told_in_the_readers_words(tmp_path: Path, text: str, says: s
     assert str(caught.value) == f"{path}: {says}"
 
 
+ONE_OR_MORE = {
+    'nodata = "a"': "dem.nodata: it should be a number, or a list of numbers, not 'a'.",
+    "nodata = {a = 1}": "dem.nodata: it should be a number, or a list of numbers.",
+    'nodata = [0, "a"]': "dem.nodata, item 2: it should be a number, not 'a'.",
+    '[landslides]\npath = "m.tif"\nlandslide = "255"':
+        "landslides.landslide: it should be a whole number, or a list of whole numbers, not '255'.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text, says", ONE_OR_MORE.items())
+def test_a_key_of_one_number_or_several_says_both(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text(f'name = "a"\n[dem]\npath = "d.tif"\n{text}\n')
+    with pytest.raises(SiteError) as caught:
+        read_site(path)
+    assert str(caught.value) == f"{path}: {says}"
+
+
 def test_a_table_of_several_is_counted_from_one(tiny: TinySite) -> None:
     more = '\n[[factor]]\nname = "a"\npath = "a.tif"\n[[factor]]\npath = 3\nband = 0\n'
     tiny.site.write_text(tiny.site.read_text() + more)

@@ -411,6 +411,8 @@ def test_the_command_scores_both(tmp_path: Path) -> None:
     for arguments, why in (
         (given, "give both --inventory and --reference"),
         ((*given[:-2], "--picture", tmp_path / "b.png"), "--picture shows the scores of an inventory"),
+        ((*given[:-2], "--layer", "a"), "give both --inventory and --reference too, or leave them out"),
+        ((*given[:-2], "--inventory-layer", "review"), "give both --inventory and --reference too, or leave them out"),
         ((*given, "--reference", reference, "--json", reference, "--overwrite"), "is read by this command"),
         ((*given, "--reference", reference, "--picture", picture), "exists already"),
         ((*given, "--reference", tmp_path / "none.gpkg"), "does not exist"),

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command import contents
 from conftest import TinySite
 from safetensors.torch import save
 
@@ -30,7 +31,7 @@ from landslip.errors import ChannelError, OutputError, ResumeError, RunError, Sp
 from landslip.evaluation.evaluate import evaluate
 from landslip.experiments import compare as module
 from landslip.experiments import comparison_tables
-from landslip.experiments.compare import Cell, compare, plan, spread
+from landslip.experiments.compare import Cell, compare, plan, plan_in_words, spread
 from landslip.experiments.comparison_tables import summary, tables, write_comparison
 from landslip.geo.grid import Window
 from landslip.geo.raster import read_stored
@@ -251,6 +252,29 @@ def test_finished_runs_are_not_made_again(
             compare(changed, made.folder / "prepared", out)
     finally:
         (out / "aside.json").rename(out / "comparison.json")
+
+
+def test_a_finished_comparison_can_be_planned_and_is_left_as_it_is(
+    compared: tuple[Run, Path, list[dict]], made: TinySite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, out, _ = compared
+    monkeypatch.setattr(module, "_forecast", lambda *_: {})
+    prepared, before = made.folder / "prepared", contents(out)
+    done, told = plan_in_words(run, prepared, out).splitlines()
+    assert done == "12 runs, 12 of them finished"
+    assert told.startswith(f"Without --plan this would be refused: {out / 'comparison.json'} exists already.")
+    assert plan_in_words(run, prepared, out, overwrite=True) == done
+    changed = run.model_copy(update={"training": run.training.model_copy(update={"batch": 2})})
+    todo, _, told = plan_in_words(changed, prepared, out).splitlines()
+    assert todo == "12 runs, 0 of them finished" and told.startswith("Without --plan this would be refused: ")
+    aside = out.with_name("aside.json")
+    (out / "comparison.json").rename(aside)
+    try:  # the runs of a comparison that was stopped
+        *_, told = plan_in_words(changed, prepared, out).splitlines()
+    finally:
+        aside.rename(out / "comparison.json")
+    assert told.startswith("Without --plan this would be refused: ") and "[training] batch was 4 and is 2" in told
+    assert contents(out) == before
 
 
 def test_a_stopped_comparison_goes_on(made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -668,7 +692,7 @@ def test_a_comparison_and_its_step_that_are_stopped_together_leave_nothing(
     script = tmp_path / "script.py"
     script.write_text(
         "import pathlib, signal, time\n"
-        "from landslip.cli import main as cli\n"
+        "from landslip.cli.main import main as cli\n"
         "from landslip.experiments.compare import apart\n"
         "from landslip.runtime.atomic import writing_folder\n"
         "def step():\n"

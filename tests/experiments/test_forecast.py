@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import command, contents
 from conftest import TINY, TinySite
+from rich.console import Console
 
 from landslip.config.run import Run, read_run
 from landslip.dataset.training_data import survey
+from landslip.errors import LandslipError
 from landslip.experiments import compare as runs
 from landslip.experiments import forecast as module
-from landslip.experiments.compare import Cell
+from landslip.experiments.compare import Cell, compare
 from landslip.experiments.forecast import Pace, Size, forecast_table, seconds_of, size_of
 
 COMPARE = f"""
@@ -117,4 +120,48 @@ def test_a_timing_that_fails_stops_nothing(
         "--set",
         "training.learning_rate=1e30",
     )
-    assert outcome.code == 0 and "is not known" in outcome.err and "in all about 0 s" not in outcome.out
+    assert outcome.code == 0 and "no forecast could be made" in outcome.err
+    assert "in all about 0 s" not in outcome.out
+
+
+FAILURES = [
+    (LandslipError("a loss that is not finite."), "a loss that is not finite."),
+    (MemoryError(), "not enough memory"),
+    (OSError(errno.ENOMEM, "Cannot allocate memory"), "not enough memory"),
+    (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "not enough memory"),
+    (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED\nwhen calling"), "RuntimeError: CUBLAS_STATUS_ALLOC_FAILED when calling"),
+    (ValueError("x" * 1000), f"ValueError: {200 * 'x'} ..."),
+    (KeyError(), "KeyError"),
+]
+
+
+@pytest.mark.parametrize("error, why", FAILURES)
+def test_whatever_fails_in_a_timing_is_said_in_a_line_and_the_runs_are_made(
+    made: TinySite,
+    run_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    why: str,
+) -> None:
+    def fails(*_: object) -> dict[str, object]:
+        raise error
+
+    tried: list[Cell] = []
+    monkeypatch.setattr(runs, "apart", fails)
+    monkeypatch.setattr(runs, "_make", lambda cell, *_: tried.append(cell) or {"failed": "made to fail"})
+    monkeypatch.setattr("landslip.runtime.progress._console", lambda: Console(stderr=True, highlight=False))
+    compare(read_run(run_file), made.folder / "prepared", tmp_path / "out")
+    said = capsys.readouterr().err.splitlines()
+    assert f"no forecast could be made of how long they take: {why}" in said and len(tried) == 6
+
+
+def test_ctrl_c_ends_a_timing(made: TinySite, run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> dict[str, object]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "apart", stopped)
+    monkeypatch.setattr(runs, "_make", lambda *_: pytest.fail("a run was made"))
+    with pytest.raises(KeyboardInterrupt):
+        compare(read_run(run_file), made.folder / "prepared", tmp_path / "out")

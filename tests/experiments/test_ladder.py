@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import contents
 from conftest import TinySite
 from made_up import other_site
 
@@ -20,7 +21,7 @@ from landslip.errors import ChannelError, OutputError, ResumeError, RunError, Sp
 from landslip.evaluation.evaluate import evaluate
 from landslip.experiments import compare as runs
 from landslip.experiments import ladder as module
-from landslip.experiments.ladder import ladder, table
+from landslip.experiments.ladder import ladder, plan_in_words, table
 from landslip.geo.raster import read, read_stored
 from landslip.metrics.confusion import SCORES, Confusion
 from landslip.training.checkpoint import load_model
@@ -185,6 +186,22 @@ def test_a_finished_ladder_is_not_climbed_again_and_another_site_can_be_added(
     assert again[3] == json.loads(json.dumps(rungs[2])) and again[2]["leaky"] is None
     assert "% of the site lies on ground that the model was trained on" in table(again)
     assert "does not say whether its split is leaky" not in table(again)
+
+
+def test_a_finished_ladder_can_be_planned_and_is_left_as_it_is(
+    made: TinySite, climbed: tuple[Path, Path, list[dict]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, other, _ = climbed
+    run, prepared = chosen(made, folds=FOLDS), made.folder / "prepared"
+    monkeypatch.setattr(runs, "_forecast", lambda *_: {})
+    before = contents(out)
+    done, told = plan_in_words(run, prepared, out, [other]).splitlines()
+    assert done == "4 runs, 4 of them finished"
+    assert told.startswith(f"Without --plan this would be refused: {out / 'ladder.json'} exists already.")
+    assert plan_in_words(run, prepared, out, [other], overwrite=True) == done and contents(out) == before
+    (tmp_path / "ladder.csv").write_text("somebody's own")
+    *_, told = plan_in_words(run, prepared, tmp_path).splitlines()
+    assert told.startswith(f"Without --plan this would be refused: {tmp_path / 'ladder.csv'} exists already.")
 
 
 def test_a_stopped_ladder_goes_on_at_the_rung_it_was_at(

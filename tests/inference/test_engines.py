@@ -157,8 +157,10 @@ def test_processes_that_this_machine_cannot_hold_are_refused(monkeypatch: pytest
         pytest.skip("a GPU is here, and its memory is the limit")
     monkeypatch.setattr("landslip.inference.engines.machine_memory", lambda: 4 * BASE["torch"])
     require_memory("torch", BASE["torch"] / 1000, 1000, 2)
-    with pytest.raises(RunError, match=r"3 process\(es\) of 1,200 MiB need more than the 2,400 MiB .* fewer workers"):
+    with pytest.raises(RunError, match=r"3 processes of 1,200 MiB need more than the 2,400 MiB .* fewer workers"):
         require_memory("torch", BASE["torch"] / 1000, 1000, 3)
+    with pytest.raises(RunError, match=r"^1 process of 3,000 MiB needs more than the 2,400 MiB .* --memory\.$"):
+        require_memory("torch", 4 * BASE["torch"] / 1000, 1000, 1)
     monkeypatch.setattr("landslip.inference.engines.machine_memory", lambda: float("nan"))  # the system does not say
     require_memory("torch", BASE["torch"] / 1000, 1000, 3)
 

@@ -18,6 +18,7 @@ from real_data import ROOT, need
 
 from landslip.config.run import Run, read_run
 from landslip.dataset.channels import choose_channels, read_stack_info
+from landslip.dataset.split import TRAIN
 from landslip.dataset.training_data import survey
 from landslip.errors import (
     DependencyError,
@@ -35,7 +36,7 @@ from landslip.geo.raster import read, read_info, read_stored
 from landslip.geo.tiling import HALO
 from landslip.inference.mapping import map_site
 from landslip.inventory.inventory import make_inventory
-from landslip.preparation.import_patches import Mosaic, import_patches, natural
+from landslip.preparation.import_patches import Mosaic, Patch, _draw_validation, import_patches, natural
 from landslip.preparation.patch_channels import LANDSLIDE4SENSE
 from landslip.training.checkpoint import load_model
 from landslip.training.train import train
@@ -354,8 +355,10 @@ def test_impossible_options_are_refused(data: Path, tmp_path: Path, options: dic
 
 
 def test_a_share_that_leaves_no_training_is_refused(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(PatchError, match=r"8 training patch\(es\) cannot be shared .*0\.99"):
+    with pytest.raises(PatchError, match=r"^8 training patches cannot be shared .*0\.99"):
         import_patches(data, tmp_path / "p", validation_share=0.99)
+    with pytest.raises(PatchError, match=r"^1 training patch cannot be shared"):
+        _draw_validation([Patch(TRAIN, tmp_path / "a.png", tmp_path / "b.png")], 0.5, 0)
 
 
 def test_channels_may_be_named(data: Path, tmp_path: Path) -> None:
