@@ -36,10 +36,10 @@ from process import measured_command, show_table
 from rasterio.crs import CRS
 from virtual import repeated
 
-from landslip.geo.geotiff import creating, put
+from landslip.geo.geotiff import create_raster, write_window
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read, read_info
-from landslip.metrics.bootstrap import intervals
+from landslip.metrics.bootstrap import confidence_intervals
 from landslip.runtime.progress import say
 from landslip.runtime.text import write_json, write_text
 
@@ -64,19 +64,19 @@ def write_rasters(folder: Path, megapixels: float, side: int = REGION) -> list[P
     rng = np.random.default_rng(0)
     tags = {"split": "apart", "leaky": "no", "window": "64"}
     with (
-        creating(
+        create_raster(
             paths[0], grid, "float32", ["probability"], float("nan"), {"threshold": "0.5"}, overwrite=True
         ) as probability,
-        creating(paths[1], grid, "uint8", ["label"], None, overwrite=True) as label,
-        creating(paths[2], grid, "uint8", ["part"], None, tags, overwrite=True) as split,
+        create_raster(paths[1], grid, "uint8", ["label"], None, overwrite=True) as label,
+        create_raster(paths[2], grid, "uint8", ["part"], None, tags, overwrite=True) as split,
     ):
         for window in tiles(grid.shape, 2048):
             coarse = rng.random((window.height // 16 + 1, window.width // 16 + 1))
             p = np.kron(coarse, np.ones((16, 16)))[: window.height, : window.width].astype(np.float32)
             wrong = np.kron(rng.random(coarse.shape) < 0.1, np.ones((16, 16), bool))[: window.height, : window.width]
-            put(probability, np.round(p, 2)[None], window)
-            put(label, ((p >= 0.9) ^ wrong)[None].astype(np.uint8), window)
-            put(split, parts_at(window, side)[None], window)
+            write_window(probability, np.round(p, 2)[None], window)
+            write_window(label, ((p >= 0.9) ^ wrong)[None].astype(np.uint8), window)
+            write_window(split, parts_at(window, side)[None], window)
     return paths
 
 
@@ -84,7 +84,7 @@ def bootstrap_seconds(megapixels: float) -> float:
     """Seconds of 1,000 draws over so many megapixels in blocks of 64 pixels, as `evaluate` draws them."""
     blocks = np.random.default_rng(0).integers(0, 1024, (round(megapixels * 1e6 / 64**2), 4))
     began = time.perf_counter()
-    intervals(blocks)
+    confidence_intervals(blocks)
     return time.perf_counter() - began
 
 
@@ -95,11 +95,11 @@ def repeat(source: Path, out: Path, megapixels: float) -> None:
     own = read_info(source).grid
     grid = Grid(own.crs, own.transform, side, side)
     rows, columns = (np.r_[np.arange(n), np.arange(n)[::-1]] for n in values.shape)
-    with creating(out, grid, "float32", ["landslide probability"], float("nan"), overwrite=True) as dataset:
+    with create_raster(out, grid, "float32", ["landslide probability"], float("nan"), overwrite=True) as dataset:
         for window in tiles(grid.shape, 2048):
             r = rows[(window.row + np.arange(window.height)) % len(rows)]
             c = columns[(window.column + np.arange(window.width)) % len(columns)]
-            put(dataset, values[np.ix_(r, c)][None], window)
+            write_window(dataset, values[np.ix_(r, c)][None], window)
 
 
 LANDSLIP = [sys.executable, "-m", "landslip"]

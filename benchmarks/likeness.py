@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from landslip.config.run import Run, read_run
 from landslip.dataset.channels import StackInfo, read_stack_info
 from landslip.dataset.split import PARTS
-from landslip.dataset.training_data import Ground, survey
+from landslip.dataset.training_data import TrainingData, build_training_data
 from landslip.dataset.zscore import fit
 from landslip.errors import LabelError
 from landslip.geo.geotiff import write_raster
-from landslip.geo.raster import opening, read_stored
-from landslip.geo.tiling import CELL, cells_of
+from landslip.geo.raster import open_raster, read_stored
+from landslip.geo.tiling import CELL, cells_holding
 from landslip.metrics.applicability import fit_applicability
 from landslip.metrics.training_range import MOST_OUTSIDE, share_outside
 from landslip.runtime.text import markdown_table
@@ -42,11 +42,11 @@ from landslip.training.training_pixels import TrainingPixels, draw_training_pixe
 SCALES = (1.0, 10.0, 0.1, 2.0, 0.5)
 
 
-def trained(run: Run, prepared: Path) -> tuple[Ground, Model, TrainingPixels]:
+def trained(run: Run, prepared: Path) -> tuple[TrainingData, Model, TrainingPixels]:
     """What would travel with a model of the site, in place of its network nothing."""
-    ground = survey(run, prepared)
+    ground = build_training_data(run, prepared)
     on = training_ground(ground.windows, ground.label, ground.valid)
-    with opening(ground.stack.path) as dataset:
+    with open_raster(ground.stack.path) as dataset:
         zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
         pixels = draw_training_pixels(dataset, ground.positions, zscore, on, run.blocks.window, run.split.seed)
     return ground, Model(prepared, torch.nn.Identity(), ground.channels, zscore, 0.5, {}), pixels
@@ -59,7 +59,7 @@ def drawn(model: Model, stack: StackInfo, valid: NDArray[np.bool_]) -> NDArray[n
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "valid.tif"
         write_raster(path, valid[None].astype(np.uint8), stack.grid, ["valid"], None)
-        return sample_pixels(stack, positions, path, cells_of(valid, CELL), CELL)
+        return sample_pixels(stack, positions, path, cells_holding(valid, CELL), CELL)
 
 
 def looked(model: Model, pixels: TrainingPixels, sample: NDArray[np.float32]) -> dict[str, Any]:

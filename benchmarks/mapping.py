@@ -40,7 +40,7 @@ from landslip.dataset.zscore import fit
 from landslip.demo.demo import FULL, FULL_RUN, QUICK, QUICK_RUN
 from landslip.demo.synthetic_site import generate, write_site
 from landslip.geo.grid import lattice
-from landslip.geo.raster import opening, read, read_info, read_stored
+from landslip.geo.raster import open_raster, read, read_info, read_stored
 from landslip.inference.int8 import QUANTIZED
 from landslip.metrics.confusion import Confusion
 from landslip.models.layers import macs
@@ -176,7 +176,7 @@ def untrained_site(site: Site, name: str, folder: Path) -> Site:
     """The site with a network by name, of the weights that training starts from."""
     stack = read_stack_info(site.stack)
     known = read_stored(site.valid) == 1
-    with opening(stack.path) as dataset:
+    with open_raster(stack.path) as dataset:
         zscore = fit(dataset, range(len(stack.channels)), stack.channels, lattice(known.shape, 64, 64), known)
     model = untrained(name, {}, stack.channels, zscore)
     run = Run(network=NetworkChoice(name=name)).model_dump(mode="json")

@@ -27,9 +27,9 @@ from landslip.dataset.channels import Channel, read_stack_info
 from landslip.dataset.zscore import ZScore
 from landslip.errors import LandslipError
 from landslip.geo import tiling
-from landslip.geo.geotiff import creating, put, write_raster
+from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import Grid, Window, lattice, tiles
-from landslip.geo.raster import PROBABILITY, cut, opening, read, read_stored
+from landslip.geo.raster import PROBABILITY, open_raster, read, read_stored, read_window
 from landslip.inference import mapping
 from landslip.inference.engines import Engine, bytes_of_a_pixel, choose_engine, graph_engine, openvino_graph
 from landslip.models import build_model
@@ -172,18 +172,18 @@ def reference(model: str, stack: str, valid: str, out: str, share: float = 0.5) 
     whole = bytes_of_a_pixel(loaded, "torch") * shape[0] * shape[1] < share * total
     cores = [Window(0, 0, *info.grid.shape)] if whole else list(tiles(info.grid.shape, REFERENCE - 2 * MARGIN))
     network = loaded.network.to(device())
-    with opening(info.path) as dataset, creating(
+    with open_raster(info.path) as dataset, create_raster(
         Path(out), info.grid, "float32", [PROBABILITY], float("nan"), overwrite=True
     ) as target:  # fmt: skip
         for core in cores:
             if not known[core.slices].any():
-                put(target, np.full((1, core.height, core.width), np.nan, np.float32), core)
+                write_window(target, np.full((1, core.height, core.width), np.nan, np.float32), core)
                 continue
             around = Window(core.row - MARGIN, core.column - MARGIN, core.height + 2 * MARGIN, core.width + 2 * MARGIN)
             window = _to_multiple(around, step).clip(shape)
-            x = loaded.zscore.apply(cut(dataset, window, bands))
+            x = loaded.zscore.apply(read_window(dataset, window, bands))
             p = probabilities(network, x[None], "fp32", loaded.temperature)[0][core.within(window)]
-            put(target, np.where(known[core.slices], p, np.nan)[None].astype(np.float32), core)
+            write_window(target, np.where(known[core.slices], p, np.nan)[None].astype(np.float32), core)
     named = "whole raster" if whole else f"windows of {REFERENCE} px, halo {MARGIN}"
     return {"seconds": time.perf_counter() - began, "peak_mb": peak_memory(), "reference": f"PyTorch fp32, {named}"}
 

@@ -31,12 +31,12 @@ from rasterio.crs import CRS
 
 from landslip.config.site import FileTable, read_site
 from landslip.factors.terrain import surfaces
-from landslip.geo.geotiff import create_blank, creating, find_tiles, put, put_tiles, write_raster
+from landslip.geo.geotiff import create_blank, create_raster, find_tiles, put_tiles, write_raster, write_window
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read, read_info
 from landslip.geo.vector import burn, read_vector, write_vector
-from landslip.preparation.layers import BLOCK, distance_layer, layers
-from landslip.runtime.parallel import spread
+from landslip.preparation.channel_sources import BLOCK, channel_sources, distance_source
+from landslip.runtime.parallel import parallel_map
 
 BANDS = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
 SITE = """name = "scene"
@@ -70,17 +70,17 @@ def write_scene(
     grid = Grid(CRS.from_epsg(32648), Affine(15, 0, 300_000, 0, -15, 3_700_000), side, side)
     rng = np.random.default_rng(0)
     with (
-        creating(folder / "dem.tif", grid, "float32", ["elevation"], -9999.0, compress=False) as dem,
-        creating(folder / "image.tif", grid, "uint16", bands, 0) as image,
+        create_raster(folder / "dem.tif", grid, "float32", ["elevation"], -9999.0, compress=False) as dem,
+        create_raster(folder / "image.tif", grid, "uint16", bands, 0) as image,
     ):
         for window in tiles(grid.shape, 1024):
             y = np.arange(window.row, window.row + window.height)[:, None]
             x = np.arange(window.column, window.column + window.width)[None]
             z = 2000 + 800 * np.sin(x / 260) * np.cos(y / 310) + 60 * np.sin(x / 17 + y / 23)
             z = z + rng.normal(0, 0.5, z.shape)
-            put(dem, z.astype(np.float32)[None], window)
+            write_window(dem, z.astype(np.float32)[None], window)
             values = 9000 + 2 * z + rng.integers(0, 400, (len(bands), *z.shape))
-            put(image, values.astype(np.uint16), window)
+            write_window(image, values.astype(np.uint16), window)
     left, bottom, right, top = grid.bounds
     metres = right - left
 
@@ -140,13 +140,13 @@ def terrain_to_file(folder: Path, grid: Grid, name: str) -> None:
         z = read(folder / "dem.tif", [1], around)[0]
         put_tiles(places, surfaces(z, grid.x_size, grid.y_size, [name])[:, 1:-1, 1:-1], window, [1])
 
-    for _ in spread(fill, tiles(grid.shape, BLOCK)):
+    for _ in parallel_map(fill, tiles(grid.shape, BLOCK)):
         pass
 
 
 def layers_to_file(folder: Path, grid: Grid) -> dict[str, float]:
     """Seconds of each layer of the site, from its inputs into a stack."""
-    found = layers(read_site(folder / "site.toml"), grid, "planes")
+    found = channel_sources(read_site(folder / "site.toml"), grid, "planes")
     names = [channel.name for layer in found for channel in layer.channels]
     create_blank(folder / "layers.tif", grid, names, [{} for _ in names])
     places, first, took = find_tiles(folder / "layers.tif"), 1, {}
@@ -160,7 +160,7 @@ def layers_to_file(folder: Path, grid: Grid) -> dict[str, float]:
             def fill(window: Window) -> None:
                 put_tiles(places, values(window), window, bands)
 
-            for _ in spread(fill, layer.windows(grid.shape)):
+            for _ in parallel_map(fill, layer.windows(grid.shape)):
                 pass
 
         took[layer.name] = seconds(fill_layer)
@@ -255,11 +255,11 @@ def main() -> None:
         found |= {f"layer_seconds_{name}": value for name, value in layers_to_file(folder, grid).items()}
         for factor in ("slope", "aspect", "curvature"):
             found[f"{factor}_landslip"] = seconds(lambda factor=factor: terrain_to_file(folder, grid, factor))
-        faults = distance_layer("faults", FileTable(path=folder / "faults.gpkg"), grid)
+        faults = distance_source("faults", FileTable(path=folder / "faults.gpkg"), grid)
 
         def distances() -> None:
             values = faults.begin(folder)
-            for _ in spread(values, faults.windows(grid.shape)):
+            for _ in parallel_map(values, faults.windows(grid.shape)):
                 pass
 
         found["distance_landslip"] = seconds(distances)

@@ -24,11 +24,11 @@ from process import show
 from landslip.config.run import read_run
 from landslip.config.site import read_site
 from landslip.dataset.blocks import Blocks
-from landslip.dataset.training_data import survey
+from landslip.dataset.training_data import build_training_data
 from landslip.dataset.zscore import fit
 from landslip.demo.demo import FULL_RUN
 from landslip.demo.synthetic_site import generate, write_site
-from landslip.geo.raster import opening
+from landslip.geo.raster import open_raster
 from landslip.preparation.prepare import prepare
 from landslip.runtime.provenance import peak_memory
 from landslip.training.training_pixels import draw_training_pixels, training_ground
@@ -39,9 +39,9 @@ BATCH, READ = 8, 2048  # blocks read at a time, and together
 def measure(run_file: Path, prepared: Path) -> dict[str, float]:
     """All figures, by name."""
     run, at = read_run(run_file), [time.process_time()]
-    ground = survey(run, prepared)
+    ground = build_training_data(run, prepared)
     at.append(time.process_time())
-    with opening(ground.stack.path) as dataset:
+    with open_raster(ground.stack.path) as dataset:
         zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
         at.append(time.process_time())
         trained_on = training_ground(ground.windows, ground.label, ground.valid)

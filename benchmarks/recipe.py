@@ -22,10 +22,10 @@ import numpy as np
 from landslip.config.run import Run
 from landslip.dataset.blocks import Blocks, aspect_positions, turn
 from landslip.dataset.split import PARTS
-from landslip.dataset.training_data import Ground, survey
+from landslip.dataset.training_data import TrainingData, build_training_data
 from landslip.geo.grid import Window
-from landslip.geo.raster import opening
-from landslip.geo.tiling import cell_of, cells_of, make_plan
+from landslip.geo.raster import open_raster
+from landslip.geo.tiling import cell_size, cells_holding, plan_tiles
 from landslip.metrics.confusion import Histogram
 from landslip.models.forward import probabilities
 from landslip.runtime.progress import say
@@ -63,17 +63,17 @@ def run_of(changes: dict[str, Any], seed: int) -> Run:
     return Run.model_validate({**BASE, "training": {**BASE["training"], **changes, "seed": seed}})
 
 
-def scores(folder: Path, ground: Ground, part: str, turns: int = 1) -> dict[str, float]:
+def scores(folder: Path, ground: TrainingData, part: str, turns: int = 1) -> dict[str, float]:
     """F1 and kappa of a part at the model's threshold, mapped with a halo; the mean over `turns` of 1 or 8 views."""
     model = load_model(folder)
     aspect = aspect_positions(model.channels)
     views = [(q, m) for m in (False, True) for q in range(4)][:turns]
     found = Histogram.empty()
-    with opening(ground.stack.path) as dataset:
+    with open_raster(ground.stack.path) as dataset:
         blocks = Blocks(dataset, ground.positions, model.zscore, ground.valid, ground.label)
         scored = (ground.split.parts == PARTS[part]) & ground.valid
-        needed = cells_of(scored, cell_of(model.multiple))
-        for task in make_plan(ground.label.shape, needed, model.multiple, AT_ONCE).tasks:
+        needed = cells_holding(scored, cell_size(model.multiple))
+        for task in plan_tiles(ground.label.shape, needed, model.multiple, AT_ONCE).tasks:
             core, window, side = task.core, task.read, max(task.read.height, task.read.width)
             x, y = blocks.cut(Window(window.row, window.column, side, side))
             p = np.zeros((side, side), np.float32)
@@ -96,7 +96,7 @@ def measure(name: str, seed: int, prepared: Path, out: Path) -> dict[str, Any]:
     if result.exists():
         return dict(json.loads(result.read_text(encoding="utf-8")))
     run = run_of(VARIANTS[name], seed)
-    ground = survey(run, prepared)
+    ground = build_training_data(run, prepared)
     if not (folder / FACTS).exists():
         train(run, prepared, folder)
     found: dict[str, Any] = {part: scores(folder, ground, part) for part in ("validation", "test")}

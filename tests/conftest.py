@@ -186,7 +186,7 @@ def reviewed(mapped: Path, tmp_path: Path) -> Path:
     run = tmp_path / "run"
     shutil.copytree(mapped, run)
     path = run / "inventory" / "landslides.gpkg"
-    first, second, third = (one.id for one in reviews.read_landslides(path)[:3])
+    first, second, third = (one.id for one in reviews.read_inventory(path)[:3])
     reviews.decide(path, first, reviews.ACCEPTED)
     reviews.decide(path, second, reviews.REJECTED)
     reviews.decide(path, third, reviews.REDRAWN, outline=REDRAWN)

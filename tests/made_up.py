@@ -15,9 +15,9 @@ from conftest import CRS_UTM, GRID, TinySite
 from rasterio.errors import NotGeoreferencedWarning
 
 from landslip.dataset.channels import Channel, read_stack_info
-from landslip.geo.geotiff import creating, put, write_raster
+from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import Grid, Window
-from landslip.geo.raster import PROBABILITY, opening, read, read_stored
+from landslip.geo.raster import PROBABILITY, open_raster, read, read_stored
 from landslip.inventory.inventory import make_inventory
 
 
@@ -29,8 +29,10 @@ def write_prepared(
     grid = Grid(CRS_UTM, Affine(15, 0, 460_000, 0, -15, 3_430_000), *label.shape)
     folder.mkdir(parents=True, exist_ok=True)
     names = [channel.name for channel in planes]
-    with creating(folder / "stack.tif", grid, "float32", names, np.nan, overwrite=True) as dataset:
-        put(dataset, np.stack([np.asarray(plane, np.float32) for plane in planes.values()]), Window(0, 0, *label.shape))
+    with create_raster(folder / "stack.tif", grid, "float32", names, np.nan, overwrite=True) as dataset:
+        write_window(
+            dataset, np.stack([np.asarray(plane, np.float32) for plane in planes.values()]), Window(0, 0, *label.shape)
+        )
         for band, channel in enumerate(planes, start=1):
             dataset.update_tags(band, **channel.tags())
     valid = np.ones(label.shape, bool) if valid is None else valid
@@ -53,11 +55,11 @@ def other_site(made: TinySite, folder: Path, east: float = 1e5, without: str = "
     values = read(source / "stack.tif")[kept][:, :, ::-1].copy()
     values[:7] -= 0.02
     names = [info.channels[i].name for i in kept]
-    with creating(folder / "stack.tif", grid, "float32", names, float("nan")) as dataset:
+    with create_raster(folder / "stack.tif", grid, "float32", names, float("nan")) as dataset:
         for band, i in enumerate(kept, start=1):
             tags = info.channels[i].tags()
             dataset.update_tags(band, **(tags | ({"landslip_unit": unit} if unit and band == 1 else {})))
-        put(dataset, values, Window(0, 0, *grid.shape))
+        write_window(dataset, values, Window(0, 0, *grid.shape))
     for name in ("label", "valid"):
         stored = read_stored(source / f"{name}.tif")[:, ::-1].copy()
         write_raster(folder / f"{name}.tif", stored[None], grid, [name], 255 if name == "label" else None)
@@ -66,7 +68,7 @@ def other_site(made: TinySite, folder: Path, east: float = 1e5, without: str = "
 
 def spoil(path: Path, tile: str, band: int) -> None:
     """Overwrite a stored tile (column_row) with what does not decode."""
-    with opening(path) as dataset:
+    with open_raster(path) as dataset:
         offset = int(dataset.get_tag_item(f"BLOCK_OFFSET_{tile}", "TIFF", bidx=band))
         size = int(dataset.get_tag_item(f"BLOCK_SIZE_{tile}", "TIFF", bidx=band))
     content = bytearray(path.read_bytes())

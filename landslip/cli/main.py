@@ -120,10 +120,11 @@ def prepare(
     place = read_site(site, data)
     refuse_existing(out, overwrite, folder=True)
     from landslip.preparation.prepare import prepare as run
-    from landslip.preparation.prepare import table
 
     prepared = run(place, out, encoding, overwrite, not no_figures)
-    typer.echo(table(prepared))
+    from landslip.preparation.prepare import channel_table
+
+    typer.echo(channel_table(prepared))
     typer.echo(
         f"\n{prepared.grid.describe()}: {plural(prepared.valid_pixels, 'valid pixel')}, "
         f"{prepared.landslide_pixels:,} landslide"
@@ -164,7 +165,6 @@ def import_(
 
     refuse_existing(out, overwrite, folder=True)
     from landslip.preparation.import_patches import import_patches, table_of_parts
-    from landslip.preparation.prepare import table
 
     names: list[str] | Path = [name.strip() for name in channels.split(",")] if channels else []
     if Path(channels).suffix.lower() in (".toml", ".tif", ".tiff"):
@@ -172,7 +172,9 @@ def import_(
     done = import_patches(
         folder, out, train, test, validation, validation_share, seed, resolution, names, overwrite=overwrite
     )
-    typer.echo(f"{table(done.prepared)}\n\n{table_of_parts(done)}\n\n{done.prepared.grid.describe()}")
+    from landslip.preparation.prepare import channel_table
+
+    typer.echo(f"{channel_table(done.prepared)}\n\n{table_of_parts(done)}\n\n{done.prepared.grid.describe()}")
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -267,10 +269,11 @@ def calibrate(
         refuse_existing(picture, overwrite)
     _require(model, prepared)
     from landslip.training.calibrate import calibrate as fit
-    from landslip.training.calibrate import table
 
     done = fit(model, prepared, out, threshold, 0.1 if miss is None else miss, overwrite, accept_range)
-    typer.echo(f"{out}\n{table(done)}")
+    from landslip.training.calibrate import calibration_table
+
+    typer.echo(f"{out}\n{calibration_table(done)}")
     if picture is not None:
         from landslip.evaluation.plots import draw_reliability
 
@@ -290,10 +293,10 @@ def quantize(
     It is calibrated on the model's training ground; `landslip map --precision int8` then takes it.
     """
     _require(model, prepared)
+    from landslip.inference.quantize import quantization_table
     from landslip.inference.quantize import quantize as run
-    from landslip.inference.quantize import table
 
-    typer.echo(table(run(model, prepared, tolerance, overwrite)))
+    typer.echo(quantization_table(run(model, prepared, tolerance, overwrite)))
 
 
 @app.command("map", rich_help_panel=MAP)
@@ -491,7 +494,7 @@ def evaluate(
     for path in (probability, label):
         read_info(path)
     from landslip.evaluation.evaluate import evaluate as score
-    from landslip.evaluation.evaluate import table, write_scores
+    from landslip.evaluation.evaluate import write_scores
 
     polygons = None
     if inventory is not None and reference is not None:  # read first: nothing is computed where they are refused
@@ -499,7 +502,7 @@ def evaluate(
 
         polygons = objects.read_polygons(inventory, reference, probability, layer, inventory_layer)
     scored = score(probability, label, split, part, threshold, block)
-    typer.echo(table(scored))
+    typer.echo(scored)
     if reliability is not None:
         from landslip.evaluation.plots import draw_reliability
 
@@ -512,8 +515,8 @@ def evaluate(
     found = None
     if polygons is not None:
         judged = objects.score_polygons(polygons, probability, label, split, part, overlap)
-        typer.echo(f"\n{objects.table(judged)}")
-        found = objects.content(judged)
+        typer.echo(f"\n{objects.object_table(judged)}")
+        found = objects.objects_json(judged)
         if picture is not None:
             from landslip.evaluation.plots import draw_areas
 
@@ -537,10 +540,10 @@ def intervals(
     Prints frequency, area share and frequency ratio.
     """
     _require(prepared=prepared)
-    from landslip.importance.frequency_ratio import intervals as count
-    from landslip.importance.frequency_ratio import table
+    from landslip.importance.frequency_ratio import frequency_ratios as count
+    from landslip.importance.frequency_ratio import frequency_table
 
-    typer.echo(table(count(prepared, out, factor or (), classes, sample, seed, overwrite)))
+    typer.echo(frequency_table(count(prepared, out, factor or (), classes, sample, seed, overwrite)))
 
 
 @app.command(rich_help_panel=JUDGE)
@@ -567,10 +570,11 @@ def importance(
     _require(model, prepared)
     from landslip.importance.ablation import Budget
     from landslip.importance.importance import importance as rank
-    from landslip.importance.importance import table
 
     spent = None if epochs is None and budget is None else Budget(epochs, budget)
-    typer.echo(table(rank(prepared, out, model, repeats, block, sample, seed, overwrite, spent)))
+    from landslip.importance.importance import importance_table
+
+    typer.echo(importance_table(rank(prepared, out, model, repeats, block, sample, seed, overwrite, spent)))
 
 
 @app.command(rich_help_panel=JUDGE)
@@ -628,13 +632,15 @@ def ladder(
     for folder in (prepared, *(elsewhere or ())):
         _require(prepared=folder)
     from landslip.experiments.ladder import ladder as climb
-    from landslip.experiments.ladder import plan_in_words, table
+    from landslip.experiments.ladder import plan_in_words
 
     if plan:
         typer.echo(plan_in_words(chosen, prepared, out, elsewhere or (), overwrite))
         return
     rungs = climb(chosen, prepared, out, elsewhere or (), overwrite, accept_range)
-    typer.echo(table(rungs))
+    from landslip.experiments.ladder import ladder_table
+
+    typer.echo(ladder_table(rungs))
     if any("failed" in rung for rung in rungs):
         raise typer.Exit(1)
 
@@ -654,10 +660,10 @@ def transfer(
     The model is taken as it is and, with --blocks, fine-tuned on a few blocks there.
     """
     _require(model, prepared)
-    from landslip.experiments.transfer import table
     from landslip.experiments.transfer import transfer as carry
+    from landslip.experiments.transfer import transfer_table
 
-    typer.echo(table(carry(model, prepared, out, blocks, epochs, overwrite, accept_range)))
+    typer.echo(transfer_table(carry(model, prepared, out, blocks, epochs, overwrite, accept_range)))
 
 
 @app.command(rich_help_panel=HAND_OVER)

@@ -15,8 +15,8 @@ from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.dataset.zscore import ZScore
 from landslip.errors import LabelError
 from landslip.geo.grid import Window, lattice
-from landslip.geo.mapped_array import filled, strips
-from landslip.geo.raster import cut
+from landslip.geo.mapped_array import from_windows, strips
+from landslip.geo.raster import read_window
 
 Block = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
@@ -29,7 +29,7 @@ def seeded_windows(
     `choice.seeds` landslide pixels are drawn at random ("all": every one). `choice.background` adds windows without
     any landslide, as a share of the seeded ones, drawn at random.
     """
-    drawn = filled(label.shape, bool, lambda strip: (label[strip.slices] == LANDSLIDE) & valid[strip.slices])
+    drawn = from_windows(label.shape, bool, lambda strip: (label[strip.slices] == LANDSLIDE) & valid[strip.slices])
     if choice.seeds != "all":
         pixels = _places(drawn)
         kept = rng.choice(pixels, min(choice.seeds, pixels.size), replace=False)
@@ -65,7 +65,7 @@ class Blocks:
 
     def cut(self, window: Window) -> Block:
         """(C, h, w) float32 and (h, w) uint8 at a window; beyond the raster's edge 0 and 255."""
-        x = self.zscore.apply(cut(self.dataset, window, [position + 1 for position in self.positions]))
+        x = self.zscore.apply(read_window(self.dataset, window, [position + 1 for position in self.positions]))
         y = np.full((window.height, window.width), UNKNOWN, np.uint8)
         inside = window.clip(self.valid.shape)
         known = np.where(self.valid[inside.slices], self.label[inside.slices], UNKNOWN)

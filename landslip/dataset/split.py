@@ -20,7 +20,7 @@ from landslip.config.run import SplitChoice
 from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.errors import SplitError
 from landslip.geo.grid import Window, tiles
-from landslip.geo.mapped_array import box, filled, strips, whole
+from landslip.geo.mapped_array import bounding_window, from_windows, mapped_zeros, strips
 from landslip.metrics.bootstrap import add_block_sums, block_shape
 from landslip.runtime.progress import plural
 
@@ -102,7 +102,7 @@ def split_paper(
     order = rng.permutation(len(windows))
     count = max(1, round(PAPER_TRAIN_SHARE * len(windows)))
     train = [windows[i] for i in sorted(order[:count])]
-    parts = whole(shape, np.uint8)
+    parts = mapped_zeros(shape, np.uint8)
     for i in order[count:]:
         parts[windows[i].clip(shape).slices] = VALIDATION
     for window in train:
@@ -140,11 +140,12 @@ def split_apart(
     tested, fold = None, ""
     if choice.folds > 1:
         fold = f"{choice.fold + 1} of {choice.folds}"
-        numbers = filled(label.shape, np.int32, lambda at: regions.at(*at.slices))
-        groups = _groups(numbers, filled(label.shape, bool, landslide_at), coarse, ground, guard / cell, choice, rng)
+        numbers = from_windows(label.shape, np.int32, lambda at: regions.at(*at.slices))
+        landslides = from_windows(label.shape, bool, landslide_at)
+        groups = _groups(numbers, landslides, coarse, ground, guard / cell, choice, rng)
         tested = groups == choice.fold
     part_of = _arrange(held, regions.last, coarse, ground, landslide, guard / cell, choice, rng, tested)
-    parts = keep_apart(filled(label.shape, np.uint8, lambda at: part_of[regions.at(*at.slices)]), guard)
+    parts = keep_apart(from_windows(label.shape, np.uint8, lambda at: part_of[regions.at(*at.slices)]), guard)
     seen = {part for at in strips(label.shape) for part in np.unique(parts[at.slices][landslide_at(at)])}
     for name, part in PARTS.items():
         if part not in seen:
@@ -255,8 +256,8 @@ def _squares(shape: tuple[int, int], side: int) -> Regions:
 
 def _pieces(label: NDArray[np.uint8], valid: NDArray[np.bool_]) -> Regions:
     """The connected pieces of the study area."""
-    study = filled(valid.shape, bool, lambda at: valid[at.slices] | (label[at.slices] != UNKNOWN))
-    numbers = whole(valid.shape, np.int32)
+    study = from_windows(valid.shape, bool, lambda at: valid[at.slices] | (label[at.slices] != UNKNOWN))
+    numbers = mapped_zeros(valid.shape, np.int32)
     last = int(ndimage.label(study, output=numbers))
     return Regions(last, lambda down, across: numbers[down, across])
 
@@ -268,7 +269,7 @@ def independent_regions(part: NDArray[np.bool_], guard: int) -> NDArray[np.int32
     """
     numbers = np.zeros(part.shape, np.int32)
     if part.any():
-        at = box(part).slices
+        at = bounding_window(part).slices
         held = part[at]
         joined = held if guard <= 1 else within(held, guard / 2)
         numbered, _ = ndimage.label(joined, np.ones((3, 3)))

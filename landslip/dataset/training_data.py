@@ -30,8 +30,8 @@ from landslip.dataset.split import (
 from landslip.errors import LabelError, SplitError
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window, require_same_grid, squares
-from landslip.geo.mapped_array import covered, filled, strips
-from landslip.geo.raster import cut_stored, opening, read_info, require_one_band
+from landslip.geo.mapped_array import from_windows, strips, union_of_windows
+from landslip.geo.raster import open_raster, read_info, read_stored_window, require_one_band
 from landslip.models import build_model
 from landslip.runtime.atomic import file_hash
 from landslip.runtime.progress import say
@@ -44,7 +44,7 @@ LONGEST_LOOK = 60.0  # seconds that such a choice is looked for
 
 
 @dataclass(frozen=True)
-class Ground:
+class TrainingData:
     """What a training run stands on: the stack's chosen channels, label, valid pixels, split and windows."""
 
     stack: StackInfo
@@ -62,10 +62,10 @@ class Ground:
 
 
 def _scored(split: Split, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return filled(valid.shape, bool, lambda w: (split.parts[w.slices] == VALIDATION) & valid[w.slices])
+    return from_windows(valid.shape, bool, lambda w: (split.parts[w.slices] == VALIDATION) & valid[w.slices])
 
 
-def survey(run: Run, prepared: Path) -> Ground:
+def build_training_data(run: Run, prepared: Path) -> TrainingData:
     """Read a prepared site and lay out split and windows; everything follows from the run and its seed."""
     stack, label, valid = read_prepared(prepared)
     positions = choose_channels(stack.channels, run.channels, stack.path)
@@ -94,7 +94,7 @@ def survey(run: Run, prepared: Path) -> Ground:
         )
     size = run.blocks.window
     validation = [w for w in squares(label.shape, size) if scored[w.slices].any()]
-    return Ground(stack, tuple(positions), channels, label, valid, split, windows, validation)
+    return TrainingData(stack, tuple(positions), channels, label, valid, split, windows, validation)
 
 
 def _lay_out(
@@ -196,8 +196,8 @@ def read_prepared(prepared: Path) -> tuple[StackInfo, NDArray[np.uint8], NDArray
         info = read_info(prepared_file(prepared, name))
         require_one_band(info, name.removesuffix(".tif"))
         require_same_grid(stack.grid, str(stack.path), info.grid, str(info.path))
-    with opening(prepared / "valid.tif") as dataset:
-        valid = filled(stack.grid.shape, bool, lambda window: cut_stored(dataset, window) == 1)
+    with open_raster(prepared / "valid.tif") as dataset:
+        valid = from_windows(stack.grid.shape, bool, lambda window: read_stored_window(dataset, window) == 1)
     return stack, read_label(prepared / "label.tif"), valid
 
 
@@ -258,8 +258,12 @@ def read_split(path: Path, stack: StackInfo) -> Split:
     info = read_info(path)
     require_one_band(info, "split")
     require_same_grid(stack.grid, str(stack.path), info.grid, str(path))
-    with opening(path) as dataset:
-        parts = filled(stack.grid.shape, np.uint8, lambda window: _known_parts(cut_stored(dataset, window), path))
+    with open_raster(path) as dataset:
+
+        def parts_at(window: Window) -> NDArray[np.uint8]:
+            return _known_parts(read_stored_window(dataset, window), path)
+
+        parts = from_windows(stack.grid.shape, np.uint8, parts_at)
     guard = info.tags.get("guard", "0")
     if not guard.isdecimal():
         raise SplitError(f"{path}: its guard is {guard!r} and not a whole number of pixels. Mend or remove that tag.")
@@ -296,7 +300,7 @@ def require_window(run: Run, channels: int) -> None:
 def _require_both_classes(
     windows: list[Window], label: NDArray[np.uint8], valid: NDArray[np.bool_], prepared: Path
 ) -> None:
-    union = covered(windows, label.shape)
+    union = union_of_windows(windows, label.shape)
     seen = {code for w in strips(label.shape) for code in np.unique(label[w.slices][union[w.slices] & valid[w.slices]])}
     for code, name in ((LANDSLIDE, "landslide"), (OTHER, "other ground")):
         if code not in seen:
@@ -306,7 +310,7 @@ def _require_both_classes(
             )
 
 
-def write_split(ground: Ground, folder: Path) -> str:
+def write_split(ground: TrainingData, folder: Path) -> str:
     """Write the ground's parts to split.tif in a folder; returns the file's SHA-256."""
     tags = ground.split.tags() | {"window": str(ground.windows[0].height)}
     path = folder / "split.tif"
@@ -316,5 +320,9 @@ def write_split(ground: Ground, folder: Path) -> str:
 
 def read_label(path: Path) -> NDArray[np.uint8]:
     """A label raster as it is stored, (H, W) uint8; LabelError where it holds anything but 1, 0 and 255."""
-    with opening(path) as dataset:
-        return filled(dataset.shape, np.uint8, lambda window: known_label(cut_stored(dataset, window), path))
+    with open_raster(path) as dataset:
+
+        def label_at(window: Window) -> NDArray[np.uint8]:
+            return known_label(read_stored_window(dataset, window), path)
+
+        return from_windows(dataset.shape, np.uint8, label_at)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from landslip.dataset.channels import Channel
 from landslip.errors import LabelError
 from landslip.geo.grid import Window, tiles
-from landslip.geo.mapped_array import box, covered
-from landslip.geo.raster import cut
+from landslip.geo.mapped_array import bounding_window, union_of_windows
+from landslip.geo.raster import read_window
 from landslip.runtime.progress import say
 
 TILE = 1024  # side of the pieces that statistics are summed over, pixels
@@ -43,7 +43,7 @@ def fit(
 
     Means and variances of pieces are merged in float64 (Chan et al. 1979), so that large rasters lose no digits.
     """
-    union, any_valid = covered(windows, valid.shape), False
+    union, any_valid = union_of_windows(windows, valid.shape), False
     bands = [position + 1 for position in positions]
     count = np.zeros(len(bands))
     mean = np.zeros(len(bands))
@@ -53,9 +53,9 @@ def fit(
         if not mask.any():
             continue
         any_valid = True
-        held = box(mask)  # no more is read: of few windows on a large raster most tiles hold one
+        held = bounding_window(mask)  # no more is read: of few windows on a large raster most tiles hold one
         inside = mask[held.slices]
-        for i, values in enumerate(cut(dataset, held.moved(window.row, window.column), bands)):
+        for i, values in enumerate(read_window(dataset, held.moved(window.row, window.column), bands)):
             kept = values[inside].astype(np.float64)
             kept = kept[~np.isnan(kept)]
             if kept.size == 0:

@@ -24,10 +24,10 @@ from landslip.evaluation.leakage import Audit, audit, count_cells, empty_cells, 
 from landslip.geo.geotiff import TILE
 from landslip.geo.grid import Grid, Window, require_metric, require_same_grid, tiles
 from landslip.geo.raster import (
-    cut,
-    cut_stored,
-    opening,
+    open_raster,
     read_info,
+    read_stored_window,
+    read_window,
     require_one_band,
     require_probability,
 )
@@ -39,8 +39,8 @@ from landslip.metrics.bootstrap import (
     Interval,
     add_block_sums,
     block_shape,
+    confidence_intervals,
     empty_sums,
-    intervals,
 )
 from landslip.metrics.calibration import (
     CLASSES,
@@ -49,7 +49,7 @@ from landslip.metrics.calibration import (
     expected_calibration_error,
     reliability,
 )
-from landslip.metrics.confusion import SCORES, Confusion, Histogram, choose_threshold, require_probabilities
+from landslip.metrics.confusion import SCORES, Confusion, Histogram, require_probabilities, stated_threshold
 from landslip.runtime.progress import plural
 from landslip.runtime.text import write_json
 
@@ -91,7 +91,7 @@ class Evaluation:
     expected_calibration_error: float | None
 
     def __str__(self) -> str:
-        return table(self)
+        return score_table(self)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def evaluate(
     chosen = _read_split(split, part)
     grid = _one_grid(probability, label, split)
     stored = read_info(probability).tags
-    at, source = choose_threshold(threshold, stored.get("threshold"), probability.name)
+    at, source = stated_threshold(threshold, stored.get("threshold"), probability.name)
 
     sums = [empty_sums(grid.shape, block) for _ in range(4)]
     by_class = empty_sums(grid.shape, block, CLASSES, 2)
@@ -187,7 +187,7 @@ def evaluate(
         missed / landslide if landslide else math.nan,
         leaky,
         notes,
-        intervals(matrices),
+        confidence_intervals(matrices),
         block,
         blocks,
         measured,
@@ -205,7 +205,7 @@ def confusion_by_block(
     """
     chosen = _read_split(split, part)
     grid = _one_grid(probability, label, split)
-    at, _ = choose_threshold(None, read_info(probability).tags.get("threshold"), probability.name)
+    at, _ = stated_threshold(None, read_info(probability).tags.get("threshold"), probability.name)
     sums = np.zeros((4, *block_shape(grid.shape, block)), np.int64)
     for window, values, truth, parts in _windows((probability, label, split), grid, tiles(grid.shape, SIDE)):
         four = _four(values >= at, truth == LANDSLIDE, _scored(values, truth, _inside(parts, chosen.part)))
@@ -321,15 +321,15 @@ def _windows(
     """(h, w) probabilities, labels and parts of one window after another; parts are 255 where there is no split."""
     probability, label, split = paths
     with ExitStack() as open_files:
-        mapped = open_files.enter_context(opening(probability))
-        drawn = open_files.enter_context(opening(label))
-        divided = None if split is None else open_files.enter_context(opening(split))
+        mapped = open_files.enter_context(open_raster(probability))
+        drawn = open_files.enter_context(open_raster(label))
+        divided = None if split is None else open_files.enter_context(open_raster(split))
         for window in windows:
-            values = cut(mapped, window, [1])[0]
-            truth = _codes(cut_stored(drawn, window), (OTHER, LANDSLIDE, UNKNOWN), label, LabelError)
+            values = read_window(mapped, window, [1])[0]
+            truth = _codes(read_stored_window(drawn, window), (OTHER, LANDSLIDE, UNKNOWN), label, LabelError)
             parts = np.full(truth.shape, UNKNOWN, np.uint8)
             if split is not None:
-                parts = _codes(cut_stored(divided, window), (NONE, *PARTS.values()), split, SplitError)
+                parts = _codes(read_stored_window(divided, window), (NONE, *PARTS.values()), split, SplitError)
             require_probabilities(values, str(probability))
             yield window, values, truth, parts
 
@@ -400,7 +400,7 @@ def _area(square_metres: float) -> str:
     return f"{square_metres / 1e6:.2f} km²" if square_metres >= 1e5 else f"{square_metres:,.0f} m²"
 
 
-def table(evaluation: Evaluation) -> str:
+def score_table(evaluation: Evaluation) -> str:
     """The scores in per cent and the confusion matrix laid out as the paper's Table VI, with the ground they cover."""
     names = {
         "accuracy": "Accuracy",
@@ -486,10 +486,10 @@ def write_scores(
     `inventory` holds the scores of an inventory, where one was scored too. Raises OutputError where `path` exists
     (unless `overwrite`) or cannot be written.
     """
-    write_json(path, content(evaluation) | ({} if inventory is None else {"inventory": inventory}), overwrite)
+    write_json(path, evaluation_json(evaluation) | ({} if inventory is None else {"inventory": inventory}), overwrite)
 
 
-def content(evaluation: Evaluation) -> dict[str, Any]:
+def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     """An evaluation as JSON holds it."""
     confusion = evaluation.confusion
     found = {

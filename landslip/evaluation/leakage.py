@@ -27,8 +27,8 @@ from scipy.spatial import cKDTree
 from landslip.dataset.split import TRAIN
 from landslip.geo.geotiff import TILE
 from landslip.geo.grid import Grid, Window, tiles
-from landslip.geo.mapped_array import strips, whole
-from landslip.geo.raster import cut_stored, opening
+from landslip.geo.mapped_array import mapped_zeros, strips
+from landslip.geo.raster import open_raster, read_stored_window
 from landslip.metrics.bootstrap import add_block_sums, empty_sums
 
 CELL = 16  # pixels a side of what is decided at once
@@ -117,13 +117,13 @@ def pooled(audits: Sequence[Audit], pixels: Sequence[int]) -> Audit:
 
 def training_edge(split: Path) -> NDArray[np.int32]:
     """(N, 2) rows and columns, by row, of the training pixels that have a pixel without training beside them."""
-    with opening(split) as dataset:
+    with open_raster(split) as dataset:
         shape = dataset.height, dataset.width
-        edge, held = whole((0, 2), np.int32), 0
+        edge, held = mapped_zeros((0, 2), np.int32), 0
         for strip in strips(shape):
             found = _edge_of(dataset, strip, shape)
             if held + len(found) > len(edge):  # gathered where it will lie, and not as pieces in the heap
-                more = whole((2 * (held + len(found)), 2), np.int32)
+                more = mapped_zeros((2 * (held + len(found)), 2), np.int32)
                 more[:held] = edge[:held]
                 edge = more
             edge[held : held + len(found)] = found
@@ -136,7 +136,7 @@ def _edge_of(dataset: Any, strip: Window, shape: tuple[int, int]) -> NDArray[np.
     # beyond the raster nothing is scored, so its border is no edge
     train = np.ones((strip.height + 2, strip.width + 2), bool)
     row = outer.row - strip.row + 1
-    train[row : row + outer.height, 1:-1] = cut_stored(dataset, outer) == TRAIN
+    train[row : row + outer.height, 1:-1] = read_stored_window(dataset, outer) == TRAIN
     inner = train[:-2, 1:-1] & train[2:, 1:-1]
     inner &= train[1:-1, :-2]
     inner &= train[1:-1, 2:]
@@ -148,7 +148,7 @@ class _Distance:
 
     def __init__(self, edge: NDArray[np.int32], grid: Grid) -> None:
         self.size = np.array([grid.y_size, grid.x_size])
-        self.tree = cKDTree(np.multiply(edge, self.size, whole(edge.shape, float)), LEAF)  # which copies nothing
+        self.tree = cKDTree(np.multiply(edge, self.size, mapped_zeros(edge.shape, float)), LEAF)  # which copies nothing
 
     def of_pixels(self, at: NDArray[np.intp], farthest: float) -> NDArray[np.float64]:
         """Of (N, 2) rows and columns, none more than `farthest` metres away.
@@ -178,7 +178,7 @@ class _Distance:
         """
         half = (CELL - 1) / 2
         radius = half * float(np.hypot(*self.size)) * (1 + ROUNDING)
-        low, high = whole(cells.shape, np.float32), whole(cells.shape, np.float32)
+        low, high = mapped_zeros(cells.shape, np.float32), mapped_zeros(cells.shape, np.float32)
         for row, counted in enumerate(cells > 0):
             at = np.stack(np.broadcast_arrays(row, np.flatnonzero(counted)), 1)
             centre = self.tree.query((at * CELL + half) * self.size)[0]

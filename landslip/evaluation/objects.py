@@ -434,7 +434,7 @@ def completeness(classes: Sequence[SizeClass], share: float = COMPLETE) -> float
     return limit
 
 
-def table(scores: InventoryScores) -> str:
+def object_table(scores: InventoryScores) -> str:
     """The scores of an inventory as text."""
     ground = "all mapped ground" if scores.part == "all" else f"the {scores.part} part"
     lines = [
@@ -494,6 +494,6 @@ def _tail(tail: Tail) -> str:
     )
 
 
-def content(scores: InventoryScores) -> dict[str, Any]:
+def objects_json(scores: InventoryScores) -> dict[str, Any]:
     """The scores of an inventory as JSON holds them: without the single areas."""
     return {key: value for key, value in asdict(scores).items() if key not in ("reference_areas", "mapped_areas")}

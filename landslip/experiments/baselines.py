@@ -30,12 +30,12 @@ from sklearn.svm import LinearSVC
 from landslip.config.run import Run
 from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.dataset.split import VALIDATION
-from landslip.dataset.training_data import Ground
+from landslip.dataset.training_data import TrainingData
 from landslip.dataset.zscore import ZScore, fit
 from landslip.errors import LabelError
-from landslip.geo.geotiff import TILE, creating, put
+from landslip.geo.geotiff import TILE, create_raster, write_window
 from landslip.geo.grid import Window, tiles
-from landslip.geo.raster import cut, opening
+from landslip.geo.raster import open_raster, read_window
 from landslip.inference.mapping import Mapping
 from landslip.metrics.confusion import DEFAULT_THRESHOLD, Histogram
 from landslip.models import refuse_unknown
@@ -90,8 +90,8 @@ class Baseline:
     validation: dict[str, float]
 
 
-def fit_baseline(name: str, run: Run, ground: Ground) -> Baseline:
-    """Train a baseline on the ground of a run (`survey`); everything follows from the run's training seed.
+def fit_baseline(name: str, run: Run, ground: TrainingData) -> Baseline:
+    """Train a baseline on the ground of a run; everything follows from the run's training seed.
 
     Raises RunError for an unknown name and LabelError where the pixels drawn hold fewer than FEWEST of a class.
     """
@@ -100,7 +100,7 @@ def fit_baseline(name: str, run: Run, ground: Ground) -> Baseline:
     candidates = training_ground(ground.windows, ground.label, ground.valid)
     drawn = _draw(candidates, rng)
     landslides = _require_both_classes(drawn, ground)
-    with opening(ground.stack.path) as dataset:
+    with open_raster(ground.stack.path) as dataset:
         zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
         pixels = int(drawn.sum())
         say(
@@ -135,7 +135,7 @@ def _draw(candidates: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np
     return drawn
 
 
-def _require_both_classes(drawn: NDArray[np.bool_], ground: Ground) -> int:
+def _require_both_classes(drawn: NDArray[np.bool_], ground: TrainingData) -> int:
     """The landslide pixels among those drawn."""
     counts = {code: int((ground.label[drawn] == code).sum()) for code in (LANDSLIDE, OTHER)}
     if min(counts.values()) < FEWEST:
@@ -148,7 +148,7 @@ def _require_both_classes(drawn: NDArray[np.bool_], ground: Ground) -> int:
 
 
 def _samples(
-    dataset: Any, ground: Ground, zscore: ZScore, drawn: NDArray[np.bool_]
+    dataset: Any, ground: TrainingData, zscore: ZScore, drawn: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """(N, C) standardised channels and (N,) labels of the pixels drawn, window by window."""
     x, y = [], []
@@ -161,14 +161,14 @@ def _samples(
 
 
 def _standardised(
-    dataset: Any, ground: Ground, zscore: ZScore, window: Window, wanted: NDArray[np.bool_]
+    dataset: Any, ground: TrainingData, zscore: ZScore, window: Window, wanted: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    values = zscore.apply(cut(dataset, window, [position + 1 for position in ground.positions]))
+    values = zscore.apply(read_window(dataset, window, [position + 1 for position in ground.positions]))
     return np.ascontiguousarray(values[:, wanted].T)
 
 
 def _probability(
-    dataset: Any, ground: Ground, zscore: ZScore, estimator: Any, window: Window, wanted: NDArray[np.bool_]
+    dataset: Any, ground: TrainingData, zscore: ZScore, estimator: Any, window: Window, wanted: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """(h, w) probability of landslide at a window, NaN where not wanted."""
     out = np.full(wanted.shape, np.nan, np.float32)
@@ -180,7 +180,7 @@ def _probability(
 
 
 def _choose_threshold(
-    run: Run, ground: Ground, dataset: Any, zscore: ZScore, estimator: Any
+    run: Run, ground: TrainingData, dataset: Any, zscore: ZScore, estimator: Any
 ) -> tuple[float, dict[str, float]]:
     by = run.training.threshold
     scored = (ground.split.parts == VALIDATION) & ground.valid & (ground.label != UNKNOWN)
@@ -198,7 +198,7 @@ def _choose_threshold(
     return threshold, {name: scores[name] for name in ("kappa", "f1")}
 
 
-def map_baseline(baseline: Baseline, ground: Ground, out: Path, overwrite: bool = False) -> Mapping:
+def map_baseline(baseline: Baseline, ground: TrainingData, out: Path, overwrite: bool = False) -> Mapping:
     """Map the whole site into a float32 probability raster, NaN outside valid, holding one window in memory.
 
     `ground` is that of the training. The raster's tags are those of `landslip map` as far as a baseline has them:
@@ -211,13 +211,15 @@ def map_baseline(baseline: Baseline, ground: Ground, out: Path, overwrite: bool 
     windows = list(tiles(grid.shape, TILE))
     held = [window for window in windows if ground.valid[window.slices].any()]
     with (
-        opening(ground.stack.path) as dataset,
-        creating(out, grid, "float32", ["landslide probability"], float("nan"), tags, overwrite=overwrite) as target,
+        open_raster(ground.stack.path) as dataset,
+        create_raster(
+            out, grid, "float32", ["landslide probability"], float("nan"), tags, overwrite=overwrite
+        ) as target,
     ):
         for window in track(windows, len(windows), f"map {baseline.name}", "window"):
             valid = ground.valid[window.slices]
             p = _probability(dataset, ground, baseline.zscore, baseline.estimator, window, valid)
-            put(target, p[None], window)
+            write_window(target, p[None], window)
     skipped = 1 - sum(window.area for window in held) / ground.valid.size
     return Mapping(out, int(ground.valid.sum()), len(held), skipped)
 

@@ -30,7 +30,7 @@ import torch
 from landslip.config.run import Run, settled
 from landslip.dataset.label import LANDSLIDE
 from landslip.dataset.split import TEST
-from landslip.dataset.training_data import Ground, input_hashes, require_window, survey, write_split
+from landslip.dataset.training_data import TrainingData, build_training_data, input_hashes, require_window, write_split
 from landslip.errors import (
     ChannelError,
     LandslipError,
@@ -47,7 +47,7 @@ from landslip.inference.mapping import map_site
 from landslip.inference.tile_store import is_begun
 from landslip.models import build_model
 from landslip.models.layers import macs, parameter_count
-from landslip.runtime.atomic import alone, refuse_existing, remove_file
+from landslip.runtime.atomic import exclusive_lock, refuse_existing, remove_file
 from landslip.runtime.progress import duration, plural, say
 from landslip.runtime.provenance import machine, peak_memory, software
 from landslip.runtime.text import read_json, write_json
@@ -64,7 +64,7 @@ GRACE = 2.0  # seconds that a step has to end by itself once the comparison has 
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One run of the comparison: a network or pixel baseline on some channels, one split, one seed."""
 
     split: str
@@ -111,12 +111,12 @@ class Cell:
 Sizes = dict[tuple[str, int | None, bool], Size]  # by `Cell.ground`
 
 
-def plan(run: Run) -> list[Cell]:
+def plan(run: Run) -> list[Trial]:
     """All runs of a comparison, in the order in which they are made: a whole table of a split before the next."""
     choice = run.compare
     methods = [(name, True) for name in choice.networks] + [(name, False) for name in choice.baselines]
     return [
-        Cell(split, name, channels, seed, network)
+        Trial(split, name, channels, seed, network)
         for split in choice.splits
         for seed in range(run.training.seed, run.training.seed + choice.seeds)
         for channels in choice.channels
@@ -150,7 +150,7 @@ def plan_in_words(run: Run, prepared: Path, out: Path, overwrite: bool = False) 
 
 
 def make_runs(
-    cells: Sequence[Cell],
+    cells: Sequence[Trial],
     run: Run,
     prepared: Path,
     out: Path,
@@ -163,12 +163,12 @@ def make_runs(
     `about` is said of them first, and how long they will take where their `sizes` are given. Raises ResumeError,
     before any is made, where `out` holds runs of other inputs or choices, finished or half done.
     """
-    with alone(out, inside=True):
+    with exclusive_lock(out, inside=True):
         return _make_runs(cells, run, prepared, out, overwrite, about, sizes or {})
 
 
 def runs_in_words(
-    cells: Sequence[Cell],
+    cells: Sequence[Trial],
     run: Run,
     prepared: Path,
     out: Path,
@@ -195,12 +195,12 @@ def runs_in_words(
     return "\n".join(head + lines)
 
 
-def _in_words(todo: Sequence[Cell], seconds: dict[Cell, float]) -> str:
+def _in_words(todo: Sequence[Trial], seconds: dict[Trial, float]) -> str:
     left = [cell.method for cell in todo if cell not in seconds]
     return forecast_table([(cell.method, seconds[cell]) for cell in todo if cell in seconds], left)
 
 
-def _forecast(todo: Sequence[Cell], run: Run, prepared: Path, sizes: Sizes) -> dict[Cell, float]:
+def _forecast(todo: Sequence[Trial], run: Run, prepared: Path, sizes: Sizes) -> dict[Trial, float]:
     """Seconds that each network's run will take, from a few batches timed in a process of their own; {} where it fails.
 
     Whatever is raised there is said in a line and ends nothing: runs are made all the same, and tell their own faults.
@@ -235,7 +235,7 @@ def _in_a_line(error: Exception) -> str:
 
 
 def _kept(
-    cells: Sequence[Cell], run: Run, prepared: Path, out: Path, overwrite: bool
+    cells: Sequence[Trial], run: Run, prepared: Path, out: Path, overwrite: bool
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any] | None]]:
     """The identity of every run, and its result where it is finished; ResumeError for those of other inputs."""
     hashes = {at: input_hashes(cell.run(run), prepared) for at, cell in {c.ground: c for c in cells}.items()}
@@ -255,7 +255,7 @@ def _kept(
 
 
 def _make_runs(
-    cells: Sequence[Cell], run: Run, prepared: Path, out: Path, overwrite: bool, about: str, sizes: Sizes
+    cells: Sequence[Trial], run: Run, prepared: Path, out: Path, overwrite: bool, about: str, sizes: Sizes
 ) -> list[dict[str, Any]]:
     identities, results = _kept(cells, run, prepared, out, overwrite)
     done = sum(result is not None for result in results)
@@ -264,7 +264,7 @@ def _make_runs(
         say(f"warning: of other inputs or choices: {plural(lost, 'finished run')}; --overwrite makes them again.")
     say(f"{plural(len(cells), 'run')}, {done} of them finished; {about}".rstrip("; "))
     todo = [cell for cell, result in zip(cells, results, strict=True) if result is None]
-    ahead: dict[Cell, float] = {}
+    ahead: dict[Trial, float] = {}
     if sum(cell.network for cell in todo) > 1:  # a single one says itself what is left, after its first epoch
         ahead = _forecast(todo, run, prepared, sizes)
     if ahead:
@@ -296,7 +296,7 @@ def refuse_finished(path: Path, overwrite: bool, planned: Iterable[str]) -> None
     )
 
 
-def _require_runnable(run: Run, cells: Sequence[Cell], prepared: Path) -> Sizes:
+def _require_runnable(run: Run, cells: Sequence[Trial], prepared: Path) -> Sizes:
     """Refuse before any work what would fail hours later; returns how much ground the runs of each split go over."""
     if not cells:
         raise RunError("[compare] names no run: give networks or baselines, channels and splits.")
@@ -315,7 +315,7 @@ def _require_runnable(run: Run, cells: Sequence[Cell], prepared: Path) -> Sizes:
     for cell in cells:
         own = cell.run(run)
         if cell.ground not in sizes or cell.channels not in channels:
-            ground = survey(own, prepared)
+            ground = build_training_data(own, prepared)
             sizes[cell.ground], channels[cell.channels] = size_of(ground), len(ground.channels)
             _require_scored_landslide(ground, cell.split)
             factors = any(channel.group == "factor" for channel in ground.channels)
@@ -337,7 +337,7 @@ def _require_runnable(run: Run, cells: Sequence[Cell], prepared: Path) -> Sizes:
     return sizes
 
 
-def _require_scored_landslide(ground: Ground, split: str) -> None:
+def _require_scored_landslide(ground: TrainingData, split: str) -> None:
     if split != "paper" and not ((ground.split.parts == TEST) & (ground.label == LANDSLIDE) & ground.valid).any():
         remedy = "Remove that file to have it drawn anew" if ground.split.carried_from else "Give such ground to part 3"
         raise SplitError(
@@ -346,7 +346,7 @@ def _require_scored_landslide(ground: Ground, split: str) -> None:
         )
 
 
-def _identity(cell: Cell, run: Run, hashes: dict[str, str]) -> dict[str, Any]:
+def _identity(cell: Trial, run: Run, hashes: dict[str, str]) -> dict[str, Any]:
     return {"run": cell.run(run).model_dump(mode="json", exclude={"compare"}), "inputs": hashes}
 
 
@@ -377,7 +377,7 @@ def _holds_scores(folder: Path) -> bool:
     return path.exists() and not read_json(path).get("failed")
 
 
-def _known(cells: Sequence[Cell], results: Sequence[dict[str, Any] | None]) -> list[tuple[Cell, float]]:
+def _known(cells: Sequence[Trial], results: Sequence[dict[str, Any] | None]) -> list[tuple[Trial, float]]:
     return [
         # the whole run where it was made in one go: single steps leave out validation, scores and starts of processes
         (cell, max(result.get("seconds", 0.0), result["training_seconds"] + (result["mapping_seconds"] or 0.0)))
@@ -387,7 +387,7 @@ def _known(cells: Sequence[Cell], results: Sequence[dict[str, Any] | None]) -> l
 
 
 def _time_left(
-    todo: Sequence[Cell], known: Sequence[tuple[Cell, float]], ahead: Mapping[Cell, float] | None = None
+    todo: Sequence[Trial], known: Sequence[tuple[Trial, float]], ahead: Mapping[Trial, float] | None = None
 ) -> str:
     """From the runs of the same method so far, else as forecast, else from those of its kind; without any, said so."""
     total = 0.0
@@ -402,7 +402,9 @@ def _time_left(
     return f"about {duration(total)} left for all"
 
 
-def _make(cell: Cell, run: Run, prepared: Path, out: Path, identity: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+def _make(
+    cell: Trial, run: Run, prepared: Path, out: Path, identity: dict[str, Any], overwrite: bool
+) -> dict[str, Any]:
     began = time.monotonic()
     folder = cell.folder(out)
     own = cell.run(run)
@@ -533,7 +535,7 @@ def _map(prepared: Path, folder: Path) -> dict[str, Any]:
 
 
 def _baseline(name: str, run: Run, prepared: Path, folder: Path) -> dict[str, Any]:
-    ground = survey(run, prepared)
+    ground = build_training_data(run, prepared)
     began = time.monotonic()
     baseline = fit_baseline(name, run, ground)
     trained = time.monotonic()
@@ -556,7 +558,7 @@ def _percent(score: float) -> str:
     return "undefined" if math.isnan(score) else f"{100 * score:.2f} %"
 
 
-def spread(results: Iterable[dict[str, Any]], key: str) -> tuple[float, float]:
+def mean_and_deviation(results: Iterable[dict[str, Any]], key: str) -> tuple[float, float]:
     """Mean and standard deviation (of a sample; NaN for one) of a number over results, undefined ones left out."""
     values = [float(r[key]) for r in results if r.get(key) is not None and not math.isnan(float(r[key]))]
     if not values:

@@ -13,11 +13,18 @@ from typing import Any
 
 from landslip.dataset.split import worst_leak
 from landslip.evaluation.evaluate import HEADS
-from landslip.experiments.compare import COMPARISON, PROBABILITY, SCORED_PART, Cell, refuse_finished, spread
+from landslip.experiments.compare import (
+    COMPARISON,
+    PROBABILITY,
+    SCORED_PART,
+    Trial,
+    mean_and_deviation,
+    refuse_finished,
+)
 from landslip.metrics.confusion import SCORES
 from landslip.plots.curves import draw_curves
 from landslip.plots.maps import Panel, draw_panels
-from landslip.runtime.atomic import writing_together
+from landslip.runtime.atomic import atomic_files
 from landslip.runtime.text import markdown_table, write_json, write_text
 
 TITLES = {
@@ -78,7 +85,7 @@ def write_comparison(results: Results, prepared: Path, out: Path, overwrite: boo
     plain = [{key: value for key, value in result.items() if key != "identity"} for result in results]
     # pictures of an earlier, larger grid would stand beside tables that do not speak of them
     pictures = [f"{name}_{split}.png" for name in PICTURES for split in SCORED_PART]
-    with writing_together(out, COMPARISON, replaces=pictures) as aside:
+    with atomic_files(out, COMPARISON, replaces=pictures) as aside:
         write_text(aside / "comparison.csv", _csv(results))
         write_text(aside / "comparison.md", text)
         write_json(aside / COMPARISON, {"runs": plain, "summary": summary(results), "planned": planned})
@@ -114,7 +121,7 @@ def summary(results: Results) -> list[dict[str, Any]]:
         row["part"] = made[0]["part"] if made else None
         row["leaky"] = worst_leak(r["leaky"] for r in made)
         for name in SCORES:
-            row[name], row[f"{name}_sd"] = spread(made, name)
+            row[name], row[f"{name}_sd"] = mean_and_deviation(made, name)
             row[f"{name}_n"] = sum(r[name] is not None and not math.isnan(r[name]) for r in made)
         row["seeds"] = len(alike)
         rows.append(row)
@@ -213,7 +220,7 @@ def cost_sheet(results: Results) -> Sheet:
     lines = []
     for channels, method in dict.fromkeys((r["channels"], r["method"]) for r in made):
         alike = [r for r in made if (r["channels"], r["method"]) == (channels, method)]
-        means = [(spread(alike, key)[0], shown) for _, key, shown in costs]
+        means = [(mean_and_deviation(alike, key)[0], shown) for _, key, shown in costs]
         title = _title({"method": method, "channels": channels})
         lines.append([title, *("-" if math.isnan(value) else shown(value) for value, shown in means)])
     heads = ["Method", *(head for head, _, _ in costs)]
@@ -238,8 +245,8 @@ def _csv(results: Results) -> str:
     return text.getvalue()
 
 
-def _cell(result: dict[str, Any]) -> Cell:
-    return Cell(result["split"], result["method"], result["channels"], result["seed"], result["network"])
+def _cell(result: dict[str, Any]) -> Trial:
+    return Trial(result["split"], result["method"], result["channels"], result["seed"], result["network"])
 
 
 def _figures(results: Results, split: str, prepared: Path, out: Path, aside: Path) -> None:

@@ -17,10 +17,10 @@ import numpy as np
 
 from landslip.config.run import Run, settled
 from landslip.dataset.blocks import Blocks
-from landslip.dataset.training_data import Ground, survey
+from landslip.dataset.training_data import TrainingData, build_training_data
 from landslip.dataset.zscore import ZScore
-from landslip.geo.raster import opening
-from landslip.geo.tiling import cell_of, cells_of, make_plan
+from landslip.geo.raster import open_raster
+from landslip.geo.tiling import cell_size, cells_holding, plan_tiles
 from landslip.models.forward import keep_memory, precision
 from landslip.runtime.progress import duration, plural
 from landslip.training.loop import train_network
@@ -50,12 +50,12 @@ class Pace:
     look: float
 
 
-def size_of(ground: Ground) -> Size:
+def size_of(ground: TrainingData) -> Size:
     """The size of a survey. Pixels are those of both maps, of the validation part and of all valid ground."""
-    cell = cell_of(1)
+    cell = cell_size(1)
     read = 0
     for held in (ground.scored(), ground.valid):
-        plan = make_plan(held.shape, cells_of(held, cell), 1, AT_ONCE)
+        plan = plan_tiles(held.shape, cells_holding(held, cell), 1, AT_ONCE)
         read += len(plan.tasks) * math.prod(plan.read)
     return Size(len(ground.windows), len(ground.validation), read)
 
@@ -65,9 +65,9 @@ def paces(runs: Sequence[Run], prepared: Path) -> dict[str, Pace]:
 
     Takes about MOST seconds, and more where a single step of a network takes longer than its share of them.
     """
-    ground = survey(runs[0], prepared)
+    ground = build_training_data(runs[0], prepared)
     found = {}
-    with opening(ground.stack.path) as dataset:
+    with open_raster(ground.stack.path) as dataset:
         count = len(ground.positions)
         zscore = ZScore(np.zeros(count), np.full(count, SCALED))
         blocks = Blocks(dataset, ground.positions, zscore, ground.valid, ground.label)
@@ -76,7 +76,7 @@ def paces(runs: Sequence[Run], prepared: Path) -> dict[str, Pace]:
     return found
 
 
-def measure_pace(run: Run, ground: Ground, blocks: Blocks, most: float) -> Pace:
+def measure_pace(run: Run, ground: TrainingData, blocks: Blocks, most: float) -> Pace:
     """Time a few batches of a run's network; nothing is kept. The first counts only where it alone takes `most` s."""
     keep_memory()
     how, batch = precision(run.training.precision), run.training.batch

@@ -23,7 +23,7 @@ import numpy as np
 from landslip.config.run import CompareChoice, Run
 from landslip.dataset.label import LANDSLIDE
 from landslip.dataset.split import TEST, worst_leak
-from landslip.dataset.training_data import Ground, read_prepared, site_hashes, survey
+from landslip.dataset.training_data import TrainingData, build_training_data, read_prepared, site_hashes
 from landslip.errors import LabelError, LandslipError, RunError
 from landslip.evaluation.evaluate import (
     HEADS,
@@ -31,29 +31,29 @@ from landslip.evaluation.evaluate import (
     SIDE,
     VALUES,
     cells,
-    content,
     evaluate,
+    evaluation_json,
     leakage,
     nearness,
 )
 from landslip.evaluation.leakage import pooled
 from landslip.experiments.compare import (
     PROBABILITY,
-    Cell,
     Sizes,
+    Trial,
     apart,
     make_runs,
+    mean_and_deviation,
     refuse_finished,
     runs_in_words,
-    spread,
 )
 from landslip.experiments.forecast import size_of
 from landslip.experiments.transfer import SCORED, transfer
-from landslip.geo.geotiff import creating, put, write_raster
+from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import tiles
-from landslip.geo.raster import cut, cut_stored, opening, read_info
+from landslip.geo.raster import open_raster, read_info, read_stored_window, read_window
 from landslip.metrics.confusion import SCORES
-from landslip.runtime.atomic import refuse_existing, writing_together
+from landslip.runtime.atomic import atomic_files, refuse_existing
 from landslip.runtime.progress import plural, say
 from landslip.runtime.text import markdown_table, read_json, write_json, write_text
 from landslip.training.checkpoint import find_channels, load_model
@@ -95,9 +95,9 @@ def ladder(
         rungs.append(_pooled([made[cell] for cell in tested], tested, prepared, out))
     rungs += [_elsewhere(other, made[whole], whole, out, accept_range) for other in elsewhere]
     _measure_gaps(rungs)
-    with writing_together(out, LADDER) as aside:
+    with atomic_files(out, LADDER) as aside:
         write_text(aside / "ladder.csv", _csv(rungs))
-        write_text(aside / "ladder.md", table(rungs) + "\n")
+        write_text(aside / "ladder.md", ladder_table(rungs) + "\n")
         write_json(aside / LADDER, {"runs": rungs, "planned": names})
     return rungs
 
@@ -115,7 +115,7 @@ def plan_in_words(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path]
     )
 
 
-def _planned(run: Run, out: Path, elsewhere: Sequence[Path]) -> tuple[list[Cell], list[str]]:
+def _planned(run: Run, out: Path, elsewhere: Sequence[Path]) -> tuple[list[Trial], list[str]]:
     """All trainings, and the names of all runs."""
     paper, tested, whole = _cells(run)
     planned = [paper, *tested]
@@ -139,16 +139,16 @@ def _seen_from(out: Path, other: Path) -> str:
         return other.resolve().as_posix()
 
 
-def _cells(run: Run) -> tuple[Cell, list[Cell], Cell]:
+def _cells(run: Run) -> tuple[Trial, list[Trial], Trial]:
     """The paper's run, those of the apart split or its folds, and the one that is carried elsewhere."""
     method, seed = run.network.name, run.training.seed
-    whole = Cell("apart", method, CHANNELS, seed, True, undivided=True)
+    whole = Trial("apart", method, CHANNELS, seed, True, undivided=True)
     folds = range(run.split.folds) if run.split.folds > 1 else ()
-    tested = [Cell("apart", method, CHANNELS, seed, True, fold) for fold in folds]
-    return Cell("paper", method, CHANNELS, seed, True), tested or [whole], whole
+    tested = [Trial("apart", method, CHANNELS, seed, True, fold) for fold in folds]
+    return Trial("paper", method, CHANNELS, seed, True), tested or [whole], whole
 
 
-def _require_runnable(run: Run, planned: Sequence[Cell], prepared: Path, elsewhere: Sequence[Path]) -> Sizes:
+def _require_runnable(run: Run, planned: Sequence[Trial], prepared: Path, elsewhere: Sequence[Path]) -> Sizes:
     """Refuse before any work what would fail hours later: splits, sites that lack a channel or a landslide.
 
     Returns how much ground each run goes over.
@@ -158,10 +158,10 @@ def _require_runnable(run: Run, planned: Sequence[Cell], prepared: Path, elsewhe
             '[split] kind is "given", and a ladder divides the site by itself. Set [split] kind = "apart", or train '
             "and score with the given split alone."
         )
-    ground: Ground | None = None
+    ground: TrainingData | None = None
     sizes: Sizes = {}
     for cell in planned:
-        ground = survey(cell.run(run), prepared)
+        ground = build_training_data(cell.run(run), prepared)
         sizes[cell.ground] = size_of(ground)
     for other in elsewhere:
         stack, label, valid = read_prepared(other)
@@ -176,15 +176,15 @@ def _require_runnable(run: Run, planned: Sequence[Cell], prepared: Path, elsewhe
     return sizes
 
 
-def _one(rung: str, ground: str, result: Rung, prepared: Path, out: Path, cell: Cell, part: str) -> Rung:
+def _one(rung: str, ground: str, result: Rung, prepared: Path, out: Path, cell: Trial, part: str) -> Rung:
     if "failed" in result:
         return {"rung": rung, "ground": ground, "failed": result["failed"]}
     folder = cell.folder(out)
     scored = evaluate(folder / PROBABILITY, prepared / "label.tif", folder / "model" / "split.tif", part)
-    return {"rung": rung, "ground": ground, **content(scored)}
+    return {"rung": rung, "ground": ground, **evaluation_json(scored)}
 
 
-def _pooled(results: Sequence[Rung], tested: Sequence[Cell], prepared: Path, out: Path) -> Rung:
+def _pooled(results: Sequence[Rung], tested: Sequence[Trial], prepared: Path, out: Path) -> Rung:
     """All folds as one: each pixel's landslide or not by the network whose fold tests it, at that fold's threshold."""
     ground = f"the test parts of {len(tested)} folds, pooled"
     failed = [result["failed"] for result in results if "failed" in result]
@@ -194,7 +194,7 @@ def _pooled(results: Sequence[Rung], tested: Sequence[Cell], prepared: Path, out
     leaky = worst_leak(result["leaky"] for result in results)
     pool_folds(folders, [float(result["threshold"]) for result in results], leaky, out)
     scored = evaluate(out / POOLED, prepared / "label.tif", out / "folds_split.tif", "test")
-    found = {"rung": "apart", "ground": ground, **content(scored)}
+    found = {"rung": "apart", "ground": ground, **evaluation_json(scored)}
     label = prepared / "label.tif"
     each = [evaluate(folder / PROBABILITY, label, folder / "model" / "split.tif", "test") for folder in folders]
     measured = pooled([fold.audit for fold in each if fold.audit], [fold.pixels for fold in each])
@@ -206,7 +206,7 @@ def _pooled(results: Sequence[Rung], tested: Sequence[Cell], prepared: Path, out
     found["threshold"] = None  # each fold has its own
     names = (*SCORES, "threshold", "pixels", "chosen_epoch", "training_windows")
     found["folds"] = [{"fold": cell.fold, **{n: r[n] for n in names}} for cell, r in zip(tested, results, strict=True)]
-    found["spread"] = {name: spread(results, name) for name in SCORES}
+    found["spread"] = {name: mean_and_deviation(results, name) for name in SCORES}
     return found
 
 
@@ -220,24 +220,27 @@ def pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: bool
     parts = np.zeros(info.grid.shape, np.uint8)
     nan = np.float32(np.nan)
     tags = {"threshold": "0.5", VALUES: MAPPED}
-    with creating(out / POOLED, info.grid, "float32", ["landslide"], float("nan"), tags, overwrite=True) as target:
+    with create_raster(out / POOLED, info.grid, "float32", ["landslide"], float("nan"), tags, overwrite=True) as target:
         for window in tiles(info.grid.shape, SIDE):
             mapped = np.full((window.height, window.width), nan, np.float32)
             for folder, threshold in zip(folders, thresholds, strict=True):
-                with opening(folder / "model" / "split.tif") as split, opening(folder / PROBABILITY) as probability:
-                    tested = cut_stored(split, window) == TEST
-                    values = cut(probability, window, [1])[0]
+                with (
+                    open_raster(folder / "model" / "split.tif") as split,
+                    open_raster(folder / PROBABILITY) as probability,
+                ):
+                    tested = read_stored_window(split, window) == TEST
+                    values = read_window(probability, window, [1])[0]
                 here = np.where(np.isnan(values), nan, (values >= threshold).astype(np.float32))
                 mapped = np.where(tested, here, mapped)
                 parts[window.slices][tested] = TEST
-            put(target, mapped[None], window)
+            write_window(target, mapped[None], window)
     own = read_info(folders[0] / "model" / "split.tif").tags
     leaks = {True: "yes", False: "no", None: "unknown"}[leaky]
     tags = {"split": "apart", "leaky": leaks, "guard": own.get("guard", "0"), "window": own.get("window", "")}
     write_raster(out / "folds_split.tif", parts[None], info.grid, ["part"], None, tags, overwrite=True, compress=True)
 
 
-def _elsewhere(other: Path, trained: Rung, cell: Cell, out: Path, accept_range: bool) -> Rung:
+def _elsewhere(other: Path, trained: Rung, cell: Trial, out: Path, accept_range: bool) -> Rung:
     ground = f"all of {_site_name(other)}"
     if "failed" in trained:
         return {"rung": "elsewhere", "ground": ground, "failed": trained["failed"]}
@@ -290,7 +293,7 @@ def _less(score: float | None, headline: float | None) -> float | None:
     return score - headline
 
 
-def table(rungs: Sequence[Rung]) -> str:
+def ladder_table(rungs: Sequence[Rung]) -> str:
     """The ladder as Markdown: scores of each rung with 95 % intervals, then what is lost against the headline."""
     scored = [rung for rung in rungs if "failed" not in rung]
     rows = [[rung["rung"], rung["ground"], leakage(rung["leaky"]), *cells(rung, rung["intervals"])] for rung in scored]

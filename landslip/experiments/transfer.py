@@ -24,13 +24,13 @@ from landslip.config.run import Run, TrainingChoice, settled
 from landslip.dataset.channels import StackInfo
 from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.dataset.split import NONE, TEST, TRAIN, VALIDATION, Split
-from landslip.dataset.training_data import Ground, read_prepared, site_hashes
+from landslip.dataset.training_data import TrainingData, read_prepared, site_hashes
 from landslip.errors import GridError, LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.evaluation.evaluate import HEADS, Evaluation, cells, evaluate, leakage
-from landslip.evaluation.evaluate import content as evaluation_content
+from landslip.evaluation.evaluate import evaluation_json as evaluation_content
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window
-from landslip.geo.raster import cut, opening, read, read_info
+from landslip.geo.raster import open_raster, read, read_info, read_window
 from landslip.geo.warp import covering_window, warp
 from landslip.inference.mapping import map_site
 from landslip.runtime.atomic import file_hash, refuse_existing, refuse_input
@@ -112,15 +112,15 @@ def transfer(
     after = None
     if blocks:
         positions = tuple(match_channels(model, stack))
-        ground = Ground(stack, positions, model.channels, label, valid, split, trains, validates)
+        ground = TrainingData(stack, positions, model.channels, label, valid, split, trains, validates)
         if not _tuned_so(out / "model", model, run, ground):
             fine_tune(model, run, ground, out / "model", overwrite)
         _map(load_model(out / "model"), stack, out / FINE_TUNED, overwrite, accept_range=True)
         after = evaluate(out / FINE_TUNED, prepared / "label.tif", out / SPLIT, "test")
     done = Transfer(before, after, (*trains, *validates), overlap, reason, warnings)
     identity = {"model": str(model.facts["weights_sha256"]), "inputs": site_hashes(prepared)}
-    write_text(out / TABLE, table(done) + "\n", overwrite=True)
-    write_json(out / SCORED, content(done) | identity, overwrite)
+    write_text(out / TABLE, transfer_table(done) + "\n", overwrite=True)
+    write_json(out / SCORED, transfer_json(done) | identity, overwrite)
     return done
 
 
@@ -279,9 +279,9 @@ def _features(
     """Of each window the means over valid pixels of its standardised channels and its probability, (C + 1,)."""
     bands = [position + 1 for position in match_channels(model, stack)]
     found = []
-    with opening(stack.path) as dataset:
+    with open_raster(stack.path) as dataset:
         for window in held:
-            values = model.zscore.apply(cut(dataset, window, bands))
+            values = model.zscore.apply(read_window(dataset, window, bands))
             both = np.concatenate([values, probability[window.slices][None]])
             found.append(both[:, valid[window.slices]].mean(1, dtype=np.float64))
     return found
@@ -331,7 +331,7 @@ def _require_scored(
         )
 
 
-def _tuned_so(folder: Path, model: Model, run: Run, ground: Ground) -> bool:
+def _tuned_so(folder: Path, model: Model, run: Run, ground: TrainingData) -> bool:
     """Whether a finished model there is this one, tuned so on these blocks: then only what follows was lost."""
     if not (folder / FACTS).exists():
         return False
@@ -344,7 +344,7 @@ def _tuned_so(folder: Path, model: Model, run: Run, ground: Ground) -> bool:
     return same_site and all(facts.get(key) == value for key, value in wanted.items())
 
 
-def content(done: Transfer) -> dict[str, Any]:
+def transfer_json(done: Transfer) -> dict[str, Any]:
     """What scores.json holds: one evaluation for each model, the chosen blocks and the overlap by coordinates."""
     found = {"as_trained": evaluation_content(done.as_trained)}
     if done.fine_tuned is not None:
@@ -353,7 +353,7 @@ def content(done: Transfer) -> dict[str, Any]:
     return found | {"blocks": blocks, "overlap": done.overlap, "warnings": list(done.warnings)}
 
 
-def table(done: Transfer) -> str:
+def transfer_table(done: Transfer) -> str:
     """A row of six scores in per cent, with 95 % intervals, for each model, and the ground that they were taken on."""
     rows = []
     for name, scored in (("as trained", done.as_trained), ("fine-tuned", done.fine_tuned)):

@@ -42,11 +42,11 @@ from landslip.dataset.channels import Channel, read_stack_info
 from landslip.errors import DependencyError, ModelError, RunError
 from landslip.export.stac import model_item, require_pystac, write_item
 from landslip.geo.grid import Grid, tiles
-from landslip.geo.raster import cut, opening, read_info
+from landslip.geo.raster import open_raster, read_info, read_window
 from landslip.geo.tiling import HALO
 from landslip.models.forward import probabilities
 from landslip.models.segnet import SegNet
-from landslip.runtime.atomic import file_hash, refuse_existing, refuse_input, writing, writing_folder
+from landslip.runtime.atomic import atomic_folder, atomic_write, file_hash, refuse_existing, refuse_input
 from landslip.runtime.progress import say
 from landslip.runtime.provenance import software
 from landslip.runtime.text import write_json
@@ -125,9 +125,9 @@ def export_model(
     moved = {what: share for what, (_, share) in judged.items()}
     about = _metadata(model, resolution, nodata, {"differences": differences, "moved": moved})
     sizes = {}
-    with writing_folder(out, overwrite) as aside:
+    with atomic_folder(out, overwrite) as aside:
         for name, graph, more in ((ONNX, plain, {}), (DEEPNESS, fixed, deepness_metadata(model, window, resolution))):
-            with writing(aside / name) as part:
+            with atomic_write(aside / name) as part:
                 part.write_bytes(_with_metadata(graph, {**about, **more}))
             sizes[name] = (aside / name).stat().st_size
         write_item(aside / ITEM, _item(model, aside, window, grid, resolution, nodata))
@@ -369,9 +369,9 @@ def _real_blocks(model: Model, path: Path) -> list[NDArray[np.float32]]:
     windows = list(tiles(stack.grid.shape, REAL_SIDE))
     windows = windows[:: max(1, len(windows) // (4 * REAL))]
     found: list[tuple[float, NDArray[np.float32]]] = []
-    with opening(path) as dataset:
+    with open_raster(path) as dataset:
         for window in windows:
-            block = cut(dataset, window.round_up(model.multiple), bands)
+            block = read_window(dataset, window.round_up(model.multiple), bands)
             share = float(np.isfinite(block).all(0).mean())
             if share > 0:
                 found = sorted([*found, (share, block[None])], key=lambda pair: -pair[0])[:REAL]

@@ -24,9 +24,9 @@ from landslip.dataset.split import TEST, TRAIN, VALIDATION
 from landslip.errors import LandslipError, OutputError
 from landslip.geo.archive import archive_of, gdal_name, own_file
 from landslip.geo.grid import Grid
-from landslip.geo.raster import PROBABILITY, glance, read_info, stretch
-from landslip.geo.vector import layer_facts, layers
-from landslip.metrics.confusion import choose_threshold
+from landslip.geo.raster import PROBABILITY, read_decimated, read_info, stretch
+from landslip.geo.vector import layer_facts, layer_names
+from landslip.metrics.confusion import stated_threshold
 from landslip.plots.class_maps import ClassMap, agreement_map, factor_maps, write_class_map
 from landslip.plots.palette import (
     DIVERGING,
@@ -57,7 +57,7 @@ from landslip.plots.qgis_style import (
     review_renderer,
 )
 from landslip.review.reviews import LAYER, REVIEWS
-from landslip.runtime.atomic import file_hash, refuse_existing, writing_folder
+from landslip.runtime.atomic import atomic_folder, file_hash, refuse_existing
 from landslip.runtime.run_folder import RunFolder, open_run
 from landslip.runtime.text import read_json, write_json, write_text
 
@@ -75,7 +75,7 @@ VECTORS = {  # of the site file: how each is called, and its colour
 
 
 @dataclass(frozen=True)
-class _Layer:
+class _ProjectLayer:
     """A layer of the project: its group, name and source, its renderer, and whether it is shown at first.
 
     `shape` is the kind of geometry of a vector layer, "" of a raster; `crs` its own where it is not the run's.
@@ -109,7 +109,7 @@ def write_project(root: Path, out: Path | None = None, overwrite: bool = False) 
     maps = list(_class_maps(run))
     shown = _layers(run, out.absolute().parent, {one.name: (one, beside / f"{one.name}.tif") for one in maps})
     if maps:
-        with writing_folder(beside, overwrite=True) as aside:
+        with atomic_folder(beside, overwrite=True) as aside:
             for one in maps:
                 write_class_map(one, aside / f"{one.name}.tif")
             write_json(aside / "manifest.json", {"of": out.name, "layers": {one.name: one.title for one in maps}})
@@ -119,7 +119,7 @@ def write_project(root: Path, out: Path | None = None, overwrite: bool = False) 
 
 def _class_maps(run: RunFolder) -> Iterator[ClassMap]:
     if run.probability is not None and run.label is not None:
-        threshold, _ = choose_threshold(None, read_info(run.probability).tags.get("threshold"), run.probability.name)
+        threshold, _ = stated_threshold(None, read_info(run.probability).tags.get("threshold"), run.probability.name)
         one = agreement_map(run.probability, run.label, threshold)
         if one is not None:
             yield one
@@ -127,27 +127,27 @@ def _class_maps(run: RunFolder) -> Iterator[ClassMap]:
         yield from factor_maps(read_stack_info(run.stack))
 
 
-def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) -> list[_Layer]:
+def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) -> list[_ProjectLayer]:
     """Layers from the top of the legend down."""
 
     def source(path: Path) -> str:
         return Path(os.path.relpath(path.absolute(), home)).as_posix()
 
-    def classed(group: str, one: ClassMap, path: Path) -> _Layer:
+    def classed(group: str, one: ClassMap, path: Path) -> _ProjectLayer:
         words = {code: word for code, (word, _) in one.classes.items()}
         colours = {code: rgba(colour) for code, (_, colour) in one.classes.items()}
-        return _Layer(group, one.title, source(path), classes_renderer(words, colours))
+        return _ProjectLayer(group, one.title, source(path), classes_renderer(words, colours))
 
-    found: list[_Layer] = []
+    found: list[_ProjectLayer] = []
     if run.inventory is not None:
-        names = layers(run.inventory)
+        names = layer_names(run.inventory)
         file = source(run.inventory)
         if REVIEWS in names:
             reviewed = f"{file}|layername={REVIEWS}"
-            found.append(_Layer("Landslides", "review", reviewed, review_renderer(), True, "MultiPolygon"))
+            found.append(_ProjectLayer("Landslides", "review", reviewed, review_renderer(), True, "MultiPolygon"))
         if LAYER in names:
             found.append(
-                _Layer(
+                _ProjectLayer(
                     "Landslides", "inventory", f"{file}|layername={LAYER}", inventory_renderer(), True, "MultiPolygon"
                 )
             )  # fmt: skip
@@ -158,18 +158,20 @@ def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) 
     if "hits_and_misses" in maps:
         found.append(classed("Map", *maps.pop("hits_and_misses")))
     if run.landslide_map is not None:
-        found.append(_Layer("Map", "landslide map", source(run.landslide_map), classes_renderer(CLASSES, COLOURS)))
+        found.append(
+            _ProjectLayer("Map", "landslide map", source(run.landslide_map), classes_renderer(CLASSES, COLOURS))
+        )
     if run.probability is not None:
         for band, name in enumerate(read_info(run.probability).names, start=1):
             top = 1.0 if name in (PROBABILITY, None) else max(_stretch(run.probability, band)[1], 1e-6)
             ramp = RAMP if name in (PROBABILITY, None) else DOUBT
             origin = source(run.probability)
-            found.append(_Layer("Map", name or PROBABILITY, origin, ramp_renderer(band, 0, top, ramp)))
+            found.append(_ProjectLayer("Map", name or PROBABILITY, origin, ramp_renderer(band, 0, top, ramp)))
     if run.label is not None:
         names_of = {0: "no landslide", 1: "landslide"}
-        found.append(_Layer("Ground", "label", source(run.label), classes_renderer(names_of, LABEL_COLOURS)))
+        found.append(_ProjectLayer("Ground", "label", source(run.label), classes_renderer(names_of, LABEL_COLOURS)))
     if run.split is not None:
-        found.append(_Layer("Ground", "split", source(run.split), classes_renderer(PART_NAMES, PART_COLOURS)))
+        found.append(_ProjectLayer("Ground", "split", source(run.split), classes_renderer(PART_NAMES, PART_COLOURS)))
     if run.stack is not None:
         info = read_stack_info(run.stack)
         found += _pictures(info, source(run.stack))
@@ -181,13 +183,13 @@ def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) 
     return found
 
 
-def _vectors(run: RunFolder) -> Iterator[_Layer]:
+def _vectors(run: RunFolder) -> Iterator[_ProjectLayer]:
     """The vectors that a site was prepared from, where they still are; sources are whole paths."""
     manifest = _manifest(run)
     for what, (title, colour) in VECTORS.items():
         for path, layer in _places(run, manifest, what):
             try:
-                reviewed = what == "landslides" and layer is None and REVIEWS in layers(path, spatial=True)
+                reviewed = what == "landslides" and layer is None and REVIEWS in layer_names(path, spatial=True)
                 name, shape, crs = layer_facts(path, REVIEWS if reviewed else layer)
                 changed = file_hash(own_file(path)) not in _hashes(manifest, what, path)
             except (LandslipError, OSError):
@@ -196,7 +198,7 @@ def _vectors(run: RunFolder) -> Iterator[_Layer]:
             if reviewed:  # what was rejected is no reference, and looks so
                 title, renderer = f"{title}, as reviewed", review_renderer()
             shown = f"{title} (changed since prepare)" if changed else title
-            yield _Layer("Site", shown, f"{path}|layername={name}", renderer, what == "outline", shape, crs)
+            yield _ProjectLayer("Site", shown, f"{path}|layername={name}", renderer, what == "outline", shape, crs)
             break
 
 
@@ -229,23 +231,23 @@ def _hashes(manifest: dict[str, Any], what: str, path: Path) -> list[str]:
     return []
 
 
-def _pictures(info: StackInfo, source: str) -> list[_Layer]:
+def _pictures(info: StackInfo, source: str) -> list[_ProjectLayer]:
     stack, channels = info.path, info.channels
     at = {channel.name: band for band, channel in enumerate(channels, start=1)}
-    found: list[_Layer] = []
+    found: list[_ProjectLayer] = []
     for name, wanted in PICTURES.items():
         if all(band in at for band in wanted):
             red, green, blue = (at[band] for band in wanted)
             ranges = tuple(_stretch(stack, band) for band in (red, green, blue))
-            found.append(_Layer("Image", name, source, colours_renderer((red, green, blue), ranges), not found))
+            found.append(_ProjectLayer("Image", name, source, colours_renderer((red, green, blue), ranges), not found))
     bands = [channel for channel in channels if channel.group == "band"]
     if not found and bands:
         band = at[bands[0].name]
-        found.append(_Layer("Image", bands[0].name, source, gray_renderer(band, *_stretch(stack, band)), True))
+        found.append(_ProjectLayer("Image", bands[0].name, source, gray_renderer(band, *_stretch(stack, band)), True))
     return found
 
 
-def _continuous(info: StackInfo, source: str, factor: str) -> Iterator[_Layer]:
+def _continuous(info: StackInfo, source: str, factor: str) -> Iterator[_ProjectLayer]:
     """A layer per channel of a factor, in the factor's colours."""
     for band, channel in enumerate(info.channels, start=1):
         if channel.factor == factor:
@@ -253,7 +255,7 @@ def _continuous(info: StackInfo, source: str, factor: str) -> Iterator[_Layer]:
             if factor in DIVERGING:
                 low, high = -max(-low, high), max(-low, high)
             renderer = ramp_renderer(band, low, high, RAMPS.get(factor, RAMP))
-            yield _Layer("Factors", _title(channel), source, renderer)
+            yield _ProjectLayer("Factors", _title(channel), source, renderer)
 
 
 def _title(channel: Channel) -> str:
@@ -263,10 +265,10 @@ def _title(channel: Channel) -> str:
 
 def _stretch(path: Path, band: int) -> tuple[float, float]:
     """The range that a band is stretched over, from a thinned one."""
-    return stretch(glance(path, [band], SEEN)[0])
+    return stretch(read_decimated(path, [band], SEEN)[0])
 
 
-def _project(title: str, grid: Grid, shown: Sequence[_Layer]) -> str:
+def _project(title: str, grid: Grid, shown: Sequence[_ProjectLayer]) -> str:
     crs = _crs(grid.crs)
     left, bottom, right, top = grid.bounds
     groups = list(dict.fromkeys(layer.group for layer in shown))
@@ -314,12 +316,12 @@ def _project(title: str, grid: Grid, shown: Sequence[_Layer]) -> str:
 """
 
 
-def _id(i: int, layer: _Layer) -> str:
+def _id(i: int, layer: _ProjectLayer) -> str:
     word = "".join(c if c.isalnum() else "_" for c in layer.name)
     return f"{word}_landslip_{i:03d}"  # QGIS gives layers whose id is short another one
 
 
-def _group(name: str, members: Sequence[tuple[int, _Layer]]) -> str:
+def _group(name: str, members: Sequence[tuple[int, _ProjectLayer]]) -> str:
     rows = "\n".join(
         f'      <layer-tree-layer id="{_id(i, layer)}" name={quoteattr(layer.name)} '
         f'checked="{"Qt::Checked" if layer.shown else "Qt::Unchecked"}" expanded="0" '
@@ -331,7 +333,7 @@ def _group(name: str, members: Sequence[tuple[int, _Layer]]) -> str:
     return f"{head}\n{rows}\n    </layer-tree-group>"
 
 
-def _map_layer(i: int, layer: _Layer, crs: str) -> str:
+def _map_layer(i: int, layer: _ProjectLayer, crs: str) -> str:
     kind = "vector" if layer.shape else "raster"
     plain = layer.shape.removeprefix("Multi").replace("LineString", "Line")
     shape = f' geometry="{plain}" wkbType="{layer.shape}"' if layer.shape else ""

@@ -37,11 +37,11 @@ from shapely.geometry.polygon import orient
 from landslip.dataset.channels import Channel
 from landslip.errors import DependencyError, OutputError
 from landslip.geo.grid import Grid, is_local_metric, require_same_grid
-from landslip.geo.raster import RasterInfo, opening, read_info, require_one_band, require_probability
+from landslip.geo.raster import RasterInfo, open_raster, read_info, require_one_band, require_probability
 from landslip.geo.vector import read_vector
 from landslip.inventory.inventory import layer_of
 from landslip.plots.qgis_style import COLOURS, NOT_VALID
-from landslip.runtime.atomic import file_hash, refuse_existing, refuse_input, writing_folder
+from landslip.runtime.atomic import atomic_folder, file_hash, refuse_existing, refuse_input
 from landslip.runtime.run_folder import open_run
 from landslip.runtime.text import read_toml, write_json
 from landslip.training.checkpoint import FACTS, SPLIT, WEIGHTS, load_model
@@ -346,7 +346,7 @@ def catalogue(run: Path, out: Path, copy: bool = False, overwrite: bool = False)
     if not items:
         found.require("probability", "model")
     index = pystac.Catalog(_slug(title), f"Landslides of {title}, by landslip {version('landslip')}.", title)
-    with writing_folder(out, overwrite) as aside:
+    with atomic_folder(out, overwrite) as aside:
         for item in items:
             place = aside / item.id / f"{item.id}.json"
             place.parent.mkdir()
@@ -425,7 +425,7 @@ def _asset(path: Path, title: str, kind: str, roles: list[str]) -> Any:
 
 
 def _raster_asset(info: RasterInfo, title: str) -> Any:
-    with opening(info.path) as dataset:
+    with open_raster(info.path) as dataset:
         kind = COG if dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG" else GEOTIFF
     asset = _asset(info.path, title, kind, ["data"])
     asset.extra_fields["bands"] = [

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from landslip.errors import GridError
-from landslip.runtime.jit import compiled
+from landslip.runtime.jit import jit
 
 NONE = np.iinfo(np.int32).max  # gap of a row without a feature
 COLUMNS = 256  # taken at a time
@@ -59,7 +59,7 @@ def distance_down(gaps: NDArray[np.int32], x_size: float, y_size: float) -> NDAr
     return np.ascontiguousarray(out.T)
 
 
-@compiled
+@jit
 def _row_gaps(features: Any, none: int, out: Any) -> None:
     for i in range(features.shape[0]):
         gap = none
@@ -72,7 +72,7 @@ def _row_gaps(features: Any, none: int, out: Any) -> None:
             out[i, j] = min(gap, out[i, j])
 
 
-@compiled
+@jit
 def _distance_down(gaps: Any, none: int, ratio: float, y_size: float, out: Any) -> None:
     """Each row of `gaps` is a column of the raster; lengths are in rows, of which a column is `ratio`."""
     columns, rows = gaps.shape

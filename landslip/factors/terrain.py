@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from landslip.errors import GridError
-from landslip.runtime.jit import compiled
+from landslip.runtime.jit import jit
 
 Edges = Literal["undefined", "one-sided"]
 Float32 = NDArray[np.float32]
@@ -184,7 +184,7 @@ def _one(planes: Float32) -> Float32:
     return np.asarray(planes[0])
 
 
-@compiled
+@jit
 def _surfaces(z: Any, x_size: float, y_size: float, codes: Any, one_sided: bool, light: Any, out: Any) -> None:
     """Fill `out` (N, H, W); z (H + 2, W + 2) has a rim of NaN. Codes are positions in SURFACES."""
     height, width = out.shape[1:]

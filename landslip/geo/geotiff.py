@@ -20,8 +20,8 @@ from rasterio.windows import Window as RasterioWindow
 
 from landslip.errors import GridError, OutputError
 from landslip.geo.grid import Grid, Window, tiles
-from landslip.geo.raster import opening, reason
-from landslip.runtime.atomic import require_space, scratch, writing
+from landslip.geo.raster import open_raster, reason
+from landslip.runtime.atomic import atomic_write, require_space, scratch_file
 
 TILE = 256  # side of the tiles that rasters are stored in, pixels
 BIGTIFF, FIRST_REQUEST = 43, 16384  # version of a TIFF with 64-bit offsets; bytes that a client asks for first
@@ -30,7 +30,7 @@ GEOTIFF_SUFFIXES = {".tif", ".tiff"}
 
 
 @contextmanager
-def creating(
+def create_raster(
     path: Path,
     grid: Grid,
     dtype: str,
@@ -49,7 +49,7 @@ def creating(
     """
     require_geotiff_name(path)
     profile = _profile(grid, dtype, len(names), nodata, compress)
-    with writing(path, overwrite) as aside, scratch(path, "plain") as plain:
+    with atomic_write(path, overwrite) as aside, scratch_file(path, "plain") as plain:
         first = plain if overviews else aside
         if compress:
             require_space(path, 2**20)
@@ -118,7 +118,7 @@ def create_blank(path: Path, grid: Grid, names: Sequence[str], tags: Sequence[Ma
 
 
 @dataclass(frozen=True)
-class Tiles:
+class StoredTiles:
     """Where the tiles of an uncompressed float32 raster lie in its file: offsets (band, tile row, tile column)."""
 
     path: Path
@@ -126,9 +126,9 @@ class Tiles:
     offsets: NDArray[np.int64]
 
 
-def find_tiles(path: Path) -> Tiles:
+def find_tiles(path: Path) -> StoredTiles:
     """Where the tiles of a raster lie that `create_blank` made; OutputError where it could not place them."""
-    with opening(path) as dataset:
+    with open_raster(path) as dataset:
         rows, columns = -(-dataset.height // TILE), -(-dataset.width // TILE)
         places = [
             dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
@@ -139,10 +139,10 @@ def find_tiles(path: Path) -> Tiles:
         if None in places:  # GDAL says nothing of a write that fails while it closes a file
             raise OutputError(f"{path} cannot be written: the disk may be full. Free some space and run again.")
         offsets = np.array(places, np.int64).reshape(dataset.count, rows, columns)
-        return Tiles(path, (dataset.height, dataset.width), offsets)
+        return StoredTiles(path, (dataset.height, dataset.width), offsets)
 
 
-def put_tiles(tiles: Tiles, values: NDArray[np.float32], window: Window, bands: Sequence[int]) -> None:
+def put_tiles(tiles: StoredTiles, values: NDArray[np.float32], window: Window, bands: Sequence[int]) -> None:
     """Write (B, h, w) values at a window that begins and ends at borders of tiles, or at the raster's edge.
 
     Straight into their places, past GDAL: several threads may write at once, and a run that goes on after an
@@ -162,7 +162,7 @@ def put_tiles(tiles: Tiles, values: NDArray[np.float32], window: Window, bands: 
                     file.write(tile.data)
 
 
-def take_tiles(tiles: Tiles, window: Window) -> NDArray[np.float32]:
+def take_tiles(tiles: StoredTiles, window: Window) -> NDArray[np.float32]:
     """Read (B, h, w) values at a window as `put_tiles` takes it, all bands."""
     out = np.empty((len(tiles.offsets), window.height, window.width), np.float32)
     tile = np.empty((TILE, TILE), np.float32)
@@ -236,8 +236,8 @@ def _begins_with_its_directory(path: Path) -> bool:
     return bool(at < FIRST_REQUEST)
 
 
-def put(dataset: Any, values: NDArray[Any], window: Window, bands: Sequence[int] | None = None) -> None:
-    """Write (B, h, w) values at a window of a raster opened by `creating`."""
+def write_window(dataset: Any, values: NDArray[Any], window: Window, bands: Sequence[int] | None = None) -> None:
+    """Write (B, h, w) values at a window of a raster opened by `create_raster`."""
     if values.shape[1:] != (window.height, window.width):  # GDAL would stretch them
         raise GridError(f"values of {values.shape[1:]} pixels do not fit a window of {window.height} x {window.width}")
     dataset.write(
@@ -260,6 +260,6 @@ def write_raster(
     """Write (B, H, W) values as a GeoTIFF in their own dtype, bands described by `names`."""
     if values.shape != (len(names), *grid.shape):
         raise GridError(f"{path}: values of shape {values.shape} do not fit {len(names)} bands of {grid.describe()}.")
-    with creating(path, grid, str(values.dtype), names, nodata, tags, compress, overwrite) as dataset:
+    with create_raster(path, grid, str(values.dtype), names, nodata, tags, compress, overwrite) as dataset:
         for window in tiles(grid.shape, 16 * TILE):
-            put(dataset, values[:, window.slices[0], window.slices[1]], window)
+            write_window(dataset, values[:, window.slices[0], window.slices[1]], window)

@@ -22,7 +22,7 @@ LARGE = 2**23  # bytes from which an array is held in a file
 ROWS = 256  # of a strip: those of a stored tile
 
 
-def whole(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+def mapped_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """Zeros; from LARGE bytes on in a file of its own in the system's temporary folder (TMPDIR), gone with the array.
 
     In memory all the same where that folder has no room, or the system cannot take the room at once.
@@ -45,23 +45,23 @@ def strips(shape: tuple[int, int]) -> Iterator[Window]:
         yield Window(row, 0, min(ROWS, shape[0] - row), shape[1])
 
 
-def box(mask: NDArray[np.bool_]) -> Window:
+def bounding_window(mask: NDArray[np.bool_]) -> Window:
     """The smallest window that holds all pixels of a mask, (H, W), which has some."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return Window(int(rows[0]), int(columns[0]), int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1)
 
 
-def filled(shape: tuple[int, int], dtype: DTypeLike, at: Callable[[Window], NDArray[Any]]) -> NDArray[Any]:
+def from_windows(shape: tuple[int, int], dtype: DTypeLike, at: Callable[[Window], NDArray[Any]]) -> NDArray[Any]:
     """(H, W) of what `at` gives, (h, w), at one strip after another."""
-    out = whole(shape, dtype)
+    out = mapped_zeros(shape, dtype)
     for window in strips(shape):
         out[window.slices] = at(window)
     return out
 
 
-def covered(windows: Iterable[Window], shape: tuple[int, int]) -> NDArray[np.bool_]:
+def union_of_windows(windows: Iterable[Window], shape: tuple[int, int]) -> NDArray[np.bool_]:
     """The union of windows, (H, W) bool; what lies beyond the raster is left out."""
-    union = whole(shape, bool)
+    union = mapped_zeros(shape, bool)
     for window in windows:
         union[window.clip(shape).slices] = True
     return union

@@ -146,7 +146,7 @@ def exists(path: Path) -> bool:
     if not is_virtual(path) and archive_of(path) is None:
         return path.exists()
     try:
-        with opening(path):
+        with open_raster(path):
             return True
     except RasterError as error:
         if any(said in str(error) for said in ("404", "does not exist", "No such file", "holds no ")):
@@ -160,7 +160,7 @@ def file_facts(path: Path) -> list[Any]:
     What a virtual path leads to has neither for us: it is known by its header.
     """
     if not is_virtual(path):
-        with opening(path) as dataset:  # with what a virtual raster is made of, masks and what lies beside it
+        with open_raster(path) as dataset:  # with what a virtual raster is made of, masks and what lies beside it
             parts = (Path(name) for name in dataset.files if not name.endswith((".aux.xml", ".ovr")))
             names = {own_file(path), *(part for part in parts if part.exists())}
         stats = {name.name: name.stat() for name in sorted(names)}
@@ -172,7 +172,7 @@ def file_facts(path: Path) -> list[Any]:
 
 
 @contextmanager
-def opening(path: Path) -> Iterator[Any]:
+def open_raster(path: Path) -> Iterator[Any]:
     """Open a raster for reading; RasterError names a missing, unreadable or truncated file.
 
     `path` may lead into an archive, `scene.tar/band.TIF`, which is read where it lies, or be GDAL's own (/vsis3/...).
@@ -243,7 +243,7 @@ def reason(error: BaseException) -> str:
 
 def read_info(path: Path) -> RasterInfo:
     """Read a raster's header."""
-    with opening(path) as dataset:
+    with open_raster(path) as dataset:
         transform = dataset.transform
         return RasterInfo(
             path,
@@ -265,13 +265,13 @@ def read_info(path: Path) -> RasterInfo:
 
 def read_band_tags(path: Path) -> list[dict[str, str]]:
     """The tags of every band, in band order."""
-    with opening(path) as dataset:
+    with open_raster(path) as dataset:
         return [dict(dataset.tags(band)) for band in dataset.indexes]
 
 
 def read_band_units(path: Path) -> list[str]:
     """The unit that each band states, in band order; "" where it states none."""
-    with opening(path) as dataset:
+    with open_raster(path) as dataset:
         return [unit or "" for unit in dataset.units]
 
 
@@ -280,7 +280,7 @@ def read_categories(path: Path) -> dict[int, str]:
 
     rasterio has no call for GDAL's category names; the description of the raster as a VRT, made in memory, has them.
     """
-    with opening(path) as dataset, MemoryFile(ext=".vrt") as described:
+    with open_raster(path) as dataset, MemoryFile(ext=".vrt") as described:
         try:
             rasterio.shutil.copy(dataset, described.name, driver="VRT")
         except RasterioError as error:
@@ -290,7 +290,7 @@ def read_categories(path: Path) -> dict[int, str]:
     return {code: name for code, name in enumerate(names) if name}
 
 
-def cut(
+def read_window(
     dataset: Any,
     window: Window,
     bands: Sequence[int] | None = None,
@@ -327,12 +327,12 @@ def cut(
     return out
 
 
-def cut_around(
+def read_around(
     dataset: Any, window: Window, bands: Sequence[int] | None = None
 ) -> tuple[NDArray[np.float32], list[Window]]:
-    """As `cut`, but what is stored damaged is NaN in all bands, and listed: the stored blocks that cannot be read."""
+    """As `read_window`, but what is stored damaged is NaN in all bands; the blocks that cannot be read are listed."""
     try:
-        return cut(dataset, window, bands), []
+        return read_window(dataset, window, bands), []
     except RasterError:  # which of the stored blocks it is takes reading them one by one
         count = dataset.count if bands is None else len(bands)
     values = np.full((count, window.height, window.width), np.nan, np.float32)
@@ -341,7 +341,7 @@ def cut_around(
         part = block.intersect(window)
         rows, columns = part.within(window)
         try:
-            values[:, rows, columns] = cut(dataset, part, bands)
+            values[:, rows, columns] = read_window(dataset, part, bands)
         except RasterError:
             damaged.append(block)
     return values, damaged
@@ -357,14 +357,14 @@ def _stored_blocks(dataset: Any, part: Window) -> Iterator[Window]:
         yield Window(row * height, column * width, height, width).clip(dataset.shape)
 
 
-def cut_stored(dataset: Any, window: Window, band: int = 1) -> NDArray[Any]:
+def read_stored_window(dataset: Any, window: Window, band: int = 1) -> NDArray[Any]:
     """One band of an open raster at a window inside it, (height, width), as it is stored: nothing turned into NaN."""
     box = RasterioWindow(window.column, window.row, window.width, window.height)
     return np.asarray(_decode(dataset, band, box))
 
 
 def _decode(dataset: Any, bands: Any, box: RasterioWindow) -> NDArray[Any]:
-    # Named here, not in `opening`: where several rasters are open at once, that would name the innermost.
+    # Named here, not in `open_raster`: where several rasters are open at once, that would name the innermost.
     try:
         return np.asarray(dataset.read(bands, window=box))
     except RasterioError as error:
@@ -378,26 +378,26 @@ def read(
     nodata: Sequence[float] = (),
 ) -> NDArray[np.float32]:
     """Read a raster, or a window of it, as (B, H, W) float32 with NaN where undefined."""
-    with opening(path) as dataset:
-        return cut(dataset, window or Window(0, 0, dataset.height, dataset.width), bands, nodata)
+    with open_raster(path) as dataset:
+        return read_window(dataset, window or Window(0, 0, dataset.height, dataset.width), bands, nodata)
 
 
 def read_stored(path: Path, band: int = 1, window: Window | None = None) -> NDArray[Any]:
     """Read one band as it is stored (classes, labels, masks), (H, W), nothing turned into NaN."""
-    with opening(path) as dataset:
-        return cut_stored(dataset, window or Window(0, 0, dataset.height, dataset.width), band)
+    with open_raster(path) as dataset:
+        return read_stored_window(dataset, window or Window(0, 0, dataset.height, dataset.width), band)
 
 
 def picture_shape(path: Path) -> tuple[int, int, int]:
     """(bands, rows, columns) of a picture (a PNG, say), its alpha band not counted."""
-    with opening(path) as dataset:
+    with open_raster(path) as dataset:
         return len(_but_alpha(dataset)), dataset.height, dataset.width
 
 
 def read_picture(path: Path) -> NDArray[np.float32]:
     """Read a picture, which needs no CRS, as (B, H, W) float32 without its alpha band; NaN where alpha is 0."""
-    with opening(path) as dataset:
-        return cut(dataset, Window(0, 0, dataset.height, dataset.width), _but_alpha(dataset))
+    with open_raster(path) as dataset:
+        return read_window(dataset, Window(0, 0, dataset.height, dataset.width), _but_alpha(dataset))
 
 
 def require_whole_png(path: Path) -> None:
@@ -422,12 +422,12 @@ def _but_alpha(dataset: Any) -> list[int]:
     return [band for band, what in zip(dataset.indexes, dataset.colorinterp, strict=True) if what != ColorInterp.alpha]
 
 
-def glance(path: Path, bands: Sequence[int], most: int, stored: bool = False) -> tuple[NDArray[Any], Grid]:
+def read_decimated(path: Path, bands: Sequence[int], most: int, stored: bool = False) -> tuple[NDArray[Any], Grid]:
     """A raster thinned to at most `most` pixels a side, for pictures: (B, H, W) and its grid.
 
     Every n-th pixel is read, so classes stay classes; `stored` keeps nodata as it is instead of turning it into NaN.
     """
-    with opening(path) as dataset:
+    with open_raster(path) as dataset:
         grid = read_info(path).grid
         thin = max(1, -(-max(grid.shape) // most))
         height, width = -(-grid.height // thin), -(-grid.width // thin)
@@ -450,7 +450,7 @@ def stretch(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
 def unreadable_blocks(path: Path, within: Window | None = None) -> list[Window]:
     """Every stored block of a raster that does not decode (of those that meet `within`), for `landslip check`."""
     bad = []
-    with opening(path) as dataset:
+    with open_raster(path) as dataset:
         for block in _stored_blocks(dataset, within or Window(0, 0, *dataset.shape)):
             try:
                 dataset.read(window=RasterioWindow(block.column, block.row, block.width, block.height))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.runtime.jit import compiled
+from landslip.runtime.jit import jit
 
 METHODS = {"nearest": 0, "bilinear": 1, "cubic": 2}
 WIDENED = 1 / 0.95  # source pixels in one target pixel from which kernels are widened, as GDAL has it
@@ -49,7 +49,7 @@ def resample(
     return out
 
 
-@compiled
+@jit
 def _resample(
     values: Any,
     first_row: int,

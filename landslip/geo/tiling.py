@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.geo.grid import Window, tiles
-from landslip.geo.raster import cut_around, opening
+from landslip.geo.raster import open_raster, read_around
 
 CELL = 64  # pixels a side of what cores are made of
 HALO = 96  # pixels read around a core: with 64, windows of other sizes moved single probabilities by up to 0.003
@@ -26,7 +26,7 @@ STRIP = 2048  # rows and columns of valid.tif that are read at once, a multiple 
 
 
 @dataclass(frozen=True, order=True)
-class Task:
+class Tile:
     """One window of a plan: the core that is kept of it, and the window read, which may reach beyond the edge."""
 
     core: Window
@@ -34,12 +34,12 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Tiling:
     """Tasks over a raster of `shape` (rows, columns). `read` is the (rows, columns) of every window read."""
 
     shape: tuple[int, int]
     read: tuple[int, int]
-    tasks: tuple[Task, ...]
+    tasks: tuple[Tile, ...]
 
     @property
     def skipped(self) -> float:
@@ -47,7 +47,7 @@ class Plan:
         return 1 - sum(task.core.area for task in self.tasks) / math.prod(self.shape)
 
 
-def cell_of(multiple: int) -> int:
+def cell_size(multiple: int) -> int:
     """Side of a cell in pixels: CELL, or more where a network's poolings need it."""
     return math.lcm(CELL, multiple)
 
@@ -62,24 +62,24 @@ def needed_cells(valid_path: Path | None, shape: tuple[int, int], cell: int) -> 
     if valid_path is None:
         return needed
     side = STRIP // cell * cell or cell
-    with opening(valid_path) as dataset:
+    with open_raster(valid_path) as dataset:
         for window in tiles(shape, side):
-            values, damaged = cut_around(dataset, window)
+            values, damaged = read_around(dataset, window)
             if damaged:
                 continue
-            of = cells_of(values[0] == 1, cell)
+            of = cells_holding(values[0] == 1, cell)
             row, column = window.row // cell, window.column // cell
             needed[row : row + of.shape[0], column : column + of.shape[1]] = of
     return needed
 
 
-def cells_of(held: NDArray[np.bool_], cell: int) -> NDArray[np.bool_]:
+def cells_holding(held: NDArray[np.bool_], cell: int) -> NDArray[np.bool_]:
     """(rows, columns) of cells: whether one holds any of the pixels held, (H, W) bool."""
     rows, columns = (np.arange(0, length, cell) for length in held.shape)
     return np.asarray(np.logical_or.reduceat(np.logical_or.reduceat(held, rows, 0), columns, 1))
 
 
-def make_plan(shape: tuple[int, int], needed: NDArray[np.bool_], multiple: int, most: int) -> Plan:
+def plan_tiles(shape: tuple[int, int], needed: NDArray[np.bool_], multiple: int, most: int) -> Tiling:
     """Plan windows of at most `most` pixels, no fewer than `smallest`, over the cells that are `needed`.
 
     A cell has `cell_of(multiple)` pixels a side.
@@ -96,8 +96,8 @@ def make_plan(shape: tuple[int, int], needed: NDArray[np.bool_], multiple: int, 
         core = Window(at.row * cell, at.column * cell, at.height * cell, at.width * cell).clip(shape)
         row = min(max(core.row - halo, 0), whole[0] - read[0])
         column = min(max(core.column - halo, 0), whole[1] - read[1])
-        tasks.append(Task(core, Window(row, column, *read)))
-    return Plan(shape, read, tuple(tasks))
+        tasks.append(Tile(core, Window(row, column, *read)))
+    return Tiling(shape, read, tuple(tasks))
 
 
 def smallest(shape: tuple[int, int], multiple: int) -> int:
@@ -108,7 +108,7 @@ def smallest(shape: tuple[int, int], multiple: int) -> int:
 def _measures(shape: tuple[int, int], multiple: int) -> tuple[int, int, tuple[int, int]]:
     """The side of a cell, the halo, and (rows, columns) of the raster up to the next multiple, all in pixels."""
     whole = shape[0] + -shape[0] % multiple, shape[1] + -shape[1] % multiple
-    return cell_of(multiple), HALO + -HALO % multiple, whole
+    return cell_size(multiple), HALO + -HALO % multiple, whole
 
 
 def _read_size(core: tuple[int, int], cell: int, halo: int, whole: tuple[int, int]) -> tuple[int, int]:

@@ -30,7 +30,7 @@ from rasterio.warp import transform_bounds
 from landslip.errors import LandslipError, OutputError, VectorError
 from landslip.geo.archive import START, archive_of, gdal_name, lack
 from landslip.geo.grid import Grid, Window, looks_like_degrees
-from landslip.runtime.atomic import is_stream, writing
+from landslip.runtime.atomic import atomic_write, is_stream
 from landslip.runtime.run_folder import folder_given
 
 VECTOR_SUFFIXES = (".gpkg", ".shp", ".geojson", ".json", ".fgb", ".parquet")
@@ -74,11 +74,13 @@ def read_vector(
                 if is_geoparquet(path):
                     frame = _read_geoparquet(path, layer, crs, bounds)
                 else:
-                    layer = layer or next(iter(layers(path, spatial=True)), None)
+                    layer = layer or next(iter(layer_names(path, spatial=True)), None)
                     box = _bounds_in_file(path, layer, crs, bounds, stated)
                     frame = gpd.read_file(_source(path), layer=layer, bbox=box, fid_as_index=True)
         except DataLayerError as error:
-            raise VectorError(f"{path} has no layer {layer!r}; its layers are {', '.join(layers(path))}.") from error
+            raise VectorError(
+                f"{path} has no layer {layer!r}; its layers are {', '.join(layer_names(path))}."
+            ) from error
     if not isinstance(frame, gpd.GeoDataFrame):
         raise VectorError(f"{path} holds a table without geometries. Give a layer that has them.")
     frame = _with_crs(frame, path, stated)
@@ -171,7 +173,7 @@ def _bounds_in_file(
     return left, bottom, right, top
 
 
-def layers(path: Path, spatial: bool = False) -> list[str]:
+def layer_names(path: Path, spatial: bool = False) -> list[str]:
     """Names of a vector file's layers, `spatial` ones or tables without geometry too; VectorError where it is none."""
     import pyogrio
 
@@ -193,7 +195,7 @@ def layer_facts(path: Path, layer: str | None = None) -> tuple[str, str, CRS | N
         held = {str(name): str(kind) for name, kind in pyogrio.list_layers(_source(path)) if kind is not None}
     name = layer or next(iter(held), "")
     if name not in held:
-        raise VectorError(f"{path} has no layer {name!r} of geometries; its layers are {', '.join(layers(path))}.")
+        raise VectorError(f"{path} has no layer {name!r} of geometries; its layers are {', '.join(layer_names(path))}.")
     with _named(path):
         crs = pyogrio.read_info(_source(path), layer=name)["crs"]
         return name, held[name].split(" ")[0].removesuffix("Z"), CRS.from_user_input(crs) if crs else None
@@ -201,15 +203,15 @@ def layer_facts(path: Path, layer: str | None = None) -> tuple[str, str, CRS | N
 
 def write_vector(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, overwrite: bool = False) -> None:
     """Write features as a GeoPackage, aside first and renamed when whole."""
-    with writing(path, overwrite) as aside, filling_vector(aside, path, layer or path.stem) as add:
+    with atomic_write(path, overwrite) as aside, open_vector_writer(aside, path, layer or path.stem) as add:
         add(frame)
 
 
 @contextmanager
-def filling_vector(
+def open_vector_writer(
     aside: Path, path: Path, layer: str, base: Path | None = None, multi: bool | None = None
 ) -> Iterator[Callable[[gpd.GeoDataFrame], None]]:
-    """Yield what adds features to `aside`, a file that `writing` will rename to the GeoPackage `path`.
+    """Yield what adds features to `aside`, a file that `atomic_write` will rename to the GeoPackage `path`.
 
     With `base`, an earlier GeoPackage, everything else in it is kept, and the layer replaced. With `multi` every
     geometry becomes a multipart one, so that all that is added fits, and a layer of none is one of multipolygons; by
@@ -244,7 +246,7 @@ def filling_vector(
 
 
 @contextmanager
-def holding(path: Path) -> Iterator[None]:
+def lock_geopackage(path: Path) -> Iterator[None]:
     """Let nobody else write to a GeoPackage, and have in it what others wrote; OutputError where they keep it open.
 
     A file with a write-ahead log (QGIS makes one of what it opens) must not be replaced: the log would be taken for
@@ -362,8 +364,8 @@ def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def filling_parquet(aside: Path) -> Iterator[Callable[[gpd.GeoDataFrame], None]]:
-    """Yield what adds features, a row group at a time, to `aside`, a GeoParquet 1.1 that `writing` will rename."""
+def open_parquet_writer(aside: Path) -> Iterator[Callable[[gpd.GeoDataFrame], None]]:
+    """Yield what adds features, a row group at a time, to `aside`, a GeoParquet 1.1 that `atomic_write` will rename."""
     groups: list[dict[str, Any]] = []
     with ExitStack() as files:
         writer: pq.ParquetWriter | None = None
@@ -400,7 +402,7 @@ def _all_groups(groups: list[dict[str, Any]]) -> dict[str, Any]:
     return whole
 
 
-def highest(path: Path, layer: str, column: str) -> int:
+def highest_value(path: Path, layer: str, column: str) -> int:
     """The largest whole number in a column of a layer, which may be without geometry; 0 where there is none."""
     import pyogrio
 

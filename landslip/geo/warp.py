@@ -19,7 +19,7 @@ from rasterio.warp import transform as transform_points
 
 from landslip.errors import GridError
 from landslip.geo.grid import Grid, Window, crs_name
-from landslip.geo.raster import RasterInfo, cut, cut_stored, opening, read_info
+from landslip.geo.raster import RasterInfo, open_raster, read_info, read_stored_window, read_window
 from landslip.geo.resample import reach, resample
 
 MOST_AT_ONCE = 16_000_000  # pixels of a raster that are read for a window before it is divided
@@ -41,25 +41,25 @@ def warp(
     covers the grid is read. A raster that lies on the grid's own pixels is cut, not resampled. What a pixel gets does
     not depend on how `grid` was cropped, to the bit.
     """
-    with opening(path) as dataset:
+    with open_raster(path) as dataset:
         source = read_info(path).grid
         with _leading(path, source.crs, grid.crs):
             window = needed_window(source, grid, resampling).clip(source.shape)
         if window.area > MOST_AT_ONCE and max(grid.shape) > 1:
             return in_quarters(lambda part: warp(path, grid.crop(part), bands, resampling, nodata), grid.shape)
-        values = cut(dataset, window, bands, nodata)
+        values = read_window(dataset, window, bands, nodata)
     return warp_array(values, source.crop(window), grid, resampling)
 
 
 def warp_stored(path: Path, grid: Grid, band: int = 1) -> NDArray[np.float32]:
     """One band brought onto `grid` by the nearest pixel, (H, W) float32: nodata stays a value; NaN beyond it."""
-    with opening(path) as dataset:
+    with open_raster(path) as dataset:
         source = read_info(path).grid
         with _leading(path, source.crs, grid.crs):
             window = needed_window(source, grid, "nearest").clip(source.shape)
         if 0 in (window.height, window.width):
             return np.full(grid.shape, np.nan, np.float32)
-        values = cut_stored(dataset, window, band).astype(np.float32)
+        values = read_stored_window(dataset, window, band).astype(np.float32)
     return np.asarray(warp_array(values[None], source.crop(window), grid, "nearest")[0])
 
 

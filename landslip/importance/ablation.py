@@ -30,7 +30,7 @@ from landslip.dataset.training_data import input_hashes
 from landslip.errors import ModelError, ResumeError, RunError
 from landslip.evaluation.evaluate import confusion_by_block
 from landslip.geo.raster import read_info, read_stored
-from landslip.importance.ranking import DRAWS, FEWEST_BLOCKS, Score, kappa_f1, multiplicities, percentiles
+from landslip.importance.ranking import DRAWS, FEWEST_BLOCKS, Score, bootstrap_weights, kappa_f1, percentiles
 from landslip.inference.mapping import map_site
 from landslip.runtime.atomic import remove_folder
 from landslip.runtime.progress import duration, plural, say
@@ -148,7 +148,7 @@ def drops(tables: Mapping[str, NDArray[np.int64]], seed: int) -> tuple[list[Scor
     """
     held = np.any([table.any(1) for table in tables.values()], 0)
     own = {name: table[held].astype(np.float64) for name, table in tables.items()}
-    drawn = multiplicities(np.random.default_rng(seed), int(held.sum()), DRAWS)
+    drawn = bootstrap_weights(np.random.default_rng(seed), int(held.sum()), DRAWS)
     spread = {name: np.array([kappa_f1(many @ table) for many in drawn]) for name, table in own.items()}
     whole = {name: kappa_f1(table.sum(0)) for name, table in own.items()}
     scores = []

@@ -26,7 +26,7 @@ from landslip.dataset.channels import Channel, StackInfo, read_stack_info
 from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN, known_label
 from landslip.errors import ChannelError, LabelError, RasterError, RunError
 from landslip.geo.grid import Grid, Window, require_same_grid, tiles
-from landslip.geo.raster import cut, cut_stored, opening, read_info, require_one_band
+from landslip.geo.raster import open_raster, read_info, read_stored_window, read_window, require_one_band
 from landslip.importance.plots import draw_intervals
 from landslip.plots.class_maps import direction_of, eighth
 from landslip.runtime.atomic import file_hash, refuse_existing, refuse_input
@@ -43,7 +43,7 @@ Cut = Literal["natural breaks", "directions", "classes"]
 
 
 @dataclass(frozen=True)
-class Classes:
+class FactorClasses:
     """A factor's classes: `names` of them, cut from the channels at `positions` of the stack.
 
     `upper` holds the upper bounds of natural breaks, which belong to their class; the last class is open upwards.
@@ -72,7 +72,7 @@ class Classes:
 
 
 @dataclass(frozen=True)
-class Interval:
+class ClassFrequency:
     """One class of a factor and the landslides in it.
 
     `low` (not included, but in the first class) and `high` bound natural breaks in the factor's unit, NaN elsewhere.
@@ -116,7 +116,7 @@ class Counts:
     `undefined` pixels are valid and known, yet in no class. `low` and `high`: extremes of the first channel.
     """
 
-    classes: Classes
+    classes: FactorClasses
     table: NDArray[np.int64]
     undefined: int
     low: float
@@ -124,17 +124,17 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Intervals:
+class Frequencies:
     """The classes of every factor asked for, the sample that natural breaks were taken on, and notes."""
 
-    rows: list[Interval]
+    rows: list[ClassFrequency]
     sample: int
     pixels: int
     landslides: int
     notes: list[str]
 
 
-def intervals(
+def frequency_ratios(
     prepared: Path,
     out: Path,
     factors: Sequence[str] = (),
@@ -142,7 +142,7 @@ def intervals(
     sample: int = SAMPLE,
     seed: int = 0,
     overwrite: bool = False,
-) -> Intervals:
+) -> Frequencies:
     """Count landslides by class of each factor of a prepared site and write intervals.csv, .json and .png into `out`.
 
     `factors` names factors, or bands; none: all factors. `classes` is how many natural breaks make, `sample` the pixels
@@ -151,16 +151,16 @@ def intervals(
     """
     for name in FILES:
         refuse_existing(out / name, overwrite)
-    stack = read_prepared(prepared)
+    stack = read_prepared_info(prepared)
     chosen = choose_factors(stack, factors)
     _require(2 <= classes <= 50, f"{classes} classes: give from 2 to 50 (--classes).")
     _require(sample >= 100, f"a sample of {sample} pixels: give at least 100 (--sample).")
     refuse_input(out, [stack.path, prepared / "label.tif", prepared / "valid.tif"])
     drawn = draw_sample(stack, sample, seed)
-    counted = count(stack, [make_classes(stack, name, drawn, classes) for name in chosen], BLOCK)
+    counted = count_classes(stack, [make_classes(stack, name, drawn, classes) for name in chosen], BLOCK)
     rows = [row for counts in counted for row in rows_of(counts)]
-    made = Intervals(rows, len(drawn.label), drawn.pixels, drawn.landslides, _notes(counted, drawn, seed))
-    write_text(out / "intervals.csv", table_csv([asdict(row) for row in rows]), overwrite)
+    made = Frequencies(rows, len(drawn.label), drawn.pixels, drawn.landslides, _notes(counted, drawn, seed))
+    write_text(out / "intervals.csv", frequency_csv([asdict(row) for row in rows]), overwrite)
     panels = {counts.classes.factor: [_bar(row) for row in rows_of(counts)] for counts in counted}
     titles = {name: _title(stack, name) for name in panels}
     mean = made.landslides / made.pixels
@@ -178,7 +178,7 @@ def _require(holds: bool, message: str) -> None:
 # ---- the prepared folder ----
 
 
-def read_prepared(prepared: Path) -> StackInfo:
+def read_prepared_info(prepared: Path) -> StackInfo:
     """A prepared folder's stack; RasterError where it is none, GridError where its rasters lie on several grids."""
     for name in ("stack.tif", "valid.tif", "label.tif"):
         if not (prepared / name).exists():
@@ -210,13 +210,13 @@ def choose_factors(stack: StackInfo, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names)) or factors
 
 
-def channels_of(stack: StackInfo, factor: str) -> tuple[int, ...]:
+def positions_of(stack: StackInfo, factor: str) -> tuple[int, ...]:
     """Positions of a factor's channels in a stack."""
     return tuple(i for i, channel in enumerate(stack.channels) if channel.factor == factor)
 
 
 @dataclass(frozen=True)
-class Rasters:
+class PreparedRasters:
     """A prepared folder's open rasters."""
 
     stack: Any
@@ -225,20 +225,20 @@ class Rasters:
 
     def known(self, window: Window) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
         """(h, w) bool, valid and of known label, and (h, w) labels, at a window inside the raster."""
-        label = known_label(cut_stored(self.label, window), self.label.name)
-        return (cut_stored(self.valid, window) == 1) & (label != UNKNOWN), label
+        label = known_label(read_stored_window(self.label, window), self.label.name)
+        return (read_stored_window(self.valid, window) == 1) & (label != UNKNOWN), label
 
     def values(self, window: Window, positions: Sequence[int]) -> NDArray[np.float32]:
         """(C, h, w) of the stack's channels at `positions`, NaN where undefined."""
-        return cut(self.stack, window, [position + 1 for position in positions])
+        return read_window(self.stack, window, [position + 1 for position in positions])
 
 
 @contextmanager
-def opening_prepared(stack: StackInfo) -> Iterator[Rasters]:
+def open_prepared(stack: StackInfo) -> Iterator[PreparedRasters]:
     """The stack, valid and label rasters of a prepared folder, open together."""
     with ExitStack() as files:
         paths = (stack.path, stack.valid_path, stack.path.with_name("label.tif"))
-        yield Rasters(*(files.enter_context(opening(path)) for path in paths))
+        yield PreparedRasters(*(files.enter_context(open_raster(path)) for path in paths))
 
 
 def draw_sample(stack: StackInfo, wanted: int, seed: int, balanced: bool = False) -> Sample:
@@ -249,7 +249,7 @@ def draw_sample(stack: StackInfo, wanted: int, seed: int, balanced: bool = False
     """
     rng = np.random.default_rng(seed)
     windows = list(tiles(stack.grid.shape, SIDE))
-    with opening_prepared(stack) as rasters:
+    with open_prepared(stack) as rasters:
         held = np.zeros((len(windows), 2), np.int64)  # other ground, landslide
         for i, window in enumerate(windows):
             known, label = rasters.known(window)
@@ -310,36 +310,40 @@ def natural_breaks(values: NDArray[Any], classes: int) -> tuple[float, ...]:
     return tuple(dict.fromkeys(ordered[at].tolist()))
 
 
-def make_classes(stack: StackInfo, factor: str, drawn: Sample, classes: int) -> Classes:
+def make_classes(stack: StackInfo, factor: str, drawn: Sample, classes: int) -> FactorClasses:
     """The classes of a factor, with natural breaks of a sample (all channels of the stack) where it is continuous."""
-    positions = channels_of(stack, factor)
+    positions = positions_of(stack, factor)
     own = [stack.channels[i] for i in positions]
     unit = own[0].unit
     if factor == "aspect" and ({channel.kind for channel in own} == {"sine", "cosine"} or unit == "degree"):
         by_kind = sorted(positions, key=lambda i: stack.channels[i].kind != "sine")
-        return Classes(factor, "directions", unit, tuple(by_kind), ("flat", *DIRECTIONS))
+        return FactorClasses(factor, "directions", unit, tuple(by_kind), ("flat", *DIRECTIONS))
     if own[0].kind == "class":
         names = tuple(channel.name.removeprefix(f"{factor}_") for channel in own)
-        return Classes(factor, "classes", unit, positions, names)
+        return FactorClasses(factor, "classes", unit, positions, names)
     values = drawn.values[:, positions[0]]
     values = values[~np.isnan(values)]
     if not values.size:
-        return Classes(factor, "natural breaks", unit, positions, ("all",), (math.inf,), "undefined all over the site")
+        return FactorClasses(
+            factor, "natural breaks", unit, positions, ("all",), (math.inf,), "undefined all over the site"
+        )
     if unit == "class":  # one channel of ordinals, the paper's encoding
         codes = _codes_in(stack, positions[0])  # a sample may miss a rare class
-        return Classes(factor, "classes", unit, positions, tuple(f"{code:g}" for code in codes), tuple(codes))
+        return FactorClasses(factor, "classes", unit, positions, tuple(f"{code:g}" for code in codes), tuple(codes))
     upper = natural_breaks(values, classes)
     note = ""
     if len(upper) == 1:
         note = f"{upper[0]:g} all over the sample: one class, which says nothing"
     elif len(upper) < classes:
         note = f"{len(upper)} different values in the sample, each a class"
-    return Classes(factor, "natural breaks", unit, positions, tuple(map(str, range(1, len(upper) + 1))), upper, note)
+    return FactorClasses(
+        factor, "natural breaks", unit, positions, tuple(map(str, range(1, len(upper) + 1))), upper, note
+    )
 
 
 def _codes_in(stack: StackInfo, position: int) -> list[float]:
     found: set[float] = set()
-    with opening_prepared(stack) as rasters:
+    with open_prepared(stack) as rasters:
         for window in tiles(stack.grid.shape, SIDE):
             known, _ = rasters.known(window)
             values = rasters.values(window, [position])[0][known]
@@ -357,7 +361,7 @@ def _directions(values: NDArray[np.float32]) -> NDArray[np.intp]:
 # ---- counting ----
 
 
-def count(stack: StackInfo, factors: Sequence[Classes], block: int) -> list[Counts]:
+def count_classes(stack: StackInfo, factors: Sequence[FactorClasses], block: int) -> list[Counts]:
     """Count every valid pixel of known label by class of each factor and by spatial block of `block` pixels a side.
 
     Blocks without a pixel are left out.
@@ -369,7 +373,7 @@ def count(stack: StackInfo, factors: Sequence[Classes], block: int) -> list[Coun
     undefined = np.zeros(len(factors), np.int64)
     low, high = np.full(len(factors), np.inf), np.full(len(factors), -np.inf)
     windows = list(tiles(shape, max(1, SIDE // block) * block))
-    with opening_prepared(stack) as rasters:
+    with open_prepared(stack) as rasters:
         for window in track(windows, len(windows), "count", "window"):
             known, label = rasters.known(window)
             if not known.any():
@@ -393,7 +397,7 @@ def count(stack: StackInfo, factors: Sequence[Classes], block: int) -> list[Coun
     ]
 
 
-def rows_of(counts: Counts) -> list[Interval]:
+def rows_of(counts: Counts) -> list[ClassFrequency]:
     """The classes of a factor with their landslides."""
     classes = counts.classes
     table = counts.table.sum(0)
@@ -406,7 +410,7 @@ def rows_of(counts: Counts) -> list[Interval]:
         frequency, ratio = _over(landslide, pixels), _over(landslide_share, area_share)
         shown = name if classes.cut != "natural breaks" else f"{_round(low, bounds)} to {_round(high, bounds)}"
         rows.append(
-            Interval(
+            ClassFrequency(
                 classes.factor, shown, classes.unit, low, high, pixels, area_share, landslide, landslide_share,
                 frequency, ratio,
             )
@@ -458,16 +462,16 @@ def _notes(counted: Sequence[Counts], drawn: Sample, seed: int) -> list[str]:
 
 
 def _title(stack: StackInfo, factor: str) -> str:
-    channel: Channel = stack.channels[channels_of(stack, factor)[0]]
+    channel: Channel = stack.channels[positions_of(stack, factor)[0]]
     unit = "" if factor == "aspect" or channel.unit in ("", "class") else f" ({channel.unit})"
     return factor.replace("_", " ") + unit
 
 
-def _bar(row: Interval) -> tuple[str, float, float]:
+def _bar(row: ClassFrequency) -> tuple[str, float, float]:
     return row.name, row.frequency, row.area_share
 
 
-def table_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def frequency_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of one kind as CSV; a cell is empty where undefined."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -477,7 +481,7 @@ def table_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def table(made: Intervals) -> str:
+def frequency_table(made: Frequencies) -> str:
     """The classes as text, a block per factor, with the notes."""
     width = max(12, *(len(row.name) for row in made.rows)) + 2
     lines = [

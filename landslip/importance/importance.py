@@ -40,12 +40,12 @@ from landslip.importance.frequency_ratio import (
     Counts,
     Sample,
     choose_factors,
-    count,
+    count_classes,
     draw_sample,
+    frequency_csv,
     make_classes,
-    opening_prepared,
-    read_prepared,
-    table_csv,
+    open_prepared,
+    read_prepared_info,
 )
 from landslip.importance.impurity import (
     CORRELATED,
@@ -107,7 +107,7 @@ def importance(
             f"{repeats} repeats, blocks of {block} pixels, {sample} pixels: give at least 2 (--repeats), 8 (--block) "
             "and 100 (--sample)."
         )
-    stack = read_prepared(prepared)
+    stack = read_prepared_info(prepared)
     factors = choose_factors(stack, ())
     refuse_input(out, [stack.path, prepared / "label.tif", prepared / "valid.tif"])
     if budget is not None and model is None:
@@ -117,7 +117,7 @@ def importance(
     held = None if loaded is None else held_out(loaded, stack, block, seed)  # refused before any long work
     _require_blocks(stack, block)
     drawn = draw_sample(stack, SAMPLE, seed)
-    counted = count(stack, [make_classes(stack, name, drawn, CLASSES) for name in factors], block)
+    counted = count_classes(stack, [make_classes(stack, name, drawn, CLASSES) for name in factors], block)
     rho = correlation(stack, drawn)
     together = correlated_groups(rho, factors)
     scores = gain_ratios(counted, drawn, stack.grid, block, seed)
@@ -144,7 +144,7 @@ def _require_blocks(stack: StackInfo, block: int) -> None:
     """Raise LabelError where too few spatial blocks hold a class, counted on the label whatever the factors are."""
     blocks = block_shape(stack.grid.shape, block)
     held = {code: np.zeros(blocks, np.int64) for code in (LANDSLIDE, OTHER)}
-    with opening_prepared(stack) as rasters:
+    with open_prepared(stack) as rasters:
         for window in tiles(stack.grid.shape, SIDE):
             known, label = rasters.known(window)
             for code, total in held.items():
@@ -199,7 +199,7 @@ def _notes(
 
 
 def _write(made: Importance, out: Path, stack: StackInfo, facts: dict[str, Any], overwrite: bool) -> None:
-    write_text(out / "importance.csv", table_csv([asdict(score) for score in made.scores]), overwrite)
+    write_text(out / "importance.csv", frequency_csv([asdict(score) for score in made.scores]), overwrite)
     panels = {
         title: [Whisker(s.factor, s.estimate, s.low, s.high, s.effect, s.unstable) for s in own]
         for measure, title in MEASURES.items()
@@ -210,7 +210,7 @@ def _write(made: Importance, out: Path, stack: StackInfo, facts: dict[str, Any],
     write_json(out / "importance.json", {**asdict(made), **known}, overwrite)
 
 
-def table(made: Importance) -> str:
+def importance_table(made: Importance) -> str:
     """The rankings as text, with the notes."""
     width = max(len(score.factor) for score in made.scores) + 2
     lines: list[str] = []

@@ -22,8 +22,8 @@ from landslip.dataset.channels import StackInfo
 from landslip.dataset.label import LANDSLIDE
 from landslip.errors import LabelError
 from landslip.geo.grid import Grid
-from landslip.importance.frequency_ratio import Counts, Sample, block_of, channels_of
-from landslip.importance.ranking import DRAWS, Float, Score, donor_cycle, multiplicities, percentiles
+from landslip.importance.frequency_ratio import Counts, Sample, block_of, positions_of
+from landslip.importance.ranking import DRAWS, Float, Score, bootstrap_weights, derangement, percentiles
 from landslip.runtime.progress import track
 
 CUTS = 200  # times that a factor's link to the landslides is cut
@@ -64,9 +64,9 @@ def gain_ratios(counted: Sequence[Counts], drawn: Sample, grid: Grid, block: int
     other blocks.
     """
     rng = np.random.default_rng(seed)
-    chosen = multiplicities(rng, len(counted[0].table), DRAWS)
+    chosen = bootstrap_weights(rng, len(counted[0].table), DRAWS)
     blocks, offset = _places(drawn, grid, block)
-    carried = [_donors(blocks, offset, donor_cycle(rng, int(blocks.max()) + 1)) for _ in range(CUTS)]
+    carried = [_donors(blocks, offset, derangement(rng, int(blocks.max()) + 1)) for _ in range(CUTS)]
     landslide = (drawn.label == LANDSLIDE).astype(np.intp)
     scores = []
     for counts in counted:
@@ -114,7 +114,7 @@ def forest_importance(
     from sklearn.metrics import roc_auc_score
 
     rng = np.random.default_rng(seed)
-    own = {name: channels_of(stack, name) for name in factors}
+    own = {name: positions_of(stack, name) for name in factors}
     positions = [i for name in factors for i in own[name]]
     columns = {name: [positions.index(i) for i in own[name]] for name in factors}
     x, y = drawn.values[:, positions], drawn.label == LANDSLIDE
@@ -122,12 +122,12 @@ def forest_importance(
     every = int(blocks.max()) + 1
     found, beats, aucs = [], [], []
     for _ in track(range(repeats), repeats, "forests", "repeat"):
-        weight = multiplicities(rng, every, 1)[0][blocks]
+        weight = bootstrap_weights(rng, every, 1)[0][blocks]
         inside = weight > 0
         if len(np.unique(y[inside])) < 2:
             continue
         number = int(rng.integers(2**31))
-        moved = x[_donors(blocks, offset, donor_cycle(rng, every))]
+        moved = x[_donors(blocks, offset, derangement(rng, every))]
         forests = []
         for values in (x, np.concatenate([x, moved], 1)):
             # impurities are summed tree by tree in order, whatever the number of threads
@@ -198,7 +198,7 @@ def correlation(stack: StackInfo, drawn: Sample) -> dict[str, dict[str, float]]:
         part = part if part.shape[0] == varying.sum() else np.array([[1, part[0, 0]], [part[0, 0], 1]])
         rho[np.ix_(varying, varying)] = part
     names = list(dict.fromkeys(channel.factor for channel in stack.channels))
-    own = {name: list(channels_of(stack, name)) for name in names}
+    own = {name: list(positions_of(stack, name)) for name in names}
 
     def largest(a: str, b: str) -> float:
         pairs = rho[np.ix_(own[a], own[b])]

@@ -19,16 +19,16 @@ from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.dataset.split import PARTS, leakage_note, leaky_of
 from landslip.errors import LabelError, SplitError
 from landslip.geo.grid import Window, require_same_grid, squares, tiles
-from landslip.geo.raster import cut_stored, opening, read_info, require_one_band
-from landslip.importance.frequency_ratio import SIDE, choose_factors, opening_prepared
+from landslip.geo.raster import open_raster, read_info, read_stored_window, require_one_band
+from landslip.importance.frequency_ratio import SIDE, choose_factors, open_prepared
 from landslip.importance.ranking import (
     DRAWS,
     FEWEST_BLOCKS,
     Float,
     Score,
-    donor_cycle,
+    bootstrap_weights,
+    derangement,
     kappa_f1,
-    multiplicities,
     percentiles,
 )
 from landslip.models.forward import device, keep_memory, precision, probabilities
@@ -65,15 +65,16 @@ def held_out(model: Model, stack: StackInfo, block: int, seed: int) -> HeldOut:
     size = int(model.facts["run"]["blocks"]["window"])
     shape = stack.grid.shape
     rng = np.random.default_rng(seed)
-    with opening_prepared(stack) as rasters, opening(path) as split:
+    with open_prepared(stack) as rasters, open_raster(path) as split:
         held = {
-            part: int(sum((cut_stored(split, w) == PARTS[part]).sum() for w in tiles(shape, SIDE))) for part in PARTS
+            part: int(sum((read_stored_window(split, w) == PARTS[part]).sum() for w in tiles(shape, SIDE)))
+            for part in PARTS
         }
         part = "test" if held["test"] else "validation"
         found = []
         for window in squares(shape, size):
             inside = window.clip(shape)
-            mine = cut_stored(split, inside) == PARTS[part]
+            mine = read_stored_window(split, inside) == PARTS[part]
             if mine.any() and (mine & rasters.known(inside)[0]).any():
                 found.append(window)
         most = max(2, HELD_PIXELS // size**2)
@@ -90,8 +91,8 @@ def held_out(model: Model, stack: StackInfo, block: int, seed: int) -> HeldOut:
             inside = window.clip(shape)
             at = inside.within(window)
             known, truth = rasters.known(inside)
-            label[i][at] = np.where(known & (cut_stored(split, inside) == PARTS[part]), truth, UNKNOWN)
-            valid[i][at] = cut_stored(rasters.valid, inside) == 1
+            label[i][at] = np.where(known & (read_stored_window(split, inside) == PARTS[part]), truth, UNKNOWN)
+            valid[i][at] = read_stored_window(rasters.valid, inside) == 1
             x[i] = model.zscore.apply(rasters.values(window, positions))
     counts = {code: int((label == code).sum()) for code in (LANDSLIDE, OTHER)}
     if not all(counts.values()):
@@ -170,8 +171,8 @@ def permutation_importance(
     for step in track(range(work), work, "permutation", "swap"):
         repeat, g = divmod(step, len(groups))
         if g == 0:
-            donor = donor_cycle(rng, len(held.x))
-            drawn = multiplicities(rng, blocks, max(1, DRAWS // repeats))
+            donor = derangement(rng, len(held.x))
+            drawn = bootstrap_weights(rng, blocks, max(1, DRAWS // repeats))
             scored = held.valid[donor]
             before = _tables(base, held, scored, blocks)
         name, _, positions = groups[g]

@@ -71,12 +71,12 @@ def ranked(scores: Sequence[Score]) -> list[Score]:
     return out
 
 
-def multiplicities(rng: np.random.Generator, blocks: int, draws: int) -> Float:
+def bootstrap_weights(rng: np.random.Generator, blocks: int, draws: int) -> Float:
     """(draws, blocks): how often each block is drawn, with replacement."""
     return rng.multinomial(blocks, np.full(blocks, 1 / blocks), draws).astype(np.float64)
 
 
-def donor_cycle(rng: np.random.Generator, n: int) -> NDArray[np.intp]:
+def derangement(rng: np.random.Generator, n: int) -> NDArray[np.intp]:
     """(n,) a donor for each of n, never itself."""
     order = rng.permutation(n)
     donor = np.empty(n, np.intp)

@@ -28,21 +28,21 @@ import torch
 
 from landslip import __version__
 from landslip.errors import DependencyError, LandslipError, RunError
-from landslip.geo.tiling import Plan, Task
+from landslip.geo.tiling import Tile, Tiling
 from landslip.inference.engines import Engine, choose_engine
 from landslip.inference.predict import (
     Job,
-    Source,
+    TileReader,
     Uncertainty,
-    compute_task,
     job_facts,
-    opened,
-    read_task,
+    open_reader,
+    predict_tile,
+    read_tile,
     require_whole,
 )
-from landslip.inference.tile_store import PLAN, Ledger
+from landslip.inference.tile_store import PLAN, TileStore
 from landslip.metrics.applicability import Applicability
-from landslip.runtime.atomic import writing
+from landslip.runtime.atomic import atomic_write
 from landslip.runtime.progress import forecasting, plural, say, track
 from landslip.training.checkpoint import Model, load_model
 
@@ -78,7 +78,7 @@ def _nowhere(_: Any) -> Any:
     raise AssertionError("the engine of a cluster computes on its workers")
 
 
-def run_on_cluster(job: Job, plan: Plan, left: list[int], ledger: Ledger, address: str, strict: bool) -> None:
+def run_on_cluster(job: Job, plan: Tiling, left: list[int], ledger: TileStore, address: str, strict: bool) -> None:
     """Have the windows `left` of a plan computed on a cluster; when this returns, all of them are in the ledger.
 
     `address` is that of a running scheduler (tcp://host:port), or a number of processes on this machine (4, local:4).
@@ -175,7 +175,7 @@ def _require_version(client: Any, workers: list[str]) -> None:
             )
 
 
-def _windows(client: Any, path: str, plan: Plan, left: list[int], strict: bool) -> Iterator[int]:
+def _windows(client: Any, path: str, plan: Tiling, left: list[int], strict: bool) -> Iterator[int]:
     """Each of the windows `left` as it is finished. A worker is never given more than it can begin with."""
     queue, flying, known = deque(left), dict[Any, tuple[int, str]](), set[str]()
     seen = time.monotonic()
@@ -239,7 +239,7 @@ def _result(future: Any, what: str) -> Any:
         ) from None
 
 
-def _wait_until_seen(ledger: Ledger, left: list[int]) -> None:
+def _wait_until_seen(ledger: TileStore, left: list[int]) -> None:
     """Wait until what workers have kept is seen here too; RunError where it never is."""
     until = time.monotonic() + SEEN
     while missing := [i for i in left if not ledger.finished(i)]:
@@ -255,7 +255,7 @@ def _wait_until_seen(ledger: Ledger, left: list[int]) -> None:
 # ---- a job as a file ----
 
 
-def _write_job(job: Job, ledger: Ledger) -> Path:
+def _write_job(job: Job, ledger: TileStore) -> Path:
     """Keep a job in the ledger's folder under a name of its own: a worker that has opened it never mixes two runs."""
     folder = ledger.folder.absolute()
     facts = {
@@ -274,7 +274,7 @@ def _write_job(job: Job, ledger: Ledger) -> Path:
         arrays = {"training": area.training, "channel_weights": area.weights, "samples": job.uncertainty.samples}
         arrays |= {"mean_distance": np.float64(area.mean_distance), "threshold": np.float64(area.threshold)}
     path = folder / f"job-{uuid.uuid4().hex}.npz"
-    with writing(path) as aside, aside.open("wb") as file:
+    with atomic_write(path) as aside, aside.open("wb") as file:
         np.savez(file, facts=json.dumps(facts), **arrays)
     return path
 
@@ -310,8 +310,8 @@ class _AtHand:
     """The job that this worker has open, and a thread each for its network and its files (see `prefetch.py`)."""
 
     path: str
-    source: Source
-    ledger: Ledger
+    source: TileReader
+    ledger: TileStore
     network: ThreadPoolExecutor
     files: ThreadPoolExecutor
     room: threading.BoundedSemaphore
@@ -336,7 +336,7 @@ def _use(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _window(path: str, index: int, task: Task, strict: bool) -> None:
+def _window(path: str, index: int, task: Tile, strict: bool) -> None:
     """Compute a window of the job at `path` and keep it."""
     distributed = _distributed()
     worker = distributed.get_worker()
@@ -345,10 +345,10 @@ def _window(path: str, index: int, task: Task, strict: bool) -> None:
         with job.room:
             if job.ledger.finished(index):  # by a worker that could not say so any more
                 return
-            read = job.files.submit(read_task, job.source, task).result()
+            read = job.files.submit(read_tile, job.source, task).result()
             if strict:
                 require_whole(read)
-            values = job.network.submit(compute_task, job.source, task, read).result()
+            values = job.network.submit(predict_tile, job.source, task, read).result()
             job.files.submit(job.ledger.keep, index, values, read.damaged).result()
 
 
@@ -405,11 +405,11 @@ def _open(path: str, threads: int) -> _AtHand:
         there = replace(job, model=at / job.model, stack=at / job.stack, valid=valid)
         inside = ExitStack()  # a raster is closed by the thread that opened it
         held.callback(lambda: network.submit(inside.close).result())
-        source = network.submit(inside.enter_context, opened(there)).result()
+        source = network.submit(inside.enter_context, open_reader(there)).result()
         _require_same(job_facts(there, source.model, source.engine), wanted)
         own = replace(source, job=job)
         room = threading.BoundedSemaphore(AHEAD)
-        return _AtHand(path, own, Ledger(Path(path).parent, Path(path).parent), network, files, room, held.pop_all())
+        return _AtHand(path, own, TileStore(Path(path).parent, Path(path).parent), network, files, room, held.pop_all())
 
 
 def _require_same(here: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -18,10 +18,10 @@ import numpy as np
 from landslip import __version__
 from landslip.dataset.channels import read_stack_info
 from landslip.errors import RasterError, RunError
-from landslip.geo.geotiff import creating, put, require_geotiff_name
+from landslip.geo.geotiff import create_raster, require_geotiff_name, write_window
 from landslip.geo.grid import Grid, require_same_grid
 from landslip.geo.raster import PROBABILITY, exists, read, read_info, require_one_band
-from landslip.geo.tiling import HALO, Plan, cell_of, make_plan, needed_cells, smallest
+from landslip.geo.tiling import HALO, Tiling, cell_size, needed_cells, plan_tiles, smallest
 from landslip.inference.cluster import engine_of_workers, run_on_cluster, workers_here
 from landslip.inference.engines import Engine, bytes_of_a_pixel, choose_engine, most_pixels, require_memory
 from landslip.inference.predict import (
@@ -29,21 +29,21 @@ from landslip.inference.predict import (
     Job,
     Method,
     Uncertainty,
-    compute_task,
     job_facts,
-    opened,
-    read_task,
+    open_reader,
+    predict_tile,
+    read_tile,
     require_whole,
 )
-from landslip.inference.tile_store import Ledger, opening_ledger, refuse_existing_map
+from landslip.inference.tile_store import TileStore, open_tile_store, refuse_existing_map
 from landslip.models.forward import dropout_layers
 from landslip.plots.qgis_style import probability_style
 from landslip.runtime.atomic import refuse_existing, refuse_input, require_space
-from landslip.runtime.prefetch import ahead
+from landslip.runtime.prefetch import prefetch
 from landslip.runtime.progress import forecasting, plural, say, track
 from landslip.runtime.text import write_text
 from landslip.training.checkpoint import Model, match_channels
-from landslip.training.domain_check import require_likeness
+from landslip.training.domain_check import require_similar_ground
 
 NAMED = 20  # damaged parts that a map's tag names
 PAPER_CORE = 512  # pixels a side of what the paper's method computes at once
@@ -117,10 +117,10 @@ def map_site(
         info = read_info(valid_path)
         require_one_band(info, "valid")
         require_same_grid(stack.grid, str(stack_path), info.grid, str(valid_path))
-    cell = cell_of(model.multiple)
+    cell = cell_size(model.multiple)
     needed = needed_cells(valid_path, stack.grid.shape, cell)
     area = None if uncertainty is None else uncertainty.area
-    warnings = require_likeness(model, stack, valid_path, needed, cell, accept_range, area)
+    warnings = require_similar_ground(model, stack, valid_path, needed, cell, accept_range, area)
     for text in warnings.values():
         say(f"warning: {stack_path}: {text}.")
     if cluster is None:
@@ -145,10 +145,10 @@ def map_site(
     most = most_pixels(heaviest, of_a_pixel, memory, smallest(stack.grid.shape, model.multiple))
     if method == "paper":
         most = min(most, (PAPER_CORE + 2 * HALO) ** 2)
-    plan = make_plan(stack.grid.shape, needed, model.multiple, most)
+    plan = plan_tiles(stack.grid.shape, needed, model.multiple, most)
     processes = 1 if cluster is None else workers_here(cluster)
     require_memory(heaviest, of_a_pixel, math.prod(plan.read), min(processes, len(plan.tasks)))
-    with opening_ledger(out, _facts(job, plan, model, engine), overwrite) as ledger:
+    with open_tile_store(out, _facts(job, plan, model, engine), overwrite) as ledger:
         left = ledger.left([(job.bands, task.core.height, task.core.width) for task in plan.tasks])
         overwrite = overwrite or (not left and _is_made(out, job, plan, ledger))
         refuse_existing(out, overwrite)
@@ -164,7 +164,7 @@ def map_site(
     return replace(done, warnings=tuple(warnings.values()))
 
 
-def _is_made(out: Path, job: Job, plan: Plan, ledger: Ledger) -> bool:
+def _is_made(out: Path, job: Job, plan: Tiling, ledger: TileStore) -> bool:
     """Whether `out` is the map of these finished windows already: a kill came after it had got its name."""
     if not exists(out):
         return False
@@ -174,7 +174,7 @@ def _is_made(out: Path, job: Job, plan: Plan, ledger: Ledger) -> bool:
     )
 
 
-def _facts(job: Job, plan: Plan, model: Model, engine: Engine) -> dict[str, Any]:
+def _facts(job: Job, plan: Tiling, model: Model, engine: Engine) -> dict[str, Any]:
     """What decides every byte of a map: a killed run is gone on with where all of it is the same."""
     facts = {**job_facts(job, model, engine), "windows": [len(plan.tasks), *plan.read]}
     if job.uncertainty is not None:
@@ -183,7 +183,7 @@ def _facts(job: Job, plan: Plan, model: Model, engine: Engine) -> dict[str, Any]
     return facts
 
 
-def _forecast(plan: Plan, job: Job, out: Path, left: list[int]) -> None:
+def _forecast(plan: Tiling, job: Job, out: Path, left: list[int]) -> None:
     """Say what is to be done, and refuse before the work what the disk has no room for."""
     pixels = math.prod(plan.shape) * job.bands
     # windows as they are computed, then the raster as it is and with its overviews, which compress little
@@ -201,15 +201,15 @@ def _forecast(plan: Plan, job: Job, out: Path, left: list[int]) -> None:
 
 
 def _run_here(
-    job: Job, plan: Plan, left: list[int], ledger: Ledger, model: Model, engine: Engine, strict: bool
+    job: Job, plan: Tiling, left: list[int], ledger: TileStore, model: Model, engine: Engine, strict: bool
 ) -> None:
-    with opened(job, model, engine) as source, ThreadPoolExecutor(1) as files:
+    with open_reader(job, model, engine) as source, ThreadPoolExecutor(1) as files:
         storing: Future[None] | None = None
-        reads = ahead(lambda i: read_task(source, plan.tasks[i]), left, files)
+        reads = prefetch(lambda i: read_tile(source, plan.tasks[i]), left, files)
         for i, read in forecasting(track(reads, len(left), "map", "window"), len(left), "map", "window"):
             if strict:
                 require_whole(read)
-            values = compute_task(source, plan.tasks[i], read)
+            values = predict_tile(source, plan.tasks[i], read)
             if storing is not None:
                 storing.result()
             storing = files.submit(ledger.keep, i, values, read.damaged)
@@ -218,7 +218,7 @@ def _run_here(
 
 
 def _assemble(
-    job: Job, plan: Plan, ledger: Ledger, grid: Grid, out: Path, tags: dict[str, str], overwrite: bool
+    job: Job, plan: Tiling, ledger: TileStore, grid: Grid, out: Path, tags: dict[str, str], overwrite: bool
 ) -> Mapping:
     """Put the finished windows together under the map's own name."""
     names = [PROBABILITY, *(DOUBT if job.uncertainty is not None else ())]
@@ -227,10 +227,12 @@ def _assemble(
     if damaged:
         more = [f"and {len(damaged) - NAMED} more"] if len(damaged) > NAMED else []
         tags = {**tags, "damaged": "; ".join([*damaged[:NAMED], *more])}
-    with creating(out, grid, "float32", names, float("nan"), tags, overwrite=overwrite, overviews="average") as target:
+    with create_raster(
+        out, grid, "float32", names, float("nan"), tags, overwrite=overwrite, overviews="average"
+    ) as target:
         for i, task in enumerate(plan.tasks):
             values = ledger.load(i)
-            put(target, values, task.core)
+            write_window(target, values, task.core)
             valid += int(np.count_nonzero(~np.isnan(values[0])))
             if job.uncertainty is not None:
                 outside += int(np.count_nonzero(values[2] == 0))
@@ -246,7 +248,7 @@ def _assemble(
     return Mapping(out, valid, len(plan.tasks), plan.skipped, tuple(damaged), outside if known else None)
 
 
-def _tags(job: Job, plan: Plan, model: Model, engine: Engine) -> dict[str, str]:
+def _tags(job: Job, plan: Tiling, model: Model, engine: Engine) -> dict[str, str]:
     tags = {
         "threshold": repr(model.threshold),
         "model_sha256": job.weights,

@@ -1,4 +1,4 @@
-"""What it takes to compute any window of a map, here or on another machine: a `Job` names it, a `Source` holds it open.
+"""What it takes to compute any tile of a map, here or elsewhere: a `Job` names it, a `TileReader` holds it open.
 
 Method `halo` (default) reads a core with a halo around it and keeps the core: every pixel is computed once, with its
 surroundings. Method `paper` (III.C) slides windows of the training size at half their step and averages the
@@ -22,8 +22,8 @@ from landslip import __version__
 from landslip.dataset.channels import read_stack_info
 from landslip.errors import ModelError, RasterError
 from landslip.geo.grid import Window, starts
-from landslip.geo.raster import cut_around, file_facts, opening
-from landslip.geo.tiling import Task
+from landslip.geo.raster import file_facts, open_raster, read_around
+from landslip.geo.tiling import Tile
 from landslip.inference.engines import Engine, choose_engine
 from landslip.metrics.applicability import Applicability
 from landslip.models.forward import Precision, at_temperature, disagreement, kind_of_machine
@@ -65,7 +65,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Source:
+class TileReader:
     """A job's model, engine and open files."""
 
     job: Job
@@ -82,7 +82,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Read:
+class TileInput:
     """What was read for a task: valid pixels of its core (h, w), standardised (C, ..) at a window, what is damaged.
 
     `values` is None where no pixel of the core is valid.
@@ -114,7 +114,7 @@ def job_facts(job: Job, model: Model, engine: Engine) -> dict[str, Any]:
 
 
 @contextmanager
-def opened(job: Job, model: Model | None = None, engine: Engine | None = None) -> Iterator[Source]:
+def open_reader(job: Job, model: Model | None = None, engine: Engine | None = None) -> Iterator[TileReader]:
     """Open what a job names; a model and an engine that are at hand are used as they are."""
     model = model or load_model(job.model)
     if model.facts["weights_sha256"] != job.weights:
@@ -124,34 +124,34 @@ def opened(job: Job, model: Model | None = None, engine: Engine | None = None) -
         )
     positions = match_channels(model, read_stack_info(job.stack))
     with ExitStack() as open_files:
-        stack = open_files.enter_context(opening(job.stack))
-        valid = None if job.valid is None else open_files.enter_context(opening(job.valid))
+        stack = open_files.enter_context(open_raster(job.stack))
+        valid = None if job.valid is None else open_files.enter_context(open_raster(job.valid))
         engine = engine or choose_engine(model, job.engine, job.precision)
-        yield Source(job, model, engine, stack, valid, [position + 1 for position in positions])
+        yield TileReader(job, model, engine, stack, valid, [position + 1 for position in positions])
 
 
-def read_task(source: Source, task: Task) -> Read:
+def read_tile(source: TileReader, task: Tile) -> TileInput:
     """Read a task's pixels; stored blocks that are damaged are undefined, and named."""
     window = task.read if source.job.method == "halo" else _paper_extent(source, task.core)
     if source.valid is None:
-        values, damaged = cut_around(source.stack, task.core)
+        values, damaged = read_around(source.stack, task.core)
         valid = np.asarray(~np.isnan(values).any(axis=0))
         named = [_where(source.job.stack, part) for part in damaged]
     else:
-        values, damaged = cut_around(source.valid, task.core)
+        values, damaged = read_around(source.valid, task.core)
         valid = np.asarray(values[0] == 1)
         named = [_where(source.job.valid, part) for part in damaged]
     if not valid.any():
-        return Read(valid, window, None, named)
-    raw, damaged = cut_around(source.stack, window, source.bands)
+        return TileInput(valid, window, None, named)
+    raw, damaged = read_around(source.stack, window, source.bands)
     for part in damaged:
         valid[part.intersect(task.core).within(task.core)] = False
         named.append(_where(source.job.stack, part))
     valid &= ~np.isnan(raw[(slice(None), *task.core.within(window))]).any(axis=0)
-    return Read(valid, window, source.model.zscore.apply(raw), list(dict.fromkeys(named)))
+    return TileInput(valid, window, source.model.zscore.apply(raw), list(dict.fromkeys(named)))
 
 
-def require_whole(read: Read) -> None:
+def require_whole(read: TileInput) -> None:
     """Raise RasterError where something of what was read is damaged."""
     if read.damaged:
         raise RasterError(
@@ -164,7 +164,7 @@ def _where(path: Path | None, part: Window) -> str:
     return f"{path}: rows {rows.start} to {rows.stop - 1}, columns {columns.start} to {columns.stop - 1}"
 
 
-def compute_task(source: Source, task: Task, read: Read) -> NDArray[np.float32]:
+def predict_tile(source: TileReader, task: Tile, read: TileInput) -> NDArray[np.float32]:
     """The map's bands at a task's core, (bands, h, w), NaN where not valid."""
     out = np.full((source.job.bands, *read.valid.shape), NAN, np.float32)
     if read.values is None:
@@ -187,7 +187,7 @@ def compute_task(source: Source, task: Task, read: Read) -> NDArray[np.float32]:
 
 
 def _doubt(
-    source: Source,
+    source: TileReader,
     uncertainty: Uncertainty,
     block: NDArray[np.float32],
     at: tuple[slice, slice],
@@ -206,7 +206,7 @@ def _doubt(
     return out
 
 
-def _paper_windows(source: Source, core: Window) -> tuple[int, list[Window]]:
+def _paper_windows(source: TileReader, core: Window) -> tuple[int, list[Window]]:
     """The paper's windows that reach into a core, and their side in pixels."""
     size = int(source.model.facts["run"]["blocks"]["window"])
     rows, columns = (
@@ -216,14 +216,14 @@ def _paper_windows(source: Source, core: Window) -> tuple[int, list[Window]]:
     return size, [Window(row, column, size, size) for row in rows for column in columns]
 
 
-def _paper_extent(source: Source, core: Window) -> Window:
+def _paper_extent(source: TileReader, core: Window) -> Window:
     """What the paper's windows of a core cover, with what poolings need beyond it."""
     size, windows = _paper_windows(source, core)
     first, last, side = windows[0], windows[-1], size + -size % source.model.multiple
     return Window(first.row, first.column, last.row - first.row + side, last.column - first.column + side)
 
 
-def _mean_of_windows(source: Source, core: Window, read: Read) -> NDArray[np.float32]:
+def _mean_of_windows(source: TileReader, core: Window, read: TileInput) -> NDArray[np.float32]:
     """(h, w) mean of the probabilities of the paper's windows that hold valid pixels of a core; NaN where none does."""
     assert read.values is not None
     size, windows = _paper_windows(source, core)

@@ -27,13 +27,13 @@ from landslip.dataset.split import VALIDATION
 from landslip.dataset.training_data import read_prepared, read_split
 from landslip.errors import DependencyError, ModelError, OutputError, RunError, SplitError
 from landslip.geo.grid import Window
-from landslip.geo.raster import opening
+from landslip.geo.raster import open_raster
 from landslip.inference.engines import Engine, graph_engine, openvino_graph
 from landslip.inference.int8 import GRAPH, GRAPH_WEIGHTS, QUANTIZED, read_graph
 from landslip.metrics.confusion import Confusion
 from landslip.models.forward import at_temperature
 from landslip.models.segnet import SegNet
-from landslip.runtime.atomic import file_hash, refuse_existing, require_space, writing
+from landslip.runtime.atomic import atomic_write, file_hash, refuse_existing, require_space
 from landslip.runtime.progress import plural, say
 from landslip.runtime.provenance import software
 from landslip.runtime.text import markdown_table, write_json
@@ -92,12 +92,12 @@ def quantize(folder: Path, prepared: Path, tolerance: float = TOLERANCE, overwri
     drawn = np.random.default_rng(SEED).choice(len(windows), min(BLOCKS, len(windows)), replace=False)
     windows = [windows[i] for i in np.sort(drawn)]
     require_space(folder / GRAPH, 2 * (folder / WEIGHTS).stat().st_size)
-    with opening(stack.path) as dataset:
+    with open_raster(stack.path) as dataset:
         blocks = Blocks(dataset, positions, model.zscore, valid, label)
         say(f"quantize: calibrating on {plural(len(windows), 'block')} of {windows[0].height} px of training ground")
         graph = _calibrated(nncf, openvino_graph(model.network, len(model.channels)), blocks, windows)
         # a killed run leaves files without a description, which are then replaced
-        with writing(folder / GRAPH, True) as xml, writing(folder / GRAPH_WEIGHTS, True) as weights:
+        with atomic_write(folder / GRAPH, True) as xml, atomic_write(folder / GRAPH_WEIGHTS, True) as weights:
             _store(openvino, graph, xml, weights)
             say(f"quantize: comparing with fp32 on {len(known):,} pixels of validation ground")
             plain = openvino_graph(model.network, len(model.channels))
@@ -212,7 +212,7 @@ def _require_as_good(folder: Path, compared: dict[str, Any], tolerance: float) -
             )
 
 
-def table(done: Quantized) -> str:
+def quantization_table(done: Quantized) -> str:
     """How int8 compares with fp32, as text."""
     facts, compared = done.facts, done.facts["validation"]
     rows = [

@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 
 from landslip.errors import LandslipError, OutputError, ResumeError
 from landslip.runtime.atomic import (
-    alone,
+    atomic_write,
+    exclusive_lock,
     refuse_existing,
     remove_file,
     remove_folder,
     require_name,
-    writing,
 )
 from landslip.runtime.progress import say
 from landslip.runtime.text import read_json, write_json
@@ -40,7 +40,7 @@ PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
-class Ledger:
+class TileStore:
     """A folder of finished windows, each (bands, h, w) float32, of the map that is to be called `out`."""
 
     folder: Path
@@ -75,9 +75,9 @@ class Ledger:
         own = f".{socket.gethostname()}-{os.getpid()}"  # of a cluster's workers two may be given one window
         with _named_as_the_map(self):
             if damaged:
-                with writing(self._notes(index), overwrite=True, by=own) as aside:
+                with atomic_write(self._notes(index), overwrite=True, by=own) as aside:
                     aside.write_text(json.dumps(damaged), encoding="utf-8")
-            with writing(self._values(index), overwrite=True, by=own) as aside, aside.open("wb") as file:
+            with atomic_write(self._values(index), overwrite=True, by=own) as aside, aside.open("wb") as file:
                 np.save(file, values)
 
     def load(self, index: int) -> NDArray[np.float32]:
@@ -121,7 +121,7 @@ def _holds(path: Path, shape: tuple[int, int, int]) -> bool:
 
 
 @contextmanager
-def _named_as_the_map(ledger: Ledger) -> Iterator[None]:
+def _named_as_the_map(ledger: TileStore) -> Iterator[None]:
     """Where a window cannot be written, name the map that was asked for."""
     try:
         yield
@@ -145,14 +145,14 @@ def refuse_existing_map(out: Path, overwrite: bool) -> None:
         return
     base = _base(out)
     if out.exists() and base.is_dir():
-        with suppress(LandslipError), alone(out):  # else a run is at work there
+        with suppress(LandslipError), exclusive_lock(out):  # else a run is at work there
             if not is_begun(out):
                 remove_folder(base)
     refuse_existing(out, overwrite)
 
 
 @contextmanager
-def kept_if_begun(ledger: Ledger) -> Iterator[None]:
+def kept_if_begun(ledger: TileStore) -> Iterator[None]:
     """Whatever ends a run early: windows that are finished stay for the next, and a ledger of none but damaged goes."""
     try:
         yield
@@ -166,7 +166,7 @@ def kept_if_begun(ledger: Ledger) -> Iterator[None]:
 
 
 @contextmanager
-def opening_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterator[Ledger]:
+def open_tile_store(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterator[TileStore]:
     """The ledger of the map `out` that is made of `facts`, anew or as a killed run left it; one run at a time has it.
 
     Raises ResumeError, with what differs, where a run of other inputs or choices left windows (not with `overwrite`:
@@ -174,8 +174,8 @@ def opening_ledger(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterato
     """
     base, text = _base(out), json.dumps(facts, sort_keys=True)
     now = json.loads(text)  # as plan.json gives it back: lists for tuples
-    ledger = Ledger(base / hashlib.sha256(text.encode()).hexdigest()[:12], out)
-    with alone(out), kept_if_begun(ledger):
+    ledger = TileStore(base / hashlib.sha256(text.encode()).hexdigest()[:12], out)
+    with exclusive_lock(out), kept_if_begun(ledger):
         others = [plan.parent for plan in sorted(base.glob(f"*/{PLAN}")) if plan.parent != ledger.folder]
         if others and not overwrite:
             left = _facts_of(others[0])

@@ -93,7 +93,7 @@ def area_range(
     high += np.bincount(owner[possible & (owner > 0)], minlength=len(high) + 1)[1:]
 
 
-class Classes:
+class ClassCodes:
     """A factor's classes in a stack: their `names`, the `bands` they are read from (from 1), and where each one is."""
 
     def __init__(self, channels: Sequence[Channel], factor: str = "lithology") -> None:

@@ -22,7 +22,7 @@ MOST = 2**31 - 2  # ids of pieces within tiles, stored in 32 bits
 
 
 @dataclass(frozen=True)
-class Pieces:
+class Components:
     """What was found: `piece` (n + 1,) int64 maps an id within its tile to its piece, 1, 2, ..., and 0 to 0.
 
     `pixels` (pieces,) int64 counts the pixels of pieces 1, 2, ... Pieces are numbered in the order in which tiles, row
@@ -33,13 +33,13 @@ class Pieces:
     pixels: NDArray[np.int64]
 
 
-def find_pieces(
+def label_components(
     landslide: Callable[[Window], NDArray[np.bool_]],
     keep: Callable[[Window, NDArray[np.int32]], None],
     shape: tuple[int, int],
     side: int,
     watch: Callable[[Iterator[Window], int], Iterator[Window]] = lambda windows, _: windows,
-) -> Pieces:
+) -> Components:
     """Find the 8-connected pieces of a raster of `shape` in tiles of `side` pixels.
 
     `landslide` gives (h, w) bool at a window; `keep` stores the ids, (h, w) int32, of that window; `watch` may show
@@ -86,7 +86,7 @@ def _touching(own: NDArray[np.int32], other: NDArray[np.int32], shift: int) -> l
     return pairs
 
 
-def _joined(found: int, counts: NDArray[np.int64], pairs: list[NDArray[np.int64]]) -> Pieces:
+def _joined(found: int, counts: NDArray[np.int64], pairs: list[NDArray[np.int64]]) -> Components:
     a, b = np.concatenate(pairs, axis=1) if pairs else np.zeros((2, 0), np.int64)
     graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(found + 1, found + 1))
     number, group = connected_components(graph, directed=False)
@@ -96,4 +96,4 @@ def _joined(found: int, counts: NDArray[np.int64], pairs: list[NDArray[np.int64]
     rank = np.empty(number, np.int64)
     rank[np.argsort(first)] = np.arange(number)
     piece = rank[group]
-    return Pieces(piece, np.bincount(piece, counts, number)[1:].astype(np.int64))
+    return Components(piece, np.bincount(piece, counts, number)[1:].astype(np.int64))

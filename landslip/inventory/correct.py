@@ -21,13 +21,13 @@ from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN, known_label
 from landslip.dataset.split import NONE, PARTS
 from landslip.dataset.training_data import CARRIED, carried_tags
 from landslip.errors import GridError, LabelError, OutputError, ReviewError
-from landslip.geo.geotiff import creating, put
+from landslip.geo.geotiff import create_raster, write_window
 from landslip.geo.grid import Grid, crs_name, require_same_grid, same_grid, tiles
-from landslip.geo.raster import cut_stored, opening, read_info, require_one_band
+from landslip.geo.raster import open_raster, read_info, read_stored_window, require_one_band
 from landslip.geo.vector import burn, read_vector
 from landslip.preparation.prepare import WRITTEN, refuse_losses
 from landslip.review.reviews import LAYER, REJECTED, REVIEWS, corrections, crs_of
-from landslip.runtime.atomic import file_hash, refuse_existing, writing_folder
+from landslip.runtime.atomic import atomic_folder, file_hash, refuse_existing
 from landslip.runtime.provenance import software
 from landslip.runtime.run_folder import prepared_file
 from landslip.runtime.text import read_json, write_json
@@ -111,25 +111,25 @@ def correct(
     ]
     changed, left, rest = {LANDSLIDE: 0, OTHER: 0}, 0, 0
     in_part = dict.fromkeys((*PARTS.values(), NONE), 0)
-    with writing_folder(out, overwrite) as aside:
+    with atomic_folder(out, overwrite) as aside:
         with (
-            opening(label.path) as old,
-            opening(prepared / "valid.tif") as valid,
-            nullcontext() if kept.path is None else opening(kept.path) as split,
-            creating(aside / "label.tif", grid, "uint8", ["label"], UNKNOWN, _tags(label.tags)) as new,
+            open_raster(label.path) as old,
+            open_raster(prepared / "valid.tif") as valid,
+            nullcontext() if kept.path is None else open_raster(kept.path) as split,
+            create_raster(aside / "label.tif", grid, "uint8", ["label"], UNKNOWN, _tags(label.tags)) as new,
         ):
             for window in tiles(grid.shape, SIDE):
-                before = known_label(cut_stored(old, window), label.path)
-                after, inside = before.copy(), cut_stored(valid, window) == 1
+                before = known_label(read_stored_window(old, window), label.path)
+                after, inside = before.copy(), read_stored_window(valid, window) == 1
                 for code, outlines in groups:
                     after[burn(outlines, grid.crop(window)) & inside] = code
                 for code in changed:
                     changed[code] += int(np.count_nonzero((after == code) & (before != code)))
                 left += int(np.count_nonzero((after == LANDSLIDE) & inside))
                 rest += int(np.count_nonzero((after == OTHER) & inside))
-                put(new, after[None], window)
+                write_window(new, after[None], window)
                 if split is not None:
-                    parts = cut_stored(split, window)[after != before]
+                    parts = read_stored_window(split, window)[after != before]
                     for part in in_part:
                         in_part[part] += int(np.count_nonzero(parts == part))
         if not left:
@@ -226,9 +226,9 @@ def _model_of(prepared: Path, inventory: Path) -> Path | None:
 
 def _copy_split(kept: _Parts, path: Path, grid: Grid) -> None:
     assert kept.path is not None
-    with opening(kept.path) as old, creating(path, grid, "uint8", ["part"], None, kept.tags, True) as new:
+    with open_raster(kept.path) as old, create_raster(path, grid, "uint8", ["part"], None, kept.tags, True) as new:
         for window in tiles(grid.shape, SIDE):
-            put(new, cut_stored(old, window)[None], window)
+            write_window(new, read_stored_window(old, window)[None], window)
 
 
 def _manifest(path: Path) -> dict[str, Any]:

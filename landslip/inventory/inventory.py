@@ -25,30 +25,30 @@ from numpy.typing import NDArray
 from landslip.dataset.channels import StackInfo, read_stack_info
 from landslip.errors import OutputError, RunError, VectorError
 from landslip.geo.geodesy import area_and_perimeter, window_area
-from landslip.geo.geotiff import TILE, creating, put, require_geotiff_name
+from landslip.geo.geotiff import TILE, create_raster, require_geotiff_name, write_window
 from landslip.geo.grid import Grid, Window, require_metric, require_same_grid, tiles
-from landslip.geo.raster import RasterInfo, cut, cut_stored, opening, read_info, require_probability
+from landslip.geo.raster import RasterInfo, open_raster, read_info, read_stored_window, read_window, require_probability
 from landslip.geo.vector import (
     fill_styles,
-    filling_parquet,
-    filling_vector,
-    highest,
-    holding,
+    highest_value,
     join,
-    layers,
+    layer_names,
+    lock_geopackage,
+    open_parquet_writer,
+    open_vector_writer,
     outline,
     place,
     read_vector,
     require_geopackage_name,
     together,
 )
-from landslip.inventory.attributes import FACTORS, REACH, Classes, Statistics, area_range, dominant, sides
-from landslip.inventory.components import find_pieces
+from landslip.inventory.attributes import FACTORS, REACH, ClassCodes, Statistics, area_range, dominant, sides
+from landslip.inventory.components import label_components
 from landslip.inventory.persistent_ids import keep_ids
-from landslip.metrics.confusion import choose_threshold, require_probabilities
+from landslip.metrics.confusion import require_probabilities, stated_threshold
 from landslip.plots.qgis_style import COLOURS, NOT_VALID, inventory_style, map_style, review_style
 from landslip.review.reviews import LAYER, LOG, REVIEWS
-from landslip.runtime.atomic import alone, refuse_existing, require_name, scratch, writing
+from landslip.runtime.atomic import atomic_write, exclusive_lock, refuse_existing, require_name, scratch_file
 from landslip.runtime.progress import track
 from landslip.runtime.text import read_json
 
@@ -123,7 +123,7 @@ def make_inventory(
     require_probability(info)
     grid = info.grid
     require_metric(grid, str(probability))
-    at, source = choose_threshold(threshold, info.tags.get("threshold"), probability.name)
+    at, source = stated_threshold(threshold, info.tags.get("threshold"), probability.name)
     min_area = SMALLEST * grid.pixel_area if min_area is None else min_area
     if not (math.isfinite(min_area) and min_area >= 0):
         raise RunError(f"the smallest area kept, {min_area}, is not an area in square metres. Give 0 or more.")
@@ -139,7 +139,7 @@ def make_inventory(
         _refuse_lost_reviews(out_gpkg, previous)
 
     tags = _tags(info, at, source, min_area)
-    with alone(out_gpkg), scratch(out_gpkg, "ids") as ids_path, ExitStack() as outputs:
+    with exclusive_lock(out_gpkg), scratch_file(out_gpkg, "ids") as ids_path, ExitStack() as outputs:
         found = _find(probability, grid, at, min_area, ids_path)
         measured = _Measured.of(found, stack)
         most = MANY if earlier is None and simplify is None else max(len(found.pixels), 1)
@@ -152,28 +152,28 @@ def make_inventory(
             if previous is None:
                 outputs.enter_context(_kept_as_read(earlier))
         # entered one inside the other: all get their names once all are whole
-        aside = outputs.enter_context(writing(out_gpkg, overwrite))
-        parquet = outputs.enter_context(writing(out_gpkg.with_suffix(".parquet"), overwrite))
+        aside = outputs.enter_context(atomic_write(out_gpkg, overwrite))
+        parquet = outputs.enter_context(atomic_write(out_gpkg.with_suffix(".parquet"), overwrite))
         base = None if earlier is None else earlier.base
         count, area, kept = 0, 0.0, 0
         with (
-            filling_vector(aside, out_gpkg, LAYER, base, multi=True) as add_to_vector,
-            filling_parquet(parquet) as add_to_parquet,
+            open_vector_writer(aside, out_gpkg, LAYER, base, multi=True) as add_to_vector,
+            open_parquet_writer(parquet) as add_to_parquet,
         ):
             for frame in frames:
                 add_to_vector(frame)
                 add_to_parquet(frame)
                 count, area = count + len(frame), area + float(frame["area_m2"].sum())
                 kept += 0 if earlier is None else int(frame["id"].isin(earlier.ids).sum())
-        reviewed = earlier is not None and earlier.base is not None and REVIEWS in layers(earlier.base)
+        reviewed = earlier is not None and earlier.base is not None and REVIEWS in layer_names(earlier.base)
         fill_styles(aside, out_gpkg, {LAYER: inventory_style()} | ({REVIEWS: review_style()} if reviewed else {}))
         summary = _summary(count, area, found, grid, at, source, min_area, kept)
-        table = outputs.enter_context(writing(out_gpkg.with_suffix(".csv"), overwrite))
+        table = outputs.enter_context(atomic_write(out_gpkg.with_suffix(".csv"), overwrite))
         table.write_text(_table(summary), encoding="utf-8")
-        style = outputs.enter_context(writing(map_path.with_suffix(".qml"), overwrite))
+        style = outputs.enter_context(atomic_write(map_path.with_suffix(".qml"), overwrite))
         style.write_text(map_style(), encoding="utf-8")
         dataset = outputs.enter_context(
-            creating(map_path, grid, "uint8", ["landslide"], NOT_VALID, tags, True, overwrite, "nearest")
+            create_raster(map_path, grid, "uint8", ["landslide"], NOT_VALID, tags, True, overwrite, "nearest")
         )
         dataset.write_colormap(1, COLOURS)
         _fill_map(dataset, probability, ids_path, found, grid)
@@ -193,8 +193,8 @@ def begin_inventory(out_gpkg: Path, raster: Path) -> None:
     require_metric(info.grid, str(raster))
     found = _Found(np.zeros(1, np.int32), np.zeros(0, np.int64), 0, 0.0, 0, 0)
     empty = _frame(_Measured.of(found, None), slice(0, 0), [], found, info.grid, None, info, None, None)
-    with writing(out_gpkg) as aside:
-        with filling_vector(aside, out_gpkg, LAYER, multi=True) as add_to_vector:
+    with atomic_write(out_gpkg) as aside:
+        with open_vector_writer(aside, out_gpkg, LAYER, multi=True) as add_to_vector:
             add_to_vector(empty)
         fill_styles(aside, out_gpkg, {LAYER: inventory_style()})
 
@@ -207,7 +207,7 @@ def stack_of(probability: Path) -> Path | None:
 
 def layer_of(path: Path) -> str | None:
     """The layer of a vector file that an inventory is read from; None, the first, where none has its name."""
-    return LAYER if LAYER in layers(path) else None
+    return LAYER if LAYER in layer_names(path) else None
 
 
 def _check_outputs(probability: Path, out_gpkg: Path, map_path: Path, overwrite: bool) -> None:
@@ -234,13 +234,13 @@ def _find(probability: Path, grid: Grid, threshold: float, min_area: float, ids_
     """Find the pieces at or above the threshold; their ids, each within its tile, go into the raster `ids_path`."""
     valid, valid_area = 0, 0.0
     with (
-        opening(probability) as dataset,
-        creating(ids_path, grid, "int32", ["piece"], None, overwrite=True) as kept,
+        open_raster(probability) as dataset,
+        create_raster(ids_path, grid, "int32", ["piece"], None, overwrite=True) as kept,
     ):
 
         def landslide(window: Window) -> NDArray[np.bool_]:
             nonlocal valid, valid_area
-            values = cut(dataset, window, [1])[0]
+            values = read_window(dataset, window, [1])[0]
             require_probabilities(values, str(probability))
             here = int(np.count_nonzero(~np.isnan(values)))
             valid += here
@@ -249,9 +249,9 @@ def _find(probability: Path, grid: Grid, threshold: float, min_area: float, ids_
                 return np.asarray(values >= threshold)
 
         def keep(window: Window, ids: NDArray[np.int32]) -> None:
-            put(kept, ids[None], window)
+            write_window(kept, ids[None], window)
 
-        pieces = find_pieces(landslide, keep, grid.shape, SIDE, lambda w, n: track(w, n, "landslides", "tile"))
+        pieces = label_components(landslide, keep, grid.shape, SIDE, lambda w, n: track(w, n, "landslides", "tile"))
     large = pieces.pixels * grid.pixel_area >= min_area * (1 - 1e-9)
     final = np.zeros(len(large) + 1, np.int32)
     final[1:][large] = np.arange(1, np.count_nonzero(large) + 1)
@@ -266,7 +266,7 @@ class _Measured:
     statistics: dict[str, Statistics]
     low: NDArray[np.int64]
     high: NDArray[np.int64]
-    classes: Classes
+    classes: ClassCodes
     shares: NDArray[np.int64]
 
     @classmethod
@@ -275,7 +275,7 @@ class _Measured:
         count = len(found.pixels)
         channels = () if stack is None else stack.channels
         statistics = {name: Statistics(count) for name in ("probability", *_factor_bands(stack))}
-        classes = Classes(channels)
+        classes = ClassCodes(channels)
         counts = [np.zeros(shape, np.int64) for shape in (count, count, (len(classes.names), count))]
         return cls(statistics, counts[0], counts[1], classes, counts[2])
 
@@ -302,16 +302,16 @@ def _measure(
     pieces: dict[int, list[list[Any]]] = {}  # of landslides that are not written yet, polygons by tile
     first = behind = 0  # written so far, seen so far
     with ExitStack() as files:
-        probabilities, ids_raster = (files.enter_context(opening(path)) for path in (probability, ids_path))
-        channels = None if stack is None else files.enter_context(opening(stack.path))
+        probabilities, ids_raster = (files.enter_context(open_raster(path)) for path in (probability, ids_path))
+        channels = None if stack is None else files.enter_context(open_raster(stack.path))
         cores = list(tiles(grid.shape, SIDE))
         going_on: list[int] = []  # those that reach into the row of tiles below, or near it
         for core, after in zip(track(cores, len(cores), "outlines", "tile"), [*cores[1:], None], strict=True):
             around = Window(core.row - REACH, core.column - REACH, core.height + 2 * REACH, core.width + 2 * REACH)
             around = around.clip(grid.shape)
-            wide = found.final[cut_stored(ids_raster, around)]
+            wide = found.final[read_stored_window(ids_raster, around)]
             if wide.any():
-                near = cut(probabilities, around, [1])[0]
+                near = read_window(probabilities, around, [1])[0]
                 inner = core.within(around)
                 area_range(wide, near, inner, threshold, measured.low, measured.high)
                 ids = np.ascontiguousarray(wide[inner])
@@ -321,7 +321,7 @@ def _measure(
                 at = ids[inside]
                 measured.statistics["probability"].add(at, near[inner][inside])
                 if channels is not None and (bands or classes.bands):
-                    cube = cut(channels, core, [*bands.values(), *classes.bands])[:, inside]
+                    cube = read_window(channels, core, [*bands.values(), *classes.bands])[:, inside]
                     for name, values in zip(bands, cube, strict=False):
                         measured.statistics[name].add(at, values)
                     for share, of_class in zip(measured.shares, classes.masks(cube[len(bands) :]), strict=True):
@@ -423,7 +423,7 @@ def _read_earlier(path: Path, grid: Grid, asked: bool) -> _Earlier | None:
     """The inventory whose ids are kept; None where there is none and none was `asked` for."""
     if not asked:
         try:
-            there = layers(path) if path.exists() else []
+            there = layer_names(path) if path.exists() else []
             if LAYER not in there and not {REVIEWS, LOG} & set(there):
                 return None
             if LAYER not in there:
@@ -432,7 +432,7 @@ def _read_earlier(path: Path, grid: Grid, asked: bool) -> _Earlier | None:
             raise OutputError(f"{path} is to be replaced, and cannot be read to keep its ids. Move it away.") from error
     changed = 0
     if not asked:
-        with holding(path):  # what another program has not brought into the file yet must not be missed
+        with lock_geopackage(path):  # what another program has not brought into the file yet must not be missed
             changed = path.stat().st_mtime_ns
     frame = read_vector(path, LAYER, grid.crs)
     if "id" not in frame.columns:
@@ -441,8 +441,8 @@ def _read_earlier(path: Path, grid: Grid, asked: bool) -> _Earlier | None:
     frame = frame[known.between(1, MOST_ID) & (known % 1 == 0)]  # others are no ids that an inventory gave
     ids = frame["id"].to_numpy(np.int64)
     states = dict(zip(ids.tolist(), frame["review"], strict=True)) if "review" in frame.columns else {}
-    names = layers(path)
-    taken = max((highest(path, name, "landslide") for name in (REVIEWS, LOG) if name in names), default=0)
+    names = layer_names(path)
+    taken = max((highest_value(path, name, "landslide") for name in (REVIEWS, LOG) if name in names), default=0)
     # what else is in the file that is replaced (reviews, notes drawn in QGIS) stays; of another one, only its reviews
     base = path if not asked or REVIEWS in names else None
     return _Earlier(path, frame.geometry.to_numpy(), ids, states, taken, base, changed)
@@ -450,7 +450,7 @@ def _read_earlier(path: Path, grid: Grid, asked: bool) -> _Earlier | None:
 
 def _refuse_lost_reviews(out_gpkg: Path, previous: Path) -> None:
     """Raise OutputError where the file to be replaced holds reviews, and those of another one are to be kept."""
-    if out_gpkg.exists() and LOG in layers(out_gpkg):
+    if out_gpkg.exists() and LOG in layer_names(out_gpkg):
         raise OutputError(
             f"{out_gpkg} holds reviews, which keeping those of {previous} would lose. Give another name, or leave out "
             "--previous."
@@ -460,7 +460,7 @@ def _refuse_lost_reviews(out_gpkg: Path, previous: Path) -> None:
 @contextmanager
 def _kept_as_read(earlier: _Earlier) -> Iterator[None]:
     """Raise OutputError where an inventory was reviewed since it was read; let nobody write to it until this ends."""
-    with holding(earlier.path):
+    with lock_geopackage(earlier.path):
         if earlier.path.stat().st_mtime_ns != earlier.changed:
             raise OutputError(
                 f"{earlier.path} was reviewed while the inventory was made anew. It is kept; run the command again."
@@ -517,8 +517,8 @@ def _table(summary: Summary) -> str:
 
 
 def _fill_map(dataset: Any, probability: Path, ids_path: Path, found: _Found, grid: Grid) -> None:
-    with opening(probability) as source, opening(ids_path) as ids:
+    with open_raster(probability) as source, open_raster(ids_path) as ids:
         for window in tiles(grid.shape, SIDE):
-            undefined = np.isnan(cut(source, window, [1])[0])
-            landslide = found.final[cut_stored(ids, window)] > 0
-            put(dataset, np.where(undefined, NOT_VALID, landslide).astype(np.uint8)[None], window)
+            undefined = np.isnan(read_window(source, window, [1])[0])
+            landslide = found.final[read_stored_window(ids, window)] > 0
+            write_window(dataset, np.where(undefined, NOT_VALID, landslide).astype(np.uint8)[None], window)

@@ -62,7 +62,9 @@ def _cuts(first: int, length: int, side: int) -> NDArray[np.intp]:
     return np.maximum(begins, 0)
 
 
-def intervals(blocks: NDArray[np.signedinteger], draws: int = DRAWS, seed: int = SEED) -> dict[str, Interval]:
+def confidence_intervals(
+    blocks: NDArray[np.signedinteger], draws: int = DRAWS, seed: int = SEED
+) -> dict[str, Interval]:
     """95 % percentile interval of each score from (B, 4) pixels by block: TP, FP, FN, TN. Blocks of no pixel drop out.
 
     The same blocks and seed give the same intervals.

@@ -190,7 +190,7 @@ def _bin_counts(probability: NDArray[np.float32], bins: int) -> NDArray[np.int64
     return np.bincount(at, minlength=bins + 1).astype(np.int64)
 
 
-def choose_threshold(given: float | None, tag: str | None, name: str) -> tuple[float, str]:
+def stated_threshold(given: float | None, tag: str | None, name: str) -> tuple[float, str]:
     """The threshold to map with and, in words, where it came from: as given, else the raster's tag, else 0.5.
 
     `name` is the probability raster's, for messages. Raises RunError for one outside [0, 1].

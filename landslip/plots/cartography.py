@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from landslip.factors.terrain import hillshade
 from landslip.geo.grid import Grid, is_local_metric
-from landslip.geo.raster import glance, read_info, stretch
+from landslip.geo.raster import read_decimated, read_info, stretch
 from landslip.plots.palette import NO_RELIEF
-from landslip.runtime.atomic import writing
+from landslip.runtime.atomic import atomic_write
 
 MOST = 1400  # pixels a side that a picture shows
 
@@ -65,11 +65,11 @@ def shade_of(stack: Path, grid: Grid, most: int = MOST) -> NDArray[np.float32] |
     names = list(read_info(stack).names)
     if "elevation" not in names:
         return None
-    z, _ = glance(stack, [names.index("elevation") + 1], most)
+    z, _ = read_decimated(stack, [names.index("elevation") + 1], most)
     return hillshade(z[0], grid.x_size, grid.y_size)
 
 
-def relief(axes: Axes, stack: Path, grid: Grid) -> None:
+def draw_relief(axes: Axes, stack: Path, grid: Grid) -> None:
     """Hillshade in grey beneath a map; plain grey without elevation."""
     shade = shade_of(stack, grid)
     if shade is None:
@@ -78,7 +78,7 @@ def relief(axes: Axes, stack: Path, grid: Grid) -> None:
     axes.imshow(shade, extent=extent(grid), cmap="gray", vmin=-1.6, vmax=1.1)
 
 
-def overlay(axes: Axes, mask: NDArray[np.bool_], colour: str, grid: Grid, alpha: float = 1.0) -> None:
+def draw_overlay(axes: Axes, mask: NDArray[np.bool_], colour: str, grid: Grid, alpha: float = 1.0) -> None:
     """One colour where (H, W) `mask` is True."""
     shown = np.ma.masked_where(~mask, np.ones(mask.shape, np.uint8))
     axes.imshow(shown, extent=extent(grid), cmap=ListedColormap([colour]), alpha=alpha, interpolation="nearest")
@@ -86,21 +86,21 @@ def overlay(axes: Axes, mask: NDArray[np.bool_], colour: str, grid: Grid, alpha:
 
 def outside(axes: Axes, mask: NDArray[np.bool_], grid: Grid) -> None:
     """Pale where (H, W) `mask` is True: ground that is not judged."""
-    overlay(axes, mask, "white", grid, 0.55)
+    draw_overlay(axes, mask, "white", grid, 0.55)
 
 
-def key(figure: Figure, handles: Sequence[Any], size: float = 8) -> None:
+def add_legend(figure: Figure, handles: Sequence[Any], size: float = 8) -> None:
     """What the colours mean, below the map: inside, it would hide ground."""
     figure.legend(handles=list(handles), loc="outside lower center", ncols=len(handles), fontsize=size, frameon=False)
 
 
 def finish(figure: Figure, axes: Axes, grid: Grid, title: str, out: Path, overwrite: bool) -> None:
     """Dress a figure of one map and save it."""
-    dress(axes, grid, title)
+    add_map_frame(axes, grid, title)
     save(figure, out, overwrite)
 
 
-def dress(axes: Axes, grid: Grid, title: str, labels: bool = True) -> None:
+def add_map_frame(axes: Axes, grid: Grid, title: str, labels: bool = True) -> None:
     """Title, coordinates, scale bar and north arrow."""
     left, right, bottom, top = extent(grid)
     axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
@@ -163,6 +163,6 @@ def save(figure: Figure, out: Path, overwrite: bool) -> None:
     metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {}
     with (
         matplotlib.rc_context({"savefig.dpi": 130, "svg.hashsalt": "landslip"}),  # ids follow from the figure
-        writing(out, overwrite) as aside,
+        atomic_write(out, overwrite) as aside,
     ):
         figure.savefig(aside, format=kind, bbox_inches="tight", pad_inches=0.1, metadata=metadata)

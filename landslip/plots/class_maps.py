@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from landslip.dataset.channels import StackInfo
 from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.factors.terrain import aspect_from
-from landslip.geo.geotiff import creating, put
+from landslip.geo.geotiff import create_raster, write_window
 from landslip.geo.grid import Grid, same_grid, tiles
-from landslip.geo.raster import cut, opening, read_info
+from landslip.geo.raster import open_raster, read_info, read_window
 from landslip.plots.palette import (
     DIRECTIONS,
     FALSE_ALARMS,
@@ -120,8 +120,8 @@ def write_class_map(one: ClassMap, path: Path) -> None:
     tags = {f"class_{code}": word for code, (word, _) in one.classes.items()}
     windows = list(tiles(one.grid.shape, SIDE))
     with ExitStack() as held:
-        rasters = [(held.enter_context(opening(source)), bands) for source, bands in one.sources]
-        out = held.enter_context(creating(path, one.grid, "uint8", [one.title], NONE, tags, overviews="nearest"))
+        rasters = [(held.enter_context(open_raster(source)), bands) for source, bands in one.sources]
+        out = held.enter_context(create_raster(path, one.grid, "uint8", [one.title], NONE, tags, overviews="nearest"))
         for window in track(windows, len(windows), one.title, "window"):
-            values = np.concatenate([cut(raster, window, bands) for raster, bands in rasters])
-            put(out, one.code(values)[None], window)
+            values = np.concatenate([read_window(raster, window, bands) for raster, bands in rasters])
+            write_window(out, one.code(values)[None], window)

@@ -19,18 +19,18 @@ from matplotlib.patches import Patch
 
 from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.dataset.split import PARTS
-from landslip.geo.raster import glance, read_info
+from landslip.geo.raster import read_decimated, read_info
 from landslip.plots.cartography import (
     MOST,
+    add_legend,
+    add_map_frame,
     centres,
-    dress,
+    draw_overlay,
+    draw_relief,
     extent,
     finish,
-    key,
     map_figure,
     outside,
-    overlay,
-    relief,
     save,
     stretched,
 )
@@ -53,7 +53,7 @@ def draw_input(stack: Path, out: Path, overwrite: bool = False) -> None:
     if len(chosen) < 3:
         chosen = [n for n in names if n not in ("elevation", "slope", "curvature")][:3]
         chosen = chosen if len(chosen) == 3 else names[:1] * 3
-    values, grid = glance(stack, [names.index(n) + 1 for n in chosen], MOST)
+    values, grid = read_decimated(stack, [names.index(n) + 1 for n in chosen], MOST)
     figure, axes = map_figure(grid)
     axes.imshow(stretched(values), extent=extent(grid))
     finish(figure, axes, grid, f"Image ({', '.join(dict.fromkeys(chosen))})", out, overwrite)
@@ -61,18 +61,18 @@ def draw_input(stack: Path, out: Path, overwrite: bool = False) -> None:
 
 def draw_label(stack: Path, label: Path, out: Path, overwrite: bool = False) -> None:
     """The mapped landslides over the relief."""
-    values, grid = glance(label, [1], MOST, stored=True)
+    values, grid = read_decimated(label, [1], MOST, stored=True)
     figure, axes = map_figure(grid)
-    relief(axes, stack, grid)
-    overlay(axes, values[0] == LANDSLIDE, LANDSLIDES, grid)
+    draw_relief(axes, stack, grid)
+    draw_overlay(axes, values[0] == LANDSLIDE, LANDSLIDES, grid)
     outside(axes, values[0] == UNKNOWN, grid)
-    key(figure, [Patch(color=LANDSLIDES, label="landslide")])
+    add_legend(figure, [Patch(color=LANDSLIDES, label="landslide")])
     finish(figure, axes, grid, "Label", out, overwrite)
 
 
 def draw_probability(probability: Path, out: Path, overwrite: bool = False) -> None:
     """The probability of landslide, grey where undefined."""
-    values, grid = glance(probability, [1], MOST)
+    values, grid = read_decimated(probability, [1], MOST)
     figure, axes = map_figure(grid, right=0.9)
     axes.set_facecolor(UNDEFINED)
     shown = axes.imshow(values[0], extent=extent(grid), cmap=RAMP, vmin=0, vmax=1)
@@ -82,7 +82,7 @@ def draw_probability(probability: Path, out: Path, overwrite: bool = False) -> N
 
 def draw_uncertainty(probability: Path, out: Path, overwrite: bool = False) -> None:
     """Probability, dissimilarity index and disagreement side by side, hatched outside the area of applicability."""
-    (p, index, area, doubt), grid = glance(probability, [1, 2, 3, 4], MOST // 2)
+    (p, index, area, doubt), grid = read_decimated(probability, [1, 2, 3, 4], MOST // 2)
     rows, columns = (1, 3) if grid.width < 2.5 * grid.height else (3, 1)
     width = 13.0 if columns == 3 else 9.0
     height = rows * (0.78 * width / columns * grid.height / grid.width + 0.5) + 0.5
@@ -104,21 +104,21 @@ def draw_uncertainty(probability: Path, out: Path, overwrite: bool = False) -> N
             with matplotlib.rc_context({"hatch.color": LANDSLIDES, "hatch.linewidth": 0.8}):
                 axes.contourf(x, y, area == 0, [0.5, 1.5], hatches=["xxxxx"], colors="none")
             axes.contour(x, y, area == 0, [0.5], colors=LANDSLIDES, linewidths=0.5)
-        dress(axes, grid, f"({letter}) {name}", labels=False)
+        add_map_frame(axes, grid, f"({letter}) {name}", labels=False)
     figure.suptitle("Where not to trust the map; hatched: outside the area of applicability", fontsize=11)
     save(figure, out, overwrite)
 
 
 def draw_split(stack: Path, split: Path, out: Path, overwrite: bool = False) -> None:
     """Training, validation and test ground over the relief."""
-    values, grid = glance(split, [1], MOST, stored=True)
+    values, grid = read_decimated(split, [1], MOST, stored=True)
     kind = read_info(split).tags.get("split", "unknown")
     figure, axes = map_figure(grid)
-    relief(axes, stack, grid)
+    draw_relief(axes, stack, grid)
     for name, colour in PART_COLOURS.items():
-        overlay(axes, values[0] == PARTS[name], colour, grid, 0.55)
+        draw_overlay(axes, values[0] == PARTS[name], colour, grid, 0.55)
     handles = [Patch(color=colour, label=name) for name, colour in PART_COLOURS.items()]
-    key(figure, handles)
+    add_legend(figure, handles)
     finish(figure, axes, grid, f"Split: {kind}", out, overwrite)
 
 
@@ -133,23 +133,23 @@ def draw_judged(
     overwrite: bool = False,
 ) -> None:
     """The landslide map with hits, misses and false alarms over the relief; the test part framed where given."""
-    _, grid = glance(probability, [1], MOST)
+    _, grid = read_decimated(probability, [1], MOST)
     figure, axes = map_figure(grid)
-    key(figure, _judged(axes, probability, label, stack, threshold, split))
+    add_legend(figure, _judged(axes, probability, label, stack, threshold, split))
     finish(figure, axes, grid, title, out, overwrite)
 
 
 def _judged(
     axes: Axes, probability: Path, label: Path, stack: Path, threshold: float, split: Path | None
 ) -> list[Patch]:
-    p, grid = glance(probability, [1], MOST)
-    truth, _ = glance(label, [1], MOST, stored=True)
+    p, grid = read_decimated(probability, [1], MOST)
+    truth, _ = read_decimated(label, [1], MOST, stored=True)
     mapped, known = p[0] >= threshold, ~np.isnan(p[0]) & (truth[0] != UNKNOWN)
-    relief(axes, stack, grid)
+    draw_relief(axes, stack, grid)
     slide = truth[0] == LANDSLIDE
-    overlay(axes, known & mapped & slide, HITS, grid)
-    overlay(axes, known & ~mapped & slide, MISSES, grid)
-    overlay(axes, known & mapped & ~slide, FALSE_ALARMS, grid)
+    draw_overlay(axes, known & mapped & slide, HITS, grid)
+    draw_overlay(axes, known & ~mapped & slide, MISSES, grid)
+    draw_overlay(axes, known & mapped & ~slide, FALSE_ALARMS, grid)
     outside(axes, ~known, grid)
     handles = [
         Patch(color=HITS, label="hits"),
@@ -157,7 +157,7 @@ def _judged(
         Patch(color=FALSE_ALARMS, label="false alarms"),
     ]
     if split is not None:
-        parts, _ = glance(split, [1], MOST, stored=True)
+        parts, _ = read_decimated(split, [1], MOST, stored=True)
         test = (parts[0] == PARTS["test"]).astype(float)
         if test.any():
             axes.contour(*centres(grid), test, [0.5], colors="black", linewidths=1.2)
@@ -179,7 +179,7 @@ def draw_panels(
     panels: Sequence[Panel], label: Path, stack: Path, out: Path, title: str, overwrite: bool = False
 ) -> None:
     """Maps of one site side by side, lettered (a), (b) ..., with hits, misses and false alarms (Figs. 7 and 8)."""
-    _, grid = glance(label, [1], MOST, stored=True)
+    _, grid = read_decimated(label, [1], MOST, stored=True)
     columns = 2 if grid.width >= grid.height else 3
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
@@ -190,7 +190,7 @@ def draw_panels(
     handles: list[Patch] = []
     for letter, axes, panel in zip(string.ascii_lowercase, every, panels, strict=False):
         handles = _judged(axes, panel.probability, label, stack, panel.threshold, panel.split)
-        dress(axes, grid, f"({letter}) {panel.title}", labels=False)
+        add_map_frame(axes, grid, f"({letter}) {panel.title}", labels=False)
     for axes in every[len(panels) :]:
         axes.set_axis_off()
     figure.suptitle(title, fontsize=11)

@@ -37,12 +37,12 @@ from landslip.geo.raster import (
 )
 from landslip.geo.vector import burn_window, read_vector, shapes_on
 from landslip.geo.warp import covering_window, warp
+from landslip.preparation.channel_sources import BLOCK, RIVER_BYTES, catchment_grid, class_reader, class_table
 from landslip.preparation.coregistration import TOLERANCE, Shift, landslide_shift, relief_rank, relief_shift
 from landslip.preparation.images import quality_on, require_alike
 from landslip.preparation.label_source import LabelSource, open_label, require_landslides
-from landslip.preparation.layers import BLOCK, RIVER_BYTES, catchment_grid, class_reader, class_table
 from landslip.preparation.plausibility import Finding, doubts, require_metres
-from landslip.runtime.parallel import spread
+from landslip.runtime.parallel import parallel_map
 from landslip.runtime.progress import plural
 from landslip.runtime.provenance import machine_memory
 from landslip.scenes.scene import Scene
@@ -99,7 +99,7 @@ def check_site(site: Site) -> list[Finding]:
     if site.outline is not None and readable[site.outline.path]:
         outline = shapes_on(read_outline(site.outline, grid.crs).geometry, grid)
         inside = partial(burn_window, outline)
-        counts = spread(lambda window: int(np.count_nonzero(inside(window))), tiles(grid.shape, BLOCK))
+        counts = parallel_map(lambda window: int(np.count_nonzero(inside(window))), tiles(grid.shape, BLOCK))
         total = sum(counts)
         if not total:
             findings.append(Finding("fault", f"{site.outline.path} covers no pixel centre of {grid.describe()}."))
@@ -325,7 +325,7 @@ def _defined_range(path: Path, band: int, window: Window, nodata: Sequence[float
         defined = int(np.count_nonzero(~np.isnan(values)))
         return (defined, float(np.nanmin(values)), float(np.nanmax(values))) if defined else (0, np.inf, -np.inf)
 
-    found = list(spread(at, tiles((window.height, window.width), BLOCK)))
+    found = list(parallel_map(at, tiles((window.height, window.width), BLOCK)))
     return sum(n for n, _, _ in found), min(low for _, low, _ in found), max(high for _, _, high in found)
 
 
@@ -399,7 +399,7 @@ def _check_dem_cover(dem: DemTable, grid: Grid, inside: Inside, total: int, find
         z = warp(dem.path, grid.crop(window), [1], "nearest", dem.nodata)[0]
         return int(np.count_nonzero(np.isnan(z) & ground))
 
-    share = sum(spread(lacking, tiles(grid.shape, BLOCK))) / total
+    share = sum(parallel_map(lacking, tiles(grid.shape, BLOCK))) / total
     if share == 1:
         findings.append(
             Finding("fault", f"{dem.path} is undefined all over the outline. Give a DEM of the site, or check its CRS.")
@@ -500,7 +500,7 @@ def _check_classes(
         return unmapped(np.where(inside(window), codes(window), -1), {}, nodata=-1)
 
     counts, occurring = dict[int, int](), set[str]()
-    for found in spread(at, tiles(grid.shape, BLOCK)):
+    for found in parallel_map(at, tiles(grid.shape, BLOCK)):
         occurring |= {known[code] for code in found if code in known}
         for code, count in found.items():
             if code not in known:
@@ -532,7 +532,7 @@ def _check_landslides(table: LandslidesTable, grid: Grid, inside: Inside, findin
     def burnt(window: Window) -> int:
         return int(np.count_nonzero((source.at(window) == LANDSLIDE) & inside(window)))
 
-    require_landslides(table, grid, sum(spread(burnt, tiles(grid.shape, BLOCK))))
+    require_landslides(table, grid, sum(parallel_map(burnt, tiles(grid.shape, BLOCK))))
     lost = [item for row, column, item in source.lost if inside(Window(row, column, 1, 1)).any()]
     if lost:
         total = 0 if source.outlines is None else len(source.outlines.outlines)

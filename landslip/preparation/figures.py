@@ -27,17 +27,17 @@ from landslip.dataset.channels import Channel, StackInfo, read_stack_info
 from landslip.dataset.label import LANDSLIDE
 from landslip.geo.geodesy import geodetic
 from landslip.geo.grid import Grid
-from landslip.geo.raster import glance, stretch
+from landslip.geo.raster import read_decimated, stretch
 from landslip.metrics.size_distribution import Tail
 from landslip.plots.cartography import (
     MOST,
+    add_legend,
+    add_map_frame,
     centres,
-    dress,
+    draw_overlay,
+    draw_relief,
     extent,
-    key,
     log_ticks,
-    overlay,
-    relief,
     save,
     shade_of,
     stretched,
@@ -85,28 +85,28 @@ def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
     handles: list[Line2D | Patch] = []
     if bands:
         axes = every.pop(0)
-        values, grid = glance(stack.path, [names.index(name) + 1 for name in bands], MOST)
+        values, grid = read_decimated(stack.path, [names.index(name) + 1 for name in bands], MOST)
         axes.imshow(stretched(values), extent=extent(grid))
         handles = _outline(axes, edge, grid)
         _dress_with_degrees(axes, grid, _lettered(next(letters), f"image: {', '.join(dict.fromkeys(bands))}"), size)
     if every:
         axes = every.pop(0)
-        label, grid = glance(prepared / "label.tif", [1], MOST, stored=True)
+        label, grid = read_decimated(prepared / "label.tif", [1], MOST, stored=True)
         if "elevation" in names:
             _tinted(figure, axes, stack, grid, size)
         else:
-            relief(axes, stack.path, grid)
+            draw_relief(axes, stack.path, grid)
         slide = label[0] == LANDSLIDE
         handles = _outline(axes, edge, grid)
         if slide.any():
-            overlay(axes, slide, LANDSLIDES, grid)
+            draw_overlay(axes, slide, LANDSLIDES, grid)
             if min(slide.shape) > 1:  # an edge, since a tint may be as grey as the colour
                 axes.contour(*centres(grid), slide, [0.5], colors="black", linewidths=0.5)
             handles.append(Patch(facecolor=LANDSLIDES, edgecolor="black", lw=0.5, label="landslide, as drawn"))
         ground = "relief" if "elevation" in names else "valid ground"
         title = f"{ground} and landslides" if slide.any() else ground
         _dress_with_degrees(axes, grid, _lettered(next(letters), title), size)
-    key(figure, handles)
+    add_legend(figure, handles)
     save(figure, out, overwrite)
 
 
@@ -129,7 +129,7 @@ def _composite(stack: StackInfo) -> list[str]:
 def _tinted(figure: Figure, axes: Axes, stack: StackInfo, grid: Grid, size: tuple[float, float]) -> None:
     """Elevation in tints that darken downwards, shaded; the scale beside it."""
     position = [channel.name for channel in stack.channels].index("elevation")
-    z, _ = glance(stack.path, [position + 1], MOST)
+    z, _ = read_decimated(stack.path, [position + 1], MOST)
     low, high = stretch(z[0])
     tints = ListedColormap(matplotlib.colormaps[RAMPS["elevation"]](np.linspace(0.25, 1, 256)))
     norm = matplotlib.colors.Normalize(low, high)
@@ -168,7 +168,7 @@ def _inches(text: str) -> float:
 
 def _edge(prepared: Path, most: int) -> NDArray[np.bool_]:
     """Valid ground (H, W), thinned as any raster of the site is to `most` pixels a side."""
-    return np.asarray(glance(prepared / "valid.tif", [1], most, stored=True)[0][0] == 1)
+    return np.asarray(read_decimated(prepared / "valid.tif", [1], most, stored=True)[0][0] == 1)
 
 
 def _outline(axes: Axes, edge: NDArray[np.bool_], grid: Grid, width: float = 0.9) -> list[Line2D | Patch]:
@@ -187,7 +187,7 @@ def _outline(axes: Axes, edge: NDArray[np.bool_], grid: Grid, width: float = 0.9
 
 def _dress_with_degrees(axes: Axes, grid: Grid, title: str, size: tuple[float, float]) -> None:
     """`size`: the map's width and height in inches, which say how many degrees can stand at its sides."""
-    dress(axes, grid, title)
+    add_map_frame(axes, grid, title)
     left, right, bottom, top = extent(grid)
     for place, ticks in (("top", degree_ticks(grid, "x", size[0])), ("right", degree_ticks(grid, "y", size[1]))):
         if not ticks:
@@ -250,7 +250,7 @@ AIRY = 1.3  # ways that a text of degrees takes, with the gap to the next
 
 
 @dataclass(frozen=True)
-class _Layer:
+class _FactorMap:
     """One map of a factor: values (H, W) in a ramp, with their unit; or codes of classes, in colours of their own."""
 
     title: str
@@ -290,11 +290,11 @@ def draw_factors(prepared: Path, out: Path, overwrite: bool = False, each: bool 
             layer = replace(layer, values=layer.values[::thin, ::thin])
         _show(figure, axes, layer, grid, size[1])
         handles = _outline(axes, edge, grid, 0.6)
-        dress(axes, grid, _lettered(_letters(i), layer.title), labels=False)
+        add_map_frame(axes, grid, _lettered(_letters(i), layer.title), labels=False)
     for axes in every[len(names) :]:
         axes.set_axis_off()
     if handles:
-        key(figure, handles)
+        add_legend(figure, handles)
     save(figure, out, overwrite)
 
 
@@ -303,13 +303,13 @@ def factor_picture(sheet: Path, factor: str) -> Path:
     return sheet.with_name(f"factor_{factor}{sheet.suffix}")
 
 
-def _draw_layer(layer: _Layer, grid: Grid, edge: NDArray[np.bool_], out: Path, overwrite: bool) -> None:
+def _draw_layer(layer: _FactorMap, grid: Grid, edge: NDArray[np.bool_], out: Path, overwrite: bool) -> None:
     figure, every, size = _sheet(grid, 1, 1, 9.0)
     _show(figure, every[0], layer, grid, size[1], degree_ticks(grid, "y", size[1]))
     handles = _outline(every[0], edge, grid)
     _dress_with_degrees(every[0], grid, layer.title, size)
     if handles:
-        key(figure, handles)
+        add_legend(figure, handles)
     save(figure, out, overwrite)
 
 
@@ -324,10 +324,10 @@ def draw_prepared(prepared: Path, overwrite: bool = False) -> Path:
     return folder
 
 
-def _layer(stack: StackInfo, factor: str, most: int) -> tuple[_Layer, Grid]:
+def _layer(stack: StackInfo, factor: str, most: int) -> tuple[_FactorMap, Grid]:
     positions = [i for i, channel in enumerate(stack.channels) if channel.factor == factor]
     own: list[Channel] = [stack.channels[i] for i in positions]
-    values, grid = glance(stack.path, [i + 1 for i in positions], most)
+    values, grid = read_decimated(stack.path, [i + 1 for i in positions], most)
     title = (
         factor.replace("_", " ") if factor not in ("ndvi", "mndwi", "dndvi") else factor.upper().replace("DND", "dND")
     )
@@ -335,25 +335,25 @@ def _layer(stack: StackInfo, factor: str, most: int) -> tuple[_Layer, Grid]:
     if kinds == {"sine", "cosine"} or (factor == "aspect" and own[0].unit == "degree"):
         order = [[channel.kind for channel in own].index(kind) for kind in ("sine", "cosine") if len(own) == 2]
         sector = direction_of(values[order]) if order else eighth(values[0])
-        return _Layer(title, sector, ("flat", *DIRECTIONS), (FLAT, *directions())), grid
+        return _FactorMap(title, sector, ("flat", *DIRECTIONS), (FLAT, *directions())), grid
     if kinds == {"class"}:
         shown = tuple(channel.name.removeprefix(f"{factor}_").replace("_", " ") for channel in own)
-        return _Layer(title, class_of(values), shown, tuple(map(class_colour, range(len(shown))))), grid
+        return _FactorMap(title, class_of(values), shown, tuple(map(class_colour, range(len(shown))))), grid
     if own[0].unit == "class":  # ordinals, the paper's encoding
         found = np.unique(values[0][~np.isnan(values[0])])
         codes = np.searchsorted(found, values[0]).astype(np.float32)
         codes[np.isnan(values[0])] = np.nan
-        return _Layer(
+        return _FactorMap(
             title, codes, tuple(f"{code:g}" for code in found), tuple(map(class_colour, range(len(found))))
         ), grid
     ramp = RAMPS.get(factor, RAMP)
-    return _Layer(title, values[0], unit=own[0].unit, ramp=ramp, even=factor in DIVERGING), grid
+    return _FactorMap(title, values[0], unit=own[0].unit, ramp=ramp, even=factor in DIVERGING), grid
 
 
 def _show(
     figure: Figure,
     axes: Axes,
-    layer: _Layer,
+    layer: _FactorMap,
     grid: Grid,
     height: float,
     latitudes: Sequence[tuple[float, str]] = (),

@@ -32,7 +32,7 @@ from landslip.dataset.channels import Channel
 from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.dataset.split import NONE, PARTS, TEST, TRAIN, VALIDATION
 from landslip.errors import LabelError, PatchError, RunError
-from landslip.geo.geotiff import TILE, creating, put
+from landslip.geo.geotiff import TILE, create_raster, write_window
 from landslip.geo.grid import Grid, Window
 from landslip.geo.raster import require_whole_png
 from landslip.geo.tiling import HALO
@@ -47,7 +47,7 @@ from landslip.preparation.prepare import (
     refuse_losses,
     table_csv,
 )
-from landslip.runtime.atomic import file_hash, refuse_existing, writing_folder
+from landslip.runtime.atomic import atomic_folder, file_hash, refuse_existing
 from landslip.runtime.progress import plural, say, track
 from landslip.runtime.provenance import software
 from landslip.runtime.text import write_json, write_text
@@ -169,7 +169,7 @@ def import_patches(
     height, width = mosaic.shape
     pixel = content.resolution
     grid = Grid(NOWHERE, Affine(pixel, 0, 0, 0, -pixel, height * pixel), height, width)
-    with writing_folder(out, overwrite) as aside:
+    with atomic_folder(out, overwrite) as aside:
         statistics = _write_rasters(patches, mosaic, grid, content, aside)
         summaries = statistics.summaries(content.channels)
         write_text(aside / "patches.csv", _table_of_patches(patches, mosaic, folder))
@@ -482,10 +482,10 @@ def _write_rasters(
     names = [channel.name for channel in channels]
     with ExitStack() as files:
         # compressed: three quarters are gap, which costs nothing so
-        stack = files.enter_context(creating(folder / "stack.tif", grid, "float32", names, float("nan"), TAGS))
-        valid = files.enter_context(creating(folder / "valid.tif", grid, "uint8", ["valid"], None, TAGS))
-        label = files.enter_context(creating(folder / "label.tif", grid, "uint8", ["label"], UNKNOWN, TAGS))
-        split = files.enter_context(creating(folder / "split.tif", grid, "uint8", ["part"], None, split_tags))
+        stack = files.enter_context(create_raster(folder / "stack.tif", grid, "float32", names, float("nan"), TAGS))
+        valid = files.enter_context(create_raster(folder / "valid.tif", grid, "uint8", ["valid"], None, TAGS))
+        label = files.enter_context(create_raster(folder / "label.tif", grid, "uint8", ["label"], UNKNOWN, TAGS))
+        split = files.enter_context(create_raster(folder / "split.tif", grid, "uint8", ["part"], None, split_tags))
         for band, channel in enumerate(channels, start=1):
             stack.update_tags(band, **channel.tags())
         strips = [Window(row, 0, TILE, grid.width).clip(grid.shape) for row in range(0, grid.height, TILE)]
@@ -505,10 +505,10 @@ def _write_rasters(
                 image = image[:, rows, columns]
                 values[:, *here], truth[here], parts[here] = image, known[rows, columns], patches[i].part
                 statistics.add(image, _defined(image), truth[here])
-            put(stack, values, strip)
-            put(valid, _defined(values).astype(np.uint8)[None], strip)
-            put(label, truth[None], strip)
-            put(split, parts[None], strip)
+            write_window(stack, values, strip)
+            write_window(valid, _defined(values).astype(np.uint8)[None], strip)
+            write_window(label, truth[None], strip)
+            write_window(split, parts[None], strip)
     return statistics
 
 

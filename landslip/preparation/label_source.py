@@ -23,7 +23,7 @@ PART = 2048  # pixels read at a time
 MOST_SHOWN = 7
 
 
-def read_landslides(table: LandslidesTable, grid: Grid) -> Landslides:
+def read_site_landslides(table: LandslidesTable, grid: Grid) -> Landslides:
     """Landslide polygons that touch the grid, in its CRS; LabelError for points, lines or none on the grid."""
     found = read_outlines(table.path, table.layer, grid.crs, grid.bounds, stated=table.crs)
     if found.outlines.empty:
@@ -60,7 +60,7 @@ class LabelSource:
 
 
 def open_label(table: LandslidesTable | None, grid: Grid) -> LabelSource:
-    """The label of a site, unknown everywhere where it has no landslides. Raises LabelError as `read_landslides`.
+    """The label of a site, unknown everywhere where it has no landslides. Raises LabelError as `read_site_landslides`.
 
     What a review has left open is unknown too, but for what of it lies under a landslide.
     """
@@ -68,7 +68,7 @@ def open_label(table: LandslidesTable | None, grid: Grid) -> LabelSource:
         return LabelSource(lambda window: np.full((window.height, window.width), UNKNOWN, np.uint8), [])
     if table.is_raster:
         return LabelSource(_mask_reader(table, grid), [])
-    found = read_landslides(table, grid)
+    found = read_site_landslides(table, grid)
     frame = found.outlines
     shapes, left_open = (shapes_on(one.geometry, grid, table.burn) for one in (frame, found.unknown))
     centres = frame.geometry.representative_point()

@@ -135,7 +135,7 @@ class PatchTable(Strict):
             raise ValueError(f"named twice: {', '.join(twice)}")
         return self
 
-    def bands(self) -> tuple[Band, ...]:
+    def bands(self) -> tuple[PatchBand, ...]:
         """The bands that are taken, images first."""
         found = []
         for image in self.image:
@@ -143,14 +143,14 @@ class PatchTable(Strict):
             unit = image.unit or ("reflectance" if scaled else "stored")
             scale, offset = 1.0 if image.scale is None else image.scale, image.offset or 0.0
             for name, number in image.bands.items():
-                found.append(Band(Channel(name, name, "band", unit), number, scale, offset, image.nodata))
+                found.append(PatchBand(Channel(name, name, "band", unit), number, scale, offset, image.nodata))
         for factor in self.factor:
-            found.append(Band(factor.channel(), factor.band, factor.scale, factor.offset, factor.nodata))
+            found.append(PatchBand(factor.channel(), factor.band, factor.scale, factor.offset, factor.nodata))
         return tuple(found)
 
 
 @dataclass(frozen=True)
-class Band:
+class PatchBand:
     """A channel, the band of a patch that holds it (from 1), and value = stored x scale + offset but for `nodata`."""
 
     channel: Channel
@@ -167,7 +167,7 @@ class Content:
     `cut` where the patches were cut from a prepared site, so that its label says what a mask means.
     """
 
-    bands: tuple[Band, ...]
+    bands: tuple[PatchBand, ...]
     resolution: float
     landslide: int | None = None
     unknown: int | None = None
@@ -208,7 +208,7 @@ def read_content(
     if isinstance(told, Path) and told.suffix.lower() in GEOTIFF:
         stack = read_stack_info(told)
         _require_count(len(stack.channels), count, first, f"{told} has {len(stack.channels)} channels")
-        bands = tuple(Band(channel, number) for number, channel in enumerate(stack.channels, 1))
+        bands = tuple(PatchBand(channel, number) for number, channel in enumerate(stack.channels, 1))
         size = resolution or _square(stack.grid.x_size, stack.grid.y_size, told)
         return Content(bands, size, cut=True, told=told)
     if told and not isinstance(told, Path):
@@ -240,7 +240,7 @@ def _require_name(name: str) -> None:
         raise ValueError(f"{name!r} is not a name in lower-case letters, digits and underscores")
 
 
-def _by_name(names: Sequence[str], first: Path, count: int) -> tuple[Band, ...]:
+def _by_name(names: Sequence[str], first: Path, count: int) -> tuple[PatchBand, ...]:
     _require_count(len(names), count, first, f"{len(names)} names were given")
     unit = DISPLAY if in_8_bits(first) else UNSTATED
     for name in names:
@@ -248,7 +248,7 @@ def _by_name(names: Sequence[str], first: Path, count: int) -> tuple[Band, ...]:
             raise PatchError(
                 f"--channels: {name!r} is not a name of its own in lower-case letters, digits and underscores."
             )
-    return tuple(Band(named(name, unit), number) for number, name in enumerate(names, 1))
+    return tuple(PatchBand(named(name, unit), number) for number, name in enumerate(names, 1))
 
 
 def _require_count(given: int, count: int, first: Path, what: str) -> None:
@@ -259,16 +259,16 @@ def _require_count(given: int, count: int, first: Path, what: str) -> None:
         )
 
 
-def _untold(first: Path, count: int) -> tuple[Band, ...]:
+def _untold(first: Path, count: int) -> tuple[PatchBand, ...]:
     """Bands that only the patch itself, or their number, tells of."""
     found = geotiff_channels(first)
     if found:
-        return tuple(Band(channel, number) for number, channel in enumerate(found, 1))
+        return tuple(PatchBand(channel, number) for number, channel in enumerate(found, 1))
     names = NAMES.get(count, ())
     if not names:
         _require_count(0, count, first, "it is not known which")
     if count == len(LANDSLIDE4SENSE):
-        return tuple(Band(named(name, OF_THE_MEAN), number) for number, name in enumerate(names, 1))
+        return tuple(PatchBand(named(name, OF_THE_MEAN), number) for number, name in enumerate(names, 1))
     return _by_name(names, first, count)
 
 

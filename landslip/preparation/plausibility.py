@@ -19,10 +19,10 @@ from landslip.factors.indices import mndwi, ndvi
 from landslip.factors.terrain import surfaces
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read_info
+from landslip.preparation.channel_sources import dem_grid, read_dem
 from landslip.preparation.coregistration import evenly
 from landslip.preparation.images import band_names, read_images, unit_of
-from landslip.preparation.layers import dem_grid, read_dem
-from landslip.runtime.parallel import spread
+from landslip.runtime.parallel import parallel_map
 
 Float32 = NDArray[np.float32]
 Inside = Callable[[Window], NDArray[np.bool_]]  # the pixels of a window, (h, w), that lie inside the outline
@@ -92,7 +92,7 @@ def _of_image(images: Sequence[ImageTable], grid: Grid, inside: Inside) -> Itera
     # 15 m pixels are of no use here, and sharpening takes long
     plain = [image.model_copy(update={"pansharpen": False}) if image.bundle else image for image in images]
     windows = evenly(list(tiles(grid.shape, SIDE)), MOST_WINDOWS)
-    looks = list(spread(lambda window: _look(plain, grid, window, inside), windows))
+    looks = list(parallel_map(lambda window: _look(plain, grid, window, inside), windows))
     names = band_names(plain)
     sample = dict(zip(names, np.concatenate([look.sample for look in looks], axis=1), strict=True))
     medians = {name: float(np.nanmedian(values)) for name, values in sample.items() if np.isfinite(values).any()}
@@ -269,7 +269,7 @@ def _of_relief(dem: DemTable, grid: Grid) -> Iterator[Finding]:
         slope = surfaces(z, own.x_size, own.y_size, ["slope"])[0, 1:-1, 1:-1]
         return np.asarray(slope[np.isfinite(slope)])
 
-    slopes = np.concatenate(list(spread(at, windows)))
+    slopes = np.concatenate(list(parallel_map(at, windows)))
     if not slopes.size:
         return
     steepest = float(np.quantile(slopes, 1 - STEEP_SHARE))

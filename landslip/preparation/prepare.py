@@ -25,17 +25,17 @@ from landslip.dataset.channels import Channel
 from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.errors import OutputError, SiteError
 from landslip.geo.archive import own_file
-from landslip.geo.geotiff import TILE, create_blank, creating, find_tiles, put, put_tiles, take_tiles
+from landslip.geo.geotiff import TILE, create_blank, create_raster, find_tiles, put_tiles, take_tiles, write_window
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.vector import burn_window, shapes_on
+from landslip.preparation.channel_sources import ChannelSource, Encoding, Values, channel_sources
 from landslip.preparation.check import check_site
 from landslip.preparation.figures import draw_prepared
 from landslip.preparation.images import describe_images
 from landslip.preparation.label_source import open_label, require_landslides
-from landslip.preparation.layers import Encoding, Layer, Values, layers
-from landslip.runtime.atomic import file_hash, refuse_existing, require_space, settle, writing_folder
-from landslip.runtime.jit import compiled
-from landslip.runtime.parallel import spread
+from landslip.runtime.atomic import atomic_folder, file_hash, flush, refuse_existing, require_space
+from landslip.runtime.jit import jit
+from landslip.runtime.parallel import parallel_map
 from landslip.runtime.progress import plural, say, track
 from landslip.runtime.provenance import software
 from landslip.runtime.run_folder import FACTOR_SHEET, FIGURES, STUDY_AREA
@@ -97,8 +97,8 @@ def prepare(
         say(f"{finding.severity}: {finding.text}")
     grid = site_grid(site)
     manifest = _manifest(site, grid, encoding)
-    with writing_folder(folder, overwrite, LEDGER) as aside, _saying_what_is_kept(aside):
-        found = layers(site, grid, encoding)
+    with atomic_folder(folder, overwrite, LEDGER) as aside, _saying_what_is_kept(aside):
+        found = channel_sources(site, grid, encoding)
         channels = [channel for layer in found for channel in layer.channels]
         _require_own_names(site, channels)
         finished = _start(aside, manifest, grid, channels)
@@ -208,7 +208,12 @@ def _clear(folder: Path, kept: set[str]) -> None:
 
 
 def _fill_stack(
-    found: list[Layer], left: list[Layer], finished: set[str], manifest: dict[str, Any], grid: Grid, aside: Path
+    found: list[ChannelSource],
+    left: list[ChannelSource],
+    finished: set[str],
+    manifest: dict[str, Any],
+    grid: Grid,
+    aside: Path,
 ) -> Iterator[None]:
     """Compute the layers that are left and put them in their places; yields after every block."""
     stack, done = find_tiles(aside / "stack.tif"), sorted(finished)
@@ -223,8 +228,8 @@ def _fill_stack(
         def fill(window: Window, values: Values = values, bands: range = bands) -> None:
             put_tiles(stack, values(window), window, bands)
 
-        yield from spread(fill, layer.windows(grid.shape))
-        settle(stack.path)
+        yield from parallel_map(fill, layer.windows(grid.shape))
+        flush(stack.path)
         done += [channel.name for channel in layer.channels]
         write_json(aside / LEDGER, {"of": _fingerprint(manifest), "finished": done}, overwrite=True)
         _clear(aside, {"stack.tif", LEDGER})
@@ -286,10 +291,10 @@ def _finish(site: Site, grid: Grid, channels: list[Channel], totals: _Totals, as
     strip = np.empty((2, FINAL, grid.width), np.uint8)  # label and valid of a row of windows
     burnt = site.landslides.burn if site.landslides is not None else ""
     with (
-        creating(aside / "label.tif", grid, "uint8", ["label"], UNKNOWN, {"burn": burnt}) as label_file,
-        creating(aside / "valid.tif", grid, "uint8", ["valid"], None) as valid_file,
+        create_raster(aside / "label.tif", grid, "uint8", ["label"], UNKNOWN, {"burn": burnt}) as label_file,
+        create_raster(aside / "valid.tif", grid, "uint8", ["valid"], None) as valid_file,
     ):
-        for window, inside, valid, label, parts in spread(at, tiles(grid.shape, FINAL)):
+        for window, inside, valid, label, parts in parallel_map(at, tiles(grid.shape, FINAL)):
             strip[0, : window.height, window.slices[1]] = label
             strip[1, : window.height, window.slices[1]] = valid
             if window.column + window.width == grid.width:
@@ -313,10 +318,10 @@ def _put_rows(dataset: Any, strip: NDArray[np.uint8], window: Window) -> None:
     # in the order of the tiles: else their order in the file would hang on when GDAL's cache is full
     for row in range(0, window.height, TILE):
         rows = Window(window.row + row, 0, min(TILE, window.height - row), strip.shape[2])
-        put(dataset, strip[:, row : row + rows.height], rows)
+        write_window(dataset, strip[:, row : row + rows.height], rows)
 
 
-@compiled
+@jit
 def _add_up(values: Any, inside: Any, valid: Any, tile: int, out: Any) -> None:
     """Fill `out` (C, tiles, 5) as `_Totals.parts` has it, for a window that begins at the corner of a tile."""
     height, width = inside.shape
@@ -427,7 +432,7 @@ def table_csv(summaries: Iterable[ChannelSummary]) -> str:
     return out.getvalue()
 
 
-def table(prepared: Prepared) -> str:
+def channel_table(prepared: Prepared) -> str:
     """The paper's Table II for a prepared site: unit, range, mean and undefined share of each channel."""
     rows = [("channel", "unit", "minimum", "maximum", "mean", "undefined %")]
     for s in prepared.summaries:

@@ -18,7 +18,7 @@ from landslip.dataset.split import PARTS
 from landslip.errors import LandslipError
 from landslip.geo.geodesy import window_area
 from landslip.geo.grid import Grid, tiles
-from landslip.geo.raster import cut_stored, opening, read_info
+from landslip.geo.raster import open_raster, read_info, read_stored_window
 from landslip.geo.vector import read_vector
 from landslip.inventory.inventory import layer_of
 from landslip.plots.cartography import MOST
@@ -197,9 +197,9 @@ def _share(run: RunFolder) -> tuple[float, float]:
         return math.nan, 0.0
     info = read_info(run.landslide_map)
     pixels, mapped, area = 0, 0, 0.0
-    with opening(run.landslide_map) as dataset:
+    with open_raster(run.landslide_map) as dataset:
         for window in tiles((info.height, info.width), SIDE):
-            classes = cut_stored(dataset, window)
+            classes = read_stored_window(dataset, window)
             here = int(np.count_nonzero(classes <= LANDSLIDE))
             pixels += int(np.count_nonzero(classes == LANDSLIDE))
             mapped += here
@@ -210,17 +210,17 @@ def _share(run: RunFolder) -> tuple[float, float]:
 def _counted(run: RunFolder) -> np.ndarray[Any, np.dtype[np.int64]]:
     """(4, 3) valid pixels, of them landslide and of known label: of all ground, train, validation and test."""
     assert run.valid is not None and run.label is not None
-    with opening(run.valid) as valid, opening(run.label) as label:
+    with open_raster(run.valid) as valid, open_raster(run.label) as label:
         shape = valid.height, valid.width
         found = np.zeros((4, 3), np.int64)
         split = None if run.split is None or _shape(run.split) != shape else run.split
         for window in tiles(shape, SIDE):
-            inside, drawn = cut_stored(valid, window) == 1, cut_stored(label, window)
+            inside, drawn = read_stored_window(valid, window) == 1, read_stored_window(label, window)
             masks = [inside, inside & (drawn == LANDSLIDE), inside & (drawn <= LANDSLIDE)]
             found[0] += [np.count_nonzero(mask) for mask in masks]
             if split is not None:
-                with opening(split) as parts:
-                    own = cut_stored(parts, window)
+                with open_raster(split) as parts:
+                    own = read_stored_window(parts, window)
                 for i, code in enumerate(PARTS.values(), start=1):
                     found[i] += [np.count_nonzero(mask & (own == code)) for mask in masks]
         return found

@@ -14,7 +14,7 @@ from landslip.dataset.split import PARTS
 from landslip.evaluation.objects import area_text
 from landslip.experiments.comparison_tables import cost_sheet
 from landslip.geo.raster import RasterInfo, read_info
-from landslip.metrics.confusion import choose_threshold
+from landslip.metrics.confusion import stated_threshold
 from landslip.metrics.size_distribution import SURE, fit_tail
 from landslip.metrics.training_range import warnings_in
 from landslip.plots import maps
@@ -86,7 +86,7 @@ def landslide_map(made: Made) -> list[Block]:
 
     def shown() -> Iterator[Block]:
         info = read_info(path)
-        threshold, source = choose_threshold(None, info.tags.get("threshold"), path.name)
+        threshold, source = stated_threshold(None, info.tags.get("threshold"), path.name)
         yield Facts(_map_facts(info, threshold, source))
         if run.label is not None and run.stack is not None:
             label, stack = run.label, run.stack

@@ -19,7 +19,7 @@ from rasterio.crs import CRS
 
 from landslip.errors import LabelError, VectorError
 from landslip.geo.archive import archive_of
-from landslip.geo.vector import is_geoparquet, layers, read_vector
+from landslip.geo.vector import is_geoparquet, layer_names, read_vector
 from landslip.review.reviews import LAYER, OPEN, REJECTED, REVIEWS, STATES, corrections, crs_of
 
 Bounds = tuple[float, float, float, float]
@@ -62,7 +62,7 @@ def read_landslides(
     """
     archived = archive_of(path) is not None
     if layer is None and not is_geoparquet(path) and (archived or path.exists()):
-        names = layers(path, spatial=True)
+        names = layer_names(path, spatial=True)
         if archived and REVIEWS in names:
             raise LabelError(f"{path} lies in an archive, where its review cannot be read. Unpack it first.")
         if LAYER in names and not archived:
@@ -95,7 +95,7 @@ def read_mapped(
     """
     if layer == REVIEWS:
         return read_landslides(path, layer, crs, bounds, option)
-    names = [] if layer is not None or is_geoparquet(path) or not path.exists() else layers(path, spatial=True)
+    names = [] if layer is not None or is_geoparquet(path) or not path.exists() else layer_names(path, spatial=True)
     note = ""
     if layer is None and names:
         layer = LAYER if LAYER in names else _only(path, names, option)

@@ -96,7 +96,7 @@ def _require_types(row: Review | _Entry) -> None:
             )
 
 
-def read_landslides(path: Path) -> list[Landslide]:
+def read_inventory(path: Path) -> list[Landslide]:
     """The rows of an inventory, in the order of the file. VectorError where there is no such layer, or ids repeat."""
     with _open(path) as connection:
         names = _columns(connection, LAYER, path)

@@ -1,6 +1,6 @@
 """Outputs are written aside and renamed, so that no half-written file ever carries a final name.
 
-Whatever goes wrong inside `writing` or `writing_folder` (an error, a full disk, Ctrl-C) removes what was written
+Whatever goes wrong inside `atomic_write` or `atomic_folder` (an error, a full disk, Ctrl-C) removes what was written
 aside and leaves an earlier output untouched. What a killed process left aside is replaced by the next run. A folder
 that a later run goes on from stays aside after Ctrl-C, as it does after a kill.
 """
@@ -126,7 +126,7 @@ def _lock_of(path: Path) -> Path:
 
 
 @contextmanager
-def alone(path: Path, inside: bool = False) -> Iterator[None]:
+def exclusive_lock(path: Path, inside: bool = False) -> Iterator[None]:
     """Let no other process or thread make `path` until the block ends; OutputError where one does.
 
     `inside`: a folder that is added to and not replaced, whose parent may be read-only. Says nothing where the system
@@ -172,7 +172,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path, overwrite: bool = False, by: str = "") -> Iterator[Path]:
+def atomic_write(path: Path, overwrite: bool = False, by: str = "") -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
 
     `by` sets apart processes that may write the same file at one time. Raises OutputError where `path` exists (unless
@@ -180,12 +180,12 @@ def writing(path: Path, overwrite: bool = False, by: str = "") -> Iterator[Path]
     """
     refuse_existing(path, overwrite)
     aside = path.with_name(f".{path.stem}.part{by}{path.suffix}")
-    with nullcontext() if by else alone(path):
+    with nullcontext() if by else exclusive_lock(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove(aside)
             yield aside
-            settle(aside)
+            flush(aside)
             aside.replace(path)
         except OSError as error:
             _give_up(aside)
@@ -196,8 +196,8 @@ def writing(path: Path, overwrite: bool = False, by: str = "") -> Iterator[Path]
 
 
 @contextmanager
-def writing_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Iterator[Path]:
-    """As `writing`, for a folder: everything in it appears at once, under its final name, or not at all.
+def atomic_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Iterator[Path]:
+    """As `atomic_write`, for a folder: everything in it appears at once, under its final name, or not at all.
 
     With `ledger`, the name of a file that the block keeps in it, the folder aside still holds what a killed process
     left, and one stopped by Ctrl-C where that file is there, for the block to go on from.
@@ -205,7 +205,7 @@ def writing_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Ite
     require_name(path)
     aside = path.with_name(f".{path.name}.part")
     replaced = path.with_name(f".{path.name}.replaced")
-    with alone(path):
+    with exclusive_lock(path):
         _bring_back(replaced, path)
         refuse_existing(path, overwrite, folder=True)
         try:
@@ -234,7 +234,7 @@ def writing_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Ite
 
 
 @contextmanager
-def writing_together(folder: Path, last: str, first: str = "", replaces: Iterable[str] = ()) -> Iterator[Path]:
+def atomic_files(folder: Path, last: str, first: str = "", replaces: Iterable[str] = ()) -> Iterator[Path]:
     """Yield a hidden folder in `folder`: what the block writes there gets its names when all is whole, `last` last.
 
     Where `last` tells that `first` is not its own, no reader takes new files beside earlier ones for an output. Files
@@ -243,7 +243,7 @@ def writing_together(folder: Path, last: str, first: str = "", replaces: Iterabl
     disk, and before any file is touched where one of the names is not a file's.
     """
     aside, staged = folder / ".part", folder / f".{last}"
-    with alone(folder, inside=True):
+    with exclusive_lock(folder, inside=True):
         try:
             _remove(aside)
             aside.mkdir(parents=True)
@@ -268,7 +268,7 @@ def writing_together(folder: Path, last: str, first: str = "", replaces: Iterabl
 
 
 @contextmanager
-def scratch(path: Path, what: str) -> Iterator[Path]:
+def scratch_file(path: Path, what: str) -> Iterator[Path]:
     """Yield a name beside `path` for `what` is needed only while `path` is made; it is removed in every case."""
     aside = path.with_name(f".{path.stem}.{what}.tif")
     try:
@@ -330,7 +330,7 @@ def remove_folder(folder: Path) -> None:
         raise write_failure(folder, error) from error
 
 
-def settle(path: Path) -> None:
+def flush(path: Path) -> None:
     """Have the system store what was written into a file; OSError where the disk is full."""
     # A full disk may show only when the system stores what it holds in memory, and a rename must not overtake that.
     with path.open("rb+") as file:

@@ -11,7 +11,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _lock = threading.Lock()
 
 
-def compiled(function: F) -> F:
+def jit(function: F) -> F:
     """`function` as machine code: it takes and returns what numba knows, and runs beside other threads.
 
     The code is kept where numba finds a place to write (beside the module, or in the user's cache folder), so that a

@@ -14,7 +14,7 @@ R = TypeVar("R")
 MOST = 4  # threads: each holds blocks of its own, and memory is to stay bounded
 
 
-def spread(function: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> Iterator[R]:
+def parallel_map(function: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> Iterator[R]:
     """Yield function(item) in the order of `items`, some of them computed at once; the first error ends it all.
 
     No more results wait to be taken than there are threads.

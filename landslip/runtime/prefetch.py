@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def ahead(
+def prefetch(
     make: Callable[[Item], Made], items: Iterable[Item], files: ThreadPoolExecutor | None = None
 ) -> Iterator[tuple[Item, Made]]:
     """Each item with what `make` makes of it, in order, the next made meanwhile in `files` or its own thread."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from landslip.errors import LandslipError
-from landslip.runtime.atomic import is_stream, writing
+from landslip.runtime.atomic import atomic_write, is_stream
 from landslip.runtime.run_folder import folder_given
 
 LONGEST_NUMBER = 300  # digits
@@ -57,7 +57,7 @@ def _whole(digits: str) -> int:
 
 def write_text(path: Path, text: str, overwrite: bool = False) -> None:
     """Write a UTF-8 text file aside and rename it."""
-    with writing(path, overwrite) as aside:
+    with atomic_write(path, overwrite) as aside:
         aside.write_text(text, encoding="utf-8")
 
 

@@ -36,14 +36,14 @@ from landslip.geo.grid import crs_name
 from landslip.geo.raster import read_info
 from landslip.geo.vector import trace
 from landslip.inventory.inventory import begin_inventory
-from landslip.metrics.confusion import BINS, choose_threshold
+from landslip.metrics.confusion import BINS, stated_threshold
 from landslip.plots.palette import style_sheet
 from landslip.review import reviews as review
 from landslip.runtime.progress import say
 from landslip.runtime.run_folder import PLACES, RunFolder, open_run
 from landslip.runtime.text import read_json
 from landslip.serve.guard import Guard, names_of
-from landslip.serve.layers import Layer, layers_of
+from landslip.serve.layers import PageLayer, layers_of
 from landslip.serve.tiles import SIDE, Tiles, stamp
 
 MOST_OUTLINES = 3000  # in one view; the largest are shown
@@ -229,10 +229,10 @@ class Session:
         threshold, source, mapped = None, None, None
         if "probability" in self.tiles.layers and self.run.probability is not None:
             stored = read_info(self.run.probability).tags.get("threshold")
-            threshold, source = choose_threshold(None, stored, self.run.probability.name)
+            threshold, source = stated_threshold(None, stored, self.run.probability.name)
         if self.run.landslide_map is not None:
             stated = read_info(self.run.landslide_map).tags.get("threshold")
-            mapped = choose_threshold(None, stated, self.run.landslide_map.name)[0] if stated else None
+            mapped = stated_threshold(None, stated, self.run.landslide_map.name)[0] if stated else None
         return (threshold, source, threshold) if mapped is None else (mapped, "of the inventory", mapped)
 
     def parts(self) -> list[str]:
@@ -252,7 +252,7 @@ class Session:
         mark = review.inventory_mark(path)
         with self.lock:
             if self.inventory[0] != mark:
-                found = review.read_landslides(path)
+                found = review.read_inventory(path)
                 self.inventory = mark, found, shapely.STRtree([one.outline for one in found])
             return self.inventory[1], self.inventory[2]
 
@@ -296,7 +296,7 @@ class Session:
                     raise
         return path
 
-    def layer(self, key: str) -> Layer:
+    def layer(self, key: str) -> PageLayer:
         """A layer by its key; HTTP 404 where there is none."""
         if key not in self.tiles.layers:
             raise HTTPException(404, f"the run has no layer {key}.")
@@ -579,7 +579,9 @@ def _add_reviews(app: FastAPI, session: Session) -> None:
         return _reviews([review.redo(session.reviewed(), step.decision)], crs)[0]
 
 
-def _candidates(tiles: Tiles, layer: Layer, bounds: tuple[float, float, float, float], threshold: float) -> Features:
+def _candidates(
+    tiles: Tiles, layer: PageLayer, bounds: tuple[float, float, float, float], threshold: float
+) -> Features:
     seen = tiles.view(layer, bounds, VIEW)
     if seen is None:
         return Features(left_out=0, features=[])

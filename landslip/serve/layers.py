@@ -12,7 +12,7 @@ from landslip.dataset.channels import Channel, StackInfo, read_stack_info
 from landslip.dataset.label import LANDSLIDE
 from landslip.errors import RasterError
 from landslip.geo.grid import Grid, same_grid, tiles
-from landslip.geo.raster import RasterInfo, cut_stored, opening, read_info
+from landslip.geo.raster import RasterInfo, open_raster, read_info, read_stored_window
 from landslip.plots.palette import (
     CYCLE,
     DIVERGING,
@@ -35,7 +35,7 @@ STRIP = 2048  # pixels a side of what is read of a label at a time
 
 
 @dataclass(frozen=True)
-class Layer:
+class PageLayer:
     """One layer: `bands` of the raster at `path` (three for a colour image, one or more otherwise).
 
     `ramp` names the colours of a continuous layer, `fixed` its range where it is not stretched to percentiles;
@@ -62,7 +62,7 @@ class Shown:
     """The layers of a run on their one grid, and what was left out, in words."""
 
     grid: Grid
-    layers: tuple[Layer, ...]
+    layers: tuple[PageLayer, ...]
     left_out: tuple[str, ...]
 
 
@@ -84,7 +84,7 @@ def layers_of(run: RunFolder) -> Shown:
     ]
     usable = {path: info for path, info in infos.items() if same_grid(info.grid, grid)}
     label = run.label if run.label in usable and _holds_landslides(run.label) else None
-    found: list[Layer] = []
+    found: list[PageLayer] = []
     if run.stack in usable and run.stack is not None:
         found += _of_stack(read_stack_info(run.stack))
     if run.probability in usable and run.probability is not None:
@@ -92,7 +92,7 @@ def layers_of(run: RunFolder) -> Shown:
         if label is not None:
             codes = ((1, "hit", HITS), (2, "miss", MISSES), (3, "false alarm", FALSE_ALARMS))
             found.append(
-                Layer(
+                PageLayer(
                     "agreement", "Hits, misses, false alarms", "Result", run.probability, (1,), "agreement",
                     codes=codes, overlay=True, beside=label,
                 )
@@ -100,11 +100,13 @@ def layers_of(run: RunFolder) -> Shown:
     if run.landslide_map in usable and run.landslide_map is not None:
         codes_of_map = ((1, "landslide", LANDSLIDES),)
         found.append(
-            Layer("map", "Landslide map", "Result", run.landslide_map, (1,), "codes", codes=codes_of_map, overlay=True)
+            PageLayer(
+                "map", "Landslide map", "Result", run.landslide_map, (1,), "codes", codes=codes_of_map, overlay=True
+            )
         )
     if label is not None:
         known = ((1, "landslide", REFERENCE), (255, "unknown", NOT_KNOWN))
-        found.append(Layer("reference", "Reference", "Reference", label, (1,), "codes", codes=known, overlay=True))
+        found.append(PageLayer("reference", "Reference", "Reference", label, (1,), "codes", codes=known, overlay=True))
     if not found:
         raise RasterError(f"{run.root} holds no raster to show. Prepare a site, or map one, into it first.")
     return Shown(grid, tuple(_told_apart(found)), tuple(left_out))
@@ -113,18 +115,18 @@ def layers_of(run: RunFolder) -> Shown:
 def _holds_landslides(label: Path | None) -> bool:
     if label is None:
         return False
-    with opening(label) as dataset:
-        return any((cut_stored(dataset, window) == LANDSLIDE).any() for window in tiles(dataset.shape, STRIP))
+    with open_raster(label) as dataset:
+        return any((read_stored_window(dataset, window) == LANDSLIDE).any() for window in tiles(dataset.shape, STRIP))
 
 
-def _of_stack(stack: StackInfo) -> Iterator[Layer]:
+def _of_stack(stack: StackInfo) -> Iterator[PageLayer]:
     at = {channel.name: position for position, channel in enumerate(stack.channels, start=1)}
     for key, title, names in (
         ("true-colour", "True colour", TRUE_COLOUR),
         ("false-colour", "False colour (near infrared)", FALSE_COLOUR),
     ):
         if set(names) <= at.keys():
-            yield Layer(key, title, "Image", stack.path, tuple(at[name] for name in names), "image")
+            yield PageLayer(key, title, "Image", stack.path, tuple(at[name] for name in names), "image")
     factors: dict[str, list[Channel]] = {}
     for channel in stack.channels:
         factors.setdefault(channel.factor, []).append(channel)
@@ -135,35 +137,35 @@ def _of_stack(stack: StackInfo) -> Iterator[Layer]:
         kinds = {channel.kind: at[channel.name] for channel in channels}
         if {"sine", "cosine"} <= kinds.keys():
             angle = kinds["sine"], kinds["cosine"]
-            yield Layer(_slug(factor), title, group, stack.path, angle, "angle", "degree", CYCLE, (0.0, 360.0))
+            yield PageLayer(_slug(factor), title, group, stack.path, angle, "angle", "degree", CYCLE, (0.0, 360.0))
         elif "class" in kinds:
             named = tuple(
                 (i, _words(channel.name.removeprefix(f"{factor}_")), class_colour(i))
                 for i, channel in enumerate(channels)
             )
-            yield Layer(_slug(factor), title, group, stack.path, bands, "planes", codes=named)
+            yield PageLayer(_slug(factor), title, group, stack.path, bands, "planes", codes=named)
         else:
             for channel in channels:
                 ramp = "gray" if group == "Band" else RAMPS.get(factor, RAMP)
                 own = title if len(channels) == 1 else _words(channel.name)
-                yield Layer(
+                yield PageLayer(
                     _slug(channel.name), own, group, stack.path, (at[channel.name],), "ramp", channel.unit, ramp,
                     even=factor in DIVERGING,
                 )  # fmt: skip
 
 
-def _of_probability(path: Path, info: RasterInfo) -> Iterator[Layer]:
-    yield Layer("probability", "Landslide probability", "Result", path, (1,), "ramp", "", RAMP, (0.0, 1.0))
+def _of_probability(path: Path, info: RasterInfo) -> Iterator[PageLayer]:
+    yield PageLayer("probability", "Landslide probability", "Result", path, (1,), "ramp", "", RAMP, (0.0, 1.0))
     for band, name in enumerate(info.names[1:], start=2):
         title = _words(name or f"band {band}")
         if name == "area of applicability":
             inside = ((0, "outside: unlike the training ground", FALSE_ALARMS),)
-            yield Layer(_slug(title), title, "Uncertainty", path, (band,), "codes", codes=inside, overlay=True)
+            yield PageLayer(_slug(title), title, "Uncertainty", path, (band,), "codes", codes=inside, overlay=True)
         else:
-            yield Layer(_slug(title), title, "Uncertainty", path, (band,), "ramp", "", DOUBT)
+            yield PageLayer(_slug(title), title, "Uncertainty", path, (band,), "ramp", "", DOUBT)
 
 
-def _told_apart(layers: list[Layer]) -> Iterator[Layer]:
+def _told_apart(layers: list[PageLayer]) -> Iterator[PageLayer]:
     """Layers with keys of their own: a channel may be called as anything."""
     seen: set[str] = set()
     for layer in layers:
@@ -171,7 +173,7 @@ def _told_apart(layers: list[Layer]) -> Iterator[Layer]:
         while key in seen:
             key, number = f"{layer.key}-{number}", number + 1
         seen.add(key)
-        yield layer if key == layer.key else Layer(**{**layer.__dict__, "key": key})
+        yield layer if key == layer.key else PageLayer(**{**layer.__dict__, "key": key})
 
 
 def _slug(name: str) -> str:

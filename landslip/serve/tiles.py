@@ -36,7 +36,7 @@ from landslip.dataset.label import UNKNOWN
 from landslip.errors import RasterError
 from landslip.geo.grid import Grid, Window
 from landslip.geo.raster import stretch
-from landslip.serve.layers import Layer
+from landslip.serve.layers import PageLayer
 
 SIDE = 256  # of a tile, pixels
 THIN_SIDE = 2048  # most pixels a side of a thinned copy
@@ -54,7 +54,7 @@ Stamp = tuple[int, int, int]  # of a file: inode, time of change, size
 class Tiles:
     """Tiles, legends and views of layers; safe to call from several threads at once."""
 
-    def __init__(self, layers: tuple[Layer, ...], grid: Grid, warn: Callable[[str], None]) -> None:
+    def __init__(self, layers: tuple[PageLayer, ...], grid: Grid, warn: Callable[[str], None]) -> None:
         self.layers = {layer.key: layer for layer in layers}
         self.grid = grid
         self.levels = max(0, int(np.ceil(np.log2(max(max(grid.shape), 1) / SIDE))))
@@ -68,7 +68,7 @@ class Tiles:
         self._held: OrderedDict[tuple[Any, ...], Float] = OrderedDict()
         self._stretches: dict[tuple[Any, ...], tuple[float, float]] = {}
 
-    def mark(self, layer: Layer) -> str:
+    def mark(self, layer: PageLayer) -> str:
         """A word that changes when a file of the layer does."""
         return "-".join(f"{number:x}" for path in _files(layer) for number in stamp(path)[1:])
 
@@ -79,7 +79,7 @@ class Tiles:
         factor = 1 << (self.levels - z)
         return x >= 0 and y >= 0 and x * SIDE * factor < self.grid.width and y * SIDE * factor < self.grid.height
 
-    def tile(self, layer: Layer, z: int, x: int, y: int, threshold: float) -> bytes:
+    def tile(self, layer: PageLayer, z: int, x: int, y: int, threshold: float) -> bytes:
         """A tile as PNG, clear where undefined. `threshold` is that of hits, misses and false alarms."""
         factor = 1 << (self.levels - z)
         window = Window(y * SIDE * factor, x * SIDE * factor, SIDE * factor, SIDE * factor).clip(self.grid.shape)
@@ -96,7 +96,7 @@ class Tiles:
         indices[: shape[0], : shape[1]], palette = self._indices(layer, values, label, threshold)
         return paletted_png(indices, palette)
 
-    def view(self, layer: Layer, bounds: tuple[float, float, float, float], most: int) -> tuple[Float, Grid] | None:
+    def view(self, layer: PageLayer, bounds: tuple[float, float, float, float], most: int) -> tuple[Float, Grid] | None:
         """A layer's first band within bounds (left, bottom, right, top) and its grid, at most `most` pixels a side.
 
         Thinned by a whole power of two, from a corner that it divides, so that pixels do not jump as a view moves.
@@ -118,7 +118,7 @@ class Tiles:
         at = Affine(step_x, 0, corner.c + window.column * grid.x_size, 0, -step_y, corner.f - window.row * grid.y_size)
         return self._pixels(layer.path, layer.bands[:1], window, shape)[0], Grid(grid.crs, at, *shape)
 
-    def legend(self, layer: Layer) -> dict[str, Any]:
+    def legend(self, layer: PageLayer) -> dict[str, Any]:
         """How to read a layer's colours: `range` and `colours` of a ramp, or `classes` with a word and a colour."""
         if layer.kind in ("codes", "planes", "agreement"):
             return {"classes": [{"name": name, "colour": colour} for _, name, colour in layer.codes]}
@@ -131,7 +131,7 @@ class Tiles:
     # -- colours ------------------------------------------------------------------------------------------------------
 
     def _indices(
-        self, layer: Layer, values: Float, label: Float | None, threshold: float
+        self, layer: PageLayer, values: Float, label: Float | None, threshold: float
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """(h, w) uint8 positions in a palette, (N, 4) uint8 red, green, blue and opacity, whose first is clear."""
         if layer.kind not in ("ramp", "angle"):
@@ -144,11 +144,11 @@ class Tiles:
         palette[0] = 0
         return np.where(np.isnan(shown), 0, np.maximum(_scaled(shown, self._range(layer)), 1)).astype(np.uint8), palette
 
-    def _range(self, layer: Layer) -> tuple[float, float]:
+    def _range(self, layer: PageLayer) -> tuple[float, float]:
         low, high = layer.fixed or self._stretch(layer, layer.bands[0])
         return (-max(-low, high), max(-low, high)) if layer.even else (low, high)
 
-    def _stretch(self, layer: Layer, band: int) -> tuple[float, float]:
+    def _stretch(self, layer: PageLayer, band: int) -> tuple[float, float]:
         """The range that a band is stretched from, between percentiles of every n-th pixel of it."""
         key = layer.path, stamp(layer.path), band
         found = self._stretches.get(key)
@@ -253,7 +253,7 @@ def stamp(path: Path) -> Stamp:
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
-def _files(layer: Layer) -> list[Path]:
+def _files(layer: PageLayer) -> list[Path]:
     return [layer.path] if layer.beside is None else [layer.path, layer.beside]
 
 
@@ -270,7 +270,7 @@ def _scaled(values: Float, between: tuple[float, float]) -> NDArray[np.uint8]:
     return np.asarray(share * 255).astype(np.uint8)
 
 
-def _codes(layer: Layer, values: Float, label: Float | None, threshold: float) -> NDArray[np.int32]:
+def _codes(layer: PageLayer, values: Float, label: Float | None, threshold: float) -> NDArray[np.int32]:
     """(h, w) int32 code of every pixel; -1 where there is none."""
     if layer.kind == "planes":
         best: NDArray[np.int32] = values.argmax(0).astype(np.int32)
@@ -286,7 +286,7 @@ def _codes(layer: Layer, values: Float, label: Float | None, threshold: float) -
     return np.asarray(np.nan_to_num(values[0], nan=-1)).astype(np.int32)
 
 
-def _classes(layer: Layer, codes: NDArray[np.int32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _classes(layer: PageLayer, codes: NDArray[np.int32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Positions in a palette of a layer's classes, and the palette; classes that it does not name are clear."""
     palette = np.zeros((len(layer.codes) + 1, 4), np.uint8)
     indices = np.zeros(codes.shape, np.uint8)

@@ -19,8 +19,8 @@ from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.dataset.split import VALIDATION, Split, independent_regions
 from landslip.dataset.training_data import read_prepared, read_split
 from landslip.errors import LabelError, ModelError, SplitError
-from landslip.geo.raster import opening
-from landslip.geo.tiling import CELL, cells_of
+from landslip.geo.raster import open_raster
+from landslip.geo.tiling import CELL, cells_holding
 from landslip.metrics.calibration import (
     CLASSES,
     Reliability,
@@ -34,7 +34,7 @@ from landslip.metrics.calibration import (
 )
 from landslip.metrics.confusion import BINS, Histogram
 from landslip.models.forward import at_temperature, device, keep_memory, logits, precision
-from landslip.runtime.atomic import file_hash, refuse_existing, refuse_input, writing
+from landslip.runtime.atomic import atomic_write, file_hash, refuse_existing, refuse_input
 from landslip.runtime.provenance import software
 from landslip.training.checkpoint import (
     FACTS,
@@ -45,7 +45,7 @@ from landslip.training.checkpoint import (
     save_changed_model,
     split_of,
 )
-from landslip.training.domain_check import require_likeness
+from landslip.training.domain_check import require_similar_ground
 from landslip.training.state import STATE
 from landslip.training.threshold import mapped_cores
 from landslip.training.training_pixels import PIXELS, read_training_pixels
@@ -114,7 +114,7 @@ def calibrate(
     stack, label, valid = read_prepared(prepared)
     positions = match_channels(model, stack)
     split = read_split(path, stack)
-    warnings = require_likeness(model, stack, stack.valid_path, cells_of(valid, CELL), CELL, accept_range)
+    warnings = require_similar_ground(model, stack, stack.valid_path, cells_holding(valid, CELL), CELL, accept_range)
     scored = (split.parts == VALIDATION) & valid & (label != UNKNOWN)
     landslide = scored & (label == LANDSLIDE)
     if not landslide.any() or landslide.sum() == scored.sum():
@@ -170,7 +170,7 @@ def calibrate(
         facts["promise"] = promise(chosen)
     for name in COPIED:
         if (folder / name).exists():
-            with writing(out / name, overwrite=True) as aside:
+            with atomic_write(out / name, overwrite=True) as aside:
                 aside.write_bytes((folder / name).read_bytes())
     validation = {"validation_f1": scores["f1"], "validation_kappa": scores["kappa"], "threshold": threshold}
     changes = {
@@ -219,7 +219,7 @@ def _map(
     count = int(np.count_nonzero(scored))
     found = _Pixels(np.empty(count, np.float32), np.empty(count, bool), np.empty(count, np.int32))
     done = 0
-    with opening(stack.path) as dataset:
+    with open_raster(stack.path) as dataset:
         blocks = Blocks(dataset, *blocks_of)
         for core, x, inside in mapped_cores(blocks, scored, model.multiple):
             here = scored[core.slices]
@@ -257,7 +257,7 @@ def promise(chosen: dict[str, Any]) -> str:
     )
 
 
-def table(done: Calibrated) -> str:
+def calibration_table(done: Calibrated) -> str:
     """What was fitted and chosen, as text."""
     facts = done.facts
     by = facts["threshold_chosen"]["by"]

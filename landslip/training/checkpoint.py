@@ -24,7 +24,7 @@ from landslip.errors import ChannelError, LandslipError, ModelError
 from landslip.geo.grid import metric_size
 from landslip.geo.raster import read_info
 from landslip.models import build_model
-from landslip.runtime.atomic import file_hash, refuse_existing, writing
+from landslip.runtime.atomic import atomic_write, file_hash, refuse_existing
 from landslip.runtime.run_folder import part_meant
 from landslip.runtime.text import read_json, write_json
 from landslip.training.state import STATE
@@ -82,7 +82,7 @@ def save_model(
     from safetensors.torch import save as save_tensors
 
     kept = {name: _stored(name, tensor, half) for name, tensor in weights.items()}
-    with writing(folder / WEIGHTS, overwrite) as aside:
+    with atomic_write(folder / WEIGHTS, overwrite) as aside:
         aside.write_bytes(save_tensors(kept))
     value = {
         "format": FORMAT,
@@ -99,7 +99,7 @@ def save_model(
 def save_changed_model(model: Model, folder: Path, changes: dict[str, Any], overwrite: bool = False) -> None:
     """Write a model's folder anew with other facts: the weights byte for byte, model.json with `changes` last."""
     refuse_existing(folder / FACTS, overwrite)
-    with writing(folder / WEIGHTS, overwrite=True) as aside:  # without model.json, left by a killed run
+    with atomic_write(folder / WEIGHTS, overwrite=True) as aside:  # without model.json, left by a killed run
         aside.write_bytes((model.folder / WEIGHTS).read_bytes())
     write_json(folder / FACTS, {**model.facts, **changes}, overwrite)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from landslip.dataset.channels import Channel, StackInfo
 from landslip.errors import ChannelError, ModelError
 from landslip.geo.grid import Window, metric_size
-from landslip.geo.raster import cut_around, opening
+from landslip.geo.raster import open_raster, read_around
 from landslip.metrics.applicability import Applicability, fit_applicability
 from landslip.metrics.training_range import (
     MOST_OUTSIDE,
@@ -53,8 +53,8 @@ def sample_pixels(
     most, bands = PIXELS // max(min(PLACES, len(places)), 1), [position + 1 for position in positions]
     found: list[NDArray[np.float32]] = []
     with ExitStack() as held:
-        dataset = held.enter_context(opening(stack.path))
-        valid = None if valid_path is None else held.enter_context(opening(valid_path))
+        dataset = held.enter_context(open_raster(stack.path))
+        valid = None if valid_path is None else held.enter_context(open_raster(valid_path))
         for place in places.tolist():
             if len(found) == PLACES:
                 break
@@ -62,10 +62,10 @@ def sample_pixels(
             window = Window(row * cell, column * cell, cell, cell).clip(stack.grid.shape)
             inside = np.ones((window.height, window.width), bool)
             if valid is not None:
-                inside = cut_around(valid, window)[0][0] == 1
+                inside = read_around(valid, window)[0][0] == 1
             if not inside.any():
                 continue
-            values = cut_around(dataset, window, bands)[0]
+            values = read_around(dataset, window, bands)[0]
             inside &= ~np.isnan(values).any(axis=0)
             pixels = values[:, inside].T
             if len(pixels) > most:
@@ -75,7 +75,7 @@ def sample_pixels(
     return np.concatenate(found) if found else np.empty((0, len(bands)), np.float32)
 
 
-def require_likeness(
+def require_similar_ground(
     model: Model,
     stack: StackInfo,
     valid_path: Path | None,

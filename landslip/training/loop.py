@@ -21,7 +21,7 @@ from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.errors import TrainingError
 from landslip.metrics.confusion import Histogram
 from landslip.models.forward import Precision, autocast, device, probabilities, to_network
-from landslip.runtime.prefetch import ahead
+from landslip.runtime.prefetch import prefetch
 from landslip.runtime.progress import track
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def train_network(state: State, blocks: TrainingBlocks, choice: TrainingChoice, 
         loss_sum, rate, began = 0.0, 0.0, time.monotonic()
 
         # The next batch is read while the network learns from this one.
-        coming = ahead(partial(blocks.training, rng=rng), batches)
+        coming = prefetch(partial(blocks.training, rng=rng), batches)
         for batch, (x, y) in track(coming, len(batches), f"epoch {state.epoch + 1}/{choice.epochs}", "batch"):
             rate = learning_rate(choice, state.step, len(batches) * choice.epochs)
             for group in state.optimizer.param_groups:

@@ -13,7 +13,7 @@ from safetensors.torch import save as save_tensors
 
 from landslip.errors import ResumeError
 from landslip.models.forward import device
-from landslip.runtime.atomic import writing
+from landslip.runtime.atomic import atomic_write
 from landslip.training.loop import State
 
 STATE = "state.safetensors"  # of a training that is not finished
@@ -35,7 +35,7 @@ def keep(state: State, path: Path, identity: str) -> None:
         "history": state.history,
     }
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with writing(path, overwrite=True) as aside:
+    with atomic_write(path, overwrite=True) as aside:
         aside.write_bytes(save_tensors(kept, {"landslip": json.dumps(facts)}))
 
 

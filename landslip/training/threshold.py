@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 
 from landslip.config.run import TrainingChoice
 from landslip.dataset.blocks import Block, Blocks
-from landslip.dataset.training_data import Ground
+from landslip.dataset.training_data import TrainingData
 from landslip.geo.grid import Window
-from landslip.geo.tiling import Task, cell_of, cells_of, make_plan
+from landslip.geo.tiling import Tile, cell_size, cells_holding, plan_tiles
 from landslip.metrics.confusion import Histogram
 from landslip.models.forward import Precision, probabilities
-from landslip.runtime.prefetch import ahead
+from landslip.runtime.prefetch import prefetch
 from landslip.training.loop import State, threshold_of
 
 AT_ONCE = 448 * 448  # pixels of validation ground in a window
 
 
 def choose_threshold(
-    choice: TrainingChoice, ground: Ground, blocks: Blocks, state: State, how: Precision
+    choice: TrainingChoice, ground: TrainingData, blocks: Blocks, state: State, how: Precision
 ) -> dict[str, float]:
     """Choose the threshold anew for the weights that were chosen, on validation ground mapped as `landslip map` does.
 
@@ -48,10 +48,10 @@ def mapped_cores(
     Yields the core, the (1, C, h, w) block that is read for it (sides are multiples of `multiple`), and where in that
     the core lies.
     """
-    plan = make_plan(blocks.valid.shape, cells_of(scored, cell_of(multiple)), multiple, AT_ONCE)
+    plan = plan_tiles(blocks.valid.shape, cells_holding(scored, cell_size(multiple)), multiple, AT_ONCE)
 
-    def read(task: Task) -> Block:
+    def read(task: Tile) -> Block:
         return blocks.cut(task.read)
 
-    for task, (x, _) in ahead(read, plan.tasks):
+    for task, (x, _) in prefetch(read, plan.tasks):
         yield task.core, x[None], task.core.within(task.read)

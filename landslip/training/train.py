@@ -28,16 +28,23 @@ from landslip.config.run import Run, TrainingChoice, settled
 from landslip.dataset.blocks import Block, Blocks, aspect_positions, turn
 from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.dataset.split import VALIDATION
-from landslip.dataset.training_data import Ground, carried_note, input_hashes, site_hashes, survey, write_split
+from landslip.dataset.training_data import (
+    TrainingData,
+    build_training_data,
+    carried_note,
+    input_hashes,
+    site_hashes,
+    write_split,
+)
 from landslip.dataset.zscore import ZScore, fit
 from landslip.errors import ModelError, TrainingError
 from landslip.geo.grid import metric_size
-from landslip.geo.raster import opening
+from landslip.geo.raster import open_raster
 from landslip.models import build_model
 from landslip.models.forward import Precision, device, keep_memory, precision
 from landslip.models.initialization import he_, positive_unit_ball_, prior_bias_
-from landslip.runtime.atomic import alone, refuse_existing, remove_file, writing_together
-from landslip.runtime.prefetch import ahead
+from landslip.runtime.atomic import atomic_files, exclusive_lock, refuse_existing, remove_file
+from landslip.runtime.prefetch import prefetch
 from landslip.runtime.progress import duration, pace, plural, say
 from landslip.runtime.provenance import machine, peak_memory, software
 from landslip.runtime.text import write_text
@@ -77,14 +84,14 @@ def train(
     inputs.
     """
     prepared, folder = Path(prepared), Path(folder)
-    lay_out, hash_inputs = partial(survey, run, prepared), partial(input_hashes, run, prepared)
-    with alone(folder, inside=True):
+    lay_out, hash_inputs = partial(build_training_data, run, prepared), partial(input_hashes, run, prepared)
+    with exclusive_lock(folder, inside=True):
         if note := carried_note(run, prepared):
             say(note)
         return _train(settled(run), lay_out, hash_inputs, folder, overwrite=overwrite, half=half, draw=draw)
 
 
-def fine_tune(model: Model, run: Run, ground: Ground, folder: Path, overwrite: bool = False) -> dict[str, Any]:
+def fine_tune(model: Model, run: Run, ground: TrainingData, folder: Path, overwrite: bool = False) -> dict[str, Any]:
     """Go on training a model's weights on the ground of another site and write a model folder of its own.
 
     `run` has the model's network; the model's z-score and the statistics of its batch normalisation are kept, since
@@ -92,14 +99,14 @@ def fine_tune(model: Model, run: Run, ground: Ground, folder: Path, overwrite: b
     stack of `ground`. Returns and raises as `train`.
     """
     site, origin = ground.stack.path.parent, origin_of(model, ground)
-    with alone(folder, inside=True):
+    with exclusive_lock(folder, inside=True):
         return _train(
             settled(run), lambda: ground, lambda: site_hashes(site), folder,
             overwrite=overwrite, begin=model, origin=origin,
         )  # fmt: skip
 
 
-def origin_of(model: Model, ground: Ground) -> dict[str, str]:
+def origin_of(model: Model, ground: TrainingData) -> dict[str, str]:
     """What a fine-tuned model's facts say of the model it began as and of the parts it was tuned and chosen on."""
     parts = hashlib.sha256(ground.split.parts.data).hexdigest()
     return {"fine_tuned_from": str(model.facts["weights_sha256"]), "parts_sha256": parts}
@@ -107,7 +114,7 @@ def origin_of(model: Model, ground: Ground) -> dict[str, str]:
 
 def _train(
     run: Run,
-    lay_out: Callable[[], Ground],
+    lay_out: Callable[[], TrainingData],
     hash_inputs: Callable[[], dict[str, str]],
     folder: Path,
     *,
@@ -139,7 +146,7 @@ def _train(
     replacing = (folder / FACTS).exists()
     if not replacing:
         write_split(ground, folder)
-    with opening(ground.stack.path) as dataset:
+    with open_raster(ground.stack.path) as dataset:
         zscore = _zscore(dataset, ground) if begin is None else begin.zscore
         blocks = SiteBlocks(ground, Blocks(dataset, ground.positions, zscore, ground.valid, ground.label), run)
         state = start(run, ground, begin)
@@ -170,19 +177,19 @@ def _refuse_others(folder: Path, overwrite: bool) -> None:
             refuse_existing(folder / name, overwrite)
 
 
-def _headline(run: Run, ground: Ground, how: Precision) -> str:
+def _headline(run: Run, ground: TrainingData, how: Precision) -> str:
     return (
         f"{run.network.name} on {plural(len(ground.channels), 'channel')}, split {ground.split.kind}: "
         f"{plural(len(ground.windows), 'training window')} of {run.blocks.window} px, {how} on {device().type}"
     )
 
 
-def _zscore(dataset: Any, ground: Ground) -> ZScore:
+def _zscore(dataset: Any, ground: TrainingData) -> ZScore:
     return fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
 
 
 def _training_pixels(
-    dataset: Any, ground: Ground, zscore: ZScore, run: Run, earlier: TrainingPixels | None
+    dataset: Any, ground: TrainingData, zscore: ZScore, run: Run, earlier: TrainingPixels | None
 ) -> TrainingPixels:
     """Pixels of the training ground that travel with the model, with those of the model that it began as."""
     trained_on = training_ground(ground.windows, ground.label, ground.valid)
@@ -194,7 +201,7 @@ def _training_pixels(
 class SiteBlocks:
     """The training and validation blocks of a surveyed site, as the loop asks for them."""
 
-    ground: Ground
+    ground: TrainingData
     cut: Blocks
     run: Run
 
@@ -216,7 +223,7 @@ class SiteBlocks:
         """Channels, label and which pixels are of the validation part, for batches of validation windows."""
         windows = self.ground.validation
         batches = [windows[i : i + batch] for i in range(0, len(windows), batch)]
-        for chosen, (x, y) in ahead(self.cut.batch, batches):
+        for chosen, (x, y) in prefetch(self.cut.batch, batches):
             yield x, y, np.stack([self.ground.split.at(window) == VALIDATION for window in chosen])
 
 
@@ -258,7 +265,7 @@ def is_trained(folder: Path, run: Run, hashes: dict[str, str]) -> bool:
     return bool(facts["run"] == chosen and facts["site_inputs"] == hashes)
 
 
-def start(run: Run, ground: Ground, begin: Model | None) -> State:
+def start(run: Run, ground: TrainingData, begin: Model | None) -> State:
     """The state of a training before its first epoch: new weights, or those of the model to `begin` with."""
     network = build_model(run.network.name, len(ground.channels), **run.network.options)
     if begin is not None:
@@ -271,7 +278,7 @@ def start(run: Run, ground: Ground, begin: Model | None) -> State:
     return new_state(network, run.training, fine=begin is not None)
 
 
-def _landslide_share(ground: Ground) -> float:
+def _landslide_share(ground: TrainingData) -> float:
     """Share of landslide among the known pixels of the training windows, kept off 0 and 1."""
     landslide = known = 0
     for window in ground.windows:
@@ -300,7 +307,7 @@ def _line(state: State, choice: TrainingChoice) -> str:
     )
 
 
-def _facts(run: Run, ground: Ground, state: State, scores: dict[str, float], how: Precision) -> dict[str, Any]:
+def _facts(run: Run, ground: TrainingData, state: State, scores: dict[str, float], how: Precision) -> dict[str, Any]:
     """What model.json says of a training, but for its inputs, its origin and its files."""
     row = state.history[state.best_epoch - 1]
     carried = ground.split.carried_from
@@ -328,7 +335,7 @@ def _facts(run: Run, ground: Ground, state: State, scores: dict[str, float], how
 
 def _write_model(
     folder: Path,
-    ground: Ground,
+    ground: TrainingData,
     zscore: ZScore,
     pixels: TrainingPixels,
     state: State,
@@ -339,7 +346,7 @@ def _write_model(
 ) -> None:
     """Write a model folder, whole or not at all, and complete its `facts`; the kept state goes."""
     # Weights come first: others than those that model.json names do not load.
-    with writing_together(folder, last=FACTS, first=WEIGHTS, replaces=["history.png"]) as aside:
+    with atomic_files(folder, last=FACTS, first=WEIGHTS, replaces=["history.png"]) as aside:
         facts["split_sha256"] = write_split(ground, aside)
         write_text(aside / "history.csv", _history(state))
         if draw is not None:

@@ -25,10 +25,10 @@ from landslip.dataset.zscore import ZScore
 from landslip.errors import LabelError, ModelError
 from landslip.geo.geotiff import TILE
 from landslip.geo.grid import Window, tiles
-from landslip.geo.mapped_array import covered, strips
-from landslip.geo.raster import cut, opening
+from landslip.geo.mapped_array import strips, union_of_windows
+from landslip.geo.raster import open_raster, read_window
 from landslip.metrics.applicability import Applicability, fit_applicability
-from landslip.runtime.atomic import file_hash, writing
+from landslip.runtime.atomic import atomic_write, file_hash
 from landslip.runtime.progress import say
 from landslip.training.checkpoint import FACTS, SPLIT, Model, match_channels, run_of, split_of
 
@@ -48,7 +48,7 @@ class TrainingPixels:
 
 def training_ground(windows: Iterable[Window], label: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(H, W): the valid pixels of known label in the union of the training windows."""
-    ground = covered(windows, valid.shape)
+    ground = union_of_windows(windows, valid.shape)
     for strip in strips(valid.shape):
         ground[strip.slices] &= valid[strip.slices] & (label[strip.slices] != UNKNOWN)
     return ground
@@ -81,7 +81,7 @@ def draw_training_pixels(
         passed += len(row)
         if len(chosen):
             row, column = row[chosen], column[chosen]
-            values.append(zscore.apply(cut(dataset, tile, bands))[:, row, column].T)
+            values.append(zscore.apply(read_window(dataset, tile, bands))[:, row, column].T)
             rows.append(row + tile.row)
             columns.append(column + tile.column)
     folds = _folds(np.concatenate(rows), np.concatenate(columns), window)
@@ -108,7 +108,7 @@ def joined(before: TrainingPixels, after: TrainingPixels) -> TrainingPixels:
 def write_training_pixels(pixels: TrainingPixels, folder: Path) -> dict[str, Any]:
     """Write training_pixels.safetensors into a model folder; returns what model.json says of it."""
     path = folder / PIXELS
-    with writing(path, overwrite=True) as aside:
+    with atomic_write(path, overwrite=True) as aside:
         aside.write_bytes(save_arrays({"values": pixels.values, "folds": pixels.folds}))
     return {"count": len(pixels.values), "blocks": int(np.unique(pixels.folds).size), "sha256": file_hash(path)}
 
@@ -160,7 +160,7 @@ def pixels_of_prepared(model: Model, prepared: Path) -> TrainingPixels:
     parts = read_split(split_of(model), stack)
     windows = training_windows(model, prepared, parts, label, valid)
     run = run_of(model)
-    with opening(stack.path) as dataset:
+    with open_raster(stack.path) as dataset:
         ground = training_ground(windows, label, valid)
         return draw_training_pixels(dataset, positions, model.zscore, ground, run.blocks.window, run.split.seed)
 

@@ -56,13 +56,13 @@ def test_aspect_in_degrees_cannot_be_turned() -> None:
 
 def test_a_block_beyond_the_edge_is_zero_and_unknown(made) -> None:  # type: ignore[no-untyped-def]
     from landslip.dataset.blocks import Blocks
-    from landslip.geo.raster import opening, read_stored
+    from landslip.geo.raster import open_raster, read_stored
     from landslip.training.checkpoint import load_model
 
     model = load_model(made.folder / "model")
     prepared = made.folder / "prepared"
     label, valid = read_stored(prepared / "label.tif"), read_stored(prepared / "valid.tif") == 1
-    with opening(prepared / "stack.tif") as dataset:
+    with open_raster(prepared / "stack.tif") as dataset:
         blocks = Blocks(dataset, tuple(range(len(model.channels))), model.zscore, valid, label)
         x, y = blocks.cut(Window(-16, -16, 32, 32))
         whole, _ = blocks.cut(Window(0, 0, 16, 16))

@@ -16,7 +16,7 @@ from landslip.geo.grid import Window, same_grid
 from landslip.geo.raster import read, read_info, read_stored
 from landslip.geo.vector import burn, read_vector
 from landslip.geo.warp import warp_array
-from landslip.preparation.layers import distance_layer
+from landslip.preparation.channel_sources import distance_source
 
 SMALL = (320, 400)
 
@@ -194,7 +194,7 @@ def test_files_give_back_the_site(small: SyntheticSite, folder: Path) -> None:
 
 def test_distances_are_those_of_the_stack(small: SyntheticSite, folder: Path, tmp_path: Path) -> None:
     for name, expected in (("rivers", small.distance_to_river), ("faults", small.distance_to_fault)):
-        layer = distance_layer(name, FileTable(path=folder / f"{name}.gpkg"), small.grid)
+        layer = distance_source(name, FileTable(path=folder / f"{name}.gpkg"), small.grid)
         found = layer.begin(tmp_path)(Window(0, 0, *small.grid.shape))[0]
         np.testing.assert_allclose(found, expected, atol=0.01)
 

@@ -15,10 +15,10 @@ from rasterio.crs import CRS
 
 import landslip.evaluation.evaluate
 from landslip.errors import GridError, LabelError, OutputError, RasterError, RunError, SplitError
-from landslip.evaluation.evaluate import Evaluation, confusion_by_block, evaluate, table, write_scores
+from landslip.evaluation.evaluate import Evaluation, confusion_by_block, evaluate, score_table, write_scores
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid
-from landslip.metrics.bootstrap import intervals
+from landslip.metrics.bootstrap import confidence_intervals
 from landslip.metrics.confusion import SCORES
 
 GRID = Grid(CRS.from_epsg(32649), Affine(15, 0, 500000, 0, -15, 3400000), 4, 5)
@@ -105,7 +105,7 @@ def test_calibration_is_of_the_part_scored(tmp_path: Path) -> None:
     assert [row.pixels for row in found.reliability] == [0, 1, 1, 0, 1, 0, 1, 0, 0, 1]
     by_hand = (0.0995 + 0.1005 + 0.6005 + 0.2005 + 0.5995) / 5
     assert found.expected_calibration_error == pytest.approx(by_hand)
-    assert f"expected calibration error {100 * by_hand:.2f} %, in 10 classes" in table(found)
+    assert f"expected calibration error {100 * by_hand:.2f} %, in 10 classes" in score_table(found)
     # of two 2 x 2 blocks, that with 0.4/1 holds no other pixel of its class
     assert (found.reliability[4].observed_low, found.reliability[4].observed_high) != (1, 1)
     drawn = evaluate(*store(tmp_path), block=2).reliability
@@ -117,7 +117,7 @@ def test_a_raster_of_landslide_or_not_has_no_calibration(tmp_path: Path) -> None
     found = evaluate(*store(tmp_path, tags={"threshold": "0.5", "values": "mapped"}))
     assert counts(found) == (1, 1, 1, 2)  # scored as ever
     assert found.reliability is None and found.expected_calibration_error is None
-    assert "alibration" not in table(found)
+    assert "alibration" not in score_table(found)
     write_scores(tmp_path / "scores.json", found)
     written = json.loads((tmp_path / "scores.json").read_text())
     assert written["reliability"] is None and written["expected_calibration_error"] is None
@@ -126,13 +126,13 @@ def test_a_raster_of_landslide_or_not_has_no_calibration(tmp_path: Path) -> None
 def test_intervals_come_from_blocks_of_the_part_scored(tmp_path: Path) -> None:
     # 1 x 1 blocks of a part with one pixel of each kind but two TN: the blocks are the pixels
     found = evaluate(*store(tmp_path), block=1)
-    assert found.blocks == 5 and found.intervals == intervals(
+    assert found.blocks == 5 and found.intervals == confidence_intervals(
         np.array([[1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]])
     )
     # 2 x 2: rows 2 and 3 in columns 0 and 1, and the one pixel at (3, 2)
     found = evaluate(*store(tmp_path), block=2)
-    assert found.blocks == 2 and found.intervals == intervals(np.array([[1, 1, 0, 2], [0, 0, 1, 0]]))
-    text = table(found)
+    assert found.blocks == 2 and found.intervals == confidence_intervals(np.array([[1, 1, 0, 2], [0, 0, 1, 0]]))
+    text = score_table(found)
     assert "of 2 blocks of 2 x 2 pixels" in text and "Note: scored ground lies in 2 blocks of 2 pixels only" in text
     assert re.search(r"Accuracy       60\.00 % +0\.00 to +75\.00\n", text)
     assert all(math.isnan(interval.low) for interval in evaluate(*store(tmp_path)).intervals.values())
@@ -270,7 +270,7 @@ def test_a_label_that_declares_0_as_nodata_still_has_other_ground(tmp_path: Path
 
 
 def test_table_reads_as_the_papers_table_6(tmp_path: Path) -> None:
-    lines = table(evaluate(*store(tmp_path))).splitlines()
+    lines = score_table(evaluate(*store(tmp_path))).splitlines()
     assert lines[0] == "Taken over the test part: 1,125 m², 5 pixels (split apart)"
     assert lines[2] == (
         "Nearest training ground: 15 m at least, 30 m in the median; 0.0 % of the pixels scored lie on it, 100.0 % "
@@ -282,13 +282,13 @@ def test_table_reads_as_the_papers_table_6(tmp_path: Path) -> None:
     assert lines[at + 1].split() == ["Landslide", "1", "1"]  # TP, FP
     assert lines[at + 2].split() == ["Non-landslide", "1", "2"]  # FN, TN
     assert len(lines[at]) == len(lines[at + 1]) == len(lines[at + 2])
-    whole = table(evaluate(*store(tmp_path), "all"))
+    whole = score_table(evaluate(*store(tmp_path), "all"))
     assert "split apart, leaky)" in whole
     assert [line.split() for line in whole.splitlines() if "andslide  " in line][1:] == [
         ["Landslide", "3", "2"],
         ["Non-landslide", "3", "8"],
     ]
-    blank = table(evaluate(*store(tmp_path)[:2], threshold=1.0))
+    blank = score_table(evaluate(*store(tmp_path)[:2], threshold=1.0))
     assert "(split unknown, leaky or not: unknown)" in blank and "Precision    undefined" in blank
 
 

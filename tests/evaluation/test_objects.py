@@ -19,12 +19,12 @@ from landslip.evaluation.objects import (
     InventoryScores,
     SizeClass,
     completeness,
-    content,
     edges,
     match,
+    object_table,
+    objects_json,
     score_inventory,
     size_classes,
-    table,
 )  # fmt: skip
 from landslip.evaluation.plots import draw_areas
 from landslip.geo.geotiff import write_raster
@@ -159,10 +159,10 @@ def test_unknown_ground_is_not_scored(tmp_path: Path) -> None:
 
 def test_windows_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = store(tmp_path)
-    whole = content(score_inventory(*paths))
+    whole = objects_json(score_inventory(*paths))
     for side in (13, 32):
         monkeypatch.setattr(module, "SIDE", side)
-        assert repr(content(score_inventory(*paths))) == repr(whole)
+        assert repr(objects_json(score_inventory(*paths))) == repr(whole)
 
 
 # ---- boundaries ----
@@ -253,7 +253,7 @@ def test_an_empty_inventory_misses_everything(tmp_path: Path) -> None:
     found = score_inventory(*paths)
     assert (found.found, found.missed, found.mapped, found.number_bias, found.area_bias) == (0, 7, 0, 0, 0)
     assert [boundary.f1 for boundary in found.boundary] == [0, 0]
-    assert "none: fewer than 10" in table(found)
+    assert "none: fewer than 10" in object_table(found)
     draw_areas(found, tmp_path / "areas.png")
 
 
@@ -261,7 +261,7 @@ def test_ground_without_landslides_leaves_biases_undefined(tmp_path: Path) -> No
     found = score_inventory(*store(tmp_path, [polygon(100, 4, 10, 10)]))
     assert found.reference == 0 and found.invented == found.mapped == 8
     assert math.isnan(found.number_bias) and math.isnan(found.area_bias) and math.isnan(found.completeness_m2)
-    assert "Number undefined, area undefined" in table(found)
+    assert "Number undefined, area undefined" in object_table(found)
     draw_areas(found, tmp_path / "areas.png")
 
 
@@ -375,7 +375,7 @@ def test_landslides_that_lie_mostly_in_other_parts_are_told(tmp_path: Path) -> N
         "1 landslide of 22,500 m², 4,500 m² of it scored, lies mostly in other parts and is not counted",
         "2 mapped landslides of 33,750 m², 13,500 m² of it scored, lie mostly in other parts and are not counted",
     ]
-    assert "area 1.00 times the reference's (22,500 m² of 22,500 m²)" in table(found)
+    assert "area 1.00 times the reference's (22,500 m² of 22,500 m²)" in object_table(found)
     assert not score_inventory(*store(tmp_path, mapped, mapped), part="all").notes
 
 
@@ -384,13 +384,13 @@ def test_landslides_that_lie_mostly_in_other_parts_are_told(tmp_path: Path) -> N
 
 def test_table_json_and_picture(tmp_path: Path) -> None:
     found = score_inventory(*store(tmp_path))
-    lines = table(found).splitlines()
+    lines = object_table(found).splitlines()
     assert lines[0] == "Landslides of the test part, matched where 50 % of the area is covered"
     rows = {line[:26].strip(): line[26:].split() for line in lines[3:8]}
     assert rows["20,000 to 50,000 m²"] == ["5", "3", "60.0", "%", "2", "2", "0"]
     assert rows["all"] == ["7", "5", "71.4", "%", "2", "8", "2"]
     assert "Split 1 landslides, mapped as 2; merged 1 mapped landslides, 2 in truth" in lines
-    write_json(tmp_path / "scores.json", content(found))
+    write_json(tmp_path / "scores.json", objects_json(found))
     kept = json.loads((tmp_path / "scores.json").read_text())
     assert kept["found"] == 5 and kept["classes"][-1]["low"] == 20000 and kept["reference_tail"]["exponent"] is None
     assert kept.keys() == {f.name for f in dataclasses.fields(found)} - {"reference_areas", "mapped_areas"}

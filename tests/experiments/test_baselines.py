@@ -10,7 +10,7 @@ from sklearn.neural_network import MLPClassifier
 
 import landslip.experiments.baselines
 from landslip.config.run import read_run
-from landslip.dataset.training_data import Ground, survey
+from landslip.dataset.training_data import TrainingData, build_training_data
 from landslip.errors import LabelError, OutputError, RunError
 from landslip.evaluation.evaluate import evaluate
 from landslip.experiments.baselines import BASELINES, Baseline, fit_baseline, map_baseline, size
@@ -43,8 +43,8 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> str:
     return "spy"
 
 
-def ground_of(made: TinySite, **overrides: Any) -> Ground:
-    return survey(read_run(made.run, overrides), made.folder / "prepared")
+def ground_of(made: TinySite, **overrides: Any) -> TrainingData:
+    return build_training_data(read_run(made.run, overrides), made.folder / "prepared")
 
 
 def patchy(made: TinySite, folder: Path) -> Path:
@@ -73,7 +73,7 @@ def test_the_pixels_are_the_valid_known_ones_of_the_training_windows_each_once(
     made: TinySite, tmp_path: Path, spy: str
 ) -> None:
     run, prepared = read_run(made.run), patchy(made, tmp_path / "p")
-    ground = survey(run, prepared)
+    ground = build_training_data(run, prepared)
     baseline = fit_baseline(spy, run, ground)
     # the same set, pixel by pixel, from the files alone
     places = {(r, c) for w in ground.windows for r in range(w.row, w.row + 32) for c in range(w.column, w.column + 32)}
@@ -145,7 +145,7 @@ def test_one_seed_gives_one_map_to_the_byte(
 def test_every_valid_pixel_is_mapped_and_no_other(
     made: TinySite, tmp_path: Path, name: str, fitted: dict[str, Baseline]
 ) -> None:
-    ground = survey(read_run(made.run), patchy(made, tmp_path / "p"))
+    ground = build_training_data(read_run(made.run), patchy(made, tmp_path / "p"))
     done = map_baseline(fitted[name], ground, tmp_path / "m.tif")
     p, info = read(tmp_path / "m.tif")[0], read_info(tmp_path / "m.tif")
     assert np.array_equal(~np.isnan(p), ground.valid) and done.valid_pixels == ground.valid.sum()
@@ -160,7 +160,7 @@ def test_every_valid_pixel_is_mapped_and_no_other(
 def test_windows_and_pieces_leave_no_trace(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, fitted: dict[str, Baseline]
 ) -> None:
-    ground = survey(read_run(made.run), patchy(made, tmp_path / "p"))
+    ground = build_training_data(read_run(made.run), patchy(made, tmp_path / "p"))
     baseline = fitted[name]
     x = baseline.zscore.apply(read(ground.stack.path))[:, ground.valid].T
     expected = baseline.estimator.predict_proba(x)[:, 1]

@@ -31,7 +31,7 @@ from landslip.errors import ChannelError, OutputError, ResumeError, RunError, Sp
 from landslip.evaluation.evaluate import evaluate
 from landslip.experiments import compare as module
 from landslip.experiments import comparison_tables
-from landslip.experiments.compare import Cell, compare, plan, plan_in_words, spread
+from landslip.experiments.compare import Trial, compare, mean_and_deviation, plan, plan_in_words
 from landslip.experiments.comparison_tables import summary, tables, write_comparison
 from landslip.geo.grid import Window
 from landslip.geo.raster import read_stored
@@ -64,8 +64,8 @@ def test_the_plan_is_the_whole_grid_split_by_split() -> None:
 
 def test_a_cell_changes_network_channels_split_and_seed_and_nothing_else() -> None:
     run = Run.model_validate({"network": {"name": "fc_densenet", "options": TINY}, "split": {"seed": 3}})
-    bands = Cell("paper", "unet", "bands", 7, True).run(run)
-    both = Cell("paper", "fc_densenet", "bands + factors", 7, True).run(run)
+    bands = Trial("paper", "unet", "bands", 7, True).run(run)
+    both = Trial("paper", "fc_densenet", "bands + factors", 7, True).run(run)
     assert (bands.network.name, bands.network.options, bands.channels.factors) == ("unet", {}, "none")
     assert (both.network.options, both.channels.factors) == (TINY, "all")
     for cell in (bands, both):
@@ -74,7 +74,7 @@ def test_a_cell_changes_network_channels_split_and_seed_and_nothing_else() -> No
         assert cell.training.model_copy(update={"seed": 0, "learning_rate": None}) == run.training
     assert (bands.training.rate, both.training.rate) == (RATES["unet"], RATE)  # no rate was given: each its own
     given = run.model_copy(update={"training": run.training.model_copy(update={"learning_rate": 0.5})})
-    assert Cell("paper", "unet", "bands", 7, True).run(given).training.rate == 0.5
+    assert Trial("paper", "unet", "bands", 7, True).run(given).training.rate == 0.5
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +281,7 @@ def test_a_stopped_comparison_goes_on(made: TinySite, tmp_path: Path, monkeypatc
     run = chosen(made, channels=["bands"], seeds=2, baselines=["ann"])
     real, calls = module._make, []
 
-    def stops(cell: Cell, *given: object) -> dict:
+    def stops(cell: Trial, *given: object) -> dict:
         calls.append(cell)
         if len(calls) == 3:
             raise KeyboardInterrupt
@@ -758,9 +758,9 @@ def test_what_cannot_run_is_refused_before_any_training(made: TinySite, tmp_path
 
 def test_spread_by_hand() -> None:
     rows = [{"kappa": 0.5}, {"kappa": 0.7}, {"kappa": None}, {"kappa": math.nan}]
-    assert spread(rows, "kappa") == pytest.approx((0.6, math.sqrt(0.02)))
-    assert spread(rows[:1], "kappa") == (0.5, pytest.approx(math.nan, nan_ok=True))
-    assert all(math.isnan(v) for v in spread([], "kappa"))
+    assert mean_and_deviation(rows, "kappa") == pytest.approx((0.6, math.sqrt(0.02)))
+    assert mean_and_deviation(rows[:1], "kappa") == (0.5, pytest.approx(math.nan, nan_ok=True))
+    assert all(math.isnan(v) for v in mean_and_deviation([], "kappa"))
 
 
 def test_splits_of_one_kind_have_inputs_of_their_own(
@@ -768,8 +768,8 @@ def test_splits_of_one_kind_have_inputs_of_their_own(
 ) -> None:
     # a corrected folder carries the parts of a model, which the undivided split takes and folds do not
     run = read_run(made.run, {"split.folds": 2})
-    cells = [Cell("apart", "fc_densenet", "chosen", 0, True, fold=0),
-             Cell("apart", "fc_densenet", "chosen", 0, True, undivided=True)]  # fmt: skip
+    cells = [Trial("apart", "fc_densenet", "chosen", 0, True, fold=0),
+             Trial("apart", "fc_densenet", "chosen", 0, True, undivided=True)]  # fmt: skip
     monkeypatch.setattr(module, "input_hashes", lambda chosen, _: {"folds": str(chosen.split.folds)})
     identities, _ = module._kept(cells, run, made.folder / "prepared", tmp_path, False)
     assert [one["inputs"] for one in identities] == [

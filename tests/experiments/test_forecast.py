@@ -12,11 +12,11 @@ from conftest import TINY, TinySite
 from rich.console import Console
 
 from landslip.config.run import Run, read_run
-from landslip.dataset.training_data import survey
+from landslip.dataset.training_data import build_training_data
 from landslip.errors import LandslipError
 from landslip.experiments import compare as runs
 from landslip.experiments import forecast as module
-from landslip.experiments.compare import Cell, compare
+from landslip.experiments.compare import Trial, compare
 from landslip.experiments.forecast import Pace, Size, forecast_table, seconds_of, size_of
 
 COMPARE = f"""
@@ -44,7 +44,7 @@ def test_a_run_is_its_windows_its_looks_its_maps_and_two_starts() -> None:
 
 
 def test_the_size_of_a_survey_is_what_training_and_mapping_go_over(made: TinySite) -> None:
-    ground = survey(read_run(made.run), made.folder / "prepared")
+    ground = build_training_data(read_run(made.run), made.folder / "prepared")
     size = size_of(ground)
     assert (size.windows, size.validation) == (len(ground.windows), len(ground.validation))
     # the site of 128 x 192 pixels is less than a window with its halo, so each of the two maps reads all of it
@@ -72,7 +72,7 @@ def test_the_plan_says_hours_by_network_and_leaves_no_file(
     before = contents(prepared)
     outcome = command("compare", run_file, prepared, out, "--plan")
     assert outcome.code == 0 and not out.exists() and contents(prepared) == before
-    windows = len(survey(read_run(run_file), prepared).windows)
+    windows = len(build_training_data(read_run(run_file), prepared).windows)
     seconds = 3 * windows * 2  # epochs x windows x seconds, for each of two choices of channels
     assert [line.split("about ")[0] for line in outcome.out.splitlines()] == [
         "6 runs, 0 of them finished", "  fc_densenet: 2 runs, ", "  resunet: 2 runs, ", "in all ",
@@ -91,7 +91,7 @@ def test_the_plan_says_hours_by_network_and_leaves_no_file(
 def test_networks_are_timed_on_the_site_itself(made: TinySite, run_file: Path) -> None:
     run, prepared = read_run(run_file), made.folder / "prepared"
     before = contents(made.folder)
-    cells = [Cell("apart", name, "bands + factors", 0, True) for name in ("fc_densenet", "resunet")]
+    cells = [Trial("apart", name, "bands + factors", 0, True) for name in ("fc_densenet", "resunet")]
     found = module.timed_paces([cell.run(run) for cell in cells], prepared)
     assert list(found["paces"]) == ["fc_densenet", "resunet"]
     spent = np.array([found["paces"][name] for name in found["paces"]])
@@ -100,7 +100,7 @@ def test_networks_are_timed_on_the_site_itself(made: TinySite, run_file: Path) -
 
 
 def test_a_run_is_forecast_until_one_like_it_is_made() -> None:
-    cells = [Cell("apart", name, "bands", 0, True) for name in ("unet", "segnet")]
+    cells = [Trial("apart", name, "bands", 0, True) for name in ("unet", "segnet")]
     ahead = {cells[0]: 100.0, cells[1]: 200.0}
     assert runs._time_left(cells, [], ahead) == "about 5 min 0 s left for all"
     assert runs._time_left(cells, [(cells[1], 20.0)], ahead) == "about 2 min 0 s left for all"
@@ -148,7 +148,7 @@ def test_whatever_fails_in_a_timing_is_said_in_a_line_and_the_runs_are_made(
     def fails(*_: object) -> dict[str, object]:
         raise error
 
-    tried: list[Cell] = []
+    tried: list[Trial] = []
     monkeypatch.setattr(runs, "apart", fails)
     monkeypatch.setattr(runs, "_make", lambda cell, *_: tried.append(cell) or {"failed": "made to fail"})
     monkeypatch.setattr("landslip.runtime.progress._console", lambda: Console(stderr=True, highlight=False))

@@ -21,7 +21,7 @@ from landslip.errors import ChannelError, OutputError, ResumeError, RunError, Sp
 from landslip.evaluation.evaluate import evaluate
 from landslip.experiments import compare as runs
 from landslip.experiments import ladder as module
-from landslip.experiments.ladder import ladder, plan_in_words, table
+from landslip.experiments.ladder import ladder, ladder_table, plan_in_words
 from landslip.geo.raster import read, read_stored
 from landslip.metrics.confusion import SCORES, Confusion
 from landslip.training.checkpoint import load_model
@@ -144,7 +144,7 @@ def test_gaps_are_the_rung_less_the_headline(climbed: tuple[Path, Path, list[dic
             else:
                 assert float(row[f"{name}_gap"]) == pytest.approx(rung[name] - rungs[0][name])
     text = (out / "ladder.md").read_text()
-    assert text == table(rungs) + "\n"
+    assert text == ladder_table(rungs) + "\n"
     kappa = rungs[1]["kappa"]
     assert f"{100 * kappa:.2f} [" in text and f"{100 * (kappa - rungs[0]['kappa']):+.2f} |" in text
     assert text.count("LEAKY") == 1
@@ -163,7 +163,7 @@ def test_a_score_that_is_undefined_has_no_gap() -> None:
     }
     rungs = [none | dict.fromkeys(SCORES, 0.5), none | dict.fromkeys(SCORES, math.nan) | {"rung": "apart"}]
     module._measure_gaps(rungs)
-    assert set(rungs[1]["gap"].values()) == {None} and table(rungs).count("undefined") == 12
+    assert set(rungs[1]["gap"].values()) == {None} and ladder_table(rungs).count("undefined") == 12
 
 
 def test_a_finished_ladder_is_not_climbed_again_and_another_site_can_be_added(
@@ -184,8 +184,8 @@ def test_a_finished_ladder_is_not_climbed_again_and_another_site_can_be_added(
     again = ladder(run, made.folder / "prepared", out, [near, other], overwrite=True)
     assert mapped == [near]
     assert again[3] == json.loads(json.dumps(rungs[2])) and again[2]["leaky"] is None
-    assert "% of the site lies on ground that the model was trained on" in table(again)
-    assert "does not say whether its split is leaky" not in table(again)
+    assert "% of the site lies on ground that the model was trained on" in ladder_table(again)
+    assert "does not say whether its split is leaky" not in ladder_table(again)
 
 
 def test_a_finished_ladder_can_be_planned_and_is_left_as_it_is(
@@ -209,7 +209,7 @@ def test_a_stopped_ladder_goes_on_at_the_rung_it_was_at(
 ) -> None:
     real, calls = runs._make, []
 
-    def stops(cell: runs.Cell, *given: object) -> dict:
+    def stops(cell: runs.Trial, *given: object) -> dict:
         calls.append(cell.name)
         if len(calls) == 2:
             raise KeyboardInterrupt

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.ensemble import RandomForestClassifier
 
 from landslip.config.run import Run
-from landslip.dataset.training_data import survey, write_split
+from landslip.dataset.training_data import build_training_data, write_split
 from landslip.evaluation.evaluate import Evaluation, evaluate
 from landslip.experiments import baselines
 from landslip.experiments.baselines import fit_baseline, map_baseline
@@ -28,7 +28,7 @@ def site(folder: Path, seed: int) -> Path:
 def scores(prepared: Path, folder: Path, split: str, *parts: str) -> list[Evaluation]:
     """A random forest, which knows a place again by the values of its channels, trained and scored on a split."""
     run = Run.model_validate({"blocks": {"window": 32, "step": 16}, "split": {"kind": split, "region": 32, "guard": 8}})
-    ground = survey(run, prepared)
+    ground = build_training_data(run, prepared)
     write_split(ground, folder)
     map_baseline(fit_baseline("random_forest", run, ground), ground, folder / "p.tif")
     return [evaluate(folder / "p.tif", prepared / "label.tif", folder / "split.tif", part) for part in parts]

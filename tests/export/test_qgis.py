@@ -19,7 +19,7 @@ from rasterio.crs import CRS
 from landslip.dataset.channels import Channel, read_stack_info
 from landslip.errors import OutputError
 from landslip.export.qgis import write_project
-from landslip.geo.geotiff import creating, put, write_raster
+from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import Grid, Window
 from landslip.geo.raster import PROBABILITY, read, read_stored
 from landslip.geo.vector import write_vector
@@ -60,10 +60,10 @@ def run_folder(folder: Path, name: str = "run") -> Path:
     root = folder / name
     values = np.random.default_rng(0).random((len(CHANNELS), *GRID.shape)).astype(np.float32)
     names = [channel.name for channel in CHANNELS]
-    with creating(root / "prepared" / "stack.tif", GRID, "float32", names, float("nan")) as dataset:
+    with create_raster(root / "prepared" / "stack.tif", GRID, "float32", names, float("nan")) as dataset:
         for band, channel in enumerate(CHANNELS, start=1):
             dataset.update_tags(band, **channel.tags())
-        put(dataset, values, Window(0, 0, *GRID.shape))
+        write_window(dataset, values, Window(0, 0, *GRID.shape))
     label = (values[0] > 0.9).astype(np.uint8)
     write_raster(root / "prepared" / "label.tif", label[None], GRID, ["label"], 255)
     probability = np.zeros((1, *GRID.shape), np.float32)

@@ -206,11 +206,11 @@ def kinds() -> dict[str, Kind]:
 def pixels(name: str) -> None:
     from landslip.geo.grid import Window
     from landslip.geo.raster import (
-        cut_around,
         file_facts,
-        glance,
-        opening,
+        open_raster,
+        read_around,
         read_band_tags,
+        read_decimated,
         read_info,
         unreadable_blocks,
     )
@@ -219,11 +219,11 @@ def pixels(name: str) -> None:
     info = read_info(path)
     read_band_tags(path)
     file_facts(path)
-    with opening(path) as dataset:
-        cut_around(dataset, Window(0, 0, min(info.height, 300), min(info.width, 300)), list(dataset.indexes)[:20])
-        cut_around(dataset, Window(max(0, info.height - 300), max(0, info.width - 300), 300, 300), [1])
+    with open_raster(path) as dataset:
+        read_around(dataset, Window(0, 0, min(info.height, 300), min(info.width, 300)), list(dataset.indexes)[:20])
+        read_around(dataset, Window(max(0, info.height - 300), max(0, info.width - 300), 300, 300), [1])
     unreadable_blocks(path, Window(0, 0, 300, 300))
-    glance(path, [1], 100)
+    read_decimated(path, [1], 100)
 
 
 def stack() -> None:
@@ -235,7 +235,7 @@ def stack() -> None:
 
 def survey() -> None:
     from landslip.config.run import read_run
-    from landslip.dataset.training_data import survey as lay_out
+    from landslip.dataset.training_data import build_training_data as lay_out
 
     lay_out(read_run(Path("run.toml")), Path("prepared"))
 
@@ -275,16 +275,16 @@ def site() -> None:
     """What prepare reads, in windows of 40 pixels."""
     from landslip.config.site import read_site, site_grid
     from landslip.geo.grid import Window
+    from landslip.preparation.channel_sources import channel_sources
     from landslip.preparation.label_source import open_label
-    from landslip.preparation.layers import layers
 
     found = read_site(Path("site.toml"))
     grid = site_grid(found)
     window = Window(0, 0, 40, 40).clip(grid.shape)
     scratch = Path("new")
     scratch.mkdir()
-    for layer in layers(found, grid.crop(window), "planes"):
-        layer.begin(scratch)(Window(0, 0, window.height, window.width))
+    for source in channel_sources(found, grid.crop(window), "planes"):
+        source.begin(scratch)(Window(0, 0, window.height, window.width))
     if found.landslides is not None:
         open_label(found.landslides, grid)
     shutil.rmtree(scratch)
@@ -293,11 +293,11 @@ def site() -> None:
 def vector() -> None:
     from landslip.geo.grid import Grid
     from landslip.geo.raster import read_info
-    from landslip.geo.vector import burn, layers, read_vector
+    from landslip.geo.vector import burn, layer_names, read_vector
 
     grid: Grid = read_info(Path("image.tif")).grid
     for name in ("landslides", "rivers", "rocks"):
-        layers(Path(f"{name}.gpkg"))
+        layer_names(Path(f"{name}.gpkg"))
         frame = read_vector(Path(f"{name}.gpkg"), None, grid.crs, grid.bounds)
         burn(frame.geometry, grid, "touched")
 
@@ -328,7 +328,7 @@ def review() -> None:
     path = Path("reviewed.gpkg")
     review.crs_of(path)
     review.inventory_mark(path)
-    landslides = review.read_landslides(path)
+    landslides = review.read_inventory(path)
     standing = review.read_reviews(path)
     review.corrections(path)
     first = landslides[0].id if landslides else 1
@@ -465,7 +465,7 @@ def write_good(finished: Path, good: Path) -> None:
     (good / "run.toml").write_text((good / "run.toml").read_text() + '\n[channels]\nbands = "all"\nfactors = "all"\n')
     assert TINY in (good / "run.toml").read_text()
     shutil.copy(good / "i.gpkg", good / "reviewed.gpkg")
-    ids = [landslide.id for landslide in reviews.read_landslides(good / "reviewed.gpkg")]
+    ids = [landslide.id for landslide in reviews.read_inventory(good / "reviewed.gpkg")]
     shape = shapely.box(left + 300, top - 400, left + 400, top - 300)
     reviews.decide(good / "reviewed.gpkg", ids[0], "accepted")
     reviews.decide(good / "reviewed.gpkg", ids[1], "rejected", note="a field")

@@ -324,7 +324,7 @@ def kill_review(base: Path, work: Path, kills: int, rng: np.random.Generator) ->
     """Kill a server that two browsers send decisions to, so many times: each that it had acknowledged must be there."""
     folder = arranged(fresh(base, work / "review"))
     path = folder / "inventory" / "landslides.gpkg"
-    ids = [landslide.id for landslide in reviews.read_landslides(path)]
+    ids = [landslide.id for landslide in reviews.read_inventory(path)]
     faults: list[str] = []
     kept = 0
     for done in range(kills):

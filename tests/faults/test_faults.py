@@ -27,9 +27,9 @@ from shapely.affinity import translate
 
 from landslip.errors import OutputError, RasterError
 from landslip.geo import geotiff
-from landslip.geo.geotiff import creating, put, write_raster
+from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import Grid, Window
-from landslip.geo.raster import opening, read, read_info, read_stored
+from landslip.geo.raster import open_raster, read, read_info, read_stored
 from landslip.geo.vector import read_vector, write_vector
 from landslip.models import build_model
 
@@ -723,9 +723,9 @@ def test_whatever_fits_a_raster_is_whole_or_refused(disk: Path, monkeypatch: pyt
         (disk / "fill").unlink(missing_ok=free == 2**21)
         names = [f"channel_{i}" for i in range(len(values))]
         try:
-            with creating(disk / "a.tif", grid, "float32", names, float("nan"), compress=compress) as dataset:
+            with create_raster(disk / "a.tif", grid, "float32", names, float("nan"), compress=compress) as dataset:
                 for band in range(1, len(values) + 1):
-                    put(dataset, values[band - 1 : band], Window(0, 0, 512, 512), [band])
+                    write_window(dataset, values[band - 1 : band], Window(0, 0, 512, 512), [band])
                     dataset.update_tags(band, note="n" * 3000)
         except OutputError as error:
             assert "a.tif" in str(error) and "Free some space" in str(error)
@@ -740,8 +740,8 @@ def test_whatever_fits_a_raster_is_whole_or_refused(disk: Path, monkeypatch: pyt
 
 def test_a_block_that_was_lost_is_seen(tmp_path: Path) -> None:
     path, grid = tmp_path / "a.tif", Grid(CRS_UTM, Affine(15, 0, 0, 0, -15, 0), 512, 512)
-    with creating(path, grid, "float32", ["p"], None, compress=False) as dataset:
-        put(dataset, np.random.default_rng(0).random((1, 512, 512)).astype(np.float32), Window(0, 0, 512, 512))
+    with create_raster(path, grid, "float32", ["p"], None, compress=False) as dataset:
+        write_window(dataset, np.random.default_rng(0).random((1, 512, 512)).astype(np.float32), Window(0, 0, 512, 512))
     with rasterio.open(path) as dataset:
         header = geotiff._header(dataset)
     assert geotiff._is_whole(path, header)
@@ -831,7 +831,10 @@ def test_complex_numbers_are_refused(here: Path) -> None:
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_what_a_channel_does_not_say_is_not_mapped(here: Path, value: float) -> None:
     """valid.tif promises a number in every channel; where there is none the map has none."""
-    with rasterio.open(here / "prepared" / "stack.tif", "r+") as dataset, opening(here / "prepared" / "valid.tif") as v:
+    with (
+        rasterio.open(here / "prepared" / "stack.tif", "r+") as dataset,
+        open_raster(here / "prepared" / "valid.tif") as v,
+    ):
         rows, columns = np.nonzero(v.read(1))
         channel = dataset.read(3)
         channel[rows[:100], columns[:100]] = value

@@ -45,11 +45,11 @@ from landslip.errors import (
     VectorError,
 )
 from landslip.geo import archive
-from landslip.geo.geotiff import _begins_with_its_directory, creating, put
+from landslip.geo.geotiff import _begins_with_its_directory, create_raster, write_window
 from landslip.geo.grid import Grid, Window
 from landslip.geo.vector import read_vector, write_vector
 from landslip.inference.int8 import quantized_graph
-from landslip.inference.tile_store import Ledger
+from landslip.inference.tile_store import TileStore
 from landslip.preparation.images import read_with_plain
 from landslip.preparation.patch_files import _hdf5
 from landslip.runtime.text import read_json
@@ -448,7 +448,7 @@ def test_a_state_that_does_not_say_of_what_it_is(tmp_path: Path, identity: str) 
 
 @pytest.mark.parametrize("header", ["{'descr': '<f4', \x07", "{'descr': ("])
 def test_a_kept_window_whose_header_is_damaged_is_computed_again(tmp_path: Path, header: str) -> None:
-    ledger = Ledger(tmp_path, tmp_path / "map.tif")
+    ledger = TileStore(tmp_path, tmp_path / "map.tif")
     ledger.keep(0, np.zeros((1, 4, 5), np.float32), [])
     assert ledger.left([(1, 4, 5)]) == []
     content = bytearray((tmp_path / "0000000.npy").read_bytes())
@@ -463,13 +463,13 @@ def test_a_kept_window_that_cannot_be_removed_is_one_error(tmp_path: Path, monke
 
     monkeypatch.setattr(Path, "unlink", failing)
     with pytest.raises(OutputError, match=r"map\.tif cannot be written: Input/output error"):
-        Ledger(tmp_path, tmp_path / "map.tif").left([(1, 4, 5)])
+        TileStore(tmp_path, tmp_path / "map.tif").left([(1, 4, 5)])
 
 
 def test_a_map_whose_directory_gdal_moved_to_its_end_is_no_cog(tmp_path: Path) -> None:
     path, grid = tmp_path / "a.tif", Grid(CRS_UTM, Affine(15, 0, 460_000, 0, -15, 3_430_000), 200, 200)
-    with creating(path, grid, "float32", ["p"], None, overviews="average") as dataset:
-        put(dataset, np.random.default_rng(0).random((1, 200, 200), np.float32), Window(0, 0, 200, 200))
+    with create_raster(path, grid, "float32", ["p"], None, overviews="average") as dataset:
+        write_window(dataset, np.random.default_rng(0).random((1, 200, 200), np.float32), Window(0, 0, 200, 200))
     assert _begins_with_its_directory(path)
     with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
         dataset.update_tags(much="x" * 5000)

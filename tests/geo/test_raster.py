@@ -21,15 +21,15 @@ from real_data import DATA
 from scipy.ndimage import gaussian_filter
 
 from landslip.errors import GridError, OutputError, RasterError
-from landslip.geo.geotiff import creating, find_tiles, put, write_raster
+from landslip.geo.geotiff import create_raster, find_tiles, write_raster, write_window
 from landslip.geo.grid import Grid, Window, same_grid, tiles
 from landslip.geo.raster import (
-    cut,
-    cut_stored,
-    opening,
+    open_raster,
     read,
     read_info,
     read_stored,
+    read_stored_window,
+    read_window,
     unreadable_blocks,
 )
 from landslip.geo.warp import (
@@ -329,9 +329,9 @@ def test_an_interrupted_raster_leaves_the_earlier_one(tmp_path: Path, interrupti
     path, grid = tmp_path / "map.tif", utm(20, 20)
     write_raster(path, np.ones((1, 20, 20), np.uint8), grid, ["landslide"])
     before = path.read_bytes()
-    again = creating(path, grid, "uint8", ["landslide"], 255, overwrite=True)
+    again = create_raster(path, grid, "uint8", ["landslide"], 255, overwrite=True)
     with pytest.raises(type(interruption)), again as dataset:
-        put(dataset, np.zeros((1, 20, 20), np.uint8), Window(0, 0, 20, 20))
+        write_window(dataset, np.zeros((1, 20, 20), np.uint8), Window(0, 0, 20, 20))
         raise interruption
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["map.tif"]
@@ -369,16 +369,20 @@ def test_of_several_open_files_the_damaged_one_is_named(tmp_path: Path) -> None:
     path = truncated(tmp_path / "half.tif")
     whole = store(tmp_path / "whole.tif", np.ones((600, 600), np.float32))
     last = Window(599, 599, 1, 1)
-    with opening(path) as damaged, opening(whole) as other:
-        cut(other, last)
+    with open_raster(path) as damaged, open_raster(whole) as other:
+        read_window(other, last)
         with pytest.raises(RasterError, match=r"half\.tif cannot be read"):
-            cut(damaged, last)
-    with pytest.raises(RasterError, match=r"half\.tif cannot be read"), opening(path) as damaged, opening(whole):
-        cut_stored(damaged, last)
+            read_window(damaged, last)
+    with (
+        pytest.raises(RasterError, match=r"half\.tif cannot be read"),
+        open_raster(path) as damaged,
+        open_raster(whole),
+    ):
+        read_stored_window(damaged, last)
     # and a fault of an input is not blamed on the output
-    out = creating(tmp_path / "out.tif", utm(5, 5), "uint8", ["label"], 255)
-    with pytest.raises(RasterError, match=r"half\.tif cannot be read"), opening(path) as damaged, out:
-        cut(damaged, last)
+    out = create_raster(tmp_path / "out.tif", utm(5, 5), "uint8", ["label"], 255)
+    with pytest.raises(RasterError, match=r"half\.tif cannot be read"), open_raster(path) as damaged, out:
+        read_window(damaged, last)
 
 
 def test_grids_that_cannot_be_used_are_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window
-from landslip.geo.tiling import CELL, HALO, cell_of, cells_of, make_plan, needed_cells, smallest
+from landslip.geo.tiling import CELL, HALO, cell_size, cells_holding, needed_cells, plan_tiles, smallest
 
 
 @settings(max_examples=60, deadline=None)
@@ -28,7 +28,7 @@ def test_cores_cover_what_is_needed_once_and_keep_their_halo(
     shape = (height, width)
     counts = -(-height // CELL), -(-width // CELL)
     needed = np.random.default_rng(seed).random(counts) < share
-    plan = make_plan(shape, needed, multiple, most)
+    plan = plan_tiles(shape, needed, multiple, most)
     seen = np.zeros(shape, np.uint8)
     for task in plan.tasks:
         core, read = task.core, task.read
@@ -47,23 +47,23 @@ def test_cores_cover_what_is_needed_once_and_keep_their_halo(
 
 
 def test_a_raster_that_memory_holds_is_one_window() -> None:
-    plan = make_plan((616, 976), np.ones((10, 16), bool), 32, 640 * 992)
+    plan = plan_tiles((616, 976), np.ones((10, 16), bool), 32, 640 * 992)
     assert [(task.core, task.read) for task in plan.tasks] == [(Window(0, 0, 616, 976), Window(0, 0, 640, 992))]
 
 
 def test_the_plan_computes_the_fewest_pixels_that_memory_allows() -> None:
     # four strips of 256 rows in 448 x 1024 are 1.835 megapixels; four squares of 512 in 704 x 704 would be 1.982
-    plan = make_plan((1024, 1024), np.ones((16, 16), bool), 32, 704 * 704)
+    plan = plan_tiles((1024, 1024), np.ones((16, 16), bool), 32, 704 * 704)
     assert plan.read == (448, 1024) and len(plan.tasks) == 4
     # where no window holds the whole width: 4 x 4 squares of 512 in 704 x 704
-    plan = make_plan((2048, 2048), np.ones((32, 32), bool), 32, 704 * 704)
+    plan = plan_tiles((2048, 2048), np.ones((32, 32), bool), 32, 704 * 704)
     assert plan.read == (704, 704) and len(plan.tasks) == 16
 
 
 def test_empty_ground_between_valid_ground_is_left_out() -> None:
     needed = np.zeros((20, 30), bool)
     needed[3, 2] = needed[3, 25] = needed[17, 11] = True
-    plan = make_plan((20 * 64, 30 * 64), needed, 32, 260 * 260)
+    plan = plan_tiles((20 * 64, 30 * 64), needed, 32, 260 * 260)
     assert [task.core for task in plan.tasks] == [
         Window(r * 64, c * 64, 64, 64) for r, c in ((3, 2), (3, 25), (17, 11))
     ]
@@ -75,7 +75,7 @@ def test_the_smallest_window_can_be_planned_with(shape: tuple[int, int]) -> None
     most = smallest(shape, 32)
     assert most == min(256, -(-shape[0] // 32) * 32) * min(256, -(-shape[1] // 32) * 32)
     needed = np.ones((-(-shape[0] // CELL), -(-shape[1] // CELL)), bool)
-    assert {task.read.area for task in make_plan(shape, needed, 32, most).tasks} == {most}
+    assert {task.read.area for task in plan_tiles(shape, needed, 32, most).tasks} == {most}
 
 
 def test_cells_of_a_raster_of_valid_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,9 +84,9 @@ def test_cells_of_a_raster_of_valid_pixels(tmp_path: Path, monkeypatch: pytest.M
     valid[63, 64] = valid[127, 191] = 1
     write_raster(path, valid[None], GRID, ["valid"])
     expected = [[False, True, False], [False, False, True]]
-    assert cells_of(valid == 1, 64).tolist() == expected
+    assert cells_holding(valid == 1, 64).tolist() == expected
     assert needed_cells(path, GRID.shape, 64).tolist() == expected
     monkeypatch.setattr("landslip.geo.tiling.STRIP", 64)
     assert needed_cells(path, GRID.shape, 64).tolist() == expected
     assert needed_cells(None, (65, 64), 64).tolist() == [[True], [True]]
-    assert (cell_of(32), cell_of(1), cell_of(128), cell_of(48)) == (64, 64, 128, 192)
+    assert (cell_size(32), cell_size(1), cell_size(128), cell_size(48)) == (64, 64, 128, 192)

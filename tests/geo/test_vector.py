@@ -27,8 +27,8 @@ from landslip.geo.vector import (
     burn,
     burn_window,
     fill_styles,
-    filling_vector,
-    layers,
+    layer_names,
+    open_vector_writer,
     read_vector,
     shapes_on,
     trace,
@@ -180,7 +180,7 @@ def test_round_trip_through_a_geopackage(tmp_path: Path) -> None:
     frame = gpd.GeoDataFrame({"id": [1, 2]}, geometry=[box(1, 1, 2, 2), box(3, 3, 5, 4)], crs=UTM.to_wkt())
     path = tmp_path / "out" / "a.gpkg"
     write_vector(path, frame, "inventory")
-    assert layers(path) == ["inventory"] and [p.name for p in path.parent.iterdir()] == ["a.gpkg"]
+    assert layer_names(path) == ["inventory"] and [p.name for p in path.parent.iterdir()] == ["a.gpkg"]
     back = read_vector(path, "inventory")
     assert back.crs == frame.crs and list(back.geometry) == list(frame.geometry)
     with pytest.raises(OutputError, match="exists already"):
@@ -315,7 +315,7 @@ def test_a_layer_of_a_geopackage_that_another_program_wrote_is_replaced(version:
                 file.execute(f"DROP TRIGGER {name}")
             file.execute("DROP TABLE gpkg_ogr_contents")
             file.commit()
-    with filling_vector(path, path, "inventory", base, multi=True) as add:
+    with open_vector_writer(path, path, "inventory", base, multi=True) as add:
         add(frame.iloc[:1])
     fill_styles(path, path, {"inventory": "<qgis/>"})
     assert len(read_vector(path, layer="inventory")) == 1 and len(read_vector(path, layer="fields")) == 2

@@ -21,13 +21,13 @@ from landslip.errors import ChannelError, LabelError, OutputError, RasterError, 
 from landslip.geo.geotiff import write_raster
 from landslip.geo.raster import read, read_stored
 from landslip.importance.frequency_ratio import (
-    Interval,
-    count,
+    ClassFrequency,
+    count_classes,
     draw_sample,
-    intervals,
+    frequency_ratios,
     make_classes,
     natural_breaks,
-    read_prepared,
+    read_prepared_info,
 )
 
 NAN = math.nan
@@ -110,11 +110,11 @@ def strips(tmp_path: Path) -> Path:
 
 
 def test_frequencies_and_ratios_by_closed_form(strips: Path, tmp_path: Path) -> None:
-    made = intervals(strips, tmp_path / "out", ["slope"])
+    made = frequency_ratios(strips, tmp_path / "out", ["slope"])
     expected = [
-        Interval("slope", "10 to 10", "degree", 10, 10, 5000, 0.5, 100, 0.1, 0.02, 0.2),
-        Interval("slope", "10 to 20", "degree", 10, 20, 3000, 0.3, 300, 0.3, 0.1, 1.0),
-        Interval("slope", "20 to 40", "degree", 20, 40, 2000, 0.2, 600, 0.6, 0.3, 3.0),
+        ClassFrequency("slope", "10 to 10", "degree", 10, 10, 5000, 0.5, 100, 0.1, 0.02, 0.2),
+        ClassFrequency("slope", "10 to 20", "degree", 10, 20, 3000, 0.3, 300, 0.3, 0.1, 1.0),
+        ClassFrequency("slope", "20 to 40", "degree", 20, 40, 2000, 0.2, 600, 0.6, 0.3, 3.0),
     ]
     assert [(r.low, r.high, r.pixels, r.landslide_pixels) for r in made.rows] == [
         (r.low, r.high, r.pixels, r.landslide_pixels) for r in expected
@@ -134,20 +134,22 @@ def test_only_valid_pixels_of_known_label_count(tmp_path: Path) -> None:
     label, valid = np.zeros((100, 100), np.uint8), np.ones((100, 100), bool)
     label[:10] = 1
     label[90:, :50], valid[:20, 50:] = 255, False
-    low, high = intervals(write_prepared(tmp_path / "p", {factor("slope"): slope}, label, valid), tmp_path / "o").rows
+    low, high = frequency_ratios(
+        write_prepared(tmp_path / "p", {factor("slope"): slope}, label, valid), tmp_path / "o"
+    ).rows
     assert (low.pixels, low.landslide_pixels, high.pixels, high.landslide_pixels) == (4500, 500, 4000, 0)
     assert high.frequency == 0 and high.frequency_ratio == 0
 
 
 def test_windows_and_blocks_do_not_matter(made: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
-    stack = read_prepared(made.folder / "prepared")
+    stack = read_prepared_info(made.folder / "prepared")
     names = list(dict.fromkeys(channel.factor for channel in stack.channels))
     drawn = draw_sample(stack, 500, 3)
     chosen = [make_classes(stack, name, drawn, 4) for name in names]
-    whole = [counts.table.sum(0) for counts in count(stack, chosen, 1000)]
+    whole = [counts.table.sum(0) for counts in count_classes(stack, chosen, 1000)]
     monkeypatch.setattr(landslip.importance.frequency_ratio, "SIDE", 40)
     again = draw_sample(stack, 500, 3)
-    pieces = count(stack, chosen, 20)
+    pieces = count_classes(stack, chosen, 20)
     assert pieces[0].table.shape[0] > 20
     for a, b in zip(whole, pieces, strict=True):
         np.testing.assert_array_equal(a, b.table.sum(0))
@@ -155,7 +157,7 @@ def test_windows_and_blocks_do_not_matter(made: TinySite, monkeypatch: pytest.Mo
 
 
 def test_a_sample_holds_the_pixels_it_names_each_once(made: TinySite) -> None:
-    stack = read_prepared(made.folder / "prepared")
+    stack = read_prepared_info(made.folder / "prepared")
     values, label = read(stack.path), read_stored(made.folder / "prepared" / "label.tif")
     for balanced in (False, True):
         drawn = draw_sample(stack, 600, 5, balanced)
@@ -182,13 +184,13 @@ def test_aspect_has_eight_directions_and_flat_ground(tmp_path: Path) -> None:
         "flat": 10, "north": 30, "northeast": 10, "east": 10, "southeast": 0, "south": 10, "southwest": 10,
         "west": 10, "northwest": 10,
     }  # fmt: skip
-    made = intervals(write_prepared(tmp_path / "planes", planes, label), tmp_path / "a")
+    made = frequency_ratios(write_prepared(tmp_path / "planes", planes, label), tmp_path / "a")
     assert {row.name: row.pixels for row in made.rows} == expected
     empty = next(row for row in made.rows if row.name == "southeast")
     assert math.isnan(empty.frequency) and math.isnan(empty.frequency_ratio) and empty.area_share == 0
     assert any("no pixel of class southeast" in note for note in made.notes)
     paper = {Channel("aspect", "aspect", "factor", "degree"): degrees * rows}
-    made = intervals(write_prepared(tmp_path / "paper", paper, label), tmp_path / "b")
+    made = frequency_ratios(write_prepared(tmp_path / "paper", paper, label), tmp_path / "b")
     assert {row.name: row.pixels for row in made.rows} == expected
 
 
@@ -198,12 +200,12 @@ def test_classes_are_counted_as_planes_and_as_ordinals(tmp_path: Path) -> None:
     label[25:35] = 1
     names = ("soft", "soft_and_hard", "hard")
     planes = {Channel(f"lithology_{n}", "lithology", "factor", "", "class"): codes == i for i, n in enumerate(names)}
-    made = intervals(write_prepared(tmp_path / "p", planes, label), tmp_path / "a")
+    made = frequency_ratios(write_prepared(tmp_path / "p", planes, label), tmp_path / "a")
     assert [(r.name, r.pixels, r.landslide_pixels) for r in made.rows] == [
         ("soft", 1200, 200), ("soft_and_hard", 760, 200), ("hard", 40, 0),
     ]  # fmt: skip
     ordinal = {Channel("lithology", "lithology", "factor", "class"): codes + 1}
-    rows = intervals(write_prepared(tmp_path / "o", ordinal, label), tmp_path / "b", sample=100).rows
+    rows = frequency_ratios(write_prepared(tmp_path / "o", ordinal, label), tmp_path / "b", sample=100).rows
     assert [(r.name, r.pixels, r.landslide_pixels) for r in rows] == [("1", 1200, 200), ("2", 760, 200), ("3", 40, 0)]
 
 
@@ -211,7 +213,7 @@ def test_a_constant_factor_is_one_class_and_said_so(tmp_path: Path) -> None:
     label = np.zeros((20, 20), np.uint8)
     label[:5] = 1
     planes = {factor("constant"): np.full((20, 20), 7.0), factor("nowhere"): np.full((20, 20), np.nan)}
-    made = intervals(write_prepared(tmp_path / "p", planes, label), tmp_path / "o")
+    made = frequency_ratios(write_prepared(tmp_path / "p", planes, label), tmp_path / "o")
     constant, nowhere = made.rows
     assert (constant.pixels, constant.frequency, constant.frequency_ratio) == (400, 0.25, 1.0)
     assert nowhere.pixels == 0 and math.isnan(nowhere.frequency) and math.isnan(nowhere.area_share)
@@ -227,34 +229,34 @@ def test_one_class_only_is_refused(tmp_path: Path) -> None:
         label = np.full((20, 20), value, np.uint8)
         prepared = write_prepared(tmp_path / "p", {factor("slope"): np.arange(400).reshape(20, 20)}, label)
         with pytest.raises(LabelError, match="takes both"):
-            intervals(prepared, tmp_path / "o")
+            frequency_ratios(prepared, tmp_path / "o")
     assert not (tmp_path / "o").exists()
 
 
 def test_bad_input_is_refused_with_a_remedy(strips: Path, made: TinySite, tmp_path: Path) -> None:
     with pytest.raises(ChannelError, match="did you mean slope"):
-        intervals(strips, tmp_path / "o", ["slop"])
+        frequency_ratios(strips, tmp_path / "o", ["slop"])
     with pytest.raises(RunError, match="from 2 to 50"):
-        intervals(strips, tmp_path / "o", classes=1)
+        frequency_ratios(strips, tmp_path / "o", classes=1)
     with pytest.raises(RunError, match="at least 100"):
-        intervals(strips, tmp_path / "o", sample=5)
+        frequency_ratios(strips, tmp_path / "o", sample=5)
     with pytest.raises(RasterError, match="is not a prepared site"):
-        intervals(tmp_path, tmp_path / "o")
+        frequency_ratios(tmp_path, tmp_path / "o")
     bands = write_prepared(
         tmp_path / "bands", {Channel("red", "red", "band"): np.ones((100, 100))}, read_stored(strips / "label.tif")
     )
     with pytest.raises(ChannelError, match="only bands"):
-        intervals(bands, tmp_path / "o")
+        frequency_ratios(bands, tmp_path / "o")
     strange = shutil.copytree(strips, tmp_path / "strange")
     label = read_stored(strange / "label.tif")
     label[5, 5] = 9
-    grid = read_prepared(strips).grid
+    grid = read_prepared_info(strips).grid
     write_raster(strange / "label.tif", label[None], grid, ["label"], overwrite=True)
     with pytest.raises(LabelError, match="holds 9"):
-        intervals(strange, tmp_path / "o")
-    intervals(bands, tmp_path / "o", ["red"])
+        frequency_ratios(strange, tmp_path / "o")
+    frequency_ratios(bands, tmp_path / "o", ["red"])
     with pytest.raises(OutputError, match="exists already"):
-        intervals(bands, tmp_path / "o", ["red"])
+        frequency_ratios(bands, tmp_path / "o", ["red"])
 
 
 def test_the_command_prints_the_table(strips: Path, tmp_path: Path) -> None:

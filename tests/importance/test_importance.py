@@ -19,7 +19,7 @@ from landslip.dataset.channels import Channel
 from landslip.errors import ChannelError, GridError, LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.geo.geotiff import write_raster
 from landslip.geo.raster import read_info
-from landslip.importance.importance import Importance, Score, importance, table
+from landslip.importance.importance import Importance, Score, importance, importance_table
 
 NAN = math.nan
 
@@ -75,7 +75,7 @@ def test_what_decides_comes_first_and_what_has_no_effect_last_and_marked(
     assert max(varying, key=lambda name: ranks[name] or 0) == "idle"
     assert found["idle"].effect is False
     assert all(found[name].effect for name in ("slope", "twin", "lithology"))
-    text = table(stated_result)
+    text = importance_table(stated_result)
     assert all("no effect shown" in line for line in text.split("\n") if line.split()[1:2] == ["idle"])
 
 
@@ -113,9 +113,9 @@ def test_intervals_hold_their_estimates_and_files_hold_the_table(stated: Path, s
 
 def test_the_same_seed_gives_the_same_ranking(stated: Path, tmp_path: Path) -> None:
     one, two = (importance(stated, tmp_path / str(i), repeats=2, block=20, sample=1000, seed=9) for i in range(2))
-    assert table(one) == table(two)
+    assert importance_table(one) == importance_table(two)
     other = importance(stated, tmp_path / "other", repeats=2, block=20, sample=1000, seed=8)
-    assert table(one) != table(other)
+    assert importance_table(one) != importance_table(other)
 
 
 def test_a_factor_undefined_all_over_has_its_row(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_factor_undefined_all_over_has_its_row(tmp_path: Path) -> None:
     assert math.isnan(void.estimate) and void.rank is None and void.note == "no pixel is defined"
     assert by_factor(made, "gini")["void"].estimate == 0
     assert made.correlated == [("slope", "twin")]  # which it does not hide
-    assert "undefined  undefined to undefined" in table(made)
+    assert "undefined  undefined to undefined" in importance_table(made)
 
 
 # ---- bad input ----

@@ -9,7 +9,7 @@ from made_up import factor, write_prepared
 
 import landslip.importance.impurity
 from landslip.errors import LabelError
-from landslip.importance.frequency_ratio import count, draw_sample, make_classes, read_prepared
+from landslip.importance.frequency_ratio import count_classes, draw_sample, make_classes, read_prepared_info
 from landslip.importance.impurity import correlated_groups, forest_importance, gain_ratio, gain_ratios
 
 NAN = math.nan
@@ -52,9 +52,9 @@ def test_a_smooth_factor_that_only_tells_places_apart_shows_no_effect(
         own = wave()
         planes = {factor("smooth"): wave(), factor("other"): rng.random(x.shape)}
         prepared = write_prepared(tmp_path / str(seed) / "p", planes, own > np.quantile(own, 0.8))
-        drawn = draw_sample(read_prepared(prepared), 2000, 0)
-        stack = read_prepared(prepared)
-        counted = count(stack, [make_classes(stack, "smooth", drawn, 5)], 20)
+        drawn = draw_sample(read_prepared_info(prepared), 2000, 0)
+        stack = read_prepared_info(prepared)
+        counted = count_classes(stack, [make_classes(stack, "smooth", drawn, 5)], 20)
         effects.append(gain_ratios(counted, drawn, stack.grid, 20, 0)[0].effect)
     assert sum(map(bool, effects)) <= 8  # a test of pixels would call every one of them an effect
 
@@ -74,12 +74,12 @@ def test_draws_of_one_class_are_skipped_and_counted(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(landslip.importance.impurity, "TREES", 2)
     label = np.ones((32, 32))
     label[:16, :16] = 0
-    stack = read_prepared(write_prepared(tmp_path / "p", {factor("slope"): 1 - label}, label))
+    stack = read_prepared_info(write_prepared(tmp_path / "p", {factor("slope"): 1 - label}, label))
     drawn = draw_sample(stack, 1000, 0)
     draws = iter([[0, 4, 0, 0], [1, 1, 1, 1], [0, 1, 2, 1]])
-    monkeypatch.setattr(landslip.importance.impurity, "multiplicities", lambda *_: np.array([next(draws)], float))
+    monkeypatch.setattr(landslip.importance.impurity, "bootstrap_weights", lambda *_: np.array([next(draws)], float))
     scores, _, skipped = forest_importance(stack, drawn, ["slope"], [], 3, 16, 0)
     assert skipped == 2 and scores[0].estimate == 1
-    monkeypatch.setattr(landslip.importance.impurity, "multiplicities", lambda *_: np.array([[0.0, 4, 0, 0]]))
+    monkeypatch.setattr(landslip.importance.impurity, "bootstrap_weights", lambda *_: np.array([[0.0, 4, 0, 0]]))
     with pytest.raises(LabelError, match=r"label\.tif: none of 3 draws of 4 spatial blocks.*smaller --block"):
         forest_importance(stack, drawn, ["slope"], [], 3, 16, 0)

@@ -11,7 +11,7 @@ from conftest import TinySite, rewrite_split
 import landslip.importance.impurity
 from landslip.dataset.zscore import ZScore
 from landslip.geo.raster import read_stored
-from landslip.importance.frequency_ratio import read_prepared
+from landslip.importance.frequency_ratio import read_prepared_info
 from landslip.importance.importance import importance
 from landslip.importance.permutation import HeldOut, held_out, permutation_importance
 from landslip.training.checkpoint import Model, load_model
@@ -91,7 +91,7 @@ def test_a_trained_network_is_permuted_on_its_test_part(
     assert "on the test part" in notes and "LEAKY" not in notes
     # the swapped windows are those of the part, with the label of the part alone
     model = load_model(made.folder / "model")
-    stack = read_prepared(made.folder / "prepared")
+    stack = read_prepared_info(made.folder / "prepared")
     held = held_out(model, stack, 16, 0)
     parts = read_stored(made.folder / "model" / "split.tif") == 3
     valid = read_stored(made.folder / "prepared" / "valid.tif") == 1
@@ -106,9 +106,9 @@ def test_a_leaky_split_is_named(made: TinySite, tmp_path: Path) -> None:
     parts[parts == 3] = 2
     rewrite_split(model, parts, {"split": "paper", "leaky": "yes", "guard": "0"})
     loaded = load_model(model)
-    held = held_out(loaded, read_prepared(made.folder / "prepared"), 32, 0)
+    held = held_out(loaded, read_prepared_info(made.folder / "prepared"), 32, 0)
     assert any(note.startswith("LEAKY") and "validation part" in note for note in held.notes)
     for tags in ({}, {"split": "given", "leaky": "unknown"}):  # as `landslip evaluate` says it
         rewrite_split(model, parts, tags)
-        notes = " ".join(held_out(load_model(model), read_prepared(made.folder / "prepared"), 32, 0).notes)
+        notes = " ".join(held_out(load_model(model), read_prepared_info(made.folder / "prepared"), 32, 0).notes)
         assert "leaky or not: unknown" in notes and "LEAKY" not in notes

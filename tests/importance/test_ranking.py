@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from landslip.importance.ranking import Score, donor_cycle, ranked
+from landslip.importance.ranking import Score, derangement, ranked
 
 NAN = math.nan
 
@@ -46,5 +46,5 @@ def test_factors_without_an_effect_come_last_whatever_their_number() -> None:
 @pytest.mark.parametrize("n", [2, 3, 17])
 def test_no_window_is_its_own_donor(n: int) -> None:
     for seed in range(20):
-        donor = donor_cycle(np.random.default_rng(seed), n)
+        donor = derangement(np.random.default_rng(seed), n)
         assert sorted(donor) == list(range(n)) and not (donor == np.arange(n)).any()

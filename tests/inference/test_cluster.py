@@ -29,7 +29,7 @@ from landslip.inference import cluster, mapping
 from landslip.inference.engines import BASE, bytes_of_a_pixel
 from landslip.inference.mapping import map_site
 from landslip.inference.predict import Job, Uncertainty
-from landslip.inference.tile_store import Ledger
+from landslip.inference.tile_store import TileStore
 from landslip.runtime.atomic import file_hash
 from landslip.training.checkpoint import Model, load_model, save_model
 from landslip.training.training_pixels import area_of
@@ -354,7 +354,7 @@ def test_a_job_is_read_as_it_was_written(tmp_path: Path, ground: Ground) -> None
     area = replace(area_of(ground.model), threshold=float("nan"))
     for asked in (None, Uncertainty(area, 3)):
         job = Job(Path("m"), "ab", Path("/vsis3/b/s.tif"), None, "halo", "torch", "bf16", asked)
-        found, at = cluster._read_job(cluster._write_job(job, Ledger(tmp_path, tmp_path)))
+        found, at = cluster._read_job(cluster._write_job(job, TileStore(tmp_path, tmp_path)))
         assert at == Path.cwd() and replace(found, uncertainty=None) == replace(job, uncertainty=None)
         if asked is not None:
             assert found.uncertainty is not None and found.uncertainty.samples == 3

@@ -26,7 +26,7 @@ from landslip.geo.tiling import HALO
 from landslip.inference.engines import BASE, bytes_of_a_pixel, torch_engine
 from landslip.inference.mapping import map_site
 from landslip.inference.predict import Job, job_facts
-from landslip.inference.tile_store import Ledger, opening_ledger
+from landslip.inference.tile_store import TileStore, open_tile_store
 from landslip.runtime.atomic import file_hash
 from landslip.training.checkpoint import Model, load_model
 
@@ -122,7 +122,7 @@ def test_killed_while_it_tidied_up_the_same_command_finds_its_map(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("landslip.inference.mapping.Ledger.remove", stop)
+        patch.setattr("landslip.inference.mapping.TileStore.remove", stop)
         mapped(made, wide, out)
     content, windows = out.read_bytes(), tmp_path / ".p.tif.windows"
     assert windows.exists()
@@ -272,25 +272,25 @@ def test_a_ledger_holds_what_it_is_given(tmp_path: Path) -> None:
     out = tmp_path / "map" / "p.tif"
     values = np.array([[[0.5, np.nan]]], np.float32)
     shapes = [(1, 1, 2)] * 4
-    with opening_ledger(out, {"a": 1}, overwrite=False) as ledger:
+    with open_tile_store(out, {"a": 1}, overwrite=False) as ledger:
         assert ledger.left(shapes) == [0, 1, 2, 3]
         for index, damaged in ((1, []), (2, ["stack.tif: rows 0 to 9"]), (3, [])):
             ledger.keep(index, values, damaged)
         assert ledger.damaged(2) == ["stack.tif: rows 0 to 9"] and ledger.damaged(1) == []
         with ThreadPoolExecutor(1) as another, pytest.raises(OutputError, match=r"p\.tif is being written by another"):
-            another.submit(opening_ledger(out, {"a": 1}, overwrite=True).__enter__).result()
+            another.submit(open_tile_store(out, {"a": 1}, overwrite=True).__enter__).result()
     (ledger.folder / "0000003.npy").write_bytes(b"\x93NUMPY, cut short")
-    with opening_ledger(out, {"a": 1}, overwrite=False) as again:
+    with open_tile_store(out, {"a": 1}, overwrite=False) as again:
         assert again.left(shapes) == [0, 2, 3]  # what was damaged may be mended by now; what is not whole is none
         assert np.array_equal(again.load(1), values, equal_nan=True) and not again.finished(2)
         assert again.left([(1, 2, 1)] * 2) == [0, 1]  # of another shape
         again.keep(0, values, [])
     with (
         pytest.raises(ResumeError, match=r"another a, b \(a: 1 then, 2 now\)"),
-        opening_ledger(out, {"a": 2, "b": 0}, overwrite=False),
+        open_tile_store(out, {"a": 2, "b": 0}, overwrite=False),
     ):
         pass
-    with opening_ledger(out, {"a": 2}, overwrite=True) as other:
+    with open_tile_store(out, {"a": 2}, overwrite=True) as other:
         assert other.left(shapes) == [0, 1, 2, 3] and not ledger.folder.exists()
         other.remove()
     assert not list(out.parent.iterdir())
@@ -299,12 +299,12 @@ def test_a_ledger_holds_what_it_is_given(tmp_path: Path) -> None:
 def test_windows_that_say_nothing_of_their_damage_any_more_are_not_taken(tmp_path: Path) -> None:
     """A run that was killed while it removed them: first the plan goes."""
     out, values = tmp_path / "p.tif", np.zeros((1, 1, 2), np.float32)
-    with opening_ledger(out, {"a": 1}, overwrite=False) as ledger:
+    with open_tile_store(out, {"a": 1}, overwrite=False) as ledger:
         ledger.keep(0, values, ["stack.tif: rows 0 to 9"])
         ledger.keep(1, values, [])
     (ledger.folder / "plan.json").unlink()
     (ledger.folder / "0000000.json").unlink()
-    with opening_ledger(out, {"a": 1}, overwrite=False) as again:
+    with open_tile_store(out, {"a": 1}, overwrite=False) as again:
         assert again.folder == ledger.folder and again.left([(1, 1, 2)] * 2) == [0, 1]
         again.remove()
 
@@ -319,27 +319,27 @@ def test_windows_lose_their_plan_first(tmp_path: Path, monkeypatch: pytest.Monke
             notes.unlink()
         raise SystemExit(137)
 
-    def keep(ledger: Ledger) -> None:
+    def keep(ledger: TileStore) -> None:
         ledger.keep(0, values, ["stack.tif: rows 0 to 9"])
 
     if way == "replaced":
-        with opening_ledger(out, {"a": 1}, overwrite=False) as ledger:
+        with open_tile_store(out, {"a": 1}, overwrite=False) as ledger:
             keep(ledger)
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr("shutil.rmtree", killed)
-        with opening_ledger(out, {"a": 2 if way == "replaced" else 1}, overwrite=True) as ledger:
+        with open_tile_store(out, {"a": 2 if way == "replaced" else 1}, overwrite=True) as ledger:
             keep(ledger)
             if way == "ended":
                 raise ValueError
             ledger.remove()
-    with opening_ledger(out, {"a": 1}, overwrite=True) as again:
+    with open_tile_store(out, {"a": 1}, overwrite=True) as again:
         assert again.left([(1, 1, 2)]) == [0]
 
 
 def test_maps_of_one_stem_have_windows_of_their_own(tmp_path: Path) -> None:
-    with opening_ledger(tmp_path / "p.tif", {"a": 1}, overwrite=False) as one:
+    with open_tile_store(tmp_path / "p.tif", {"a": 1}, overwrite=False) as one:
         one.keep(0, np.zeros((1, 1, 2), np.float32), [])
-        with opening_ledger(tmp_path / "p.tiff", {"a": 2}, overwrite=True) as other:
+        with open_tile_store(tmp_path / "p.tiff", {"a": 2}, overwrite=True) as other:
             other.remove()
         assert one.left([(1, 1, 2)]) == []
         one.remove()

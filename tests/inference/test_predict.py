@@ -12,7 +12,7 @@ from landslip.evaluation.evaluate import evaluate
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window, tiles
 from landslip.geo.raster import PROBABILITY, read, read_info, read_stored
-from landslip.geo.tiling import Plan, Task
+from landslip.geo.tiling import Tile, Tiling
 from landslip.inference.mapping import map_site
 from landslip.inference.predict import Uncertainty
 from landslip.inventory.inventory import make_inventory
@@ -220,12 +220,12 @@ def test_disagreement_depends_on_place_and_on_nothing_else(
         return read(tmp_path / name)
 
     whole = Window(0, 0, *GRID.shape)
-    six = Plan(GRID.shape, GRID.shape, tuple(Task(core, whole) for core in tiles(GRID.shape, 64)))
-    monkeypatch.setattr("landslip.inference.mapping.make_plan", lambda *_: six)
+    six = Tiling(GRID.shape, GRID.shape, tuple(Tile(core, whole) for core in tiles(GRID.shape, 64)))
+    monkeypatch.setattr("landslip.inference.mapping.plan_tiles", lambda *_: six)
     first = mapped("a.tif")
     torch.manual_seed(99)
     stream = torch.get_rng_state()
-    monkeypatch.setattr("landslip.inference.mapping.make_plan", lambda *_: replace(six, tasks=six.tasks[::-1]))
+    monkeypatch.setattr("landslip.inference.mapping.plan_tiles", lambda *_: replace(six, tasks=six.tasks[::-1]))
     assert np.array_equal(mapped("b.tif"), first)
     assert torch.equal(torch.get_rng_state(), stream) and not any(m.training for m in model.network.modules())
     seeds: list[int] = []

@@ -24,8 +24,8 @@ from landslip.geo.raster import read, read_info, read_stored
 from landslip.inference.engines import choose_engine, openvino_graph
 from landslip.inference.int8 import read_graph
 from landslip.inference.mapping import map_site
-from landslip.inference.quantize import quantize, table
-from landslip.inference.tile_store import Ledger
+from landslip.inference.quantize import quantization_table, quantize
+from landslip.inference.tile_store import TileStore
 from landslip.models import build_model
 from landslip.runtime.atomic import file_hash
 from landslip.training.checkpoint import load_model, save_model
@@ -171,7 +171,7 @@ def test_another_int8_model_does_not_go_on_from_a_killed_map(
         mapped(changed, made, tmp_path / "p.tif", "int8")
     (changed / "int8.json").write_text(json.dumps(facts, indent=2) + "\n")
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "keep", lambda *_: pytest.fail("computed again"))
+        patch.setattr(TileStore, "keep", lambda *_: pytest.fail("computed again"))
         assert np.array_equal(mapped(changed, made, tmp_path / "p.tif", "int8"), whole, equal_nan=True)
     assert file_hash(tmp_path / "p.tif") == file_hash(tmp_path / "whole.tif")
 
@@ -232,7 +232,7 @@ def test_an_int8_model_that_loses_too_much_is_not_written(
         quantize(model, prepared)
     assert contents(model) == before
     done = quantize(model, prepared, tolerance=1)
-    assert done.facts["validation"]["f1"]["int8"] == 0 and "0.00 %" in table(done)
+    assert done.facts["validation"]["f1"]["int8"] == 0 and "0.00 %" in quantization_table(done)
 
 
 def test_what_cannot_be_calibrated_is_refused_before_any_work(

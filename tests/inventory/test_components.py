@@ -10,7 +10,7 @@ from scipy import ndimage
 import landslip.inventory.components
 from landslip.errors import RasterError
 from landslip.geo.grid import Window
-from landslip.inventory.components import find_pieces
+from landslip.inventory.components import label_components
 
 
 def pieces_of(mask: NDArray[np.bool_], side: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -20,7 +20,7 @@ def pieces_of(mask: NDArray[np.bool_], side: int) -> tuple[NDArray[np.int64], ND
     def keep(window: Window, found: NDArray[np.int32]) -> None:
         ids[window.slices] = found
 
-    found = find_pieces(lambda window: mask[window.slices], keep, (mask.shape[0], mask.shape[1]), side)
+    found = label_components(lambda window: mask[window.slices], keep, (mask.shape[0], mask.shape[1]), side)
     return found.piece[ids], found.pixels
 
 

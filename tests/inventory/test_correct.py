@@ -14,7 +14,7 @@ from command import command
 from conftest import GRID, TinySite, frame, polygon, rewrite_split
 
 from landslip.config.run import read_run
-from landslip.dataset.training_data import carried_note, input_hashes, survey
+from landslip.dataset.training_data import build_training_data, carried_note, input_hashes
 from landslip.errors import GridError, LabelError, OutputError, ReviewError, SplitError
 from landslip.geo import vector
 from landslip.geo.geotiff import write_raster
@@ -153,7 +153,7 @@ def test_training_after_a_correction_keeps_the_parts(reviewed: Path, capfd: pyte
     assert second["split"] == first["split"] | {"carried_from": first["weights_sha256"]}
     assert second["site_inputs"]["split.tif"] == file_hash(again / "split.tif")
     (again / "split.tif").unlink()
-    anew = survey(read_run(reviewed / "run.toml"), again)
+    anew = build_training_data(read_run(reviewed / "run.toml"), again)
     assert (anew.split.parts != old).mean() > 0.1 and not anew.split.carried_from
 
     # and once more, from the second model: the same parts
@@ -163,7 +163,9 @@ def test_training_after_a_correction_keeps_the_parts(reviewed: Path, capfd: pyte
     reviews.decide(reviewed / "inventory2" / "landslides.gpkg", 1, "rejected")
     done = command("correct", again, reviewed / "inventory2" / "landslides.gpkg", reviewed / "corrected2")
     assert done.code == 0 and f"those of {reviewed}/model2/split.tif" in done.out
-    assert np.array_equal(survey(read_run(reviewed / "run.toml"), reviewed / "corrected2").split.parts, old)
+    assert np.array_equal(
+        build_training_data(read_run(reviewed / "run.toml"), reviewed / "corrected2").split.parts, old
+    )
 
 
 def carried(run: Path, changes: dict[str, Any]) -> bool:
@@ -180,7 +182,7 @@ def test_who_asks_for_another_split_gets_it_and_is_told(reviewed: Path) -> None:
         run = read_run(reviewed / "run.toml", other)
         assert "other choices of [split]" in carried_note(run, reviewed / "corrected")
     assert carried_note(read_run(reviewed / "run.toml"), reviewed / "prepared") == ""
-    paper = survey(read_run(reviewed / "run.toml", {"split.kind": "paper"}), reviewed / "corrected")
+    paper = build_training_data(read_run(reviewed / "run.toml", {"split.kind": "paper"}), reviewed / "corrected")
     assert paper.split.leaky and not paper.split.carried_from
 
 
@@ -200,13 +202,13 @@ def test_a_guard_that_a_larger_window_asks_for_is_not_undercut(reviewed: Path) -
 
 def test_a_paper_split_is_carried_and_stays_leaky(reviewed: Path) -> None:
     run = read_run(reviewed / "run.toml", {"split.kind": "paper"})
-    ground = survey(run, reviewed / "prepared")
+    ground = build_training_data(run, reviewed / "prepared")
     rewrite_split(reviewed / "model", ground.split.parts, ground.split.tags())
     facts = json.loads((reviewed / "model" / "model.json").read_text())
     facts["run"]["split"] = run.split.model_dump(mode="json")
     (reviewed / "model" / "model.json").write_text(json.dumps(facts))
     correct(reviewed / "prepared", reviewed / "inventory" / "landslides.gpkg", reviewed / "corrected")
-    again = survey(run, reviewed / "corrected")
+    again = build_training_data(run, reviewed / "corrected")
     assert np.array_equal(again.split.parts, ground.split.parts) and again.split.leaky is True
     assert all((ground.split.parts[window.slices] == 1).all() for window in again.windows)
 
@@ -253,8 +255,8 @@ def test_a_carried_part_without_landslides_says_what_to_do(reviewed: Path) -> No
     outline = polygon(top, left, bottom - top, right - left)  # around the whole validation part
     drawn = reviews.decide(path, None, "drawn", outline=outline)
     reviews.decide(path, drawn.landslide, "rejected", drawn.version)
-    first = reviews.read_landslides(path)[0].id  # accepted, and landslide wins
+    first = reviews.read_inventory(path)[0].id  # accepted, and landslide wins
     reviews.decide(path, first, "rejected", reviews.read_reviews(path)[first].version)
     correct(reviewed / "prepared", path, reviewed / "corrected")
     with pytest.raises(SplitError, match=r"validation part holds no landslide.*Remove that file to have it drawn anew"):
-        survey(read_run(reviewed / "run.toml"), reviewed / "corrected")
+        build_training_data(read_run(reviewed / "run.toml"), reviewed / "corrected")

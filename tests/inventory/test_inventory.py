@@ -23,10 +23,10 @@ from scipy import ndimage
 import landslip.inventory.inventory
 from landslip.dataset.channels import Channel
 from landslip.errors import GridError, OutputError, RasterError, RunError, VectorError
-from landslip.geo.geotiff import creating, put, write_raster
+from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import Grid, Window, same_grid
 from landslip.geo.raster import read_info, read_stored
-from landslip.geo.vector import burn, layers, read_vector, write_vector
+from landslip.geo.vector import burn, layer_names, read_vector, write_vector
 from landslip.inventory.inventory import begin_inventory, make_inventory, stack_of
 from landslip.plots.qgis_style import COLOURS
 
@@ -135,7 +135,7 @@ def test_the_map_says_what_it_is(tmp_path: Path) -> None:
     with rasterio.open(info.path) as dataset:
         colours = dataset.colormap(1)
     assert all(colours[value][:3] == colour[:3] for value, colour in COLOURS.items())
-    assert layers(tmp_path / "out" / "i.gpkg") == ["inventory", "layer_styles"]
+    assert layer_names(tmp_path / "out" / "i.gpkg") == ["inventory", "layer_styles"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == BESIDE
     assert sorted(p.name for p in (tmp_path / "map").iterdir()) == ["map.qml", "map.tif"]
 
@@ -195,7 +195,7 @@ def test_both_outputs_or_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def full(*_: object, **__: object) -> None:
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr(landslip.inventory.inventory, "filling_vector", full)
+    monkeypatch.setattr(landslip.inventory.inventory, "open_vector_writer", full)
     with pytest.raises(OutputError, match="disk is full"):
         make_inventory(path, tmp_path / "i.gpkg", overwrite=True)
     assert (tmp_path / "i.tif").read_text() == "earlier"
@@ -218,10 +218,10 @@ def prepared(folder: Path, shape: tuple[int, int], encoding: str = "planes") -> 
         channels["lithology"] = ("lithology", "class", "continuous", 2 - soft)
     path = folder / "prepared" / "stack.tif"
     values = np.stack([layer for *_, layer in channels.values()])
-    with creating(path, grid_of(*shape), "float32", list(channels), float("nan"), overwrite=True) as dataset:
+    with create_raster(path, grid_of(*shape), "float32", list(channels), float("nan"), overwrite=True) as dataset:
         for band, (name, (factor, unit, kind, _)) in enumerate(channels.items(), start=1):
             dataset.update_tags(band, **Channel(name, factor, "factor", unit, kind).tags())  # type: ignore[arg-type]
-        put(dataset, values, Window(0, 0, *shape))
+        write_window(dataset, values, Window(0, 0, *shape))
     images = [{"path": "a.tif", "scene": "LC08_1", "date": "2015-07-01"}, {"path": "b.tif", "scene": "LC08_1"}]
     (path.parent / "manifest.json").write_text(json.dumps({"site": {"image": images}}))
     (folder / "map").mkdir(exist_ok=True)
@@ -296,7 +296,7 @@ def test_ids_and_reviews_stay_where_outlines_overlap(tmp_path: Path) -> None:
     assert made.kept == 2
     assert list(frame["id"]) == [10, 2, 3]  # 9 was reviewed once and is not given again
     assert list(frame["review"]) == ["open", "rejected", "open"]
-    assert set(layers(out)) == {"inventory", "review", "layer_styles"}
+    assert set(layer_names(out)) == {"inventory", "review", "layer_styles"}
     assert list(read_vector(out, "review")["landslide"]) == [9, 2]
 
     other = tmp_path / "other.gpkg"
@@ -327,7 +327,7 @@ def test_other_layers_of_the_file_that_is_replaced_stay(tmp_path: Path) -> None:
     make_inventory(path, out, 0.95, overwrite=True)
     assert list(read_vector(out, "notes")["text"]) == ["look here"] and read_vector(out, "inventory").empty
     make_inventory(path, tmp_path / "other.gpkg", previous=out)
-    assert "notes" not in layers(tmp_path / "other.gpkg")
+    assert "notes" not in layer_names(tmp_path / "other.gpkg")
 
 
 def test_a_file_with_reviews_and_no_inventory_is_not_replaced(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landslip.errors import LabelError, RasterError, RunError
-from landslip.metrics.confusion import SCORES, Confusion, Histogram, choose_threshold, require_probabilities
+from landslip.metrics.confusion import SCORES, Confusion, Histogram, require_probabilities, stated_threshold
 
 # Accuracy, precision, recall, F1, kappa and MIoU in per cent: Gao et al. 2021, Tables VII and VIII.
 PUBLISHED = {
@@ -187,12 +187,12 @@ def test_no_threshold_from_one_class() -> None:
 
 
 def test_threshold_is_chosen_from_flag_then_tag_then_half() -> None:
-    assert choose_threshold(0.3, "0.7", "p.tif") == (0.3, "as given")
-    assert choose_threshold(None, "0.7", "p.tif") == (0.7, "tag of p.tif")
-    assert choose_threshold(None, None, "p.tif")[0] == 0.5
+    assert stated_threshold(0.3, "0.7", "p.tif") == (0.3, "as given")
+    assert stated_threshold(None, "0.7", "p.tif") == (0.7, "tag of p.tif")
+    assert stated_threshold(None, None, "p.tif")[0] == 0.5
     for given_value, tag in ((1.5, None), (None, "high"), (None, "nan"), (-0.1, "0.5")):
         with pytest.raises(RunError, match="not between 0 and 1"):
-            choose_threshold(given_value, tag, "p.tif")
+            stated_threshold(given_value, tag, "p.tif")
 
 
 def test_percentages_are_not_probabilities() -> None:

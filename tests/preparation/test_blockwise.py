@@ -25,22 +25,22 @@ from landslip.geo.geotiff import find_tiles, put_tiles, take_tiles, write_raster
 from landslip.geo.grid import Window, tiles
 from landslip.geo.raster import read
 from landslip.geo.vector import burn, read_vector, write_vector
+from landslip.preparation import channel_sources as sources
 from landslip.preparation import images
-from landslip.preparation import layers as stack
 from landslip.preparation import prepare as prepare_module
+from landslip.preparation.channel_sources import channel_sources
 from landslip.preparation.images import read_images, read_with_plain
-from landslip.preparation.layers import layers
 from landslip.preparation.prepare import prepare
-from landslip.runtime.parallel import spread
+from landslip.runtime.parallel import parallel_map
 from landslip.scenes.pansharpen import upsample
 
 PREPARED = ("stack.tif", "valid.tif", "label.tif", "channels.json", "manifest.json", "table.csv")
 
 
-def require_same_in_windows(site: Site, folder: Path, steps: tuple[int, ...], encoding: stack.Encoding) -> set[str]:
+def require_same_in_windows(site: Site, folder: Path, steps: tuple[int, ...], encoding: sources.Encoding) -> set[str]:
     """Compare each layer's windows with the whole, bit for bit; the names of the layers."""
     grid = site_grid(site)
-    found = layers(site, grid, encoding)
+    found = channel_sources(site, grid, encoding)
     for layer in found:
         values = layer.begin(folder)
         whole = values(Window(0, 0, *grid.shape))
@@ -54,7 +54,7 @@ def require_same_in_windows(site: Site, folder: Path, steps: tuple[int, ...], en
 
 
 @pytest.mark.parametrize("encoding", ["planes", "paper"])
-def test_a_layer_does_not_depend_on_the_window(tiny: TinySite, encoding: stack.Encoding) -> None:
+def test_a_layer_does_not_depend_on_the_window(tiny: TinySite, encoding: sources.Encoding) -> None:
     text = tiny.site.read_text().replace('path = "dem.tif"', 'path = "dem.tif"\ncurvatures = ["plan", "profile"]')
     before = '\n[[before]]\npath = "image.tif"\nbands = { red = 4, nir = 5 }\n'
     codes = np.arange(84 * 116, dtype=np.uint8).reshape(1, 84, 116) // 51
@@ -86,10 +86,10 @@ def test_a_dem_in_degrees_and_an_image_in_another_crs(tiny: TinySite) -> None:
 def test_fine_rasters_are_taken_in_quarters(tiny: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
     site, grid = read_site(tiny.site), site_grid(read_site(tiny.site))
     window = Window(0, 0, *grid.shape)
-    whole = [layer.begin(tiny.folder)(window) for layer in layers(site, grid, "planes")[:2]]
-    for module in (warp, stack):
+    whole = [layer.begin(tiny.folder)(window) for layer in channel_sources(site, grid, "planes")[:2]]
+    for module in (warp, sources):
         monkeypatch.setattr(module, "MOST_AT_ONCE", 3000)
-    for layer, expected in zip(layers(site, grid, "planes")[:2], whole, strict=True):
+    for layer, expected in zip(channel_sources(site, grid, "planes")[:2], whole, strict=True):
         assert layer.begin(tiny.folder)(window).tobytes() == expected.tobytes()
 
 
@@ -162,7 +162,7 @@ def test_scenes_do_not_depend_on_the_window(tmp_path: Path, where: str, monkeypa
     assert 0.01 < left < lacking - 0.1 < 0.8
     assert np.array_equal(bands["red"], plain["red"], equal_nan=True) == (where in ("the bands' own", "coarser"))
     assert require_same_in_windows(site, tmp_path, (23, 64), "planes") == {"bands", "indices"}
-    indices = layers(site, grid, "planes")[1].begin(tmp_path)(Window(0, 0, *grid.shape))
+    indices = channel_sources(site, grid, "planes")[1].begin(tmp_path)(Window(0, 0, *grid.shape))
     earlier = read_with_plain(site.before, grid)[1]
     expected = (
         ndvi(plain["red"], plain["nir"]),
@@ -183,9 +183,9 @@ def test_scenes_prepared_in_any_blocks_have_the_same_bytes(
     site = two_scenes(tmp_path, (140, 280), tar=tar)  # 279 x 559 pixels of 15 m
     kept = None
     for block, final, threads in ((1024, 512, 1), (256, 256, 3)):
-        monkeypatch.setattr(stack, "BLOCK", block)
+        monkeypatch.setattr(sources, "BLOCK", block)
         monkeypatch.setattr(prepare_module, "FINAL", final)
-        monkeypatch.setattr(prepare_module, "spread", lambda f, items, n=threads: spread(f, items, n))
+        monkeypatch.setattr(prepare_module, "parallel_map", lambda f, items, n=threads: parallel_map(f, items, n))
         prepared = prepare(site, tmp_path / "p", overwrite=True)
         found = prepared_bytes(tmp_path / "p")
         assert prepared.grid.shape == (279, 559) and 0.1 < prepared.valid_pixels / 279 / 559 < 0.9
@@ -213,7 +213,7 @@ def test_indices_read_the_bands_that_they_need(tiny: TinySite, monkeypatch: pyte
         site = read_site(tiny.folder / f"{which}.toml")
         needed = images.only(site.image, ("red", "nir", "green", "swir1"))
         assert [list(image.bands) for image in needed] == [["green", "red", "nir", "swir1"]]
-        indices = layers(site, GRID, "planes")[1]
+        indices = channel_sources(site, GRID, "planes")[1]
         found[which] = indices.begin(tiny.folder)(Window(5, 6, 70, 80))
         assert len(indices.resampling) == (1 if which == "path" else 4)
     assert found["path"].tobytes() == found["files"].tobytes() and np.isfinite(found["path"]).any()
@@ -232,7 +232,7 @@ def test_features_outside_the_grid_count_however_far(tmp_path: Path, far: tuple[
     points = [shapely.Point(left + 20, bottom + 20), shapely.Point(left + far[0] + 4, bottom + far[1] + 4)]
     for name, chosen in (("both", points), ("far", points[1:])):
         write_vector(tmp_path / f"{name}.gpkg", frame(chosen))
-        layer = stack.distance_layer(name, FileTable(path=tmp_path / f"{name}.gpkg"), GRID)
+        layer = sources.distance_source(name, FileTable(path=tmp_path / f"{name}.gpkg"), GRID)
         found = layer.begin(tmp_path)(Window(0, 0, *GRID.shape))[0]
         row, column = np.indices(GRID.shape)
         away = []
@@ -248,7 +248,7 @@ def test_features_on_all_sides_against_scipy_on_a_wide_grid(tmp_path: Path) -> N
     x, y = random.uniform(left - 3000, right + 3000, 25), random.uniform(bottom - 3000, top + 3000, 25)
     lines = [shapely.LineString([(a, b), (a + 333, b - 222)]) for a, b in zip(x, y, strict=True)]
     write_vector(tmp_path / "f.gpkg", frame(lines))
-    layer = stack.distance_layer("f", FileTable(path=tmp_path / "f.gpkg"), GRID)
+    layer = sources.distance_source("f", FileTable(path=tmp_path / "f.gpkg"), GRID)
     found = layer.begin(tmp_path)(Window(0, 0, *GRID.shape))[0]
     burnt = burn(lines, GRID.pad(400), "touched")
     expected = distance_transform_edt(~burnt, sampling=15)[400:-400, 400:-400]
@@ -273,11 +273,11 @@ def test_any_block_and_any_number_of_threads_prepare_the_same_bytes(
     tiny.site.write_text(tiny.site.read_text().replace('[outline]\npath = "outline.gpkg"\n', ""))
     kept = None
     for block, columns, final, threads in ((1024, 256, 512, 2), (256, 512, 1024, 1), (512, 256, 256, 3)):
-        monkeypatch.setattr(stack, "BLOCK", block)
-        monkeypatch.setattr(stack, "COLUMNS", columns)
+        monkeypatch.setattr(sources, "BLOCK", block)
+        monkeypatch.setattr(sources, "COLUMNS", columns)
         monkeypatch.setattr(prepare_module, "FINAL", final)
-        for module in (prepare_module, stack):
-            monkeypatch.setattr(module, "spread", lambda f, items, n=threads: spread(f, items, n))
+        for module in (prepare_module, sources):
+            monkeypatch.setattr(module, "parallel_map", lambda f, items, n=threads: parallel_map(f, items, n))
         prepare(read_site(tiny.site), tiny.folder / "p", overwrite=True)
         found = prepared_bytes(tiny.folder / "p")
         assert sorted(found) == sorted(PREPARED)
@@ -291,7 +291,7 @@ def test_the_manifest_says_how_each_layer_was_resampled(tiny: TinySite) -> None:
     how = manifest["resampling"]
     assert how["bands"] == {"image.tif": "none: its pixels are the grid's"}
     assert how["terrain"] == {"dem.tif": "bilinear, after slopes"}
-    assert list(how) == [layer.name for layer in layers(read_site(tiny.site), GRID, "planes")]
+    assert list(how) == [layer.name for layer in channel_sources(read_site(tiny.site), GRID, "planes")]
     assert {row["file"] for row in manifest["inputs"]} >= {"image.tif", "dem.tif", "rivers.gpkg"}
     assert manifest["software"]["numba"]
 
@@ -316,7 +316,7 @@ def test_the_manifest_knows_all_of_a_shapefile_and_what_was_before(tiny: TinySit
 KILLED = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell turns off for what runs behind it
-from landslip.preparation import layers, prepare as module
+from landslip.preparation import channel_sources, prepare as module
 from landslip.config.site import read_site
 from pathlib import Path
 put = module.put_tiles
@@ -434,7 +434,7 @@ def test_results_come_in_order_and_few_wait() -> None:
         yield from range(40)
 
     found = []
-    for result in spread(slow, numbers(), 3):
+    for result in parallel_map(slow, numbers(), 3):
         assert max(begun) <= len(found) + 4
         found.append(result)
     assert found == [i * i for i in range(40)]
@@ -452,5 +452,5 @@ def test_the_first_error_ends_it() -> None:
     for threads in (1, 2):
         begun.clear()
         with pytest.raises(ValueError, match="five"):
-            list(spread(fails, range(1000), threads))
+            list(parallel_map(fails, range(1000), threads))
         assert max(begun) < 10

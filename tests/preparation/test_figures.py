@@ -19,7 +19,7 @@ from landslip.dataset.channels import Channel
 from landslip.evaluation import plots
 from landslip.evaluation.objects import InventoryScores, SizeClass
 from landslip.evaluation.plots import draw_areas
-from landslip.geo.geotiff import creating, put, write_raster
+from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import Grid, Window
 from landslip.metrics.size_distribution import fit_tail
 from landslip.plots.palette import CLASSES, DIRECTIONS, FLAT, LANDSLIDES, directions
@@ -45,10 +45,12 @@ def site_of(folder: Path, rows: int, columns: int, size: float, slides: bool = T
     angle = np.linspace(0, 2 * np.pi, columns)[None] * np.ones((rows, 1))
     values[4:6] = np.sin(angle), np.cos(angle)
     values[6:8] = angle < np.pi, angle >= np.pi
-    with creating(folder / "stack.tif", grid, "float32", [channel.name for channel in CHANNELS], np.nan) as dataset:
+    with create_raster(
+        folder / "stack.tif", grid, "float32", [channel.name for channel in CHANNELS], np.nan
+    ) as dataset:
         for band, channel in enumerate(CHANNELS, start=1):
             dataset.update_tags(band, **channel.tags())
-        put(dataset, values, Window(0, 0, rows, columns))
+        write_window(dataset, values, Window(0, 0, rows, columns))
     valid, label = np.zeros((1, rows, columns), np.uint8), np.zeros((1, rows, columns), np.uint8)
     valid[0, 4:-4, 4:-4] = 1
     label[0, 6:12, 6:12] = slides

@@ -19,7 +19,7 @@ from real_data import ROOT, need
 from landslip.config.run import Run, read_run
 from landslip.dataset.channels import choose_channels, read_stack_info
 from landslip.dataset.split import TRAIN
-from landslip.dataset.training_data import survey
+from landslip.dataset.training_data import build_training_data
 from landslip.errors import (
     DependencyError,
     LabelError,
@@ -185,13 +185,15 @@ def test_there_is_one_window_for_each_training_patch_with_a_landslide(data: Path
     import_patches(data, tmp_path / "p", validation_share=0.25, seed=1)
     found = places(tmp_path / "p")
     expected = {w for name, (part, w) in found.items() if part == "train" and mask_of(name)}
-    ground = survey(Run.model_validate(CHOICES), tmp_path / "p")
+    ground = build_training_data(Run.model_validate(CHOICES), tmp_path / "p")
     assert len(ground.windows) == len(expected) and set(ground.windows) == expected
     assert set(ground.validation) == {w for part, w in found.values() if part == "validation"}
     assert ground.split.leaky is None and ground.split.tags()["leaky"] == "unknown"  # are patches neighbours?
     # background is drawn from patches without landslides, never from gaps
     wide = Run.model_validate({**CHOICES, "blocks": {**CHOICES["blocks"], "background": 1.0}})
-    assert set(survey(wide, tmp_path / "p").windows) == {w for part, w in found.values() if part == "train"}
+    assert set(build_training_data(wide, tmp_path / "p").windows) == {
+        w for part, w in found.values() if part == "train"
+    }
 
 
 def test_the_example_run_file_is_made_for_patches_of_128() -> None:
@@ -430,7 +432,7 @@ def test_landslide4sense_has_12_bands_and_two_factors(tmp_path: Path) -> None:
     assert valid.sum() == SIDE**2 - 2 and valid[0, 0] == valid[31, 31] == 0
     _, window = found["TestData/img/image_1.h5"]
     assert (read_stored(tmp_path / "p" / "label.tif", 1, window) == 255).all()
-    assert len(survey(Run.model_validate(CHOICES), tmp_path / "p").windows) == 10
+    assert len(build_training_data(Run.model_validate(CHOICES), tmp_path / "p").windows) == 10
 
 
 def test_faults_of_hdf5_files_are_named(tmp_path: Path) -> None:
@@ -486,7 +488,7 @@ def test_real_patches_of_landslide4sense(tmp_path: Path) -> None:
         assert (label[window.row : window.row + 128, window.column : window.column + 128] == 1).sum() == counts[name]
     run = read_run(ROOT / "runs" / "landslide4sense_rgb.toml")
     training = [name for name, (part, _) in found.items() if part == "train"]
-    assert len(survey(run, tmp_path / "p").windows) == sum(counts[name] > 0 for name in training)
+    assert len(build_training_data(run, tmp_path / "p").windows) == sum(counts[name] > 0 for name in training)
     # the shares of landslide that the data's own README gives are 4.5 % over all patches
     assert 0.01 < done.parts["train"].landslide / done.parts["train"].known < 0.2
 
@@ -706,7 +708,7 @@ def test_the_window_of_a_run_that_is_larger_than_the_patches_is_told(data: Path,
     with pytest.raises(
         SplitError, match=r"no training window of 64 px .* these work here: \[blocks\] window = 32, step = 16"
     ):
-        survey(run, tmp_path / "p")
+        build_training_data(run, tmp_path / "p")
 
 
 def test_masks_of_unknown_ground_alone_are_no_landslides(made: TinySite, data: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from landslip.errors import LandslipError, OutputError, SiteError
 from landslip.geo.geotiff import write_raster
 from landslip.geo.raster import read, read_stored
 from landslip.geo.vector import write_vector
-from landslip.preparation.prepare import ChannelSummary, prepare, table, table_csv
+from landslip.preparation.prepare import ChannelSummary, channel_table, prepare, table_csv
 
 PLANES = [
     "coastal", "blue", "green", "red", "nir", "swir1", "swir2",
@@ -107,7 +107,7 @@ def test_the_table_has_range_mean_and_undefined_share(tiny: TinySite) -> None:
     values = read(tiny.folder / "p" / "stack.tif", [8])
     assert (elevation.minimum, elevation.maximum) == (values.min(), values.max())
     assert elevation.mean == pytest.approx(values.mean(dtype=float))
-    assert "elevation" in table(prepared) and "1/100 m" in table(prepared)
+    assert "elevation" in channel_table(prepared) and "1/100 m" in channel_table(prepared)
 
 
 def test_table_csv_is_the_table_in_full(tiny: TinySite) -> None:

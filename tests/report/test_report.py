@@ -22,7 +22,7 @@ from landslip.dataset.channels import read_stack_info
 from landslip.errors import OutputError
 from landslip.evaluation.evaluate import evaluate, write_scores
 from landslip.geo.grid import Grid
-from landslip.importance.frequency_ratio import intervals
+from landslip.importance.frequency_ratio import frequency_ratios
 from landslip.inference.mapping import map_site
 from landslip.inventory.inventory import make_inventory
 from landslip.metrics.size_distribution import fit_tail
@@ -378,7 +378,7 @@ def test_a_comparison_is_found_in_a_folder_of_any_name(copy: Path, undrawn: None
         (copy / folder / "comparison.json").write_text(json.dumps({"runs": runs}))
         for name in ("maps_apart", "maps_factors_apart"):
             shutil.copy(drawn, copy / folder / f"{name}.png")
-    intervals(copy / "prepared", copy / "frequency")
+    frequency_ratios(copy / "prepared", copy / "frequency")
     chosen = [entry for entry in SECTIONS if entry[0] in ("comparison", "intervals", "provenance")]
     made = Made(open_run(copy), tmp_path)
     page = Page(render("t", "s", [DocumentSection(name, title, make(made)) for name, title, make in chosen], "f"))

@@ -20,7 +20,7 @@ from rasterio.features import rasterize
 from landslip.errors import LabelError, VectorError
 from landslip.geo.grid import Window
 from landslip.geo.raster import read_stored
-from landslip.geo.vector import layers, read_vector, write_vector
+from landslip.geo.vector import layer_names, read_vector, write_vector
 from landslip.review import reviews
 from landslip.review.landslides import read_landslides, read_mapped
 
@@ -164,7 +164,7 @@ def test_a_state_that_no_review_makes_is_told(reviewed: Path) -> None:
 def test_a_review_that_leaves_nothing_is_one_error(mapped: Path, tmp_path: Path) -> None:
     path = tmp_path / "landslides.gpkg"
     path.write_bytes((mapped / "inventory" / "landslides.gpkg").read_bytes())
-    reviews.decide(path, reviews.read_landslides(path)[0].id, "rejected")
+    reviews.decide(path, reviews.read_inventory(path)[0].id, "rejected")
     text = (mapped / "site.toml").read_text().replace('path = "landslides.gpkg"', f'path = "{path}"')
     (tmp_path / "site.toml").write_text(text)
     done = command("check", tmp_path / "site.toml", "--data", mapped)
@@ -181,7 +181,7 @@ def test_geoparquet_is_read_as_geopackage_is(tmp_path: Path) -> None:
         assert one.geometry.geom_equals_exact(other.geometry, 1e-9, align=False).all() and one.crs == other.crs
     bounds = GRID.crop(Window(49, 49, 9, 9)).bounds
     assert list(read_vector(tmp_path / "a.parquet", "a", GRID.crs, bounds)["id"]) == [2]
-    assert layers(tmp_path / "a.parquet") == ["a"]
+    assert layer_names(tmp_path / "a.parquet") == ["a"]
     with pytest.raises(VectorError, match="has no layer 'b'"):
         read_vector(tmp_path / "a.parquet", "b")
     frame([polygon(0, 0, 4, 4)]).set_crs(None, allow_override=True).to_parquet(tmp_path / "nowhere.parquet")

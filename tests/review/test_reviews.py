@@ -65,7 +65,7 @@ def test_the_file_stays_a_whole_geopackage(gpkg: Path) -> None:
     reviews.decide(gpkg, None, "drawn", outline=polygon(0, 0, 3, 3))
     reviews.decide(gpkg, 2, "redrawn", outline=NEW)
     reviews.decide(gpkg, 1, "rejected")
-    assert set(vector.layers(gpkg)) == {"inventory", "review", "review_log"}
+    assert set(vector.layer_names(gpkg)) == {"inventory", "review", "review_log"}
     info = pyogrio.read_info(gpkg, layer="review", force_total_bounds=True)
     assert info["features"] == 3 and info["geometry_type"] == "MultiPolygon"
     with sqlite3.connect(gpkg) as connection:
@@ -79,7 +79,7 @@ def test_the_file_stays_a_whole_geopackage(gpkg: Path) -> None:
     union = shapely.union_all([OUTLINES[0], NEW, polygon(0, 0, 3, 3)])
     assert extent == union.bounds == tuple(info["total_bounds"])
     # GDAL edits it, as QGIS does: its triggers and counts are of one mind with ours
-    vector.layers(gpkg)
+    vector.layer_names(gpkg)
     pyogrio.write_dataframe(frame([NEW], id=[9], area_m2=[NEW.area], review=["open"]), gpkg, "inventory", append=True)
     assert reviews.decide(gpkg, 9, "accepted").outline.equals(NEW)
 
@@ -309,7 +309,7 @@ def mapped(folder: Path, *squares: tuple[int, int]) -> Path:
 def test_reviews_stay_in_an_inventory_made_anew(tmp_path: Path) -> None:
     out = tmp_path / "i.gpkg"
     make_inventory(mapped(tmp_path, (2, 2), (2, 30), (20, 2)), out, 0.5)
-    assert [landslide.id for landslide in reviews.read_landslides(out)] == [1, 2, 3]
+    assert [landslide.id for landslide in reviews.read_inventory(out)] == [1, 2, 3]
     first = reviews.decide(out, 1, "rejected", note="road")
     reviews.decide(out, 2, "accepted")
     drawn = shapely.box(500_300, 3_399_500, 500_400, 3_399_600)
@@ -414,7 +414,7 @@ def test_an_id_that_is_no_number_is_told(gpkg: Path) -> None:
     with pytest.raises(VectorError, match="the id 'one', which is no whole number"):
         table = frame([NEW]).assign(id=["one"])
         vector.write_vector(gpkg, table, "inventory", overwrite=True)
-        reviews.read_landslides(gpkg)
+        reviews.read_inventory(gpkg)
 
 
 @pytest.mark.parametrize("column", ["landslide", "decision", "before", "state", "outline", "note", "decided"])
@@ -473,5 +473,5 @@ def test_a_schema_that_is_no_text_is_one_error(tmp_path: Path) -> None:
         file.commit()
     with pytest.raises(VectorError, match=r"i\.gpkg cannot be read as a GeoPackage"):
         reviews.crs_of(tmp_path / "i.gpkg")
-    with pytest.raises(VectorError, match=r"i\.gpkg"), vector.holding(tmp_path / "i.gpkg"):
+    with pytest.raises(VectorError, match=r"i\.gpkg"), vector.lock_geopackage(tmp_path / "i.gpkg"):
         pass

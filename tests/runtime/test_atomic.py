@@ -14,15 +14,15 @@ import pytest
 
 from landslip.errors import OutputError
 from landslip.runtime.atomic import (
-    alone,
+    atomic_files,
+    atomic_folder,
+    atomic_write,
+    exclusive_lock,
     file_hash,
     refuse_existing,
     refuse_input,
     require_name,
     require_space,
-    writing,
-    writing_folder,
-    writing_together,
 )
 from landslip.runtime.text import write_json, write_text
 
@@ -35,7 +35,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_file_appears_only_when_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "map.tif"
-    with writing(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text("half")
         assert not path.exists()
         assert aside.suffix == ".tif" and aside.parent == path.parent  # a driver may go by the suffix
@@ -51,7 +51,7 @@ def test_an_interruption_leaves_what_was_there(
     path = tmp_path / "scores.json"
     if earlier:
         path.write_text(earlier)
-    with pytest.raises(type(interruption)), writing(path, overwrite=True) as aside:
+    with pytest.raises(type(interruption)), atomic_write(path, overwrite=True) as aside:
         aside.write_text("half")
         raise interruption
     assert names(tmp_path) == ([path.name] if earlier else [])
@@ -67,7 +67,7 @@ def test_an_interrupted_folder_leaves_what_was_there(
     if earlier:
         path.mkdir()
         (path / "manifest.json").write_text("{}")
-    with pytest.raises(type(interruption)), writing_folder(path, overwrite=True) as aside:
+    with pytest.raises(type(interruption)), atomic_folder(path, overwrite=True) as aside:
         (aside / "manifest.json").write_text("half")
         raise interruption
     assert names(tmp_path) == (["model"] if earlier else [])
@@ -77,7 +77,7 @@ def test_an_interrupted_folder_leaves_what_was_there(
 def test_half_of_an_earlier_folder_is_never_brought_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill while the earlier folder is removed, and a person who then removes the new one."""
     path = tmp_path / "model"
-    with writing_folder(path) as aside:
+    with atomic_folder(path) as aside:
         (aside / "manifest.json").write_text("1")
         (aside / "stack.tif").write_text("1")
 
@@ -87,12 +87,12 @@ def test_half_of_an_earlier_folder_is_never_brought_back(tmp_path: Path, monkeyp
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("shutil.rmtree", half)
-        with writing_folder(path, overwrite=True) as aside:
+        with atomic_folder(path, overwrite=True) as aside:
             (aside / "manifest.json").write_text("2")
     for file in path.iterdir():
         file.unlink()
     path.rmdir()
-    with writing_folder(path) as aside:
+    with atomic_folder(path) as aside:
         (aside / "manifest.json").write_text("3")
     assert names(tmp_path) == ["model"] and names(path) == ["manifest.json"]
 
@@ -109,11 +109,11 @@ def test_an_earlier_folder_that_cannot_be_removed_holds_nobody_up(
     with monkeypatch.context() as patch:
         patch.setattr("shutil.rmtree", failing)
         for i in range(4):
-            with writing_folder(path, overwrite=True) as aside:
+            with atomic_folder(path, overwrite=True) as aside:
                 (aside / "manifest.json").write_text(str(i))
     assert names(tmp_path) == [".model.removed", ".model.removed1", ".model.removed2", "model"]
     assert "model.removed2 is of no more use" in capsys.readouterr().err
-    with writing_folder(path, overwrite=True) as aside:
+    with atomic_folder(path, overwrite=True) as aside:
         (aside / "manifest.json").write_text("4")
     assert names(tmp_path) == ["model"] and (path / "manifest.json").read_text() == "4"
 
@@ -125,7 +125,7 @@ def test_a_folder_in_the_place_of_a_file_is_seen_before_any_file_is_replaced(tmp
     (tmp_path / "z" / "mine").touch()
     with (
         pytest.raises(OutputError, match="z is a folder"),
-        writing_together(tmp_path, "a.csv", replaces=["z"]) as aside,
+        atomic_files(tmp_path, "a.csv", replaces=["z"]) as aside,
     ):
         for name in ("a.csv", "z")[: 1 + replaced]:
             (aside / name).write_text("2")
@@ -135,7 +135,7 @@ def test_a_folder_in_the_place_of_a_file_is_seen_before_any_file_is_replaced(tmp
 def test_files_get_their_names_together_and_the_last_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.json", "b.csv", "other"):
         (tmp_path / name).write_text("1")
-    with pytest.raises(OutputError, match=r"No space"), writing_together(tmp_path, "a.json") as aside:
+    with pytest.raises(OutputError, match=r"No space"), atomic_files(tmp_path, "a.json") as aside:
         (aside / "b.csv").write_text("2")
         raise OutputError(f"No space for {aside / 'a.json'}")
     assert {path.read_text() for path in tmp_path.iterdir()} == {"1"}
@@ -144,7 +144,7 @@ def test_files_get_their_names_together_and_the_last_last(tmp_path: Path, monkey
     monkeypatch.setattr(Path, "replace", lambda path, to: (named.append(to.name), replace(path, to)))
     monkeypatch.setattr(Path, "unlink", lambda path, **more: (named.append(path.name), unlink(path, **more)))
     (tmp_path / "d.png").touch()
-    with writing_together(tmp_path, "a.json", replaces=["c.png", "d.png", "e.png"]) as aside:
+    with atomic_files(tmp_path, "a.json", replaces=["c.png", "d.png", "e.png"]) as aside:
         for name in ("a.json", "b.csv", "c.png"):
             (aside / name).write_text("2")
     named = [name for name in named if not name.startswith(".")]
@@ -155,7 +155,7 @@ def test_files_get_their_names_together_and_the_last_last(tmp_path: Path, monkey
 def test_a_folder_appears_whole_and_replaces_whole(tmp_path: Path) -> None:
     path = tmp_path / "model"
     for content in ("one", "two"):
-        with writing_folder(path, overwrite=content == "two") as aside:
+        with atomic_folder(path, overwrite=content == "two") as aside:
             (aside / "manifest.json").write_text(content)
             (aside / content).write_text("")
         assert names(tmp_path) == ["model"]
@@ -165,7 +165,7 @@ def test_a_folder_appears_whole_and_replaces_whole(tmp_path: Path) -> None:
 def test_existing_outputs_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     path = tmp_path / "map.tif"
     path.write_text("earlier")
-    for attempt in (writing, writing_folder):
+    for attempt in (atomic_write, atomic_folder):
         with pytest.raises(OutputError, match=r"map\.tif exists already.*--overwrite"), attempt(path):
             pytest.fail("the block must not run")
     assert path.read_text() == "earlier"
@@ -177,7 +177,7 @@ def test_a_strangers_folder_is_never_replaced(tmp_path: Path) -> None:
     path = tmp_path / "photographs"
     path.mkdir()
     (path / "holiday.jpg").write_text("sea")
-    with pytest.raises(OutputError, match="did not write"), writing_folder(path, overwrite=True):
+    with pytest.raises(OutputError, match="did not write"), atomic_folder(path, overwrite=True):
         pytest.fail("the block must not run")
     with pytest.raises(OutputError, match="did not write"):
         refuse_existing(path, overwrite=True)
@@ -186,26 +186,26 @@ def test_a_strangers_folder_is_never_replaced(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "map.tif"
-    with writing(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text("")
         left = aside
     path.unlink()
     left.write_text("half of a killed run")
-    with writing(path) as aside:
+    with atomic_write(path) as aside:
         assert not aside.exists()
         aside.write_text("whole")
     assert names(tmp_path) == ["map.tif"] and path.read_text() == "whole"
     folder = tmp_path / "model"
     (tmp_path / ".model.part").mkdir()
     (tmp_path / ".model.part" / "half").write_text("")
-    with writing_folder(folder) as aside:
+    with atomic_folder(folder) as aside:
         (aside / "manifest.json").write_text("{}")
     assert names(folder) == ["manifest.json"]
 
 
 def test_a_full_disk_says_so(tmp_path: Path) -> None:
     path = tmp_path / "map.tif"
-    with pytest.raises(OutputError, match=r"map\.tif: the disk is full \(.* MiB free\)"), writing(path) as aside:
+    with pytest.raises(OutputError, match=r"map\.tif: the disk is full \(.* MiB free\)"), atomic_write(path) as aside:
         aside.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert names(tmp_path) == []
@@ -241,7 +241,7 @@ def test_hash_is_sha256(tmp_path: Path) -> None:
 
 def test_a_file_does_not_become_a_folder_nor_a_folder_a_file(tmp_path: Path) -> None:
     (tmp_path / "mine.tif").write_text("mine")
-    with pytest.raises(OutputError, match="is a file, and a folder"), writing_folder(tmp_path / "mine.tif", True):
+    with pytest.raises(OutputError, match="is a file, and a folder"), atomic_folder(tmp_path / "mine.tif", True):
         pass
     assert (tmp_path / "mine.tif").read_text() == "mine"
     (tmp_path / "empty").mkdir()
@@ -282,13 +282,13 @@ def test_what_another_process_writes_is_left_to_it(tmp_path: Path) -> None:
     words = [sys.executable, "-c", HOLDING, str(tmp_path / "a")]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
-        for entering in (lambda: writing(tmp_path / "a"), lambda: writing_folder(tmp_path / "a")):
+        for entering in (lambda: atomic_write(tmp_path / "a"), lambda: atomic_folder(tmp_path / "a")):
             with pytest.raises(OutputError, match="a is being written by another run"), entering():
                 pass
-        with writing(tmp_path / "b") as aside:
+        with atomic_write(tmp_path / "b") as aside:
             aside.write_text("another file is nobody's")
         other.communicate("")
-    with writing(tmp_path / "a") as aside:
+    with atomic_write(tmp_path / "a") as aside:
         aside.write_text("its turn")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
@@ -296,22 +296,26 @@ def test_what_another_process_writes_is_left_to_it(tmp_path: Path) -> None:
 def test_the_folder_one_is_in_is_a_folder_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").mkdir()
     monkeypatch.chdir(tmp_path / "a")
-    with alone(Path(), inside=True), pytest.raises(OutputError, match="being written by another run"):
+    with exclusive_lock(Path(), inside=True), pytest.raises(OutputError, match="being written by another run"):
         assert names(tmp_path) == [".a.lock", "a"]
         with ThreadPoolExecutor(1) as another:
-            another.submit(alone(tmp_path / "a", inside=True).__enter__).result()
-    with writing_together(Path(), "b") as aside:
+            another.submit(exclusive_lock(tmp_path / "a", inside=True).__enter__).result()
+    with atomic_files(Path(), "b") as aside:
         (aside / "b").touch()
-    with pytest.raises(OutputError, match=r"^\. is a folder, and no name"), writing_folder(Path(), overwrite=True):
+    with pytest.raises(OutputError, match=r"^\. is a folder, and no name"), atomic_folder(Path(), overwrite=True):
         pass
-    with alone(tmp_path / "b" / "c", inside=True):
+    with exclusive_lock(tmp_path / "b" / "c", inside=True):
         pass
     assert names(tmp_path) == ["a"]  # b was made for the lock alone
-    replacing = writing_folder(tmp_path / "a", overwrite=True)
-    with alone(Path(), inside=True), ThreadPoolExecutor(1) as another, pytest.raises(OutputError, match="another run"):
+    replacing = atomic_folder(tmp_path / "a", overwrite=True)
+    with (
+        exclusive_lock(Path(), inside=True),
+        ThreadPoolExecutor(1) as another,
+        pytest.raises(OutputError, match="another run"),
+    ):
         another.submit(replacing.__enter__).result()  # what is replaced and what is added to are kept apart too
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) == tmp_path / "a")  # its parent is read-only
-    with alone(Path(), inside=True):
+    with exclusive_lock(Path(), inside=True):
         assert names(tmp_path / "a") == [".landslip.lock", "b"]
     assert names(tmp_path) == ["a"] and names(tmp_path / "a") == ["b"]
 
@@ -330,7 +334,7 @@ def test_what_cannot_be_the_name_of_an_output(tmp_path: Path, name: str, says: s
 
 def test_a_lock_that_a_killed_process_left_holds_nobody_up(tmp_path: Path) -> None:
     (tmp_path / ".a.lock").touch()
-    with alone(tmp_path / "a"), writing(tmp_path / "a") as aside:  # of one process, one inside the other
+    with exclusive_lock(tmp_path / "a"), atomic_write(tmp_path / "a") as aside:  # of one process, one inside the other
         aside.write_text("")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

@@ -12,8 +12,8 @@ from rasterio.transform import from_origin
 from landslip.errors import RasterError
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid, Window
-from landslip.geo.raster import cut, opening
-from landslip.runtime.prefetch import ahead
+from landslip.geo.raster import open_raster, read_window
+from landslip.runtime.prefetch import prefetch
 
 
 def test_everything_comes_in_order_and_only_one_is_made_ahead():
@@ -24,16 +24,16 @@ def test_everything_comes_in_order_and_only_one_is_made_ahead():
         assert threading.current_thread() is not threading.main_thread()
         return item * item
 
-    for item, square in ahead(make, range(5)):
+    for item, square in prefetch(make, range(5)):
         used.append((item, square))
         assert len(made) <= item + 2  # this one and the next
     assert used == [(i, i * i) for i in range(5)]
-    assert list(ahead(make, [])) == []
+    assert list(prefetch(make, [])) == []
 
 
 def test_a_given_thread_stays_open_for_writing():
     with ThreadPoolExecutor(1) as files:
-        for item, text in ahead(str, [1, 2], files):
+        for item, text in prefetch(str, [1, 2], files):
             assert files.submit(int, text).result() == item
         assert files.submit(len, "abc").result() == 3
 
@@ -47,8 +47,8 @@ def test_an_error_while_reading_is_raised_where_it_is_used_and_nothing_is_printe
     stored[middle : middle + 5000] = bytes(5000)  # damages a stored block, not the header
     path.write_bytes(stored)
     seen = []
-    with opening(path) as dataset, pytest.raises(RasterError) as refused:
-        for window, _ in ahead(lambda w: cut(dataset, w), [Window(0, 0, 256, 256), Window(0, 0, 512, 512)]):
+    with open_raster(path) as dataset, pytest.raises(RasterError) as refused:
+        for window, _ in prefetch(lambda w: read_window(dataset, w), [Window(0, 0, 256, 256), Window(0, 0, 512, 512)]):
             seen.append(window)
     assert seen == [Window(0, 0, 256, 256)]
     assert "noise.tif" in str(refused.value) and "band 1" in str(refused.value)  # GDAL's own reason

@@ -16,13 +16,13 @@ import landslip.training.calibrate
 import landslip.training.checkpoint
 from landslip.errors import LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.geo.raster import read_info, read_stored
-from landslip.importance.frequency_ratio import read_prepared
+from landslip.importance.frequency_ratio import read_prepared_info
 from landslip.importance.permutation import held_out
 from landslip.inference.mapping import map_site
 from landslip.metrics.confusion import Histogram
 from landslip.models.forward import at_temperature, logits, probabilities
 from landslip.runtime.atomic import file_hash
-from landslip.training.calibrate import calibrate, table
+from landslip.training.calibrate import calibrate, calibration_table
 from landslip.training.checkpoint import load_model, split_of
 from landslip.training.training_pixels import pixels_of_prepared
 
@@ -161,7 +161,7 @@ def test_a_promise_is_kept_in_its_regions(made: TinySite, model: Path, tmp_path:
 
     assert len(held) == done.facts["threshold_chosen"]["regions"] >= 9
     assert bound(done.threshold) <= most < bound(done.threshold + 0.001)
-    text = " ".join(table(done).split())
+    text = " ".join(calibration_table(done).split())
     assert "taken on the pixels they were fitted on" in text and "landslip evaluate --split" in text
     assert f"exchangeable with these {len(held)}" in text and "15 % of a region's landslide pixels" in text
     assert "The epoch was chosen on them too, so that the promise is approximate" in text
@@ -237,7 +237,7 @@ def test_the_split_of_another_model_is_refused(made: TinySite, tmp_path: Path) -
     shutil.copytree(model, tmp_path / "foreign")
     rewrite(tmp_path / "foreign", pieces())
     shutil.copyfile(tmp_path / "foreign" / "split.tif", model / "split.tif")
-    loaded, stack = load_model(model), read_prepared(prepared)
+    loaded, stack = load_model(model), read_prepared_info(prepared)
     said = rf"split\.tif is not the split.*{file_hash(model / 'split.tif')[:12]}.*{own[:12]}.*[Cc]opy the model folder"
     for use in (
         lambda: calibrate(model, prepared, tmp_path / "out"),

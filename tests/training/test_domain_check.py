@@ -207,7 +207,7 @@ def test_a_sample_is_of_valid_pixels_and_what_is_read_does_not_grow(
         pixels += window.area  # type: ignore[attr-defined]
         return own(dataset, window, *bands)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(domain_check, "cut_around", counted)
+    monkeypatch.setattr(domain_check, "read_around", counted)
     stack = read_stack_info(tmp_path / "stack.tif")
     found = sample_pixels(stack, [0], tmp_path / "valid.tif", needed, 64)[:, 0]
     assert pixels <= 2 * 34 * 64 * 64 < side * side / 8  # 32 cells, and those within the undefined rows

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from landslip.config.run import Run, TrainingChoice, read_run
 from landslip.config.site import read_site
 from landslip.dataset.channels import read_stack_info
-from landslip.dataset.training_data import require_window, survey
+from landslip.dataset.training_data import build_training_data, require_window
 from landslip.errors import LabelError, ModelError, OutputError, ResumeError, RunError, SplitError, TrainingError
 from landslip.geo.geotiff import write_raster
 from landslip.models import build_model
@@ -203,7 +203,7 @@ def test_files_of_two_trainings_are_no_model(
 def test_the_zscore_is_that_of_the_training_windows(made: TinySite) -> None:
     from landslip.geo.raster import read
 
-    ground = survey(read_run(made.run), made.folder / "prepared")
+    ground = build_training_data(read_run(made.run), made.folder / "prepared")
     union = np.zeros(made.label.shape, bool)
     for window in ground.windows:
         union[window.slices] = True
@@ -218,9 +218,9 @@ def test_the_zscore_is_that_of_the_training_windows(made: TinySite) -> None:
 
 
 def test_bands_alone_can_be_chosen(made: TinySite) -> None:
-    ground = survey(read_run(made.run, {"channels.factors": "none"}), made.folder / "prepared")
+    ground = build_training_data(read_run(made.run, {"channels.factors": "none"}), made.folder / "prepared")
     assert [c.name for c in ground.channels] == ["coastal", "blue", "green", "red", "nir", "swir1", "swir2"]
-    ground = survey(
+    ground = build_training_data(
         read_run(made.run, {"channels.factors": ["aspect"], "channels.bands": "none"}), made.folder / "prepared"
     )
     assert [c.name for c in ground.channels] == ["aspect_sin", "aspect_cos"]
@@ -304,21 +304,21 @@ def test_a_given_split_is_used_as_it_is(made: TinySite, tmp_path: Path) -> None:
     parts[:64], parts[64:96], parts[96:] = 1, 2, 3
     run = Run.model_validate({**read_run(made.run).model_dump(), "split": {"kind": "given"}})
     with pytest.raises(ModelError, match=r"split\.tif does not exist"):
-        survey(run, prepared)
+        build_training_data(run, prepared)
     write_raster(prepared / "split.tif", parts[None], stack.grid, ["part"], None, {"leaky": "no"})
-    ground = survey(run, prepared)
+    ground = build_training_data(run, prepared)
     assert (ground.split.parts == parts).all() and not ground.split.leaky
     assert ground.windows and all(w.row + w.height <= 64 for w in ground.windows)
     nowhere = np.where(parts == 2, 0, parts).astype(np.uint8)
     write_raster(prepared / "split.tif", nowhere[None], stack.grid, ["part"], None, {}, overwrite=True)
     with pytest.raises(SplitError, match="its validation part holds no landslide"):
-        survey(run, prepared)
+        build_training_data(run, prepared)
     write_raster(prepared / "split.tif", parts[None] + 1, stack.grid, ["part"], None, {}, overwrite=True)
     with pytest.raises(SplitError, match="holds 4"):
-        survey(run, prepared)
+        build_training_data(run, prepared)
     write_raster(prepared / "split.tif", parts[None], stack.grid, ["part"], None, {"guard": "wide"}, overwrite=True)
     with pytest.raises(SplitError, match="its guard is 'wide'"):
-        survey(run, prepared)
+        build_training_data(run, prepared)
 
 
 def test_a_training_on_another_given_split_does_not_go_on(
@@ -403,15 +403,15 @@ def test_training_windows_of_one_class_are_refused(made: TinySite, tmp_path: Pat
     write_raster(prepared / "split.tif", parts[None], stack.grid, ["part"], None, {"leaky": "no"})
     run = Run.model_validate({**read_run(made.run).model_dump(), "split": {"kind": "given"}})
     with pytest.raises(LabelError, match="hold no pixel of other ground"):
-        survey(run, prepared)
+        build_training_data(run, prepared)
 
 
 def test_trainings_of_several_seeds_share_split_and_windows(made: TinySite) -> None:
     run = read_run(made.run)
     other = read_run(made.run, {"training.seed": 9})
-    a, b = survey(run, made.folder / "prepared"), survey(other, made.folder / "prepared")
+    a, b = build_training_data(run, made.folder / "prepared"), build_training_data(other, made.folder / "prepared")
     assert a.windows == b.windows and (a.split.parts == b.split.parts).all()
-    c = survey(read_run(made.run, {"split.seed": 9}), made.folder / "prepared")
+    c = build_training_data(read_run(made.run, {"split.seed": 9}), made.folder / "prepared")
     assert (c.split.parts != a.split.parts).any()
 
 
@@ -422,7 +422,7 @@ def test_a_run_that_does_not_fit_is_told_choices_that_do(made: TinySite) -> None
     with pytest.raises(
         SplitError, match=r"too small or too unevenly mapped.* these work here: (.*) \((\d+) tr"
     ) as told:
-        survey(run, prepared)
+        build_training_data(run, prepared)
     found = re.search(r"these work here: (.*) \((\d+) training windows\)\.$", str(told.value))
     assert found is not None
     values = run.model_dump()
@@ -430,7 +430,7 @@ def test_a_run_that_does_not_fit_is_told_choices_that_do(made: TinySite) -> None
         for key, value in re.findall(r"(\w+) = (\d+)", keys):
             assert values[table][key] != int(value)  # only what changes is named
             values[table][key] = int(value)
-    ground = survey(Run.model_validate(values), prepared)
+    ground = build_training_data(Run.model_validate(values), prepared)
     assert len(ground.windows) == int(found[2]) >= 8
     # as near to what was asked for as fits: no larger guard does with windows of this size
     assert values["blocks"]["window"] <= 64 and values["split"]["guard"] >= values["blocks"]["window"] // 2
@@ -444,5 +444,5 @@ def test_where_nothing_smaller_fits_nothing_is_proposed(made: TinySite, tmp_path
     label[60:62, 60:62] = 1  # one landslide for three parts
     write_raster(prepared / "label.tif", label[None], stack.grid, ["label"], 255, {}, overwrite=True)
     with pytest.raises(SplitError, match="too small") as told:
-        survey(read_run(made.run), prepared)
+        build_training_data(read_run(made.run), prepared)
     assert "work here" not in str(told.value)

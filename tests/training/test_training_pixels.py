@@ -10,7 +10,7 @@ from landslip.dataset.zscore import ZScore
 from landslip.errors import LabelError, LandslipError, ModelError
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window
-from landslip.geo.raster import opening, read, read_stored
+from landslip.geo.raster import open_raster, read, read_stored
 from landslip.training.checkpoint import Model, load_model
 from landslip.training.training_pixels import (
     PIXELS,
@@ -61,7 +61,7 @@ def test_pixels_are_drawn_from_the_ground_alone_each_once(tmp_path: Path) -> Non
     write_raster(tmp_path / "stack.tif", numbers, grid, ["number"], float("nan"))
     ground = np.random.default_rng(0).random((300, 520)) < 0.3
     same = ZScore(np.zeros(1), np.ones(1))
-    with opening(tmp_path / "stack.tif") as dataset:
+    with open_raster(tmp_path / "stack.tif") as dataset:
         few = draw_training_pixels(dataset, [0], same, ground, 32, 3, 700)
         every = draw_training_pixels(dataset, [0], same, ground, 32, 3, ground.size)
         again = draw_training_pixels(dataset, [0], same, ground, 32, 3, 700)
@@ -82,7 +82,7 @@ def test_blocks_of_ground_are_smaller_where_there_is_little(tmp_path: Path) -> N
     write_raster(tmp_path / "s.tif", np.ones((1, *GRID.shape), np.float32), GRID, ["one"], float("nan"))
     ground = np.zeros(GRID.shape, bool)
     ground[:64, :64] = True
-    with opening(tmp_path / "s.tif") as dataset:
+    with open_raster(tmp_path / "s.tif") as dataset:
         drawn = draw_training_pixels(dataset, [0], ZScore(np.zeros(1), np.ones(1)), ground, 32, 0, 500)
         fewer = draw_training_pixels(dataset, [0], ZScore(np.zeros(1), np.ones(1)), ground, 16, 0, 500)
     assert set(drawn.folds) == {0, 1, 2, 3}  # side 32: no smaller than a window

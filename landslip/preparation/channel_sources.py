@@ -1,7 +1,8 @@
 """The stack: all channels of a site on one grid, which channels make which factor, and where they are valid.
 
-`layers` lists what a site's channels are computed from, each layer a function that gives its channels at any window of
-the grid: the same values to the bit whatever the window, so that a stack of any size can be filled block by block.
+`channel_sources` lists what a site's channels are computed from. Each source is a function that gives its channels at
+any window of the grid: the same values to the bit whatever the window, so that a stack of any size can be filled block
+by block.
 Encoding `planes` keeps aspect as sine and cosine and lithology as one plane per class; `paper` gives every factor one
 channel.
 
@@ -57,7 +58,7 @@ from landslip.preparation.images import (
     read_with_plain,
     unit_of,
 )
-from landslip.runtime.parallel import spread
+from landslip.runtime.parallel import parallel_map
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -77,7 +78,7 @@ RIVER_BYTES = 48  # of memory for each DEM pixel while rivers are derived
 
 
 @dataclass(frozen=True)
-class Layer:
+class ChannelSource:
     """Channels that are computed together.
 
     `begin` does what has to be done once, leaving what it keeps in the folder it is given, and returns the function
@@ -98,37 +99,37 @@ class Layer:
         return list(tiles(shape, BLOCK))
 
 
-def layers(site: Site, grid: Grid, encoding: Encoding) -> list[Layer]:
+def channel_sources(site: Site, grid: Grid, encoding: Encoding) -> list[ChannelSource]:
     """What a site's channels are computed from, in the order of the stack's channels."""
-    found: list[Layer] = []
+    found: list[ChannelSource] = []
     if site.image:
-        found.append(band_layer(site.image, grid))
+        found.append(band_source(site.image, grid))
     if site.dem is not None:
-        found.append(terrain_layer(site.dem, grid, encoding))
-    indices = index_layer(site, grid)
+        found.append(terrain_source(site.dem, grid, encoding))
+    indices = index_source(site, grid)
     if indices is not None:
         found.append(indices)
     if site.rivers is not None:
-        found.append(river_layer(site.rivers, site.dem, grid))
+        found.append(river_source(site.rivers, site.dem, grid))
     if site.faults is not None:
-        found.append(distance_layer("distance_to_fault", site.faults, grid))
+        found.append(distance_source("distance_to_fault", site.faults, grid))
     if site.lithology is not None:
-        found.append(class_layer("lithology", site.lithology, grid, encoding))
-    found += [further_layer(factor, grid, encoding) for factor in site.factor]
+        found.append(class_source("lithology", site.lithology, grid, encoding))
+    found += [further_source(factor, grid, encoding) for factor in site.factor]
     return found
 
 
-def band_layer(images: Sequence[ImageTable], grid: Grid) -> Layer:
+def band_source(images: Sequence[ImageTable], grid: Grid) -> ChannelSource:
     """The optical bands."""
     channels = tuple(Channel(name, name, "band", unit_of(images, name)) for name in band_names(images))
 
     def at(window: Window) -> NDArray[np.float32]:
         return np.stack(list(read_images(images, grid.crop(window)).values()))
 
-    return Layer("bands", channels, lambda _: at, describe_resampling(images, grid))
+    return ChannelSource("bands", channels, lambda _: at, describe_resampling(images, grid))
 
 
-def index_layer(site: Site, grid: Grid) -> Layer | None:
+def index_source(site: Site, grid: Grid) -> ChannelSource | None:
     """NDVI, MNDWI and dNDVI, as far as the bands allow, from bands that are not sharpened; None where none is."""
     bands = band_names(site.image)
     plants, water = {"red", "nir"} <= set(bands), {"green", "swir1"} <= set(bands)
@@ -152,7 +153,9 @@ def index_layer(site: Site, grid: Grid) -> Layer | None:
         return np.stack(found)
 
     channels = tuple(Channel(name, name, "factor") for name in names)
-    return Layer("indices", channels, lambda _: at, describe_resampling((*images, *before), grid, sharpened=False))
+    return ChannelSource(
+        "indices", channels, lambda _: at, describe_resampling((*images, *before), grid, sharpened=False)
+    )
 
 
 def _resampling(paths: Sequence[Path], grid: Grid, method: str) -> dict[str, str]:
@@ -187,7 +190,7 @@ def read_dem(dem: DemTable, part: Grid) -> NDArray[np.float32]:
     return np.asarray(warp(dem.path, part, [1], "cubic", dem.nodata)[0] * np.float32(dem.scale))
 
 
-def terrain_layer(dem: DemTable, grid: Grid, encoding: Encoding) -> Layer:
+def terrain_source(dem: DemTable, grid: Grid, encoding: Encoding) -> ChannelSource:
     """Elevation, slope, curvature and aspect, taken at the DEM's resolution and brought to `grid`."""
     channels = [
         Channel("elevation", "elevation", "factor", "m"),
@@ -219,7 +222,7 @@ def terrain_layer(dem: DemTable, grid: Grid, encoding: Encoding) -> Layer:
     how = how_resampled(dem.path, grid, "bilinear, after slopes")
     if not lies_on(dem.path, own):
         how = f"cubic to {own.x_size:g} m before slopes, bilinear after"
-    return Layer("terrain", tuple(channels), lambda _: at, {dem.path.name: how})
+    return ChannelSource("terrain", tuple(channels), lambda _: at, {dem.path.name: how})
 
 
 def catchment_grid(dem: DemTable, grid: Grid) -> Grid:
@@ -233,11 +236,11 @@ def catchment_grid(dem: DemTable, grid: Grid) -> Grid:
     return own
 
 
-def river_layer(rivers: RiversTable, dem: DemTable | None, grid: Grid) -> Layer:
+def river_source(rivers: RiversTable, dem: DemTable | None, grid: Grid) -> ChannelSource:
     """Distance to the nearest river: to lines, or to rivers derived from the DEM."""
     name = "distance_to_river"
     if rivers.path is not None:
-        return distance_layer(name, FileTable(path=rivers.path, layer=rivers.layer, crs=rivers.crs), grid)
+        return distance_source(name, FileTable(path=rivers.path, layer=rivers.layer, crs=rivers.crs), grid)
     if dem is None or rivers.from_dem_km2 is None:
         raise SiteError("[rivers] from_dem_km2 needs a [dem]")
     area, source = rivers.from_dem_km2, dem
@@ -260,10 +263,10 @@ def river_layer(rivers: RiversTable, dem: DemTable | None, grid: Grid) -> Layer:
         return at
 
     how = {dem.path.name: "bilinear, after distances"}
-    return Layer(name, (Channel(name, name, "factor", "m"),), begin, how)
+    return ChannelSource(name, (Channel(name, name, "factor", "m"),), begin, how)
 
 
-def distance_layer(name: str, source: FileTable, grid: Grid) -> Layer:
+def distance_source(name: str, source: FileTable, grid: Grid) -> ChannelSource:
     """Exact distance from each pixel's centre to the nearest feature burnt all-touched, in metres.
 
     Features outside the grid count: the grid is widened until nothing beyond it can be nearer. The gaps along its rows
@@ -289,7 +292,7 @@ def distance_layer(name: str, source: FileTable, grid: Grid) -> Layer:
                     file.seek((i * wide.height + strip.row) * COLUMNS * part.itemsize)
                     file.write(part.data)
 
-        for _ in spread(fill, strips):
+        for _ in parallel_map(fill, strips):
             pass
 
         def at(window: Window) -> NDArray[np.float32]:
@@ -303,7 +306,7 @@ def distance_layer(name: str, source: FileTable, grid: Grid) -> Layer:
         return at
 
     how = {source.path.name: "none: burnt onto the grid, every pixel that is touched"}
-    return Layer(name, (Channel(name, name, "factor", "m"),), begin, how, columns=True)
+    return ChannelSource(name, (Channel(name, name, "factor", "m"),), begin, how, columns=True)
 
 
 def features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
@@ -382,7 +385,7 @@ def class_reader(table: ClassTable, grid: Grid) -> tuple[Callable[[Window], NDAr
             return set(found[: MOST_CLASSES + 1].tolist() + found[found != np.round(found)][:1].tolist())
 
         seen: set[float] = set()
-        for found in spread(different, tiles(grid.shape, BLOCK)):
+        for found in parallel_map(different, tiles(grid.shape, BLOCK)):
             seen |= found
             _require_classes(table, np.array(sorted(seen), np.float32))
         return stored, {int(code): called.get(int(code), str(int(code))) for code in sorted(seen)}
@@ -428,7 +431,7 @@ def class_table(table: ClassTable, meaning: dict[int, str]) -> tuple[dict[int, s
     return known, list(dict.fromkeys(table.classes.values()))
 
 
-def class_layer(name: str, table: ClassTable, grid: Grid, encoding: Encoding) -> Layer:
+def class_source(name: str, table: ClassTable, grid: Grid, encoding: Encoding) -> ChannelSource:
     """One plane per class (`planes`), or one channel of ordinals (`paper`). Unmapped classes are undefined."""
     codes, meaning = class_reader(table, grid)
     known, classes = class_table(table, meaning)
@@ -444,21 +447,21 @@ def class_layer(name: str, table: ClassTable, grid: Grid, encoding: Encoding) ->
     how = {table.path.name: "none: burnt onto the grid, pixels whose centre lies inside"}
     if table.is_raster:
         how = _resampling([table.path], grid, "nearest")
-    return Layer(name, channels, lambda _: at, how)
+    return ChannelSource(name, channels, lambda _: at, how)
 
 
 def _word(text: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in text.lower()).strip("_")
 
 
-def further_layer(factor: FactorTable, grid: Grid, encoding: Encoding) -> Layer:
+def further_source(factor: FactorTable, grid: Grid, encoding: Encoding) -> ChannelSource:
     """A factor that the site names itself, continuous or in classes."""
     if factor.kind == "classes":
-        return class_layer(factor.name, factor, grid, encoding)
+        return class_source(factor.name, factor, grid, encoding)
 
     def at(window: Window) -> NDArray[np.float32]:
         values = warp(factor.path, grid.crop(window), [factor.band], "bilinear", factor.nodata)
         return np.asarray(values * np.float32(factor.scale) + np.float32(factor.offset))
 
     channel = Channel(factor.name, factor.name, "factor", factor.unit)
-    return Layer(factor.name, (channel,), lambda _: at, _resampling([factor.path], grid, "bilinear"))
+    return ChannelSource(factor.name, (channel,), lambda _: at, _resampling([factor.path], grid, "bilinear"))
