@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,8 +174,13 @@ def parts_text(done: Corrected) -> str:
             f"{done.note}: training draws the parts anew from the corrected label, and scores before and after stand "
             "on different ground"
         )
-    counts = ", ".join(f"{n} in {'no part' if name == 'none' else name}" for name, n in done.parts.items())
-    return f"parts: those of {done.split}, {done.note or 'which training keeps'}; of the pixels that changed {counts}"
+    kept = f"parts: those of {done.split}, {done.note or 'which training keeps'}"
+    return f"{kept}; of the pixels that changed {by_part_text(done.parts)}"
+
+
+def by_part_text(parts: Mapping[str, int]) -> str:
+    """How many of the pixels that changed lie in each part, in words."""
+    return ", ".join(f"{n:,} in {'no part' if name == 'none' else name}" for name, n in parts.items())
 
 
 def _parts(prepared: Path, inventory: Path, model: Path | None, grid: Grid) -> _Parts:

@@ -16,6 +16,7 @@ from landslip import figures
 from landslip.cartography import MOST
 from landslip.document import Block, Picture, Text, picture
 from landslip.errors import LandslipError
+from landslip.folder import PARTS as FOLDERS
 from landslip.folder import PLACES, RunFolder
 from landslip.geodesy import window_area
 from landslip.grid import Grid, tiles
@@ -125,6 +126,13 @@ def read_quietly(path: Path | None) -> dict[str, Any]:
         return {} if path is None else read_json(path)
     except (OSError, ValueError, TypeError, RecursionError):
         return {}
+
+
+def holding(made: Made, name: str, key: str) -> list[Path]:
+    """The files of a name in the run's folders that hold a key, those of the run's own parts first."""
+    found = (path for path in made.run.root.glob(f"*/{name}") if not path.parent.name.startswith("."))  # half made
+    held = (path for path in found if key in read_quietly(path))
+    return sorted(held, key=lambda path: (path.parent.name not in FOLDERS, path.parent.name))
 
 
 def site_name(made: Made) -> str:
