@@ -86,7 +86,7 @@ def _corrected(made: Made, path: Path) -> Block:
     by_part = found.get("pixels_by_part") or {}
     return Facts(
         [
-            (f"{made.name(path.parent)}/, its label corrected by", f"{found['inventory']}: {states}"),
+            (f"Label of {made.name(path.parent)}/", f"corrected by {found['inventory']}: {states}"),
             ("Pixels corrected", f"{changed[0]} to landslide, {changed[1]} to other ground"),
             (
                 "Corrected pixels by part",
