@@ -14,15 +14,18 @@ from pathlib import Path
 
 import click
 import pytest
+from conftest import TinySite
 from pydantic import BaseModel
 from rasterio.rio.main import main_group
 from test_cli import command
 from typer.main import get_command
 
 from landslip import cli
+from landslip.figures import draw_prepared
 from landslip.patch_channels import PatchTable
+from landslip.prepare import prepare
 from landslip.run import Run
-from landslip.site import Site
+from landslip.site import Site, read_site
 from landslip.tables import _model_at
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,6 +135,17 @@ def test_examples_in_python_name_what_exists() -> None:
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(str(node.module))
                 assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+
+
+def test_the_readme_says_how_python_has_the_figures_of_prepare(tiny: TinySite) -> None:
+    told = (ROOT / "README.md").read_text().partition("## From Python")[2].partition("\n## ")[0]
+    asked, later = "prepare(..., figures=True)", 'landslip.figures.draw_prepared(Path("prepared"))'
+    assert asked in told and later in told
+    prepare(read_site(tiny.site), tiny.folder / "bare")
+    assert not (tiny.folder / "bare" / "figures").exists()
+    prepare(read_site(tiny.site), tiny.folder / "drawn", figures=True)
+    names = {path.name for path in draw_prepared(tiny.folder / "bare").iterdir()}
+    assert {path.name for path in (tiny.folder / "drawn" / "figures").iterdir()} == names >= {"study_area.png"}
 
 
 def test_the_readme_lists_every_command_in_the_order_of_the_pipeline() -> None:
