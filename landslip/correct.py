@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +29,7 @@ from landslip.prepare import WRITTEN, refuse_losses
 from landslip.provenance import software
 from landslip.raster import cut_stored, opening, read_info, require_one_band
 from landslip.review import LAYER, REJECTED, REVIEWS, corrections, crs_of
-from landslip.split import NONE, PARTS
+from landslip.split import NONE, PARTS, by_part_text
 from landslip.tables import read_json
 from landslip.vector import burn, read_vector
 
@@ -176,11 +175,6 @@ def parts_text(done: Corrected) -> str:
         )
     kept = f"parts: those of {done.split}, {done.note or 'which training keeps'}"
     return f"{kept}; of the pixels that changed {by_part_text(done.parts)}"
-
-
-def by_part_text(parts: Mapping[str, int]) -> str:
-    """How many of the pixels that changed lie in each part, in words."""
-    return ", ".join(f"{n:,} in {'no part' if name == 'none' else name}" for name, n in parts.items())
 
 
 def _parts(prepared: Path, inventory: Path, model: Path | None, grid: Grid) -> _Parts:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from landslip.checkpoint import WEIGHTS
-from landslip.correct import by_part_text
 from landslip.document import Block, Facts, Listing, Table, Text
 from landslip.errors import LandslipError
 from landslip.folder import PLACES
@@ -15,6 +14,7 @@ from landslip.output import file_hash
 from landslip.progress import plural
 from landslip.raster import read_info
 from landslip.report.base import Made, holding, number, read_json, read_quietly
+from landslip.split import by_part_text
 
 
 def agreement(made: Made) -> Iterator[Block]:
