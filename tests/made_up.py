@@ -82,8 +82,10 @@ def served(folder: Path, missing: int = 404) -> Iterator[Path]:
     command = [sys.executable, str(Path(__file__).with_name("range_server.py")), str(folder), str(missing)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        yield Path(f"/vsicurl/http://127.0.0.1:{server.stdout.readline().strip()}")
-        server.kill()
+        try:
+            yield Path(f"/vsicurl/http://127.0.0.1:{server.stdout.readline().strip()}")
+        finally:  # else a test that fails would wait for the server for ever
+            server.kill()
 
 
 def made_up_probability(label: np.ndarray) -> np.ndarray:

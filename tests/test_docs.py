@@ -15,15 +15,17 @@ from pathlib import Path
 import click
 import pytest
 from command import command
+from conftest import TinySite
 from pydantic import BaseModel
 from rasterio.rio.main import main_group
 from typer.main import get_command
 
 from landslip.cli import main
 from landslip.config.run import Run
-from landslip.config.site import Site
+from landslip.config.site import Site, read_site
 from landslip.config.strict import _model_at
 from landslip.preparation.patch_channels import PatchTable
+from landslip.preparation.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -132,6 +134,15 @@ def test_examples_in_python_name_what_exists() -> None:
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(str(node.module))
                 assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+
+
+def test_the_readme_says_how_python_has_the_figures_of_prepare(tiny: TinySite) -> None:
+    told = (ROOT / "README.md").read_text().partition("## From Python")[2].partition("\n## ")[0]
+    assert "prepare(..., figures=True)" in told
+    prepare(read_site(tiny.site), tiny.folder / "bare")
+    assert not (tiny.folder / "bare" / "figures").exists()
+    prepare(read_site(tiny.site), tiny.folder / "drawn", figures=True)
+    assert (tiny.folder / "drawn" / "figures" / "study_area.png").exists()
 
 
 def test_the_readme_lists_every_command_in_the_order_of_the_pipeline() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from landslip.dataset.channels import StackInfo, read_stack_info
 from landslip.errors import LandslipError, ModelError, RasterError
+from landslip.geo.archive import archive_of, gdal_name, is_virtual, shown
 from landslip.geo.raster import RasterInfo, read_info
 from landslip.inference.int8 import QUANTIZED, quantized_facts
 from landslip.metrics.training_range import warnings_in
@@ -18,9 +19,16 @@ VECTORS = (".gpkg", ".shp", ".geojson", ".json", ".fgb")
 
 
 def describe(path: Path) -> str:
-    """What a file or a folder is, as text. RasterError where it is nothing that landslip knows."""
-    if not path.exists():
-        raise RasterError(f"{path} does not exist. Check the path.")
+    """What a file or a folder is, as text. RasterError where it is nothing that landslip knows.
+
+    A file may lie in an archive, `dem.zip/dem.tif`, and a raster on a network, as GDAL has it: /vsicurl/https://...
+    """
+    path = _own_path(path) if is_virtual(path) else path
+    archived = archive_of(path) is not None
+    if is_virtual(path):
+        _require_raster_name(path)
+    elif not archived and not path.exists():
+        raise RasterError(_missing(path))
     if path.is_dir():
         if (path / FACTS).exists():
             return _model(path)
@@ -33,7 +41,7 @@ def describe(path: Path) -> str:
     whole = {FACTS: FACTS, WEIGHTS: FACTS, "channels.json": "stack.tif", "manifest.json": "stack.tif"}
     if path.name in whole and (path.parent / whole[path.name]).is_file():  # a part of a model, or of a prepared site
         return describe(path.parent)
-    if path.suffix.lower() == ".toml" or (path.suffix.lower() == ".json" and not _is_geojson(path)):
+    if path.suffix.lower() == ".toml" or (path.suffix.lower() == ".json" and not archived and not _is_geojson(path)):
         raise RasterError(
             f"{path} is text, to be read as it is. `landslip info` describes rasters, vector files, models, prepared "
             "sites and run folders."
@@ -51,6 +59,29 @@ def describe(path: Path) -> str:
         except LandslipError:
             pass
     return _plain(info)
+
+
+def _own_path(path: Path) -> Path:
+    """A path of GDAL's into an archive as a path of its own; what else GDAL knows as it is."""
+    own = Path(shown(path.as_posix()))
+    rooted = Path("/") / own  # Path makes one slash of the two in /vsizip//home/dem.zip
+    return rooted if archive_of(own) is None and archive_of(rooted) is not None else own
+
+
+def _missing(path: Path) -> str:
+    scheme, colon, rest = path.as_posix().partition(":/")  # one slash, since it has been a Path
+    if colon and scheme in ("http", "https", "ftp"):
+        return f"{path} is a URL. Give it as GDAL has it: /vsicurl/{scheme}://{rest.lstrip('/')}."
+    return f"{path} does not exist. Check the path."
+
+
+def _require_raster_name(path: Path) -> None:
+    """Refuse what only GDAL can reach and is no raster: rasters are told by their header alone."""
+    if path.suffix.lower() in (*VECTORS, ".toml"):
+        raise RasterError(
+            f"{gdal_name(path)} is a path of GDAL's, where only a raster's header is read. Download or unpack the file "
+            "first, and give its own path."
+        )
 
 
 def _is_geojson(path: Path) -> bool:

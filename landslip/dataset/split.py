@@ -90,6 +90,11 @@ def leakage_note(tags: Mapping[str, str], part: str) -> str:
     }[leaky_of(tags)]
 
 
+def by_part_text(counts: Mapping[str, int]) -> str:
+    """How many pixels lie in each part, by its name or `none`, in words."""
+    return ", ".join(f"{n:,} in {'no part' if name == 'none' else name}" for name, n in counts.items())
+
+
 def split_paper(
     windows: Sequence[Window], shape: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Split, list[Window]]:

@@ -18,7 +18,7 @@ import numpy as np
 from rasterio.crs import CRS
 
 from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN, known_label
-from landslip.dataset.split import NONE, PARTS
+from landslip.dataset.split import NONE, PARTS, by_part_text
 from landslip.dataset.training_data import CARRIED, carried_tags
 from landslip.errors import GridError, LabelError, OutputError, ReviewError
 from landslip.geo.geotiff import create_raster, write_window
@@ -173,8 +173,8 @@ def parts_text(done: Corrected) -> str:
             f"{done.note}: training draws the parts anew from the corrected label, and scores before and after stand "
             "on different ground"
         )
-    counts = ", ".join(f"{n} in {'no part' if name == 'none' else name}" for name, n in done.parts.items())
-    return f"parts: those of {done.split}, {done.note or 'which training keeps'}; of the pixels that changed {counts}"
+    kept = f"parts: those of {done.split}, {done.note or 'which training keeps'}"
+    return f"{kept}; of the pixels that changed {by_part_text(done.parts)}"
 
 
 def _parts(prepared: Path, inventory: Path, model: Path | None, grid: Grid) -> _Parts:

@@ -24,6 +24,7 @@ from landslip.inventory.inventory import layer_of
 from landslip.plots.cartography import MOST
 from landslip.preparation import figures
 from landslip.report.html import Block, Picture, Text, picture
+from landslip.runtime.run_folder import PARTS as FOLDERS
 from landslip.runtime.run_folder import PLACES, RunFolder
 from landslip.runtime.text import parse_json
 
@@ -125,6 +126,13 @@ def read_quietly(path: Path | None) -> dict[str, Any]:
         return {} if path is None else read_json(path)
     except (OSError, ValueError, TypeError, RecursionError):
         return {}
+
+
+def holding(made: Made, name: str, key: str) -> list[Path]:
+    """The files of a name in the run's folders that hold a key, those of the run's own parts first."""
+    found = (path for path in made.run.root.glob(f"*/{name}") if not path.parent.name.startswith("."))  # half made
+    held = (path for path in found if key in read_quietly(path))
+    return sorted(held, key=lambda path: (path.parent.name not in FOLDERS, path.parent.name))
 
 
 def site_name(made: Made) -> str:

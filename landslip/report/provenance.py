@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from landslip.dataset.split import by_part_text
 from landslip.errors import LandslipError
 from landslip.geo.raster import read_info
-from landslip.report.base import Made, read_json, read_quietly
+from landslip.report.base import Made, holding, number, read_json, read_quietly
 from landslip.report.html import Block, Facts, Listing, Table, Text
 from landslip.runtime.atomic import file_hash
 from landslip.runtime.progress import plural
@@ -38,6 +39,8 @@ def provenance(made: Made) -> list[Block]:
         blocks += made.tried(manifest, lambda: _prepared_from(read_json(manifest)))
     else:
         blocks += made.lacks("manifest")
+    for corrected in holding(made, "manifest.json", "corrected"):
+        blocks += made.tried(corrected, lambda p=corrected: [_corrected(made, p)])  # type: ignore[misc]
     if run.model is not None:
         model = run.model
         blocks += made.tried(model, lambda: _trained_from(read_json(model)))
@@ -73,6 +76,26 @@ def _prepared_from(manifest: Mapping[str, Any]) -> Iterator[Block]:
         yield Text(f"Too small to burn to a pixel: {plural(len(lost), 'drawn landslide')}, "
                    + ", ".join(map(str, lost[:20]))
                    + (" ..." if len(lost) > 20 else ""))  # fmt: skip
+
+
+def _corrected(made: Made, path: Path) -> Block:
+    """By what a label was corrected, and in which part of the split the pixels lie that changed."""
+    found = read_json(path)["corrected"]
+    states = ", ".join(f"{count} {state}" for state, count in found["landslides"].items())
+    changed = [f"{int(number(found[key])):,}" for key in ("pixels_to_landslide", "pixels_to_other")]
+    by_part = found.get("pixels_by_part") or {}
+    return Facts(
+        [
+            (f"Label of {made.name(path.parent)}/", f"corrected by {found['inventory']}: {states}"),
+            ("Pixels corrected", f"{changed[0]} to landslide, {changed[1]} to other ground"),
+            (
+                "Corrected pixels by part",
+                by_part_text(by_part)
+                if by_part
+                else "unknown: the folder keeps no parts, and training draws them anew",
+            ),
+        ]
+    )
 
 
 def _file(item: Mapping[str, Any]) -> str:

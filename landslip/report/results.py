@@ -24,24 +24,29 @@ from landslip.preparation import figures
 from landslip.report.base import (
     Made,
     figure_text,
+    holding,
     km2,
     number,
+    percent,
     read_json,
     thinned,
 )
-from landslip.report.html import Block, Cell, Facts, Table, Text
+from landslip.report.html import Block, Cell, Facts, Notes, Table, Text
 from landslip.report.scores import runs_of, sheet_table
 from landslip.runtime.progress import plural
-from landslip.training.checkpoint import WEIGHTS
+from landslip.training.checkpoint import FACTS, WEIGHTS
 
 
 def training(made: Made) -> list[Block]:
     blocks: list[Block] = []
     if made.run.model is not None:
-        path = made.run.model
-        blocks += made.tried(path, lambda: [_model_facts(read_json(path))])
+        model = made.run.model
+        blocks += made.tried(model, lambda: [_model_facts(read_json(model))])
+    calibrated: list[Block] = []
+    for path in holding(made, FACTS, "calibration"):
+        calibrated += made.tried(path, lambda p=path: _calibration(made, p))  # type: ignore[misc]
     if made.run.history is None:
-        return blocks + made.lacks("history")
+        return [*blocks, *made.lacks("history"), *calibrated]
     history = made.run.history
 
     def curves() -> Iterator[Block]:
@@ -58,7 +63,7 @@ def training(made: Made) -> list[Block]:
             "Validation ground chose the epoch and the threshold and is no test.",
         )
 
-    return blocks + made.tried(history, curves)
+    return [*blocks, *made.tried(history, curves), *calibrated]
 
 
 def _model_facts(facts: Mapping[str, Any]) -> Block:
@@ -76,6 +81,28 @@ def _model_facts(facts: Mapping[str, Any]) -> Block:
         ("Threshold", f"{figure_text(facts['threshold'])}, by {chosen['threshold']} on validation ground"),
     ]  # fmt: skip
     return Facts(rows)
+
+
+def _calibration(made: Made, path: Path) -> Iterator[Block]:
+    """What calibration fitted and chose, and what it noted: of the ground, of its likeness to the training ground."""
+    facts = read_json(path)
+    found = facts["calibration"]
+    before, after = found["expected_calibration_error"]
+    yield Text(f"Calibrated model: {made.name(path.parent)}/", "head")
+    rows = [
+        ("Fitted on", f"the validation part, {int(number(found['pixels'])):,} pixels"),
+        ("Temperature", f"{figure_text(facts['temperature'])} (before: {figure_text(found['temperature_before'])})"),
+        (
+            "Threshold",
+            f"{figure_text(facts['threshold'])} by {found['threshold_chosen']['by']} (before: "
+            f"{figure_text(found['threshold_before'])})",
+        ),
+        ("Expected calibration error", f"{percent(after)} (before: {percent(before)}), on the ground it was fitted on"),
+    ]
+    if found.get("promise"):
+        rows.append(("Promise", str(found["promise"])))
+    yield Facts(rows)
+    yield Notes([f"{note}." for note in found["notes"]])
 
 
 def landslide_map(made: Made) -> list[Block]:

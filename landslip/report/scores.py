@@ -20,9 +20,10 @@ from landslip.metrics.bootstrap import LEVEL
 from landslip.metrics.calibration import Reliability
 from landslip.metrics.confusion import SCORES
 from landslip.metrics.size_distribution import Tail
-from landslip.report.base import DAMAGE, Made, figure_text, number, percent, read_json
+from landslip.report.base import DAMAGE, Made, figure_text, holding, number, percent, read_json
 from landslip.report.html import Block, Cell, Notes, Table, Text, picture
 
+TRANSFERRED = {"as_trained": "as trained", "fine_tuned": "fine-tuned"}
 MOST_BYTES = 300_000  # of a picture made elsewhere, beyond which it is stored by a palette
 
 
@@ -42,10 +43,14 @@ def loud_of(found: Mapping[str, Any]) -> str:
 
 
 def scores(made: Made) -> list[Block]:
+    elsewhere: list[Block] = []
+    for path in holding(made, "scores.json", "as_trained"):
+        elsewhere += made.tried(path, lambda p=path: _transfer(made, p))  # type: ignore[misc]
     if not made.run.scores:
         return [
             Text("This run holds no scores. They are made by: landslip evaluate RUN/map/probability.tif "
-                 "RUN/prepared/label.tif --split RUN/model/split.tif --json RUN/scores/test.json", "remedy")
+                 "RUN/prepared/label.tif --split RUN/model/split.tif --json RUN/scores/test.json", "remedy"),
+            *elsewhere,
         ]  # fmt: skip
     rows: list[list[Cell]] = []
     audits: list[list[Cell]] = []
@@ -80,7 +85,31 @@ def scores(made: Made) -> list[Block]:
                 "Near: less than one training window away, or on it. Not scored: of the part's landslide area.",
             )
         )  # fmt: skip
-    return blocks + details
+    return blocks + details + elsewhere
+
+
+def _transfer(made: Made, path: Path) -> Iterator[Block]:
+    """Scores of a model on a site that it was not trained on, and what makes that site unlike its training ground."""
+    found, folder = read_json(path), made.name(path.parent)
+    for text in found.get("warnings") or []:
+        yield Text(f"{folder}/, on another site: {text}.", "warning")
+    scored = {name: found[key] for key, name in TRANSFERRED.items() if key in found}
+    rows: list[list[Cell]] = []
+    for name, one in scored.items():
+        shown = cells({score: number(one[score]) for score in SCORES}, between(one))
+        shown = [text.replace(", ", ",\u00a0") for text in shown]
+        rows.append(
+            [name, f"{int(number(one['pixels'])):,}", leakage(one["leaky"]), figure_text(one["threshold"]), *shown]
+        )
+    yield Table(
+        f"{folder}/: the model on another site, per cent.",
+        ["Model", "Pixels", "Leaky", "Threshold", *HEADS],
+        rows,
+        f"In brackets: {100 * LEVEL:g} % intervals, from blocks of ground drawn anew.",
+    )
+    notes = {str(note) for one in scored.values() for note in one.get("notes") or []}
+    if notes:
+        yield Notes([f"{folder}: {note}." for note in sorted(notes)])
 
 
 def _read_scores(path: Path, found: dict[str, Any], rows: list[list[Cell]], audits: list[list[Cell]]) -> list[Block]:

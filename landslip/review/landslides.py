@@ -4,7 +4,10 @@ A file of `landslip inventory` holds its landslides as they were mapped (layer `
 and, once they are reviewed, what was decided on them (layer `review`). As the truth about a place, the decisions count:
 accepted outlines as they were mapped, redrawn and drawn ones as they were drawn, rejected ones not at all. Nobody knows
 what those are that are still open: they are neither landslide nor other ground. Where nothing is decided yet, all that
-was mapped is taken, and said so. Files of others hold landslides in one layer.
+was mapped is taken, and said so.
+
+Files of others hold landslides in one layer. A column `review` of theirs is a review only where every value of it is a
+state of ours; else all outlines are landslides, with a warning where some values are.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from landslip.review.reviews import LAYER, OPEN, REJECTED, REVIEWS, STATES, corr
 
 Bounds = tuple[float, float, float, float]
 IN_PACKAGE = "give the reviewed GeoPackage itself, without a layer, to have both"
+OWN_COLUMNS = {"area_m2", "probability_mean"}  # of every inventory that landslip maps
+MOST_WORDS = 5  # that a warning shows
 IN_SITE, OF_INVENTORY = 'layer = "NAME" of [landslides]', "--inventory-layer NAME"  # how a layer is chosen
 
 
@@ -67,14 +72,16 @@ def read_landslides(
             raise LabelError(f"{path} lies in an archive, where its review cannot be read. Unpack it first.")
         if LAYER in names and not archived:
             whole = read_vector(path, LAYER, crs)
-            if "id" in whole and (REVIEWS in names or "review" in whole):
+            if "id" in whole and (REVIEWS in names or _is_review(path, whole, "review")):
                 return _after_review(path, whole, crs, bounds)
         layer = LAYER if archived and LAYER in names else _only(path, names, option)
     frame = read_vector(path, layer, crs, bounds, stated)
     column = "state" if layer == REVIEWS else "review"
-    if column not in frame or not set(frame[column].dropna()) & set(STATES):
+    if column not in frame:
         return Landslides(frame, frame.iloc[:0])
-    whole = frame if bounds is None else read_vector(path, layer, crs, stated=stated)
+    whole = frame if bounds is None else read_vector(path, layer, crs, stated=stated)  # words may differ beyond
+    if not _is_review(path, whole, column):
+        return Landslides(frame, frame.iloc[:0], note=_foreign_note(whole, column))
     found = _by_state(path, whole.assign(review=_states(path, whole[column])), bounds)
     if layer != REVIEWS and found.reviewed:
         note = f"{found.note}; redrawn ones by the outline that was mapped, and drawn ones are not in it: {IN_PACKAGE}"
@@ -144,6 +151,42 @@ def _by_state(path: Path, frame: gpd.GeoDataFrame, bounds: Bounds | None) -> Lan
     note += f"; left out are {' and '.join(out)}" if out else ""
     unknown, rejected = here["review"] == OPEN, here["review"] == REJECTED
     return Landslides(here[~unknown & ~rejected], here[unknown], counts, note)
+
+
+def _is_review(path: Path, frame: gpd.GeoDataFrame, column: str) -> bool:
+    """Whether a column holds states of a review: its every value is one, or some are and landslip wrote the file."""
+    if column not in frame:
+        return False
+    words = _words(frame[column])
+    return bool(words & set(STATES)) and (words <= set(STATES) or _is_ours(path, frame))
+
+
+def _words(column: Any) -> set[str]:
+    """What a column says, where it says anything; of others it may hold numbers, or lists."""
+    return {str(value) for value in column.dropna()}
+
+
+def _is_ours(path: Path, frame: gpd.GeoDataFrame) -> bool:
+    """Whether landslip wrote a file: it holds both of its layers, or the columns of its inventories."""
+    held = [] if is_geoparquet(path) else layer_names(path)
+    return {LAYER, REVIEWS} <= set(held) or set(frame.columns) >= OWN_COLUMNS
+
+
+def _foreign_note(frame: gpd.GeoDataFrame, column: str) -> str:
+    """That a column of others has words of a review and others, so that it is none; "" where it has none of a review.
+
+    Their column may say anything, and nothing need be said of it where it says nothing that could be meant for us.
+    """
+    words = _words(frame[column])
+    if not words & set(STATES):
+        return ""
+    foreign = sorted(repr(word[:40]) for word in words - set(STATES))
+    more = f" and {len(foreign) - MOST_WORDS} more" if len(foreign) > MOST_WORDS else ""
+    return (
+        f"its column {column} is not taken for a review, since it holds {', '.join(foreign[:MOST_WORDS])}{more} beside "
+        f"{', '.join(state for state in STATES if state in words)}: all {len(frame)} outlines are landslides. If it is "
+        f"one, let it hold only {', '.join(STATES)}"
+    )
 
 
 def _states(path: Path, given: Any) -> Any:

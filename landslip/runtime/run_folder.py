@@ -13,6 +13,7 @@
 
 Any of them may be missing; what is there is used. The last three are known by the file that they hold and not by their
 names, and there may be several of each: whoever compared twice, into compare/ and compare_2/, has both.
+The report also shows what `landslip correct`, `calibrate` and `transfer` wrote into folders of any name.
 """
 
 from __future__ import annotations

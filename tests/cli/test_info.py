@@ -2,6 +2,8 @@
 
 import json
 import re
+import tarfile
+import zipfile
 from pathlib import Path
 
 import geopandas as gpd
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from command import command
 from conftest import GRID, SHAPE
+from made_up import served
 
 from landslip.cli.info import describe, network_table
 from landslip.geo.geotiff import write_raster
@@ -105,6 +108,50 @@ def test_a_file_of_a_model_or_a_prepared_site_stands_for_it(finished: Path, tmp_
     for path in (finished / "site.toml", tmp_path / "scores.json"):
         outcome = command("info", path)
         assert outcome.code == 2 and f"{path} is text, to be read as it is" in outcome.err, outcome
+
+
+def test_files_in_archives_are_told_as_those_out_of_them(
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = ("prepared/stack.tif", "dem.tif", "i.tif", "landslides.gpkg")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as zipped, tarfile.open(tmp_path / "all.tar.gz", "w:gz") as tar:
+        for name in files:
+            zipped.write(finished / name, name)
+            tar.add(finished / name, name)
+    for name in files:
+        plain = describe(finished / name)
+        for archive in ("all.zip", "all.tar.gz"):
+            assert describe(tmp_path / archive / name) == plain.replace(str(finished), str(tmp_path / archive))
+        for text, archive in (
+            (f"/vsizip/{tmp_path}/all.zip/{name}", tmp_path / "all.zip"),
+            (f"/vsitar/{{{tmp_path}/all.tar.gz}}/{name}", tmp_path / "all.tar.gz"),
+            (f"/vsizip/all.zip/{name}", Path("all.zip")),
+        ):
+            done = command("info", text)
+            assert (done.code, done.out.strip()) == (0, describe(archive / name)), done.err
+    for path, says in {
+        tmp_path / "all.zip" / "slope.tif": "all.zip holds no slope.tif. It holds dem.tif",
+        tmp_path / "all.zip": "all.zip is an archive of dem.tif",
+        Path("/vsizip/none.zip/dem.tif"): "none.zip/dem.tif does not exist. Check the path.",
+    }.items():
+        outcome = command("info", path)
+        assert outcome.code == 2 and says in outcome.err, outcome
+
+
+def test_rasters_on_a_network_are_told_by_their_header(finished: Path) -> None:
+    with served(finished) as at:
+        for name in ("prepared/stack.tif", "p.tif", "image.tif"):
+            assert describe(at / name) == describe(finished / name).replace(str(finished), str(at))
+        outcome = command("info", at / "none.tif")
+        assert outcome.code == 2 and "/none.tif cannot be read as a raster" in outcome.err and "404" in outcome.err
+        outcome = command("info", at / "landslides.gpkg")
+        assert outcome.code == 2 and "/vsicurl/http://127.0.0.1:" in outcome.err, outcome
+        assert "only a raster's header is read. Download or unpack the file first" in outcome.err
+    outcome = command("info", "https://host/dem.tif")
+    assert outcome.code == 2 and "is a URL. Give it as GDAL has it: /vsicurl/https://host/dem.tif." in outcome.err
 
 
 FOLDERS = {  # a folder where a file is wanted, or a file where a folder is

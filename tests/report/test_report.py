@@ -14,16 +14,20 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from conftest import GRID, TinySite
+from conftest import DRAWN, GRID, TinySite
 from matplotlib.colors import to_rgb
 from rasterio.crs import CRS
 
+from landslip.config.site import read_site
 from landslip.dataset.channels import read_stack_info
+from landslip.dataset.split import NONE, PARTS
 from landslip.errors import OutputError
 from landslip.evaluation.evaluate import evaluate, write_scores
+from landslip.experiments.transfer import transfer
 from landslip.geo.grid import Grid
 from landslip.importance.frequency_ratio import frequency_ratios
 from landslip.inference.mapping import map_site
+from landslip.inventory.correct import correct
 from landslip.inventory.inventory import make_inventory
 from landslip.metrics.size_distribution import fit_tail
 from landslip.plots.maps import draw_label
@@ -37,12 +41,16 @@ from landslip.preparation.figures import (
     study_area_parts,
     to_degrees,
 )
+from landslip.preparation.prepare import prepare
 from landslip.report.base import Made, figure_text
 from landslip.report.html import Picture, Table, Text, render
 from landslip.report.html import Section as DocumentSection
 from landslip.report.report import SECTIONS, report
 from landslip.report.results import COLUMNS, _range_words
+from landslip.review import reviews as review
 from landslip.runtime.run_folder import open_run
+from landslip.training import domain_check as likeness
+from landslip.training.calibrate import calibrate
 from landslip.training.checkpoint import load_model
 
 DAMAGES = (b"", b'{"f1": [[', b"\xff\xfe\x00", b'{"split": 3, "site": 4, "channels": "x"}')
@@ -134,6 +142,25 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def stored(path: Path) -> np.ndarray:
     with rasterio.open(path) as dataset:
         return dataset.read()
+
+
+@pytest.fixture(scope="module")
+def further(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run with what comes after: a corrected label, a calibrated model, and another site with larger pixels."""
+    root = Path(shutil.copytree(run, tmp_path_factory.mktemp("further") / "run"))
+    inventory = root / "inventory" / "landslides.gpkg"
+    first, second = (one.id for one in review.read_inventory(inventory)[:2])
+    review.decide(inventory, first, review.ACCEPTED)
+    review.decide(inventory, second, review.REJECTED)
+    review.decide(inventory, None, review.DRAWN, outline=DRAWN)
+    correct(root / "prepared", inventory, root / "corrected")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(likeness, "MOST_OUTSIDE", -1.0)  # as on a site of mostly sea: every band lies outside
+        calibrate(root / "model", root / "prepared", root / "calibrated")
+    (root / "coarse.toml").write_text((root / "site.toml").read_text() + "[grid]\nresolution = 30\n")
+    prepare(read_site(root / "coarse.toml"), root / "coarse")
+    transfer(root / "model", root / "coarse", root / "transfer")
+    return root
 
 
 # ---- one file ----
@@ -307,6 +334,40 @@ def test_what_is_absent_is_said_with_its_command(run: Path, tmp_path: Path) -> N
         assert f"landslip {command} " in found.text[section]
     assert sum(tag == "img" for tag, _ in found.tags) == 2
     assert found.rows("factors", "slope")
+
+
+def test_what_comes_after_is_shown_where_it_is(further: Path, undrawn: None, tmp_path: Path) -> None:
+    assert report(further, tmp_path / "r.html") == []
+    found = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+
+    corrected = json.loads((further / "corrected" / "manifest.json").read_text())["corrected"]
+    label, before, parts = (
+        stored(further / name)[0] for name in ("corrected/label.tif", "prepared/label.tif", "corrected/split.tif")
+    )
+    changed = [int(((label != before) & (parts == part)).sum()) for part in (*PARTS.values(), NONE)]
+    assert sum(changed) == corrected["pixels_to_landslide"] + corrected["pixels_to_other"] > 0
+    told = " ".join(found.text["provenance"].split())
+    assert "landslides.gpkg: 1 drawn, 1 accepted, 1 rejected" in told
+    assert (
+        f"{changed[0]:,} in train, {changed[1]:,} in validation, {changed[2]:,} in test, {changed[3]:,} in no part"
+    ) in told
+
+    calibration = json.loads((further / "calibrated" / "model.json").read_text())["calibration"]
+    told = " ".join(found.text["training"].split())
+    assert ("head", "Calibrated model: calibrated/") in found.boxes
+    assert any(note.startswith("most of a sample of ") for note in calibration["notes"])
+    assert all(f"{note}." in told for note in calibration["notes"])
+
+    scores = json.loads((further / "transfer" / "scores.json").read_text())
+    row = found.rows("scores", "as trained")
+    assert row[1] == f"{scores['as_trained']['pixels']:,}" and row[2] == "unknown"
+    loud = [text for name, text in found.boxes if "warning" in name]
+    assert scores["warnings"][0].startswith("pixels of 30 x 30 m")
+    assert all(f"transfer/, on another site: {text}." in loud for text in scores["warnings"])
+
+    damaged = Path(shutil.copytree(further, tmp_path / "damaged"))
+    (damaged / "corrected" / "manifest.json").write_text('{"corrected": {"landslides": 3}}')
+    assert "corrected/manifest.json is damaged" in report(damaged, tmp_path / "damaged.html")[0]
 
 
 def test_leaky_scores_are_loud(copy: Path, undrawn: None, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import pandas as pd
 import pyogrio
 import pytest
 from command import command
-from conftest import DRAWN, GRID, REDRAWN, frame, polygon
+from conftest import DRAWN, GRID, REDRAWN, TinySite, frame, polygon
 from rasterio.crs import CRS
 from rasterio.features import rasterize
+from shapely import box
 
 from landslip.errors import LabelError, VectorError
 from landslip.geo.grid import Window
@@ -148,6 +149,44 @@ def test_words_of_others_in_a_column_review_mean_nothing(tmp_path: Path) -> None
     write_vector(path, frame([polygon(0, 0, 2, 2), polygon(5, 5, 2, 2)], review=["by two people", None]), "slides")
     found = read_landslides(path)
     assert len(found.outlines) == 2 and not found.states and not found.note
+
+
+@pytest.mark.parametrize("ending", [".gpkg", ".parquet"])
+@pytest.mark.parametrize("layer", ["slides", "inventory"])
+def test_a_column_review_of_others_is_no_review_and_all_outlines_are_taken(
+    made: TinySite, tmp_path: Path, ending: str, layer: str
+) -> None:
+    path = tmp_path / f"theirs{ending}"
+    theirs = gpd.read_file(made.folder / "landslides.gpkg")
+    # the words that are ours lie in the north, others in the south, with one that is not filled in
+    half = len(theirs) // 2
+    theirs["review"] = (
+        ["accepted", "rejected", "open"] * (half // 3)
+        + [None]
+        + ["2nd pass"] * (len(theirs) - half // 3 * 3 - 2)
+        + ["done"]
+    )
+    if ending == ".gpkg":
+        write_vector(path, theirs, layer)
+    else:
+        theirs.to_parquet(path)
+    told = (
+        f"its column review is not taken for a review, since it holds '2nd pass', 'done' beside open, accepted, "
+        f"rejected: all {len(theirs)} outlines are landslides"
+    )
+    for bounds in (None, GRID.bounds, polygon(0, 0, 40, 192).bounds):
+        found = read_landslides(path, None, GRID.crs, bounds)
+        here = theirs if bounds is None else theirs[theirs.intersects(box(*bounds))]
+        assert found.outlines.geometry.geom_equals(here.geometry, align=False).all() and len(found.outlines)
+        assert found.unknown.empty and not found.states and found.note.startswith(told)
+    site = tmp_path / "site.toml"
+    site.write_text(made.site.read_text().replace('path = "landslides.gpkg"', f'path = "{path}"'))
+    checked = command("check", site, "--data", made.folder)
+    assert checked.code == 0 and checked.out.count(f"warning: {path}: {told}") == 1
+    theirs["review"] = ["accepted", "rejected"] * half + [None] * (len(theirs) % 2)  # now all of them are ours
+    path.unlink()
+    write_vector(path, theirs, layer) if ending == ".gpkg" else theirs.to_parquet(path)
+    assert read_landslides(path, None, GRID.crs).states["rejected"] == half
 
 
 def test_a_state_that_no_review_makes_is_told(reviewed: Path) -> None:
