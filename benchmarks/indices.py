@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.config.site import ImageTable
+from landslip.config.site_tables import ImageTable
 from landslip.factors.indices import normalized_difference
 from landslip.geo.raster import read_info
 from landslip.preparation.images import Bands, read_images

@@ -29,13 +29,18 @@ from affine import Affine
 from process import measured, show
 from rasterio.crs import CRS
 
-from landslip.config.site import FileTable, read_site
+from landslip.config.site import read_site
+from landslip.config.site_tables import FileTable
 from landslip.factors.terrain import surfaces
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import create_blank, create_raster, find_tiles, put_tiles, write_raster, write_window
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read, read_info
-from landslip.geo.vector import burn, read_vector, write_vector
-from landslip.preparation.channel_sources import BLOCK, channel_sources, distance_source
+from landslip.geo.rasterize import burn
+from landslip.geo.vector import read_vector
+from landslip.preparation.channel_sources import channel_sources
+from landslip.preparation.distance_sources import distance_source
+from landslip.preparation.source import BLOCK
 from landslip.runtime.parallel import parallel_map
 
 BANDS = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")

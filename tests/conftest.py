@@ -21,7 +21,7 @@ from rasterio.crs import CRS
 
 from landslip.geo import geotiff, vector
 from landslip.geo.grid import Grid
-from landslip.runtime.atomic import file_hash
+from landslip.runtime.disk import file_hash
 
 SHAPE = (128, 192)
 CRS_UTM = CRS.from_epsg(32649)

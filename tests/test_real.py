@@ -8,7 +8,7 @@ import pytest
 from real_data import DATA, ROOT, need
 
 from landslip.config.run import Run
-from landslip.config.site import read_site, site_grid
+from landslip.config.site import read_site
 from landslip.evaluation.evaluate import evaluate
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window
@@ -17,6 +17,7 @@ from landslip.inference.mapping import map_site
 from landslip.inventory.inventory import make_inventory
 from landslip.preparation.label_source import open_label
 from landslip.preparation.prepare import prepare
+from landslip.preparation.site_grid import site_grid
 from landslip.training.checkpoint import load_model
 from landslip.training.train import train
 

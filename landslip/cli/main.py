@@ -122,7 +122,7 @@ def prepare(
     from landslip.preparation.prepare import prepare as run
 
     prepared = run(place, out, encoding, overwrite, not no_figures)
-    from landslip.preparation.prepare import channel_table
+    from landslip.preparation.channel_summary import channel_table
 
     typer.echo(channel_table(prepared))
     typer.echo(
@@ -172,7 +172,7 @@ def import_(
     done = import_patches(
         folder, out, train, test, validation, validation_share, seed, resolution, names, overwrite=overwrite
     )
-    from landslip.preparation.prepare import channel_table
+    from landslip.preparation.channel_summary import channel_table
 
     typer.echo(f"{channel_table(done.prepared)}\n\n{table_of_parts(done)}\n\n{done.prepared.grid.describe()}")
 
@@ -494,11 +494,12 @@ def evaluate(
     for path in (probability, label):
         read_info(path)
     from landslip.evaluation.evaluate import evaluate as score
-    from landslip.evaluation.evaluate import write_scores
+    from landslip.evaluation.result import write_scores
 
     polygons = None
     if inventory is not None and reference is not None:  # read first: nothing is computed where they are refused
         from landslip.evaluation import objects
+        from landslip.evaluation.object_scores import object_table, objects_json
 
         polygons = objects.read_polygons(inventory, reference, probability, layer, inventory_layer)
     scored = score(probability, label, split, part, threshold, block)
@@ -515,8 +516,8 @@ def evaluate(
     found = None
     if polygons is not None:
         judged = objects.score_polygons(polygons, probability, label, split, part, overlap)
-        typer.echo(f"\n{objects.object_table(judged)}")
-        found = objects.objects_json(judged)
+        typer.echo(f"\n{object_table(judged)}")
+        found = objects_json(judged)
         if picture is not None:
             from landslip.evaluation.plots import draw_areas
 

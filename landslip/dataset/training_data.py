@@ -33,7 +33,7 @@ from landslip.geo.grid import Window, require_same_grid, squares
 from landslip.geo.mapped_array import from_windows, strips, union_of_windows
 from landslip.geo.raster import open_raster, read_info, read_stored_window, require_one_band
 from landslip.models import build_model
-from landslip.runtime.atomic import file_hash
+from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import say
 from landslip.runtime.run_folder import prepared_file
 

@@ -11,12 +11,14 @@ from landslip.config.run import read_run
 from landslip.config.site import read_site
 from landslip.demo.synthetic_site import generate, write_site
 from landslip.errors import OutputError
-from landslip.evaluation.evaluate import Evaluation, evaluate, score_table, write_scores
+from landslip.evaluation.evaluate import evaluate
+from landslip.evaluation.result import Evaluation, score_table, write_scores
 from landslip.inference.mapping import map_site
 from landslip.inventory.inventory import make_inventory
 from landslip.plots.curves import draw_history
 from landslip.plots.maps import draw_input, draw_judged, draw_label, draw_probability, draw_split
-from landslip.preparation.prepare import channel_table, prepare
+from landslip.preparation.channel_summary import channel_table
+from landslip.preparation.prepare import prepare
 from landslip.runtime.progress import duration, say
 from landslip.runtime.text import read_json, write_json, write_text
 from landslip.training.checkpoint import FACTS, load_model

@@ -19,7 +19,6 @@ elevation is related to landslides only because rivers run low.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +30,23 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from scipy import ndimage
 
+from landslip.demo.land_cover import (
+    BANDS,
+    STORED_SCALE,
+    Float,
+    Mask,
+    halved,
+    illumination,
+    land_cover,
+    lay_bare,
+    lay_roads,
+    paste,
+    reflectance,
+)
 from landslip.demo.terrain import (
     LITHOLOGY,
     ROCKS,
     Bodies,
-    Body,
     body_sizes,
     eroded_terrain,
     fault_lines,
@@ -47,15 +58,14 @@ from landslip.demo.terrain import (
 from landslip.errors import GridError
 from landslip.factors.distance import distance
 from landslip.factors.terrain import slope
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid, Window
-from landslip.geo.vector import burn, trace, write_vector
+from landslip.geo.polygonize import trace
+from landslip.geo.rasterize import burn
 from landslip.geo.warp import warp_array
 from landslip.runtime.atomic import refuse_existing
 from landslip.runtime.text import write_text
-
-Float = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 MIN_SLOPE = 16.0  # degrees
 RIVER_REACH = 900.0  # metres
@@ -76,21 +86,6 @@ EFFECTS = {
 }
 
 LOOK_ALIKES = {"field": 1, "outcrop": 2, "clearing": 3, "road": 4, "bar": 5}  # codes of SyntheticSite.look_alikes
-
-# Reflectance of the covers in coastal, blue, green, red, nir, swir1, swir2.
-BANDS = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
-COVERS = {
-    "forest": (0.022, 0.028, 0.048, 0.034, 0.300, 0.140, 0.060),
-    "shrub": (0.038, 0.048, 0.082, 0.066, 0.310, 0.215, 0.115),
-    "crops": (0.045, 0.055, 0.095, 0.062, 0.390, 0.230, 0.120),
-    "soil": (0.090, 0.110, 0.150, 0.195, 0.285, 0.345, 0.295),
-    "rock": (0.130, 0.150, 0.180, 0.205, 0.250, 0.290, 0.265),
-    "water": (0.050, 0.055, 0.060, 0.040, 0.020, 0.010, 0.007),
-    "road": (0.120, 0.130, 0.150, 0.160, 0.200, 0.220, 0.200),
-}
-SUN = (140.0, 50.0)  # azimuth clockwise from north and height, degrees
-
-STORED_SCALE = 0.0001  # reflectance of one step of the stored uint16
 
 EPSG = 32649
 ORIGIN = (465_600.0, 3_429_900.0)  # x, y of the upper left corner: 31.00 N 110.64 E
@@ -204,20 +199,20 @@ def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: 
         relief[body.rows, body.columns] = body.relief
     relief = ndimage.gaussian_filter(relief, 1)
     rough = z.copy()
-    rough[MARGIN:-MARGIN, MARGIN:-MARGIN] += _halved(relief)
+    rough[MARGIN:-MARGIN, MARGIN:-MARGIN] += halved(relief)
     # survey noise: filtering by 2 pixels leaves white noise a deviation of 1 / (4 sqrt(pi))
     rough += SURVEY_NOISE * 4 * np.sqrt(np.pi) * ndimage.gaussian_filter(rng.standard_normal(z.shape), 2)
     dem = rough.astype(np.float32)
 
-    cover = _land_cover(rng, steep, water)
+    cover = land_cover(rng, steep, water)
     bare = (ids == 0) & (look_alikes == 0) & inside & ~water
-    road = _roads(surface) & bare
+    road = lay_roads(surface) & bare
     bar = banks & bare & (steep < 10) & (noise(rng, shape, 20, 3) > 0.3)
     look_alikes[road], look_alikes[bar] = LOOK_ALIKES["road"], LOOK_ALIKES["bar"]
-    _paste(cover, 0.6 * road, {"road": 1.0})
-    _paste(cover, 0.8 * bar, {"soil": 0.5, "rock": 0.5})
-    _lay_bare(rng, cover, slides + others)
-    light = _illumination(_onto(dem, dem_grid, grid).astype(np.float64), resolution)
+    paste(cover, 0.6 * road, {"road": 1.0})
+    paste(cover, 0.8 * bar, {"soil": 0.5, "rock": 0.5})
+    lay_bare(rng, cover, slides + others)
+    light = illumination(_onto(dem, dem_grid, grid).astype(np.float64), resolution)
 
     landslides = _chamfered(trace(ids, grid), grid)
     landslides["area"] = landslides.area
@@ -225,7 +220,7 @@ def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: 
         seed=seed,
         grid=grid,
         dem_grid=dem_grid,
-        bands=_reflectance(rng, cover, light),
+        bands=reflectance(rng, cover, light),
         dem=dem,
         elevation=_onto(dem, dem_grid, grid),
         slope=_onto(slope(dem, dem_grid.x_size, dem_grid.y_size, edges="one-sided"), dem_grid, grid),
@@ -299,12 +294,6 @@ def _halved_grid(grid: Grid) -> Grid:
     return Grid(grid.crs, grid.transform @ Affine.scale(2), grid.height // 2, grid.width // 2)
 
 
-def _halved(values: Float) -> Float:
-    """Means of 2 x 2 pixels."""
-    rows, columns = values.shape
-    return np.asarray(values.reshape(rows // 2, 2, columns // 2, 2).mean((1, 3)))
-
-
 def _slope_of(z: Float, size: float) -> NDArray[np.float32]:
     return slope(z, size, size, edges="one-sided")
 
@@ -364,73 +353,3 @@ def _chamfered(frame: gpd.GeoDataFrame, grid: Grid) -> gpd.GeoDataFrame:
 
 
 # ---- image ----
-
-
-def _land_cover(rng: np.random.Generator, steep: NDArray[np.float32], water: Mask) -> dict[str, Float]:
-    """Shares of the covers, each (row, column), which sum to 1: vegetation and water, with smooth borders."""
-    shape = steep.shape
-    drawn: dict[str, Callable[[Float], Float]] = {
-        "forest": lambda x: x + (steep - 20) / 18,
-        "shrub": lambda x: x - 0.1,
-        "crops": lambda x: x - (steep - 12) / 10,
-    }
-    liking = {name: np.exp(4 * bias(noise(rng, shape, 40, 3))) for name, bias in drawn.items()}
-    total = sum(liking.values())
-    cover = {name: np.zeros(shape) for name in COVERS}
-    cover |= {name: np.asarray(value / total) for name, value in liking.items()}
-    _paste(cover, water.astype(float), {"water": 1.0})
-    return cover
-
-
-def _paste(cover: dict[str, Float], share: NDArray[np.floating], mixture: Mapping[str, float | Float]) -> None:
-    """Lay `mixture` over the covers with an opacity `share`, (row, column) in [0, 1]."""
-    for name in cover:
-        cover[name] = cover[name] * (1 - share) + share * mixture.get(name, 0.0)
-
-
-def _lay_bare(rng: np.random.Generator, cover: dict[str, Float], bodies: list[Body]) -> None:
-    """Bare soil and rock on each body, with its own degree of regrowth, patchy within; alike for every kind."""
-    shape = cover["soil"].shape
-    patchy, stony = noise(rng, shape, 12, 3), noise(rng, shape, 25, 3)
-    opacity, rock = np.zeros(shape), np.zeros(shape)
-    for body in bodies:
-        at = body.rows, body.columns
-        opacity[at] = np.clip(rng.uniform(0.68, 1.0) + 0.07 * patchy[at], 0.5, 1.0)
-        rock[at] = np.clip(rng.uniform(0.0, 0.7) + 0.15 * stony[at], 0.0, 1.0)
-    _paste(cover, opacity, {"soil": 1 - rock, "rock": rock})
-
-
-def _roads(surface: Float) -> Mask:
-    """One pixel wide, along contours."""
-    level = ndimage.gaussian_filter(surface, 4)
-    roads = np.zeros(surface.shape, bool)
-    for height in np.percentile(level, [30]):
-        above = level > height
-        roads |= above & ~ndimage.binary_erosion(above, border_value=1)
-    return roads
-
-
-def _illumination(z: Float, size: float) -> Float:
-    """Light on sloping ground over that on level ground; half direct sun, the rest from the sky and corrected."""
-    azimuth, height = np.radians(SUN)
-    down, right = np.gradient(z, size)
-    east, north = np.sin(azimuth) * np.cos(height), np.cos(azimuth) * np.cos(height)
-    facing = (np.sin(height) - east * right + north * down) / np.sqrt(1 + right**2 + down**2)
-    return np.asarray(0.5 + 0.5 * np.clip(facing, 0, None) / np.sin(height))
-
-
-def _reflectance(rng: np.random.Generator, cover: dict[str, Float], light: Float) -> dict[str, NDArray[np.float32]]:
-    """Bands from the covers' mixture: light, texture shared by the bands, the optics' blur, and sensor noise."""
-    shape = light.shape
-    texture = 1 + 0.05 * noise(rng, shape, 8, 2)
-    bands = {}
-    for i, name in enumerate(BANDS):
-        mixed = sum(COVERS[kind][i] * share for kind, share in cover.items())
-        own = 1 + 0.02 * noise(rng, shape, 8, 2)
-        value = np.asarray(mixed * light * texture * own)
-        value = ndimage.gaussian_filter(value, 0.45)
-        if i >= 5:
-            value = _halved(value)
-        value = value + 0.0015 * rng.standard_normal(value.shape)
-        bands[name] = (np.rint(np.clip(value, 0.001, 1.0) / STORED_SCALE) * STORED_SCALE).astype(np.float32)
-    return bands

@@ -19,7 +19,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from landslip.geo.grid import Grid
-from landslip.geo.vector import trace
+from landslip.geo.polygonize import trace
 
 Float = NDArray[np.float64]
 Mask = NDArray[np.bool_]

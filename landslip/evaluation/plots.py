@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from landslip.evaluation.objects import COMPLETE, InventoryScores, area_text
+from landslip.evaluation.object_scores import COMPLETE, InventoryScores, area_text
 from landslip.metrics.calibration import Reliability, expected_calibration_error
 from landslip.plots.cartography import (
     log_ticks,

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from landslip.dataset.split import worst_leak
-from landslip.evaluation.evaluate import HEADS
-from landslip.experiments.compare import (
+from landslip.evaluation.result import HEADS
+from landslip.experiments.trials import (
     COMPARISON,
     PROBABILITY,
     SCORED_PART,

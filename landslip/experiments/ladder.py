@@ -25,30 +25,22 @@ from landslip.dataset.label import LANDSLIDE
 from landslip.dataset.split import TEST, worst_leak
 from landslip.dataset.training_data import TrainingData, build_training_data, read_prepared, site_hashes
 from landslip.errors import LabelError, LandslipError, RunError
-from landslip.evaluation.evaluate import (
-    HEADS,
-    MAPPED,
-    SIDE,
-    VALUES,
-    cells,
-    evaluate,
-    evaluation_json,
-    leakage,
-    nearness,
-)
+from landslip.evaluation.counts import MAPPED, SIDE, VALUES
+from landslip.evaluation.evaluate import evaluate, nearness
 from landslip.evaluation.leakage import pooled
-from landslip.experiments.compare import (
+from landslip.evaluation.result import HEADS, cells, evaluation_json, leakage
+from landslip.experiments.forecast import size_of
+from landslip.experiments.isolated import apart
+from landslip.experiments.transfer import SCORED, transfer
+from landslip.experiments.trials import (
     PROBABILITY,
     Sizes,
     Trial,
-    apart,
     make_runs,
     mean_and_deviation,
     refuse_finished,
     runs_in_words,
 )
-from landslip.experiments.forecast import size_of
-from landslip.experiments.transfer import SCORED, transfer
 from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import tiles
 from landslip.geo.raster import open_raster, read_info, read_stored_window, read_window

@@ -26,14 +26,16 @@ from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.dataset.split import NONE, TEST, TRAIN, VALIDATION, Split
 from landslip.dataset.training_data import TrainingData, read_prepared, site_hashes
 from landslip.errors import GridError, LabelError, ModelError, OutputError, RunError, SplitError
-from landslip.evaluation.evaluate import HEADS, Evaluation, cells, evaluate, leakage
-from landslip.evaluation.evaluate import evaluation_json as evaluation_content
+from landslip.evaluation.evaluate import evaluate
+from landslip.evaluation.result import HEADS, Evaluation, cells, leakage
+from landslip.evaluation.result import evaluation_json as evaluation_content
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window
 from landslip.geo.raster import open_raster, read, read_info, read_window
 from landslip.geo.warp import covering_window, warp
 from landslip.inference.mapping import map_site
-from landslip.runtime.atomic import file_hash, refuse_existing, refuse_input
+from landslip.runtime.atomic import refuse_existing, refuse_input
+from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import plural
 from landslip.runtime.text import markdown_table, write_json, write_text
 from landslip.training.checkpoint import FACTS, Model, load_model, match_channels, run_of, sites_of

@@ -24,7 +24,8 @@ from landslip.dataset.split import TEST, TRAIN, VALIDATION
 from landslip.errors import LandslipError, OutputError
 from landslip.geo.archive import archive_of, gdal_name, own_file
 from landslip.geo.grid import Grid
-from landslip.geo.raster import PROBABILITY, read_decimated, read_info, stretch
+from landslip.geo.preview import read_decimated, stretch
+from landslip.geo.raster import PROBABILITY, read_info
 from landslip.geo.vector import layer_facts, layer_names
 from landslip.metrics.confusion import stated_threshold
 from landslip.plots.class_maps import ClassMap, agreement_map, factor_maps, write_class_map
@@ -56,8 +57,9 @@ from landslip.plots.qgis_style import (
     ramp_renderer,
     review_renderer,
 )
-from landslip.review.reviews import LAYER, REVIEWS
-from landslip.runtime.atomic import atomic_folder, file_hash, refuse_existing
+from landslip.review.review_tables import LAYER, REVIEWS
+from landslip.runtime.atomic import atomic_folder, refuse_existing
+from landslip.runtime.disk import file_hash
 from landslip.runtime.run_folder import RunFolder, open_run
 from landslip.runtime.text import read_json, write_json, write_text
 

@@ -21,7 +21,8 @@ from rasterio.windows import Window as RasterioWindow
 from landslip.errors import GridError, OutputError
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import open_raster, reason
-from landslip.runtime.atomic import atomic_write, require_space, scratch_file
+from landslip.runtime.atomic import atomic_write, scratch_file
+from landslip.runtime.disk import require_space
 
 TILE = 256  # side of the tiles that rasters are stored in, pixels
 BIGTIFF, FIRST_REQUEST = 43, 16384  # version of a TIFF with 64-bit offsets; bytes that a client asks for first

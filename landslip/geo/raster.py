@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 from rasterio.transform import array_bounds
@@ -32,7 +30,7 @@ from rasterio.windows import Window as RasterioWindow
 from landslip.errors import GridError, RasterError
 from landslip.geo.archive import START, archive_of, gdal_name, is_virtual, lack, own_file, shown
 from landslip.geo.grid import Grid, Window, crs_name, looks_like_degrees
-from landslip.runtime.atomic import is_stream
+from landslip.runtime.disk import is_stream
 from landslip.runtime.progress import plural
 from landslip.runtime.run_folder import folder_given
 
@@ -57,7 +55,6 @@ IN_ARCHIVES = {
 }  # fmt: skip
 FARTHEST = 1e9  # of a coordinate, metres or degrees: no body mapped so far is as large
 SMALLEST_PIXEL = 1e-9  # metres or degrees
-PERCENTILES = (2, 98)  # that a band is stretched between, for pictures
 PROBABILITY = "landslide probability"  # the description of that band
 
 
@@ -188,7 +185,7 @@ def open_raster(path: Path) -> Iterator[Any]:
             _require_plausible(dataset, path, None if is_virtual(path) else (archive or path).stat().st_size)
             yield dataset
     except (RasterioError, CRSError, UnicodeDecodeError) as error:  # the last of names and tags
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
@@ -223,7 +220,7 @@ def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
             )
 
 
-def _unreadable(path: Path | str, error: BaseException) -> RasterError:
+def unreadable(path: Path | str, error: BaseException) -> RasterError:
     if isinstance(path, Path):
         wrong = lack(path) or ("" if not path.is_dir() else folder_given(path, RASTER_SUFFIXES))
         if wrong:
@@ -284,7 +281,7 @@ def read_categories(path: Path) -> dict[int, str]:
         try:
             rasterio.shutil.copy(dataset, described.name, driver="VRT")
         except RasterioError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         band = ElementTree.fromstring(described.read()).find("VRTRasterBand[@band='1']/CategoryNames")
     names = [] if band is None else [(item.text or "").strip() for item in band]
     return {code: name for code, name in enumerate(names) if name}
@@ -368,7 +365,7 @@ def _decode(dataset: Any, bands: Any, box: RasterioWindow) -> NDArray[Any]:
     try:
         return np.asarray(dataset.read(bands, window=box))
     except RasterioError as error:
-        raise _unreadable(shown(dataset.name), error) from error
+        raise unreadable(shown(dataset.name), error) from error
 
 
 def read(
@@ -386,65 +383,6 @@ def read_stored(path: Path, band: int = 1, window: Window | None = None) -> NDAr
     """Read one band as it is stored (classes, labels, masks), (H, W), nothing turned into NaN."""
     with open_raster(path) as dataset:
         return read_stored_window(dataset, window or Window(0, 0, dataset.height, dataset.width), band)
-
-
-def picture_shape(path: Path) -> tuple[int, int, int]:
-    """(bands, rows, columns) of a picture (a PNG, say), its alpha band not counted."""
-    with open_raster(path) as dataset:
-        return len(_but_alpha(dataset)), dataset.height, dataset.width
-
-
-def read_picture(path: Path) -> NDArray[np.float32]:
-    """Read a picture, which needs no CRS, as (B, H, W) float32 without its alpha band; NaN where alpha is 0."""
-    with open_raster(path) as dataset:
-        return read_window(dataset, Window(0, 0, dataset.height, dataset.width), _but_alpha(dataset))
-
-
-def require_whole_png(path: Path) -> None:
-    """Raise RasterError for a PNG that is cut short or altered: GDAL reads such a file as if nothing were wrong.
-
-    Every chunk carries its length and a CRC, and the last is IEND (ISO/IEC 15948, 5.3).
-    """
-    if not path.exists():
-        raise RasterError(f"{path} does not exist. Check the path.")
-    stored, at, name = path.read_bytes(), 8, b""
-    whole = stored[:8] == b"\x89PNG\r\n\x1a\n"
-    while whole and name != b"IEND":
-        length = int.from_bytes(stored[at : at + 4])
-        name, end = stored[at + 4 : at + 8], at + 8 + length
-        whole = len(stored) >= end + 4 and zlib.crc32(stored[at + 4 : end]) == int.from_bytes(stored[end : end + 4])
-        at = end + 4
-    if not whole:
-        raise _unreadable(path, RasterioError("its PNG chunks are not whole"))
-
-
-def _but_alpha(dataset: Any) -> list[int]:
-    return [band for band, what in zip(dataset.indexes, dataset.colorinterp, strict=True) if what != ColorInterp.alpha]
-
-
-def read_decimated(path: Path, bands: Sequence[int], most: int, stored: bool = False) -> tuple[NDArray[Any], Grid]:
-    """A raster thinned to at most `most` pixels a side, for pictures: (B, H, W) and its grid.
-
-    Every n-th pixel is read, so classes stay classes; `stored` keeps nodata as it is instead of turning it into NaN.
-    """
-    with open_raster(path) as dataset:
-        grid = read_info(path).grid
-        thin = max(1, -(-max(grid.shape) // most))
-        height, width = -(-grid.height // thin), -(-grid.width // thin)
-        values = dataset.read(list(bands), out_shape=(len(bands), height, width), masked=not stored)
-        if not stored:
-            values = values.astype(np.float32).filled(np.nan)
-        a, e = grid.transform.a * grid.width / width, grid.transform.e * grid.height / height
-        return values, Grid(grid.crs, Affine(a, 0, grid.transform.c, 0, e, grid.transform.f), height, width)
-
-
-def stretch(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
-    """The 2nd and 98th percentile of what is defined, never one value twice; (0, 1) where nothing is."""
-    defined = values[np.isfinite(values)]
-    if not defined.size:
-        return 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(defined, PERCENTILES))
-    return (low, high) if high > low else (low, low + 1)
 
 
 def unreadable_blocks(path: Path, within: Window | None = None) -> list[Window]:

@@ -28,11 +28,11 @@ from landslip.config.run import Run
 from landslip.dataset.split import TEST, leakage_note, leaky_of
 from landslip.dataset.training_data import input_hashes
 from landslip.errors import ModelError, ResumeError, RunError
-from landslip.evaluation.evaluate import confusion_by_block
+from landslip.evaluation.counts import confusion_by_block
 from landslip.geo.raster import read_info, read_stored
 from landslip.importance.ranking import DRAWS, FEWEST_BLOCKS, Score, bootstrap_weights, kappa_f1, percentiles
 from landslip.inference.mapping import map_site
-from landslip.runtime.atomic import remove_folder
+from landslip.runtime.disk import remove_folder
 from landslip.runtime.progress import duration, plural, say
 from landslip.runtime.text import read_json, write_json
 from landslip.training.checkpoint import Model, load_model, run_of

@@ -9,66 +9,41 @@ and one small table per spatial block.
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.dataset.channels import Channel, StackInfo, read_stack_info
-from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN, known_label
-from landslip.errors import ChannelError, LabelError, RasterError, RunError
-from landslip.geo.grid import Grid, Window, require_same_grid, tiles
-from landslip.geo.raster import open_raster, read_info, read_stored_window, read_window, require_one_band
+from landslip.dataset.channels import Channel, StackInfo
+from landslip.dataset.label import LANDSLIDE
+from landslip.errors import RunError
+from landslip.geo.grid import tiles
+from landslip.importance.factor_classes import FactorClasses, make_classes
 from landslip.importance.plots import draw_intervals
-from landslip.plots.class_maps import direction_of, eighth
-from landslip.runtime.atomic import file_hash, refuse_existing, refuse_input
+from landslip.importance.sampling import (
+    BLOCK,
+    SAMPLE,
+    SIDE,
+    Sample,
+    choose_factors,
+    draw_sample,
+    open_prepared,
+    positions_of,
+    read_prepared_info,
+)
+from landslip.runtime.atomic import refuse_existing, refuse_input
+from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import track
 from landslip.runtime.provenance import software
 from landslip.runtime.text import write_json, write_text
 
-SIDE = 1024  # pixels per side of what is held at a time
-SAMPLE = 10_000  # pixels that natural breaks are exact on
-BLOCK = 128  # pixels per side of a spatial block, the region of a split
-DIRECTIONS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
 FILES = ("intervals.csv", "intervals.json", "intervals.png")
-Cut = Literal["natural breaks", "directions", "classes"]
-
-
-@dataclass(frozen=True)
-class FactorClasses:
-    """A factor's classes: `names` of them, cut from the channels at `positions` of the stack.
-
-    `upper` holds the upper bounds of natural breaks, which belong to their class; the last class is open upwards.
-    `note` says what a reader must know, "" if nothing.
-    """
-
-    factor: str
-    cut: Cut
-    unit: str
-    positions: tuple[int, ...]
-    names: tuple[str, ...]
-    upper: tuple[float, ...] = ()
-    note: str = ""
-
-    def codes(self, values: NDArray[np.float32]) -> NDArray[np.intp]:
-        """Class of each pixel, from 0, of the factor's channels (C, ...); -1 where undefined. Shape (...)."""
-        if self.cut == "directions":
-            return _directions(values)
-        if self.cut == "classes" and len(values) > 1:  # a plane per class
-            found = np.argmax(np.nan_to_num(values, nan=-1.0), axis=0)
-            return np.where(np.nanmax(np.nan_to_num(values, nan=0.0), axis=0) > 0.5, found, -1)
-        if self.cut == "classes" and not self.upper:  # one plane: a single class
-            return np.where(values[0] > 0.5, 0, -1)
-        found = np.searchsorted(np.asarray(self.upper), values[0].astype(np.float64), side="left")
-        return np.where(np.isnan(values[0]), -1, np.minimum(found, len(self.upper) - 1))
 
 
 @dataclass(frozen=True)
@@ -91,22 +66,6 @@ class ClassFrequency:
     landslide_share: float
     frequency: float
     frequency_ratio: float
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Pixels drawn from the valid ones of known label.
-
-    `values` (N, C) float32, NaN where undefined; `label` (N,) uint8; `row`, `column` (N,). They were drawn of
-    `pixels` pixels, `landslides` of them landslide.
-    """
-
-    values: NDArray[np.float32]
-    label: NDArray[np.uint8]
-    row: NDArray[np.int64]
-    column: NDArray[np.int64]
-    pixels: int
-    landslides: int
 
 
 @dataclass(frozen=True)
@@ -178,184 +137,7 @@ def _require(holds: bool, message: str) -> None:
 # ---- the prepared folder ----
 
 
-def read_prepared_info(prepared: Path) -> StackInfo:
-    """A prepared folder's stack; RasterError where it is none, GridError where its rasters lie on several grids."""
-    for name in ("stack.tif", "valid.tif", "label.tif"):
-        if not (prepared / name).exists():
-            raise RasterError(
-                f"{prepared / name} does not exist: {prepared} is not a prepared site. Make it with `landslip prepare`."
-            )
-    stack = read_stack_info(prepared / "stack.tif")
-    for name in ("valid.tif", "label.tif"):
-        info = read_info(prepared / name)
-        require_one_band(info, name.removesuffix(".tif"))
-        require_same_grid(stack.grid, str(stack.path), info.grid, str(info.path))
-    return stack
-
-
-def choose_factors(stack: StackInfo, names: Sequence[str]) -> list[str]:
-    """The factors named, or all factors of a stack; ChannelError for an unknown one, and where there is none."""
-    known = list(dict.fromkeys(channel.factor for channel in stack.channels))
-    factors = list(dict.fromkeys(channel.factor for channel in stack.channels if channel.group == "factor"))
-    for name in names:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean {nearest[0]}? " if nearest else ""
-            raise ChannelError(f"{stack.path} has no factor {name!r}: {hint}it has {', '.join(known)}.")
-    if not names and not factors:
-        raise ChannelError(
-            f"{stack.path} has no factor, only bands: {', '.join(known)}. Prepare the site with a [dem] or a "
-            "[[factor]], or name bands with --factor where the command takes it."
-        )
-    return list(dict.fromkeys(names)) or factors
-
-
-def positions_of(stack: StackInfo, factor: str) -> tuple[int, ...]:
-    """Positions of a factor's channels in a stack."""
-    return tuple(i for i, channel in enumerate(stack.channels) if channel.factor == factor)
-
-
-@dataclass(frozen=True)
-class PreparedRasters:
-    """A prepared folder's open rasters."""
-
-    stack: Any
-    valid: Any
-    label: Any
-
-    def known(self, window: Window) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
-        """(h, w) bool, valid and of known label, and (h, w) labels, at a window inside the raster."""
-        label = known_label(read_stored_window(self.label, window), self.label.name)
-        return (read_stored_window(self.valid, window) == 1) & (label != UNKNOWN), label
-
-    def values(self, window: Window, positions: Sequence[int]) -> NDArray[np.float32]:
-        """(C, h, w) of the stack's channels at `positions`, NaN where undefined."""
-        return read_window(self.stack, window, [position + 1 for position in positions])
-
-
-@contextmanager
-def open_prepared(stack: StackInfo) -> Iterator[PreparedRasters]:
-    """The stack, valid and label rasters of a prepared folder, open together."""
-    with ExitStack() as files:
-        paths = (stack.path, stack.valid_path, stack.path.with_name("label.tif"))
-        yield PreparedRasters(*(files.enter_context(open_raster(path)) for path in paths))
-
-
-def draw_sample(stack: StackInfo, wanted: int, seed: int, balanced: bool = False) -> Sample:
-    """Draw `wanted` valid pixels of known label at random, or all there are.
-
-    `balanced`: half of them landslide and half not, or all of a class that has fewer. Raises LabelError where the
-    valid ground holds one class only.
-    """
-    rng = np.random.default_rng(seed)
-    windows = list(tiles(stack.grid.shape, SIDE))
-    with open_prepared(stack) as rasters:
-        held = np.zeros((len(windows), 2), np.int64)  # other ground, landslide
-        for i, window in enumerate(windows):
-            known, label = rasters.known(window)
-            landslides = int(np.count_nonzero(known & (label == LANDSLIDE)))
-            held[i] = np.count_nonzero(known) - landslides, landslides
-        _require_both(held.sum(0), stack.path.with_name("label.tif"))
-        strata = held.T if balanced else held.sum(1)[None]  # (strata, windows)
-        ranks = [_ranks(rng, int(pixels.sum()), wanted // len(strata)) for pixels in strata]
-        parts = []
-        for i, window in enumerate(track(windows, len(windows), "sample", "window")):
-            chosen = [
-                ranks[s][slice(*np.searchsorted(ranks[s], (before, before + int(strata[s, i]))))] - before
-                for s, before in enumerate(strata[:, :i].sum(1).tolist())
-            ]
-            if any(part.size for part in chosen):
-                known, label = rasters.known(window)
-                places = [np.flatnonzero(known & (label == code)) for code in (OTHER, LANDSLIDE)]
-                places = places if balanced else [np.flatnonzero(known)]
-                at = np.concatenate([place[part] for place, part in zip(places, chosen, strict=True)])
-                row, column = np.divmod(at, window.width)
-                values = rasters.values(window, range(len(stack.channels)))[:, row, column].T
-                parts.append((values, label[row, column], row + window.row, column + window.column))
-    values, labels, rows, columns = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Sample(values, labels, rows, columns, int(held.sum()), int(held[:, 1].sum()))
-
-
-def _ranks(rng: np.random.Generator, total: int, wanted: int) -> NDArray[np.int64]:
-    return np.arange(total) if total <= wanted else np.sort(rng.choice(total, wanted, replace=False))
-
-
-def _require_both(held: NDArray[np.int64], label: Path) -> None:
-    other, landslides = (int(pixels) for pixels in held)
-    if not other or not landslides:
-        raise LabelError(
-            f"{label}: the valid ground holds {landslides:,} pixels of landslide and {other:,} of other ground, and "
-            "what a factor says of landslides takes both. Map more ground, or check the outline."
-        )
-
-
 # ---- classes ----
-
-
-def natural_breaks(values: NDArray[Any], classes: int) -> tuple[float, ...]:
-    """Upper bounds of the natural-breaks classes of (N,) values: the least sum of squares within classes.
-
-    Exact: Fisher (1958), by mapclassify. It sums squares in single precision, and those of elevations or coordinates
-    would lose the breaks (sums of squares 2 to 19 % above the least), so the values are centred and scaled for it.
-    Where there are no more distinct values than `classes`, each is a class of its own.
-    """
-    ordered = np.sort(np.asarray(values, np.float64))
-    distinct = np.unique(ordered)
-    if distinct.size <= classes:
-        return tuple(distinct.tolist())
-    from mapclassify import FisherJenks  # here, because it compiles itself for some seconds
-
-    scaled = (ordered - ordered.mean()) / ordered.std()
-    at = np.searchsorted(scaled, FisherJenks(scaled, k=classes).bins)
-    return tuple(dict.fromkeys(ordered[at].tolist()))
-
-
-def make_classes(stack: StackInfo, factor: str, drawn: Sample, classes: int) -> FactorClasses:
-    """The classes of a factor, with natural breaks of a sample (all channels of the stack) where it is continuous."""
-    positions = positions_of(stack, factor)
-    own = [stack.channels[i] for i in positions]
-    unit = own[0].unit
-    if factor == "aspect" and ({channel.kind for channel in own} == {"sine", "cosine"} or unit == "degree"):
-        by_kind = sorted(positions, key=lambda i: stack.channels[i].kind != "sine")
-        return FactorClasses(factor, "directions", unit, tuple(by_kind), ("flat", *DIRECTIONS))
-    if own[0].kind == "class":
-        names = tuple(channel.name.removeprefix(f"{factor}_") for channel in own)
-        return FactorClasses(factor, "classes", unit, positions, names)
-    values = drawn.values[:, positions[0]]
-    values = values[~np.isnan(values)]
-    if not values.size:
-        return FactorClasses(
-            factor, "natural breaks", unit, positions, ("all",), (math.inf,), "undefined all over the site"
-        )
-    if unit == "class":  # one channel of ordinals, the paper's encoding
-        codes = _codes_in(stack, positions[0])  # a sample may miss a rare class
-        return FactorClasses(factor, "classes", unit, positions, tuple(f"{code:g}" for code in codes), tuple(codes))
-    upper = natural_breaks(values, classes)
-    note = ""
-    if len(upper) == 1:
-        note = f"{upper[0]:g} all over the sample: one class, which says nothing"
-    elif len(upper) < classes:
-        note = f"{len(upper)} different values in the sample, each a class"
-    return FactorClasses(
-        factor, "natural breaks", unit, positions, tuple(map(str, range(1, len(upper) + 1))), upper, note
-    )
-
-
-def _codes_in(stack: StackInfo, position: int) -> list[float]:
-    found: set[float] = set()
-    with open_prepared(stack) as rasters:
-        for window in tiles(stack.grid.shape, SIDE):
-            known, _ = rasters.known(window)
-            values = rasters.values(window, [position])[0][known]
-            found |= set(np.unique(values[~np.isnan(values)]).tolist())
-    return sorted(found)
-
-
-def _directions(values: NDArray[np.float32]) -> NDArray[np.intp]:
-    """0 flat, 1 north, clockwise to 8 northwest, of aspect's sine and cosine, or of degrees, NaN on flat ground."""
-    # a plane in degrees cannot tell flat ground from undefined: `valid` does not hold the latter
-    found = direction_of(values) if len(values) == 2 else np.nan_to_num(eighth(values[0]), nan=0.0)
-    return np.nan_to_num(found, nan=-1.0).astype(np.intp)
 
 
 # ---- counting ----
@@ -506,8 +288,3 @@ def frequency_table(made: Frequencies) -> str:
 
 def _percent(share: float, digits: int) -> str:
     return "undefined" if math.isnan(share) else f"{100 * share:.{digits}f} %"
-
-
-def block_of(sample: Sample, grid: Grid, block: int) -> NDArray[np.int64]:
-    """(N,) number of the spatial block that each pixel of a sample lies in."""
-    return np.asarray(sample.row // block * -(-grid.width // block) + sample.column // block)

@@ -34,19 +34,8 @@ from landslip.dataset.label import LANDSLIDE, OTHER
 from landslip.errors import LabelError, RunError
 from landslip.geo.grid import tiles
 from landslip.importance.ablation import Budget, ablation_importance, plan_ablation
-from landslip.importance.frequency_ratio import (
-    SAMPLE,
-    SIDE,
-    Counts,
-    Sample,
-    choose_factors,
-    count_classes,
-    draw_sample,
-    frequency_csv,
-    make_classes,
-    open_prepared,
-    read_prepared_info,
-)
+from landslip.importance.factor_classes import make_classes
+from landslip.importance.frequency_ratio import Counts, count_classes, frequency_csv
 from landslip.importance.impurity import (
     CORRELATED,
     TREES,
@@ -58,8 +47,18 @@ from landslip.importance.impurity import (
 from landslip.importance.permutation import held_out, permutation_importance
 from landslip.importance.plots import Whisker, draw_ranking
 from landslip.importance.ranking import FEWEST_BLOCKS, MEASURES, Score, ranked
+from landslip.importance.sampling import (
+    SAMPLE,
+    SIDE,
+    Sample,
+    choose_factors,
+    draw_sample,
+    open_prepared,
+    read_prepared_info,
+)
 from landslip.metrics.bootstrap import add_block_sums, block_shape
-from landslip.runtime.atomic import file_hash, refuse_existing, refuse_input
+from landslip.runtime.atomic import refuse_existing, refuse_input
+from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import plural
 from landslip.runtime.provenance import software
 from landslip.runtime.text import write_json, write_text

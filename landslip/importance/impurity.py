@@ -22,8 +22,9 @@ from landslip.dataset.channels import StackInfo
 from landslip.dataset.label import LANDSLIDE
 from landslip.errors import LabelError
 from landslip.geo.grid import Grid
-from landslip.importance.frequency_ratio import Counts, Sample, block_of, positions_of
+from landslip.importance.frequency_ratio import Counts
 from landslip.importance.ranking import DRAWS, Float, Score, bootstrap_weights, derangement, percentiles
+from landslip.importance.sampling import Sample, block_of, positions_of
 from landslip.runtime.progress import track
 
 CUTS = 200  # times that a factor's link to the landslides is cut

@@ -20,7 +20,6 @@ from landslip.dataset.split import PARTS, leakage_note, leaky_of
 from landslip.errors import LabelError, SplitError
 from landslip.geo.grid import Window, require_same_grid, squares, tiles
 from landslip.geo.raster import open_raster, read_info, read_stored_window, require_one_band
-from landslip.importance.frequency_ratio import SIDE, choose_factors, open_prepared
 from landslip.importance.ranking import (
     DRAWS,
     FEWEST_BLOCKS,
@@ -31,6 +30,7 @@ from landslip.importance.ranking import (
     kappa_f1,
     percentiles,
 )
+from landslip.importance.sampling import SIDE, choose_factors, open_prepared
 from landslip.models.forward import device, keep_memory, precision, probabilities
 from landslip.runtime.progress import plural, track
 from landslip.training.checkpoint import Model, match_channels, split_of

@@ -23,7 +23,7 @@ from landslip.errors import DependencyError, RunError
 from landslip.inference.int8 import QUANTIZED, quantized_graph
 from landslip.models.forward import device, keep_memory, logits, precision
 from landslip.models.segnet import SegNet
-from landslip.runtime.atomic import file_hash
+from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import plural
 from landslip.runtime.provenance import machine_memory
 from landslip.training.checkpoint import Model

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from landslip.errors import ModelError
-from landslip.runtime.atomic import file_hash
+from landslip.runtime.disk import file_hash
 from landslip.runtime.text import read_json
 from landslip.training.checkpoint import Model
 

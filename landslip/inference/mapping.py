@@ -38,7 +38,8 @@ from landslip.inference.predict import (
 from landslip.inference.tile_store import TileStore, open_tile_store, refuse_existing_map
 from landslip.models.forward import dropout_layers
 from landslip.plots.qgis_style import probability_style
-from landslip.runtime.atomic import refuse_existing, refuse_input, require_space
+from landslip.runtime.atomic import refuse_existing, refuse_input
+from landslip.runtime.disk import require_space
 from landslip.runtime.prefetch import prefetch
 from landslip.runtime.progress import forecasting, plural, say, track
 from landslip.runtime.text import write_text

@@ -33,7 +33,8 @@ from landslip.inference.int8 import GRAPH, GRAPH_WEIGHTS, QUANTIZED, read_graph
 from landslip.metrics.confusion import Confusion
 from landslip.models.forward import at_temperature
 from landslip.models.segnet import SegNet
-from landslip.runtime.atomic import atomic_write, file_hash, refuse_existing, require_space
+from landslip.runtime.atomic import atomic_write, refuse_existing
+from landslip.runtime.disk import file_hash, require_space
 from landslip.runtime.progress import plural, say
 from landslip.runtime.provenance import software
 from landslip.runtime.text import markdown_table, write_json

@@ -25,14 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import LandslipError, OutputError, ResumeError
-from landslip.runtime.atomic import (
-    atomic_write,
-    exclusive_lock,
-    refuse_existing,
-    remove_file,
-    remove_folder,
-    require_name,
-)
+from landslip.runtime.atomic import atomic_write, refuse_existing
+from landslip.runtime.disk import remove_file, remove_folder, require_name
+from landslip.runtime.locks import exclusive_lock
 from landslip.runtime.progress import say
 from landslip.runtime.text import read_json, write_json
 

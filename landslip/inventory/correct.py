@@ -24,10 +24,14 @@ from landslip.errors import GridError, LabelError, OutputError, ReviewError
 from landslip.geo.geotiff import create_raster, write_window
 from landslip.geo.grid import Grid, crs_name, require_same_grid, same_grid, tiles
 from landslip.geo.raster import open_raster, read_info, read_stored_window, require_one_band
-from landslip.geo.vector import burn, read_vector
+from landslip.geo.rasterize import burn
+from landslip.geo.vector import read_vector
 from landslip.preparation.prepare import WRITTEN, refuse_losses
-from landslip.review.reviews import LAYER, REJECTED, REVIEWS, corrections, crs_of
-from landslip.runtime.atomic import atomic_folder, file_hash, refuse_existing
+from landslip.review.review_log import REJECTED
+from landslip.review.review_tables import LAYER, REVIEWS
+from landslip.review.reviews import corrections, crs_of
+from landslip.runtime.atomic import atomic_folder, refuse_existing
+from landslip.runtime.disk import file_hash
 from landslip.runtime.provenance import software
 from landslip.runtime.run_folder import prepared_file
 from landslip.runtime.text import read_json, write_json

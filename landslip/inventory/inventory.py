@@ -9,52 +9,37 @@ or vertices taken off, for which each must be seen beside all others.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from os.path import realpath  # Path.resolve fails where a link leads to itself
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
-import shapely
-from numpy.typing import NDArray
 
-from landslip.dataset.channels import StackInfo, read_stack_info
-from landslip.errors import OutputError, RunError, VectorError
-from landslip.geo.geodesy import area_and_perimeter, window_area
-from landslip.geo.geotiff import TILE, create_raster, require_geotiff_name, write_window
-from landslip.geo.grid import Grid, Window, require_metric, require_same_grid, tiles
-from landslip.geo.raster import RasterInfo, open_raster, read_info, read_stored_window, read_window, require_probability
-from landslip.geo.vector import (
+from landslip.dataset.channels import read_stack_info
+from landslip.errors import OutputError, RunError
+from landslip.geo.geopackage import (
     fill_styles,
-    highest_value,
-    join,
-    layer_names,
-    lock_geopackage,
     open_parquet_writer,
     open_vector_writer,
-    outline,
-    place,
-    read_vector,
     require_geopackage_name,
-    together,
 )
-from landslip.inventory.attributes import FACTORS, REACH, ClassCodes, Statistics, area_range, dominant, sides
-from landslip.inventory.components import label_components
-from landslip.inventory.persistent_ids import keep_ids
-from landslip.metrics.confusion import require_probabilities, stated_threshold
+from landslip.geo.geotiff import create_raster, require_geotiff_name
+from landslip.geo.grid import Grid, require_metric, require_same_grid
+from landslip.geo.raster import RasterInfo, read_info, require_probability
+from landslip.geo.vector import layer_names
+from landslip.inventory.measure import Found, Measured, fill_map, find, landslide_frame, measure
+from landslip.inventory.previous import kept_as_read, read_earlier, refuse_lost_reviews
+from landslip.metrics.confusion import stated_threshold
 from landslip.plots.qgis_style import COLOURS, NOT_VALID, inventory_style, map_style, review_style
-from landslip.review.reviews import LAYER, LOG, REVIEWS
-from landslip.runtime.atomic import atomic_write, exclusive_lock, refuse_existing, require_name, scratch_file
-from landslip.runtime.progress import track
-from landslip.runtime.text import read_json
+from landslip.review.review_tables import LAYER, REVIEWS
+from landslip.runtime.atomic import atomic_write, refuse_existing, scratch_file
+from landslip.runtime.disk import require_name
+from landslip.runtime.locks import exclusive_lock
 
-MOST_ID = 2**53  # what every program that reads an id can count to
 SMALLEST = 4  # pixels of the smallest landslide kept, where no area is given
-SIDE = 4 * TILE
 MANY = 5000  # landslides written at a time
 
 
@@ -75,21 +60,6 @@ class Summary:
     removed: int
     removed_area_m2: float
     kept: int = 0
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Pieces that are kept, in order: (count,) pixels; `final` (n + 1,) int32 from an id within its tile to 1, 2, ...
-
-    `valid` and `removed` count pixels, `valid_area` is in square metres.
-    """
-
-    final: NDArray[np.int32]
-    pixels: NDArray[np.int64]
-    valid: int
-    valid_area: float
-    removed: int
-    removed_pixels: int
 
 
 def make_inventory(
@@ -134,23 +104,23 @@ def make_inventory(
         require_same_grid(stack.grid, str(stack.path), grid, str(probability))
     if previous is not None and realpath(previous) == realpath(out_gpkg):
         previous = None
-    earlier = _read_earlier(previous or out_gpkg, grid, asked=previous is not None)
+    earlier = read_earlier(previous or out_gpkg, grid, asked=previous is not None)
     if previous is not None:
-        _refuse_lost_reviews(out_gpkg, previous)
+        refuse_lost_reviews(out_gpkg, previous)
 
     tags = _tags(info, at, source, min_area)
     with exclusive_lock(out_gpkg), scratch_file(out_gpkg, "ids") as ids_path, ExitStack() as outputs:
-        found = _find(probability, grid, at, min_area, ids_path)
-        measured = _Measured.of(found, stack)
+        found = find(probability, grid, at, min_area, ids_path)
+        measured = Measured.of(found, stack)
         most = MANY if earlier is None and simplify is None else max(len(found.pixels), 1)
-        parts = _measure(probability, ids_path, found, grid, at, stack, measured, most)
+        parts = measure(probability, ids_path, found, grid, at, stack, measured, most)
         frames: Iterable[gpd.GeoDataFrame] = (
-            _frame(measured, *part, found, grid, earlier, info, stack, simplify) for part in parts
+            landslide_frame(measured, *part, found, grid, earlier, info, stack, simplify) for part in parts
         )
         if earlier is not None:
             frames = [*frames]  # one; nobody who reviews is to wait for it
             if previous is None:
-                outputs.enter_context(_kept_as_read(earlier))
+                outputs.enter_context(kept_as_read(earlier))
         # entered one inside the other: all get their names once all are whole
         aside = outputs.enter_context(atomic_write(out_gpkg, overwrite))
         parquet = outputs.enter_context(atomic_write(out_gpkg.with_suffix(".parquet"), overwrite))
@@ -176,7 +146,7 @@ def make_inventory(
             create_raster(map_path, grid, "uint8", ["landslide"], NOT_VALID, tags, True, overwrite, "nearest")
         )
         dataset.write_colormap(1, COLOURS)
-        _fill_map(dataset, probability, ids_path, found, grid)
+        fill_map(dataset, probability, ids_path, found, grid)
     return summary
 
 
@@ -191,8 +161,8 @@ def begin_inventory(out_gpkg: Path, raster: Path) -> None:
     refuse_existing(out_gpkg, False)
     info = read_info(raster)
     require_metric(info.grid, str(raster))
-    found = _Found(np.zeros(1, np.int32), np.zeros(0, np.int64), 0, 0.0, 0, 0)
-    empty = _frame(_Measured.of(found, None), slice(0, 0), [], found, info.grid, None, info, None, None)
+    found = Found(np.zeros(1, np.int32), np.zeros(0, np.int64), 0, 0.0, 0, 0)
+    empty = landslide_frame(Measured.of(found, None), slice(0, 0), [], found, info.grid, None, info, None, None)
     with atomic_write(out_gpkg) as aside:
         with open_vector_writer(aside, out_gpkg, LAYER, multi=True) as add_to_vector:
             add_to_vector(empty)
@@ -203,11 +173,6 @@ def stack_of(probability: Path) -> Path | None:
     """The stack of the run folder that RUN/map/probability.tif lies in; None where there is none."""
     path = probability.absolute().parent.parent / "prepared" / "stack.tif"
     return path if path.exists() else None
-
-
-def layer_of(path: Path) -> str | None:
-    """The layer of a vector file that an inventory is read from; None, the first, where none has its name."""
-    return LAYER if LAYER in layer_names(path) else None
 
 
 def _check_outputs(probability: Path, out_gpkg: Path, map_path: Path, overwrite: bool) -> None:
@@ -230,258 +195,10 @@ def _tags(info: RasterInfo, threshold: float, source: str, min_area: float) -> d
     return kept | {"threshold": str(threshold), "threshold_source": source, "min_area": f"{min_area:g}"}
 
 
-def _find(probability: Path, grid: Grid, threshold: float, min_area: float, ids_path: Path) -> _Found:
-    """Find the pieces at or above the threshold; their ids, each within its tile, go into the raster `ids_path`."""
-    valid, valid_area = 0, 0.0
-    with (
-        open_raster(probability) as dataset,
-        create_raster(ids_path, grid, "int32", ["piece"], None, overwrite=True) as kept,
-    ):
-
-        def landslide(window: Window) -> NDArray[np.bool_]:
-            nonlocal valid, valid_area
-            values = read_window(dataset, window, [1])[0]
-            require_probabilities(values, str(probability))
-            here = int(np.count_nonzero(~np.isnan(values)))
-            valid += here
-            valid_area += here / window.area * window_area(window, grid) if here else 0
-            with np.errstate(invalid="ignore"):
-                return np.asarray(values >= threshold)
-
-        def keep(window: Window, ids: NDArray[np.int32]) -> None:
-            write_window(kept, ids[None], window)
-
-        pieces = label_components(landslide, keep, grid.shape, SIDE, lambda w, n: track(w, n, "landslides", "tile"))
-    large = pieces.pixels * grid.pixel_area >= min_area * (1 - 1e-9)
-    final = np.zeros(len(large) + 1, np.int32)
-    final[1:][large] = np.arange(1, np.count_nonzero(large) + 1)
-    small = pieces.pixels[~large]
-    return _Found(final[pieces.piece], pieces.pixels[large], valid, valid_area, len(small), int(small.sum()))
-
-
-@dataclass
-class _Measured:
-    """What is known of landslides 1, 2, ...: statistics, ranges of pixels, pixels of each class (classes, count)."""
-
-    statistics: dict[str, Statistics]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    classes: ClassCodes
-    shares: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, found: _Found, stack: StackInfo | None) -> _Measured:
-        """Nothing measured yet."""
-        count = len(found.pixels)
-        channels = () if stack is None else stack.channels
-        statistics = {name: Statistics(count) for name in ("probability", *_factor_bands(stack))}
-        classes = ClassCodes(channels)
-        counts = [np.zeros(shape, np.int64) for shape in (count, count, (len(classes.names), count))]
-        return cls(statistics, counts[0], counts[1], classes, counts[2])
-
-
-def _factor_bands(stack: StackInfo | None) -> dict[str, int]:
-    return {} if stack is None else {c.name: i + 1 for i, c in enumerate(stack.channels) if c.name in FACTORS}
-
-
-def _measure(
-    probability: Path,
-    ids_path: Path,
-    found: _Found,
-    grid: Grid,
-    threshold: float,
-    stack: StackInfo | None,
-    measured: _Measured,
-    most: int,
-) -> Iterator[tuple[slice, list[Any]]]:
-    """Measure landslides tile by tile; yield their places (from 0) and outlines, in whole pixels, in order.
-
-    Some `most` at a time, once nothing of them can lie in tiles to come, and at least once, if with none.
-    """
-    bands, classes = _factor_bands(stack), measured.classes
-    pieces: dict[int, list[list[Any]]] = {}  # of landslides that are not written yet, polygons by tile
-    first = behind = 0  # written so far, seen so far
-    with ExitStack() as files:
-        probabilities, ids_raster = (files.enter_context(open_raster(path)) for path in (probability, ids_path))
-        channels = None if stack is None else files.enter_context(open_raster(stack.path))
-        cores = list(tiles(grid.shape, SIDE))
-        going_on: list[int] = []  # those that reach into the row of tiles below, or near it
-        for core, after in zip(track(cores, len(cores), "outlines", "tile"), [*cores[1:], None], strict=True):
-            around = Window(core.row - REACH, core.column - REACH, core.height + 2 * REACH, core.width + 2 * REACH)
-            around = around.clip(grid.shape)
-            wide = found.final[read_stored_window(ids_raster, around)]
-            if wide.any():
-                near = read_window(probabilities, around, [1])[0]
-                inner = core.within(around)
-                area_range(wide, near, inner, threshold, measured.low, measured.high)
-                ids = np.ascontiguousarray(wide[inner])
-                for number, polygons in outline(ids, core).items():
-                    pieces.setdefault(number, []).append(polygons)
-                inside = ids > 0
-                at = ids[inside]
-                measured.statistics["probability"].add(at, near[inner][inside])
-                if channels is not None and (bands or classes.bands):
-                    cube = read_window(channels, core, [*bands.values(), *classes.bands])[:, inside]
-                    for name, values in zip(bands, cube, strict=False):
-                        measured.statistics[name].add(at, values)
-                    for share, of_class in zip(measured.shares, classes.masks(cube[len(bands) :]), strict=True):
-                        share += np.bincount(at[of_class], minlength=len(share) + 1)[1:]
-                behind = max(behind, int(at.max(initial=0)))
-                low_edge = ids[-REACH:]
-                going_on.append(int(low_edge[low_edge > 0].min(initial=len(found.pixels) + 1)))
-            if after is not None and after.row == core.row:
-                continue
-            done = min([behind, *(number - 1 for number in going_on)]) if after is not None else behind
-            going_on = []
-            while done - first >= most or after is None:
-                part = slice(first, min(first + most, done))
-                first = part.stop
-                yield part, [_joined(pieces.pop(number)) for number in range(part.start + 1, part.stop + 1)]
-                if first == done:
-                    break
-
-
-def _joined(by_tile: list[list[Any]]) -> Any:
-    """One geometry of a landslide's polygons in one tile or in several."""
-    return together(by_tile[0]) if len(by_tile) == 1 else join([p for polygons in by_tile for p in polygons])
-
-
-def _frame(
-    measured: _Measured,
-    part: slice,
-    whole: list[Any],
-    found: _Found,
-    grid: Grid,
-    earlier: _Earlier | None,
-    info: RasterInfo,
-    stack: StackInfo | None,
-    simplify: float | None,
-) -> gpd.GeoDataFrame:
-    """Landslides `part` with all their columns; float columns are NaN, text is None, where something is not known."""
-    outlines = place(whole, grid)
-    count, pixels = len(outlines), found.pixels[part]
-    area, perimeter = area_and_perimeter(outlines, grid.crs)
-    pixel_area = area / pixels  # true, where the landslide lies
-    to_metres = np.sqrt(pixel_area / grid.pixel_area)
-    length, width = (side * to_metres for side in sides(outlines))
-    statistics = {name: held.part(part) for name, held in measured.statistics.items()}
-    probability = statistics["probability"]
-    ground = {name: statistics.get(name, Statistics(count)) for name in FACTORS}
-    scene, date = (None, None) if stack is None else _scene(stack.path.with_name("manifest.json"))
-    ids = np.arange(part.start + 1, part.stop + 1)
-    states = ["open"] * count
-    if earlier is not None:
-        ids = keep_ids(outlines, earlier.outlines, earlier.ids.tolist(), earlier.taken)
-        states = [earlier.states.get(int(i)) or "open" for i in ids]
-    if simplify is not None:
-        outlines = shapely.coverage_simplify(outlines, simplify)
-    return gpd.GeoDataFrame(
-        {
-            "id": ids.astype(np.int64),
-            "review": np.array(states, object),
-            "area_m2": area,
-            "area_low_m2": measured.low[part] * pixel_area,
-            "area_high_m2": measured.high[part] * pixel_area,
-            "perimeter_m": perimeter,
-            "length_m": length,
-            "width_m": width,
-            "height_drop_m": ground["elevation"].most - ground["elevation"].least,
-            "elevation_min": ground["elevation"].least,
-            "elevation_max": ground["elevation"].most,
-            "slope_mean": ground["slope"].mean,
-            "slope_max": ground["slope"].most,
-            "lithology": np.array(dominant(measured.shares[:, part], measured.classes.names), object),
-            "distance_to_river_m": ground["distance_to_river"].least,
-            "distance_to_fault_m": ground["distance_to_fault"].least,
-            "probability_mean": probability.mean,
-            "probability_min": probability.least,
-            "probability_max": probability.most,
-            "pixels": pixels,
-            "scene": np.array([scene] * count, object),
-            "date": np.array([date] * count, object),
-            "model_sha256": np.array([info.tags.get("model_sha256")] * count, object),
-        },
-        geometry=list(outlines),
-        crs=grid.crs.to_wkt(),
-    )
-
-
-@dataclass(frozen=True)
-class _Earlier:
-    """An earlier inventory in the CRS of the new one: outlines (m,), ids (m,), states by id, the highest id in use."""
-
-    path: Path
-    outlines: NDArray[Any]
-    ids: NDArray[np.int64]
-    states: dict[int, str]
-    taken: int
-    base: Path | None  # the file whose other layers are kept
-    changed: int  # when it was last written to before it was read; 0 where it is not replaced
-
-
-def _read_earlier(path: Path, grid: Grid, asked: bool) -> _Earlier | None:
-    """The inventory whose ids are kept; None where there is none and none was `asked` for."""
-    if not asked:
-        try:
-            there = layer_names(path) if path.exists() else []
-            if LAYER not in there and not {REVIEWS, LOG} & set(there):
-                return None
-            if LAYER not in there:
-                raise VectorError(f"{path} has reviews and no layer {LAYER}")
-        except VectorError as error:  # what was reviewed in it must not be lost silently
-            raise OutputError(f"{path} is to be replaced, and cannot be read to keep its ids. Move it away.") from error
-    changed = 0
-    if not asked:
-        with lock_geopackage(path):  # what another program has not brought into the file yet must not be missed
-            changed = path.stat().st_mtime_ns
-    frame = read_vector(path, LAYER, grid.crs)
-    if "id" not in frame.columns:
-        raise VectorError(f"{path}: layer {LAYER} has no column id, so that no id can be kept. Is it an inventory?")
-    known = pd.to_numeric(frame["id"], errors="coerce")
-    frame = frame[known.between(1, MOST_ID) & (known % 1 == 0)]  # others are no ids that an inventory gave
-    ids = frame["id"].to_numpy(np.int64)
-    states = dict(zip(ids.tolist(), frame["review"], strict=True)) if "review" in frame.columns else {}
-    names = layer_names(path)
-    taken = max((highest_value(path, name, "landslide") for name in (REVIEWS, LOG) if name in names), default=0)
-    # what else is in the file that is replaced (reviews, notes drawn in QGIS) stays; of another one, only its reviews
-    base = path if not asked or REVIEWS in names else None
-    return _Earlier(path, frame.geometry.to_numpy(), ids, states, taken, base, changed)
-
-
-def _refuse_lost_reviews(out_gpkg: Path, previous: Path) -> None:
-    """Raise OutputError where the file to be replaced holds reviews, and those of another one are to be kept."""
-    if out_gpkg.exists() and LOG in layer_names(out_gpkg):
-        raise OutputError(
-            f"{out_gpkg} holds reviews, which keeping those of {previous} would lose. Give another name, or leave out "
-            "--previous."
-        )
-
-
-@contextmanager
-def _kept_as_read(earlier: _Earlier) -> Iterator[None]:
-    """Raise OutputError where an inventory was reviewed since it was read; let nobody write to it until this ends."""
-    with lock_geopackage(earlier.path):
-        if earlier.path.stat().st_mtime_ns != earlier.changed:
-            raise OutputError(
-                f"{earlier.path} was reviewed while the inventory was made anew. It is kept; run the command again."
-            )
-        yield
-
-
-def _scene(manifest: Path) -> tuple[str | None, str | None]:
-    """Scenes and dates that the site states for its images, from the manifest beside the stack."""
-    try:
-        images = read_json(manifest)["site"]["image"]
-        scenes, dates = ([str(image[key]) for image in images if image.get(key)] for key in ("scene", "date"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None, None
-    return ", ".join(dict.fromkeys(scenes)) or None, ", ".join(dict.fromkeys(dates)) or None
-
-
 def _summary(
     count: int,
     area: float,
-    found: _Found,
+    found: Found,
     grid: Grid,
     threshold: float,
     source: str,
@@ -514,11 +231,3 @@ def _table(summary: Summary) -> str:
         "min_area_m2": f"{summary.min_area:g}",
     }
     return f"{','.join(values)}\n{','.join(values.values())}\n"
-
-
-def _fill_map(dataset: Any, probability: Path, ids_path: Path, found: _Found, grid: Grid) -> None:
-    with open_raster(probability) as source, open_raster(ids_path) as ids:
-        for window in tiles(grid.shape, SIDE):
-            undefined = np.isnan(read_window(source, window, [1])[0])
-            landslide = found.final[read_stored_window(ids, window)] > 0
-            write_window(dataset, np.where(undefined, NOT_VALID, landslide).astype(np.uint8)[None], window)

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from landslip.factors.terrain import hillshade
 from landslip.geo.grid import Grid, is_local_metric
-from landslip.geo.raster import read_decimated, read_info, stretch
+from landslip.geo.preview import read_decimated, stretch
+from landslip.geo.raster import read_info
 from landslip.plots.palette import NO_RELIEF
 from landslip.runtime.atomic import atomic_write
 

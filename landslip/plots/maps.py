@@ -19,7 +19,8 @@ from matplotlib.patches import Patch
 
 from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.dataset.split import PARTS
-from landslip.geo.raster import read_decimated, read_info
+from landslip.geo.preview import read_decimated
+from landslip.geo.raster import read_info
 from landslip.plots.cartography import (
     MOST,
     add_legend,

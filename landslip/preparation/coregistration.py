@@ -28,10 +28,10 @@ from affine import Affine
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from landslip.config.site import DemTable, ImageTable
+from landslip.config.site_tables import DemTable, ImageTable
 from landslip.geo.grid import Grid, Window, metric_fault
 from landslip.geo.raster import read_info
-from landslip.geo.vector import burn
+from landslip.geo.rasterize import burn
 from landslip.geo.warp import default_grid, warp
 from landslip.preparation.images import read_images
 

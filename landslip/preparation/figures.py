@@ -10,7 +10,6 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -19,15 +18,12 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.textpath import TextPath
-from matplotlib.transforms import Bbox, TransformedBbox
 from numpy.typing import ArrayLike, NDArray
 
 from landslip.dataset.channels import Channel, StackInfo, read_stack_info
 from landslip.dataset.label import LANDSLIDE
-from landslip.geo.geodesy import geodetic
 from landslip.geo.grid import Grid
-from landslip.geo.raster import read_decimated, stretch
+from landslip.geo.preview import read_decimated, stretch
 from landslip.metrics.size_distribution import Tail
 from landslip.plots.cartography import (
     MOST,
@@ -57,13 +53,20 @@ from landslip.plots.palette import (
     directions,
 )
 from landslip.plots.qgis_style import FALSE_COLOUR, TRUE_COLOUR
+from landslip.preparation.degrees import (
+    degree_ticks,
+    draw_edge,
+    dress_with_degrees,
+    lettered,
+    map_sheet,
+    outline,
+    panel_letters,
+    room_beside,
+)
 from landslip.runtime.run_folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 
 SMALL = 700  # pixels a side of one map among many
 MOST_NAMED, NAMED_HEIGHT = 12, 0.14  # classes that a scale names; inches that each takes
-DEGREE_SIZE = 7  # points
-TICK = 0.1  # inches that a tick takes before its degrees
-SCALE_GAP, SCALE_WIDTH = 0.12, 0.13  # inches between a map, or the degrees at its right, and its scale; of the scale
 
 
 def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
@@ -79,16 +82,16 @@ def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
     wide = stack.grid.width > 1.25 * stack.grid.height
     count = int(bool(bands)) + int("elevation" in names or not bands)
     rows, columns = (count, 1) if wide else (1, count)
-    figure, every, size = _sheet(stack.grid, rows, columns, 9.0)
+    figure, every, size = map_sheet(stack.grid, rows, columns, 9.0)
     letters = iter(string.ascii_lowercase if count > 1 else [""])
-    edge = _edge(prepared, MOST)
+    edge = draw_edge(prepared, MOST)
     handles: list[Line2D | Patch] = []
     if bands:
         axes = every.pop(0)
         values, grid = read_decimated(stack.path, [names.index(name) + 1 for name in bands], MOST)
         axes.imshow(stretched(values), extent=extent(grid))
-        handles = _outline(axes, edge, grid)
-        _dress_with_degrees(axes, grid, _lettered(next(letters), f"image: {', '.join(dict.fromkeys(bands))}"), size)
+        handles = outline(axes, edge, grid)
+        dress_with_degrees(axes, grid, lettered(next(letters), f"image: {', '.join(dict.fromkeys(bands))}"), size)
     if every:
         axes = every.pop(0)
         label, grid = read_decimated(prepared / "label.tif", [1], MOST, stored=True)
@@ -97,7 +100,7 @@ def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
         else:
             draw_relief(axes, stack.path, grid)
         slide = label[0] == LANDSLIDE
-        handles = _outline(axes, edge, grid)
+        handles = outline(axes, edge, grid)
         if slide.any():
             draw_overlay(axes, slide, LANDSLIDES, grid)
             if min(slide.shape) > 1:  # an edge, since a tint may be as grey as the colour
@@ -105,7 +108,7 @@ def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
             handles.append(Patch(facecolor=LANDSLIDES, edgecolor="black", lw=0.5, label="landslide, as drawn"))
         ground = "relief" if "elevation" in names else "valid ground"
         title = f"{ground} and landslides" if slide.any() else ground
-        _dress_with_degrees(axes, grid, _lettered(next(letters), title), size)
+        dress_with_degrees(axes, grid, lettered(next(letters), title), size)
     add_legend(figure, handles)
     save(figure, out, overwrite)
 
@@ -140,113 +143,10 @@ def _tinted(figure: Figure, axes: Axes, stack: StackInfo, grid: Grid, size: tupl
     colour[..., 3] = ~np.isnan(z[0])
     axes.set_facecolor(UNDEFINED)
     axes.imshow(colour.astype(np.float32), extent=extent(grid))
-    beside = _beside(figure, axes, degree_ticks(grid, "y", size[1]), 0.1)
+    beside = room_beside(figure, axes, degree_ticks(grid, "y", size[1]), 0.1)
     scale = figure.colorbar(matplotlib.cm.ScalarMappable(norm, tints), cax=beside, extend="both")
     scale.set_label("elevation (m)", fontsize=9)
     scale.ax.tick_params(labelsize=8)
-
-
-def _beside(figure: Figure, axes: Axes, latitudes: Sequence[tuple[float, str]], foot: float = 0.0) -> Axes:
-    """Axes for a scale at the right of a map, beyond the latitudes written there; from `foot` of its height up."""
-    away = max((TICK + _inches(text) for _, text in latitudes), default=0.0) + SCALE_GAP
-
-    def place(*_: Any) -> Any:
-        inch, ground = figure.dpi, axes.bbox  # as the map lies when it is drawn: its aspect is fixed, the layout is not
-        up = foot * ground.height
-        box = Bbox.from_bounds(ground.x1 + away * inch, ground.y0 + up, SCALE_WIDTH * inch, ground.height - 2 * up)
-        return TransformedBbox(box, figure.transFigure.inverted())
-
-    beside = axes.inset_axes((0, 0, 1, 1))
-    beside.set_axes_locator(place)
-    return beside
-
-
-def _inches(text: str) -> float:
-    """The width of a text of degrees."""
-    return float(TextPath((0, 0), text, size=DEGREE_SIZE).get_extents().width) / 72 if text else 0.0
-
-
-def _edge(prepared: Path, most: int) -> NDArray[np.bool_]:
-    """Valid ground (H, W), thinned as any raster of the site is to `most` pixels a side."""
-    return np.asarray(read_decimated(prepared / "valid.tif", [1], most, stored=True)[0][0] == 1)
-
-
-def _outline(axes: Axes, edge: NDArray[np.bool_], grid: Grid, width: float = 0.9) -> list[Line2D | Patch]:
-    """The edge of valid ground, black on white; nothing where all of the rectangle is valid."""
-    if edge.all():
-        return []
-    inside = np.pad(edge.astype(np.float32), 1)  # so that an edge at the rim is drawn too
-    x, y = centres(grid)
-    x, y = (np.concatenate([[2 * a[0] - a[1]], a, [2 * a[-1] - a[-2]]]) if len(a) > 1 else a for a in (x, y))
-    if inside.shape != (len(y), len(x)):
-        return []
-    axes.contour(x, y, inside, [0.5], colors="white", linewidths=2.2 * width)
-    axes.contour(x, y, inside, [0.5], colors="black", linewidths=width)
-    return [Line2D([], [], color="black", lw=0.9, label="edge of valid ground")]
-
-
-def _dress_with_degrees(axes: Axes, grid: Grid, title: str, size: tuple[float, float]) -> None:
-    """`size`: the map's width and height in inches, which say how many degrees can stand at its sides."""
-    add_map_frame(axes, grid, title)
-    left, right, bottom, top = extent(grid)
-    for place, ticks in (("top", degree_ticks(grid, "x", size[0])), ("right", degree_ticks(grid, "y", size[1]))):
-        if not ticks:
-            continue
-        twin = axes.secondary_xaxis("top") if place == "top" else axes.secondary_yaxis("right")
-        at, names = zip(*ticks, strict=True)
-        (twin.set_xticks if place == "top" else twin.set_yticks)(at, names, fontsize=DEGREE_SIZE)
-    axes.set(xlim=(left, right), ylim=(bottom, top))
-
-
-def to_degrees(grid: Grid, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """(longitude, latitude) in degrees on the grid's own body, of coordinates in its CRS; None where not defined."""
-    found = geodetic(grid.crs, np.asarray(x, float), np.asarray(y, float))
-    return found if found is not None and all(np.isfinite(values).all() for values in found) else None
-
-
-def degree_ticks(grid: Grid, axis: str, inches: float = math.inf) -> list[tuple[float, str]]:
-    """(kilometres, text) of round degrees along the upper edge ("x", longitude) or the right edge ("y", latitude).
-
-    Seven at most, and no more than can be read side by side along so many inches; one where no two can.
-    """
-    left, bottom, right, top = grid.bounds
-    along = np.linspace(left, right, 201) if axis == "x" else np.linspace(bottom, top, 201)
-    found = to_degrees(grid, along, np.full(201, top)) if axis == "x" else to_degrees(grid, np.full(201, right), along)
-    if found is None:
-        return []
-    degrees = found[0 if axis == "x" else 1]
-    if not (np.diff(degrees) > 0).all():  # the map holds the pole or the 180th meridian
-        return []
-    span, ticks = float(degrees[-1] - degrees[0]), list[tuple[float, str]]()
-    for step in (step for step in STEPS if step >= span / 6 or step == STEPS[-1]):
-        first = math.ceil(degrees[0] / step - 1e-9)
-        wanted = [i * step for i in range(first, first + 12) if i * step <= degrees[-1]]
-        finer, ticks = ticks, [(float(np.interp(d, degrees, along)) / 1000, degree_text(d, axis, step)) for d in wanted]
-        needed = max((_inches(text) if axis == "x" else DEGREE_SIZE / 72 for _, text in ticks), default=0.0)
-        if len(ticks) < 2 or AIRY * needed <= inches * step / span:
-            return ticks or finer[len(finer) // 2 :][:1]  # none is as round within so short a way
-    return ticks[:1]
-
-
-def degree_text(degrees: float, axis: str, step: float = 1 / 3600) -> str:
-    """Degrees as people write them, to whole degrees, minutes or seconds as `step` asks: 110°40'E."""
-    letter = ("E" if degrees >= 0 else "W") if axis == "x" else ("N" if degrees >= 0 else "S")
-    seconds = round(abs(degrees) * 3600)
-    whole, minutes, rest = seconds // 3600, seconds // 60 % 60, seconds % 60
-    text = f"{whole}°"
-    if step < 1:
-        text += f"{minutes:02d}'"
-    if step < 1 / 60:
-        text += f'{rest:02d}"'
-    return text + letter
-
-
-STEPS = (
-    *(seconds / 3600 for seconds in (1, 2, 5, 10, 20, 30)),
-    *(minutes / 60 for minutes in (1, 2, 5, 10, 20, 30)),
-    *(1, 2, 5, 10, 20, 30, 45),
-)  # degrees, minutes and seconds that are round
-AIRY = 1.3  # ways that a text of degrees takes, with the gap to the next
 
 
 @dataclass(frozen=True)
@@ -278,9 +178,9 @@ def draw_factors(prepared: Path, out: Path, overwrite: bool = False, each: bool 
     stack = read_stack_info(prepared / "stack.tif")
     names = factor_names(stack)
     columns = min(len(names), 2 if stack.grid.width > 1.8 * stack.grid.height else 3)
-    figure, every, size = _sheet(stack.grid, -(-len(names) // columns), columns, 12.0)
+    figure, every, size = map_sheet(stack.grid, -(-len(names) // columns), columns, 12.0)
     most = SMALL if len(names) > 2 else MOST
-    edge = _edge(prepared, MOST if each else most)
+    edge = draw_edge(prepared, MOST if each else most)
     handles: list[Line2D | Patch] = []
     for i, (axes, name) in enumerate(zip(every, names, strict=False)):
         layer, grid = _layer(stack, name, MOST if each else most)
@@ -289,8 +189,8 @@ def draw_factors(prepared: Path, out: Path, overwrite: bool = False, each: bool 
             thin = -(-max(layer.values.shape) // most)
             layer = replace(layer, values=layer.values[::thin, ::thin])
         _show(figure, axes, layer, grid, size[1])
-        handles = _outline(axes, edge, grid, 0.6)
-        add_map_frame(axes, grid, _lettered(_letters(i), layer.title), labels=False)
+        handles = outline(axes, edge, grid, 0.6)
+        add_map_frame(axes, grid, lettered(panel_letters(i), layer.title), labels=False)
     for axes in every[len(names) :]:
         axes.set_axis_off()
     if handles:
@@ -304,10 +204,10 @@ def factor_picture(sheet: Path, factor: str) -> Path:
 
 
 def _draw_layer(layer: _FactorMap, grid: Grid, edge: NDArray[np.bool_], out: Path, overwrite: bool) -> None:
-    figure, every, size = _sheet(grid, 1, 1, 9.0)
+    figure, every, size = map_sheet(grid, 1, 1, 9.0)
     _show(figure, every[0], layer, grid, size[1], degree_ticks(grid, "y", size[1]))
-    handles = _outline(every[0], edge, grid)
-    _dress_with_degrees(every[0], grid, layer.title, size)
+    handles = outline(every[0], edge, grid)
+    dress_with_degrees(every[0], grid, layer.title, size)
     if handles:
         add_legend(figure, handles)
     save(figure, out, overwrite)
@@ -363,7 +263,7 @@ def _show(
     if np.isnan(layer.values).all():
         axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center")
         return
-    beside = _beside(figure, axes, latitudes)
+    beside = room_beside(figure, axes, latitudes)
     if layer.classes:
         count = len(layer.classes)
         shown = axes.imshow(
@@ -395,24 +295,6 @@ def _folded(name: str) -> str:
     return "\n".join(
         line if len(line) <= 18 else line[:17] + "…" for line in (" ".join(words[:half]), " ".join(words[half:]))
     )
-
-
-def _sheet(grid: Grid, rows: int, columns: int, width: float) -> tuple[Figure, list[Axes], tuple[float, float]]:
-    """A figure of rows x columns maps with room for scales and coordinates; and about the inches that one map takes."""
-    one = width / columns - 1.4
-    height = max(2.6, min(2.0 * width, rows * (one * grid.height / grid.width + 0.75) + 0.6))
-    figure = Figure(figsize=(width, height), layout="compressed")
-    one = min(one, ((height - 0.6) / rows - 0.75) * grid.width / grid.height)
-    size = one, one * grid.height / grid.width
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat), size
-
-
-def _letters(i: int) -> str:
-    return string.ascii_lowercase[i] if i < 26 else str(i + 1)
-
-
-def _lettered(letter: str, title: str) -> str:
-    return f"({letter}) {title}" if letter else title
 
 
 def draw_inventory_areas(areas: ArrayLike, tail: Tail, out: Path, overwrite: bool = False) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.config.site import ROLES, ImageTable, one_image, scene_of, sharpens
+from landslip.config.site import one_image, scene_of
+from landslip.config.site_tables import ROLES, ImageTable
 from landslip.errors import SiteError
 from landslip.geo.grid import Grid, Window, crs_name
 from landslip.geo.raster import read, read_info
@@ -24,6 +25,7 @@ from landslip.geo.warp import (
     warp,
     warp_array,
 )
+from landslip.preparation.site_grid import sharpens
 from landslip.scenes.pansharpen import FINE_REACH, REACH, SHARPENED, sharpen, upsample
 from landslip.scenes.scene import Band, Quality, Scene
 

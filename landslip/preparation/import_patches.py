@@ -17,91 +17,34 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 
 from landslip.dataset.channels import Channel
-from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
-from landslip.dataset.split import NONE, PARTS, TEST, TRAIN, VALIDATION
+from landslip.dataset.label import LANDSLIDE, UNKNOWN
+from landslip.dataset.split import PARTS, TRAIN, VALIDATION
 from landslip.errors import LabelError, PatchError, RunError
-from landslip.geo.geotiff import TILE, create_raster, write_window
-from landslip.geo.grid import Grid, Window
-from landslip.geo.raster import require_whole_png
-from landslip.geo.tiling import HALO
+from landslip.geo.grid import Grid
+from landslip.geo.preview import require_whole_png
+from landslip.preparation.channel_summary import Prepared, channels_json, table_csv
+from landslip.preparation.manifest import grid_json
 from landslip.preparation.patch_channels import TABLE, Content, geotiff_channels, read_content
-from landslip.preparation.patch_files import PICTURES, SUFFIXES, image_shape, read_mask
-from landslip.preparation.prepare import (
-    WRITTEN,
-    ChannelSummary,
-    Prepared,
-    channels_json,
-    grid_json,
-    refuse_losses,
-    table_csv,
-)
-from landslip.runtime.atomic import atomic_folder, file_hash, refuse_existing
-from landslip.runtime.progress import plural, say, track
+from landslip.preparation.patch_files import PICTURES, image_shape, read_mask
+from landslip.preparation.patch_folders import Patch, pairs, part_folders, patch_name
+from landslip.preparation.patch_mosaic import NOWHERE, Mosaic, write_rasters
+from landslip.preparation.prepare import WRITTEN, refuse_losses
+from landslip.runtime.atomic import atomic_folder, refuse_existing
+from landslip.runtime.disk import file_hash
+from landslip.runtime.progress import plural, say
 from landslip.runtime.provenance import software
 from landslip.runtime.text import write_json, write_text
 
-IMAGE_FOLDERS = ("images", "image", "img")
-MASK_FOLDERS = ("masks", "mask", "annotations", "labels")
-TRAIN_FOLDERS = ("train", "TrainData")
-TEST_FOLDERS = ("test", "TestData", "validation", "ValidData", "val")
-DECORATION = re.compile(r"^(image|img|mask|label)s?[_-]|[_-](image|img|mask|label)s?$")
 SMALLEST = 16  # pixels a side, as [blocks] window
-
-NOWHERE = CRS.from_wkt('LOCAL_CS["mosaic of patches, coordinates mean no place",UNIT["metre",1]]')
-TAGS = {"georeferenced": "no: a mosaic of patches, whose coordinates mean no place"}
-
-
-@dataclass(frozen=True)
-class Patch:
-    """One patch: its part (`landslip.dataset.split`), its image and its mask; None where it has no mask."""
-
-    part: int
-    image: Path
-    mask: Path | None
-
-
-@dataclass(frozen=True)
-class Mosaic:
-    """Patches of `side` pixels in cells of `pitch` pixels, row by row."""
-
-    count: int
-    side: int
-
-    @property
-    def pitch(self) -> int:
-        """Side of a cell: the patch and a gap of at least HALO, in whole patches."""
-        return self.side * (1 + math.ceil(HALO / self.side))
-
-    @property
-    def columns(self) -> int:
-        """Cells in a row: about as many as there are rows."""
-        return math.ceil(math.sqrt(self.count))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(rows, columns) of the mosaic in pixels."""
-        return math.ceil(self.count / self.columns) * self.pitch, self.columns * self.pitch
-
-    def window(self, i: int) -> Window:
-        """Where patch `i` lies."""
-        return Window(i // self.columns * self.pitch, i % self.columns * self.pitch, self.side, self.side)
-
-    def within(self, strip: Window) -> range:
-        """The patches that may meet a strip of whole rows."""
-        first, last = strip.row // self.pitch, (strip.row + strip.height - 1) // self.pitch
-        return range(first * self.columns, min((last + 1) * self.columns, self.count))
 
 
 @dataclass(frozen=True)
@@ -152,8 +95,8 @@ def import_patches(
         raise RunError(f"--validation-share {validation_share:g} is not possible: a share lies between 0 and 1.")
     if resolution is not None and not (resolution > 0 and math.isfinite(resolution)):
         raise RunError(f"--resolution {resolution:g} is not possible: the side of a pixel is above 0 m.")
-    folders = _part_folders(folder, train, test, validation)
-    patches = [patch for part, (images, masks) in folders.items() for patch in _pairs(part, images, masks)]
+    folders = part_folders(folder, train, test, validation)
+    patches = [patch for part, (images, masks) in folders.items() for patch in pairs(part, images, masks)]
     inputs = [path for pair in folders.values() for path in pair if path is not None]
     refuse_losses(out, inputs, WRITTEN | {"split.tif", "patches.csv"})
     side = _require_alike(patches)
@@ -170,14 +113,14 @@ def import_patches(
     pixel = content.resolution
     grid = Grid(NOWHERE, Affine(pixel, 0, 0, 0, -pixel, height * pixel), height, width)
     with atomic_folder(out, overwrite) as aside:
-        statistics = _write_rasters(patches, mosaic, grid, content, aside)
+        statistics = write_rasters(patches, mosaic, grid, content, aside)
         summaries = statistics.summaries(content.channels)
         write_text(aside / "patches.csv", _table_of_patches(patches, mosaic, folder))
         write_json(aside / "channels.json", channels_json(summaries, "planes"))
         write_text(aside / "table.csv", table_csv(summaries))
         choices = {
             "folder": folder.name,
-            "parts": {_name(part): images.relative_to(folder) for part, (images, _) in folders.items()},
+            "parts": {patch_name(part): images.relative_to(folder) for part, (images, _) in folders.items()},
             "validation_share": validation_share if validation is None else None,
             "seed": seed if validation is None else None,
             "side": side,
@@ -206,90 +149,6 @@ def _within(path: Path, folder: Path) -> Path:
 
 
 # ---- what there is ----
-
-
-def _part_folders(
-    folder: Path, train: str | None, test: str | None, validation: str | None
-) -> dict[int, tuple[Path, Path | None]]:
-    """{part: (folder of images, folder of masks or None)}; the training part is first."""
-    found = {TRAIN: _part_folder(folder, (train,) if train else TRAIN_FOLDERS, "--train")}
-    if validation:
-        found[VALIDATION] = _part_folder(folder, (validation,), "--validation")
-    found[TEST] = _part_folder(folder, (test,) if test else TEST_FOLDERS, "--test")
-    images = [pair[0] for pair in found.values()]
-    if len(set(images)) < len(images):
-        raise PatchError(f"{folder}: two parts would be made of {images[-1]}. Name different folders.")
-    for part in (TRAIN, VALIDATION):
-        if part in found and found[part][1] is None:
-            raise PatchError(
-                f"{found[part][0]} has no folder of masks beside it ({', '.join(MASK_FOLDERS)}), and the "
-                f"{_name(part)} part needs them. Add the masks, or name another folder."
-            )
-    return found
-
-
-def _part_folder(folder: Path, names: Sequence[str], option: str) -> tuple[Path, Path | None]:
-    if not folder.is_dir():
-        raise PatchError(f"{folder} is not a folder. Give the folder that holds the data set.")
-    for name in names:
-        images = _first_folder(folder, name, IMAGE_FOLDERS)
-        if images is not None:
-            return images, _first_folder(folder, name, MASK_FOLDERS)
-    raise PatchError(
-        f"{folder} holds no patches for {option}: looked for {' or '.join(names)}, with images in "
-        f"{names[0]}/{IMAGE_FOLDERS[0]} or {IMAGE_FOLDERS[0]}/{names[0]} (or {', '.join(IMAGE_FOLDERS[1:])}). Name the "
-        f"folder with {option}."
-    )
-
-
-def _first_folder(folder: Path, part: str, kinds: Sequence[str]) -> Path | None:
-    places = [place for kind in kinds for place in (folder / part / kind, folder / kind / part)]
-    return next((place for place in places if place.is_dir()), None)
-
-
-def _pairs(part: int, images: Path, masks: Path | None) -> list[Patch]:
-    """The patches of a part, in the natural order of their images' names."""
-    image_of = _files(images)
-    mask_of = {} if masks is None else _files(masks)
-    if not image_of:
-        raise PatchError(f"{images} holds no image: looked for files that end in {', '.join(SUFFIXES)}.")
-    alone = sorted(mask_of.keys() - image_of.keys(), key=natural)
-    if alone:
-        raise PatchError(
-            f"{len(alone)} of {len(mask_of)} masks in {masks} have no image in {images}: "
-            f"{_listed(mask_of[key].name for key in alone)}. Add the images, or remove the masks."
-        )
-    bare = sorted(image_of.keys() - mask_of.keys(), key=natural)
-    if bare and part != TEST:
-        raise PatchError(
-            f"{len(bare)} of {len(image_of)} images in {images} have no mask in {masks}: "
-            f"{_listed(image_of[key].name for key in bare)}. Add the masks, or remove the images."
-        )
-    if bare:
-        say(f"warning: {len(bare)} of {len(image_of)} test images have no mask: they can be mapped, not scored.")
-    return [Patch(part, image_of[key], mask_of.get(key)) for key in sorted(image_of, key=natural)]
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """{what an image and its mask share of their names: file}."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            key = DECORATION.sub("", path.stem.lower())
-            if key in found:
-                raise PatchError(f"{folder}: {found[key].name} and {path.name} would be one patch. Rename one of them.")
-            found[key] = path
-    return found
-
-
-def natural(text: str) -> list[tuple[int, str]]:
-    """A key that sorts texts as people do: image_2 before image_10."""
-    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", text)]
-
-
-def _listed(names: Iterator[str], most: int = 5) -> str:
-    found = list(names)
-    return ", ".join(found[:most]) + (" ..." if len(found) > most else "")
 
 
 # ---- what it holds ----
@@ -436,100 +295,6 @@ def _require_landslides(parts: dict[str, PartSummary], folder: Path) -> None:
 # ---- the mosaic ----
 
 
-@dataclass
-class _Statistics:
-    """Of every channel over the valid pixels, summed up patch by patch."""
-
-    minimum: NDArray[np.float64]
-    maximum: NDArray[np.float64]
-    total: NDArray[np.float64]
-    undefined: NDArray[np.int64]
-    pixels: int = 0
-    valid: int = 0
-    landslide: int = 0
-
-    def add(self, values: NDArray[np.float32], valid: NDArray[np.bool_], label: NDArray[np.uint8]) -> None:
-        """Add (C, h, w) values with their valid pixels and label."""
-        self.pixels += valid.size
-        self.valid += int(valid.sum())
-        self.landslide += int(np.count_nonzero((label == LANDSLIDE) & valid))
-        self.undefined += np.isnan(values).sum((1, 2))
-        kept = values[:, valid]
-        if kept.size:
-            self.minimum = np.fmin(self.minimum, kept.min(1))
-            self.maximum = np.fmax(self.maximum, kept.max(1))
-            self.total += kept.sum(1, dtype=np.float64)
-
-    def summaries(self, channels: Sequence[Channel]) -> list[ChannelSummary]:
-        """A summary per channel, as `landslip prepare` gives."""
-        mean = self.total / self.valid if self.valid else np.full(len(channels), np.nan)
-        rows = zip(channels, self.minimum, self.maximum, mean, self.undefined / self.pixels, strict=True)
-        return [ChannelSummary(channel, *map(float, figures)) for channel, *figures in rows]
-
-
-def _write_rasters(
-    patches: Sequence[Patch],
-    mosaic: Mosaic,
-    grid: Grid,
-    content: Content,
-    folder: Path,
-) -> _Statistics:
-    """Write stack.tif, valid.tif, label.tif and split.tif, a row of tiles at a time."""
-    channels, count = content.channels, len(content.channels)
-    statistics = _Statistics(np.full(count, np.nan), np.full(count, np.nan), np.zeros(count), np.zeros(count, np.int64))
-    # patches of one set may be neighbours, or overlap, and no file says so
-    split_tags = {"split": "given", "leaky": "unknown", "guard": "0", **TAGS}
-    names = [channel.name for channel in channels]
-    with ExitStack() as files:
-        # compressed: three quarters are gap, which costs nothing so
-        stack = files.enter_context(create_raster(folder / "stack.tif", grid, "float32", names, float("nan"), TAGS))
-        valid = files.enter_context(create_raster(folder / "valid.tif", grid, "uint8", ["valid"], None, TAGS))
-        label = files.enter_context(create_raster(folder / "label.tif", grid, "uint8", ["label"], UNKNOWN, TAGS))
-        split = files.enter_context(create_raster(folder / "split.tif", grid, "uint8", ["part"], None, split_tags))
-        for band, channel in enumerate(channels, start=1):
-            stack.update_tags(band, **channel.tags())
-        strips = [Window(row, 0, TILE, grid.width).clip(grid.shape) for row in range(0, grid.height, TILE)]
-        for strip in track(strips, len(strips), "import", "strip"):
-            shape = (strip.height, strip.width)
-            values = np.full((count, *shape), np.nan, np.float32)
-            truth, parts = np.full(shape, UNKNOWN, np.uint8), np.full(shape, NONE, np.uint8)
-            for i in mosaic.within(strip):
-                whole = mosaic.window(i)
-                row, bottom = max(whole.row, strip.row), min(whole.row + whole.height, strip.row + strip.height)
-                if row >= bottom:
-                    continue
-                part = Window(row, whole.column, bottom - row, whole.width)
-                rows, columns = part.within(whole)
-                here = part.within(strip)
-                image, known = content.read(patches[i].image), _label(patches[i], content, mosaic)
-                image = image[:, rows, columns]
-                values[:, *here], truth[here], parts[here] = image, known[rows, columns], patches[i].part
-                statistics.add(image, _defined(image), truth[here])
-            write_window(stack, values, strip)
-            write_window(valid, _defined(values).astype(np.uint8)[None], strip)
-            write_window(label, truth[None], strip)
-            write_window(split, parts[None], strip)
-    return statistics
-
-
-def _defined(values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    return np.asarray(~np.isnan(values).any(axis=0))
-
-
-def _label(patch: Patch, content: Content, mosaic: Mosaic) -> NDArray[np.uint8]:
-    if patch.mask is None:
-        return np.full((mosaic.side, mosaic.side), UNKNOWN, np.uint8)
-    mask = read_mask(patch.mask)
-    label = np.where(mask == content.landslide, LANDSLIDE, OTHER).astype(np.uint8)
-    if content.unknown is not None:
-        label[mask == content.unknown] = UNKNOWN
-    return label
-
-
-def _name(part: int) -> str:
-    return next(name for name, number in PARTS.items() if number == part)
-
-
 def _table_of_patches(patches: Sequence[Patch], mosaic: Mosaic, folder: Path) -> str:
     """patches.csv: where in the mosaic a patch's first pixel lies."""
     text = io.StringIO()
@@ -538,7 +303,7 @@ def _table_of_patches(patches: Sequence[Patch], mosaic: Mosaic, folder: Path) ->
     for i, patch in enumerate(patches):
         window = mosaic.window(i)
         name = patch.image.relative_to(folder).as_posix()
-        writer.writerow((name, _name(patch.part), window.row, window.column))
+        writer.writerow((name, patch_name(patch.part), window.row, window.column))
     return text.getvalue()
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.config.site import LandslidesTable
+from landslip.config.site_tables import LandslidesTable
 from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.errors import LabelError
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read_info, read_stored
-from landslip.geo.vector import burn_window, shapes_on, unburnt
+from landslip.geo.rasterize import burn_window, shapes_on, unburnt
 from landslip.geo.warp import warp, warp_stored
 from landslip.review.landslides import Landslides
 from landslip.review.landslides import read_landslides as read_outlines

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from landslip.config.site import FACTORS, ImageTable, Nodata
+from landslip.config.site_tables import FACTORS, ImageTable, Nodata
 from landslip.config.strict import Strict, validated
 from landslip.dataset.channels import DISPLAY, UNSTATED, Channel, Kind, channels_of, read_stack_info
 from landslip.errors import PatchError

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import DependencyError, PatchError
-from landslip.geo.raster import picture_shape, read, read_info, read_picture, read_stored
+from landslip.geo.preview import picture_shape, read_picture
+from landslip.geo.raster import read, read_info, read_stored
 from landslip.runtime.progress import plural
 
 PICTURES, GEOTIFF, HDF5 = (".png",), (".tif", ".tiff"), (".h5", ".hdf5")

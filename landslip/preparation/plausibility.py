@@ -13,15 +13,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.config.site import ROLES, DemTable, ImageTable, Site, one_image
+from landslip.config.site import Site, one_image
+from landslip.config.site_tables import ROLES, DemTable, ImageTable
 from landslip.errors import SiteError
 from landslip.factors.indices import mndwi, ndvi
 from landslip.factors.terrain import surfaces
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read_info
-from landslip.preparation.channel_sources import dem_grid, read_dem
 from landslip.preparation.coregistration import evenly
 from landslip.preparation.images import band_names, read_images, unit_of
+from landslip.preparation.terrain_sources import dem_grid, read_dem
 from landslip.runtime.parallel import parallel_map
 
 Float32 = NDArray[np.float32]

@@ -5,14 +5,10 @@ Beside them lie table.csv (the paper's Table II) and, where asked for, pictures 
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import math
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,24 +16,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.config.site import Site, read_outline, site_grid
+from landslip.config.site import Site
 from landslip.dataset.channels import Channel
 from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.errors import OutputError, SiteError
 from landslip.geo.archive import own_file
 from landslip.geo.geotiff import TILE, create_blank, create_raster, find_tiles, put_tiles, take_tiles, write_window
 from landslip.geo.grid import Grid, Window, tiles
-from landslip.geo.vector import burn_window, shapes_on
-from landslip.preparation.channel_sources import ChannelSource, Encoding, Values, channel_sources
+from landslip.geo.rasterize import burn_window, shapes_on
+from landslip.preparation.channel_sources import channel_sources
+from landslip.preparation.channel_summary import Prepared, Totals, channels_json, table_csv
 from landslip.preparation.check import check_site
 from landslip.preparation.figures import draw_prepared
-from landslip.preparation.images import describe_images
 from landslip.preparation.label_source import open_label, require_landslides
-from landslip.runtime.atomic import atomic_folder, file_hash, flush, refuse_existing, require_space
+from landslip.preparation.manifest import make_manifest, without_folders
+from landslip.preparation.site_grid import read_outline, site_grid
+from landslip.preparation.source import ChannelSource, Encoding, Values
+from landslip.runtime.atomic import atomic_folder, refuse_existing
+from landslip.runtime.disk import flush, require_space
 from landslip.runtime.jit import jit
 from landslip.runtime.parallel import parallel_map
 from landslip.runtime.progress import plural, say, track
-from landslip.runtime.provenance import software
 from landslip.runtime.run_folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 from landslip.runtime.text import read_json, write_json, write_text
 
@@ -45,34 +44,7 @@ LEDGER = "finished.json"  # of the channels that are, while the others are being
 FINAL = 512  # side of the windows that all channels are read in at once, pixels
 WRITTEN = {"stack.tif", "valid.tif", "label.tif", "channels.json", "manifest.json", "table.csv", FIGURES}
 DRAWN = (STUDY_AREA, FACTOR_SHEET, "factor_*.png")  # in FIGURES
-SHAPEFILE = (".dbf", ".prj", ".shx", ".cpg")
 ALONGSIDE = (".aux.xml", ".ovr")  # what viewers put beside rasters
-
-
-@dataclass(frozen=True)
-class ChannelSummary:
-    """A row of the paper's Table II for one channel, over the valid pixels.
-
-    `undefined` is the share of the outline's pixels where the channel has no value.
-    """
-
-    channel: Channel
-    minimum: float
-    maximum: float
-    mean: float
-    undefined: float
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What `prepare` made: the folder, the grid, a summary per channel and the landslides that burnt to no pixel."""
-
-    folder: Path
-    grid: Grid
-    summaries: list[ChannelSummary]
-    valid_pixels: int
-    landslide_pixels: int
-    unburnt: list[Any]
 
 
 def prepare(
@@ -96,7 +68,7 @@ def prepare(
     for finding in findings:
         say(f"{finding.severity}: {finding.text}")
     grid = site_grid(site)
-    manifest = _manifest(site, grid, encoding)
+    manifest = make_manifest(site, grid, encoding)
     with atomic_folder(folder, overwrite, LEDGER) as aside, _saying_what_is_kept(aside):
         found = channel_sources(site, grid, encoding)
         channels = [channel for layer in found for channel in layer.channels]
@@ -104,7 +76,7 @@ def prepare(
         finished = _start(aside, manifest, grid, channels)
         left = [layer for layer in found if not {channel.name for channel in layer.channels} <= finished]
         blocks = sum(len(layer.windows(grid.shape)) for layer in left) + len(list(tiles(grid.shape, FINAL)))
-        totals = _Totals([[] for _ in channels])
+        totals = Totals([[] for _ in channels])
         work = chain(
             _fill_stack(found, left, finished, manifest, grid, aside), _finish(site, grid, channels, totals, aside)
         )
@@ -121,7 +93,7 @@ def prepare(
         write_json(aside / "channels.json", channels_json(summaries, encoding))
         write_text(aside / "table.csv", table_csv(summaries))
         manifest["resampling"] = {layer.name: layer.resampling for layer in found}
-        manifest["warnings"] = _without_folders([f.text for f in findings if f.severity == "warning"], site)
+        manifest["warnings"] = without_folders([f.text for f in findings if f.severity == "warning"], site)
         manifest["landslides_that_burn_to_no_pixel"] = [str(item) for item in totals.lost]
         if totals.states:
             manifest["landslides_by_review"] = totals.states
@@ -238,35 +210,7 @@ def _fill_stack(
 # ---- what follows from all channels together ----
 
 
-@dataclass
-class _Totals:
-    """Of the whole site, added up block by block.
-
-    `parts` holds for each channel a row per stored tile: pixels, minimum, maximum and sum over valid pixels, undefined
-    pixels inside. Tiles are the same whatever the blocks, so the sums are too.
-    """
-
-    parts: list[list[NDArray[np.float64]]]
-    inside: int = 0
-    valid: int = 0
-    burnt: int = 0  # landslide inside
-    landslide: int = 0  # landslide on valid pixels
-    lost: list[Any] = field(default_factory=list)
-    states: dict[str, int] = field(default_factory=dict)  # landslides by what a review made of them
-
-    def summaries(self, channels: list[Channel]) -> list[ChannelSummary]:
-        """A row of Table II for each channel."""
-        found = []
-        for channel, parts in zip(channels, self.parts, strict=True):
-            pixels, minimum, maximum, total, undefined = np.concatenate(parts).T
-            mean = math.fsum(total) / pixels.sum() if pixels.any() else math.nan
-            low, high = (minimum.min(), maximum.max()) if pixels.any() else (math.nan, math.nan)
-            share = undefined.sum() / self.inside
-            found.append(ChannelSummary(channel, float(low), float(high), float(mean), float(share)))
-        return found
-
-
-def _finish(site: Site, grid: Grid, channels: list[Channel], totals: _Totals, aside: Path) -> Iterator[None]:
+def _finish(site: Site, grid: Grid, channels: list[Channel], totals: Totals, aside: Path) -> Iterator[None]:
     """Write valid.tif and label.tif and fill the totals; yields after every block."""
     stack, source = find_tiles(aside / "stack.tif"), open_label(site.landslides, grid)
     totals.states = {} if source.outlines is None else source.outlines.states
@@ -344,104 +288,3 @@ def _add_up(values: Any, inside: Any, valid: Any, tile: int, out: Any) -> None:
                     pixels, low, high, total, undefined,
                 )  # fmt: skip
                 n += 1
-
-
-def channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[str, Any]:
-    """What channels.json holds: a row per channel, and which channels make which band or factor."""
-    factors: dict[str, list[str]] = {}
-    for summary in summaries:
-        factors.setdefault(summary.channel.factor, []).append(summary.channel.name)
-    rows = [
-        {
-            **asdict(summary.channel),
-            "standardised": summary.channel.standardised,
-            "range": [summary.minimum, summary.maximum],
-            "mean": summary.mean,
-            "undefined_share": summary.undefined,
-        }
-        for summary in summaries
-    ]
-    return {"encoding": encoding, "channels": rows, "factors": factors}
-
-
-def _manifest(site: Site, grid: Grid, encoding: Encoding) -> dict[str, Any]:
-    return {
-        "site": site.model_dump(mode="json", exclude_defaults=True),
-        "grid": grid_json(grid),
-        "encoding": encoding,
-        "images": describe_images(site.image),
-        **({"before": describe_images(site.before)} if site.before else {}),
-        "inputs": inputs_json(site.inputs()),
-        "software": software(),
-    }
-
-
-def inputs_json(inputs: Iterable[tuple[str, Path]]) -> list[dict[str, str]]:
-    """What manifest.json says of every (what it is, path): the file and its SHA-256.
-
-    Of a file in an archive, `file` is the archive, which is what is hashed, and `member` what is read of it.
-    """
-    hashes: dict[Path, str] = {}
-    rows = []
-    for what, path in inputs:
-        for part in (path, *_companions(path)):
-            file = own_file(part)
-            if file not in hashes:
-                hashes[file] = file_hash(file)
-            member = {} if file == part else {"member": part.relative_to(file).as_posix()}
-            rows.append({"what": what, "file": file.name, **member, "sha256": hashes[file]})
-    return rows
-
-
-def _without_folders(texts: Iterable[str], site: Site) -> list[str]:
-    """Texts that call the site's files by their names alone: where they lie here is nobody else's business."""
-    bundles = [image.bundle for image in (*site.image, *site.before) if image.bundle is not None]
-    paths = sorted({*(path for _, path in site.inputs()), *bundles}, key=lambda path: -len(str(path)))
-    found = []
-    for text in texts:
-        for path in paths:
-            text = text.replace(str(path), path.name)
-        found.append(text)
-    return found
-
-
-def _companions(path: Path) -> list[Path]:
-    """The files that a shapefile consists of besides its .shp."""
-    found = [path.with_suffix(ending) for ending in SHAPEFILE] if path.suffix.lower() == ".shp" else []
-    return [part for part in found if part.exists()]
-
-
-def grid_json(grid: Grid) -> dict[str, Any]:
-    """A grid as manifest.json holds it."""
-    return {
-        "crs": grid.crs.to_wkt(),
-        "transform": list(grid.transform)[:6],
-        "height": grid.height,
-        "width": grid.width,
-    }
-
-
-def table_csv(summaries: Iterable[ChannelSummary]) -> str:
-    """The paper's Table II as CSV: one row a channel, its range and mean over the valid pixels in its unit."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(("channel", "factor", "group", "unit", "minimum", "maximum", "mean", "undefined_share"))
-    for s in summaries:
-        figures = ("" if np.isnan(f) else f"{f:.7g}" for f in (s.minimum, s.maximum, s.mean, s.undefined))
-        rows.writerow((s.channel.name, s.channel.factor, s.channel.group, s.channel.unit, *figures))
-    return out.getvalue()
-
-
-def channel_table(prepared: Prepared) -> str:
-    """The paper's Table II for a prepared site: unit, range, mean and undefined share of each channel."""
-    rows = [("channel", "unit", "minimum", "maximum", "mean", "undefined %")]
-    for s in prepared.summaries:
-        figures = (f"{s.minimum:.4g}", f"{s.maximum:.4g}", f"{s.mean:.4g}", f"{100 * s.undefined:.2f}")
-        rows.append((s.channel.name, s.channel.unit or "-", *figures))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )

@@ -20,9 +20,9 @@ from landslip.geo.geodesy import window_area
 from landslip.geo.grid import Grid, tiles
 from landslip.geo.raster import open_raster, read_info, read_stored_window
 from landslip.geo.vector import read_vector
-from landslip.inventory.inventory import layer_of
+from landslip.inventory.previous import layer_of
 from landslip.plots.cartography import MOST
-from landslip.preparation import figures
+from landslip.preparation.degrees import degree_text, to_degrees
 from landslip.report.html import Block, Picture, Text, picture
 from landslip.runtime.run_folder import PARTS as FOLDERS
 from landslip.runtime.run_folder import PLACES, RunFolder
@@ -180,10 +180,10 @@ def km2(square_metres: float) -> str:
 
 def where(grid: Grid) -> str:
     left, bottom, right, top = grid.bounds
-    found = figures.to_degrees(grid, [left, (left + right) / 2, right], [bottom, (bottom + top) / 2, top])
+    found = to_degrees(grid, [left, (left + right) / 2, right], [bottom, (bottom + top) / 2, top])
     if found is None:
         return "a grid of its own: where it lies is not known"
-    x, y = ([figures.degree_text(float(v), axis) for v in values] for values, axis in zip(found, "xy", strict=True))
+    x, y = ([degree_text(float(v), axis) for v in values] for values, axis in zip(found, "xy", strict=True))
     return f"{x[1]}, {y[1]} (centre); {x[0]} to {x[2]}, {y[0]} to {y[2]}"
 
 

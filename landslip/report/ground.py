@@ -10,11 +10,12 @@ from typing import Any
 from landslip.dataset.channels import StackInfo, read_stack_info
 from landslip.dataset.split import PARTS, leakage_note, leaky_of
 from landslip.errors import LandslipError
-from landslip.evaluation.evaluate import leakage
+from landslip.evaluation.result import leakage
 from landslip.geo.grid import Grid, crs_name
 from landslip.geo.raster import read_info
 from landslip.plots.maps import draw_split
 from landslip.preparation import figures
+from landslip.preparation.degrees import to_degrees
 from landslip.report.base import (
     Made,
     figure_text,
@@ -53,7 +54,7 @@ def study_area(made: Made) -> list[Block]:
 
 
 def _ticks(grid: Grid) -> str:
-    degrees = figures.to_degrees(grid, [grid.bounds[0]], [grid.bounds[1]]) is not None
+    degrees = to_degrees(grid, [grid.bounds[0]], [grid.bounds[1]]) is not None
     return f"Kilometres of {crs_name(grid.crs)}" + (", degrees at the top and right. " if degrees else ". ")
 
 

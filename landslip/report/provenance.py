@@ -11,7 +11,7 @@ from landslip.errors import LandslipError
 from landslip.geo.raster import read_info
 from landslip.report.base import Made, holding, number, read_json, read_quietly
 from landslip.report.html import Block, Facts, Listing, Table, Text
-from landslip.runtime.atomic import file_hash
+from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import plural
 from landslip.runtime.run_folder import PLACES
 from landslip.training.checkpoint import WEIGHTS

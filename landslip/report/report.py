@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from landslip.errors import LandslipError
-from landslip.evaluation.evaluate import cells, leakage
+from landslip.evaluation.result import cells, leakage
 from landslip.geo.grid import crs_name
 from landslip.geo.raster import read_info
 from landslip.metrics.bootstrap import LEVEL

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from landslip.dataset.split import PARTS
-from landslip.evaluation.objects import area_text
+from landslip.evaluation.object_scores import area_text
 from landslip.experiments.comparison_tables import cost_sheet
 from landslip.geo.raster import RasterInfo, read_info
 from landslip.metrics.confusion import stated_threshold

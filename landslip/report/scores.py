@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from landslip.evaluation.evaluate import HEADS, cells, leakage
-from landslip.evaluation.objects import InventoryScores, SizeClass, area_text
+from landslip.evaluation.object_scores import InventoryScores, SizeClass, area_text
 from landslip.evaluation.plots import draw_areas, draw_reliability
+from landslip.evaluation.result import HEADS, cells, leakage
 from landslip.experiments.comparison_tables import PICTURES, ground, score_sheet, summary, trust_sheet
 from landslip.importance.plots import Whisker, draw_intervals, draw_ranking
 from landslip.importance.ranking import MEASURES

@@ -23,7 +23,9 @@ from rasterio.crs import CRS
 from landslip.errors import LabelError, VectorError
 from landslip.geo.archive import archive_of
 from landslip.geo.vector import is_geoparquet, layer_names, read_vector
-from landslip.review.reviews import LAYER, OPEN, REJECTED, REVIEWS, STATES, corrections, crs_of
+from landslip.review.review_log import OPEN, REJECTED, STATES
+from landslip.review.review_tables import LAYER, REVIEWS
+from landslip.review.reviews import corrections, crs_of
 
 Bounds = tuple[float, float, float, float]
 IN_PACKAGE = "give the reviewed GeoPackage itself, without a layer, to have both"

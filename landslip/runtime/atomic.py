@@ -7,30 +7,30 @@ that a later run goes on from stays aside after Ctrl-C, as it does after a kill.
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
 import re
-import shutil
-import unicodedata
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
-from threading import get_ident
 
 from landslip.errors import OutputError
+from landslip.runtime.disk import (
+    flush,
+    give_up,
+    is_stream,
+    remove,
+    require_name,
+    require_writable,
+    write_failure,
+)
+from landslip.runtime.locks import exclusive_lock
 from landslip.runtime.progress import say
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
-
-LONGEST_NAME = 200  # bytes; most disks take 255
-LOCK = ".landslip.lock"  # in a folder whose parent is read-only
-
-_locked: dict[str, tuple[int, int]] = {}  # by which process and thread
 
 
 def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
@@ -52,25 +52,7 @@ def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
     if path.exists() and path.is_dir() != folder:
         there, new = ("a file", "a folder") if folder else ("a folder", "a file")
         raise OutputError(f"{path} is {there}, and {new} cannot replace it. Remove it, or give another name.")
-    _require_writable(path)
-
-
-def require_name(path: Path) -> None:
-    """Raise OutputError for a path that no output, and nothing that lies beside it meanwhile, can have."""
-    if path.name in ("", ".."):
-        raise OutputError(f"{path} is a folder, and no name that an output can have. Give a name in it.")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(path)):  # Cs: bytes that are not UTF-8
-        raise OutputError(f"{str(path)!a} holds what is no text. Give a name of letters, digits and signs.")
-    if (length := len(path.name.encode())) > LONGEST_NAME and not path.name.startswith("."):  # but what lies beside it
-        raise OutputError(
-            f"{path.name} is a name of {length} bytes, and files beside it get longer ones. Give one of {LONGEST_NAME} "
-            "at most."
-        )
-
-
-def is_stream(path: Path) -> bool:
-    """Whether a path leads to a pipe, a socket or a device, which has no end or no place to go back to."""
-    return path.exists() and not (path.is_file() or path.is_dir())
+    require_writable(path)
 
 
 def refuse_input(path: Path, inputs: Iterable[Path]) -> None:
@@ -82,93 +64,6 @@ def refuse_input(path: Path, inputs: Iterable[Path]) -> None:
 
 def _is_our_folder(path: Path) -> bool:
     return (path / "manifest.json").exists() or not any(path.iterdir())
-
-
-def write_failure(path: Path, error: OSError) -> OutputError:
-    """The one error for a write that the system refused."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(_existing_parent(path)).free / 2**20
-        return OutputError(f"{path}: the disk is full ({free:.1f} MiB free). Free some space and run again.")
-    return OutputError(
-        f"{path} cannot be written: {error.strerror or error}. Give another place, or change its rights."
-    )
-
-
-def _require_writable(path: Path, inside: bool = False) -> None:
-    parent = _existing_parent(path if inside else path.parent)
-    if not parent.is_dir():
-        raise OutputError(f"{path} cannot be written: {parent} is not a folder. Give another name.")
-    if not os.access(parent, os.W_OK):
-        raise OutputError(f"{path} cannot be written: {parent} is read-only. Write elsewhere, or change its rights.")
-
-
-def require_space(path: Path, needed: float) -> None:
-    """Raise OutputError where fewer than `needed` bytes are free on the disk that will hold `path`."""
-    free = shutil.disk_usage(_existing_parent(path)).free
-    if free < needed:
-        raise OutputError(
-            f"{path} needs about {needed / 2**20:.1f} MiB and its disk has {free / 2**20:.1f} MiB free. "
-            "Free some space, or write elsewhere."
-        )
-
-
-def _existing_parent(path: Path) -> Path:
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path
-
-
-def _lock_of(path: Path) -> Path:
-    if path.name in ("", ".."):  # `.` is the folder that its name elsewhere is
-        path = Path(os.path.realpath(path))
-    return path.with_name(f".{path.name}.lock") if path.name else path / LOCK
-
-
-@contextmanager
-def exclusive_lock(path: Path, inside: bool = False) -> Iterator[None]:
-    """Let no other process or thread make `path` until the block ends; OutputError where one does.
-
-    `inside`: a folder that is added to and not replaced, whose parent may be read-only. Says nothing where the system
-    or the disk knows no locks. A killed process leaves an empty hidden file at most, a refused one nothing.
-    """
-    lock = _lock_of(path)
-    inside = inside and not os.access(_existing_parent(lock.parent), os.W_OK)
-    if inside:
-        lock = path / LOCK
-    me = (os.getpid(), get_ident())
-    if fcntl is None or _locked.get(os.path.realpath(lock)) == me:
-        yield
-        return
-    _require_writable(path, inside)
-    with ExitStack() as held:
-        try:
-            if not lock.parent.exists():
-                lock.parent.mkdir(parents=True, exist_ok=True)
-                held.callback(_remove_if_empty, lock.parent)
-            file = held.enter_context(lock.open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = os.fstat(file.fileno()).st_ino == lock.stat().st_ino  # it may have ended, and removed it, just now
-        except (BlockingIOError, FileNotFoundError):
-            mine = False
-        except OSError as error:
-            if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):
-                raise write_failure(path, error) from error
-            mine = True
-        if not mine:
-            raise OutputError(f"{path} is being written by another run. Wait for it, or give another name.")
-        _locked[os.path.realpath(lock)] = me
-        try:
-            yield
-        finally:
-            _locked.pop(os.path.realpath(lock), None)
-            with suppress(OSError):
-                lock.unlink()
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):
-        folder.rmdir()
 
 
 @contextmanager
@@ -183,15 +78,15 @@ def atomic_write(path: Path, overwrite: bool = False, by: str = "") -> Iterator[
     with nullcontext() if by else exclusive_lock(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _remove(aside)
+            remove(aside)
             yield aside
             flush(aside)
             aside.replace(path)
         except OSError as error:
-            _give_up(aside)
+            give_up(aside)
             raise write_failure(path, error) from error
         except BaseException:
-            _give_up(aside)
+            give_up(aside)
             raise
 
 
@@ -210,7 +105,7 @@ def atomic_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Iter
         refuse_existing(path, overwrite, folder=True)
         try:
             if not ledger:
-                _remove(aside)
+                remove(aside)
             aside.mkdir(parents=True, exist_ok=bool(ledger))
             _discard(replaced)
             yield aside
@@ -219,16 +114,16 @@ def atomic_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Iter
             aside.rename(path)
             _discard(replaced)
         except OSError as error:
-            _give_up(aside)
+            give_up(aside)
             _bring_back(replaced, path)
             raise write_failure(path, error) from error
         except OutputError as error:  # of a file in it, named as it will be
-            _give_up(aside)
+            give_up(aside)
             _bring_back(replaced, path)
             raise OutputError(str(error).replace(str(aside), str(path))) from error
         except BaseException as error:
             if not (ledger and isinstance(error, KeyboardInterrupt) and (aside / ledger).exists()):
-                _give_up(aside)
+                give_up(aside)
             _bring_back(replaced, path)
             raise
 
@@ -245,7 +140,7 @@ def atomic_files(folder: Path, last: str, first: str = "", replaces: Iterable[st
     aside, staged = folder / ".part", folder / f".{last}"
     with exclusive_lock(folder, inside=True):
         try:
-            _remove(aside)
+            remove(aside)
             aside.mkdir(parents=True)
             yield aside
             made = sorted((path.name for path in aside.iterdir()), key=lambda name: (name == last, name != first, name))
@@ -264,7 +159,7 @@ def atomic_files(folder: Path, last: str, first: str = "", replaces: Iterable[st
             raise OutputError(str(error).replace(str(aside), str(folder))) from error
         finally:
             for hidden in (aside, staged):
-                _give_up(hidden)
+                give_up(hidden)
 
 
 @contextmanager
@@ -273,14 +168,14 @@ def scratch_file(path: Path, what: str) -> Iterator[Path]:
     aside = path.with_name(f".{path.stem}.{what}.tif")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(aside)
+        remove(aside)
         yield aside
     except OSError as error:
         raise write_failure(path, error) from error
     except OutputError as error:  # named as what the person asked for
         raise OutputError(str(error).replace(str(aside), str(path))) from error
     finally:
-        _give_up(aside)
+        give_up(aside)
 
 
 def _bring_back(replaced: Path, path: Path) -> None:
@@ -294,12 +189,12 @@ def _discard(replaced: Path) -> None:
     removed = replaced.with_suffix(".removed")
     for earlier in list(replaced.parent.iterdir()):
         if re.fullmatch(re.escape(removed.name) + r"\d*", earlier.name):
-            _give_up(earlier)
+            give_up(earlier)
     if replaced.exists():
         names = (removed.with_name(f"{removed.name}{number or ''}") for number in count())
         removed = next(name for name in names if not os.path.lexists(name))
         replaced.rename(removed)
-        _give_up(removed)
+        give_up(removed)
         if removed.exists():  # hidden, and no reason to refuse what is whole
             say(f"warning: {removed} is of no more use and cannot be removed. Remove it.")
 
@@ -310,49 +205,3 @@ def _remove_or_warn(files: Iterable[Path]) -> None:
             path.unlink()
         except OSError as error:
             say(f"warning: {path} is of earlier results and cannot be removed ({error.strerror}). Remove it.")
-
-
-def remove_file(path: Path, of: Path) -> None:
-    """Remove a file where it is there; OutputError that names `of`, which it belongs to, where that cannot be."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise write_failure(of, error) from error
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder where it is there; OutputError that names it where that cannot be."""
-    try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise write_failure(folder, error) from error
-
-
-def flush(path: Path) -> None:
-    """Have the system store what was written into a file; OSError where the disk is full."""
-    # A full disk may show only when the system stores what it holds in memory, and a rename must not overtake that.
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _give_up(aside: Path) -> None:
-    with suppress(OSError):  # what stopped the writing may stop this too, and is the error to show
-        _remove(aside)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal; of a folder (a file geodatabase, say), that of its files' in order."""
-    if path.is_dir():
-        inner = [f"{file.name} {file_hash(file)}" for file in sorted(path.iterdir()) if file.is_file()]
-        return hashlib.sha256("\n".join(inner).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from landslip.errors import LandslipError
-from landslip.runtime.atomic import atomic_write, is_stream
+from landslip.runtime.atomic import atomic_write
+from landslip.runtime.disk import is_stream
 from landslip.runtime.run_folder import folder_given
 
 LONGEST_NUMBER = 300  # digits

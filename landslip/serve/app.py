@@ -12,11 +12,10 @@ import math
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import shapely
@@ -24,317 +23,50 @@ from fastapi import FastAPI, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
 from rasterio.crs import CRS
 from scipy import ndimage
 from starlette.exceptions import HTTPException
 
 from landslip.errors import ConflictError, LandslipError, OutputError, ReviewError, SplitError
-from landslip.evaluation.evaluate import Counted, count_probabilities
 from landslip.geo.geodesy import area_and_perimeter
 from landslip.geo.grid import crs_name
-from landslip.geo.raster import read_info
-from landslip.geo.vector import trace
-from landslip.inventory.inventory import begin_inventory
-from landslip.metrics.confusion import BINS, stated_threshold
+from landslip.geo.polygonize import trace
 from landslip.plots.palette import style_sheet
 from landslip.review import reviews as review
+from landslip.review.review_log import DRAWN, OPEN, REJECTED, Review
 from landslip.runtime.progress import say
-from landslip.runtime.run_folder import PLACES, RunFolder, open_run
+from landslip.runtime.run_folder import RunFolder, open_run
 from landslip.runtime.text import read_json
 from landslip.serve.guard import Guard, names_of
-from landslip.serve.layers import PageLayer, layers_of
-from landslip.serve.tiles import SIDE, Tiles, stamp
+from landslip.serve.layers import PageLayer
+from landslip.serve.schemas import (
+    REFUSED,
+    Decision,
+    Feature,
+    Features,
+    GridOut,
+    Key,
+    LandslideOut,
+    LandslidesOut,
+    LayerOut,
+    Left,
+    LegendOut,
+    Outline,
+    Parts,
+    ReviewOut,
+    ReviewsOut,
+    RunOut,
+    ScoresOut,
+    Step,
+    Threshold,
+)
+from landslip.serve.session import Session
+from landslip.serve.tiles import SIDE, Tiles
 
 MOST_OUTLINES = 3000  # in one view; the largest are shown
 VIEW = 768  # most pixels a side of what candidates are traced from
 SMALLEST = 4  # pixels of a view that a candidate has at least
-MOST_READERS = 4  # threads that read rasters
 PATIENCE = 1.5  # seconds that a request waits for scores before it is told to come again
-Parts = Literal["train", "validation", "test", "all"]
-
-Error = Annotated[str, Field(description="what is wrong and what to do about it")]
-
-
-class Refusal(BaseModel):
-    """Why a request was refused."""
-
-    error: Error
-
-
-class Outline(BaseModel):
-    """An area as GeoJSON has it, in the CRS of the run's grid."""
-
-    model_config = ConfigDict(extra="forbid")
-    type: Literal["Polygon"]
-    coordinates: Annotated[
-        list[Annotated[list[tuple[float, float]], Field(min_length=4, max_length=review.MOST_VERTICES)]],
-        Field(min_length=1, max_length=100),
-    ]
-
-
-Version = Annotated[int, Field(ge=0, le=2**53)]
-Id = Annotated[int, Field(ge=-(2**53), le=2**53)]
-
-
-class Decision(BaseModel):
-    """A decision on a landslide. `version` is the one it was made on; `landslide` is null for one that is drawn."""
-
-    model_config = ConfigDict(extra="forbid")
-    landslide: Id | None
-    state: Literal["accepted", "rejected", "redrawn", "drawn"]
-    version: Version = 0
-    outline: Outline | None = None
-    note: Annotated[str, Field(max_length=review.MOST_NOTE)] = ""
-
-
-class Step(BaseModel):
-    """A decision to take back, or to make again, by its version."""
-
-    model_config = ConfigDict(extra="forbid")
-    decision: Annotated[int, Field(ge=1, le=2**53)]
-
-
-class ReviewOut(BaseModel):
-    """What stands of a landslide; `decision` 0 where nothing does."""
-
-    landslide: int
-    state: str
-    note: str
-    decided: str
-    version: int
-    decision: int
-    area_m2: float | None
-    bounds: tuple[float, float, float, float] | None
-
-
-class ReviewsOut(BaseModel):
-    """Reviews, and the version of the last change of any."""
-
-    version: int
-    reviews: list[ReviewOut]
-
-
-class Feature(BaseModel):
-    """An outline on the map; `id` 0 for a candidate that is in no inventory."""
-
-    id: int
-    state: str
-    geometry: dict[str, Any]
-
-
-class Features(BaseModel):
-    """Outlines in a view; `left_out` says how many more there are."""
-
-    left_out: int
-    features: list[Feature]
-
-
-class LayerOut(BaseModel):
-    """A layer by its key. `mark` changes when its file does."""
-
-    key: str
-    title: str
-    group: str
-    unit: str
-    kind: str
-    overlay: bool
-    mark: str
-
-
-class GridOut(BaseModel):
-    """The run's grid; at zoom `levels` a pixel of a tile is a pixel of the raster."""
-
-    crs: str
-    left: float
-    bottom: float
-    right: float
-    top: float
-    x_size: float
-    y_size: float
-    width: int
-    height: int
-    levels: int
-    tile: int
-
-
-class RunOut(BaseModel):
-    """What the page is made from."""
-
-    name: str
-    grid: GridOut
-    layers: list[LayerOut]
-    warnings: list[str]
-    threshold: float | None
-    threshold_source: str | None
-    inventory_threshold: float | None
-    reviewable: bool
-    parts: list[str]
-
-
-class LegendOut(BaseModel):
-    """How to read a layer's colours."""
-
-    range: list[float] | None = None
-    colours: list[str] | None = None
-    classes: list[dict[str, str]] | None = None
-    stretch: list[list[float]] | None = None
-
-
-class LandslideOut(BaseModel):
-    """A row of the inventory: all its attributes, and its bounds."""
-
-    id: int
-    attributes: dict[str, Any]
-    bounds: tuple[float, float, float, float]
-
-
-class LandslidesOut(BaseModel):
-    """The inventory without its outlines."""
-
-    columns: list[str]
-    landslides: list[LandslideOut]
-
-
-class ScoresOut(BaseModel):
-    """Pixels of a part by class of probability (bin i holds i/bins to (i + 1)/bins, the last only 1) and label."""
-
-    counting: bool
-    part: str
-    split: str | None = None
-    leaky: bool | None = None
-    notes: list[str] = []
-    bins: int = BINS
-    landslide: list[int] = []
-    other: list[int] = []
-
-
-class Session:
-    """What a server keeps of its run: tiles, the inventory, and scores as they are counted."""
-
-    def __init__(self, run: RunFolder, warn: Callable[[str], None] = say) -> None:
-        shown = layers_of(run)
-        self.run, self.shown = run, shown
-        self.tiles = Tiles(shown.layers, shown.grid, warn)
-        self.readers = ThreadPoolExecutor(MOST_READERS, "tiles")
-        self.counters = ThreadPoolExecutor(1, "scores")
-        self.scores: dict[tuple[Any, ...], Future[Counted]] = {}
-        self.lock = threading.Lock()
-        self.inventory: tuple[Any, list[review.Landslide], shapely.STRtree | None] = (None, [], None)
-        self.stands: tuple[Any, dict[int, review.Review]] = (None, {})
-        self.threshold, self.source, self.inventory_threshold = self.thresholds()
-
-    def thresholds(self) -> tuple[float | None, str | None, float | None]:
-        """The threshold to begin with, where it comes from, and that of the inventory."""
-        threshold, source, mapped = None, None, None
-        if "probability" in self.tiles.layers and self.run.probability is not None:
-            stored = read_info(self.run.probability).tags.get("threshold")
-            threshold, source = stated_threshold(None, stored, self.run.probability.name)
-        if self.run.landslide_map is not None:
-            stated = read_info(self.run.landslide_map).tags.get("threshold")
-            mapped = stated_threshold(None, stated, self.run.landslide_map.name)[0] if stated else None
-        return (threshold, source, threshold) if mapped is None else (mapped, "of the inventory", mapped)
-
-    def parts(self) -> list[str]:
-        """The parts that can be scored, the one to begin with first."""
-        if self.run.label is None or "agreement" not in self.tiles.layers:
-            return []
-        if self.run.split is None:
-            return ["all"]
-        whole = ["test", "validation", "train", "all"]
-        return whole[1:][::-1] if read_info(self.run.split).tags.get("split") == "paper" else whole
-
-    def landslides(self) -> tuple[list[review.Landslide], shapely.STRtree | None]:
-        """The inventory and a tree of its outlines, read anew where the file was made anew."""
-        path = self.inventory_file()
-        if path is None:
-            return [], None
-        mark = review.inventory_mark(path)
-        with self.lock:
-            if self.inventory[0] != mark:
-                found = review.read_inventory(path)
-                self.inventory = mark, found, shapely.STRtree([one.outline for one in found])
-            return self.inventory[1], self.inventory[2]
-
-    def reviews(self) -> dict[int, review.Review]:
-        """What stands of every landslide, read anew where something was decided or the inventory is another one."""
-        path = self.inventory_file()
-        if path is None:
-            return {}
-        mark = review.inventory_mark(path), review.last_version(path)
-        with self.lock:
-            if self.stands[0] != mark:
-                self.stands = mark, review.read_reviews(path)
-            return self.stands[1]
-
-    def inventory_file(self) -> Path | None:
-        """The run's inventory, which may have been made since the server was started; None where there is none."""
-        path = self.run.root / PLACES["inventory"][0]
-        return path if self.run.inventory is not None or path.exists() else None
-
-    def reviewed(self) -> Path:
-        """The inventory that decisions are kept in; HTTP 404 where the run has none."""
-        path = self.inventory_file()
-        if path is None:
-            raise HTTPException(
-                404, "the run has no inventory to review. Draw its landslides, or make one: landslip inventory "
-                "RUN/map/probability.tif RUN/inventory/landslides.gpkg"
-            )  # fmt: skip
-        return path
-
-    def drawn_into(self) -> Path:
-        """The inventory that a landslide is drawn into, made without any where the run has none."""
-        path = self.inventory_file()
-        if path is not None:
-            return path
-        path = self.run.root / PLACES["inventory"][0]
-        with self.lock:
-            try:
-                begin_inventory(path, self.shown.layers[0].path)
-            except OutputError:
-                if not path.exists():  # else another window, or another server, was faster
-                    raise
-        return path
-
-    def layer(self, key: str) -> PageLayer:
-        """A layer by its key; HTTP 404 where there is none."""
-        if key not in self.tiles.layers:
-            raise HTTPException(404, f"the run has no layer {key}.")
-        return self.tiles.layers[key]
-
-    def count(self, part: str) -> Future[Counted]:
-        """The counts of a part, begun where they were not."""
-        with self.lock:
-            probability, label = self.run.probability, self.run.label
-            if part not in self.parts() or probability is None or label is None:
-                raise HTTPException(404, f"the run cannot score the part {part}.")
-            used = [path for path in (probability, label, self.run.split) if path is not None]
-            key = part, *(stamp(path) for path in used)
-            if key not in self.scores:
-                self.scores[key] = self.counters.submit(count_probabilities, probability, label, self.run.split, part)
-            return self.scores[key]
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self.readers.shutdown(wait=False, cancel_futures=True)
-        self.counters.shutdown(wait=False, cancel_futures=True)
-
-
-Left = Annotated[float, Query(allow_inf_nan=False, ge=-1e9, le=1e9)]
-Key = Annotated[str, PathParameter(pattern="^[a-z0-9-]{1,80}$")]
-Threshold = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
-REFUSED: dict[int | str, dict[str, Any]] = {
-    status: {"model": Refusal, "description": what}
-    for status, what in {
-        400: "what was sent cannot be read",
-        403: "another site, or another host, asked",
-        404: "there is no such thing in the run",
-        409: "another window decided first",
-        413: "too much was sent",
-        422: "what was asked cannot be",
-        503: "a file of the run cannot be used now",
-    }.items()
-}
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -526,7 +258,7 @@ def _add_reading(app: FastAPI, session: Session) -> None:
         return Features(
             left_out=max(0, len(shown) - MOST_OUTLINES),
             features=[
-                Feature(id=i, state=states.get(i, review.OPEN), geometry=_geojson(outline, tolerance))
+                Feature(id=i, state=states.get(i, OPEN), geometry=_geojson(outline, tolerance))
                 for i, outline in shown[:MOST_OUTLINES]
             ],
         )
@@ -563,7 +295,7 @@ def _add_reviews(app: FastAPI, session: Session) -> None:
             review.require_outline(outline)
             if not outline.intersects(shapely.box(*session.shown.grid.bounds)):
                 raise ReviewError("the outline lies off the site. Draw it on the map.")
-        draws = decision.state == review.DRAWN and decision.landslide is None and outline is not None
+        draws = decision.state == DRAWN and decision.landslide is None and outline is not None
         path = session.drawn_into() if draws else session.reviewed()
         made = review.decide(path, decision.landslide, decision.state, decision.version, outline, decision.note)
         return _reviews([made], crs)[0]
@@ -601,12 +333,12 @@ def _candidates(
     )
 
 
-def _original(one: review.Review | None) -> bool:
+def _original(one: Review | None) -> bool:
     """Whether a landslide is shown with the inventory's outline."""
-    return one is None or (one.landslide > 0 and one.state in (review.OPEN, review.REJECTED))
+    return one is None or (one.landslide > 0 and one.state in (OPEN, REJECTED))
 
 
-def _reviews(found: Sequence[review.Review], crs: CRS) -> list[ReviewOut]:
+def _reviews(found: Sequence[Review], crs: CRS) -> list[ReviewOut]:
     """Reviews as they are sent; areas, of outlines that are shown, are true ones, as an inventory's are."""
     drawn = [one for one in found if one.outline is not None and not _original(one)]
     areas, _ = area_and_perimeter(np.array([one.outline for one in drawn], object), crs)
@@ -614,7 +346,7 @@ def _reviews(found: Sequence[review.Review], crs: CRS) -> list[ReviewOut]:
     return [_review(one, by_id.get(one.landslide)) for one in found]
 
 
-def _review(one: review.Review, area: float | None) -> ReviewOut:
+def _review(one: Review, area: float | None) -> ReviewOut:
     outline = one.outline
     return ReviewOut(
         landslide=one.landslide, state=one.state, note=one.note, decided=one.decided, version=one.version,

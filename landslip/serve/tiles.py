@@ -35,7 +35,7 @@ from rio_tiler.utils import render
 from landslip.dataset.label import UNKNOWN
 from landslip.errors import RasterError
 from landslip.geo.grid import Grid, Window
-from landslip.geo.raster import stretch
+from landslip.geo.preview import stretch
 from landslip.serve.layers import PageLayer
 
 SIDE = 256  # of a tile, pixels

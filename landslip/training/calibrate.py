@@ -34,7 +34,8 @@ from landslip.metrics.calibration import (
 )
 from landslip.metrics.confusion import BINS, Histogram
 from landslip.models.forward import at_temperature, device, keep_memory, logits, precision
-from landslip.runtime.atomic import atomic_write, file_hash, refuse_existing, refuse_input
+from landslip.runtime.atomic import atomic_write, refuse_existing, refuse_input
+from landslip.runtime.disk import file_hash
 from landslip.runtime.provenance import software
 from landslip.training.checkpoint import (
     FACTS,

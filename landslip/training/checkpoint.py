@@ -24,7 +24,8 @@ from landslip.errors import ChannelError, LandslipError, ModelError
 from landslip.geo.grid import metric_size
 from landslip.geo.raster import read_info
 from landslip.models import build_model
-from landslip.runtime.atomic import atomic_write, file_hash, refuse_existing
+from landslip.runtime.atomic import atomic_write, refuse_existing
+from landslip.runtime.disk import file_hash
 from landslip.runtime.run_folder import part_meant
 from landslip.runtime.text import read_json, write_json
 from landslip.training.state import STATE

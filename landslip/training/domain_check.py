@@ -28,7 +28,7 @@ from landslip.metrics.training_range import (
     range_of_pixels,
     share_outside,
 )
-from landslip.runtime.atomic import file_hash
+from landslip.runtime.disk import file_hash
 from landslip.training.checkpoint import Model, match_channels, pixel_size, sites_of
 from landslip.training.training_pixels import TrainingPixels, read_training_pixels
 

@@ -43,7 +43,9 @@ from landslip.geo.raster import open_raster
 from landslip.models import build_model
 from landslip.models.forward import Precision, device, keep_memory, precision
 from landslip.models.initialization import he_, positive_unit_ball_, prior_bias_
-from landslip.runtime.atomic import atomic_files, exclusive_lock, refuse_existing, remove_file
+from landslip.runtime.atomic import atomic_files, refuse_existing
+from landslip.runtime.disk import remove_file
+from landslip.runtime.locks import exclusive_lock
 from landslip.runtime.prefetch import prefetch
 from landslip.runtime.progress import duration, pace, plural, say
 from landslip.runtime.provenance import machine, peak_memory, software

@@ -28,7 +28,8 @@ from landslip.geo.grid import Window, tiles
 from landslip.geo.mapped_array import strips, union_of_windows
 from landslip.geo.raster import open_raster, read_window
 from landslip.metrics.applicability import Applicability, fit_applicability
-from landslip.runtime.atomic import atomic_write, file_hash
+from landslip.runtime.atomic import atomic_write
+from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import say
 from landslip.training.checkpoint import FACTS, SPLIT, Model, match_channels, run_of, split_of
 

@@ -21,10 +21,11 @@ from shapely import box
 
 from landslip.cli import main
 from landslip.errors import OutputError
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid
 from landslip.geo.raster import read, read_info, read_stored
-from landslip.geo.vector import read_vector, write_vector
+from landslip.geo.vector import read_vector
 from landslip.geo.warp import warp_array
 
 

@@ -17,7 +17,7 @@ from landslip.cli.info import describe, network_table
 from landslip.geo.geotiff import write_raster
 from landslip.models import MODELS, build_model
 from landslip.models.layers import parameter_count
-from landslip.runtime.atomic import file_hash
+from landslip.runtime.disk import file_hash
 from landslip.training.checkpoint import load_model
 
 CHANNELS = [

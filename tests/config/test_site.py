@@ -4,9 +4,10 @@ import pytest
 from conftest import GRID, TinySite
 
 from landslip.config.run import Run, read_run, settled
-from landslip.config.site import read_site, site_grid
+from landslip.config.site import read_site
 from landslip.errors import GridError, RunError, SiteError
 from landslip.geo.grid import Window, same_grid
+from landslip.preparation.site_grid import site_grid
 
 
 def change(path: Path, old: str, new: str) -> Path:
@@ -68,7 +69,7 @@ def test_an_outline_elsewhere_is_refused(tiny: TinySite) -> None:
     from conftest import frame
     from shapely import box
 
-    from landslip.geo.vector import write_vector
+    from landslip.geo.geopackage import write_vector
 
     write_vector(tiny.folder / "outline.gpkg", frame([box(0, 0, 100, 100)]), overwrite=True)
     with pytest.raises(GridError, match="does not overlap"):

@@ -7,16 +7,19 @@ import pytest
 import shapely
 from scipy import ndimage, stats
 
-from landslip.config.site import FileTable, read_site
-from landslip.demo.synthetic_site import BANDS, EFFECTS, LOOK_ALIKES, SyntheticSite, generate, write_site
+from landslip.config.site import read_site
+from landslip.config.site_tables import FileTable
+from landslip.demo.land_cover import BANDS
+from landslip.demo.synthetic_site import EFFECTS, LOOK_ALIKES, SyntheticSite, generate, write_site
 from landslip.demo.terrain import LITHOLOGY, ROCKS, Bodies
 from landslip.errors import GridError, OutputError
 from landslip.factors.terrain import aspect_sin_cos
 from landslip.geo.grid import Window, same_grid
 from landslip.geo.raster import read, read_info, read_stored
-from landslip.geo.vector import burn, read_vector
+from landslip.geo.rasterize import burn
+from landslip.geo.vector import read_vector
 from landslip.geo.warp import warp_array
-from landslip.preparation.channel_sources import distance_source
+from landslip.preparation.distance_sources import distance_source
 
 SMALL = (320, 400)
 

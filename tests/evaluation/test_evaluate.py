@@ -15,7 +15,9 @@ from rasterio.crs import CRS
 
 import landslip.evaluation.evaluate
 from landslip.errors import GridError, LabelError, OutputError, RasterError, RunError, SplitError
-from landslip.evaluation.evaluate import Evaluation, confusion_by_block, evaluate, score_table, write_scores
+from landslip.evaluation.counts import confusion_by_block
+from landslip.evaluation.evaluate import evaluate
+from landslip.evaluation.result import Evaluation, score_table, write_scores
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid
 from landslip.metrics.bootstrap import confidence_intervals

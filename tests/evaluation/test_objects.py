@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 
 from landslip.errors import LabelError, RunError
 from landslip.evaluation import objects as module
-from landslip.evaluation.objects import (
+from landslip.evaluation.object_matching import match  # fmt: skip
+from landslip.evaluation.object_scores import (
     InventoryScores,
     SizeClass,
     completeness,
-    edges,
-    match,
     object_table,
     objects_json,
-    score_inventory,
     size_classes,
-)  # fmt: skip
+)
+from landslip.evaluation.objects import edges, score_inventory
 from landslip.evaluation.plots import draw_areas
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import write_raster
-from landslip.geo.vector import burn, write_vector
+from landslip.geo.rasterize import burn
 from landslip.metrics.size_distribution import fit_tail
 from landslip.runtime.text import write_json
 

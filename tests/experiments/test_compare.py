@@ -31,8 +31,9 @@ from landslip.errors import ChannelError, OutputError, ResumeError, RunError, Sp
 from landslip.evaluation.evaluate import evaluate
 from landslip.experiments import compare as module
 from landslip.experiments import comparison_tables
-from landslip.experiments.compare import Trial, compare, mean_and_deviation, plan, plan_in_words
+from landslip.experiments.compare import compare, plan, plan_in_words
 from landslip.experiments.comparison_tables import summary, tables, write_comparison
+from landslip.experiments.trials import Trial, mean_and_deviation
 from landslip.geo.grid import Window
 from landslip.geo.raster import read_stored
 from landslip.inference import mapping

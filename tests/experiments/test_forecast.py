@@ -16,8 +16,9 @@ from landslip.dataset.training_data import build_training_data
 from landslip.errors import LandslipError
 from landslip.experiments import compare as runs
 from landslip.experiments import forecast as module
-from landslip.experiments.compare import Trial, compare
+from landslip.experiments.compare import compare
 from landslip.experiments.forecast import Pace, Size, forecast_table, seconds_of, size_of
+from landslip.experiments.trials import Trial
 
 COMPARE = f"""
 [compare]

@@ -10,7 +10,8 @@ from sklearn.ensemble import RandomForestClassifier
 
 from landslip.config.run import Run
 from landslip.dataset.training_data import build_training_data, write_split
-from landslip.evaluation.evaluate import Evaluation, evaluate
+from landslip.evaluation.evaluate import evaluate
+from landslip.evaluation.result import Evaluation
 from landslip.experiments import baselines
 from landslip.experiments.baselines import fit_baseline, map_baseline
 

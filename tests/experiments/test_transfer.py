@@ -25,7 +25,7 @@ from landslip.geo.raster import read, read_info, read_stored
 from landslip.geo.warp import default_grid
 from landslip.inference.mapping import map_site
 from landslip.metrics.confusion import Confusion
-from landslip.runtime.atomic import file_hash
+from landslip.runtime.disk import file_hash
 from landslip.training import train as training
 from landslip.training.checkpoint import load_model
 

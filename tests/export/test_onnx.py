@@ -33,7 +33,7 @@ from landslip.export import onnx as export  # noqa: E402
 from landslip.geo.geotiff import write_raster  # noqa: E402
 from landslip.geo.grid import Grid  # noqa: E402
 from landslip.models import build_model, fcn8s, resunet, segnet, unet  # noqa: E402
-from landslip.runtime.atomic import file_hash  # noqa: E402
+from landslip.runtime.disk import file_hash  # noqa: E402
 from landslip.training.checkpoint import load_model, save_model  # noqa: E402
 
 NETWORKS = ["fcn8s", "segnet", "unet", "resunet", "fc_densenet", "fc_densenet_shallow"]

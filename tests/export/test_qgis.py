@@ -19,10 +19,10 @@ from rasterio.crs import CRS
 from landslip.dataset.channels import Channel, read_stack_info
 from landslip.errors import OutputError
 from landslip.export.qgis import write_project
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import Grid, Window
 from landslip.geo.raster import PROBABILITY, read, read_stored
-from landslip.geo.vector import write_vector
 from landslip.inventory.inventory import make_inventory
 
 GRID = Grid(CRS.from_epsg(32648), Affine(15, 0, 500_000, 0, -15, 3_400_000), 40, 60)

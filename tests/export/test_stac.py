@@ -25,13 +25,14 @@ from landslip.dataset.channels import Channel  # noqa: E402
 from landslip.dataset.zscore import ZScore  # noqa: E402
 from landslip.errors import GridError, OutputError, RasterError  # noqa: E402
 from landslip.export import stac  # noqa: E402
+from landslip.geo.geopackage import write_vector  # noqa: E402
 from landslip.geo.geotiff import write_raster  # noqa: E402
 from landslip.geo.grid import Grid  # noqa: E402
 from landslip.geo.raster import PROBABILITY  # noqa: E402
-from landslip.geo.vector import read_vector, write_vector  # noqa: E402
+from landslip.geo.vector import read_vector
 from landslip.inventory.inventory import make_inventory  # noqa: E402
 from landslip.models import build_model  # noqa: E402
-from landslip.runtime.atomic import file_hash  # noqa: E402
+from landslip.runtime.disk import file_hash  # noqa: E402
 from landslip.training.checkpoint import save_model  # noqa: E402
 
 SMALL = {"layers": [1, 1, 1], "first_width": 8, "growth_rate": 4}

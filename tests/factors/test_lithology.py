@@ -15,9 +15,9 @@ from shapely import box
 from landslip.config.site import Site, read_site
 from landslip.errors import RasterError, SiteError
 from landslip.factors.lithology import ordinal, planes, unmapped
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import write_raster
 from landslip.geo.raster import read_categories
-from landslip.geo.vector import write_vector
 from landslip.preparation.check import check_site
 from landslip.preparation.prepare import prepare
 

@@ -205,12 +205,12 @@ def kinds() -> dict[str, Kind]:
 
 def pixels(name: str) -> None:
     from landslip.geo.grid import Window
+    from landslip.geo.preview import read_decimated
     from landslip.geo.raster import (
         file_facts,
         open_raster,
         read_around,
         read_band_tags,
-        read_decimated,
         read_info,
         unreadable_blocks,
     )
@@ -273,10 +273,11 @@ def run_file() -> None:
 
 def site() -> None:
     """What prepare reads, in windows of 40 pixels."""
-    from landslip.config.site import read_site, site_grid
+    from landslip.config.site import read_site
     from landslip.geo.grid import Window
     from landslip.preparation.channel_sources import channel_sources
     from landslip.preparation.label_source import open_label
+    from landslip.preparation.site_grid import site_grid
 
     found = read_site(Path("site.toml"))
     grid = site_grid(found)
@@ -293,7 +294,8 @@ def site() -> None:
 def vector() -> None:
     from landslip.geo.grid import Grid
     from landslip.geo.raster import read_info
-    from landslip.geo.vector import burn, layer_names, read_vector
+    from landslip.geo.rasterize import burn
+    from landslip.geo.vector import layer_names, read_vector
 
     grid: Grid = read_info(Path("image.tif")).grid
     for name in ("landslides", "rivers", "rocks"):
@@ -304,9 +306,11 @@ def vector() -> None:
 
 def bundle(name: str, roles: tuple[str, ...] = ("red", "green")) -> None:
     """The pixels of a bundle as prepare has them."""
-    from landslip.config.site import ImageTable, Site, site_grid
+    from landslip.config.site import Site
+    from landslip.config.site_tables import ImageTable
     from landslip.geo.grid import Window
     from landslip.preparation.images import describe_images, read_with_plain
+    from landslip.preparation.site_grid import site_grid
 
     table = ImageTable.model_validate({"bundle": name, "bands": list(roles)})
     grid = site_grid(Site(name="x", image=(table,)))
@@ -383,7 +387,8 @@ def _client() -> Any:
 
     from landslip.runtime.run_folder import open_run
     from landslip.serve import guard
-    from landslip.serve.app import Session, create_app
+    from landslip.serve.app import create_app
+    from landslip.serve.session import Session
 
     for name, to in (("p.tif", "map/probability.tif"), ("reviewed.gpkg", "inventory/landslides.gpkg")):
         Path(to).parent.mkdir(exist_ok=True)

@@ -27,10 +27,11 @@ from shapely.affinity import translate
 
 from landslip.errors import OutputError, RasterError
 from landslip.geo import geotiff
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import Grid, Window
 from landslip.geo.raster import open_raster, read, read_info, read_stored
-from landslip.geo.vector import read_vector, write_vector
+from landslip.geo.vector import read_vector
 from landslip.models import build_model
 
 Change = Callable[[Path], object]

@@ -31,7 +31,8 @@ from safetensors.torch import save
 
 from landslip.cli import main
 from landslip.config.run import read_run
-from landslip.config.site import ImageTable, Site, site_grid
+from landslip.config.site import Site
+from landslip.config.site_tables import ImageTable
 from landslip.dataset.channels import read_stack_info
 from landslip.errors import (
     ChannelError,
@@ -45,15 +46,17 @@ from landslip.errors import (
     VectorError,
 )
 from landslip.geo import archive
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import _begins_with_its_directory, create_raster, write_window
 from landslip.geo.grid import Grid, Window
-from landslip.geo.vector import read_vector, write_vector
+from landslip.geo.vector import read_vector
 from landslip.inference.int8 import quantized_graph
 from landslip.inference.tile_store import TileStore
 from landslip.preparation.images import read_with_plain
 from landslip.preparation.patch_files import _hdf5
+from landslip.preparation.site_grid import site_grid
 from landslip.runtime.text import read_json
-from landslip.scenes.scene import read_bundle
+from landslip.scenes.bundle import read_bundle
 from landslip.training.checkpoint import load_model
 from landslip.training.state import STATE, kept_state
 from landslip.training.training_pixels import area_of

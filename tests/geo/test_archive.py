@@ -24,7 +24,7 @@ from landslip.geo.geotiff import write_raster
 from landslip.geo.raster import exists, file_facts, read, read_info
 from landslip.geo.vector import read_vector
 from landslip.preparation.prepare import prepare
-from landslip.runtime.atomic import file_hash
+from landslip.runtime.disk import file_hash
 
 FURTHER = """
 [[before]]

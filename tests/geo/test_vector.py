@@ -21,20 +21,12 @@ from real_data import DATA
 from scipy import ndimage
 
 from landslip.errors import OutputError, VectorError
+from landslip.geo.geopackage import fill_styles, open_vector_writer, write_vector
 from landslip.geo.grid import Grid, tiles
+from landslip.geo.polygonize import trace
 from landslip.geo.raster import read_info
-from landslip.geo.vector import (
-    burn,
-    burn_window,
-    fill_styles,
-    layer_names,
-    open_vector_writer,
-    read_vector,
-    shapes_on,
-    trace,
-    unburnt,
-    write_vector,
-)
+from landslip.geo.rasterize import burn, burn_window, shapes_on, unburnt
+from landslip.geo.vector import layer_names, read_vector
 
 UTM = CRS.from_epsg(32643)
 GRID = Grid(UTM, Affine(10, 0, 500000, 0, -10, 4000000), 6, 8)

@@ -20,15 +20,9 @@ from landslip.dataset.channels import Channel
 from landslip.errors import ChannelError, LabelError, OutputError, RasterError, RunError
 from landslip.geo.geotiff import write_raster
 from landslip.geo.raster import read, read_stored
-from landslip.importance.frequency_ratio import (
-    ClassFrequency,
-    count_classes,
-    draw_sample,
-    frequency_ratios,
-    make_classes,
-    natural_breaks,
-    read_prepared_info,
-)
+from landslip.importance.factor_classes import make_classes, natural_breaks
+from landslip.importance.frequency_ratio import ClassFrequency, count_classes, frequency_ratios
+from landslip.importance.sampling import draw_sample, read_prepared_info
 
 NAN = math.nan
 

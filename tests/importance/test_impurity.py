@@ -9,8 +9,10 @@ from made_up import factor, write_prepared
 
 import landslip.importance.impurity
 from landslip.errors import LabelError
-from landslip.importance.frequency_ratio import count_classes, draw_sample, make_classes, read_prepared_info
+from landslip.importance.factor_classes import make_classes
+from landslip.importance.frequency_ratio import count_classes
 from landslip.importance.impurity import correlated_groups, forest_importance, gain_ratio, gain_ratios
+from landslip.importance.sampling import draw_sample, read_prepared_info
 
 NAN = math.nan
 

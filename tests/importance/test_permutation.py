@@ -11,9 +11,9 @@ from conftest import TinySite, rewrite_split
 import landslip.importance.impurity
 from landslip.dataset.zscore import ZScore
 from landslip.geo.raster import read_stored
-from landslip.importance.frequency_ratio import read_prepared_info
 from landslip.importance.importance import importance
 from landslip.importance.permutation import HeldOut, held_out, permutation_importance
+from landslip.importance.sampling import read_prepared_info
 from landslip.training.checkpoint import Model, load_model
 
 

@@ -30,7 +30,7 @@ from landslip.inference.engines import BASE, bytes_of_a_pixel
 from landslip.inference.mapping import map_site
 from landslip.inference.predict import Job, Uncertainty
 from landslip.inference.tile_store import TileStore
-from landslip.runtime.atomic import file_hash
+from landslip.runtime.disk import file_hash
 from landslip.training.checkpoint import Model, load_model, save_model
 from landslip.training.training_pixels import area_of
 

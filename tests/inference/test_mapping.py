@@ -27,7 +27,7 @@ from landslip.inference.engines import BASE, bytes_of_a_pixel, torch_engine
 from landslip.inference.mapping import map_site
 from landslip.inference.predict import Job, job_facts
 from landslip.inference.tile_store import TileStore, open_tile_store
-from landslip.runtime.atomic import file_hash
+from landslip.runtime.disk import file_hash
 from landslip.training.checkpoint import Model, load_model
 
 WIDE = Grid(CRS_UTM, Affine(15, 0, 460_000, 0, -15, 3_430_000), 4 * 128, 5 * 192)

@@ -27,7 +27,7 @@ from landslip.inference.mapping import map_site
 from landslip.inference.quantize import quantization_table, quantize
 from landslip.inference.tile_store import TileStore
 from landslip.models import build_model
-from landslip.runtime.atomic import file_hash
+from landslip.runtime.disk import file_hash
 from landslip.training.checkpoint import load_model, save_model
 
 pytest.importorskip("openvino", reason="int8 needs OpenVINO")

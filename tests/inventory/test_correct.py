@@ -23,7 +23,7 @@ from landslip.geo.raster import read_stored
 from landslip.inventory.correct import correct
 from landslip.inventory.inventory import begin_inventory
 from landslip.review import reviews
-from landslip.runtime.atomic import file_hash
+from landslip.runtime.disk import file_hash
 from landslip.training.train import train
 
 

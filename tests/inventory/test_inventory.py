@@ -23,10 +23,12 @@ from scipy import ndimage
 import landslip.inventory.inventory
 from landslip.dataset.channels import Channel
 from landslip.errors import GridError, OutputError, RasterError, RunError, VectorError
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import Grid, Window, same_grid
 from landslip.geo.raster import read_info, read_stored
-from landslip.geo.vector import burn, layer_names, read_vector, write_vector
+from landslip.geo.rasterize import burn
+from landslip.geo.vector import layer_names, read_vector
 from landslip.inventory.inventory import begin_inventory, make_inventory, stack_of
 from landslip.plots.qgis_style import COLOURS
 

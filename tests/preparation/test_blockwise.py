@@ -18,19 +18,23 @@ from real_data import DATA, ROOT
 from scipy import ndimage
 from scipy.ndimage import distance_transform_edt
 
-from landslip.config.site import FileTable, Site, read_site, site_grid
+from landslip.config.site import Site, read_site
+from landslip.config.site_tables import FileTable
 from landslip.factors.indices import mndwi, ndvi
 from landslip.geo import geotiff, raster, warp
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import find_tiles, put_tiles, take_tiles, write_raster
 from landslip.geo.grid import Window, tiles
 from landslip.geo.raster import read
-from landslip.geo.vector import burn, read_vector, write_vector
+from landslip.geo.rasterize import burn
+from landslip.geo.vector import read_vector
 from landslip.preparation import channel_sources as sources
 from landslip.preparation import images
 from landslip.preparation import prepare as prepare_module
 from landslip.preparation.channel_sources import channel_sources
 from landslip.preparation.images import read_images, read_with_plain
 from landslip.preparation.prepare import prepare
+from landslip.preparation.site_grid import site_grid
 from landslip.runtime.parallel import parallel_map
 from landslip.scenes.pansharpen import upsample
 

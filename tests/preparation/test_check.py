@@ -18,15 +18,17 @@ from real_data import DATA
 from shapely import LineString, Point, Polygon, box
 from shapely.affinity import translate
 
-from landslip.config.site import read_site, site_grid
+from landslip.config.site import read_site
 from landslip.errors import GridError, SiteError, VectorError
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid, Window
 from landslip.geo.raster import read, read_info, read_stored
-from landslip.geo.vector import write_vector
 from landslip.preparation import check
-from landslip.preparation.check import check_site, repeated_pixels
+from landslip.preparation.check import check_site
+from landslip.preparation.check_terrain import repeated_pixels
 from landslip.preparation.prepare import prepare
+from landslip.preparation.site_grid import site_grid
 from landslip.runtime import provenance
 
 

@@ -18,15 +18,19 @@ from real_data import DATA, ROOT
 from scipy import ndimage
 from shapely import box
 
-from landslip.config.site import Site, read_outline, read_site, site_grid
+from landslip.config.site import Site, read_site
 from landslip.demo.synthetic_site import generate, write_site
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid, Window
 from landslip.geo.raster import read, read_info
-from landslip.geo.vector import burn, read_vector, write_vector
+from landslip.geo.rasterize import burn
+from landslip.geo.vector import read_vector
 from landslip.geo.warp import covering_window
 from landslip.preparation import coregistration as co
-from landslip.preparation.check import check_site, rank_finding, shift_finding
+from landslip.preparation.check import check_site
+from landslip.preparation.check_vectors import rank_finding, shift_finding
+from landslip.preparation.site_grid import read_outline, site_grid
 
 MOVED = (2.3, -1.6)  # pixels of the site's grid: columns to the right, rows downwards
 

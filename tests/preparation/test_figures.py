@@ -17,7 +17,7 @@ from rasterio.crs import CRS
 
 from landslip.dataset.channels import Channel
 from landslip.evaluation import plots
-from landslip.evaluation.objects import InventoryScores, SizeClass
+from landslip.evaluation.object_scores import InventoryScores, SizeClass
 from landslip.evaluation.plots import draw_areas
 from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import Grid, Window

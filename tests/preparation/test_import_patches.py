@@ -36,8 +36,10 @@ from landslip.geo.raster import read, read_info, read_stored
 from landslip.geo.tiling import HALO
 from landslip.inference.mapping import map_site
 from landslip.inventory.inventory import make_inventory
-from landslip.preparation.import_patches import Mosaic, Patch, _draw_validation, import_patches, natural
+from landslip.preparation.import_patches import _draw_validation, import_patches
 from landslip.preparation.patch_channels import LANDSLIDE4SENSE
+from landslip.preparation.patch_folders import Patch, natural
+from landslip.preparation.patch_mosaic import Mosaic
 from landslip.training.checkpoint import load_model
 from landslip.training.train import train
 

@@ -8,7 +8,8 @@ import pytest
 from conftest import GRID, SHAPE, TinySite
 from pydantic import ValidationError
 
-from landslip.config.site import LandslidesTable, Site, read_site
+from landslip.config.site import Site, read_site
+from landslip.config.site_tables import LandslidesTable
 from landslip.errors import LabelError, SiteError
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window

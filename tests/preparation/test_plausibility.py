@@ -11,7 +11,8 @@ from affine import Affine
 from conftest import GRID, SHAPE, TinySite
 from real_data import DATA, ROOT
 
-from landslip.config.site import DemTable, read_site, site_grid
+from landslip.config.site import read_site
+from landslip.config.site_tables import DemTable
 from landslip.dataset.channels import Channel, read_stack_info
 from landslip.errors import ChannelError, SiteError
 from landslip.geo.geotiff import write_raster
@@ -20,6 +21,7 @@ from landslip.preparation import plausibility
 from landslip.preparation.check import check_site
 from landslip.preparation.plausibility import Finding, doubts, require_metres
 from landslip.preparation.prepare import prepare
+from landslip.preparation.site_grid import site_grid
 from landslip.report.report import report
 from landslip.training.checkpoint import find_channels
 

@@ -7,10 +7,11 @@ from conftest import GRID, TinySite, frame, polygon
 from landslip.config.site import read_site
 from landslip.dataset.channels import Channel, read_stack_info
 from landslip.errors import LandslipError, OutputError, SiteError
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import write_raster
 from landslip.geo.raster import read, read_stored
-from landslip.geo.vector import write_vector
-from landslip.preparation.prepare import ChannelSummary, channel_table, prepare, table_csv
+from landslip.preparation.channel_summary import ChannelSummary, channel_table, table_csv
+from landslip.preparation.prepare import prepare
 
 PLANES = [
     "coastal", "blue", "green", "red", "nir", "swir1", "swir2",

@@ -22,7 +22,8 @@ from landslip.config.site import read_site
 from landslip.dataset.channels import read_stack_info
 from landslip.dataset.split import NONE, PARTS
 from landslip.errors import OutputError
-from landslip.evaluation.evaluate import evaluate, write_scores
+from landslip.evaluation.evaluate import evaluate
+from landslip.evaluation.result import write_scores
 from landslip.experiments.transfer import transfer
 from landslip.geo.grid import Grid
 from landslip.importance.frequency_ratio import frequency_ratios
@@ -32,15 +33,8 @@ from landslip.inventory.inventory import make_inventory
 from landslip.metrics.size_distribution import fit_tail
 from landslip.plots.maps import draw_label
 from landslip.plots.palette import class_colour
-from landslip.preparation.figures import (
-    degree_text,
-    degree_ticks,
-    draw_factors,
-    draw_inventory_areas,
-    draw_study_area,
-    study_area_parts,
-    to_degrees,
-)
+from landslip.preparation.degrees import degree_text, degree_ticks, to_degrees
+from landslip.preparation.figures import draw_factors, draw_inventory_areas, draw_study_area, study_area_parts
 from landslip.preparation.prepare import prepare
 from landslip.report.base import Made, figure_text
 from landslip.report.html import Picture, Table, Text, render

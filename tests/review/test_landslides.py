@@ -19,9 +19,10 @@ from rasterio.features import rasterize
 from shapely import box
 
 from landslip.errors import LabelError, VectorError
+from landslip.geo.geopackage import write_vector
 from landslip.geo.grid import Window
 from landslip.geo.raster import read_stored
-from landslip.geo.vector import layer_names, read_vector, write_vector
+from landslip.geo.vector import layer_names, read_vector
 from landslip.review import reviews
 from landslip.review.landslides import read_landslides, read_mapped
 

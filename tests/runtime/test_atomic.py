@@ -17,13 +17,11 @@ from landslip.runtime.atomic import (
     atomic_files,
     atomic_folder,
     atomic_write,
-    exclusive_lock,
-    file_hash,
     refuse_existing,
     refuse_input,
-    require_name,
-    require_space,
 )
+from landslip.runtime.disk import file_hash, require_name, require_space
+from landslip.runtime.locks import exclusive_lock
 from landslip.runtime.text import write_json, write_text
 
 INTERRUPTIONS = [ValueError("bad"), KeyboardInterrupt(), SystemExit(1), MemoryError()]

@@ -30,22 +30,25 @@ from bundles import (
 )
 from rasterio.crs import CRS
 
-from landslip.config.site import Site, read_site, site_grid
+from landslip.config.site import Site, read_site
 from landslip.dataset.channels import read_stack_info
 from landslip.errors import ChannelError, RasterError, SiteError
 from landslip.factors.indices import mndwi, ndvi
 from landslip.geo.archive import LARGEST_METADATA
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid, Window, same_grid
 from landslip.geo.raster import read, read_info, read_stored
-from landslip.geo.vector import write_vector
-from landslip.inventory.inventory import _scene
+from landslip.inventory.measure import _scene
 from landslip.preparation.check import check_site
 from landslip.preparation.images import read_images, read_with_plain
 from landslip.preparation.prepare import prepare
-from landslip.runtime.atomic import file_hash
+from landslip.preparation.site_grid import site_grid
+from landslip.runtime.disk import file_hash
+from landslip.scenes.bundle import read_bundle
+from landslip.scenes.landsat import read_mtl
 from landslip.scenes.pansharpen import upsample
-from landslip.scenes.scene import read_bundle, read_mtl, read_sentinel_metadata
+from landslip.scenes.sentinel2 import read_sentinel_metadata
 from landslip.training.checkpoint import find_channels
 
 SHAPE = (40, 50)

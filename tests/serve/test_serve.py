@@ -45,7 +45,8 @@ from fastapi.testclient import TestClient
 from made_up import write_run
 
 from landslip.serve import app, guard, tiles
-from landslip.serve.app import Session, create_app
+from landslip.serve.app import create_app
+from landslip.serve.session import Session
 
 HOST = "http://127.0.0.1:8008"
 MARS = CRS.from_wkt(

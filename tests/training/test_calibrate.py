@@ -16,12 +16,12 @@ import landslip.training.calibrate
 import landslip.training.checkpoint
 from landslip.errors import LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.geo.raster import read_info, read_stored
-from landslip.importance.frequency_ratio import read_prepared_info
 from landslip.importance.permutation import held_out
+from landslip.importance.sampling import read_prepared_info
 from landslip.inference.mapping import map_site
 from landslip.metrics.confusion import Histogram
 from landslip.models.forward import at_temperature, logits, probabilities
-from landslip.runtime.atomic import file_hash
+from landslip.runtime.disk import file_hash
 from landslip.training.calibrate import calibrate, calibration_table
 from landslip.training.checkpoint import load_model, split_of
 from landslip.training.training_pixels import pixels_of_prepared

@@ -1,0 +1,206 @@
+"""What a map scores, in words, tables and JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from landslip.evaluation.leakage import Audit
+from landslip.metrics.bootstrap import (
+    DRAWS,
+    LEVEL,
+    SEED,
+    Interval,
+)
+from landslip.metrics.calibration import (
+    Reliability,
+)
+from landslip.metrics.confusion import SCORES, Confusion
+from landslip.runtime.progress import plural
+from landslip.runtime.text import write_json
+
+HEADS = ("Accuracy (%)", "Precision (%)", "Recall (%)", "F1-score (%)", "Kappa (%)", "MIoU (%)")  # of SCORES
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a landslide map scores, over which ground, and what a reader must know before believing it.
+
+    `leaky` is True where training ground was scored or reached the scored windows, None where that is not known.
+    `landslide_share_not_scored` is that area over all landslide area of the part; NaN where the part has none.
+    `intervals` of the scores are from `blocks` square blocks of `block` pixels a side; `audit` is None without a split.
+    `reliability` says, by class of probability, what share of the pixels scored is landslide; None, with its error, for
+    a raster tagged values=mapped, which holds 1 and 0 and no probabilities.
+    """
+
+    confusion: Confusion
+    scores: dict[str, float]
+    split: str
+    part: str
+    threshold: float
+    threshold_source: str
+    pixels: int
+    area_m2: float
+    landslide_area_not_scored_m2: float
+    landslide_share_not_scored: float
+    leaky: bool | None
+    notes: list[str]
+    intervals: dict[str, Interval]
+    block: int
+    blocks: int
+    audit: Audit | None
+    reliability: list[Reliability] | None
+    expected_calibration_error: float | None
+
+    def __str__(self) -> str:
+        return score_table(self)
+
+
+def cells(scores: Mapping[str, float | None], between: Mapping[str, Sequence[float | None]]) -> list[str]:
+    """The six scores as cells of a table, per cent, each with the interval [low, high] `between` holds for it."""
+    found = []
+    for name in SCORES:
+        score, (low, high) = scores[name], between[name]
+        text = "undefined" if score is None or math.isnan(score) else f"{100 * score:.2f}"
+        if low is not None and high is not None and not math.isnan(low):
+            text += f" [{100 * low:.1f}, {100 * high:.1f}]"
+        found.append(text)
+    return found
+
+
+def leakage(leaky: bool | None) -> str:
+    """Whether scores are leaky, as a cell of a table."""
+    return {True: "LEAKY", False: "no", None: "unknown"}[leaky]
+
+
+def area(square_metres: float) -> str:
+    return f"{square_metres / 1e6:.2f} km²" if square_metres >= 1e5 else f"{square_metres:,.0f} m²"
+
+
+def score_table(evaluation: Evaluation) -> str:
+    """The scores in per cent and the confusion matrix laid out as the paper's Table VI, with the ground they cover."""
+    names = {
+        "accuracy": "Accuracy",
+        "precision": "Precision",
+        "recall": "Recall",
+        "f1": "F1-score",
+        "kappa": "Kappa",
+        "miou": "MIoU",
+    }
+    ground = "all mapped ground" if evaluation.part == "all" else f"the {evaluation.part} part"
+    leaky = {True: ", leaky", False: "", None: ", leaky or not: unknown"}[evaluation.leaky]
+    counts = evaluation.confusion
+    width = max(15, *(len(f"{count:,}") + 2 for count in (counts.tp, counts.fp, counts.fn, counts.tn)))
+    lines = [
+        f"Taken over {ground}: {area(evaluation.area_m2)}, {evaluation.pixels:,} pixels "
+        f"(split {evaluation.split}{leaky})",
+        f"Threshold {evaluation.threshold:g} ({evaluation.threshold_source})",
+        *([] if evaluation.audit is None else [_audited(evaluation.audit)]),
+        "",
+        *(
+            f"{names[key]:<10}{_percent(value):>12}{_between(evaluation.intervals[key])}"
+            for key, value in evaluation.scores.items()
+        ),
+        *_about_intervals(evaluation),
+        *_calibrated(evaluation),
+        "",
+        f"{'Mapped / true':<15}{'Landslide':>{width}}{'Non-landslide':>{width}}",
+        f"{'Landslide':<15}{counts.tp:>{width},}{counts.fp:>{width},}",
+        f"{'Non-landslide':<15}{counts.fn:>{width},}{counts.tn:>{width},}",
+    ]
+    if evaluation.notes:
+        lines += ["", *(f"Note: {note}." for note in evaluation.notes)]
+    return "\n".join(lines)
+
+
+def _audited(found: Audit) -> str:
+    if math.isnan(found.minimum_m):
+        return "Nearest training ground: no distance to it, since nothing was scored or no training ground is known"
+    return (
+        f"Nearest training ground: {_length(found.minimum_m)} at least, {_length(found.median_m)} in the median; "
+        f"{100 * found.share_inside:.1f} % of the pixels scored lie on it, {100 * found.share_near:.1f} % nearer than "
+        f"one window ({found.window} pixels)"
+    )
+
+
+def _length(metres: float) -> str:
+    return f"{metres / 1000:.1f} km" if metres >= 10_000 else f"{metres:,.0f} m"
+
+
+def _between(interval: Interval) -> str:
+    return "" if math.isnan(interval.low) else f"   {100 * interval.low:6.2f} to {100 * interval.high:6.2f}"
+
+
+def _about_intervals(evaluation: Evaluation) -> list[str]:
+    """What the intervals beside the scores are; nothing where there are none."""
+    if all(math.isnan(interval.low) for interval in evaluation.intervals.values()):
+        return []
+    lost = max(interval.undefined for interval in evaluation.intervals.values())
+    return [
+        f"Beside them: {100 * LEVEL:g} % intervals, {DRAWS:,} draws of {plural(evaluation.blocks, 'block')} of "
+        f"{evaluation.block} x {evaluation.block} pixels" + (f" (up to {lost} undefined and left out)" if lost else "")
+    ]
+
+
+def _calibrated(evaluation: Evaluation) -> list[str]:
+    if evaluation.reliability is None or evaluation.expected_calibration_error is None:
+        return []
+    return [
+        f"Calibration: expected calibration error {_percent(evaluation.expected_calibration_error)}, in "
+        f"{len(evaluation.reliability)} classes of probability"
+    ]
+
+
+def _percent(score: float) -> str:
+    return "undefined" if math.isnan(score) else f"{100 * score:.2f} %"
+
+
+def write_scores(
+    path: Path, evaluation: Evaluation, overwrite: bool = False, inventory: dict[str, Any] | None = None
+) -> None:
+    """Write an evaluation as JSON: scores are fractions, null where undefined; areas in square metres.
+
+    `inventory` holds the scores of an inventory, where one was scored too. Raises OutputError where `path` exists
+    (unless `overwrite`) or cannot be written.
+    """
+    write_json(path, evaluation_json(evaluation) | ({} if inventory is None else {"inventory": inventory}), overwrite)
+
+
+def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation as JSON holds it."""
+    confusion = evaluation.confusion
+    found = {
+        **evaluation.scores,
+        "split": evaluation.split,
+        "part": evaluation.part,
+        "threshold": evaluation.threshold,
+        "leaky": evaluation.leaky,
+        "confusion": {"tp": confusion.tp, "fp": confusion.fp, "fn": confusion.fn, "tn": confusion.tn},
+        "pixels": evaluation.pixels,
+        "landslide_area_not_scored_m2": evaluation.landslide_area_not_scored_m2,
+        "landslide_share_not_scored": evaluation.landslide_share_not_scored,
+        "notes": evaluation.notes,
+    }
+    return found | trust(evaluation)
+
+
+def trust(evaluation: Evaluation) -> dict[str, Any]:
+    """What scores stand on, for JSON: intervals, how they were drawn, the audit and calibration; None: not known."""
+    found = evaluation.intervals
+    return {
+        "intervals": {name: [interval.low, interval.high] for name, interval in found.items()},
+        "bootstrap": {
+            "level": LEVEL,
+            "draws": DRAWS,
+            "seed": SEED,
+            "block": evaluation.block,
+            "blocks": evaluation.blocks,
+            "undefined": {name: interval.undefined for name, interval in found.items()},
+        },
+        "audit": None if evaluation.audit is None else asdict(evaluation.audit),
+        "expected_calibration_error": evaluation.expected_calibration_error,
+        "reliability": None if evaluation.reliability is None else [asdict(row) for row in evaluation.reliability],
+    }

@@ -1,0 +1,364 @@
+"""A map and a model as STAC items."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from landslip.dataset.channels import Channel
+from landslip.errors import DependencyError
+from landslip.export.stac_footprint import BODIES, Footprint, footprint, projection
+from landslip.geo.grid import Grid, require_same_grid
+from landslip.geo.raster import RasterInfo, open_raster, read_info, require_one_band, require_probability
+from landslip.geo.vector import read_vector
+from landslip.inventory.previous import layer_of
+from landslip.plots.qgis_style import COLOURS, NOT_VALID
+from landslip.runtime.atomic import refuse_existing, refuse_input
+from landslip.runtime.disk import file_hash
+from landslip.runtime.text import write_json
+from landslip.training.checkpoint import FACTS, SPLIT, WEIGHTS, load_model
+
+ROOT = "https://stac-extensions.github.io"
+PROJECTION, FILE = f"{ROOT}/projection/v2.0.0/schema.json", f"{ROOT}/file/v2.1.0/schema.json"
+CLASSIFICATION, PROCESSING = f"{ROOT}/classification/v2.0.0/schema.json", f"{ROOT}/processing/v1.2.0/schema.json"
+SSYS, MLM = f"{ROOT}/ssys/v1.1.0/schema.json", f"{ROOT}/mlm/v1.4.0/schema.json"
+GEOTIFF = "image/tiff; application=geotiff"
+COG = f"{GEOTIFF}; profile=cloud-optimized"
+GEOPACKAGE, PARQUET = "application/geopackage+sqlite3", "application/vnd.apache.parquet"
+MULTIHASH_SHA256 = "1220"  # what a multihash puts before 32 bytes of SHA-256
+ARCHITECTURES = {
+    "fcn8s": "FCN-8s",
+    "segnet": "SegNet",
+    "unet": "U-Net",
+    "resunet": "ResU-Net",
+    "fc_densenet": "FC-DenseNet",
+    "fc_densenet_shallow": "FC-DenseNet",
+}
+CLASSES = [
+    {"value": 0, "name": "other", "title": "Not landslide"},
+    {"value": 1, "name": "landslide", "title": "Landslide"},
+]
+
+
+def require_pystac(what: str) -> None:
+    """Raise DependencyError where pystac is not installed."""
+    try:
+        import pystac  # noqa: F401
+    except ImportError as error:
+        raise DependencyError(
+            f"{what} needs pystac, which is not installed. Install it with landslip's extra: pip install "
+            "landslip[export]."
+        ) from error
+
+
+def map_item(
+    probability: Path, landslide_map: Path | None = None, inventory: Path | None = None, name: str | None = None
+) -> Any:
+    """The pystac Item of a map: a probability raster and, where given, the landslide map and inventory made from it.
+
+    Its assets point at the files where they lie. `name` becomes its id, by default the raster's. Raises RasterError,
+    GridError or VectorError for files that are not these.
+    """
+    require_pystac("a STAC item")
+    import pystac
+
+    info = read_info(probability)
+    require_probability(info)
+    grid = info.grid
+    place = footprint(grid)
+    tags = info.tags
+    properties: dict[str, Any] = {
+        "title": "Landslide probability",
+        "description": _lineage(tags),
+        "gsd": min(grid.x_size, grid.y_size),
+        **projection(grid),
+        "processing:software": {"landslip": version("landslip")},
+        "processing:lineage": _lineage(tags),
+        **{f"landslip:{key}": value for key, value in _known(tags).items()},
+    }
+    assets = {"probability": _raster_asset(info, "Probability of landslide")}
+    dates: list[str] = []
+    if landslide_map is not None:
+        shown = read_info(landslide_map)
+        require_one_band(shown, "landslide map")
+        require_same_grid(grid, str(probability), shown.grid, str(landslide_map))
+        asset = _raster_asset(shown, "Landslide map")
+        asset.extra_fields["bands"][0]["classification:classes"] = _coloured_classes()
+        assets["landslide_map"] = asset
+        properties |= {f"landslip:{key}": value for key, value in _known(shown.tags).items()}
+    if inventory is not None:
+        frame = read_vector(inventory, layer_of(inventory))
+        dates = [text for text in map(_date, frame["date"].unique()) if text] if "date" in frame else []
+        assets["inventory"] = _asset(inventory, "Landslides as polygons", GEOPACKAGE, ["data"])
+        assets["inventory"].extra_fields["landslip:landslides"] = len(frame)
+        parquet = inventory.with_suffix(".parquet")
+        if parquet.exists():
+            assets["inventory_parquet"] = _asset(parquet, "Landslides as polygons, GeoParquet", PARQUET, ["data"])
+    when, times = _times(sorted(dates), tags.get("date"), probability)
+    extensions = [PROJECTION, FILE, PROCESSING, *([CLASSIFICATION] if landslide_map is not None else [])]
+    item = pystac.Item(
+        slug(name or probability.stem),
+        place.geometry,
+        place.bbox,
+        when,
+        properties | times,
+        stac_extensions=extensions,
+    )
+    _say_body(item, place)
+    for key, asset in assets.items():
+        item.add_asset(key, asset)
+    return item
+
+
+def model_item(
+    facts: Mapping[str, Any],
+    channels: Sequence[Channel],
+    files: Mapping[Path, tuple[str, list[int]]],
+    hyperparameters: Mapping[str, Any],
+    parameters: int,
+    dated: Path,
+    grid: Grid | None,
+    resolution: float | None,
+    onnx_version: str | None,
+) -> Any:
+    """The pystac Item of a model, with the machine-learning-model extension.
+
+    `facts` is its model.json; `files` has (title, [rows, columns] it takes, -1 for any) by path; `parameters` counts
+    the weights; `dated` is the file whose age is the item's time; `grid` is where it was trained, None where unknown.
+    `onnx_version` is None for a folder of weights, which takes standardised values, and not raw ones as ONNX does.
+    """
+    require_pystac("a STAC item")
+    import pystac
+
+    network = str(facts["run"]["network"]["name"])
+    place = Footprint(None, None, None) if grid is None else footprint(grid)
+    bands = [_channel_band(channel) for channel in channels]
+    first = next(iter(files.values()))[1]
+    scaling = [
+        {"type": "z-score", "mean": float(mean), "stddev": float(std)}
+        for mean, std in zip(facts["mean"], facts["std"], strict=True)
+    ]
+    raw = onnx_version is not None
+    given = {
+        "name": "channels",
+        "bands": [channel.name for channel in channels],
+        "input": _array([-1, len(channels), *first], ["batch", "channel", "height", "width"]),
+        "value_scaling": None if raw else scaling,
+        "resize_type": None,
+        "description": (
+            "Raw values in the bands' units; NaN is undefined, and the z-score is in the graph."
+            if raw
+            else "Values after the z-score; undefined values are 0 after it."
+        )
+        + f" Rows and columns are multiples of {hyperparameters.get('multiple')}.",
+    }
+    result = {
+        "name": "probability",
+        "tasks": ["semantic-segmentation"],
+        "result": _array([-1, 1, *first], ["batch", "channel", "height", "width"]),
+        "description": "Probability of landslide"
+        + (", calibrated" if facts.get("temperature", 1) != 1 else "")
+        + (", NaN where a channel is undefined (0 in the file for Deepness)" if raw else " after the sigmoid"),
+        "classification:classes": CLASSES,
+    }
+    trained = facts.get("software", {})
+    properties: dict[str, Any] = {
+        "title": f"{ARCHITECTURES.get(network, network)} that recognises landslides",
+        "bands": bands,
+        "mlm:name": f"landslip-{network.replace('_', '-')}-{str(facts['weights_sha256'])[:12]}",
+        "mlm:architecture": ARCHITECTURES.get(network, network),
+        "mlm:tasks": ["semantic-segmentation"],
+        "mlm:framework": "PyTorch",
+        **({"mlm:framework_version": str(trained["torch"])} if "torch" in trained else {}),
+        "mlm:total_parameters": parameters,
+        "mlm:pretrained": True,
+        "mlm:pretrained_source": _training(facts),
+        "mlm:accelerator": None,
+        "mlm:input": [given],
+        "mlm:output": [result],
+        "mlm:hyperparameters": dict(hyperparameters),
+        "processing:software": {"landslip": version("landslip")},
+        "landslip:weights_sha256": facts["weights_sha256"],
+        "landslip:site_inputs": facts.get("site_inputs", {}),
+        **({} if resolution is None else {"gsd": resolution}),
+        **({} if grid is None else projection(grid)),
+    }
+    when, times = _times([], None, dated)
+    extensions = [MLM, FILE, PROCESSING, CLASSIFICATION, *([] if grid is None else [PROJECTION])]
+    item = pystac.Item(
+        slug(properties["mlm:name"]), place.geometry, place.bbox, when, properties | times, stac_extensions=extensions
+    )
+    _say_body(item, place)
+    for path, (title, _) in files.items():
+        kind = "onnx" if raw else "safetensors"
+        asset = _asset(path, title, f"application/octet-stream; framework={kind}", ["mlm:model", "mlm:weights"])
+        asset.extra_fields |= {"mlm:artifact_type": kind, "bands": [{"name": channel.name} for channel in channels]}
+        if raw:
+            asset.extra_fields |= {"mlm:framework": "ONNX", "mlm:framework_version": onnx_version}
+        item.add_asset(path.stem, asset)
+    return item
+
+
+def write_item(path: Path, item: Any, overwrite: bool = False) -> None:
+    """Write a pystac Item as JSON, its assets' places relative to it."""
+    write_json(path, placed(item, path), overwrite)
+
+
+def write_map_item(
+    out: Path,
+    probability: Path,
+    landslide_map: Path | None = None,
+    inventory: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write the item of a map, `map_item`, as the JSON file `out`: beside the raster, say."""
+    refuse_existing(out, overwrite)
+    refuse_input(out, [path for path in (probability, landslide_map, inventory) if path is not None])
+    write_item(out, map_item(probability, landslide_map, inventory), overwrite)
+
+
+def weights_item(folder: Path) -> Any:
+    model = load_model(folder)
+    grid = read_info(folder / SPLIT).grid if (folder / SPLIT).exists() else None
+    return model_item(
+        model.facts,
+        model.channels,
+        {folder / WEIGHTS: ("Weights, read with model.json by landslip", [-1, -1])},
+        {"threshold": model.threshold, "temperature": model.temperature, "multiple": model.multiple},
+        sum(parameter.numel() for parameter in model.network.parameters()),
+        folder / FACTS,
+        grid,
+        None if grid is None else grid.x_size,
+        None,
+    )
+
+
+def placed(item: Any, path: Path) -> dict[str, Any]:
+    """An item as JSON, its assets' places relative to where it is written."""
+    content: dict[str, Any] = item.to_dict(include_self_link=False, transform_hrefs=False)
+    for asset in content["assets"].values():
+        relative = Path(os.path.relpath(Path(asset["href"]).resolve(), path.resolve().parent)).as_posix()
+        asset["href"] = relative if relative.startswith("../") else f"./{relative}"
+    content["links"] = []
+    return content
+
+
+def slug(text: str) -> str:
+    """Letters, digits, underscores and hyphens: ids that are file names too (item-spec: ids may hold anything)."""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-").lower() or "landslip"
+
+
+def _asset(path: Path, title: str, kind: str, roles: list[str]) -> Any:
+    import pystac
+
+    about = {"file:size": path.stat().st_size, "file:checksum": MULTIHASH_SHA256 + file_hash(path)}
+    return pystac.Asset(str(path.resolve()), title, None, kind, roles, about)
+
+
+def _raster_asset(info: RasterInfo, title: str) -> Any:
+    with open_raster(info.path) as dataset:
+        kind = COG if dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG" else GEOTIFF
+    asset = _asset(info.path, title, kind, ["data"])
+    asset.extra_fields["bands"] = [
+        {
+            "name": slug(name or f"band {i + 1}").replace("-", "_"),
+            **({"description": name} if name else {}),
+            "data_type": info.dtypes[i],
+            **({} if info.nodata[i] is None else {"nodata": _nodata(float(info.nodata[i] or 0.0))}),
+        }
+        for i, name in enumerate(info.names)
+    ]
+    return asset
+
+
+def _nodata(value: float) -> float | str:
+    """A nodata value in JSON, where NaN and infinity are words (common-metadata.md, nodata)."""
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return value
+
+
+def _coloured_classes() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for known in CLASSES:
+        red, green, blue, _ = COLOURS[int(str(known["value"]))]
+        found.append({**known, "color_hint": f"{red:02X}{green:02X}{blue:02X}"})
+    return [*found, {"value": NOT_VALID, "name": "not_mapped", "title": "Outside the valid ground", "nodata": True}]
+
+
+def _channel_band(channel: Channel) -> dict[str, Any]:
+    return {
+        "name": channel.name,
+        "data_type": "float32",
+        "nodata": "nan",
+        **({"unit": channel.unit} if channel.unit else {}),
+        "landslip:factor": channel.factor,
+        "landslip:group": channel.group,
+        "landslip:kind": channel.kind,
+    }
+
+
+def _array(shape: list[int], order: list[str]) -> dict[str, Any]:
+    return {"shape": shape, "dim_order": order, "data_type": "float32"}
+
+
+def _training(facts: Mapping[str, Any]) -> str:
+    kind = facts.get("split", {}).get("kind", "unknown")
+    hashes = ", ".join(f"{name} {str(found)[:12]}" for name, found in facts.get("site_inputs", {}).items())
+    return f"Trained by landslip on one prepared site ({hashes or 'inputs unknown'}); split {kind}."
+
+
+def _known(tags: Mapping[str, str]) -> dict[str, Any]:
+    """The tags that landslip writes, numbers as numbers."""
+    found: dict[str, Any] = {}
+    for key in ("threshold", "threshold_source", "min_area", "model_sha256", "method", "precision", "scene"):
+        if key in tags:
+            try:
+                number = float(tags[key])
+                found[key] = number if math.isfinite(number) else tags[key]
+            except ValueError:
+                found[key] = tags[key]
+    return found
+
+
+def _lineage(tags: Mapping[str, str]) -> str:
+    model = f", model {tags['model_sha256'][:12]}" if "model_sha256" in tags else ""
+    method = f", method {tags['method']}" if "method" in tags else ""
+    return f"Probability of landslide per pixel by landslip map{method}{model}."
+
+
+def _date(value: Any) -> str | None:
+    """A date or time of a column or a tag as RFC 3339 in UTC; None for what is none."""
+    try:
+        when = datetime.fromisoformat(str(value).strip())
+    except ValueError:
+        return None
+    when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _times(dates: Sequence[str], tag: str | None, file: Path) -> tuple[datetime | None, dict[str, str]]:
+    """The item's time and the properties that say where it is from; several dates make a span (item-spec, datetime)."""
+    tagged = _date(tag) if tag else None
+    found = dates or ([tagged] if tagged else [])
+    if not found:
+        when = datetime.fromtimestamp(int(file.stat().st_mtime), UTC)
+        return when, {"landslip:datetime_from": f"last change of {file.name}"}
+    origin = {"landslip:datetime_from": "date of the inventory" if dates else f"tag of {file.name}"}
+    if len(found) == 1:
+        return datetime.fromisoformat(found[0]), origin
+    return None, {"start_datetime": found[0], "end_datetime": found[-1], **origin}
+
+
+def _say_body(item: Any, place: Footprint) -> None:
+    if place.body not in (None, "Earth"):
+        item.stac_extensions.append(SSYS)
+        item.properties |= {"ssys:targets": [place.body], "ssys:target_class": BODIES[str(place.body)][0]}

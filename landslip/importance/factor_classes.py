@@ -1,0 +1,118 @@
+"""The classes of a factor: its own, eight directions, or natural breaks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landslip.dataset.channels import StackInfo
+from landslip.geo.grid import tiles
+from landslip.importance.sampling import (
+    SIDE,
+    Sample,
+    open_prepared,
+    positions_of,
+)
+from landslip.plots.class_maps import direction_of, eighth
+
+DIRECTIONS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
+Cut = Literal["natural breaks", "directions", "classes"]
+
+
+@dataclass(frozen=True)
+class FactorClasses:
+    """A factor's classes: `names` of them, cut from the channels at `positions` of the stack.
+
+    `upper` holds the upper bounds of natural breaks, which belong to their class; the last class is open upwards.
+    `note` says what a reader must know, "" if nothing.
+    """
+
+    factor: str
+    cut: Cut
+    unit: str
+    positions: tuple[int, ...]
+    names: tuple[str, ...]
+    upper: tuple[float, ...] = ()
+    note: str = ""
+
+    def codes(self, values: NDArray[np.float32]) -> NDArray[np.intp]:
+        """Class of each pixel, from 0, of the factor's channels (C, ...); -1 where undefined. Shape (...)."""
+        if self.cut == "directions":
+            return _directions(values)
+        if self.cut == "classes" and len(values) > 1:  # a plane per class
+            found = np.argmax(np.nan_to_num(values, nan=-1.0), axis=0)
+            return np.where(np.nanmax(np.nan_to_num(values, nan=0.0), axis=0) > 0.5, found, -1)
+        if self.cut == "classes" and not self.upper:  # one plane: a single class
+            return np.where(values[0] > 0.5, 0, -1)
+        found = np.searchsorted(np.asarray(self.upper), values[0].astype(np.float64), side="left")
+        return np.where(np.isnan(values[0]), -1, np.minimum(found, len(self.upper) - 1))
+
+
+def natural_breaks(values: NDArray[Any], classes: int) -> tuple[float, ...]:
+    """Upper bounds of the natural-breaks classes of (N,) values: the least sum of squares within classes.
+
+    Exact: Fisher (1958), by mapclassify. It sums squares in single precision, and those of elevations or coordinates
+    would lose the breaks (sums of squares 2 to 19 % above the least), so the values are centred and scaled for it.
+    Where there are no more distinct values than `classes`, each is a class of its own.
+    """
+    ordered = np.sort(np.asarray(values, np.float64))
+    distinct = np.unique(ordered)
+    if distinct.size <= classes:
+        return tuple(distinct.tolist())
+    from mapclassify import FisherJenks  # here, because it compiles itself for some seconds
+
+    scaled = (ordered - ordered.mean()) / ordered.std()
+    at = np.searchsorted(scaled, FisherJenks(scaled, k=classes).bins)
+    return tuple(dict.fromkeys(ordered[at].tolist()))
+
+
+def make_classes(stack: StackInfo, factor: str, drawn: Sample, classes: int) -> FactorClasses:
+    """The classes of a factor, with natural breaks of a sample (all channels of the stack) where it is continuous."""
+    positions = positions_of(stack, factor)
+    own = [stack.channels[i] for i in positions]
+    unit = own[0].unit
+    if factor == "aspect" and ({channel.kind for channel in own} == {"sine", "cosine"} or unit == "degree"):
+        by_kind = sorted(positions, key=lambda i: stack.channels[i].kind != "sine")
+        return FactorClasses(factor, "directions", unit, tuple(by_kind), ("flat", *DIRECTIONS))
+    if own[0].kind == "class":
+        names = tuple(channel.name.removeprefix(f"{factor}_") for channel in own)
+        return FactorClasses(factor, "classes", unit, positions, names)
+    values = drawn.values[:, positions[0]]
+    values = values[~np.isnan(values)]
+    if not values.size:
+        return FactorClasses(
+            factor, "natural breaks", unit, positions, ("all",), (math.inf,), "undefined all over the site"
+        )
+    if unit == "class":  # one channel of ordinals, the paper's encoding
+        codes = _codes_in(stack, positions[0])  # a sample may miss a rare class
+        return FactorClasses(factor, "classes", unit, positions, tuple(f"{code:g}" for code in codes), tuple(codes))
+    upper = natural_breaks(values, classes)
+    note = ""
+    if len(upper) == 1:
+        note = f"{upper[0]:g} all over the sample: one class, which says nothing"
+    elif len(upper) < classes:
+        note = f"{len(upper)} different values in the sample, each a class"
+    return FactorClasses(
+        factor, "natural breaks", unit, positions, tuple(map(str, range(1, len(upper) + 1))), upper, note
+    )
+
+
+def _codes_in(stack: StackInfo, position: int) -> list[float]:
+    found: set[float] = set()
+    with open_prepared(stack) as rasters:
+        for window in tiles(stack.grid.shape, SIDE):
+            known, _ = rasters.known(window)
+            values = rasters.values(window, [position])[0][known]
+            found |= set(np.unique(values[~np.isnan(values)]).tolist())
+    return sorted(found)
+
+
+def _directions(values: NDArray[np.float32]) -> NDArray[np.intp]:
+    """0 flat, 1 north, clockwise to 8 northwest, of aspect's sine and cosine, or of degrees, NaN on flat ground."""
+    # a plane in degrees cannot tell flat ground from undefined: `valid` does not hold the latter
+    found = direction_of(values) if len(values) == 2 else np.nan_to_num(eighth(values[0]), nan=0.0)
+    return np.nan_to_num(found, nan=-1.0).astype(np.intp)

@@ -1,0 +1,116 @@
+"""Mean, deviation and range of each channel, and what a prepared site is in short."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landslip.dataset.channels import Channel
+from landslip.geo.grid import Grid
+from landslip.preparation.source import Encoding
+
+
+@dataclass(frozen=True)
+class ChannelSummary:
+    """A row of the paper's Table II for one channel, over the valid pixels.
+
+    `undefined` is the share of the outline's pixels where the channel has no value.
+    """
+
+    channel: Channel
+    minimum: float
+    maximum: float
+    mean: float
+    undefined: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` made: the folder, the grid, a summary per channel and the landslides that burnt to no pixel."""
+
+    folder: Path
+    grid: Grid
+    summaries: list[ChannelSummary]
+    valid_pixels: int
+    landslide_pixels: int
+    unburnt: list[Any]
+
+
+@dataclass
+class Totals:
+    """Of the whole site, added up block by block.
+
+    `parts` holds for each channel a row per stored tile: pixels, minimum, maximum and sum over valid pixels, undefined
+    pixels inside. Tiles are the same whatever the blocks, so the sums are too.
+    """
+
+    parts: list[list[NDArray[np.float64]]]
+    inside: int = 0
+    valid: int = 0
+    burnt: int = 0  # landslide inside
+    landslide: int = 0  # landslide on valid pixels
+    lost: list[Any] = field(default_factory=list)
+    states: dict[str, int] = field(default_factory=dict)  # landslides by what a review made of them
+
+    def summaries(self, channels: list[Channel]) -> list[ChannelSummary]:
+        """A row of Table II for each channel."""
+        found = []
+        for channel, parts in zip(channels, self.parts, strict=True):
+            pixels, minimum, maximum, total, undefined = np.concatenate(parts).T
+            mean = math.fsum(total) / pixels.sum() if pixels.any() else math.nan
+            low, high = (minimum.min(), maximum.max()) if pixels.any() else (math.nan, math.nan)
+            share = undefined.sum() / self.inside
+            found.append(ChannelSummary(channel, float(low), float(high), float(mean), float(share)))
+        return found
+
+
+def channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[str, Any]:
+    """What channels.json holds: a row per channel, and which channels make which band or factor."""
+    factors: dict[str, list[str]] = {}
+    for summary in summaries:
+        factors.setdefault(summary.channel.factor, []).append(summary.channel.name)
+    rows = [
+        {
+            **asdict(summary.channel),
+            "standardised": summary.channel.standardised,
+            "range": [summary.minimum, summary.maximum],
+            "mean": summary.mean,
+            "undefined_share": summary.undefined,
+        }
+        for summary in summaries
+    ]
+    return {"encoding": encoding, "channels": rows, "factors": factors}
+
+
+def table_csv(summaries: Iterable[ChannelSummary]) -> str:
+    """The paper's Table II as CSV: one row a channel, its range and mean over the valid pixels in its unit."""
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(("channel", "factor", "group", "unit", "minimum", "maximum", "mean", "undefined_share"))
+    for s in summaries:
+        figures = ("" if np.isnan(f) else f"{f:.7g}" for f in (s.minimum, s.maximum, s.mean, s.undefined))
+        rows.writerow((s.channel.name, s.channel.factor, s.channel.group, s.channel.unit, *figures))
+    return out.getvalue()
+
+
+def channel_table(prepared: Prepared) -> str:
+    """The paper's Table II for a prepared site: unit, range, mean and undefined share of each channel."""
+    rows = [("channel", "unit", "minimum", "maximum", "mean", "undefined %")]
+    for s in prepared.summaries:
+        figures = (f"{s.minimum:.4g}", f"{s.maximum:.4g}", f"{s.mean:.4g}", f"{100 * s.undefined:.2f}")
+        rows.append((s.channel.name, s.channel.unit or "-", *figures))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )

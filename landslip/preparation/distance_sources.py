@@ -1,0 +1,125 @@
+"""Distance to the nearest line, exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landslip.config.site_tables import FileTable
+from landslip.dataset.channels import Channel
+from landslip.errors import SiteError, VectorError
+from landslip.factors.distance import distance_down, row_gaps
+from landslip.geo.grid import Grid, Window
+from landslip.preparation.source import COLUMNS, ChannelSource, Values
+from landslip.runtime.parallel import parallel_map
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+    from landslip.geo.rasterize import Shapes
+
+FIRST_REACH = 64  # pixels beyond the site where rivers and faults are looked for first
+NODES = 64  # along each side of the grid, from which the farthest place from any feature is judged
+MOST_PIXELS = 4_000_000_000  # of the widened grid that distances are taken on
+
+
+def distance_source(name: str, source: FileTable, grid: Grid) -> ChannelSource:
+    """Exact distance from each pixel's centre to the nearest feature burnt all-touched, in metres.
+
+    Features outside the grid count: the grid is widened until nothing beyond it can be nearer. The gaps along its rows
+    are kept in a file, 4 bytes a pixel, from which distances are taken some columns at a time.
+    """
+
+    def begin(folder: Path) -> Values:
+        from landslip.geo.rasterize import SQUARE, burn_window
+
+        shapes, inner = features_around(source, grid)
+        wide = shapes.grid
+        strips = [Window(row, 0, SQUARE, wide.width).clip(wide.shape) for row in range(0, wide.height, SQUARE)]
+        places = [slice(left, left + COLUMNS) for left in range(0, grid.width, COLUMNS)]
+        path = folder / f"{name}.gaps"
+        path.touch()
+
+        def fill(strip: Window) -> None:
+            gaps = row_gaps(burn_window(shapes, strip))[:, inner.column : inner.column + grid.width]
+            part = np.zeros((strip.height, COLUMNS), np.int32)
+            with path.open("rb+", buffering=0) as file:
+                for i, place in enumerate(places):
+                    part[:, : gaps[:, place].shape[1]] = gaps[:, place]
+                    file.seek((i * wide.height + strip.row) * COLUMNS * part.itemsize)
+                    file.write(part.data)
+
+        for _ in parallel_map(fill, strips):
+            pass
+
+        def at(window: Window) -> NDArray[np.float32]:
+            kept = np.memmap(path, np.int32, "r", shape=(len(places), wide.height, COLUMNS))
+            first, last = window.column // COLUMNS, (window.column + window.width - 1) // COLUMNS
+            gaps = np.concatenate(list(kept[first : last + 1]), axis=1)
+            across = slice(window.column - first * COLUMNS, window.column - first * COLUMNS + window.width)
+            down = slice(inner.row + window.row, inner.row + window.row + window.height)
+            return distance_down(gaps[:, across], grid.x_size, grid.y_size)[None, down]
+
+        return at
+
+    how = {source.path.name: "none: burnt onto the grid, every pixel that is touched"}
+    return ChannelSource(name, (Channel(name, name, "factor", "m"),), begin, how, columns=True)
+
+
+def features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
+    """The features that may be nearest to a pixel of the grid, on a wider grid that holds them, and the grid's window.
+
+    SiteError where they are too far away for their distance to be taken.
+    """
+    from landslip.geo.rasterize import shapes_on
+    from landslip.geo.vector import read_vector
+
+    reach = FIRST_REACH
+    while True:
+        if (grid.height + 2 * reach) * (grid.width + 2 * reach) > MOST_PIXELS:
+            raise SiteError(
+                f"{source.path}: the nearest feature is more than {reach // 4 * grid.x_size / 1000:.0f} km from the "
+                "site. Leave the layer out, or give features that are nearer."
+            )
+        frame = read_vector(source.path, source.layer, grid.crs, grid.pad(reach).bounds, source.crs)
+        if frame.empty:
+            _require_lines(source)
+            reach *= 4
+            continue
+        needed = int(np.ceil(_farthest(frame.geometry, grid) / min(grid.x_size, grid.y_size))) + 1
+        if needed <= reach:
+            break
+        reach = needed
+    # as far as that, and no farther than there are features
+    left, bottom, right, top = grid.bounds
+    x_first, y_first, x_last, y_last = frame.total_bounds
+    beyond = (y_last - top) / grid.y_size, (left - x_first) / grid.x_size
+    above, before = (int(np.clip(np.ceil(pixels), 0, needed)) + 1 for pixels in beyond)
+    beyond = (bottom - y_first) / grid.y_size, (x_last - right) / grid.x_size
+    below, behind = (int(np.clip(np.ceil(pixels), 0, needed)) + 1 for pixels in beyond)
+    wide = grid.crop(Window(-above, -before, grid.height + above + below, grid.width + before + behind))
+    return shapes_on(frame.geometry, wide, "touched"), Window(above, before, *grid.shape)
+
+
+def _farthest(geometries: gpd.GeoSeries, grid: Grid) -> float:
+    """Metres that no pixel of the grid is farther than from a feature's pixel: those at nodes, and half way between."""
+    import shapely
+
+    left, bottom, right, top = grid.bounds
+    x, y = np.linspace(left, right, NODES), np.linspace(bottom, top, NODES)
+    nodes = shapely.points(*(axis.ravel() for axis in np.meshgrid(x, y)))
+    tree = shapely.STRtree(shapely.get_parts(geometries.to_numpy()))
+    _, away = tree.query_nearest(nodes, return_distance=True, all_matches=False)
+    between = np.hypot(right - left, top - bottom) / (NODES - 1) / 2
+    return float(away.max() + between + np.hypot(grid.x_size, grid.y_size))
+
+
+def _require_lines(source: FileTable) -> None:
+    from landslip.geo.vector import read_vector
+
+    frame: gpd.GeoDataFrame = read_vector(source.path, source.layer, stated=source.crs)
+    if frame.empty:
+        raise VectorError(f"{source.path} holds no geometry, so no distance to it is defined. Leave the layer out.")

@@ -1,0 +1,116 @@
+"""The folders of a patch data set, and the pairs of image and mask in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from landslip.dataset.split import PARTS, TEST, TRAIN, VALIDATION
+from landslip.errors import PatchError
+from landslip.preparation.patch_files import SUFFIXES
+from landslip.runtime.progress import say
+
+IMAGE_FOLDERS = ("images", "image", "img")
+MASK_FOLDERS = ("masks", "mask", "annotations", "labels")
+TRAIN_FOLDERS = ("train", "TrainData")
+TEST_FOLDERS = ("test", "TestData", "validation", "ValidData", "val")
+DECORATION = re.compile(r"^(image|img|mask|label)s?[_-]|[_-](image|img|mask|label)s?$")
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One patch: its part (`landslip.dataset.split`), its image and its mask; None where it has no mask."""
+
+    part: int
+    image: Path
+    mask: Path | None
+
+
+def part_folders(
+    folder: Path, train: str | None, test: str | None, validation: str | None
+) -> dict[int, tuple[Path, Path | None]]:
+    """{part: (folder of images, folder of masks or None)}; the training part is first."""
+    found = {TRAIN: _part_folder(folder, (train,) if train else TRAIN_FOLDERS, "--train")}
+    if validation:
+        found[VALIDATION] = _part_folder(folder, (validation,), "--validation")
+    found[TEST] = _part_folder(folder, (test,) if test else TEST_FOLDERS, "--test")
+    images = [pair[0] for pair in found.values()]
+    if len(set(images)) < len(images):
+        raise PatchError(f"{folder}: two parts would be made of {images[-1]}. Name different folders.")
+    for part in (TRAIN, VALIDATION):
+        if part in found and found[part][1] is None:
+            raise PatchError(
+                f"{found[part][0]} has no folder of masks beside it ({', '.join(MASK_FOLDERS)}), and the "
+                f"{patch_name(part)} part needs them. Add the masks, or name another folder."
+            )
+    return found
+
+
+def _part_folder(folder: Path, names: Sequence[str], option: str) -> tuple[Path, Path | None]:
+    if not folder.is_dir():
+        raise PatchError(f"{folder} is not a folder. Give the folder that holds the data set.")
+    for name in names:
+        images = _first_folder(folder, name, IMAGE_FOLDERS)
+        if images is not None:
+            return images, _first_folder(folder, name, MASK_FOLDERS)
+    raise PatchError(
+        f"{folder} holds no patches for {option}: looked for {' or '.join(names)}, with images in "
+        f"{names[0]}/{IMAGE_FOLDERS[0]} or {IMAGE_FOLDERS[0]}/{names[0]} (or {', '.join(IMAGE_FOLDERS[1:])}). Name the "
+        f"folder with {option}."
+    )
+
+
+def _first_folder(folder: Path, part: str, kinds: Sequence[str]) -> Path | None:
+    places = [place for kind in kinds for place in (folder / part / kind, folder / kind / part)]
+    return next((place for place in places if place.is_dir()), None)
+
+
+def pairs(part: int, images: Path, masks: Path | None) -> list[Patch]:
+    """The patches of a part, in the natural order of their images' names."""
+    image_of = _files(images)
+    mask_of = {} if masks is None else _files(masks)
+    if not image_of:
+        raise PatchError(f"{images} holds no image: looked for files that end in {', '.join(SUFFIXES)}.")
+    alone = sorted(mask_of.keys() - image_of.keys(), key=natural)
+    if alone:
+        raise PatchError(
+            f"{len(alone)} of {len(mask_of)} masks in {masks} have no image in {images}: "
+            f"{_listed(mask_of[key].name for key in alone)}. Add the images, or remove the masks."
+        )
+    bare = sorted(image_of.keys() - mask_of.keys(), key=natural)
+    if bare and part != TEST:
+        raise PatchError(
+            f"{len(bare)} of {len(image_of)} images in {images} have no mask in {masks}: "
+            f"{_listed(image_of[key].name for key in bare)}. Add the masks, or remove the images."
+        )
+    if bare:
+        say(f"warning: {len(bare)} of {len(image_of)} test images have no mask: they can be mapped, not scored.")
+    return [Patch(part, image_of[key], mask_of.get(key)) for key in sorted(image_of, key=natural)]
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """{what an image and its mask share of their names: file}."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            key = DECORATION.sub("", path.stem.lower())
+            if key in found:
+                raise PatchError(f"{folder}: {found[key].name} and {path.name} would be one patch. Rename one of them.")
+            found[key] = path
+    return found
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """A key that sorts texts as people do: image_2 before image_10."""
+    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", text)]
+
+
+def _listed(names: Iterator[str], most: int = 5) -> str:
+    found = list(names)
+    return ", ".join(found[:most]) + (" ..." if len(found) > most else "")
+
+
+def patch_name(part: int) -> str:
+    return next(name for name, number in PARTS.items() if number == part)

@@ -1,0 +1,199 @@
+"""The grid of a site: from its images, its outline and what its file says."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import shapely
+from rasterio.crs import CRS
+
+from landslip.config.site_tables import (
+    FileTable,
+    GridTable,
+    ImageTable,
+)
+from landslip.errors import GridError, LandslipError, SiteError
+from landslip.geo.geodesy import ellipsoid
+from landslip.geo.grid import Grid, Window, metric_fault
+from landslip.geo.raster import FARTHEST, RasterInfo, read_info
+from landslip.geo.warp import default_grid
+from landslip.scenes.pansharpen import SHARPENED
+from landslip.scenes.scene import Scene
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+from landslip.config.site import Site, one_image, scene_of
+
+EARTH = (6.3e6, 6.4e6)  # its radius at the equator lies between, metres
+MOST_PIXELS = 2_000_000_000  # of a grid
+
+
+def site_grid(site: Site) -> Grid:
+    """The grid of a site: [grid] where given, else the first image's (or the DEM's) own, cut to the outline.
+
+    Raises GridError where that is not a projected grid in metres, or does not meet the outline.
+    """
+    reference = _reference(site)
+    crs = _grid_crs(site, reference)
+    fault = metric_fault(crs)
+    if fault is not None:
+        origin = "[grid] crs" if site.grid.crs else str(reference.path)
+        raise GridError(
+            f"{origin} cannot be the site's grid: {fault}. Give [grid] a projected crs in metres{_zone_of(reference)}, "
+            "and a resolution."
+        )
+    if reference.crs == crs and not reference.rotated and site.grid.resolution is None:
+        whole = reference.grid
+    else:
+        whole = default_grid(reference, crs, site.grid.resolution)
+    if site.grid.extent is not None:
+        whole = _cut_to_extent(site.grid.extent, whole, reference.path)
+    grid = whole if site.outline is None else _cut_to_outline(site.outline, whole, reference.path)
+    require_size(grid, "the site's grid", "Give an [outline], or a coarser [grid] resolution.")
+    return grid
+
+
+def _zone_of(info: RasterInfo) -> str:
+    """The UTM zone that a raster lies in, as an example; empty where that cannot be told, or is no place on Earth."""
+    if info.crs is None or info.rotated or not EARTH[0] < ellipsoid(info.crs).a < EARTH[1]:
+        return ""
+    import geopandas as gpd  # here, so that a fault of the site file is told before geopandas is there
+
+    try:
+        zone = gpd.GeoSeries([shapely.box(*info.grid.bounds)], crs=info.crs.to_wkt()).estimate_utm_crs()
+    except (ValueError, RuntimeError, LandslipError):  # beyond 84 degrees north or 80 south there is none
+        return ""
+    return f', such as crs = "{zone.to_string()}" where it lies'
+
+
+def require_size(grid: Grid, what: str, remedy: str) -> None:
+    """Raise GridError for a grid of more than MOST_PIXELS."""
+    if grid.height * grid.width > MOST_PIXELS:
+        raise GridError(f"{what} would have {grid.describe()}, more than {MOST_PIXELS:,} in all. {remedy}")
+
+
+def read_outline(outline: FileTable, crs: CRS) -> gpd.GeoDataFrame:
+    """The study-area outline in `crs`: one or more polygons."""
+    from landslip.geo.vector import (
+        read_vector,  # here, so that a fault of the site file is told before geopandas is there
+    )
+
+    frame = read_vector(outline.path, outline.layer, crs, stated=outline.crs)
+    polygons = frame[frame.geom_type.isin(["Polygon", "MultiPolygon"])]
+    if polygons.empty:
+        raise SiteError(f"{outline.path} holds no polygon. The outline is the polygon of the study area.")
+    return polygons
+
+
+def _reference(site: Site) -> RasterInfo:
+    """The raster whose pixels the grid takes, as large as all scenes of the first image together."""
+    path = image_raster(site.image[0], site.grid) if site.image else site.dem.path if site.dem else None
+    if path is None:
+        rasters = [factor.path for factor in site.factor if factor.is_raster]
+        if not rasters:
+            raise SiteError(f"site {site.name!r} has no raster to take the grid from. Add an [[image]] or a [dem].")
+        path = rasters[0]
+    info = read_info(path)
+    scenes = one_image(site.image)[0] if site.image else []
+    return _with_others(info, scenes[1:], site.grid)
+
+
+def _with_others(info: RasterInfo, others: Sequence[ImageTable], grid: GridTable) -> RasterInfo:
+    """The first scene's raster, made larger by whole pixels so that scenes which fill it lie on it too."""
+    if not others or info.crs is None or info.rotated:
+        return info
+    own = info.grid
+    part = Window(0, 0, *own.shape)
+    for image in others:
+        try:
+            other = read_info(image_raster(image, grid))
+        except LandslipError:  # named by `check`
+            continue
+        if other.crs == info.crs and not other.rotated:
+            part = _together(part, _pixels_within(other.grid.bounds, own))
+    whole = own.crop(part)
+    return dataclasses.replace(info, transform=whole.transform, height=whole.height, width=whole.width)
+
+
+def _together(a: Window, b: Window) -> Window:
+    row, column = min(a.row, b.row), min(a.column, b.column)
+    last_row, last_column = (max(a.row + a.height, b.row + b.height), max(a.column + a.width, b.column + b.width))
+    return Window(row, column, last_row - row, last_column - column)
+
+
+def image_raster(image: ImageTable, grid: GridTable) -> Path:
+    """The raster whose pixels are an image's own: the finest of a scene, and band 8 where it sharpens others."""
+    scene = scene_of(image)
+    if scene is None:
+        return Path(str(image.path))
+    finest = min((band.path for band in scene.bands.values()), key=lambda path: read_info(path).transform.a)
+    if sharpens(image, scene) and (grid.resolution is None or grid.resolution < read_info(finest).transform.a):
+        return scene.pan.path if scene.pan else finest
+    return finest
+
+
+def sharpens(image: ImageTable, scene: Scene) -> bool:
+    """Whether band 8 of an image's scene is there, wanted, and of use to one of its bands."""
+    return scene.pan is not None and image.pansharpen is not False and bool(set(SHARPENED) & set(image.bands))
+
+
+def _grid_crs(site: Site, reference: RasterInfo) -> CRS:
+    if site.grid.crs is not None:
+        try:
+            return CRS.from_user_input(site.grid.crs)
+        except ValueError as error:
+            raise GridError(f"[grid] crs = {site.grid.crs!r} is not a CRS ({error}).") from error
+    if reference.crs is None:
+        return reference.grid.crs  # which it has not, and says how it is given one
+    return reference.crs
+
+
+def _cut_to_extent(extent: tuple[float, float, float, float], whole: Grid, origin: Path) -> Grid:
+    """The grid cut at the pixel borders nearest to an extent, so that two extents that meet share no pixel."""
+    left, bottom, right, top = extent
+    x, y = whole.transform.c, whole.transform.f
+    column, last_column = (round((at - x) / whole.x_size) for at in (left, right))
+    row, last_row = (round((y - at) / whole.y_size) for at in (top, bottom))
+    window = Window(row, column, last_row - row, last_column - column)
+    remedy = "Give left, bottom, right and top in metres of the grid's CRS."
+    return _cut(whole, window, "[grid] extent", extent, origin, remedy)
+
+
+def _cut_to_outline(outline: FileTable, whole: Grid, origin: Path) -> Grid:
+    bounds = tuple(read_outline(outline, whole.crs).total_bounds)
+    if not all(abs(at) < FARTHEST for at in bounds):  # NaN too
+        told = ", ".join(f"{at:.4g}" for at in bounds)
+        raise GridError(
+            f"{outline.path} reaches from and to {told}, where nothing lies. Check its CRS, or draw it anew."
+        )
+    return _cut(whole, _pixels_within(bounds, whole), str(outline.path), bounds, origin, "Check the CRS of both.")
+
+
+def _pixels_within(bounds: tuple[float, float, float, float], grid: Grid) -> Window:
+    """The window of a grid's pixels, or of those beyond it, that covers bounds in its CRS."""
+    left, bottom, right, top = bounds
+    x, y = grid.transform.c, grid.transform.f
+    nudge = 1e-6  # an outline drawn on pixel borders takes no further pixel
+    column = math.floor((left - x) / grid.x_size + nudge)
+    row = math.floor((y - top) / grid.y_size + nudge)
+    last_column = math.ceil((right - x) / grid.x_size - nudge)
+    last_row = math.ceil((y - bottom) / grid.y_size - nudge)
+    return Window(row, column, last_row - row, last_column - column)
+
+
+def _cut(
+    whole: Grid, window: Window, what: str, bounds: tuple[float, float, float, float], origin: Path, remedy: str
+) -> Grid:
+    """The part of the grid of `origin` in a window; GridError, with the bounds of `what`, where they do not meet."""
+    inside = window.clip(whole.shape)
+    if inside.height == 0 or inside.width == 0:
+        left, bottom, right, top = bounds
+        raise GridError(
+            f"{what} (x {left:.0f} to {right:.0f}, y {bottom:.0f} to {top:.0f}) does not overlap {origin} "
+            f"({whole.describe()}). {remedy}"
+        )
+    return whole.crop(inside)

@@ -1,0 +1,141 @@
+"""Elevation, slope, curvature, aspect, and rivers from the DEM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+
+from landslip.config.site_tables import DemTable, FileTable, RiversTable
+from landslip.dataset.channels import Channel
+from landslip.errors import SiteError
+from landslip.factors.distance import distance
+from landslip.factors.hydrology import rivers_from_elevation
+from landslip.factors.terrain import aspect_from, surfaces
+from landslip.geo.grid import Grid, Window, metric_fault
+from landslip.geo.raster import read_info
+from landslip.geo.warp import (
+    MOST_AT_ONCE,
+    covering_window,
+    default_grid,
+    how_resampled,
+    in_quarters,
+    lies_on,
+    needed_window,
+    warp,
+    warp_array,
+)
+from landslip.preparation.distance_sources import distance_source
+from landslip.preparation.site_grid import require_size
+from landslip.preparation.source import ChannelSource, Encoding, Values
+
+if TYPE_CHECKING:
+    pass
+
+RIVER_BYTES = 48  # of memory for each DEM pixel while rivers are derived
+
+
+def dem_grid(dem: DemTable, grid: Grid, halo: int = 0) -> Grid:
+    """The metric grid around `grid`, and `halo` pixels more on each side, that terrain is taken on.
+
+    The DEM's own pixels, as far as they reach, where its CRS is in metres and `dem_resolution` is not given; else
+    pixels of `dem_resolution`, or of about its own size, in the CRS of `grid`. Raises SiteError where the two do not
+    meet.
+    """
+    info = read_info(dem.path)
+    own = metric_fault(info.crs) is None and dem.dem_resolution is None
+    window = covering_window(info, grid, halo if own else 0)
+    if window.height == 0 or window.width == 0:
+        raise SiteError(f"{dem.path} does not overlap the site ({grid.describe()}). Check its CRS.")
+    if own:
+        return info.grid.crop(window)
+    size = dem.dem_resolution or default_grid(info, grid.crs, None).x_size
+    left, bottom, right, top = grid.bounds
+    height, width = int(np.ceil((top - bottom) / size)), int(np.ceil((right - left) / size))
+    around = Grid(grid.crs, Affine(size, 0, left, 0, -size, top), height, width).pad(halo)
+    require_size(around, f"{dem.path} at {size:g} m", "Give a coarser [dem] dem_resolution.")
+    return around
+
+
+def read_dem(dem: DemTable, part: Grid) -> NDArray[np.float32]:
+    """Elevation in metres, (H, W), on a part of the DEM's metric grid, or beyond it; cubic where it is resampled."""
+    return np.asarray(warp(dem.path, part, [1], "cubic", dem.nodata)[0] * np.float32(dem.scale))
+
+
+def terrain_source(dem: DemTable, grid: Grid, encoding: Encoding) -> ChannelSource:
+    """Elevation, slope, curvature and aspect, taken at the DEM's resolution and brought to `grid`."""
+    channels = [
+        Channel("elevation", "elevation", "factor", "m"),
+        Channel("slope", "slope", "factor", "degree"),
+        Channel("curvature", "curvature", "factor", "1/100 m"),
+        *(Channel(f"{kind}_curvature", f"{kind}_curvature", "factor", "1/m") for kind in dem.curvatures),
+    ]
+    wanted = [channel.name for channel in channels[1:]] + ["aspect_sin", "aspect_cos"]
+    if encoding == "planes":
+        channels.append(Channel("aspect_sin", "aspect", "factor", "", "sine"))
+        channels.append(Channel("aspect_cos", "aspect", "factor", "", "cosine"))
+    else:
+        channels.append(Channel("aspect", "aspect", "factor", "degree"))
+    own = dem_grid(dem, grid)
+
+    def at(window: Window) -> NDArray[np.float32]:
+        part = grid.crop(window)
+        place = needed_window(own, part)
+        if place.area > MOST_AT_ONCE // len(wanted) and window.area > 1:
+            return in_quarters(lambda part: at(part.moved(window.row, window.column)), part.shape)
+        needed = own.crop(place)
+        z = read_dem(dem, needed.pad(1))  # the pixel more on each side that slopes take
+        taken = surfaces(z, own.x_size, own.y_size, wanted, edges=dem.edges)
+        values = warp_array(np.concatenate([z[None], taken])[:, 1:-1, 1:-1], needed, part)
+        if encoding == "paper":
+            values = np.concatenate([values[:-2], aspect_from(values[-2], values[-1])[None]])
+        return np.asarray(values)
+
+    how = how_resampled(dem.path, grid, "bilinear, after slopes")
+    if not lies_on(dem.path, own):
+        how = f"cubic to {own.x_size:g} m before slopes, bilinear after"
+    return ChannelSource("terrain", tuple(channels), lambda _: at, {dem.path.name: how})
+
+
+def catchment_grid(dem: DemTable, grid: Grid) -> Grid:
+    """The DEM's metric grid that rivers on `grid` are derived on, which is held in memory at RIVER_BYTES a pixel.
+
+    Water comes from beyond the site: half its size again on each side, as far as the DEM reaches.
+    """
+    margin = max(grid.height * grid.y_size, grid.width * grid.x_size) / 2
+    own = dem_grid(dem, grid, int(np.ceil(margin / dem_grid(dem, grid).x_size)))
+    require_size(own, str(dem.path), "Give a coarser [dem] dem_resolution.")
+    return own
+
+
+def river_source(rivers: RiversTable, dem: DemTable | None, grid: Grid) -> ChannelSource:
+    """Distance to the nearest river: to lines, or to rivers derived from the DEM."""
+    name = "distance_to_river"
+    if rivers.path is not None:
+        return distance_source(name, FileTable(path=rivers.path, layer=rivers.layer, crs=rivers.crs), grid)
+    if dem is None or rivers.from_dem_km2 is None:
+        raise SiteError("[rivers] from_dem_km2 needs a [dem]")
+    area, source = rivers.from_dem_km2, dem
+
+    def begin(folder: Path) -> Values:
+        own = catchment_grid(source, grid)
+        found = rivers_from_elevation(read_dem(source, own), own.transform, area)
+        if not found.any():
+            raise SiteError(
+                f"{source.path}: no pixel drains {area:g} km2, so no river is found. Lower [rivers] from_dem_km2."
+            )
+        np.save(folder / f"{name}.npy", distance(found, own.x_size, own.y_size))
+
+        def at(window: Window) -> NDArray[np.float32]:
+            part = grid.crop(window)
+            needed = needed_window(own, part).clip(own.shape)
+            kept = np.load(folder / f"{name}.npy", mmap_mode="r")
+            return warp_array(np.array(kept[needed.slices])[None], own.crop(needed), part)
+
+        return at
+
+    how = {dem.path.name: "bilinear, after distances"}
+    return ChannelSource(name, (Channel(name, name, "factor", "m"),), begin, how)

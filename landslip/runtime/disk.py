@@ -1,0 +1,119 @@
+"""What a disk can hold and bear: names, room, rights, and the one error for what it refuses."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import unicodedata
+from contextlib import suppress
+from pathlib import Path
+
+from landslip.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LONGEST_NAME = 200  # bytes; most disks take 255
+
+
+def require_name(path: Path) -> None:
+    """Raise OutputError for a path that no output, and nothing that lies beside it meanwhile, can have."""
+    if path.name in ("", ".."):
+        raise OutputError(f"{path} is a folder, and no name that an output can have. Give a name in it.")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(path)):  # Cs: bytes that are not UTF-8
+        raise OutputError(f"{str(path)!a} holds what is no text. Give a name of letters, digits and signs.")
+    if (length := len(path.name.encode())) > LONGEST_NAME and not path.name.startswith("."):  # but what lies beside it
+        raise OutputError(
+            f"{path.name} is a name of {length} bytes, and files beside it get longer ones. Give one of {LONGEST_NAME} "
+            "at most."
+        )
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path leads to a pipe, a socket or a device, which has no end or no place to go back to."""
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def write_failure(path: Path, error: OSError) -> OutputError:
+    """The one error for a write that the system refused."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(existing_parent(path)).free / 2**20
+        return OutputError(f"{path}: the disk is full ({free:.1f} MiB free). Free some space and run again.")
+    return OutputError(
+        f"{path} cannot be written: {error.strerror or error}. Give another place, or change its rights."
+    )
+
+
+def require_writable(path: Path, inside: bool = False) -> None:
+    parent = existing_parent(path if inside else path.parent)
+    if not parent.is_dir():
+        raise OutputError(f"{path} cannot be written: {parent} is not a folder. Give another name.")
+    if not os.access(parent, os.W_OK):
+        raise OutputError(f"{path} cannot be written: {parent} is read-only. Write elsewhere, or change its rights.")
+
+
+def require_space(path: Path, needed: float) -> None:
+    """Raise OutputError where fewer than `needed` bytes are free on the disk that will hold `path`."""
+    free = shutil.disk_usage(existing_parent(path)).free
+    if free < needed:
+        raise OutputError(
+            f"{path} needs about {needed / 2**20:.1f} MiB and its disk has {free / 2**20:.1f} MiB free. "
+            "Free some space, or write elsewhere."
+        )
+
+
+def existing_parent(path: Path) -> Path:
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def remove_file(path: Path, of: Path) -> None:
+    """Remove a file where it is there; OutputError that names `of`, which it belongs to, where that cannot be."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise write_failure(of, error) from error
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder where it is there; OutputError that names it where that cannot be."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise write_failure(folder, error) from error
+
+
+def flush(path: Path) -> None:
+    """Have the system store what was written into a file; OSError where the disk is full."""
+    # A full disk may show only when the system stores what it holds in memory, and a rename must not overtake that.
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def give_up(aside: Path) -> None:
+    with suppress(OSError):  # what stopped the writing may stop this too, and is the error to show
+        remove(aside)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal; of a folder (a file geodatabase, say), that of its files' in order."""
+    if path.is_dir():
+        inner = [f"{file.name} {file_hash(file)}" for file in sorted(path.iterdir()) if file.is_file()]
+        return hashlib.sha256("\n".join(inner).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

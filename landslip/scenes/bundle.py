@@ -1,0 +1,101 @@
+"""A downloaded folder or archive, or files by name, as a scene."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from landslip.errors import SiteError
+from landslip.geo.archive import (
+    START,
+    UNREADABLE,
+    archive_of,
+    decoded,
+    text_in,
+)
+from landslip.scenes.landsat import landsat
+from landslip.scenes.scene import SURFACE, Band, Scene, corrupt
+from landslip.scenes.scene_files import SENTINEL_METADATA, Folder
+from landslip.scenes.sentinel2 import read_sentinel_metadata, sentinel
+
+# GeoTIFF and BigTIFF in both byte orders, JPEG 2000
+PICTURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  \r\n\x87\n")
+
+
+def read_bundle(origin: Path, roles: Sequence[str], pan: bool | None = None, saturation: bool = True) -> Scene:
+    """The scene in a folder or archive, by its metadata; bands as `roles` asks.
+
+    `pan`: whether band 8 is wanted; None where it is wanted of a bundle that has one. Raises SiteError for a bundle
+    that is neither Landsat-8/9 Collection 2 nor Sentinel-2 Level-2A, for corrupt metadata, and for missing files.
+    """
+    folder = Folder(origin)
+    folder.require_one_scene()
+    scene = _scene_in(folder, roles, pan, saturation)
+    if origin.is_dir():
+        _require_pictures(scene.rasters)
+    return scene
+
+
+def _scene_in(folder: Folder, roles: Sequence[str], pan: bool | None, saturation: bool) -> Scene:
+    origin = folder.origin
+    if folder.find("_MTL.json", "_MTL.txt"):
+        return landsat(folder, roles, pan, saturation)
+    if pan:
+        raise SiteError(f"{origin}: pansharpen needs band 8 of a Landsat Level-1 bundle. Leave pansharpen out.")
+    if folder.find(SENTINEL_METADATA) or origin.name.upper().removesuffix(".ZIP").endswith(".SAFE"):
+        return sentinel(folder, roles)
+    raise SiteError(
+        f"{origin} holds neither *_MTL.json nor *_MTL.txt (Landsat-8/9 Collection 2) nor {SENTINEL_METADATA} "
+        "(Sentinel-2 Level-2A): without metadata nobody knows its scaling. Fetch the bundle again, or give its bands "
+        "as `files` with scale and offset."
+    )
+
+
+def _require_pictures(paths: Sequence[Path]) -> None:
+    """Raise SiteError for a band that is no GeoTIFF or JPEG 2000: a VRT under such a name leads to any other file."""
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                begin = file.read(len(PICTURES[-1]))
+        except OSError as error:
+            raise SiteError(f"{path} cannot be read ({error.strerror or error}). Fetch the bundle again.") from error
+        if not begin.startswith(PICTURES):
+            raise SiteError(
+                f"{path} cannot be read as a band: it is neither a GeoTIFF nor a JPEG 2000. Fetch the bundle again."
+            )
+
+
+def listed_scene(
+    files: Mapping[str, Path], scale: float, offset: float, metadata: Path | None, nodata: tuple[float, ...], unit: str
+) -> Scene:
+    """A scene of one file per band, scaled by `scale` and `offset` or as Sentinel-2's `metadata` says.
+
+    Raises SiteError where the metadata is missing or corrupt, or a file's name says no band that it knows.
+    """
+    first = next(iter(files.values()))
+    if metadata is None:
+        bands = {role: Band(path, scale, offset, nodata=nodata) for role, path in files.items()}
+        return Scene(first.parent, "", None, unit, bands)
+    archive = archive_of(metadata)
+    if archive is None and not metadata.exists():
+        raise SiteError(f"{metadata} does not exist. {START}")
+    try:
+        text = (
+            decoded(metadata.open("rb"))
+            if archive is None
+            else text_in(archive, metadata.relative_to(archive).as_posix())
+        )
+    except UNREADABLE as error:
+        raise corrupt(metadata, str(error)) from error
+    scaling = read_sentinel_metadata(metadata, text)
+    bands = {}
+    for role, path in files.items():
+        named = re.search(r"_(B\d[\dA])(?=[_.])", path.name)
+        if named is None or named[1] not in scaling.bands:
+            raise SiteError(
+                f"{path}: its name says no band ({', '.join(scaling.bands)}), so nobody knows its offset in "
+                f"{metadata}. Give scale and offset instead of metadata."
+            )
+        bands[role] = Band(path, *scaling.bands[named[1]], nodata=nodata or (0,))
+    return Scene(first.parent, scaling.name, scaling.date, unit or SURFACE, bands, metadata=(metadata,))
