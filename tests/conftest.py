@@ -19,7 +19,8 @@ from affine import Affine
 from command import command
 from rasterio.crs import CRS
 
-from landslip.geo import geotiff, vector
+from landslip.geo import geotiff
+from landslip.geo.geopackage import write_vector
 from landslip.geo.grid import Grid
 from landslip.runtime.disk import file_hash
 
@@ -92,16 +93,16 @@ def write_tiny_site(folder: Path) -> TinySite:
     z = 500 + 8 * x + 60 * np.sin(x / 9) * np.cos(y / 7)
     geotiff.write_raster(folder / "dem.tif", z[None].astype(np.float32), dem_grid, ["elevation"], nodata=-9999.0)
     left, bottom, right, top = GRID.bounds
-    vector.write_vector(folder / "rivers.gpkg", frame([shapely.LineString([(left, top), (right, bottom)])]))
-    vector.write_vector(folder / "faults.gpkg", frame([shapely.LineString([(left - 900, bottom), (left - 900, top)])]))
+    write_vector(folder / "rivers.gpkg", frame([shapely.LineString([(left, top), (right, bottom)])]))
+    write_vector(folder / "faults.gpkg", frame([shapely.LineString([(left - 900, bottom), (left - 900, top)])]))
     middle = (left + right) / 2
     rocks = [
         shapely.box(left - 99, bottom - 99, middle, top + 99),
         shapely.box(middle, bottom - 99, right + 99, top + 99),
     ]
-    vector.write_vector(folder / "rocks.gpkg", frame(rocks, rock=["shale", "limestone"]))
-    vector.write_vector(folder / "landslides.gpkg", frame(slides, id=list(range(len(slides)))))
-    vector.write_vector(folder / "outline.gpkg", frame([shapely.box(left, bottom, right, top)]))
+    write_vector(folder / "rocks.gpkg", frame(rocks, rock=["shale", "limestone"]))
+    write_vector(folder / "landslides.gpkg", frame(slides, id=list(range(len(slides)))))
+    write_vector(folder / "outline.gpkg", frame([shapely.box(left, bottom, right, top)]))
     site = folder / "site.toml"
     site.write_text(
         """name = "tiny"

@@ -387,7 +387,7 @@ def test_what_memory_cannot_hold_is_said_in_one_line(monkeypatch: pytest.MonkeyP
     def greedy(*_: object) -> None:
         raise MemoryError("Unable to allocate 931 GiB")
 
-    monkeypatch.setattr("landslip.cli.info.network_table", greedy)
+    monkeypatch.setattr("landslip.cli.main.network_table", greedy)
     outcome = command("info", "--network", "unet")
     assert outcome.code == 2
     assert re.fullmatch(r"landslip: not enough memory \(Unable to allocate 931 GiB\)\. .*\n", outcome.err)

@@ -29,11 +29,10 @@ from landslip.dataset.blocks import Blocks
 from landslip.dataset.training_data import input_hashes
 from landslip.errors import ChannelError, OutputError, ResumeError, RunError, SplitError
 from landslip.evaluation.evaluate import evaluate
-from landslip.experiments import compare as module
 from landslip.experiments import comparison_tables
 from landslip.experiments.compare import compare, plan, plan_in_words
 from landslip.experiments.comparison_tables import summary, tables, write_comparison
-from landslip.experiments.trials import Trial, mean_and_deviation
+from landslip.experiments.trials import Trial, _kept, _known, _macs, _make, _time_left, mean_and_deviation
 from landslip.geo.grid import Window
 from landslip.geo.raster import read_stored
 from landslip.inference import mapping
@@ -87,7 +86,7 @@ def compared(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         options={"fc_densenet": TINY},
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "apart", here)
+        patch.setattr("landslip.experiments.trials.apart", here)
         results = compare(run, made.folder / "prepared", out)
     write_comparison(results, made.folder / "prepared", out)
     return run, out, results
@@ -241,7 +240,7 @@ def test_finished_runs_are_not_made_again(
     compared: tuple[Run, Path, list[dict]], made: TinySite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, out, results = compared
-    monkeypatch.setattr(module, "_make", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_: pytest.fail("made again"))
     with pytest.raises(OutputError, match="exists already"):
         compare(run, made.folder / "prepared", out)
     again = compare(run, made.folder / "prepared", out, overwrite=True)
@@ -259,7 +258,7 @@ def test_a_finished_comparison_can_be_planned_and_is_left_as_it_is(
     compared: tuple[Run, Path, list[dict]], made: TinySite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, out, _ = compared
-    monkeypatch.setattr(module, "_forecast", lambda *_: {})
+    monkeypatch.setattr("landslip.experiments.trials._forecast", lambda *_: {})
     prepared, before = made.folder / "prepared", contents(out)
     done, told = plan_in_words(run, prepared, out).splitlines()
     assert done == "12 runs, 12 of them finished"
@@ -280,7 +279,7 @@ def test_a_finished_comparison_can_be_planned_and_is_left_as_it_is(
 
 def test_a_stopped_comparison_goes_on(made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = chosen(made, channels=["bands"], seeds=2, baselines=["ann"])
-    real, calls = module._make, []
+    real, calls = _make, []
 
     def stops(cell: Trial, *given: object) -> dict:
         calls.append(cell)
@@ -288,8 +287,8 @@ def test_a_stopped_comparison_goes_on(made: TinySite, tmp_path: Path, monkeypatc
             raise KeyboardInterrupt
         return real(cell, *given)
 
-    monkeypatch.setattr(module, "_make", stops)
-    monkeypatch.setattr(module, "apart", here)
+    monkeypatch.setattr("landslip.experiments.trials._make", stops)
+    monkeypatch.setattr("landslip.experiments.trials.apart", here)
     with pytest.raises(KeyboardInterrupt):
         compare(run, made.folder / "prepared", tmp_path / "out")
     first = tmp_path / "out" / "runs" / "apart" / "fc_densenet" / "bands" / "0" / "model" / "model.safetensors"
@@ -316,7 +315,7 @@ def test_a_half_done_run_of_other_choices_is_refused_before_any_run(
     model.mkdir(parents=True)
     kept = {"landslip": json.dumps({"identity": json.dumps(other)})}
     (model / "state.safetensors").write_bytes(save({"x": torch.zeros(1)}, kept))
-    monkeypatch.setattr(module, "_make", lambda *given: pytest.fail("a run was made"))
+    monkeypatch.setattr("landslip.experiments.trials._make", lambda *given: pytest.fail("a run was made"))
     with pytest.raises(ResumeError, match=r"unet.*\[training\] batch was 3 and is 4"):
         compare(run, made.folder / "prepared", out)
 
@@ -324,7 +323,7 @@ def test_a_half_done_run_of_other_choices_is_refused_before_any_run(
 def test_a_stopped_comparison_of_other_choices_is_refused_and_the_original_goes_on(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.apart", here)
     run = chosen(made, channels=["bands"], options={"fc_densenet": TINY})
     prepared, out, (cell,) = made.folder / "prepared", tmp_path / "out", plan(run)
     keep = training.keep
@@ -339,7 +338,7 @@ def test_a_stopped_comparison_of_other_choices_is_refused_and_the_original_goes_
             compare(run, prepared, out)
     other = run.model_copy(update={"training": run.training.model_copy(update={"batch": run.training.batch + 1})})
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_make", lambda *_: pytest.fail("a run was made"))
+        patch.setattr("landslip.experiments.trials._make", lambda *_: pytest.fail("a run was made"))
         with pytest.raises(ResumeError, match=r"\[training\] batch was"):
             compare(other, prepared, out)
     # what only says that a run of other choices failed does not stand in the way
@@ -357,7 +356,7 @@ def test_scores_do_not_outlive_the_map_they_are_of(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, baseline: bool
 ) -> None:
     """A comparison of other choices that replaces one, is stopped between a map and its scores, and given up."""
-    monkeypatch.setattr(module, "apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.apart", here)
     choices = {"networks": [], "baselines": ["random_forest"]} if baseline else {"options": {"fc_densenet": TINY}}
     run, prepared, out = chosen(made, channels=["bands"], **choices), made.folder / "prepared", tmp_path / "out"
     (first,) = compare(run, prepared, out)
@@ -370,7 +369,7 @@ def test_scores_do_not_outlive_the_map_they_are_of(
 
     other = run.model_copy(update={"split": run.split.model_copy(update={"seed": run.split.seed + 1})})
     with monkeypatch.context() as patch:
-        patch.setattr(module, "evaluate", pull)
+        patch.setattr("landslip.experiments.trials.evaluate", pull)
         with pytest.raises(KeyboardInterrupt):
             compare(other, prepared, out, overwrite=True)
     assert made_of[0].read_bytes() != before[0]
@@ -381,7 +380,7 @@ def test_scores_do_not_outlive_the_map_they_are_of(
 def test_a_baseline_whose_fit_is_given_up_keeps_its_scores(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.apart", here)
     run = chosen(made, channels=["bands"], networks=[], baselines=["random_forest"])
     prepared, out = made.folder / "prepared", tmp_path / "out"
     first = compare(run, prepared, out)
@@ -391,16 +390,16 @@ def test_a_baseline_whose_fit_is_given_up_keeps_its_scores(
 
     other = run.model_copy(update={"split": run.split.model_copy(update={"seed": run.split.seed + 1})})
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "fit_baseline", pull)
+        patch.setattr("landslip.experiments.trials.fit_baseline", pull)
         compare(other, prepared, out, overwrite=True)
-    monkeypatch.setattr(module, "fit_baseline", lambda *_: pytest.fail("fitted again"))
+    monkeypatch.setattr("landslip.experiments.trials.fit_baseline", lambda *_: pytest.fail("fitted again"))
     assert compare(run, prepared, out)[0]["kappa"] == first[0]["kappa"]
 
 
 def test_a_failed_run_lets_only_the_same_comparison_be_written_again(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.apart", here)
     both = chosen(made, channels=["bands"], baselines=["random_forest"])
     both = both.model_copy(update={"training": both.training.model_copy(update={"learning_rate": 1e30, "epochs": 2})})
     prepared, out = made.folder / "prepared", tmp_path / "out"
@@ -422,7 +421,7 @@ def test_what_lies_in_a_folder_is_no_failure_of_a_run(
     def refuses(*_: object) -> dict:
         raise error("made to refuse")
 
-    monkeypatch.setattr(module, "apart", refuses)
+    monkeypatch.setattr("landslip.experiments.trials.apart", refuses)
     run = chosen(made, channels=["bands"])
     with pytest.raises(error, match="made to refuse"):
         compare(run, made.folder / "prepared", tmp_path / "out")
@@ -460,7 +459,7 @@ def test_a_map_that_was_stopped_and_gone_on_with_has_no_time(
     def pull(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.apart", here)
     run, out = chosen(made, channels=["bands"], options={"fc_densenet": TINY}), tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(mapping, "_assemble", pull)  # all windows are finished and the map is not
@@ -478,9 +477,9 @@ def test_a_map_that_was_stopped_and_gone_on_with_has_no_time(
 
 def test_a_network_too_deep_for_a_block_of_64_has_no_macs() -> None:
     small = {"first_width": 8, "growth_rate": 4}
-    assert module._macs(build_model("fc_densenet", 3, layers=[1] * 15, **small), 3) is None  # seven poolings: 128
+    assert _macs(build_model("fc_densenet", 3, layers=[1] * 15, **small), 3) is None  # seven poolings: 128
     shallow = build_model("fc_densenet", 3, layers=[1] * 13, **small)
-    assert module._macs(shallow, 3) == macs(shallow, 3)
+    assert _macs(shallow, 3) == macs(shallow, 3)
 
 
 def test_the_time_left_counts_whole_runs(compared: tuple[Run, Path, list[dict]]) -> None:
@@ -490,9 +489,9 @@ def test_the_time_left_counts_whole_runs(compared: tuple[Run, Path, list[dict]])
     steps = {"training_seconds": 20.0, "mapping_seconds": 10.0}
     # 100 s with validation and scores; gone on with, so that its 5 s are the least of it; of an older version
     made = [steps | {"seconds": 100.0}, steps | {"seconds": 5.0, "mapping_seconds": None}, steps, None]
-    known = module._known(cells, made)
+    known = _known(cells, made)
     assert [seconds for _, seconds in known] == [100.0, 20.0, 30.0]
-    assert module._time_left([cells[0]], known[:1]) == "about 1 min 40 s left for all"
+    assert _time_left([cells[0]], known[:1]) == "about 1 min 40 s left for all"
 
 
 @pytest.mark.parametrize(
@@ -521,7 +520,7 @@ def test_pictures_say_what_was_scored_and_whether_it_leaks(
 def test_one_failed_run_does_not_stop_the_others(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.apart", here)
     run = chosen(made, channels=["bands"], baselines=["random_forest"])
     run = run.model_copy(update={"training": run.training.model_copy(update={"learning_rate": 1e30, "epochs": 2})})
     results = compare(run, made.folder / "prepared", tmp_path / "out")
@@ -540,7 +539,7 @@ def test_one_failed_run_does_not_stop_the_others(
 def test_an_earlier_comparison_stays_until_all_of_the_new_one_is_made(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.apart", here)
     prepared, out = made.folder / "prepared", tmp_path / "out"
     results = compare(chosen(made, channels=["bands"]), prepared, out)
     write_comparison(results, prepared, out)
@@ -609,7 +608,7 @@ def test_a_mean_over_fewer_seeds_says_so_and_is_not_the_best() -> None:
 def test_a_finished_model_of_another_run_is_not_replaced_unasked(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.apart", here)
     run, out = chosen(made, channels=["bands"]), tmp_path / "out"
     (first,) = compare(run, made.folder / "prepared", out)
     folder = plan(run)[0].folder(out)
@@ -630,7 +629,7 @@ def test_a_finished_model_of_another_run_is_not_replaced_unasked(
 def test_a_process_that_is_killed_is_one_clear_failure(made: TinySite, tmp_path: Path, stop: int) -> None:
     run = chosen(made, channels=["bands"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_train", partial(_killed, stop))
+        patch.setattr("landslip.experiments.trials._train", partial(_killed, stop))
         results = compare(run, made.folder / "prepared", tmp_path / "out")
     assert "was killed" in results[0]["failed"]
     assert "failed" not in compare(run, made.folder / "prepared", tmp_path / "out")[0]
@@ -644,7 +643,7 @@ def _killed(stop: int, *_: object) -> dict:
 def test_want_of_memory_is_one_failed_run(made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = chosen(made, channels=["bands"])
     for step in (_too_big, _too_big_for_numpy):
-        monkeypatch.setattr(module, "_train", step)
+        monkeypatch.setattr("landslip.experiments.trials._train", step)
         results = compare(run, made.folder / "prepared", tmp_path / "out")
         assert "not enough memory" in results[0]["failed"]
 
@@ -771,8 +770,10 @@ def test_splits_of_one_kind_have_inputs_of_their_own(
     run = read_run(made.run, {"split.folds": 2})
     cells = [Trial("apart", "fc_densenet", "chosen", 0, True, fold=0),
              Trial("apart", "fc_densenet", "chosen", 0, True, undivided=True)]  # fmt: skip
-    monkeypatch.setattr(module, "input_hashes", lambda chosen, _: {"folds": str(chosen.split.folds)})
-    identities, _ = module._kept(cells, run, made.folder / "prepared", tmp_path, False)
+    monkeypatch.setattr(
+        "landslip.experiments.trials.input_hashes", lambda chosen, _: {"folds": str(chosen.split.folds)}
+    )
+    identities, _ = _kept(cells, run, made.folder / "prepared", tmp_path, False)
     assert [one["inputs"] for one in identities] == [
         {"folds": str(cell.run(run).split.folds)} for cell in cells
     ] and identities[0]["inputs"] != identities[1]["inputs"]  # fmt: skip

@@ -14,11 +14,10 @@ from rich.console import Console
 from landslip.config.run import Run, read_run
 from landslip.dataset.training_data import build_training_data
 from landslip.errors import LandslipError
-from landslip.experiments import compare as runs
 from landslip.experiments import forecast as module
 from landslip.experiments.compare import compare
 from landslip.experiments.forecast import Pace, Size, forecast_table, seconds_of, size_of
-from landslip.experiments.trials import Trial
+from landslip.experiments.trials import Trial, _time_left
 
 COMPARE = f"""
 [compare]
@@ -67,7 +66,7 @@ def test_the_plan_says_hours_by_network_and_leaves_no_file(
     given: list[tuple] = []
     paces = {"fc_densenet": (2.0, 0.0), "resunet": (4.0, 0.0)}
     monkeypatch.setattr(
-        runs, "apart", lambda *asked: given.append(asked) or {"paces": paces, "seconds": 1e9}
+        "landslip.experiments.trials.apart", lambda *asked: given.append(asked) or {"paces": paces, "seconds": 1e9}
     )  # fmt: skip
     prepared, out = made.folder / "prepared", tmp_path / "out"
     before = contents(prepared)
@@ -103,15 +102,15 @@ def test_networks_are_timed_on_the_site_itself(made: TinySite, run_file: Path) -
 def test_a_run_is_forecast_until_one_like_it_is_made() -> None:
     cells = [Trial("apart", name, "bands", 0, True) for name in ("unet", "segnet")]
     ahead = {cells[0]: 100.0, cells[1]: 200.0}
-    assert runs._time_left(cells, [], ahead) == "about 5 min 0 s left for all"
-    assert runs._time_left(cells, [(cells[1], 20.0)], ahead) == "about 2 min 0 s left for all"
-    assert runs._time_left(cells, []) == "time left is known after the first network"
+    assert _time_left(cells, [], ahead) == "about 5 min 0 s left for all"
+    assert _time_left(cells, [(cells[1], 20.0)], ahead) == "about 2 min 0 s left for all"
+    assert _time_left(cells, []) == "time left is known after the first network"
 
 
 def test_a_timing_that_fails_stops_nothing(
     made: TinySite, run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "apart", lambda step, *given: step(*given))
+    monkeypatch.setattr("landslip.experiments.trials.apart", lambda step, *given: step(*given))
     outcome = command(
         "compare",
         run_file,
@@ -150,8 +149,10 @@ def test_whatever_fails_in_a_timing_is_said_in_a_line_and_the_runs_are_made(
         raise error
 
     tried: list[Trial] = []
-    monkeypatch.setattr(runs, "apart", fails)
-    monkeypatch.setattr(runs, "_make", lambda cell, *_: tried.append(cell) or {"failed": "made to fail"})
+    monkeypatch.setattr("landslip.experiments.trials.apart", fails)
+    monkeypatch.setattr(
+        "landslip.experiments.trials._make", lambda cell, *_: tried.append(cell) or {"failed": "made to fail"}
+    )
     monkeypatch.setattr("landslip.runtime.progress._console", lambda: Console(stderr=True, highlight=False))
     compare(read_run(run_file), made.folder / "prepared", tmp_path / "out")
     said = capsys.readouterr().err.splitlines()
@@ -162,7 +163,7 @@ def test_ctrl_c_ends_a_timing(made: TinySite, run_file: Path, tmp_path: Path, mo
     def stopped(*_: object) -> dict[str, object]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "apart", stopped)
-    monkeypatch.setattr(runs, "_make", lambda *_: pytest.fail("a run was made"))
+    monkeypatch.setattr("landslip.experiments.trials.apart", stopped)
+    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_: pytest.fail("a run was made"))
     with pytest.raises(KeyboardInterrupt):
         compare(read_run(run_file), made.folder / "prepared", tmp_path / "out")

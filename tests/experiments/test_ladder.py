@@ -22,6 +22,7 @@ from landslip.evaluation.evaluate import evaluate
 from landslip.experiments import compare as runs
 from landslip.experiments import ladder as module
 from landslip.experiments.ladder import ladder, ladder_table, plan_in_words
+from landslip.experiments.trials import _make, _train
 from landslip.geo.raster import read, read_stored
 from landslip.metrics.confusion import SCORES, Confusion
 from landslip.training.checkpoint import load_model
@@ -75,7 +76,7 @@ def test_the_training_that_is_carried_elsewhere_is_counted_and_checked_with_the_
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     _, other, _ = climbed
-    monkeypatch.setattr(runs, "_make", lambda *_: {"failed": "made to fail"})
+    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_: {"failed": "made to fail"})
     run, prepared = chosen(made, folds=FOLDS), made.folder / "prepared"
     ladder(run, prepared, tmp_path / "out", [other])
     said = capsys.readouterr()
@@ -86,7 +87,7 @@ def test_the_training_that_is_carried_elsewhere_is_counted_and_checked_with_the_
     whole = tmp_path / "half" / "runs" / "apart" / "fc_densenet" / "chosen" / "0" / "model"
     whole.mkdir(parents=True)
     (whole / "state.safetensors").write_bytes(b"another's")
-    monkeypatch.setattr(runs, "_make", lambda *_: pytest.fail("a run was made"))
+    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_: pytest.fail("a run was made"))
     with pytest.raises(ResumeError, match=r"state\.safetensors"):
         ladder(run, prepared, tmp_path / "half", [other])
 
@@ -176,7 +177,7 @@ def test_a_finished_ladder_is_not_climbed_again_and_another_site_can_be_added(
     assert json.loads((out / "ladder.json").read_text())["planned"][-1] == os.path.relpath(other, out)
     monkeypatch.chdir(other.parent)
     assert module._seen_from(out, Path(other.name)) == module._seen_from(out, other / "..") + "/" + other.name
-    monkeypatch.setattr(runs, "_make", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_: pytest.fail("trained again"))
     mapped: list[Path] = []
     real = module._transfer
     monkeypatch.setattr(module, "_transfer", lambda model, site, *to: (mapped.append(site), real(model, site, *to))[1])
@@ -193,7 +194,7 @@ def test_a_finished_ladder_can_be_planned_and_is_left_as_it_is(
 ) -> None:
     out, other, _ = climbed
     run, prepared = chosen(made, folds=FOLDS), made.folder / "prepared"
-    monkeypatch.setattr(runs, "_forecast", lambda *_: {})
+    monkeypatch.setattr("landslip.experiments.trials._forecast", lambda *_: {})
     before = contents(out)
     done, told = plan_in_words(run, prepared, out, [other]).splitlines()
     assert done == "4 runs, 4 of them finished"
@@ -207,7 +208,7 @@ def test_a_finished_ladder_can_be_planned_and_is_left_as_it_is(
 def test_a_stopped_ladder_goes_on_at_the_rung_it_was_at(
     made: TinySite, climbed: tuple[Path, Path, list[dict]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = runs._make, []
+    real, calls = _make, []
 
     def stops(cell: runs.Trial, *given: object) -> dict:
         calls.append(cell.name)
@@ -215,7 +216,7 @@ def test_a_stopped_ladder_goes_on_at_the_rung_it_was_at(
             raise KeyboardInterrupt
         return real(cell, *given)
 
-    monkeypatch.setattr(runs, "_make", stops)
+    monkeypatch.setattr("landslip.experiments.trials._make", stops)
     run, prepared, out = chosen(made, folds=FOLDS), made.folder / "prepared", tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         ladder(run, prepared, out)
@@ -228,14 +229,14 @@ def test_a_stopped_ladder_goes_on_at_the_rung_it_was_at(
 def test_without_folds_the_test_part_is_scored_and_a_failed_rung_does_not_stop_the_others(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = runs._train
+    real = _train
 
     def fails(run: Run, *given: object) -> dict:
         if run.split.kind == "paper":
             raise SplitError("made to fail")
         return real(run, *given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(runs, "_train", fails)
+    monkeypatch.setattr("landslip.experiments.trials._train", fails)
     prepared, out = made.folder / "prepared", tmp_path / "out"
     rungs = ladder(chosen(made), prepared, out)
     assert rungs[0]["failed"] == "made to fail" and "gap" not in rungs[1]
@@ -243,7 +244,7 @@ def test_without_folds_the_test_part_is_scored_and_a_failed_rung_does_not_stop_t
     folder = fold(out, 0).parent
     alone = evaluate(folder / "probability.tif", prepared / "label.tif", folder / "model" / "split.tif", "test")
     assert rungs[1]["confusion"] == vars(alone.confusion) and rungs[1]["ground"] == "the test part"
-    monkeypatch.setattr(runs, "_train", real)
+    monkeypatch.setattr("landslip.experiments.trials._train", real)
     again = ladder(chosen(made), prepared, out)  # no --overwrite: what failed is tried again
     assert again[1]["gap"]["kappa"] == pytest.approx(again[1]["kappa"] - again[0]["kappa"])
 

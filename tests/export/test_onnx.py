@@ -30,9 +30,11 @@ from landslip.errors import (  # noqa: E402
     RunError,
 )
 from landslip.export import onnx as export  # noqa: E402
+from landslip.export.onnx_graph import RawToProbability, _PlainSegNet, with_places
 from landslip.geo.geotiff import write_raster  # noqa: E402
 from landslip.geo.grid import Grid  # noqa: E402
 from landslip.models import build_model, fcn8s, resunet, segnet, unet  # noqa: E402
+from landslip.models.forward import probabilities
 from landslip.runtime.disk import file_hash  # noqa: E402
 from landslip.training.checkpoint import load_model, save_model  # noqa: E402
 
@@ -144,17 +146,17 @@ def test_segnet_is_compared_at_the_same_places(tmp_path: Path, monkeypatch: pyte
     assert isinstance(network, segnet.SegNet)
     x = np.random.default_rng(3).standard_normal((1, 4, 64, 64)).astype(np.float32)
     with torch.inference_mode():
-        logits, *told = export._PlainSegNet(network, tell=True)(torch.from_numpy(x))
+        logits, *told = _PlainSegNet(network, tell=True)(torch.from_numpy(x))
         assert torch.equal(logits, network(torch.from_numpy(x)))  # torch's own pooling and unpooling, to the bit
         expected = torch.sigmoid(logits / 2)[:, 0].numpy()
     places = [where.numpy() for where in told]
     assert sorted(np.unique(places[0])) == [0, 1, 2, 3]
-    np.testing.assert_array_equal(export._with_places(network, x, places, 2.0), expected)
+    np.testing.assert_array_equal(with_places(network, x, places, 2.0), expected)
     places[0][0, 0, 5, 5] = (places[0][0, 0, 5, 5] + 1) % 4
-    assert export._with_places(network, x, places, 2.0) is None
-    monkeypatch.setattr(export, "ROUNDING", 10.0)
+    assert with_places(network, x, places, 2.0) is None
+    monkeypatch.setattr("landslip.export.onnx_graph.ROUNDING", 10.0)
     places[0] = (places[0] + 1) % 4
-    moved = export._with_places(network, x, places, 2.0)
+    moved = with_places(network, x, places, 2.0)
     assert moved is not None and np.abs(moved - expected).max() > 1e-4
 
 
@@ -302,19 +304,19 @@ def test_real_blocks_are_compared_too(tmp_path: Path) -> None:
 
 def test_a_graph_that_says_something_else_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, out = write_model(tmp_path / "model"), tmp_path / "out"
-    real = export.probabilities
-    monkeypatch.setattr(export, "probabilities", lambda *args: real(*args) + np.float32(2e-4))
+    real = probabilities
+    monkeypatch.setattr("landslip.export.onnx_check.probabilities", lambda *args: real(*args) + np.float32(2e-4))
     with pytest.raises(ModelError, match=r"differs from PyTorch by 0\.0002 .*random blocks.*onnxruntime"):
         export.export_model(folder, out, window=64)
-    monkeypatch.setattr(export, "probabilities", real)
+    monkeypatch.setattr("landslip.export.onnx_check.probabilities", real)
     monkeypatch.setattr(export, "deepness_statistics", lambda n: ([0.0] * n, [1.0] * n))
     with pytest.raises(ModelError, match="deepness blocks"):
         export.export_model(folder, out, window=64)
     monkeypatch.undo()
-    monkeypatch.setattr(export, "counts", lambda channel: channel.name != "red")  # on one side only
-    module = export.RawToProbability(load_model(folder), None, math.nan).eval()
+    monkeypatch.setattr("landslip.export.onnx_graph.counts", lambda channel: channel.name != "red")  # in the graph only
+    module = RawToProbability(load_model(folder), None, math.nan).eval()
     monkeypatch.undo()
-    monkeypatch.setattr(export, "RawToProbability", lambda *args, **kwargs: module)
+    monkeypatch.setattr("landslip.export.onnx_graph.RawToProbability", lambda *args, **kwargs: module)
     with pytest.raises(ModelError, match="differs from PyTorch by inf"):
         export.export_model(folder, out, window=64)
     assert not list(tmp_path.glob("*out*"))

@@ -25,6 +25,8 @@ from landslip.dataset.channels import Channel  # noqa: E402
 from landslip.dataset.zscore import ZScore  # noqa: E402
 from landslip.errors import GridError, OutputError, RasterError  # noqa: E402
 from landslip.export import stac  # noqa: E402
+from landslip.export.stac_footprint import footprint
+from landslip.export.stac_items import CLASSIFICATION, FILE, PROCESSING, PROJECTION, SSYS, write_map_item
 from landslip.geo.geopackage import write_vector  # noqa: E402
 from landslip.geo.geotiff import write_raster  # noqa: E402
 from landslip.geo.grid import Grid  # noqa: E402
@@ -96,7 +98,7 @@ def require_valid(path: Path) -> dict[str, Any]:
 
 def test_the_validator_finds_faults(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "item.json"
-    stac.write_map_item(out, run / "map" / "probability.tif")
+    write_map_item(out, run / "map" / "probability.tif")
     whole = require_valid(out)
     for fault in ({"bbox": None}, {"stac_version": "1.0"}, {"properties": {}}, {"geometry": {"type": "Polygon"}}):
         out.write_text(json.dumps(whole | fault))
@@ -107,7 +109,7 @@ def test_the_validator_finds_faults(run: Path, tmp_path: Path) -> None:
 def test_earth_is_in_wgs84() -> None:
     # spherical Mercator in closed form: lon = x / R, lat = atan(sinh(y / R))
     grid = Grid(CRS.from_epsg(3857), Affine(1000, 0, 1_000_000, 0, -1000, 5_000_000), 300, 500)
-    place = stac.footprint(grid)
+    place = footprint(grid)
     radius = 6_378_137
     lon = [math.degrees(x / radius) for x in (1_000_000, 1_500_000)]
     lat = [math.degrees(math.atan(math.sinh(y / radius))) for y in (4_700_000, 5_000_000)]
@@ -119,7 +121,7 @@ def test_earth_is_in_wgs84() -> None:
 
 def test_a_curved_edge_is_followed() -> None:
     # along a northing of UTM the latitude is highest on the central meridian, 111 E at x = 500 km, not at the corners
-    place = stac.footprint(Grid(CRS_UTM, Affine(1000, 0, 300_000, 0, -1000, 6_600_000), 100, 400))
+    place = footprint(Grid(CRS_UTM, Affine(1000, 0, 300_000, 0, -1000, 6_600_000), 100, 400))
     points = shapely.geometry.shape(place.geometry).exterior.coords
     lon, lat = max(points, key=lambda point: point[1])
     corner = max((point for point in points if point[0] < 107.6), key=lambda point: point[1])
@@ -130,7 +132,7 @@ def test_a_curved_edge_is_followed() -> None:
 def test_the_antimeridian_splits_the_outline() -> None:
     # UTM zone 1, central meridian 177 W; its western rim at the equator is 180 degrees at x = 166,021 m
     grid = Grid(CRS.from_epsg(32601), Affine(1000, 0, 116_021, 0, -1000, 200_000), 100, 150)
-    place = stac.footprint(grid)
+    place = footprint(grid)
     assert place.geometry is not None and place.bbox is not None
     west, _, east, _ = place.bbox
     assert place.geometry["type"] == "MultiPolygon" and 179 < west < 180 and -180 < east < -178
@@ -144,15 +146,15 @@ def test_the_antimeridian_splits_the_outline() -> None:
 def test_another_body_is_in_its_own_longitude_and_latitude(tmp_path: Path) -> None:
     radius = 3_396_190.0
     grid = Grid(sphere(radius, "Mars"), Affine(500, 0, -5_500_000, 0, -500, -160_000), 40, 60)
-    place = stac.footprint(grid)
+    place = footprint(grid)
     lon = [math.degrees(x / radius) for x in (-5_500_000, -5_470_000)]
     lat = [math.degrees(y / radius) for y in (-180_000, -160_000)]
     assert place.body == "Mars" and place.bbox == pytest.approx([lon[0], lat[0], lon[1], lat[1]], abs=1e-6)
     write_raster(tmp_path / "p.tif", np.full((1, *grid.shape), 0.2, np.float32), grid, [PROBABILITY], math.nan)
-    stac.write_map_item(tmp_path / "p.json", tmp_path / "p.tif")
+    write_map_item(tmp_path / "p.json", tmp_path / "p.tif")
     item = require_valid(tmp_path / "p.json")
     assert item["properties"]["ssys:targets"] == ["Mars"] and item["properties"]["ssys:target_class"] == "planet"
-    assert stac.SSYS in item["stac_extensions"]
+    assert SSYS in item["stac_extensions"]
     assert item["properties"]["proj:code"] is None
     assert item["properties"]["proj:wkt2"].startswith("PROJCRS[") and "3396190" in item["properties"]["proj:wkt2"]
 
@@ -164,9 +166,9 @@ def test_another_body_is_in_its_own_longitude_and_latitude(tmp_path: Path) -> No
 )
 def test_nobody_knows_where_this_is(crs: CRS, tmp_path: Path) -> None:
     grid = Grid(crs, Affine(10, 0, 0, 0, -10, 1000), 20, 30)
-    assert stac.footprint(grid).geometry is None
+    assert footprint(grid).geometry is None
     write_raster(tmp_path / "p.tif", np.full((1, 20, 30), 0.2, np.float32), grid, [PROBABILITY], math.nan)
-    stac.write_map_item(tmp_path / "p.json", tmp_path / "p.tif")
+    write_map_item(tmp_path / "p.json", tmp_path / "p.tif")
     item = require_valid(tmp_path / "p.json")
     assert item["geometry"] is None and "bbox" not in item and "ssys:targets" not in item["properties"]
 
@@ -178,7 +180,7 @@ def test_the_map_of_a_run(run: Path, tmp_path: Path) -> None:
         run / "inventory" / "landslides.tif",
         run / "inventory" / "landslides.gpkg",
     ]
-    stac.write_map_item(out, *files)
+    write_map_item(out, *files)
     item = require_valid(out)
     out.unlink()
     properties, assets = item["properties"], item["assets"]
@@ -205,7 +207,7 @@ def test_the_map_of_a_run(run: Path, tmp_path: Path) -> None:
     (band,) = assets["landslide_map"]["bands"]
     assert band["nodata"] == 255 and [c["value"] for c in band["classification:classes"]] == [0, 1, 255]
     assert assets["inventory"]["landslip:landslides"] == 2
-    assert item["stac_extensions"] == [stac.PROJECTION, stac.FILE, stac.PROCESSING, stac.CLASSIFICATION]
+    assert item["stac_extensions"] == [PROJECTION, FILE, PROCESSING, CLASSIFICATION]
 
 
 def test_the_time_of_a_map(run: Path, tmp_path: Path) -> None:
@@ -243,7 +245,7 @@ def test_files_that_are_no_map_are_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(GridError, match="do not lie on one grid"):
         stac.map_item(run / "map" / "probability.tif", tmp_path / "m.tif")
     with pytest.raises(OutputError, match="read by this command"):
-        stac.write_map_item(run / "map" / "probability.tif", run / "map" / "probability.tif", overwrite=True)
+        write_map_item(run / "map" / "probability.tif", run / "map" / "probability.tif", overwrite=True)
 
 
 def test_a_catalogue_is_whole_and_can_be_moved(run: Path, tmp_path: Path) -> None:

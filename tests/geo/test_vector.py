@@ -112,7 +112,7 @@ def test_majority_is_the_same_in_strips() -> None:
 @pytest.mark.parametrize("how", ["centre", "majority", "touched"])
 def test_a_window_is_that_part_of_the_whole(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where geometries are cut to the squares; and by centre the whole is what GDAL burns at once."""
-    monkeypatch.setattr("landslip.geo.vector.SQUARE", 64)
+    monkeypatch.setattr("landslip.geo.rasterize.SQUARE", 64)
     grid = Grid(UTM, Affine(29.997, 0, 512345.6, 0, -30.0016, 3812345.6), 150, 170)
     rng = np.random.default_rng(2)
     x, y = 512345.6 + rng.uniform(-300, 5400, 30), 3812345.6 - rng.uniform(-300, 4800, 30)
@@ -123,7 +123,7 @@ def test_a_window_is_that_part_of_the_whole(how: str, monkeypatch: pytest.Monkey
     if how != "majority":
         at_once = rasterize(geometries, grid.shape, transform=grid.transform, all_touched=how == "touched")
         np.testing.assert_array_equal(whole, at_once == 1)
-    monkeypatch.setattr("landslip.geo.vector.MANY", 100)
+    monkeypatch.setattr("landslip.geo.rasterize.MANY", 100)
     shapes = shapes_on(geometries, grid, how)
     assert shapes.large.any() and whole.any() and not whole.all()
     for step in (13, 64, 100):

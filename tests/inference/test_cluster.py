@@ -25,7 +25,8 @@ from landslip.geo.archive import gdal_name
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid
 from landslip.geo.raster import exists, file_facts, read, read_info
-from landslip.inference import cluster, mapping
+from landslip.inference import cluster, cluster_worker, mapping
+from landslip.inference.cluster_worker import _read_job, write_job
 from landslip.inference.engines import BASE, bytes_of_a_pixel
 from landslip.inference.mapping import map_site
 from landslip.inference.predict import Job, Uncertainty
@@ -331,7 +332,7 @@ class Deadly(distributed.WorkerPlugin):
     """Every window kills the worker that computes it."""
 
     def setup(self, worker: Any) -> None:
-        cluster.compute_task = die  # type: ignore[assignment]
+        cluster_worker.predict_tile = die  # type: ignore[assignment]
 
 
 def test_a_window_that_kills_its_workers_is_named_with_the_remedy(ground: Ground, tmp_path: Path) -> None:
@@ -354,7 +355,7 @@ def test_a_job_is_read_as_it_was_written(tmp_path: Path, ground: Ground) -> None
     area = replace(area_of(ground.model), threshold=float("nan"))
     for asked in (None, Uncertainty(area, 3)):
         job = Job(Path("m"), "ab", Path("/vsis3/b/s.tif"), None, "halo", "torch", "bf16", asked)
-        found, at = cluster._read_job(cluster._write_job(job, TileStore(tmp_path, tmp_path)))
+        found, at = _read_job(write_job(job, TileStore(tmp_path, tmp_path)))
         assert at == Path.cwd() and replace(found, uncertainty=None) == replace(job, uncertainty=None)
         if asked is not None:
             assert found.uncertainty is not None and found.uncertainty.samples == 3

@@ -16,7 +16,7 @@ from conftest import GRID, TinySite, frame, polygon, rewrite_split
 from landslip.config.run import read_run
 from landslip.dataset.training_data import build_training_data, carried_note, input_hashes
 from landslip.errors import GridError, LabelError, OutputError, ReviewError, SplitError
-from landslip.geo import vector
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window
 from landslip.geo.raster import read_stored
@@ -31,7 +31,7 @@ from landslip.training.train import train
 def inventory(tmp_path: Path) -> Path:
     path = tmp_path / "landslides.gpkg"
     shapes = [polygon(0, 0, 4, 4), polygon(40, 40, 20, 20), polygon(80, 8, 6, 6), polygon(100, 100, 5, 5)]
-    vector.write_vector(path, frame(shapes, id=[1, 2, 3, 4]), "inventory")
+    write_vector(path, frame(shapes, id=[1, 2, 3, 4]), "inventory")
     reviews.decide(path, 1, "accepted")
     reviews.decide(path, 2, "rejected")
     reviews.decide(path, 3, "redrawn", outline=polygon(80, 10, 8, 3))
@@ -90,18 +90,16 @@ def test_refusals(made: TinySite, inventory: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is what is corrected"):
         correct(prepared, inventory, prepared, overwrite=True)
     bare = tmp_path / "bare.gpkg"
-    vector.write_vector(bare, frame([polygon(0, 0, 4, 4)], id=[1]), "inventory")
+    write_vector(bare, frame([polygon(0, 0, 4, 4)], id=[1]), "inventory")
     with pytest.raises(ReviewError, match="holds no review"):
         correct(prepared, bare, tmp_path / "corrected")
     elsewhere = tmp_path / "elsewhere.gpkg"
-    vector.write_vector(
-        elsewhere, frame([polygon(0, 0, 4, 4)], id=[1]).set_crs(32650, allow_override=True), "inventory"
-    )
+    write_vector(elsewhere, frame([polygon(0, 0, 4, 4)], id=[1]).set_crs(32650, allow_override=True), "inventory")
     reviews.decide(elsewhere, 1, "accepted")
     with pytest.raises(GridError, match=r"EPSG:32650 and .* EPSG:32649"):
         correct(prepared, elsewhere, tmp_path / "corrected")
     whole = tmp_path / "whole.gpkg"
-    vector.write_vector(whole, frame([polygon(-5, -5, 300, 300)], id=[1]), "inventory")
+    write_vector(whole, frame([polygon(-5, -5, 300, 300)], id=[1]), "inventory")
     reviews.decide(whole, 1, "rejected")
     with pytest.raises(LabelError, match="rejects every landslide"):
         correct(prepared, whole, tmp_path / "corrected")

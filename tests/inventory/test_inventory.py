@@ -68,7 +68,7 @@ def pieces(mask: NDArray[np.bool_]) -> list[set[tuple[int, int]]]:
 def test_polygons_and_map_are_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, share: float, least: int, side: int
 ) -> None:
-    monkeypatch.setattr(landslip.inventory.inventory, "SIDE", side)
+    monkeypatch.setattr("landslip.inventory.measure.SIDE", side)
     rng = np.random.default_rng(seed)
     grid = grid_of(14, 17)
     probability = rng.random(grid.shape).astype(np.float32)
@@ -110,7 +110,7 @@ def test_polygons_and_map_are_one(
 
 def test_no_border_cuts_a_long_landslide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # a diagonal of single pixels, held together by corners only, over every border of the 256-pixel tiles
-    monkeypatch.setattr(landslip.inventory.inventory, "SIDE", 256)
+    monkeypatch.setattr("landslip.inventory.measure.SIDE", 256)
     probability = np.full((800, 800), 0.1, np.float32)
     np.fill_diagonal(probability, 0.8)
     probability[0, 799] = 0.9  # a speck
@@ -233,7 +233,7 @@ def prepared(folder: Path, shape: tuple[int, int], encoding: str = "planes") -> 
 @pytest.mark.parametrize("encoding", ["planes", "paper"])
 @pytest.mark.parametrize("side", [8, 1024])
 def test_the_ground_of_a_landslide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, side: int) -> None:
-    monkeypatch.setattr(landslip.inventory.inventory, "SIDE", side)
+    monkeypatch.setattr("landslip.inventory.measure.SIDE", side)
     probability = np.full((20, 40), 0.01, np.float32)
     probability[2:12, 10:26] = 0.7  # 10 x 16 pixels, ten columns of them on soft rock, six on hard
     probability[4, 12] = 0.97
@@ -408,7 +408,7 @@ def test_landslides_written_a_few_at_a_time_are_those_written_at_once(
     write_raster(
         path, probability[None], grid_of(*probability.shape), ["landslide probability"], np.nan, overwrite=True
     )
-    monkeypatch.setattr(landslip.inventory.inventory, "SIDE", 32)
+    monkeypatch.setattr("landslip.inventory.measure.SIDE", 32)
     found = {}
     for name, at_once in (("all", 10**9), ("few", many)):
         monkeypatch.setattr(landslip.inventory.inventory, "MANY", at_once)

@@ -29,10 +29,11 @@ from landslip.geo.raster import read
 from landslip.geo.rasterize import burn
 from landslip.geo.vector import read_vector
 from landslip.preparation import channel_sources as sources
-from landslip.preparation import images
+from landslip.preparation import class_sources, distance_sources, images
 from landslip.preparation import prepare as prepare_module
 from landslip.preparation.channel_sources import channel_sources
 from landslip.preparation.images import read_images, read_with_plain
+from landslip.preparation.manifest import make_manifest
 from landslip.preparation.prepare import prepare
 from landslip.preparation.site_grid import site_grid
 from landslip.runtime.parallel import parallel_map
@@ -187,7 +188,8 @@ def test_scenes_prepared_in_any_blocks_have_the_same_bytes(
     site = two_scenes(tmp_path, (140, 280), tar=tar)  # 279 x 559 pixels of 15 m
     kept = None
     for block, final, threads in ((1024, 512, 1), (256, 256, 3)):
-        monkeypatch.setattr(sources, "BLOCK", block)
+        for name in ("source", "class_sources"):
+            monkeypatch.setattr(f"landslip.preparation.{name}.BLOCK", block)
         monkeypatch.setattr(prepare_module, "FINAL", final)
         monkeypatch.setattr(prepare_module, "parallel_map", lambda f, items, n=threads: parallel_map(f, items, n))
         prepared = prepare(site, tmp_path / "p", overwrite=True)
@@ -277,10 +279,12 @@ def test_any_block_and_any_number_of_threads_prepare_the_same_bytes(
     tiny.site.write_text(tiny.site.read_text().replace('[outline]\npath = "outline.gpkg"\n', ""))
     kept = None
     for block, columns, final, threads in ((1024, 256, 512, 2), (256, 512, 1024, 1), (512, 256, 256, 3)):
-        monkeypatch.setattr(sources, "BLOCK", block)
-        monkeypatch.setattr(sources, "COLUMNS", columns)
+        for name in ("source", "class_sources"):
+            monkeypatch.setattr(f"landslip.preparation.{name}.BLOCK", block)
+        monkeypatch.setattr("landslip.preparation.source.COLUMNS", columns)
         monkeypatch.setattr(prepare_module, "FINAL", final)
-        for module in (prepare_module, sources):
+        monkeypatch.setattr("landslip.preparation.distance_sources.COLUMNS", columns)
+        for module in (prepare_module, class_sources, distance_sources):
             monkeypatch.setattr(module, "parallel_map", lambda f, items, n=threads: parallel_map(f, items, n))
         prepare(read_site(tiny.site), tiny.folder / "p", overwrite=True)
         found = prepared_bytes(tiny.folder / "p")
@@ -307,7 +311,7 @@ def test_the_manifest_knows_all_of_a_shapefile_and_what_was_before(tiny: TinySit
     tiny.site.write_text(text + '\n[[before]]\npath = "image.tif"\nbands = { red = 4, nir = 5 }\nscale = 0.0002\n')
 
     def manifest() -> dict:  # type: ignore[type-arg]
-        return prepare_module._manifest(read_site(tiny.site), GRID, "planes")
+        return make_manifest(read_site(tiny.site), GRID, "planes")
 
     first = manifest()
     assert {"rocks.shp", "rocks.dbf", "rocks.prj", "rocks.shx"} <= {row["file"] for row in first["inputs"]}

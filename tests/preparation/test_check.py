@@ -138,17 +138,17 @@ def test_memory_of_rivers_from_a_dem_is_said_before_any_work(tiny: TinySite, mon
     edit(tiny, '[rivers]\npath = "rivers.gpkg"', "[rivers]\nfrom_dem_km2 = 0.5")
     assert found(tiny) == {"fault": "", "warning": ""}
     needs = 84 * 116 * 48  # bytes: all of the DEM, which reaches less than half the site beyond it
-    monkeypatch.setattr(check, "MUCH", needs - 1)
+    monkeypatch.setattr("landslip.preparation.check_terrain.MUCH", needs - 1)
     assert (
         "84 x 116 pixels as a whole, which takes about 0.0 GiB of memory. Give [rivers] path" in found(tiny)["warning"]
     )
-    monkeypatch.setattr(check, "MUCH", needs)
+    monkeypatch.setattr("landslip.preparation.check_terrain.MUCH", needs)
     assert found(tiny)["warning"] == ""
-    monkeypatch.setattr(check, "machine_memory", lambda: needs - 1)
+    monkeypatch.setattr("landslip.preparation.check_terrain.machine_memory", lambda: needs - 1)
     assert "0.0 GiB of memory; there are 0.0. Give [rivers] path" in found(tiny)["fault"]
     with pytest.raises(SiteError, match="as a whole"):
         prepare(read_site(tiny.site), tiny.folder / "p")
-    monkeypatch.setattr(check, "machine_memory", lambda: math.nan)  # unknown
+    monkeypatch.setattr("landslip.preparation.check_terrain.machine_memory", lambda: math.nan)  # unknown
     assert found(tiny)["fault"] == ""
 
 

@@ -26,6 +26,7 @@ from rasterio.crs import CRS
 import landslip.inventory.inventory
 from landslip.errors import ConflictError, OutputError, ReviewError, VectorError
 from landslip.geo import vector
+from landslip.geo.geopackage import lock_geopackage, write_vector
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid
 from landslip.inventory.inventory import make_inventory
@@ -41,7 +42,7 @@ def gpkg(tmp_path: Path) -> Path:
     table = frame(
         OUTLINES, id=[1, 2, 3], area_m2=[shape.area for shape in OUTLINES], review=["open", "open", "accepted"]
     )
-    vector.write_vector(path, table, "inventory")
+    write_vector(path, table, "inventory")
     return path
 
 
@@ -205,13 +206,13 @@ def test_a_decision_on_a_file_that_is_replaced_meanwhile_is_not_said_to_be_kept(
 ) -> None:
     anew = gpkg.with_name("anew.gpkg")
     anew.write_bytes(gpkg.read_bytes())
-    before, settle = anew.read_bytes(), reviews._settle
+    before, real = anew.read_bytes(), reviews.settle
 
     def replaced(*arguments: object) -> object:
         anew.replace(gpkg)
-        return settle(*arguments)  # type: ignore[arg-type]
+        return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(reviews, "_settle", replaced)
+    monkeypatch.setattr("landslip.review.reviews.settle", replaced)
     with pytest.raises(OutputError, match="made anew meanwhile"):
         reviews.decide(gpkg, 1, "accepted")
     assert gpkg.read_bytes() == before
@@ -223,13 +224,13 @@ def test_files_that_are_no_inventory(tmp_path: Path) -> None:
     (tmp_path / "text.gpkg").write_text("not a database, and long enough to be one" * 30)
     with pytest.raises(VectorError, match="cannot be read as a GeoPackage"):
         reviews.decide(tmp_path / "text.gpkg", 1, "accepted")
-    vector.write_vector(tmp_path / "other.gpkg", frame([NEW]), "rivers")
+    write_vector(tmp_path / "other.gpkg", frame([NEW]), "rivers")
     with pytest.raises(VectorError, match="no layer inventory"):
         reviews.decide(tmp_path / "other.gpkg", 1, "accepted")
 
 
 def test_a_file_that_another_program_holds(gpkg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reviews, "PATIENCE", 0.05)
+    monkeypatch.setattr("landslip.review.review_tables.PATIENCE", 0.05)
     other = sqlite3.connect(gpkg, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(OutputError, match="Another program keeps it locked"):
@@ -241,7 +242,7 @@ def test_a_file_that_another_program_holds(gpkg: Path, monkeypatch: pytest.Monke
 def test_threads_that_review_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "many.gpkg"
     shapes = [polygon(row, column, 3, 3) for row in range(0, 40, 5) for column in range(0, 50, 5)]
-    vector.write_vector(path, frame(shapes, id=list(range(1, 81))), "inventory")
+    write_vector(path, frame(shapes, id=list(range(1, 81))), "inventory")
 
     def judge(landslide: int) -> int:
         return reviews.decide(path, landslide, "accepted" if landslide % 2 else "rejected").version
@@ -352,13 +353,13 @@ def test_a_decision_made_while_the_inventory_is_made_anew_is_not_lost(
     probability = mapped(tmp_path, (2, 2), (2, 30))
     make_inventory(probability, out, 0.5)
     reviews.decide(out, 1, "accepted")
-    find = landslip.inventory.inventory._find
+    real = landslip.inventory.inventory.find
 
     def meanwhile(*words: object) -> object:
         reviews.decide(out, 2, "rejected")
-        return find(*words)  # type: ignore[arg-type]
+        return real(*words)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(landslip.inventory.inventory, "_find", meanwhile)  # the inventory was read before
+    monkeypatch.setattr("landslip.inventory.inventory.find", meanwhile)  # the inventory was read before
     with pytest.raises(OutputError, match=r"i\.gpkg was reviewed while the inventory was made anew"):
         make_inventory(probability, out, 0.5, overwrite=True)
     assert reviews.read_reviews(out)[2].state == "rejected"
@@ -378,7 +379,7 @@ def test_nobody_decides_on_a_file_that_is_being_replaced(tmp_path: Path, monkeyp
         with pytest.raises(OutputError, match="locked"):
             reviews.decide(out, 2, "rejected")
 
-    monkeypatch.setattr(reviews, "PATIENCE", 0.05)
+    monkeypatch.setattr("landslip.review.review_tables.PATIENCE", 0.05)
     monkeypatch.setattr(landslip.inventory.inventory, "fill_styles", meanwhile)
     make_inventory(probability, out, 0.5, overwrite=True)
     assert reviews.decide(out, 2, "rejected").state == "rejected"
@@ -413,7 +414,7 @@ def test_reviews_of_a_replaced_file_are_not_lost_for_those_of_another(tmp_path: 
 def test_an_id_that_is_no_number_is_told(gpkg: Path) -> None:
     with pytest.raises(VectorError, match="the id 'one', which is no whole number"):
         table = frame([NEW]).assign(id=["one"])
-        vector.write_vector(gpkg, table, "inventory", overwrite=True)
+        write_vector(gpkg, table, "inventory", overwrite=True)
         reviews.read_inventory(gpkg)
 
 
@@ -466,12 +467,12 @@ def test_blobs_of_other_writers(gpkg: Path) -> None:
 
 def test_a_schema_that_is_no_text_is_one_error(tmp_path: Path) -> None:
     """Of a damaged table whose name is no UTF-8 SQLite makes a message that Python cannot read."""
-    vector.write_vector(tmp_path / "i.gpkg", frame([NEW], id=[1]), "inventory")
+    write_vector(tmp_path / "i.gpkg", frame([NEW], id=[1]), "inventory")
     with closing(sqlite3.connect(tmp_path / "i.gpkg")) as file:
         file.execute("PRAGMA writable_schema = ON")
         file.execute("UPDATE sqlite_master SET name = CAST(x'66ff66' AS TEXT), sql = 'x' WHERE name = 'gpkg_contents'")
         file.commit()
     with pytest.raises(VectorError, match=r"i\.gpkg cannot be read as a GeoPackage"):
         reviews.crs_of(tmp_path / "i.gpkg")
-    with pytest.raises(VectorError, match=r"i\.gpkg"), vector.lock_geopackage(tmp_path / "i.gpkg"):
+    with pytest.raises(VectorError, match=r"i\.gpkg"), lock_geopackage(tmp_path / "i.gpkg"):
         pass

@@ -31,6 +31,7 @@ from landslip.errors import OutputError, RasterError
 from landslip.evaluation.evaluate import evaluate
 from landslip.geo import vector
 from landslip.geo.geodesy import area_and_perimeter
+from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid
 from landslip.geo.raster import PROBABILITY, read_stored
@@ -237,7 +238,7 @@ def test_candidates_are_what_an_inventory_would_hold(client: TestClient, run: Pa
     make_inventory(run / "map" / "probability.tif", tmp_path / "other.gpkg", 0.75)
     expected = vector.read_vector(tmp_path / "other.gpkg")
     found = client.get("/api/candidates", params=box() | {"threshold": 0.75}).json()["features"]
-    shapes = sorted((vector.shapely.geometry.shape(one["geometry"]) for one in found), key=lambda one: one.bounds)
+    shapes = sorted((shapely.geometry.shape(one["geometry"]) for one in found), key=lambda one: one.bounds)
     truth = sorted(expected.geometry, key=lambda one: one.bounds)
     assert len(shapes) == len(truth) and all(a.equals(b) for a, b in zip(shapes, truth, strict=True))
 
@@ -553,7 +554,7 @@ def test_attributes_of_any_column_are_shown(run: Path) -> None:
     path.unlink()
     text = "<img src=x onerror=alert(1)>"
     table = frame([polygon(5, 5, 4, 4)], id=[1], area_m2=[3600.0], lithology=[text], slope_mean=[np.nan])
-    vector.write_vector(path, table, "inventory")
+    write_vector(path, table, "inventory")
     with client_of(run) as client:
         row = client.get("/api/landslides").json()["landslides"][0]
         assert row["attributes"]["lithology"] == text and row["attributes"]["slope_mean"] is None

@@ -17,7 +17,7 @@ from landslip.dataset.channels import read_stack_info
 from landslip.errors import ChannelError
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid
-from landslip.geo.raster import read, read_info
+from landslip.geo.raster import read, read_around, read_info
 from landslip.geo.tiling import needed_cells
 from landslip.inference import mapping
 from landslip.inference.mapping import map_site
@@ -200,7 +200,7 @@ def test_a_sample_is_of_valid_pixels_and_what_is_read_does_not_grow(
     write_raster(tmp_path / "stack.tif", values, grid, ["x"], float("nan"))
     write_raster(tmp_path / "valid.tif", valid[None].astype(np.uint8), grid, ["valid"], None)
     needed = needed_cells(tmp_path / "valid.tif", grid.shape, 64)
-    pixels, own = 0, domain_check.cut_around
+    pixels, own = 0, read_around
 
     def counted(dataset: object, window: object, *bands: object) -> object:
         nonlocal pixels
