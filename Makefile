@@ -27,6 +27,7 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python docs/figures.py --check
+	$(BIN)/python .ci/targets.py
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -1,7 +1,7 @@
-"""What the tree is measured by: rooms, files, functions, calls, imports and types; exit code 1 where a target is missed.
+"""What the tree is measured by: rooms, files, functions, calls and types; `make check` prints it.
 
-Run by `make check`. Targets that were not reached when they were set are listed with what was reached, and may not
-grow again: see LIMITS.
+Each figure has a target, and the figure that was reached, which may not grow: exit code 1 where one does. `--list`
+names what counts towards a target that is missed.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "landslip"
 POSITIONAL, FILE_LINES, FUNCTION_LINES, PROSE = 5, 400, 60, 120
-LIMITS = {
-    "rooms": 25,
-    "files of more than 400 lines": 0,
-    "functions of more than 60 lines": 3,
-    "own calls with more than 5 positional arguments": 0,
-    "classes defined twice": 0,
-    "dict[str, Any]": 40,
-    "type: ignore": 10,
-    "public names without a docstring, per cent": 5,
-    "lines of prose over 120 characters": 0,
+TARGETS = {  # the target, and what was reached
+    "rooms": (25, 24),
+    "files of more than 400 lines": (0, 4),
+    "functions of more than 60 lines": (3, 19),
+    "own calls with more than 5 positional arguments": (0, 159),
+    "classes defined twice": (0, 0),
+    "dict[str, Any]": (40, 145),
+    "type: ignore": (10, 32),
+    "public names without a docstring, per cent": (5, 7.8),
+    "lines of prose over 120 characters": (0, 426),
 }
 
 
@@ -52,7 +52,7 @@ def public(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.ClassDef]:
 
 def measured() -> tuple[dict[str, float], dict[str, list[str]], int]:
     """Each figure, what counts towards it, and the lines of the package, page included."""
-    found: dict[str, list[str]] = {name: [] for name in LIMITS}
+    found: dict[str, list[str]] = {name: [] for name in TARGETS}
     rooms = {path.relative_to(PACKAGE).parts[0] for path in PACKAGE.rglob("*.py")} - {"__init__.py"}
     found["rooms"] = sorted(rooms)
     own = {name for _, tree, _ in modules() for name in names_of(tree)}
@@ -94,14 +94,14 @@ def measured() -> tuple[dict[str, float], dict[str, list[str]], int]:
 
 def main() -> int:
     figures, places, total = measured()
-    missed = [name for name, limit in LIMITS.items() if figures[name] > limit]
-    for name, limit in LIMITS.items():
-        print(f"{'missed' if name in missed else 'kept':<7}{name}: {figures[name]:g} (at most {limit})")
+    grown = [name for name, (_, reached) in TARGETS.items() if figures[name] > reached]
+    for name, (target, reached) in TARGETS.items():
+        verdict = "GREW" if name in grown else "missed" if figures[name] > target else "kept"
+        print(f"{verdict:<7}{name}: {figures[name]:g} (target {target}, reached {reached:g})")
+        if "--list" in sys.argv and verdict != "kept":
+            print(*(f"           {place}" for place in places[name]), sep="\n")
     print(f"       lines of the package, page included: {total:,}")
-    if "--list" in sys.argv:
-        for name in missed:
-            print(f"\n{name}:", *places[name], sep="\n  ")
-    return int(bool(missed) and "--list" not in sys.argv)
+    return int(bool(grown))
 
 
 if __name__ == "__main__":

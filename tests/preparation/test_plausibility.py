@@ -229,7 +229,7 @@ def emilia(folder: Path, **change: str) -> dict[str, str]:
         text = text.replace(old, new, 1)
     (folder / "site.toml").write_text(text)
     found: dict[str, str] = {"warning": "", "note": "", "fault": ""}
-    for finding in check_site(read_site(folder / "site.toml", DATA)):
+    for finding in check_site(read_site(folder / "site.toml", DATA / "emilia_romagna")):
         found[finding.severity] += finding.text + "\n"
     return found
 
