@@ -25,6 +25,8 @@ from landslip.preparation.site_grid import site_grid
 from landslip.report.report import report
 from landslip.training.checkpoint import find_channels
 
+EMILIA = DATA / "emilia_romagna"
+
 ROLES = ["coastal", "blue", "green", "red", "nir", "swir1", "swir2"]
 FOREST = (0.02, 0.03, 0.06, 0.04, 0.36, 0.2, 0.1)
 SNOW = (0.98, 0.97, 0.94, 0.93, 0.85, 0.14, 0.16)  # medians of a scene of Antarctica
@@ -229,18 +231,18 @@ def emilia(folder: Path, **change: str) -> dict[str, str]:
         text = text.replace(old, new, 1)
     (folder / "site.toml").write_text(text)
     found: dict[str, str] = {"warning": "", "note": "", "fault": ""}
-    for finding in check_site(read_site(folder / "site.toml", DATA / "emilia_romagna")):
+    for finding in check_site(read_site(folder / "site.toml", EMILIA)):
         found[finding.severity] += finding.text + "\n"
     return found
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="needs the real data of ../shared/data, which is not in the repository")
+@pytest.mark.skipif(not EMILIA.exists(), reason="needs the real data of ../shared/data, which is not in the repository")
 def test_mistakes_on_a_real_site_are_warned_of_and_the_site_itself_is_not(tmp_path: Path) -> None:
     plain = emilia(tmp_path)
     assert (
         plain["warning"] == plain["fault"] == "" and "relief better here than at 100 % of the places" in plain["note"]
     )
-    info, z = read_info(DATA / "dem.tif"), read(DATA / "dem.tif")
+    info, z = read_info(EMILIA / "dem.tif"), read(EMILIA / "dem.tif")
     for name, times, metres in (("feet", 1 / 0.3048, 0), ("moved", 1, 300)):
         there = Affine.translation(metres, 0) @ info.transform
         grid = info.grid.__class__(info.grid.crs, there, info.height, info.width)
