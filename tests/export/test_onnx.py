@@ -16,12 +16,12 @@ onnx = pytest.importorskip("onnx", reason="needs landslip[export]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs landslip[export]")
 pytest.importorskip("pystac", reason="needs landslip[export]")
 
-from affine import Affine  # noqa: E402
-from command import command  # noqa: E402
+from affine import Affine
+from command import command
 
-from landslip.dataset.channels import Channel  # noqa: E402
-from landslip.dataset.zscore import ZScore  # noqa: E402
-from landslip.errors import (  # noqa: E402
+from landslip.dataset.channels import Channel
+from landslip.dataset.zscore import ZScore
+from landslip.errors import (
     ChannelError,
     DependencyError,
     LandslipError,
@@ -29,14 +29,14 @@ from landslip.errors import (  # noqa: E402
     OutputError,
     RunError,
 )
-from landslip.export import onnx as export  # noqa: E402
+from landslip.export import onnx as export
 from landslip.export.onnx_graph import RawToProbability, _PlainSegNet, with_places
-from landslip.geo.geotiff import write_raster  # noqa: E402
-from landslip.geo.grid import Grid  # noqa: E402
-from landslip.models import build_model, fcn8s, resunet, segnet, unet  # noqa: E402
+from landslip.geo.geotiff import write_raster
+from landslip.geo.grid import Grid
+from landslip.models import build_model, fcn8s, resunet, segnet, unet
 from landslip.models.forward import probabilities
-from landslip.runtime.disk import file_hash  # noqa: E402
-from landslip.training.checkpoint import load_model, save_model  # noqa: E402
+from landslip.runtime.disk import file_hash
+from landslip.training.checkpoint import load_model, save_model
 
 NETWORKS = ["fcn8s", "segnet", "unet", "resunet", "fc_densenet", "fc_densenet_shallow"]
 SMALL = {"layers": [1, 1, 1], "first_width": 8, "growth_rate": 4}

@@ -19,23 +19,23 @@ from rasterio.crs import CRS
 
 pystac = pytest.importorskip("pystac", reason="needs landslip[export]")
 
-from command import command  # noqa: E402
+from command import command
 
-from landslip.dataset.channels import Channel  # noqa: E402
-from landslip.dataset.zscore import ZScore  # noqa: E402
-from landslip.errors import GridError, OutputError, RasterError  # noqa: E402
-from landslip.export import stac  # noqa: E402
+from landslip.dataset.channels import Channel
+from landslip.dataset.zscore import ZScore
+from landslip.errors import GridError, OutputError, RasterError
+from landslip.export import stac
 from landslip.export.stac_footprint import footprint
 from landslip.export.stac_items import CLASSIFICATION, FILE, PROCESSING, PROJECTION, SSYS, write_map_item
-from landslip.geo.geopackage import write_vector  # noqa: E402
-from landslip.geo.geotiff import write_raster  # noqa: E402
-from landslip.geo.grid import Grid  # noqa: E402
-from landslip.geo.raster import PROBABILITY  # noqa: E402
+from landslip.geo.geopackage import write_vector
+from landslip.geo.geotiff import write_raster
+from landslip.geo.grid import Grid
+from landslip.geo.raster import PROBABILITY
 from landslip.geo.vector import read_vector
-from landslip.inventory.inventory import make_inventory  # noqa: E402
-from landslip.models import build_model  # noqa: E402
-from landslip.runtime.disk import file_hash  # noqa: E402
-from landslip.training.checkpoint import save_model  # noqa: E402
+from landslip.inventory.inventory import make_inventory
+from landslip.models import build_model
+from landslip.runtime.disk import file_hash
+from landslip.training.checkpoint import save_model
 
 SMALL = {"layers": [1, 1, 1], "first_width": 8, "growth_rate": 4}
 GRID = Grid(CRS_UTM, Affine(15, 0, 460_000, 0, -15, 3_430_000), 40, 60)

@@ -7,7 +7,6 @@ A case is a kind of input and a number, which seed its change: the same on every
 or 1 of `landslip check`) or be refused (a LandslipError, exit code 2, one message, no output with a final name). All
 else is a failure: a traceback, a signal, more than LIMITS of processor time or memory, a message of pages.
 """
-# ruff: noqa: E402
 
 from __future__ import annotations
 

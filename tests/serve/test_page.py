@@ -30,7 +30,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here (apt-get install chromium)")
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (it is in [dev])")
 pytest.importorskip("fastapi", reason="the page needs landslip[serve]")
-from made_up import write_run  # noqa: E402
+from made_up import write_run
 
 READY = "body[data-ready=yes]"
 FLAGS = (  # without the sandbox where the tests run as root, as in containers; nothing asks for anything elsewhere
