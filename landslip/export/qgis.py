@@ -3,7 +3,7 @@
 Sources are relative to the project, so that the run folder can be moved or zipped with it. What a stack holds in
 several channels, and what follows from two rasters, is written as one raster each beside the project. The vectors are
 those of the site file, where they still are. The elements are those that QGIS 3.22 and later read;
-`tests/test_qgis.py` opens the project with QGIS itself where it is installed.
+`tests/export/test_qgis.py` opens the project with QGIS itself where it is installed.
 """
 
 from __future__ import annotations
