@@ -20,9 +20,8 @@ import pytest
 import rasterio
 from safetensors.numpy import load_file
 
-from journeys.walk import ROOT, landslip
+from journeys.walk import ROOT, SHORT, SMALL, landslip
 
-SHORT = ["--set", "training.epochs=1", "--set", "blocks.step=64"]
 HERE = Path(__file__).parent
 CALL = re.compile(r'(?:landslip\(\s*|words = )"(\w+)"')
 
@@ -150,8 +149,9 @@ def test_importance(run: Path) -> None:
 
 
 def test_compare(run: Path) -> None:
-    chosen = ["compare.networks=['fcn8s']", "compare.baselines=['random_forest']", "compare.splits=['apart']"]
-    changes = [word for change in [*chosen, "compare.channels=['bands + factors']"] for word in ("--set", change)]
+    chosen = ["networks=['fc_densenet']", "baselines=['random_forest']", "splits=['apart']"]
+    chosen += ["channels=['bands + factors']", f"options={{fc_densenet={SMALL}}}"]
+    changes = [word for change in chosen for word in ("--set", f"compare.{change}")]
     landslip("compare", "run.toml", "prepared/", "compare/", *changes, *SHORT, at=run)
     with (run / "compare" / "comparison.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -167,7 +167,7 @@ def test_report(run: Path) -> None:
     landslip("report", ".", "report.html", at=run)
     page = (run / "report.html").read_text(encoding="utf-8")
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)  # nothing is fetched
-    for what in ("random forest", "FCN-8s", "Gini"):  # the comparison and the importance, made as README says
+    for what in ("random forest", "FC-DenseNet", "Gini"):  # the comparison and the importance, made as README says
         assert what in page, what
 
 

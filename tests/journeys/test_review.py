@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 import rasterio
 
-from journeys.walk import PROGRAM, landslip
+from journeys.walk import PROGRAM, SHORT, landslip
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-SHORT = ["--set", "training.epochs=1", "--set", "blocks.step=64"]
 
 
 @contextlib.contextmanager

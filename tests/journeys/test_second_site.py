@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
-from journeys.walk import landslip
+from journeys.walk import SMALL, landslip
 
-SHORT = ["--set", "training.epochs=2", "--set", "blocks.step=32", "--set", "blocks.background=0.5"]
+SHORT = [
+    *("--set", "training.epochs=2", "--set", "blocks.step=32", "--set", "blocks.background=0.5"),
+    *("--set", f"network.options={SMALL}"),
+]
 
 
 def write_halves(run: Path) -> None:

@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
 PROGRAM = Path(sys.executable).with_name("landslip")
+SMALL = "{layers=[2, 2, 2], first_width=16, growth_rate=8}"  # a network that trains in seconds
+SHORT = ["--set", "training.epochs=1", "--set", "blocks.step=64", "--set", f"network.options={SMALL}"]
 
 
 @dataclass(frozen=True)
