@@ -46,7 +46,8 @@ from landslip.metrics.confusion import Confusion
 from landslip.models.layers import macs
 from landslip.preparation.prepare import prepare
 from landslip.runtime.progress import say
-from landslip.training.checkpoint import FACTS, load_model, save_model
+from landslip.training.checkpoint import load_model, save_model
+from landslip.training.model_files import FACTS
 from landslip.training.train import train
 
 EPOCHS, QUICK_EPOCHS = 3, 4  # enough to tell landslides from the rest

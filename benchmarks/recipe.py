@@ -30,7 +30,8 @@ from landslip.metrics.confusion import Histogram
 from landslip.models.forward import probabilities
 from landslip.runtime.progress import say
 from landslip.runtime.text import write_json
-from landslip.training.checkpoint import FACTS, load_model
+from landslip.training.checkpoint import load_model
+from landslip.training.model_files import FACTS
 from landslip.training.threshold import AT_ONCE
 from landslip.training.train import train
 

@@ -13,7 +13,8 @@ from landslip.metrics.training_range import warnings_in
 from landslip.models import MODELS, build_model
 from landslip.runtime.progress import duration, plural
 from landslip.runtime.text import read_json
-from landslip.training.checkpoint import FACTS, WEIGHTS, Model, load_model, pixel_size
+from landslip.training.checkpoint import Model, load_model, pixel_size
+from landslip.training.model_files import FACTS, WEIGHTS
 
 VECTORS = (".gpkg", ".shp", ".geojson", ".json", ".fgb")
 

@@ -196,7 +196,8 @@ def train(
     chosen = read_run(run, dict(map(_override, change or [])))
     before = read_json(run) if run.suffix == ".json" else None  # now: MODEL/ may be the folder that it lies in
     _require(prepared=prepared)
-    from landslip.training.checkpoint import FACTS, refuse_trained
+    from landslip.training.checkpoint import refuse_trained
+    from landslip.training.model_files import FACTS
 
     refuse_trained(model, overwrite)
     from landslip.plots.curves import draw_history

@@ -21,7 +21,8 @@ from landslip.preparation.channel_summary import channel_table
 from landslip.preparation.prepare import prepare
 from landslip.runtime.progress import duration, say
 from landslip.runtime.text import read_json, write_json, write_text
-from landslip.training.checkpoint import FACTS, load_model
+from landslip.training.checkpoint import load_model
+from landslip.training.model_files import FACTS
 from landslip.training.train import train
 
 FULL = (616, 976)  # the paper's Site 1

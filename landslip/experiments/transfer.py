@@ -38,7 +38,8 @@ from landslip.runtime.atomic import refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import plural
 from landslip.runtime.text import markdown_table, write_json, write_text
-from landslip.training.checkpoint import FACTS, Model, load_model, match_channels, run_of, sites_of
+from landslip.training.checkpoint import Model, load_model, match_channels, run_of, sites_of
+from landslip.training.model_files import FACTS
 from landslip.training.train import fine_tune, origin_of
 from landslip.training.training_pixels import read_training_pixels
 

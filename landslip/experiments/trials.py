@@ -34,7 +34,8 @@ from landslip.runtime.locks import exclusive_lock
 from landslip.runtime.progress import duration, plural, say
 from landslip.runtime.provenance import machine, peak_memory, software
 from landslip.runtime.text import read_json, write_json
-from landslip.training.checkpoint import FACTS, WEIGHTS, load_model
+from landslip.training.checkpoint import load_model
+from landslip.training.model_files import FACTS, WEIGHTS
 from landslip.training.state import difference, kept_state
 from landslip.training.train import identity_of, is_trained, train
 

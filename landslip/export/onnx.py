@@ -55,7 +55,8 @@ from landslip.runtime.atomic import atomic_folder, atomic_write, refuse_existing
 from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import say
 from landslip.runtime.text import write_json
-from landslip.training.checkpoint import BEYOND, FACTS, SPLIT, Model, load_model, split_of
+from landslip.training.checkpoint import BEYOND, Model, load_model, split_of
+from landslip.training.model_files import FACTS, SPLIT
 
 ONNX, DEEPNESS, ITEM, MANIFEST = "model.onnx", "deepness.onnx", "item.json", "manifest.json"
 WINDOW = 512  # pixels a side of Deepness's blocks: overlapping by 38 % they leave landslip's halo of 96 on each side

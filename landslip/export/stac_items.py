@@ -22,7 +22,8 @@ from landslip.plots.qgis_style import COLOURS, NOT_VALID
 from landslip.runtime.atomic import refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
 from landslip.runtime.text import write_json
-from landslip.training.checkpoint import FACTS, SPLIT, WEIGHTS, load_model
+from landslip.training.checkpoint import load_model
+from landslip.training.model_files import FACTS, SPLIT, WEIGHTS
 
 ROOT = "https://stac-extensions.github.io"
 PROJECTION, FILE = f"{ROOT}/projection/v2.0.0/schema.json", f"{ROOT}/file/v2.1.0/schema.json"

@@ -38,7 +38,8 @@ from landslip.runtime.disk import file_hash, require_space
 from landslip.runtime.progress import plural, say
 from landslip.runtime.provenance import software
 from landslip.runtime.text import markdown_table, write_json
-from landslip.training.checkpoint import WEIGHTS, Model, load_model, match_channels, split_of
+from landslip.training.checkpoint import Model, load_model, match_channels, split_of
+from landslip.training.model_files import WEIGHTS
 from landslip.training.threshold import mapped_cores
 from landslip.training.training_pixels import training_windows
 

@@ -35,7 +35,8 @@ from landslip.runtime.disk import file_hash
 from landslip.runtime.provenance import software
 from landslip.runtime.run_folder import prepared_file
 from landslip.runtime.text import read_json, write_json
-from landslip.training.checkpoint import FACTS, SPLIT, load_model, run_of, split_of
+from landslip.training.checkpoint import load_model, run_of, split_of
+from landslip.training.model_files import FACTS, SPLIT
 
 SIDE = 2048  # pixels per side of what is held at a time
 KEPT = ("stack.tif", "valid.tif", "channels.json", "split.tif")  # as they are; the last only where it is given

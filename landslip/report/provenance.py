@@ -14,7 +14,7 @@ from landslip.report.html import Block, Facts, Listing, Table, Text
 from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import plural
 from landslip.runtime.run_folder import PLACES
-from landslip.training.checkpoint import WEIGHTS
+from landslip.training.model_files import WEIGHTS
 
 
 def agreement(made: Made) -> Iterator[Block]:

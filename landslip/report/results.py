@@ -34,7 +34,7 @@ from landslip.report.base import (
 from landslip.report.html import Block, Cell, Facts, Notes, Table, Text
 from landslip.report.scores import runs_of, sheet_table
 from landslip.runtime.progress import plural
-from landslip.training.checkpoint import FACTS, WEIGHTS
+from landslip.training.model_files import FACTS, WEIGHTS
 
 
 def training(made: Made) -> list[Block]:

@@ -28,12 +28,11 @@ from landslip.runtime.atomic import atomic_write, refuse_existing
 from landslip.runtime.disk import file_hash
 from landslip.runtime.run_folder import part_meant
 from landslip.runtime.text import read_json, write_json
-from landslip.training.state import STATE
+from landslip.training.model_files import FACTS, SPLIT, STATE, WEIGHTS
 
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS, FACTS, SPLIT = "model.safetensors", "model.json", "split.tif"
 SITE_INPUTS = ("stack.tif", "valid.tif", "label.tif", "split.tif")  # of a prepared site, by whose hashes it is known
 TABLES = ("run", "site_inputs", "split", "validation", "machine", "software")  # of model.json, where it has them
 FORMAT = 1

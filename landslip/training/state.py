@@ -15,8 +15,7 @@ from landslip.errors import ResumeError
 from landslip.models.forward import device
 from landslip.runtime.atomic import atomic_write
 from landslip.training.loop import State
-
-STATE = "state.safetensors"  # of a training that is not finished
+from landslip.training.model_files import STATE
 
 
 def keep(state: State, path: Path, identity: str) -> None:

@@ -50,9 +50,10 @@ from landslip.runtime.prefetch import prefetch
 from landslip.runtime.progress import duration, pace, plural, say
 from landslip.runtime.provenance import machine, peak_memory, software
 from landslip.runtime.text import write_text
-from landslip.training.checkpoint import FACTS, WEIGHTS, Model, load_model, save_model, sites_of
+from landslip.training.checkpoint import Model, load_model, save_model, sites_of
 from landslip.training.loop import State, new_state, train_network
-from landslip.training.state import STATE, keep, kept_state, restore
+from landslip.training.model_files import FACTS, STATE, WEIGHTS
+from landslip.training.state import keep, kept_state, restore
 from landslip.training.threshold import choose_threshold
 from landslip.training.training_pixels import (
     PIXELS,

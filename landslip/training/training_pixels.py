@@ -31,7 +31,8 @@ from landslip.metrics.applicability import Applicability, fit_applicability
 from landslip.runtime.atomic import atomic_write
 from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import say
-from landslip.training.checkpoint import FACTS, SPLIT, Model, match_channels, run_of, split_of
+from landslip.training.checkpoint import Model, match_channels, run_of, split_of
+from landslip.training.model_files import FACTS, SPLIT
 
 PIXELS = "training_pixels.safetensors"
 MOST = 5000

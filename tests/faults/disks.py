@@ -39,9 +39,9 @@ from pathlib import Path
 from landslip.review import reviews
 from landslip.errors import LandslipError
 path = Path("i.gpkg")
-for landslide in review.read_landslides(path):
+for landslide in reviews.read_inventory(path):
     try:
-        made = review.decide(path, landslide.id, "accepted", note="x" * 1000)
+        made = reviews.decide(path, landslide.id, "accepted", note="x" * 1000)
         print(landslide.id, made.version, flush=True)
     except LandslipError as error:
         print(f"landslip: {error}", file=sys.stderr)

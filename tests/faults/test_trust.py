@@ -58,7 +58,8 @@ from landslip.preparation.site_grid import site_grid
 from landslip.runtime.text import read_json
 from landslip.scenes.bundle import read_bundle
 from landslip.training.checkpoint import load_model
-from landslip.training.state import STATE, kept_state
+from landslip.training.model_files import STATE
+from landslip.training.state import kept_state
 from landslip.training.training_pixels import area_of
 
 # ---- models ----

@@ -28,7 +28,7 @@ from landslip.training import loop
 from landslip.training import train as module
 from landslip.training.checkpoint import load_model
 from landslip.training.loop import learning_rate, masked_loss
-from landslip.training.state import STATE
+from landslip.training.model_files import STATE
 from landslip.training.train import train
 
 
