@@ -491,7 +491,7 @@ UNPLACED = """
 import sys, warnings
 from pathlib import Path
 import rasterio
-from landslip.geo.raster import read_picture
+from landslip.geo.preview import read_picture
 other, open_raster = warnings.catch_warnings(), rasterio.open
 def open_late(*arguments, **options):  # while another thread that had begun to catch warnings leaves off
     other.__exit__(None, None, None)
