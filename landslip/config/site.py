@@ -120,7 +120,14 @@ def scene_of(image: ImageTable) -> Scene | None:
     if image.bundle is not None:
         return read_bundle(image.bundle, tuple(image.bands), image.pansharpen, image.saturation)
     if image.files:
-        return listed_scene(image.files, image.scale, image.offset, image.metadata, image.nodata, image.unit)
+        return listed_scene(
+            image.files,
+            scale=image.scale,
+            offset=image.offset,
+            metadata=image.metadata,
+            nodata=image.nodata,
+            unit=image.unit,
+        )
     return None
 
 
