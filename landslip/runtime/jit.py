@@ -30,8 +30,8 @@ class _Compiled:
         self._function = function
         self._code: Any = None
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        return self._compiled()(*arguments, **named)
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self._compiled()(*arguments, **options)
 
     @property
     def _numba_type_(self) -> Any:
