@@ -268,8 +268,8 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from landslip.runtime.atomic import alone
-with alone(Path(sys.argv[1])):
+from landslip.runtime.locks import exclusive_lock
+with exclusive_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
