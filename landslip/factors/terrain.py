@@ -26,6 +26,8 @@ Sources: Horn 1981, Proc. IEEE 69(1), 14-47; Zevenbergen & Thorne 1987, Earth Su
 47-56.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -194,7 +196,7 @@ def _surfaces(z: Any, size: Any, codes: Any, one_sided: bool, light: Any, out: A
     """
     height, width = out.shape[1:]
     k = np.empty((9, width))  # NW, N, NE, W, C, E, SW, S, SE of every pixel of a row
-    hole = np.empty(width)  # 0 where a pixel is defined, else NaN
+    hole = np.empty(width)  # added to every value: 0 where a pixel is defined, else NaN
     for i in range(height):
         _gather(z, i, k, hole)
         if one_sided:
@@ -235,23 +237,23 @@ def _extrapolate(k: Any, hole: Any) -> None:
     for j in range(len(hole)):
         if hole[j] != 0.0 and np.isfinite(k[4, j]):
             n = k[:, j]
-            there = np.isfinite(n)
+            defined = np.isfinite(n)
             filled = n.copy()
             for m in (1, 3, 5, 7):
-                if not there[m]:
-                    filled[m] = 2 * n[4] - n[8 - m] if there[8 - m] else n[4]
-            # corner, its neighbour in the same column and that column's far end, the same along the row
+                if not defined[m]:
+                    filled[m] = 2 * n[4] - n[8 - m] if defined[8 - m] else n[4]
+            # Each corner with the two pixels beyond it in its own column, and the two in its own row.
             for m, beside, far, across, end in (
                 (0, 3, 6, 1, 2),
                 (2, 5, 8, 1, 0),
                 (6, 3, 0, 7, 8),
                 (8, 5, 2, 7, 6),
             ):
-                if there[m]:
+                if defined[m]:
                     continue
-                if there[beside] and there[far]:
+                if defined[beside] and defined[far]:
                     filled[m] = 2 * n[beside] - n[far]
-                elif there[across] and there[end]:
+                elif defined[across] and defined[end]:
                     filled[m] = 2 * n[across] - n[end]
                 else:
                     filled[m] = filled[beside] + filled[across] - n[4]
@@ -293,6 +295,7 @@ def _arctangent(t: float) -> float:
 
 @jit
 def _slope_line(k: Any, hole: Any, size: Any, by_horn: bool, line: Any) -> None:
+    """Fill a row with slope, degrees, by Horn or else by Zevenbergen & Thorne."""
     for j in range(len(hole)):
         z_x, z_y = _horn(k, j, size) if by_horn else _central(k, j, size)
         t2 = z_x * z_x + z_y * z_y
@@ -302,6 +305,7 @@ def _slope_line(k: Any, hole: Any, size: Any, by_horn: bool, line: Any) -> None:
 
 @jit
 def _aspect_line(k: Any, hole: Any, size: Any, line: Any) -> None:
+    """Fill a row with aspect, degrees."""
     for j in range(len(hole)):
         z_x, z_y = _horn(k, j, size)
         large, small = max(abs(z_x), abs(z_y)), min(abs(z_x), abs(z_y))
@@ -315,6 +319,7 @@ def _aspect_line(k: Any, hole: Any, size: Any, line: Any) -> None:
 
 @jit
 def _aspect_part_line(k: Any, hole: Any, size: Any, sine: bool, line: Any) -> None:
+    """Fill a row with the sine of aspect, or else its cosine."""
     for j in range(len(hole)):
         z_x, z_y = _horn(k, j, size)
         steepness = np.sqrt(z_x * z_x + z_y * z_y)
@@ -324,6 +329,7 @@ def _aspect_part_line(k: Any, hole: Any, size: Any, sine: bool, line: Any) -> No
 
 @jit
 def _curvature_line(k: Any, hole: Any, size: Any, line: Any) -> None:
+    """Fill a row with the standard curvature."""
     for j in range(len(hole)):
         z_xx, z_yy = _second(k, j, size)
         line[j] = -100 * (z_xx + z_yy) + hole[j]
@@ -331,7 +337,7 @@ def _curvature_line(k: Any, hole: Any, size: Any, line: Any) -> None:
 
 @jit
 def _bend_line(k: Any, hole: Any, size: Any, plan: bool, line: Any) -> None:
-    """Plan curvature, or profile curvature where not `plan`."""
+    """Fill a row with plan curvature, or else with profile curvature."""
     for j in range(len(hole)):
         z_x, z_y = _central(k, j, size)
         z_xx, z_yy = _second(k, j, size)
@@ -348,6 +354,7 @@ def _bend_line(k: Any, hole: Any, size: Any, plan: bool, line: Any) -> None:
 
 @jit
 def _hillshade_line(k: Any, hole: Any, size: Any, light: Any, line: Any) -> None:
+    """Fill a row with hillshade, lit from the direction `light`."""
     for j in range(len(hole)):
         z_x, z_y = _horn(k, j, size)
         facing = light[2] - light[0] * z_x - light[1] * z_y
