@@ -11,6 +11,26 @@ from landslip.config.strict import Strict, validated
 from landslip.errors import RunError
 from landslip.runtime.text import read_json, read_toml
 
+PAPER_TRAINING: dict[str, Any] = {
+    "epochs": 100,
+    "batch": 2,
+    "learning_rate": 1e-4,
+    "schedule": "constant",
+    "weight_decay": 0.0,
+    "initial": "positive-unit-ball",
+    "prior_bias": False,
+    "loss": "bce",
+    "augment": False,
+    "average": 0.0,
+    "choose": "last",
+    "threshold": 0.5,
+    "precision": "fp32",
+}
+
+# The learning rate of recipe "best", and of networks that need another. U-Net has no batch norm: at 2e-3 its
+# activations grow until the head is dead everywhere.
+RATE, RATES = 2e-3, {"unet": 2e-4}
+
 
 def _listed(value: Any) -> Any:
     """One name, or several with commas between them, as the list that they stand for."""
@@ -104,27 +124,6 @@ class TrainingChoice(Strict):
         return self.learning_rate
 
 
-PAPER_TRAINING: dict[str, Any] = {
-    "epochs": 100,
-    "batch": 2,
-    "learning_rate": 1e-4,
-    "schedule": "constant",
-    "weight_decay": 0.0,
-    "initial": "positive-unit-ball",
-    "prior_bias": False,
-    "loss": "bce",
-    "augment": False,
-    "average": 0.0,
-    "choose": "last",
-    "threshold": 0.5,
-    "precision": "fp32",
-}
-
-
-# Of recipe "best". U-Net has no batch norm: at 2e-3 its activations grow until the head is dead everywhere.
-RATE, RATES = 2e-3, {"unet": 2e-4}
-
-
 class CompareChoice(Strict):
     """[compare]: the grid of runs; every network is trained on each choice of channels, split and seed.
 
@@ -175,17 +174,18 @@ def read_run(path: Path | str, overrides: dict[str, Any] | None = None) -> Run:
     """
     path = Path(path)
     value = _run_of_facts(path) if path.suffix == ".json" else read_toml(path, RunError)
-    for key, given in (overrides or {}).items():
+    for key, override in (overrides or {}).items():
         table, _, name = key.partition(".")
         if not isinstance(value.setdefault(table, {}), dict):
             raise RunError(
                 f"{path}: {table} is {value[table]!r} and not a table; write [{table}] and its keys below it."
             )
-        value[table][name] = given
+        value[table][name] = override
     return validated(Run, value, path, RunError)
 
 
 def _run_of_facts(path: Path) -> dict[str, Any]:
+    """The run that a model's model.json holds. Raises RunError where it holds none, or that of a fine-tuned model."""
     try:
         facts = read_json(path)
         run = dict(facts["run"])

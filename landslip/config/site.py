@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -25,9 +25,6 @@ from landslip.geo.archive import plain
 from landslip.runtime.text import read_toml
 from landslip.scenes.bundle import listed_scene, read_bundle
 from landslip.scenes.scene import Scene
-
-if TYPE_CHECKING:
-    pass
 
 
 class Site(Strict):
@@ -72,16 +69,16 @@ class Site(Strict):
 
     def inputs(self) -> list[tuple[str, Path]]:
         """(what it is, path) of every input file, in the order of the site file."""
-        found: list[tuple[str, Path]] = []
-        for which, images in (("image", self.image), ("before", self.before)):
+        files: list[tuple[str, Path]] = []
+        for key, images in (("image", self.image), ("before", self.before)):
             for i, image in enumerate(images):
-                found.extend((f"{which}[{i}]", path) for path in _files_of(image))
+                files.extend((f"{key}[{i}]", path) for path in _files_of(image))
         for what in ("outline", "dem", "rivers", "faults", "lithology", "landslides"):
             table = getattr(self, what)
             if table is not None and table.path is not None:
-                found.append((what, table.path))
-        found.extend((f"factor {f.name}", f.path) for f in self.factor)
-        return found
+                files.append((what, table.path))
+        files.extend((f"factor {f.name}", f.path) for f in self.factor)
+        return files
 
 
 def read_site(path: Path | str, data: Path | str | None = None) -> Site:
@@ -101,12 +98,15 @@ def read_site(path: Path | str, data: Path | str | None = None) -> Site:
 
 
 def one_image(images: Sequence[ImageTable]) -> list[list[ImageTable]]:
-    """Images in groups: bundles that give the same bands fill each other, in the order given; others stand alone."""
+    """Images in groups, each of which becomes one image.
+
+    Bundles that give the same bands are a group, and fill each other in the order given; all others stand alone.
+    """
     groups: list[list[ImageTable]] = []
     for image in images:
-        same = [g for g in groups if image.bundle and g[0].bundle and g[0].bands.keys() == image.bands.keys()]
-        if same:
-            same[0].append(image)
+        alike = [g for g in groups if image.bundle and g[0].bundle and g[0].bands.keys() == image.bands.keys()]
+        if alike:
+            alike[0].append(image)
         else:
             groups.append([image])
     return groups
@@ -120,20 +120,43 @@ def scene_of(image: ImageTable) -> Scene | None:
     if image.bundle is not None:
         return read_bundle(image.bundle, tuple(image.bands), image.pansharpen, image.saturation)
     if image.files:
-        return listed_scene(image.files, image.scale, image.offset, image.metadata, image.nodata, image.unit)
+        return listed_scene(
+            image.files,
+            scale=image.scale,
+            offset=image.offset,
+            metadata=image.metadata,
+            nodata=image.nodata,
+            unit=image.unit,
+        )
     return None
 
 
 def _files_of(image: ImageTable) -> tuple[Path, ...]:
-    """The files of an image; of a bundle that cannot be read, which `check` says, the bundle."""
+    """The files of an image; of a bundle that cannot be read, the bundle itself, since `check` says what is wrong."""
     if image.path is not None:
         return (image.path,)
     try:
         scene = scene_of(image)
     except LandslipError:
         scene = None
-    named = tuple(path for path in (image.bundle, *image.files.values(), image.metadata) if path is not None)
-    return named if scene is None else scene.files
+    paths = tuple(path for path in (image.bundle, *image.files.values(), image.metadata) if path is not None)
+    return paths if scene is None else scene.files
+
+
+def _resolve(site: Site, root: Path) -> Site:
+    """The site with its paths from `root`."""
+
+    def resolved(table: Any) -> Any:
+        if isinstance(table, tuple):
+            return tuple(resolved(item) for item in table)
+        if isinstance(table, ImageTable):
+            return _resolve_image(table, root)
+        path = getattr(table, "path", None)
+        if isinstance(table, BaseModel) and path is not None:
+            return table.model_copy(update={"path": root / path})
+        return table
+
+    return site.model_copy(update={name: resolved(getattr(site, name)) for name in Site.model_fields})
 
 
 def _resolve_image(image: ImageTable, root: Path) -> ImageTable:
@@ -145,21 +168,8 @@ def _resolve_image(image: ImageTable, root: Path) -> ImageTable:
     image = image.model_copy(update=paths)
     try:
         scene = scene_of(image)
-    except LandslipError:  # named by `check`, with whatever else is wrong
+    except LandslipError:  # `landslip check` names the fault, with whatever else is wrong.
         scene = None
     if scene is None:
         return image
     return image.model_copy(update={"scene": image.scene or scene.name, "date": image.date or scene.date})
-
-
-def _resolve(site: Site, root: Path) -> Site:
-    def resolved(table: Any) -> Any:
-        if isinstance(table, tuple):
-            return tuple(resolved(item) for item in table)
-        if isinstance(table, ImageTable):
-            return _resolve_image(table, root)
-        if isinstance(table, BaseModel) and getattr(table, "path", None) is not None:
-            return table.model_copy(update={"path": root / table.path})  # type: ignore[attr-defined]
-        return table
-
-    return site.model_copy(update={name: resolved(getattr(site, name)) for name in Site.model_fields})

@@ -7,7 +7,7 @@ import difflib
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -17,9 +17,6 @@ from landslip.config.strict import Strict
 from landslip.geo.archive import plain
 from landslip.geo.raster import RASTER_SUFFIXES, edit_info
 from landslip.scenes.scene import CLOUDED, Flag
-
-if TYPE_CHECKING:
-    pass
 
 ROLES = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
 FACTORS = (
@@ -52,7 +49,7 @@ def _plain(value: Any) -> Any:
 def _known_crs(text: str) -> str:
     try:
         CRS.from_user_input(text)
-    except ValueError as error:  # CRSError is one, and codes that are no numbers raise the bare one
+    except ValueError as error:  # CRSError is one too.
         raise ValueError(f"{text!r} is no CRS. Write its code, such as EPSG:4326") from error
     return text
 
@@ -104,7 +101,7 @@ class GridTable(Strict):
 
 
 class FileTable(Strict):
-    """A file, with a layer where it is a vector file that has several; `crs` is that of one that carries none."""
+    """A file; `layer` is that of a vector file that has several, `crs` that of one that carries none."""
 
     path: InputPath
     layer: str | None = None
@@ -167,30 +164,30 @@ class ImageTable(Strict):
 
     @model_validator(mode="after")
     def _one_source(self) -> ImageTable:
-        given = self.model_fields_set
-        sources = [key for key in ("path", "files", "bundle") if key in given]
+        keys = self.model_fields_set
+        sources = [key for key in ("path", "files", "bundle") if key in keys]
         if len(sources) != 1:
             raise ValueError(f"give one of `path`, `files` and `bundle`, not {' and '.join(sources) or 'none of them'}")
         source = sources[0]
-        strange = [key for key in _KEYS_OF if key in given and source not in _KEYS_OF[key]]
-        if strange:
-            owners = " or ".join(f"`{name}`" for name in _KEYS_OF[strange[0]])
-            raise ValueError(f"`{strange[0]}` belongs to an image with {owners}, not to one with `{source}`")
+        misplaced = [key for key in _KEYS_OF if key in keys and source not in _KEYS_OF[key]]
+        if misplaced:
+            owners = " or ".join(f"`{name}`" for name in _KEYS_OF[misplaced[0]])
+            raise ValueError(f"`{misplaced[0]}` belongs to an image with {owners}, not to one with `{source}`")
         if not self.bands:
             raise ValueError(f"`{source}` names no band: give `bands`")
         if source == "bundle" and not set(self.bands) <= set(ROLES):
-            strange = sorted(set(self.bands) - set(ROLES))
-            raise ValueError(f"a bundle has no band {', '.join(strange)}; its bands are {', '.join(ROLES)}")
+            unknown = sorted(set(self.bands) - set(ROLES))
+            raise ValueError(f"a bundle has no band {', '.join(unknown)}; its bands are {', '.join(ROLES)}")
         if source == "bundle" and set(self.bands.values()) != {1}:
             raise ValueError("the `bands` of a bundle are a list of roles, without numbers")
         if source == "files" and self.bands != dict.fromkeys(self.files, 1):
             raise ValueError("`files` name the bands themselves: leave `bands` out")
-        if source == "files" and self.metadata is None and not {"scale", "offset"} <= given:
+        if source == "files" and self.metadata is None and not {"scale", "offset"} <= keys:
             raise ValueError(
                 "`files` need their scaling: give `metadata` (Sentinel-2's MTD_MSIL2A.xml), or both scale and offset "
                 "(scale = 1, offset = 0 where the files hold reflectance). It is never assumed"
             )
-        if self.metadata is not None and {"scale", "offset"} & given:
+        if self.metadata is not None and {"scale", "offset"} & keys:
             raise ValueError("give either `metadata` or scale and offset: scaling is applied once")
         return self
 

@@ -43,6 +43,7 @@ LIMITS = {
 
 
 def validated(model: type[T], value: dict[str, Any], path: Path, error_class: type[LandslipError]) -> T:
+    """What a file says, as a `model`. Raises `error_class`, which lists all faults, where it does not fit."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -51,33 +52,34 @@ def validated(model: type[T], value: dict[str, Any], path: Path, error_class: ty
 
 
 def _explained(errors: Sequence[Any], model: type[BaseModel]) -> list[str]:
-    """Faults in the reader's words, one for each place: what a union refuses for several reasons is said once."""
+    """Faults in the reader's words, one for each place, however many reasons pydantic has to refuse what is there."""
     places: dict[tuple[Any, ...], list[Any]] = {}
     for item in errors:
         places.setdefault(_place(item, model), []).append(item)
-    # a choice between one word and a list is refused as a word too, which is beside the point where a list was given
+    # Where a list has a fault in it, a key that may be one word or a list is refused as a word too, which says nothing.
     deeper = {place[:depth] for place in places for depth in range(len(place))} - {()}
     return [_explain(place, items, model) for place, items in places.items() if place not in deeper]
 
 
 def _place(item: Any, model: type[BaseModel]) -> tuple[Any, ...]:
-    """Where in the file a fault lies: keys and places in lists, without what pydantic adds for a choice's branches."""
-    found: list[Any] = []
-    here: type[BaseModel] | None = model
-    free = False  # in a table whose keys are the user's
+    """Where in the file a fault lies: keys, and positions in lists, without the names of types that pydantic adds."""
+    place: list[Any] = []
+    table: type[BaseModel] | None = model
+    free_keys = False  # whether the table's keys are the user's own
     for part in item["loc"]:
         if isinstance(part, int):
-            found.append(part)
-        elif here is not None and part in here.model_fields:
-            annotation = here.model_fields[part].annotation
-            here, free = _model_in(annotation), "dict[" in str(annotation)
-            found.append(part)
-        elif (here is not None and item["type"] == "extra_forbidden") or (free and part != "[key]"):
-            found.append(part)
-    return tuple(found)
+            place.append(part)
+        elif table is not None and part in table.model_fields:
+            annotation = table.model_fields[part].annotation
+            table, free_keys = _model_in(annotation), "dict[" in str(annotation)
+            place.append(part)
+        elif (table is not None and item["type"] == "extra_forbidden") or (free_keys and part != "[key]"):
+            place.append(part)
+    return tuple(place)
 
 
 def _explain(place: tuple[Any, ...], items: Sequence[Any], model: type[BaseModel]) -> str:
+    """One fault in words, from all that pydantic says of a place."""
     item = items[0]
     table, keys = "", place
     if len(place) > 1 and isinstance(place[1], int) and _is_table(model, place[0]):
@@ -87,8 +89,8 @@ def _explain(place: tuple[Any, ...], items: Sequence[Any], model: type[BaseModel
         where += f", item {part + 1}" if isinstance(part, int) else f".{part}" if where else str(part)
     if item["type"] == "extra_forbidden":
         known = list(_model_at(model, place[:-1]).model_fields)
-        near = difflib.get_close_matches(str(place[-1]), known, 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        nearest = difflib.get_close_matches(str(place[-1]), known, 1, 0.5)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known here: {', '.join(known)}"
         return f"unknown key {where!r}{table and f' in {table}'} ({hint})"
     if item["type"] == "missing":
         return f"{where!r}{table and f' in {table}'} is missing"
@@ -96,13 +98,14 @@ def _explain(place: tuple[Any, ...], items: Sequence[Any], model: type[BaseModel
     if item["type"] in ("value_error", "assertion_error"):
         message = item["msg"].removeprefix("Value error, ")
         return f"{at}: {message}" if at else message
-    wanted = ", or ".join(dict.fromkeys(_wanted(one, model, place) for one in items))
-    given = repr(item["input"])
-    given = given if len(given) <= MOST_SHOWN else f"{given[:MOST_SHOWN]} ..."
-    return f"{at}: it should be {wanted}" + ("" if isinstance(item["input"], dict) else f", not {given}")
+    expected = ", or ".join(dict.fromkeys(_wanted(one, model, place) for one in items))
+    shown_value = repr(item["input"])
+    shown_value = shown_value if len(shown_value) <= MOST_SHOWN else f"{shown_value[:MOST_SHOWN]} ..."
+    return f"{at}: it should be {expected}" + ("" if isinstance(item["input"], dict) else f", not {shown_value}")
 
 
 def _is_table(model: type[BaseModel], key: Any) -> bool:
+    """Whether a key of a model stands for a table, or for several."""
     return key in model.model_fields and _model_in(model.model_fields[key].annotation) is not None
 
 
@@ -121,21 +124,23 @@ def _wanted(item: Any, model: type[BaseModel], place: tuple[Any, ...]) -> str:
 
 
 def _model_at(model: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel]:
+    """The model of the table at a place in a file."""
     for part in location:
         if isinstance(part, int):
             continue
         annotation = model.model_fields[str(part)].annotation
-        found = _model_in(annotation)
-        if found is not None:
-            model = found
+        inner = _model_in(annotation)
+        if inner is not None:
+            model = inner
     return model
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation names, by itself or within a union or a list; None where it names none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for inner in getattr(annotation, "__args__", ()):
-        found = _model_in(inner)
-        if found is not None:
-            return found
+        model = _model_in(inner)
+        if model is not None:
+            return model
     return None

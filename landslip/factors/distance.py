@@ -6,6 +6,8 @@ Morphology and its Applications to Image and Signal Processing, 331-340; the env
 each column the nearest of all rows. So rows may be taken some at a time, and then columns some at a time.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from landslip.errors import GridError
 from landslip.runtime.jit import jit
 
-NONE = np.iinfo(np.int32).max  # gap of a row without a feature
-COLUMNS = 256  # taken at a time
+NONE = np.iinfo(np.int32).max  # the gap in a row without a feature
+COLUMNS = 256  # columns whose distances are computed at a time
 
 
 def distance(features: ArrayLike, x_size: float, y_size: float) -> NDArray[np.float32]:
@@ -61,6 +63,7 @@ def distance_down(gaps: NDArray[np.int32], x_size: float, y_size: float) -> NDAr
 
 @jit
 def _row_gaps(features: Any, none: int, out: Any) -> None:
+    """Fill `out` as `row_gaps` returns it: from the left, then from the right."""
     for i in range(features.shape[0]):
         gap = none
         for j in range(features.shape[1]):
@@ -74,10 +77,13 @@ def _row_gaps(features: Any, none: int, out: Any) -> None:
 
 @jit
 def _distance_down(gaps: Any, none: int, ratio: float, y_size: float, out: Any) -> None:
-    """Each row of `gaps` is a column of the raster; lengths are in rows, of which a column is `ratio`."""
+    """Fill `out` (column, row) from `gaps` (column, row), by the lower envelope of a parabola for each row's feature.
+
+    Lengths are in rows of the raster; the width of a column is `ratio` of them.
+    """
     columns, rows = gaps.shape
-    place = np.empty(rows, np.int64)  # rows whose parabola lies lowest somewhere
-    height = np.empty(rows)  # of its foot: the square of its gap
+    place = np.empty(rows, np.int64)  # the rows whose parabola lies lowest somewhere
+    height = np.empty(rows)  # the height of its foot, which is the square of the row's gap
     begin = np.empty(rows + 1)  # where it takes over from the one before
     for j in range(columns):
         count = 0

@@ -22,7 +22,7 @@ def normalized_difference(a: ArrayLike, b: ArrayLike) -> Float32:
     is blind to a gain that both bands share, as digital numbers and sunlit snow have. NaN where either band is NaN or
     neither is above 0 (no light came back). Raises GridError if the shapes differ.
     """
-    # Through float64: unsigned digital numbers would wrap around below zero.
+    # In float64, since unsigned digital numbers would wrap around below zero.
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
     _same_shape(first, second)
     first, second = np.maximum(first, 0), np.maximum(second, 0)  # NaN stays NaN

@@ -55,6 +55,7 @@ def unmapped(codes: Codes, table: Mapping[int, str], *, nodata: int | None = Non
 
 
 def _codes(classes: Codes) -> Codes:
+    """The classes as they are. Raises RasterError where they are not integer codes (row, column)."""
     if classes.ndim != 2 or not np.issubdtype(classes.dtype, np.integer):
         raise RasterError(f"lithology is {classes.dtype} of shape {classes.shape}: give integer codes (row, column)")
     return classes
@@ -67,4 +68,4 @@ def _members(table: Mapping[int, str], names: Sequence[str], nodata: int | None)
     strange = sorted(set(table.values()) - set(names))
     if strange:
         raise SiteError(f"the lithology table names {strange}, not among the classes {list(names)}: add or correct it")
-    return [[code for code, name in table.items() if name == wanted and code != nodata] for wanted in names]
+    return [[code for code, name in table.items() if name == class_name and code != nodata] for class_name in names]

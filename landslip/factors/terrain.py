@@ -26,6 +26,8 @@ Sources: Horn 1981, Proc. IEEE 69(1), 14-47; Zevenbergen & Thorne 1987, Earth Su
 47-56.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -38,6 +40,7 @@ from landslip.runtime.jit import jit
 Edges = Literal["undefined", "one-sided"]
 Float32 = NDArray[np.float32]
 
+DEGREES = 180 / np.pi  # in a radian
 SURFACES = (
     "slope",
     "slope_zevenbergen_thorne",
@@ -79,7 +82,8 @@ def surfaces(
     light = np.array([np.sin(turn) * np.cos(height), np.cos(turn) * np.cos(height), np.sin(height)])
     out = np.empty((len(wanted), *elevation.shape), np.float32)
     codes = np.array([SURFACES.index(name) for name in wanted])
-    _surfaces(padded, float(x_size), float(y_size), codes, edges == "one-sided", light, out)
+    size = float(x_size), float(y_size)
+    _surfaces(padded, size, codes, one_sided=edges == "one-sided", light=light, out=out)
     return out
 
 
@@ -185,110 +189,174 @@ def _one(planes: Float32) -> Float32:
 
 
 @jit
-def _surfaces(z: Any, x_size: float, y_size: float, codes: Any, one_sided: bool, light: Any, out: Any) -> None:
-    """Fill `out` (N, H, W); z (H + 2, W + 2) has a rim of NaN. Codes are positions in SURFACES."""
+def _surfaces(z: Any, size: Any, codes: Any, one_sided: bool, light: Any, out: Any) -> None:
+    """Fill `out` (N, H, W); z (H + 2, W + 2) has a rim of NaN. Codes are positions in SURFACES.
+
+    size: width and height of a pixel, metres; light: the direction of the light, a unit vector (east, north, up).
+    """
     height, width = out.shape[1:]
     k = np.empty((9, width))  # NW, N, NE, W, C, E, SW, S, SE of every pixel of a row
-    hole = np.empty(width)  # 0 where a pixel is defined, else NaN
-    degrees = 180 / np.pi
+    hole = np.empty(width)  # added to every value: 0 where a pixel is defined, else NaN
     for i in range(height):
-        for j in range(width):
-            k[0, j], k[1, j], k[2, j] = z[i, j], z[i, j + 1], z[i, j + 2]
-            k[3, j], k[4, j], k[5, j] = z[i + 1, j], z[i + 1, j + 1], z[i + 1, j + 2]
-            k[6, j], k[7, j], k[8, j] = z[i + 2, j], z[i + 2, j + 1], z[i + 2, j + 2]
-        for j in range(width):  # NaN and infinity times 0 are NaN; no neighbour may be either, nor the centre
-            hole[j] = k[0, j] + k[1, j] + k[2, j] + k[3, j] + k[4, j] + k[5, j] + k[6, j] + k[7, j] + k[8, j]
-            hole[j] *= 0.0
+        _gather(z, i, k, hole)
         if one_sided:
-            for j in range(width):
-                if hole[j] != 0.0 and np.isfinite(k[4, j]):
-                    n = k[:, j]
-                    there = np.isfinite(n)
-                    f = n.copy()
-                    for m in (1, 3, 5, 7):
-                        if not there[m]:
-                            f[m] = 2 * n[4] - n[8 - m] if there[8 - m] else n[4]
-                    # corner, its neighbour in the same column and that column's far end, the same along the row
-                    for m, beside, far, across, end in (
-                        (0, 3, 6, 1, 2),
-                        (2, 5, 8, 1, 0),
-                        (6, 3, 0, 7, 8),
-                        (8, 5, 2, 7, 6),
-                    ):
-                        if there[m]:
-                            continue
-                        if there[beside] and there[far]:
-                            f[m] = 2 * n[beside] - n[far]
-                        elif there[across] and there[end]:
-                            f[m] = 2 * n[across] - n[end]
-                        else:
-                            f[m] = f[beside] + f[across] - n[4]
-                    k[:, j] = f
-                    hole[j] = 0.0
-        nw, n, ne, w, c, e, sw, s, se = k[0], k[1], k[2], k[3], k[4], k[5], k[6], k[7], k[8]
+            _extrapolate(k, hole)
         for band in range(len(codes)):
             code = codes[band]
             line = out[band, i]
-            if code == 0 or code == 1:
-                for j in range(width):
-                    if code == 0:
-                        z_x = ((ne[j] + 2 * e[j] + se[j]) - (nw[j] + 2 * w[j] + sw[j])) / (8 * x_size)
-                        z_y = ((nw[j] + 2 * n[j] + ne[j]) - (sw[j] + 2 * s[j] + se[j])) / (8 * y_size)
-                    else:
-                        z_x, z_y = (e[j] - w[j]) / (2 * x_size), (n[j] - s[j]) / (2 * y_size)
-                    t2 = z_x * z_x + z_y * z_y
-                    t = np.sqrt(t2) / (1 + np.sqrt(1 + t2))  # of half the angle, below 1
-                    u = t * t
-                    p = 0.0028662257 * u - 0.0161657367
-                    p = ((p * u + 0.0429096138) * u - 0.0752896400) * u + 0.1065626393
-                    p = ((p * u - 0.1420889944) * u + 0.1999355085) * u - 0.3333314528
-                    line[j] = 2 * degrees * (t + t * u * p) + hole[j]
+            if code <= 1:
+                _slope_line(k, hole, size, code == 0, line)
             elif code == 2:
-                for j in range(width):
-                    z_x = ((ne[j] + 2 * e[j] + se[j]) - (nw[j] + 2 * w[j] + sw[j])) / (8 * x_size)
-                    z_y = ((nw[j] + 2 * n[j] + ne[j]) - (sw[j] + 2 * s[j] + se[j])) / (8 * y_size)
-                    large, small = max(abs(z_x), abs(z_y)), min(abs(z_x), abs(z_y))
-                    t = small / large  # NaN on flat ground, where no direction is defined
-                    u = t * t
-                    p = 0.0028662257 * u - 0.0161657367
-                    p = ((p * u + 0.0429096138) * u - 0.0752896400) * u + 0.1065626393
-                    p = ((p * u - 0.1420889944) * u + 0.1999355085) * u - 0.3333314528
-                    angle = degrees * (t + t * u * p)
-                    angle = 90 - angle if abs(z_x) > abs(z_y) else angle  # from the north-south line
-                    angle = 180 - angle if z_y > 0 else angle
-                    angle = 360 - angle if z_x > 0 else angle
-                    rounded = np.float32(angle)
-                    line[j] = (np.float32(0) if rounded == 360 else rounded) + hole[j]
-            elif code == 3 or code == 4:
-                for j in range(width):
-                    z_x = ((ne[j] + 2 * e[j] + se[j]) - (nw[j] + 2 * w[j] + sw[j])) / (8 * x_size)
-                    z_y = ((nw[j] + 2 * n[j] + ne[j]) - (sw[j] + 2 * s[j] + se[j])) / (8 * y_size)
-                    steepness = np.sqrt(z_x * z_x + z_y * z_y)
-                    steepness = 1.0 if steepness == 0 else steepness
-                    line[j] = -(z_x if code == 3 else z_y) / steepness + hole[j]
+                _aspect_line(k, hole, size, line)
+            elif code <= 4:
+                _aspect_part_line(k, hole, size, code == 3, line)
             elif code == 5:
-                for j in range(width):
-                    z_xx = (w[j] - 2 * c[j] + e[j]) / (x_size * x_size)
-                    z_yy = (n[j] - 2 * c[j] + s[j]) / (y_size * y_size)
-                    line[j] = -100 * (z_xx + z_yy) + hole[j]
-            elif code == 6 or code == 7:
-                for j in range(width):
-                    z_x, z_y = (e[j] - w[j]) / (2 * x_size), (n[j] - s[j]) / (2 * y_size)
-                    z_xx = (w[j] - 2 * c[j] + e[j]) / (x_size * x_size)
-                    z_yy = (n[j] - 2 * c[j] + s[j]) / (y_size * y_size)
-                    z_xy = (ne[j] + sw[j] - nw[j] - se[j]) / (4 * x_size * y_size)
-                    t2 = z_x * z_x + z_y * z_y
-                    if code == 6:
-                        bend = z_xx * z_y * z_y - 2 * z_xy * z_x * z_y + z_yy * z_x * z_x
-                        over = t2 * np.sqrt(t2)
-                    else:
-                        bend = z_xx * z_x * z_x + 2 * z_xy * z_x * z_y + z_yy * z_y * z_y
-                        over = t2 * (1 + t2) * np.sqrt(1 + t2)
-                    line[j] = (0.0 if over == 0 else -bend / over) + hole[j]
+                _curvature_line(k, hole, size, line)
+            elif code <= 7:
+                _bend_line(k, hole, size, code == 6, line)
             else:
-                for j in range(width):
-                    z_x = ((ne[j] + 2 * e[j] + se[j]) - (nw[j] + 2 * w[j] + sw[j])) / (8 * x_size)
-                    z_y = ((nw[j] + 2 * n[j] + ne[j]) - (sw[j] + 2 * s[j] + se[j])) / (8 * y_size)
-                    facing = light[2] - light[0] * z_x - light[1] * z_y
-                    facing = facing / np.sqrt(1 + z_x * z_x + z_y * z_y)
-                    line[j] = min(max(facing, 0.0), 1.0) + hole[j]
+                _hillshade_line(k, hole, size, light, line)
+
+
+@jit
+def _gather(z: Any, i: int, k: Any, hole: Any) -> None:
+    """Fill `k` (9, W) with the neighbourhoods of row `i`, and `hole` (W,) with 0, or NaN where one has a gap."""
+    width = len(hole)
+    for j in range(width):
+        k[0, j], k[1, j], k[2, j] = z[i, j], z[i, j + 1], z[i, j + 2]
+        k[3, j], k[4, j], k[5, j] = z[i + 1, j], z[i + 1, j + 1], z[i + 1, j + 2]
+        k[6, j], k[7, j], k[8, j] = z[i + 2, j], z[i + 2, j + 1], z[i + 2, j + 2]
+    for j in range(width):  # NaN and infinity times 0 are NaN; no neighbour may be either, nor the centre
+        hole[j] = k[0, j] + k[1, j] + k[2, j] + k[3, j] + k[4, j] + k[5, j] + k[6, j] + k[7, j] + k[8, j]
+        hole[j] *= 0.0
+
+
+@jit
+def _extrapolate(k: Any, hole: Any) -> None:
+    """Give the neighbours that are missing in `k` (9, W) values, as "one-sided" has it, where the centre is defined."""
+    for j in range(len(hole)):
+        if hole[j] != 0.0 and np.isfinite(k[4, j]):
+            n = k[:, j]
+            defined = np.isfinite(n)
+            filled = n.copy()
+            for m in (1, 3, 5, 7):
+                if not defined[m]:
+                    filled[m] = 2 * n[4] - n[8 - m] if defined[8 - m] else n[4]
+            # Each corner with the two pixels beyond it in its own column, and the two in its own row.
+            for m, beside, far, across, end in (
+                (0, 3, 6, 1, 2),
+                (2, 5, 8, 1, 0),
+                (6, 3, 0, 7, 8),
+                (8, 5, 2, 7, 6),
+            ):
+                if defined[m]:
+                    continue
+                if defined[beside] and defined[far]:
+                    filled[m] = 2 * n[beside] - n[far]
+                elif defined[across] and defined[end]:
+                    filled[m] = 2 * n[across] - n[end]
+                else:
+                    filled[m] = filled[beside] + filled[across] - n[4]
+            k[:, j] = filled
+            hole[j] = 0.0
+
+
+@jit
+def _horn(k: Any, j: int, size: Any) -> Any:
+    """(z_x, z_y) of pixel `j` by Horn (1981): differences over three rows and columns, the middle one twice."""
+    z_x = ((k[2, j] + 2 * k[5, j] + k[8, j]) - (k[0, j] + 2 * k[3, j] + k[6, j])) / (8 * size[0])
+    z_y = ((k[0, j] + 2 * k[1, j] + k[2, j]) - (k[6, j] + 2 * k[7, j] + k[8, j])) / (8 * size[1])
+    return z_x, z_y
+
+
+@jit
+def _central(k: Any, j: int, size: Any) -> Any:
+    """(z_x, z_y) of pixel `j` by Zevenbergen & Thorne (1987): from the four direct neighbours."""
+    return (k[5, j] - k[3, j]) / (2 * size[0]), (k[1, j] - k[7, j]) / (2 * size[1])
+
+
+@jit
+def _second(k: Any, j: int, size: Any) -> Any:
+    """(z_xx, z_yy) of pixel `j` by Zevenbergen & Thorne (1987)."""
+    z_xx = (k[3, j] - 2 * k[4, j] + k[5, j]) / (size[0] * size[0])
+    z_yy = (k[1, j] - 2 * k[4, j] + k[7, j]) / (size[1] * size[1])
+    return z_xx, z_yy
+
+
+@jit
+def _arctangent(t: float) -> float:
+    """The arctangent of 0 to 1, radians (Abramowitz & Stegun 1964, 4.4.49)."""
+    u = t * t
+    p = 0.0028662257 * u - 0.0161657367
+    p = ((p * u + 0.0429096138) * u - 0.0752896400) * u + 0.1065626393
+    p = ((p * u - 0.1420889944) * u + 0.1999355085) * u - 0.3333314528
+    return t + t * u * p
+
+
+@jit
+def _slope_line(k: Any, hole: Any, size: Any, by_horn: bool, line: Any) -> None:
+    """Fill a row with slope, degrees, by Horn or else by Zevenbergen & Thorne."""
+    for j in range(len(hole)):
+        z_x, z_y = _horn(k, j, size) if by_horn else _central(k, j, size)
+        t2 = z_x * z_x + z_y * z_y
+        t = np.sqrt(t2) / (1 + np.sqrt(1 + t2))  # of half the angle, below 1
+        line[j] = 2 * DEGREES * _arctangent(t) + hole[j]
+
+
+@jit
+def _aspect_line(k: Any, hole: Any, size: Any, line: Any) -> None:
+    """Fill a row with aspect, degrees."""
+    for j in range(len(hole)):
+        z_x, z_y = _horn(k, j, size)
+        large, small = max(abs(z_x), abs(z_y)), min(abs(z_x), abs(z_y))
+        angle = DEGREES * _arctangent(small / large)  # NaN on flat ground, where no direction is defined
+        angle = 90 - angle if abs(z_x) > abs(z_y) else angle  # from the north-south line
+        angle = 180 - angle if z_y > 0 else angle
+        angle = 360 - angle if z_x > 0 else angle
+        rounded = np.float32(angle)
+        line[j] = (np.float32(0) if rounded == 360 else rounded) + hole[j]
+
+
+@jit
+def _aspect_part_line(k: Any, hole: Any, size: Any, sine: bool, line: Any) -> None:
+    """Fill a row with the sine of aspect, or else its cosine."""
+    for j in range(len(hole)):
+        z_x, z_y = _horn(k, j, size)
+        steepness = np.sqrt(z_x * z_x + z_y * z_y)
+        steepness = 1.0 if steepness == 0 else steepness
+        line[j] = -(z_x if sine else z_y) / steepness + hole[j]
+
+
+@jit
+def _curvature_line(k: Any, hole: Any, size: Any, line: Any) -> None:
+    """Fill a row with the standard curvature."""
+    for j in range(len(hole)):
+        z_xx, z_yy = _second(k, j, size)
+        line[j] = -100 * (z_xx + z_yy) + hole[j]
+
+
+@jit
+def _bend_line(k: Any, hole: Any, size: Any, plan: bool, line: Any) -> None:
+    """Fill a row with plan curvature, or else with profile curvature."""
+    for j in range(len(hole)):
+        z_x, z_y = _central(k, j, size)
+        z_xx, z_yy = _second(k, j, size)
+        z_xy = (k[2, j] + k[6, j] - k[0, j] - k[8, j]) / (4 * size[0] * size[1])
+        t2 = z_x * z_x + z_y * z_y
+        if plan:
+            bend = z_xx * z_y * z_y - 2 * z_xy * z_x * z_y + z_yy * z_x * z_x
+            over = t2 * np.sqrt(t2)
+        else:
+            bend = z_xx * z_x * z_x + 2 * z_xy * z_x * z_y + z_yy * z_y * z_y
+            over = t2 * (1 + t2) * np.sqrt(1 + t2)
+        line[j] = (0.0 if over == 0 else -bend / over) + hole[j]
+
+
+@jit
+def _hillshade_line(k: Any, hole: Any, size: Any, light: Any, line: Any) -> None:
+    """Fill a row with hillshade, lit from the direction `light`."""
+    for j in range(len(hole)):
+        z_x, z_y = _horn(k, j, size)
+        facing = light[2] - light[0] * z_x - light[1] * z_y
+        facing = facing / np.sqrt(1 + z_x * z_x + z_y * z_y)
+        line[j] = min(max(facing, 0.0), 1.0) + hole[j]

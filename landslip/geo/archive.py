@@ -26,19 +26,16 @@ NETWORK = (
     *("webhdfs", "curl"),
 )  # before :// and, with some others, after /vsi
 ELSEWHERE = re.compile(rf"[/{{]/?vsi({'|'.join(NETWORK)}|adls)(_streaming)?(/|$)")
-MEMBERS = 100_000  # most files of an archive
+MEMBERS = 100_000  # files of an archive that are looked at
 LARGEST_METADATA = 2 * 2**20  # bytes; real ones have some tens of thousands
-MOST_SHOWN = 5
+MOST_SHOWN = 5  # names of an archive's files in a message
 START = "Check the path; paths in a site file start at its own folder, or at the one that `data` or --data names."
-
-# RuntimeError: what is encrypted, packed in a way of its own, a link to itself, or nested without end
+# What a damaged archive raises. RuntimeError comes of what is encrypted, packed in a way of its own, a link to itself,
+# or nested without end.
 UNREADABLE = (
     OSError, ValueError, LookupError, RuntimeError, EOFError, OverflowError, struct.error,
     tarfile.TarError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-
-
-# ---- paths ----
 
 
 def is_archive(path: Path) -> bool:
@@ -71,11 +68,12 @@ def gdal_name(path: Path) -> str:
     archive = archive_of(path)
     if archive is None:
         return str(path)
-    member, whole = path.relative_to(archive).as_posix(), archive.absolute().as_posix()
-    # braces: whatever the names above it look like, this is the archive; GDAL cannot tell them from those of a name
-    whole = whole if {"{", "}"} & set(whole) else f"{{{whole}}}"
+    member, outer = path.relative_to(archive).as_posix(), archive.absolute().as_posix()
+    # In braces, so that GDAL takes this for the archive even where a folder above it is called like one. It cannot tell
+    # its braces from those of a name.
+    outer = outer if {"{", "}"} & set(outer) else f"{{{outer}}}"
     kind = next(prefix for ending, prefix in ARCHIVES.items() if archive.name.lower().endswith(ending))
-    return f"{kind}{whole}/{member}"
+    return f"{kind}{outer}/{member}"
 
 
 def plain(text: str) -> str:
@@ -83,7 +81,7 @@ def plain(text: str) -> str:
 
     Raises ValueError for what lies on a network, for an archive within an archive, and for what else GDAL alone knows.
     """
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", text)  # one slash where it has been a Path; C:/ is no scheme
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", text)  # C:/ is none; a Path has one slash.
     if (text.startswith("/vsi") and ELSEWHERE.search(text)) or (scheme and scheme[1].lower().split("+")[0] in NETWORK):
         raise ValueError(
             f"{text} lies on a network, and a site is known by the hashes of its files, which are read many times. "
@@ -93,10 +91,10 @@ def plain(text: str) -> str:
         raise ValueError(f"{text} is a URL: give the path of the file, or archive.zip/file for one in an archive")
     if not text.startswith("/vsi"):
         return text
-    found = re.fullmatch(r"/vsi(?:zip|tar)/(?:\{(?P<braced>.*)\}/*(?P<member>.*)|(?P<whole>.*))", text)
-    if found is None:
+    match = re.fullmatch(r"/vsi(?:zip|tar)/(?:\{(?P<braced>.*)\}/*(?P<member>.*)|(?P<whole>.*))", text)
+    if match is None:
         raise ValueError(f"{text} is a way of GDAL's that is not taken here. Give a file, or a path into a {KINDS}")
-    inner = found["whole"] if found["braced"] is None else f"{found['braced']}/{found['member']}".rstrip("/")
+    inner = match["whole"] if match["braced"] is None else f"{match['braced']}/{match['member']}".rstrip("/")
     if re.match(r"/?vsi\w+/", inner):
         raise ValueError(f"{text} is an archive within an archive. Unpack the outer one, and give the inner one's path")
     if not any(is_archive(part) for part in (Path(inner), *Path(inner).parents)):
@@ -112,18 +110,18 @@ def shown(name: str) -> str:
 
 
 def lack(path: Path) -> str:
-    """Why nothing can be opened at a path that has to do with an archive, in a sentence; empty where it has not.
+    """Why nothing can be opened at a path into an archive, or at one, as a sentence; empty for every other path.
 
-    The archive lacks the file, or is given where a file in it is wanted. Call once opening has failed.
+    The archive lacks the file, or is given where a file in it is wanted. Called once opening has failed.
     """
     archive = archive_of(path)
     if archive is None and not (is_archive(path) and path.is_file()):
         return ""
     try:
-        held = names(archive or path)
+        members = names(archive or path)
     except UNREADABLE as error:
         return f"{archive or path} cannot be read as an archive ({error}): it is truncated or damaged. Fetch it again."
-    files = [name.removeprefix("./") for name in held if not name.endswith("/")]
+    files = [name.removeprefix("./") for name in members if not name.endswith("/")]
     listed = ", ".join(files[:MOST_SHOWN]) + (" ..." if len(files) > MOST_SHOWN else "")
     if archive is None:
         such = f", such as {path}/{files[0]}" if files else ""
@@ -132,9 +130,6 @@ def lack(path: Path) -> str:
     if any(name == member or name.startswith(f"{member}/") for name in files):
         return ""
     return f"{archive} holds no {member}. It holds {listed or 'nothing'}."
-
-
-# ---- what archives hold ----
 
 
 def names(archive: Path) -> list[str]:
@@ -157,8 +152,18 @@ def text_in(archive: Path, name: str) -> str:
         return decoded(zipped.open(name))
 
 
+@contextmanager
+def tar(path: Path) -> Iterator[tarfile.TarFile]:
+    """An open .tar, compressed or not; one of UNREADABLE where it is none."""
+    with (
+        _Bounded(path) as file,
+        tarfile.open(fileobj=file, mode="r:" if path.suffix.lower() == ".tar" else "r:gz") as opened,
+    ):
+        yield opened
+
+
 def decoded(file: IO[bytes] | None) -> str:
-    """The text of an open file, which is closed; one of UNREADABLE where it is none, or too long for one."""
+    """The text of an open file, which is closed; one of UNREADABLE where there is none, or it is too long."""
     if file is None:
         raise ValueError("it is no file")
     with file:
@@ -169,18 +174,11 @@ def decoded(file: IO[bytes] | None) -> str:
 
 
 class _Bounded(io.FileIO):
-    """A file that is never asked for more than it holds: tarfile believes the sizes that a header claims."""
+    """A file that is never asked for more than it holds.
+
+    tarfile believes the sizes that a header claims, and would take that much memory.
+    """
 
     def read(self, size: int | None = -1, /) -> bytes:
-        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
-        return super().read(left if size is None or size < 0 else min(size, left)) or b""
-
-
-@contextmanager
-def tar(path: Path) -> Iterator[tarfile.TarFile]:
-    """An open .tar, compressed or not; one of UNREADABLE where it is none."""
-    with (
-        _Bounded(path) as file,
-        tarfile.open(fileobj=file, mode="r:" if path.suffix.lower() == ".tar" else "r:gz") as opened,
-    ):
-        yield opened
+        remaining = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(remaining if size is None or size < 0 else min(size, remaining)) or b""

@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 
 from landslip.geo.grid import Grid, Window, is_local_metric
 
-SOME = 1000  # geometries turned at a time
+SOME = 1000  # geometries brought to degrees at a time
 EDGES = 8  # points along the side of a window, so that its curved sides are followed
 
 
@@ -30,11 +30,11 @@ def area_and_perimeter(geometries: NDArray[Any], crs: CRS) -> tuple[NDArray[np.f
         return shapely.area(geometries), shapely.length(geometries)
     geod = ellipsoid(crs)
     areas, perimeters = np.zeros(len(geometries)), np.zeros(len(geometries))
-    for start in range(0, len(geometries), SOME):  # not all turned copies at once
+    for start in range(0, len(geometries), SOME):  # All at once, the copies in degrees would fill the memory.
         some = slice(start, start + SOME)
         oriented = shapely.orient_polygons(degrees(geometries[some], crs))
         areas[some] = [abs(geod.geometry_area_perimeter(geometry)[0]) for geometry in oriented]
-        perimeters[some] = [geod.geometry_length(boundary) for boundary in shapely.boundary(oriented)]  # of holes too
+        perimeters[some] = [geod.geometry_length(boundary) for boundary in shapely.boundary(oriented)]  # holes too
     return areas, perimeters
 
 
@@ -57,9 +57,9 @@ def degrees(geometries: NDArray[Any], crs: CRS) -> NDArray[Any]:
     """Geometries as longitude and latitude, degrees, on the datum of their own CRS."""
 
     def turned(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        found = geodetic(crs, xy[:, 0], xy[:, 1])
-        assert found is not None  # only a local CRS has no body, and that is not turned
-        return np.stack(found, axis=1)
+        coordinates = geodetic(crs, xy[:, 0], xy[:, 1])
+        assert coordinates is not None  # Only a local CRS has no body, and its sizes are those of a plane.
+        return np.stack(coordinates, axis=1)
 
     return np.asarray(shapely.transform(geometries, turned))
 
@@ -68,8 +68,8 @@ def geodetic(
     crs: CRS, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """(longitude, latitude), degrees on the datum of `crs`, of coordinates in it; None for a CRS of no body."""
-    own = ProjCRS.from_wkt(crs.to_wkt())
-    if own.geodetic_crs is None:
+    projected = ProjCRS.from_wkt(crs.to_wkt())
+    if projected.geodetic_crs is None:
         return None
-    longitude, latitude = Transformer.from_crs(own, own.geodetic_crs, always_xy=True).transform(x, y)
+    longitude, latitude = Transformer.from_crs(projected, projected.geodetic_crs, always_xy=True).transform(x, y)
     return np.asarray(longitude, np.float64), np.asarray(latitude, np.float64)

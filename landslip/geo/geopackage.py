@@ -1,4 +1,4 @@
-"""GeoPackages and GeoParquet, written whole."""
+"""GeoPackages and GeoParquet files written, and found whole once written."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from landslip.geo.vector import named, unreadable
 from landslip.runtime.atomic import atomic_write
 
 STYLES = "layer_styles"
-TEXT = (pa.null(), pa.string(), pa.large_string())
-FACTS = {  # what tables of a GeoPackage say of a layer, as a text; not what differs from one writing to the next
+TEXT = (pa.null(), pa.string(), pa.large_string())  # types of Arrow that are stored as text
+# What tables of a GeoPackage say of a layer, as a text in SQL, without what differs from one writing to the next.
+FACTS = {
     "sqlite_master": "type || ' ' || name",
     "gpkg_contents": "table_name || ' ' || data_type || ' ' || identifier",
     "gpkg_geometry_columns": "table_name || ' ' || column_name || ' ' || geometry_type_name",
@@ -45,11 +46,11 @@ def write_vector(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, 
 def open_vector_writer(
     aside: Path, path: Path, layer: str, base: Path | None = None, multi: bool | None = None
 ) -> Iterator[Callable[[gpd.GeoDataFrame], None]]:
-    """Yield what adds features to `aside`, a file that `atomic_write` will rename to the GeoPackage `path`.
+    """Yield a function that adds features to `aside`, which `atomic_write` will rename to the GeoPackage `path`.
 
     With `base`, an earlier GeoPackage, everything else in it is kept, and the layer replaced. With `multi` every
-    geometry becomes a multipart one, so that all that is added fits, and a layer of none is one of multipolygons; by
-    default, where what is added has both kinds.
+    geometry becomes a multipart one, so that whatever is added later fits, and a layer of none is one of multipolygons;
+    by default that is so where what is added has both kinds.
     """
     require_geopackage_name(path)
     version = VERSION
@@ -62,14 +63,14 @@ def open_vector_writer(
     expected: set[str] = set()
 
     def add(frame: gpd.GeoDataFrame) -> None:
-        how = {"layer": layer, "driver": "GPKG", "engine": "pyogrio", "promote_to_multi": multi, "VERSION": version}
-        if multi and frame.empty:  # no geometry says what kind those to come are
-            how["geometry_type"] = "MultiPolygon"
+        options = {"layer": layer, "driver": "GPKG", "engine": "pyogrio", "promote_to_multi": multi, "VERSION": version}
+        if multi and frame.empty:  # No geometry says of what kind those to come are.
+            options["geometry_type"] = "MultiPolygon"
         with _written(path):
-            frame.to_file(aside, mode="a" if added else "w", **how)
+            frame.to_file(aside, mode="a" if added else "w", **options)
             if not added:
                 twin = io.BytesIO()
-                frame.iloc[:1].to_file(twin, **how)
+                frame.iloc[:1].to_file(twin, **options)
                 expected.update(_facts(twin, layer))
         added.append(len(frame))
         boxes.append(frame.total_bounds)
@@ -77,93 +78,6 @@ def open_vector_writer(
     yield add
     with _written(path):
         _require_whole(aside, layer, sum(added), expected, np.array(boxes))
-
-
-@contextmanager
-def lock_geopackage(path: Path) -> Iterator[None]:
-    """Let nobody else write to a GeoPackage, and have in it what others wrote; OutputError where they keep it open.
-
-    A file with a write-ahead log (QGIS makes one of what it opens) must not be replaced: the log would be taken for
-    that of the new file.
-    """
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)) as held:
-            held.execute("PRAGMA journal_mode = DELETE")  # brings the log in, and needs to be alone for it
-            held.execute("BEGIN IMMEDIATE")
-            yield
-    except sqlite3.OperationalError as error:
-        raise OutputError(
-            f"{path} cannot be replaced ({error}). Close it in QGIS and elsewhere, check its rights, and run again."
-        ) from error
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter of what SQLite says of a damaged one
-        raise unreadable(path, error) from error
-
-
-def _copy_geopackage(source: Path, target: Path) -> None:
-    # SQLite's own copy: whole also while another program writes to the source
-    reading = sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)
-    with closing(reading) as old, closing(sqlite3.connect(target)) as new:
-        old.backup(new)
-
-
-def _version_of(path: Path) -> str:
-    """That of a GeoPackage, as far as it decides which triggers a layer has: 1.4 has others than all before."""
-    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as file:
-        (number,) = file.execute("PRAGMA user_version").fetchone()
-    return "1.4" if number >= 10400 else VERSION
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[None]:
-    """Raise OutputError where GDAL or SQLite cannot write what `path` is to hold."""
-    try:
-        yield
-    except (DataSourceError, RuntimeError, sqlite3.Error, UnicodeDecodeError) as error:
-        raise OutputError(
-            f"{path} cannot be written ({str(error)[:120]}): the disk may be full. Free some space and run again."
-        ) from error
-
-
-def _require_whole(
-    aside: Path, layer: str, features: int, expected: set[str], boxes: NDArray[np.float64] | None = None
-) -> None:
-    """Raise RuntimeError where a layer lacks features, or anything that GDAL says of it in the file's tables.
-
-    GDAL makes much of that, and the index, while it closes the file, and says nothing of what it could not store then.
-    `expected`: what the same layer has in memory; `boxes`: of what was added, (n, 4).
-    """
-    lacking = expected - _facts(aside, layer)
-    with closing(sqlite3.connect(f"file:{quote(str(aside))}?mode=ro", uri=True)) as kept:
-        counts = [kept.execute(f'SELECT count(*) FROM "{layer}"').fetchone()]
-        if kept.execute("SELECT 1 FROM sqlite_master WHERE name = 'gpkg_ogr_contents'").fetchone():
-            said_of = "SELECT feature_count FROM gpkg_ogr_contents WHERE table_name = ?"
-            counts.append(kept.execute(said_of, [layer]).fetchone())
-        else:  # GDAL's own; an earlier GeoPackage of another program has none
-            lacking = {fact for fact in lacking if "feature_count" not in fact}
-        if boxes is not None:
-            counts.append(kept.execute(f'SELECT count(*) FROM "rtree_{layer}_geom"').fetchone())
-            extent = "SELECT min_x, min_y, max_x, max_y FROM gpkg_contents WHERE table_name = ?"
-            said = np.array(kept.execute(extent, [layer]).fetchone(), np.float64)
-            known = boxes[~np.isnan(boxes).any(axis=1)]
-            if len(known) and not np.allclose(said, [*known[:, :2].min(axis=0), *known[:, 2:].max(axis=0)]):
-                lacking.add("extent")
-    if lacking or any(count != (features,) for count in counts):
-        missing = ", ".join(sorted(lacking) or ["features"])[:60]
-        raise RuntimeError(f"the file holds less than what was written into it: {missing}")
-
-
-def _facts(file: Path | io.BytesIO, layer: str) -> set[str]:
-    """What a GeoPackage's tables hold on a layer: its triggers and indexes, extensions, geometry and CRS."""
-    import pyogrio
-
-    found: set[str] = set()
-    with warnings.catch_warnings(action="ignore"):  # a file in memory has no extension
-        for table, text in FACTS.items():
-            if table == "sqlite_master" or f"table {table}" in found:
-                told = pyogrio.read_dataframe(file, sql=f"SELECT {text} AS fact FROM {table}", read_geometry=False)
-                found.update(told["fact"])
-        crs = pyogrio.read_info(file, layer=layer)["crs"]
-    return {*(fact for fact in found if layer in fact), f"CRS {crs}"}
 
 
 def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:
@@ -190,26 +104,63 @@ def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:
         }
         for layer, qml in styles.items()
     ]
-    how = {"layer": STYLES, "driver": "GPKG", "layer_options": {"FID": "id"}}
+    options = {"layer": STYLES, "driver": "GPKG", "layer_options": {"FID": "id"}}
     with _written(path):
-        pyogrio.write_dataframe(pd.DataFrame(rows), aside, **how)
-        pyogrio.write_dataframe(pd.DataFrame(rows), twin := io.BytesIO(), **how)
+        pyogrio.write_dataframe(pd.DataFrame(rows), aside, **options)
+        pyogrio.write_dataframe(pd.DataFrame(rows), twin := io.BytesIO(), **options)
         _require_whole(aside, STYLES, len(rows), _facts(twin, STYLES))
 
 
 @contextmanager
+def lock_geopackage(path: Path) -> Iterator[None]:
+    """Let nobody else write to a GeoPackage, and have in it what others wrote; OutputError where they keep it open.
+
+    A file with a write-ahead log (QGIS makes one of what it opens) must not be replaced: the log would be taken for
+    that of the new file.
+    """
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)) as connection:
+            # This brings the log in, and fails where others have the file open.
+            connection.execute("PRAGMA journal_mode = DELETE")
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+    except sqlite3.OperationalError as error:
+        raise OutputError(
+            f"{path} cannot be replaced ({error}). Close it in QGIS and elsewhere, check its rights, and run again."
+        ) from error
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # The latter of what SQLite says of a damaged file.
+        raise unreadable(path, error) from error
+
+
+def highest_value(path: Path, layer: str, column: str) -> int:
+    """The largest number in a column of a layer, or of a table without geometries; 0 where there is none."""
+    import pyogrio
+
+    with named(path):
+        values = pyogrio.read_dataframe(path, layer=layer, columns=[column], read_geometry=False)
+        numbers = values[column].dropna() if column in values else ()
+        return int(max(numbers, default=0))
+
+
+def require_geopackage_name(path: Path) -> None:
+    """Raise OutputError for an output of polygons that is not called .gpkg: what is inside is always a GeoPackage."""
+    if path.suffix.lower() != ".gpkg":
+        raise OutputError(f"{path} would hold a GeoPackage: give it a name that ends in .gpkg.")
+
+
+@contextmanager
 def open_parquet_writer(aside: Path) -> Iterator[Callable[[gpd.GeoDataFrame], None]]:
-    """Yield what adds features, a row group at a time, to `aside`, a GeoParquet 1.1 that `atomic_write` will rename."""
+    """Yield a function that adds features, as a row group, to the GeoParquet 1.1 file `aside`."""
     groups: list[dict[str, Any]] = []
     with ExitStack() as files:
         writer: pq.ParquetWriter | None = None
 
         def add(frame: gpd.GeoDataFrame) -> None:
             nonlocal writer
-            held = io.BytesIO()
-            frame.to_parquet(held, index=False, schema_version="1.1.0", write_covering_bbox=True)
-            table = pq.read_table(held)
-            # a column without a value in one group may have text in the next
+            file = io.BytesIO()
+            frame.to_parquet(file, index=False, schema_version="1.1.0", write_covering_bbox=True)
+            table = pq.read_table(file)
+            # A column without a value in one group may have text in the next, and all groups have one schema.
             text = [f.with_type(pa.string()) if f.type in TEXT else f for f in table.schema]
             table = table.cast(pa.schema(text, table.schema.metadata))
             groups.append(json.loads(table.schema.metadata[b"geo"]))
@@ -223,30 +174,82 @@ def open_parquet_writer(aside: Path) -> Iterator[Callable[[gpd.GeoDataFrame], No
             writer.add_key_value_metadata({"geo": json.dumps(_all_groups(groups))})
 
 
+def _copy_geopackage(source: Path, target: Path) -> None:
+    """Copy a GeoPackage."""
+    # SQLite's own copy is whole even while another program writes to the source.
+    reading = sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)
+    with closing(reading) as old, closing(sqlite3.connect(target)) as new:
+        old.backup(new)
+
+
+def _version_of(path: Path) -> str:
+    """The version of a GeoPackage, as far as it decides which triggers a layer has: 1.4 has others than all before."""
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as file:
+        (number,) = file.execute("PRAGMA user_version").fetchone()
+    return "1.4" if number >= 10400 else VERSION
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Raise OutputError where GDAL or SQLite cannot write what `path` is to hold."""
+    try:
+        yield
+    except (DataSourceError, RuntimeError, sqlite3.Error, UnicodeDecodeError) as error:
+        raise OutputError(
+            f"{path} cannot be written ({str(error)[:120]}): the disk may be full. Free some space and run again."
+        ) from error
+
+
+def _require_whole(
+    aside: Path, layer: str, features: int, expected: set[str], boxes: NDArray[np.float64] | None = None
+) -> None:
+    """Raise RuntimeError where a layer lacks features, or what GDAL writes about it into the file's tables.
+
+    GDAL writes much of that, and the index, while it closes the file, and says nothing of what it could not store then.
+    `expected`: what the tables say of the same layer written to memory; `boxes`: the bounds (n, 4) of what was added.
+    """
+    lacking = expected - _facts(aside, layer)
+    with closing(sqlite3.connect(f"file:{quote(str(aside))}?mode=ro", uri=True)) as connection:
+        counts = [connection.execute(f'SELECT count(*) FROM "{layer}"').fetchone()]
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'gpkg_ogr_contents'").fetchone():
+            feature_count = "SELECT feature_count FROM gpkg_ogr_contents WHERE table_name = ?"
+            counts.append(connection.execute(feature_count, [layer]).fetchone())
+        else:  # This table is GDAL's own, and an earlier GeoPackage of another program has none.
+            lacking = {fact for fact in lacking if "feature_count" not in fact}
+        if boxes is not None:
+            counts.append(connection.execute(f'SELECT count(*) FROM "rtree_{layer}_geom"').fetchone())
+            extent = "SELECT min_x, min_y, max_x, max_y FROM gpkg_contents WHERE table_name = ?"
+            stored = np.array(connection.execute(extent, [layer]).fetchone(), np.float64)
+            finite = boxes[~np.isnan(boxes).any(axis=1)]
+            if len(finite) and not np.allclose(stored, [*finite[:, :2].min(axis=0), *finite[:, 2:].max(axis=0)]):
+                lacking.add("extent")
+    if lacking or any(count != (features,) for count in counts):
+        missing = ", ".join(sorted(lacking) or ["features"])[:60]
+        raise RuntimeError(f"the file holds less than what was written into it: {missing}")
+
+
+def _facts(file: Path | io.BytesIO, layer: str) -> set[str]:
+    """What a GeoPackage's tables hold on a layer: its triggers and indexes, extensions, geometry and CRS."""
+    import pyogrio
+
+    facts: set[str] = set()
+    with warnings.catch_warnings(action="ignore"):  # A file in memory has no extension.
+        for table, text in FACTS.items():
+            if table == "sqlite_master" or f"table {table}" in facts:
+                rows = pyogrio.read_dataframe(file, sql=f"SELECT {text} AS fact FROM {table}", read_geometry=False)
+                facts.update(rows["fact"])
+        crs = pyogrio.read_info(file, layer=layer)["crs"]
+    return {*(fact for fact in facts if layer in fact), f"CRS {crs}"}
+
+
 def _all_groups(groups: list[dict[str, Any]]) -> dict[str, Any]:
     """What GeoParquet's metadata says of all row groups, from what it says of each."""
-    whole = groups[0]
+    joined = groups[0]
     columns = [group["columns"][group["primary_column"]] for group in groups]
     kinds = {kind for column in columns for kind in column["geometry_types"]}
     boxes = np.array([column["bbox"] for column in columns if "bbox" in column])
-    own = whole["columns"][whole["primary_column"]]
-    own["geometry_types"] = sorted(kinds)
+    column_facts = joined["columns"][joined["primary_column"]]
+    column_facts["geometry_types"] = sorted(kinds)
     if boxes.size:
-        own["bbox"] = [*np.nanmin(boxes[:, :2], axis=0).tolist(), *np.nanmax(boxes[:, 2:], axis=0).tolist()]
-    return whole
-
-
-def highest_value(path: Path, layer: str, column: str) -> int:
-    """The largest whole number in a column of a layer, which may be without geometry; 0 where there is none."""
-    import pyogrio
-
-    with named(path):
-        values = pyogrio.read_dataframe(path, layer=layer, columns=[column], read_geometry=False)
-        found = values[column].dropna() if column in values else ()
-        return int(max(found, default=0))
-
-
-def require_geopackage_name(path: Path) -> None:
-    """Raise OutputError for an output of polygons that is not called .gpkg: what is inside is always a GeoPackage."""
-    if path.suffix.lower() != ".gpkg":
-        raise OutputError(f"{path} would hold a GeoPackage: give it a name that ends in .gpkg.")
+        column_facts["bbox"] = [*np.nanmin(boxes[:, :2], axis=0).tolist(), *np.nanmax(boxes[:, 2:], axis=0).tolist()]
+    return joined

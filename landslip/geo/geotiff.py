@@ -25,9 +25,29 @@ from landslip.runtime.atomic import atomic_write, scratch_file
 from landslip.runtime.disk import require_space
 
 TILE = 256  # side of the tiles that rasters are stored in, pixels
-BIGTIFF, FIRST_REQUEST = 43, 16384  # version of a TIFF with 64-bit offsets; bytes that a client asks for first
-COG_TILE = 512  # of those that are looked at through overviews
+BIGTIFF = 43  # version of a TIFF with 64-bit offsets
+FIRST_REQUEST = 16384  # bytes that a browser asks for first
+COG_TILE = 512  # side of the tiles of rasters with overviews, pixels
 GEOTIFF_SUFFIXES = {".tif", ".tiff"}
+
+
+def write_raster(
+    path: Path,
+    values: NDArray[Any],
+    grid: Grid,
+    names: Sequence[str],
+    nodata: float | None = None,
+    tags: Mapping[str, str] | None = None,
+    compress: bool = True,
+    overwrite: bool = False,
+) -> None:
+    """Write (B, H, W) values as a GeoTIFF in their own dtype, bands described by `names`."""
+    if values.shape != (len(names), *grid.shape):
+        raise GridError(f"{path}: values of shape {values.shape} do not fit {len(names)} bands of {grid.describe()}.")
+    dtype = str(values.dtype)
+    with create_raster(path, grid, dtype, names, nodata, tags=tags, compress=compress, overwrite=overwrite) as dataset:
+        for window in tiles(grid.shape, 16 * TILE):
+            write_window(dataset, values[:, window.slices[0], window.slices[1]], window)
 
 
 @contextmanager
@@ -73,7 +93,109 @@ def create_raster(
             ) from error
 
 
+def write_window(dataset: Any, values: NDArray[Any], window: Window, bands: Sequence[int] | None = None) -> None:
+    """Write (B, h, w) values at a window of a raster opened by `create_raster`."""
+    if values.shape[1:] != (window.height, window.width):  # GDAL would stretch them to fit.
+        raise GridError(f"values of {values.shape[1:]} pixels do not fit a window of {window.height} x {window.width}")
+    dataset.write(
+        values,
+        list(dataset.indexes if bands is None else bands),
+        window=RasterioWindow(window.column, window.row, window.width, window.height),
+    )
+
+
+def require_geotiff_name(path: Path) -> None:
+    """Raise OutputError for an output raster that is not called .tif: what is inside is always a GeoTIFF."""
+    if path.suffix.lower() not in GEOTIFF_SUFFIXES:
+        raise OutputError(f"{path} would hold a GeoTIFF: give it a name that ends in .tif.")
+
+
+@dataclass(frozen=True)
+class StoredTiles:
+    """Where the tiles of an uncompressed float32 raster lie in its file: offsets (band, tile row, tile column)."""
+
+    path: Path
+    shape: tuple[int, int]
+    offsets: NDArray[np.int64]
+
+
+def create_blank(path: Path, grid: Grid, names: Sequence[str], tags: Sequence[Mapping[str, str]]) -> None:
+    """Make an uncompressed float32 GeoTIFF whose tiles all have their place and hold nothing yet; NaN is nodata.
+
+    Its size on the disk is taken at once where the system can, so that the disk cannot fill up later. `tags`: a mapping
+    for every band.
+    """
+    require_geotiff_name(path)
+    profile = _profile(grid, "float32", len(names), None, compress=False)
+    with rasterio.open(path, "w", **profile) as dataset:
+        for band, (name, band_tags) in enumerate(zip(names, tags, strict=True), start=1):
+            dataset.set_band_description(band, name)
+            dataset.update_tags(band, **band_tags)
+    # Nodata is declared afterwards: GDAL would write every tile of a file that has it, and leaves holes in others.
+    with rasterio.open(path, "r+") as dataset:
+        dataset.nodata = float("nan")
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise  # Any other error means that this file system cannot, and nothing is lost.
+
+
+def find_tiles(path: Path) -> StoredTiles:
+    """Where the tiles of a raster lie that `create_blank` made; OutputError where it could not place them."""
+    with open_raster(path) as dataset:
+        rows, columns = -(-dataset.height // TILE), -(-dataset.width // TILE)
+        places = [
+            dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
+            for band in dataset.indexes
+            for row in range(rows)
+            for column in range(columns)
+        ]
+        if None in places:  # GDAL says nothing of a write that fails while it closes a file, and leaves such gaps.
+            raise OutputError(f"{path} cannot be written: the disk may be full. Free some space and run again.")
+        offsets = np.array(places, np.int64).reshape(dataset.count, rows, columns)
+        return StoredTiles(path, (dataset.height, dataset.width), offsets)
+
+
+def put_tiles(tiles: StoredTiles, values: NDArray[np.float32], window: Window, bands: Sequence[int]) -> None:
+    """Write (B, h, w) values at a window that begins and ends at borders of tiles, or at the raster's edge.
+
+    They go straight into their places, past GDAL, so that several threads may write at once, and a run that goes on
+    after an interruption leaves the same bytes as one that was not interrupted.
+    """
+    tile = np.full((TILE, TILE), np.nan, np.float32)
+    with tiles.path.open("rb+", buffering=0) as file:
+        for plane, band in zip(values, bands, strict=True):
+            for row in range(0, window.height, TILE):
+                for column in range(0, window.width, TILE):
+                    part = plane[row : row + TILE, column : column + TILE]
+                    if part.shape != tile.shape:
+                        tile[:] = np.nan
+                    tile[: part.shape[0], : part.shape[1]] = part
+                    offset = tiles.offsets[band - 1, (window.row + row) // TILE, (window.column + column) // TILE]
+                    file.seek(int(offset))
+                    file.write(tile.data)
+
+
+def take_tiles(tiles: StoredTiles, window: Window) -> NDArray[np.float32]:
+    """Read (B, h, w) values of all bands, at a window as `put_tiles` takes it."""
+    out = np.empty((len(tiles.offsets), window.height, window.width), np.float32)
+    tile = np.empty((TILE, TILE), np.float32)
+    with tiles.path.open("rb", buffering=0) as file:
+        for plane, offsets in zip(out, tiles.offsets, strict=True):
+            for row in range(0, window.height, TILE):
+                for column in range(0, window.width, TILE):
+                    part = plane[row : row + TILE, column : column + TILE]
+                    file.seek(int(offsets[(window.row + row) // TILE, (window.column + column) // TILE]))
+                    file.readinto(tile.data)
+                    part[:] = tile[: part.shape[0], : part.shape[1]]
+    return out
+
+
 def _profile(grid: Grid, dtype: str, count: int, nodata: float | None, compress: bool) -> dict[str, Any]:
+    """How rasterio is told to make a GeoTIFF of `count` bands on a grid."""
     profile: dict[str, Any] = {
         "driver": "GTiff",
         "height": grid.height,
@@ -94,91 +216,8 @@ def _profile(grid: Grid, dtype: str, count: int, nodata: float | None, compress:
     return profile
 
 
-def create_blank(path: Path, grid: Grid, names: Sequence[str], tags: Sequence[Mapping[str, str]]) -> None:
-    """Make an uncompressed float32 GeoTIFF whose tiles all have their place and hold nothing yet; NaN is nodata.
-
-    Its size on the disk is taken at once where the system can, so that the disk cannot fill up later. `tags`: a mapping
-    for every band.
-    """
-    require_geotiff_name(path)
-    profile = _profile(grid, "float32", len(names), None, compress=False)
-    with rasterio.open(path, "w", **profile) as dataset:
-        for band, (name, own) in enumerate(zip(names, tags, strict=True), start=1):
-            dataset.set_band_description(band, name)
-            dataset.update_tags(band, **own)
-    # declared afterwards: GDAL leaves holes for tiles of a file without nodata, and would write every tile of one with
-    with rasterio.open(path, "r+") as dataset:
-        dataset.nodata = float("nan")
-    if hasattr(os, "posix_fallocate"):
-        with path.open("rb+") as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise  # other file systems cannot, and nothing is lost
-
-
-@dataclass(frozen=True)
-class StoredTiles:
-    """Where the tiles of an uncompressed float32 raster lie in its file: offsets (band, tile row, tile column)."""
-
-    path: Path
-    shape: tuple[int, int]
-    offsets: NDArray[np.int64]
-
-
-def find_tiles(path: Path) -> StoredTiles:
-    """Where the tiles of a raster lie that `create_blank` made; OutputError where it could not place them."""
-    with open_raster(path) as dataset:
-        rows, columns = -(-dataset.height // TILE), -(-dataset.width // TILE)
-        places = [
-            dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
-            for band in dataset.indexes
-            for row in range(rows)
-            for column in range(columns)
-        ]
-        if None in places:  # GDAL says nothing of a write that fails while it closes a file
-            raise OutputError(f"{path} cannot be written: the disk may be full. Free some space and run again.")
-        offsets = np.array(places, np.int64).reshape(dataset.count, rows, columns)
-        return StoredTiles(path, (dataset.height, dataset.width), offsets)
-
-
-def put_tiles(tiles: StoredTiles, values: NDArray[np.float32], window: Window, bands: Sequence[int]) -> None:
-    """Write (B, h, w) values at a window that begins and ends at borders of tiles, or at the raster's edge.
-
-    Straight into their places, past GDAL: several threads may write at once, and a run that goes on after an
-    interruption leaves the bytes of one that was not interrupted.
-    """
-    tile = np.full((TILE, TILE), np.nan, np.float32)
-    with tiles.path.open("rb+", buffering=0) as file:
-        for plane, band in zip(values, bands, strict=True):
-            for row in range(0, window.height, TILE):
-                for column in range(0, window.width, TILE):
-                    part = plane[row : row + TILE, column : column + TILE]
-                    if part.shape != tile.shape:
-                        tile[:] = np.nan
-                    tile[: part.shape[0], : part.shape[1]] = part
-                    at = tiles.offsets[band - 1, (window.row + row) // TILE, (window.column + column) // TILE]
-                    file.seek(int(at))
-                    file.write(tile.data)
-
-
-def take_tiles(tiles: StoredTiles, window: Window) -> NDArray[np.float32]:
-    """Read (B, h, w) values at a window as `put_tiles` takes it, all bands."""
-    out = np.empty((len(tiles.offsets), window.height, window.width), np.float32)
-    tile = np.empty((TILE, TILE), np.float32)
-    with tiles.path.open("rb", buffering=0) as file:
-        for plane, offsets in zip(out, tiles.offsets, strict=True):
-            for row in range(0, window.height, TILE):
-                for column in range(0, window.width, TILE):
-                    part = plane[row : row + TILE, column : column + TILE]
-                    file.seek(int(offsets[(window.row + row) // TILE, (window.column + column) // TILE]))
-                    file.readinto(tile.data)
-                    part[:] = tile[: part.shape[0], : part.shape[1]]
-    return out
-
-
 def _to_cog(plain: Path, aside: Path, overviews: str, dtype: str) -> None:
+    """Copy a GeoTIFF as a cloud-optimized one, with overviews made by the resampling of that name."""
     choices = {
         "blocksize": COG_TILE,
         "compress": "DEFLATE",
@@ -191,23 +230,19 @@ def _to_cog(plain: Path, aside: Path, overviews: str, dtype: str) -> None:
         rasterio.shutil.copy(plain, aside, driver="COG", **choices)
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # GDAL's, for which rasterio has no public name
+    except Exception as error:  # GDAL's own errors, for which rasterio has no public name.
         raise RasterioError(str(error)) from error
 
 
-def require_geotiff_name(path: Path) -> None:
-    """Raise OutputError for an output raster that is not called .tif: what is inside is always a GeoTIFF."""
-    if path.suffix.lower() not in GEOTIFF_SUFFIXES:
-        raise OutputError(f"{path} would hold a GeoTIFF: give it a name that ends in .tif.")
-
-
 def _header(dataset: Any) -> list[Any]:
+    """The descriptions and tags of a raster and of its bands, without those that GDAL adds."""
     tags = [dataset.tags(), *(dataset.tags(band) for band in dataset.indexes)]
-    tags[0].pop("AREA_OR_POINT", None)  # GDAL's own
-    return [dataset.descriptions, *({key: value for key, value in own.items() if value} for own in tags)]
+    tags[0].pop("AREA_OR_POINT", None)  # GDAL adds it by itself.
+    return [dataset.descriptions, *({key: value for key, value in each.items() if value} for each in tags)]
 
 
 def _is_whole(path: Path, header: list[Any]) -> bool:
+    """Whether a GeoTIFF holds all its blocks and the `header` that was written."""
     # GDAL says nothing of a write that fails while a file is closed: every block must lie inside the file, and the
     # header, which is written last, must hold what was put into it.
     size = path.stat().st_size
@@ -228,39 +263,11 @@ def _is_whole(path: Path, header: list[Any]) -> bool:
 
 
 def _begins_with_its_directory(path: Path) -> bool:
-    # where a write into the first directory fails GDAL puts another at the end, which no browser's first request finds
+    """Whether a TIFF's first directory lies in the bytes that a browser asks for first."""
+    # Where a write into the first directory fails, GDAL puts another at the end of the file.
     with path.open("rb") as file:
         head = file.read(16)
     order = "<" if head[:2] == b"II" else ">"
     (version,) = struct.unpack(f"{order}H", head[2:4])
-    (at,) = struct.unpack(f"{order}Q", head[8:]) if version == BIGTIFF else struct.unpack(f"{order}I", head[4:8])
-    return bool(at < FIRST_REQUEST)
-
-
-def write_window(dataset: Any, values: NDArray[Any], window: Window, bands: Sequence[int] | None = None) -> None:
-    """Write (B, h, w) values at a window of a raster opened by `create_raster`."""
-    if values.shape[1:] != (window.height, window.width):  # GDAL would stretch them
-        raise GridError(f"values of {values.shape[1:]} pixels do not fit a window of {window.height} x {window.width}")
-    dataset.write(
-        values,
-        list(dataset.indexes if bands is None else bands),
-        window=RasterioWindow(window.column, window.row, window.width, window.height),
-    )
-
-
-def write_raster(
-    path: Path,
-    values: NDArray[Any],
-    grid: Grid,
-    names: Sequence[str],
-    nodata: float | None = None,
-    tags: Mapping[str, str] | None = None,
-    compress: bool = True,
-    overwrite: bool = False,
-) -> None:
-    """Write (B, H, W) values as a GeoTIFF in their own dtype, bands described by `names`."""
-    if values.shape != (len(names), *grid.shape):
-        raise GridError(f"{path}: values of shape {values.shape} do not fit {len(names)} bands of {grid.describe()}.")
-    with create_raster(path, grid, str(values.dtype), names, nodata, tags, compress, overwrite) as dataset:
-        for window in tiles(grid.shape, 16 * TILE):
-            write_window(dataset, values[:, window.slices[0], window.slices[1]], window)
+    (offset,) = struct.unpack(f"{order}Q", head[8:]) if version == BIGTIFF else struct.unpack(f"{order}I", head[4:8])
+    return bool(offset < FIRST_REQUEST)

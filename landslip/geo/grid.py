@@ -38,11 +38,11 @@ class Window:
         return self.height * self.width
 
     def moved(self, rows: int, columns: int) -> Window:
-        """The window so many pixels further down and right."""
+        """The window, so many rows further down and columns further right."""
         return Window(self.row + rows, self.column + columns, self.height, self.width)
 
     def intersect(self, other: Window) -> Window:
-        """What two windows have in common; of no height or width where they do not meet."""
+        """The pixels that two windows share; a window without height or width where they do not meet."""
         row, column = max(self.row, other.row), max(self.column, other.column)
         bottom = min(self.row + self.height, other.row + other.height)
         right = min(self.column + self.width, other.column + other.width)
@@ -66,8 +66,9 @@ class Window:
 class Grid:
     """Rows, columns, north-up affine transform and projected CRS in metres.
 
-    `origin` and `first` say of a cropped grid which grid's pixels it has and at which row and column of it it begins,
-    so that a pixel's coordinates are the same to the bit however it was cropped; they take no part in comparisons.
+    A cropped grid knows the transform of the grid that it was cropped from (`origin`), and the row and column at which
+    it begins there (`first`), so that a pixel's coordinates are the same to the bit however it was cropped. Both take
+    no part in comparisons.
     """
 
     crs: CRS
@@ -113,7 +114,7 @@ class Grid:
         row, column = self.first[0] + window.row, self.first[1] + window.column
         x, y = origin.c + column * origin.a, origin.f + row * origin.e
         transform = Affine(origin.a, 0.0, x, 0.0, origin.e, y)
-        return Grid(self.crs, transform, window.height, window.width, origin, (row, column))
+        return Grid(self.crs, transform, window.height, window.width, origin=origin, first=(row, column))
 
     def describe(self) -> str:
         """One line for messages and `landslip info`."""
@@ -167,7 +168,7 @@ def metric_fault(crs: CRS | None) -> str | None:
 
 
 def looks_like_degrees(bounds: Sequence[float]) -> bool:
-    """Whether left, bottom, right and top, of which nobody knows the CRS, can be longitudes and latitudes."""
+    """Whether bounds (left, bottom, right, top) of an unknown CRS can be longitudes and latitudes."""
     left, bottom, right, top = bounds
     return -180 <= left < right <= 180 and -90 <= bottom < top <= 90
 
@@ -200,10 +201,10 @@ def starts(length: int, size: int, step: int) -> list[int]:
         raise GridError(f"windows of {size} pixels at every {step} leave gaps. Give a step from 1 to {size}.")
     if length <= size:
         return [0]
-    found = list(range(0, length - size + 1, step))
-    if found[-1] != length - size:
-        found.append(length - size)
-    return found
+    firsts = list(range(0, length - size + 1, step))
+    if firsts[-1] != length - size:
+        firsts.append(length - size)
+    return firsts
 
 
 def lattice(shape: tuple[int, int], size: int, step: int) -> Iterator[Window]:

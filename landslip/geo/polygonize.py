@@ -1,4 +1,4 @@
-"""Outlines of the connected pixels of a raster."""
+"""Polygons traced around pixels of one id, window by window, and put together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def trace(ids: NDArray[np.int32], grid: Grid) -> gpd.GeoDataFrame:
 
 
 def outline(ids: NDArray[np.int32], window: Window) -> dict[int, list[Any]]:
-    """Polygons around each id > 0 of (h, w) int32 cut at `window`, by id, in whole pixels (x column, y row).
+    """Polygons around each id > 0 of a window, (h, w) int32, by id, in whole pixels (x column, y row).
 
     Pixels are exact where metres are rounded, so that what two windows hold of one landslide meets without a gap.
     """

@@ -1,4 +1,4 @@
-"""Rasters read small, to be looked at, and pictures."""
+"""Rasters read small, to be looked at, and pictures that are read as rasters (PNG, say)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from landslip.errors import RasterError
 from landslip.geo.grid import Grid, Window
 from landslip.geo.raster import open_raster, read_info, read_window, unreadable
 
-PERCENTILES = (2, 98)  # that a band is stretched between, for pictures
+PERCENTILES = (2, 98)  # of a band's values, which a picture is stretched between
 
 
 def picture_shape(path: Path) -> tuple[int, int, int]:
@@ -39,19 +39,16 @@ def require_whole_png(path: Path) -> None:
     """
     if not path.exists():
         raise RasterError(f"{path} does not exist. Check the path.")
-    stored, at, name = path.read_bytes(), 8, b""
-    whole = stored[:8] == b"\x89PNG\r\n\x1a\n"
-    while whole and name != b"IEND":
-        length = int.from_bytes(stored[at : at + 4])
-        name, end = stored[at + 4 : at + 8], at + 8 + length
-        whole = len(stored) >= end + 4 and zlib.crc32(stored[at + 4 : end]) == int.from_bytes(stored[end : end + 4])
-        at = end + 4
-    if not whole:
+    stored, position, name = path.read_bytes(), 8, b""
+    intact = stored[:8] == b"\x89PNG\r\n\x1a\n"
+    while intact and name != b"IEND":
+        length = int.from_bytes(stored[position : position + 4])
+        name, end = stored[position + 4 : position + 8], position + 8 + length
+        checksum = stored[end : end + 4]
+        intact = len(checksum) == 4 and zlib.crc32(stored[position + 4 : end]) == int.from_bytes(checksum)
+        position = end + 4
+    if not intact:
         raise unreadable(path, RasterioError("its PNG chunks are not whole"))
-
-
-def _but_alpha(dataset: Any) -> list[int]:
-    return [band for band, what in zip(dataset.indexes, dataset.colorinterp, strict=True) if what != ColorInterp.alpha]
 
 
 def read_decimated(path: Path, bands: Sequence[int], most: int, stored: bool = False) -> tuple[NDArray[Any], Grid]:
@@ -77,3 +74,8 @@ def stretch(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = (float(value) for value in np.percentile(defined, PERCENTILES))
     return (low, high) if high > low else (low, low + 1)
+
+
+def _but_alpha(dataset: Any) -> list[int]:
+    """The bands of a picture without the one that says how opaque it is."""
+    return [band for band, what in zip(dataset.indexes, dataset.colorinterp, strict=True) if what != ColorInterp.alpha]

@@ -45,30 +45,18 @@ def resample(
     out = np.empty((len(values), *rows.shape), np.float32)
     down, across = (kernel_scale(s) for s in scale)
     values = np.ascontiguousarray(values, np.float32)  # one kind of array is compiled for
-    _resample(values, *first, rows, columns, METHODS[method], down, across, out)
+    _resample(values, first, rows, columns, order=METHODS[method], scale=(down, across), out=out)
     return out
 
 
 @jit
-def _resample(
-    values: Any,
-    first_row: int,
-    first_column: int,
-    rows: Any,
-    columns: Any,
-    order: int,
-    down: float,
-    across: float,
-    out: Any,
-) -> None:
+def _resample(values: Any, first: Any, rows: Any, columns: Any, order: int, scale: Any, out: Any) -> None:
+    """Fill `out` (B, h, w) by a method of METHODS' `order`; arguments are else those of `resample`."""
     bands, height, width = values.shape
-    weights = np.empty((2, 2 * int(order * max(down, across) + 1) + 2))
+    weights = np.empty((2, 2 * int(order * max(scale[0], scale[1]) + 1) + 2))  # down, across
     for i in range(rows.shape[0]):
         for j in range(rows.shape[1]):
-            p, q = rows[i, j], columns[i, j]
-            row, column = -1, -1
-            if abs(p) < 1e12 and abs(q) < 1e12:  # not NaN
-                row, column = int(np.floor(p)) - first_row, int(np.floor(q)) - first_column
+            row, column = _pixel_at(rows[i, j], first[0]), _pixel_at(columns[i, j], first[1])
             if row < 0 or row >= height or column < 0 or column >= width:
                 out[:, i, j] = np.nan
                 continue
@@ -76,61 +64,83 @@ def _resample(
                 for b in range(bands):
                     out[b, i, j] = values[b, row, column]
                 continue
-            begin, undone = 0, 1
-            taken = order
-            while undone:  # a second time, as bilinear, where the cubic kernel meets undefined pixels
-                undone = 0
-                top = int(np.floor(p - 0.5 - taken * down)) + 1
-                left = int(np.floor(q - 0.5 - taken * across)) + 1
-                high = int(np.ceil(p - 0.5 + taken * down)) - top
-                wide = int(np.ceil(q - 0.5 + taken * across)) - left
-                high_sum, wide_sum = 0.0, 0.0
-                for axis in range(2):
-                    for k in range(wide if axis else high):
-                        t = abs(left + k + 0.5 - q) / across if axis else abs(top + k + 0.5 - p) / down
-                        if taken == 1:
-                            w = 1 - t
-                        elif t < 1:
-                            w = (1.5 * t - 2.5) * t * t + 1
-                        else:
-                            w = ((-0.5 * t + 2.5) * t - 4) * t + 2
-                        weights[axis, k] = w
-                        if axis:
-                            wide_sum += w
-                        else:
-                            high_sum += w
-                top -= first_row
-                left -= first_column
-                inside = top >= 0 and left >= 0 and top + high <= height and left + wide <= width
-                for b in range(begin, bands):
+            b, degree = 0, order
+            while b < bands:  # a second time, as bilinear, where the cubic kernel meets undefined pixels
+                top, high, high_sum = _weigh(weights, 0, rows[i, j], degree, scale[0])
+                left, wide, wide_sum = _weigh(weights, 1, columns[i, j], degree, scale[1])
+                box = top - first[0], left - first[1], high, wide
+                inside = box[0] >= 0 and box[1] >= 0 and box[0] + high <= height and box[1] + wide <= width
+                while b < bands:
                     if values[b, row, column] != values[b, row, column]:
                         out[b, i, j] = np.nan
+                        b += 1
                         continue
-                    total = np.nan
-                    if inside and high == 2 and wide == 2:  # the usual case, in one expression
-                        total = weights[0, 0] * (
-                            weights[1, 0] * values[b, top, left] + weights[1, 1] * values[b, top, left + 1]
-                        ) + weights[0, 1] * (
-                            weights[1, 0] * values[b, top + 1, left] + weights[1, 1] * values[b, top + 1, left + 1]
-                        )
-                    elif inside:
-                        total = 0.0
-                        for k in range(high):
-                            line = 0.0
-                            for m in range(wide):
-                                line += weights[1, m] * values[b, top + k, left + m]
-                            total += weights[0, k] * line
+                    total = _sum_of_all(values, b, box, weights) if inside else np.nan
                     if total == total:
                         out[b, i, j] = total / (high_sum * wide_sum)
-                        continue
-                    if taken == 2:
-                        begin, undone, taken = b, 1, 1
+                    elif degree == 1:
+                        out[b, i, j] = _mean_of_defined(values, b, box, weights)
+                    else:
                         break
-                    total, weight = 0.0, 0.0
-                    for k in range(max(0, -top), min(high, height - top)):
-                        for m in range(max(0, -left), min(wide, width - left)):
-                            value = values[b, top + k, left + m]
-                            if value == value:
-                                total += weights[0, k] * weights[1, m] * value
-                                weight += weights[0, k] * weights[1, m]
-                    out[b, i, j] = total / weight
+                    b += 1
+                degree = 1
+
+
+@jit
+def _pixel_at(position: float, first: int) -> int:
+    """The pixel of an axis, counted from `first`, that a position lies in; -1 for NaN and what no raster reaches."""
+    return int(np.floor(position)) - first if abs(position) < 1e12 else -1
+
+
+@jit
+def _weigh(weights: Any, axis: int, position: float, degree: int, scale: float) -> Any:
+    """Fill `weights[axis]` with those of a kernel around a position: (its first pixel, how many, the weights' sum).
+
+    `degree`: 1 is linear, 2 Keys' cubic.
+    """
+    begin = int(np.floor(position - 0.5 - degree * scale)) + 1
+    length = int(np.ceil(position - 0.5 + degree * scale)) - begin
+    total = 0.0
+    for k in range(length):
+        t = abs(begin + k + 0.5 - position) / scale
+        if degree == 1:
+            weight = 1 - t
+        elif t < 1:
+            weight = (1.5 * t - 2.5) * t * t + 1
+        else:
+            weight = ((-0.5 * t + 2.5) * t - 4) * t + 2
+        weights[axis, k] = weight
+        total += weight
+    return begin, length, total
+
+
+@jit
+def _sum_of_all(values: Any, b: int, box: Any, weights: Any) -> Any:
+    """The weighted sum over a box (top, left, rows, columns) that lies inside the array; NaN where a pixel is."""
+    top, left, high, wide = box
+    if high == 2 and wide == 2:  # the usual case, in one expression
+        return weights[0, 0] * (
+            weights[1, 0] * values[b, top, left] + weights[1, 1] * values[b, top, left + 1]
+        ) + weights[0, 1] * (weights[1, 0] * values[b, top + 1, left] + weights[1, 1] * values[b, top + 1, left + 1])
+    total = 0.0
+    for k in range(high):
+        line = 0.0
+        for m in range(wide):
+            line += weights[1, m] * values[b, top + k, left + m]
+        total += weights[0, k] * line
+    return total
+
+
+@jit
+def _mean_of_defined(values: Any, b: int, box: Any, weights: Any) -> float:
+    """The weighted mean of those pixels of a box that are defined and inside the array."""
+    top, left, high, wide = box
+    height, width = values.shape[1:]
+    total, weight = 0.0, 0.0
+    for k in range(max(0, -top), min(high, height - top)):
+        for m in range(max(0, -left), min(wide, width - left)):
+            value = values[b, top + k, left + m]
+            if value == value:
+                total += weights[0, k] * weights[1, m] * value
+                weight += weights[0, k] * weights[1, m]
+    return total / weight

@@ -1,4 +1,4 @@
-"""The one module that opens vectors; it burns them onto a grid and traces rasters into polygons."""
+"""The one module that reads vector files: features in a CRS, and the layers of a file."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def read_vector(
     bounds: tuple[float, float, float, float] | None = None,
     stated: str | None = None,
 ) -> gpd.GeoDataFrame:
-    """Read features, reprojected to `crs` where given and limited to those that touch `bounds` (in `crs`).
+    """Read the features of a layer, in `crs` where given, and of these the ones that touch `bounds` (in `crs`).
 
-    `layer` is the first that has geometries, where not given; `stated` is the CRS of a file that carries none. Raises
+    Without `layer` it is the first that has geometries; `stated` is the CRS of a file that carries none. Raises
     VectorError for a missing or unreadable file, an unknown layer, no CRS, or one other than stated.
     """
     if archive_of(path) is None and not path.exists():
@@ -63,6 +63,62 @@ def read_vector(
         return frame if crs is None else frame.to_crs(crs.to_wkt())
 
 
+def layer_names(path: Path, spatial: bool = False) -> list[str]:
+    """Names of a vector file's layers, `spatial` ones or tables without geometry too; VectorError where it is none."""
+    import pyogrio
+
+    if is_geoparquet(path):
+        return [path.stem]
+    with named(path):
+        layers = pyogrio.list_layers(_source(path))
+        return [str(name) for name, geometry in layers if geometry is not None or not spatial]
+
+
+def layer_facts(path: Path, layer: str | None = None) -> tuple[str, str, CRS | None]:
+    """The name, kind of geometry ("Polygon", "MultiLineString" ...) and CRS of a layer; of the first with geometries.
+
+    Raises VectorError for what is no vector file, and where it has no such layer.
+    """
+    import pyogrio
+
+    with named(path):
+        kinds = {str(name): str(kind) for name, kind in pyogrio.list_layers(_source(path)) if kind is not None}
+    name = layer or next(iter(kinds), "")
+    if name not in kinds:
+        raise VectorError(f"{path} has no layer {name!r} of geometries; its layers are {', '.join(layer_names(path))}.")
+    with named(path):
+        crs = pyogrio.read_info(_source(path), layer=name)["crs"]
+        return name, kinds[name].split(" ")[0].removesuffix("Z"), CRS.from_user_input(crs) if crs else None
+
+
+def is_geoparquet(path: Path) -> bool:
+    """Whether the name is that of a GeoParquet file, which GDAL reads only where it was built with Arrow."""
+    return path.suffix.lower() in GEOPARQUET
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Name the file in whatever error a damaged one raises: GDAL, GEOS, PROJ and pandas have errors of their own."""
+    try:
+        yield
+    except (LandslipError, MemoryError):
+        raise
+    except Exception as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> VectorError:
+    """The error for a file that cannot be read as a vector file, with the reason in a few words."""
+    wrong = lack(path) or (folder_given(path, VECTOR_SUFFIXES) if path.is_dir() else "")
+    if wrong:
+        return VectorError(wrong)
+    reason = " ".join(str(error).split(";")[0].split())[:200]
+    return VectorError(
+        f"{path} cannot be read as a vector file ({reason}): it is truncated, damaged or "
+        "not a vector file. Fetch or make it again."
+    )
+
+
 def _with_crs(frame: gpd.GeoDataFrame, path: Path, stated: str | None) -> gpd.GeoDataFrame:
     """Features in the CRS that their file carries, else in the one that was stated."""
     if frame.crs is None and stated is not None:
@@ -82,41 +138,15 @@ def _with_crs(frame: gpd.GeoDataFrame, path: Path, stated: str | None) -> gpd.Ge
     return frame
 
 
-@contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Name the file in whatever a damaged one makes its readers raise: GDAL, GEOS, PROJ and pandas have their own."""
-    try:
-        yield
-    except (LandslipError, MemoryError):
-        raise
-    except Exception as error:
-        raise unreadable(path, error) from error
-
-
 def _source(path: Path) -> Path | str:
     """What GDAL is asked for: a file as it is, one in an archive by GDAL's name."""
     return path if archive_of(path) is None else gdal_name(path)
 
 
-def unreadable(path: Path, error: Exception) -> VectorError:
-    wrong = lack(path) or (folder_given(path, VECTOR_SUFFIXES) if path.is_dir() else "")
-    if wrong:
-        return VectorError(wrong)
-    reason = " ".join(str(error).split(";")[0].split())[:200]
-    return VectorError(
-        f"{path} cannot be read as a vector file ({reason}): it is truncated, damaged or "
-        "not a vector file. Fetch or make it again."
-    )
-
-
-def is_geoparquet(path: Path) -> bool:
-    """Whether the name is that of a GeoParquet file, which GDAL reads only where it was built with Arrow."""
-    return path.suffix.lower() in GEOPARQUET
-
-
 def _read_geoparquet(
     path: Path, layer: str | None, crs: CRS | None, bounds: tuple[float, float, float, float] | None
 ) -> gpd.GeoDataFrame:
+    """The features of a GeoParquet file, in its own CRS, that touch `bounds` (in `crs`)."""
     if layer is not None and layer != path.stem:
         raise VectorError(f"{path} has no layer {layer!r}: a GeoParquet file has one, {path.stem}. Leave it out.")
     if archive_of(path) is not None:
@@ -135,6 +165,7 @@ def _bounds_in_file(
     bounds: tuple[float, float, float, float] | None,
     stated: str | None,
 ) -> tuple[float, float, float, float] | None:
+    """The bounds, given in `crs`, in the CRS of the file; None where there are none or nobody knows one of the CRSs."""
     if bounds is None or crs is None:
         return None
     import pyogrio
@@ -144,31 +175,3 @@ def _bounds_in_file(
         return None
     left, bottom, right, top = transform_bounds(crs, CRS.from_user_input(file_crs), *bounds, densify_pts=41)
     return left, bottom, right, top
-
-
-def layer_names(path: Path, spatial: bool = False) -> list[str]:
-    """Names of a vector file's layers, `spatial` ones or tables without geometry too; VectorError where it is none."""
-    import pyogrio
-
-    if is_geoparquet(path):
-        return [path.stem]
-    with named(path):
-        listed = pyogrio.list_layers(_source(path))
-        return [str(name) for name, geometry in listed if geometry is not None or not spatial]
-
-
-def layer_facts(path: Path, layer: str | None = None) -> tuple[str, str, CRS | None]:
-    """The name, kind of geometry ("Polygon", "MultiLineString" ...) and CRS of a layer; of the first with geometries.
-
-    Raises VectorError for what is no vector file, and where it has no such layer.
-    """
-    import pyogrio
-
-    with named(path):
-        held = {str(name): str(kind) for name, kind in pyogrio.list_layers(_source(path)) if kind is not None}
-    name = layer or next(iter(held), "")
-    if name not in held:
-        raise VectorError(f"{path} has no layer {name!r} of geometries; its layers are {', '.join(layer_names(path))}.")
-    with named(path):
-        crs = pyogrio.read_info(_source(path), layer=name)["crs"]
-        return name, held[name].split(" ")[0].removesuffix("Z"), CRS.from_user_input(crs) if crs else None

@@ -22,8 +22,8 @@ from landslip.geo.grid import Grid, Window, crs_name
 from landslip.geo.raster import RasterInfo, open_raster, read_info, read_stored_window, read_window
 from landslip.geo.resample import reach, resample
 
-MOST_AT_ONCE = 16_000_000  # pixels of a raster that are read for a window before it is divided
-KNOT = 16  # pixels between two that PROJ computes
+MOST_AT_ONCE = 16_000_000  # pixels of a raster; a window that needs more of them is divided
+KNOT = 16  # pixels between two whose coordinates PROJ computes
 FINEST = 2.0**20  # parts of a pixel that positions are rounded to
 SAME_SIZE = 1e-8  # by how much two pixel sizes may differ and be one: 0.0002 of a pixel over a scene
 
@@ -63,16 +63,6 @@ def warp_stored(path: Path, grid: Grid, band: int = 1) -> NDArray[np.float32]:
     return np.asarray(warp_array(values[None], source.crop(window), grid, "nearest")[0])
 
 
-def lies_on(path: Path, grid: Grid) -> bool:
-    """Whether a raster's pixels are the grid's own, so that it is cut and not resampled."""
-    return _whole_pixel_offset(read_info(path).grid, grid) is not None
-
-
-def how_resampled(path: Path, grid: Grid, method: str) -> str:
-    """What is done to a raster's pixels on the way to the grid, in words."""
-    return "none: its pixels are the grid's" if lies_on(path, grid) else method
-
-
 def warp_array(
     values: NDArray[np.float32], source: Grid, grid: Grid, resampling: str = "bilinear"
 ) -> NDArray[np.float32]:
@@ -83,11 +73,11 @@ def warp_array(
     if offset is not None:
         return _cut_array(values, Window(*offset, *grid.shape))
     rows, columns = _positions(source, grid)
-    return resample(values, source.first, rows, columns, resampling, _scale(source, grid))
+    return resample(values, source.first, rows, columns, method=resampling, scale=_scale(source, grid))
 
 
 def in_quarters(values: Callable[[Window], NDArray[np.float32]], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """`values`, (B, h, w) at a window, of a whole of `shape` put together from its quarters."""
+    """(B, H, W) of `shape` put together from its quarters, of which `values` gives each, (B, h, w) at a window."""
     rows, columns = ((0, n // 2, n) if n > 1 else (0, n) for n in shape)
     parts = [
         [values(Window(top, left, bottom - top, right - left)) for left, right in pairwise(columns)]
@@ -96,120 +86,30 @@ def in_quarters(values: Callable[[Window], NDArray[np.float32]], shape: tuple[in
     return np.concatenate([np.concatenate(line, axis=2) for line in parts], axis=1)
 
 
+def lies_on(path: Path, grid: Grid) -> bool:
+    """Whether a raster's pixels are the grid's own, so that it is cut and not resampled."""
+    return _whole_pixel_offset(read_info(path).grid, grid) is not None
+
+
+def how_resampled(path: Path, grid: Grid, method: str) -> str:
+    """How a raster's pixels are resampled onto the grid, in words."""
+    return "none: its pixels are the grid's" if lies_on(path, grid) else method
+
+
 def needed_window(source: Grid, grid: Grid, resampling: str = "bilinear") -> Window:
     """The window of `source`, or beyond it, that resampling onto `grid` looks at; empty where no pixel has a place."""
     offset = _whole_pixel_offset(source, grid)
     if offset is not None:
         return Window(*offset, *grid.shape)
     rows, columns = _positions(source, grid)
-    known = np.isfinite(rows) & np.isfinite(columns)
-    if not known.any():
+    placed = np.isfinite(rows) & np.isfinite(columns)
+    if not placed.any():
         return Window(0, 0, 0, 0)
     down, across = (reach(resampling, scale) for scale in _scale(source, grid))
-    row, column = int(np.floor(rows[known].min())) - down, int(np.floor(columns[known].min())) - across
-    height = int(np.floor(rows[known].max())) + down + 1 - row
-    width = int(np.floor(columns[known].max())) + across + 1 - column
+    row, column = int(np.floor(rows[placed].min())) - down, int(np.floor(columns[placed].min())) - across
+    height = int(np.floor(rows[placed].max())) + down + 1 - row
+    width = int(np.floor(columns[placed].max())) + across + 1 - column
     return Window(row - source.first[0], column - source.first[1], height, width)
-
-
-def _positions(source: Grid, grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the centres of `grid`'s pixels lie, (H, W) rows and columns in `source`'s pixels from its origin's corner.
-
-    They follow from a pixel's place in the grid that `grid` was cropped from. Between two CRSs every 16th is computed
-    by PROJ and the others between them, which moves them by less than a thousandth of a pixel.
-    """
-    own, first = grid.origin or grid.transform, grid.first
-    down = first[0] + np.arange(grid.height)
-    across = first[1] + np.arange(grid.width)
-    if source.crs == grid.crs:
-        x, y = own.c + (across + 0.5) * own.a, own.f + (down + 0.5) * own.e
-        rows, columns = _in_pixels(source, x, y)
-        return np.repeat(rows[:, None], grid.width, 1), np.repeat(columns[None], grid.height, 0)
-    first_node = first[0] // KNOT, first[1] // KNOT
-    last_node = (first[0] + grid.height) // KNOT + 1, (first[1] + grid.width) // KNOT + 1
-    x = own.c + (np.arange(first_node[1], last_node[1] + 1) * KNOT + 0.5) * own.a
-    y = own.f + (np.arange(first_node[0], last_node[0] + 1) * KNOT + 0.5) * own.e
-    shape = (len(y), len(x))
-    xs, ys = np.broadcast_to(x, shape).ravel(), np.broadcast_to(y[:, None], shape).ravel()
-    there = _transformed(grid.crs, source.crs, xs, ys)
-    rows, columns = (values.reshape(shape) for values in _in_pixels(source, *there))
-    above, left = down // KNOT - first_node[0], across // KNOT - first_node[1]
-    u, v = (down % KNOT / KNOT)[:, None], across % KNOT / KNOT
-    return _between(rows, above, left, u, v), _between(columns, above, left, u, v)
-
-
-def _in_pixels(
-    source: Grid, x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rows and columns of coordinates, rounded to a millionth of a pixel, so that a pixel's border is met exactly."""
-    own = source.origin or source.transform
-    return np.round((y - own.f) / own.e * FINEST) / FINEST, np.round((x - own.c) / own.a * FINEST) / FINEST
-
-
-def _transformed(
-    from_crs: CRS, to_crs: CRS, x: NDArray[np.float64], y: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    there = np.array(transform_points(from_crs, to_crs, x, y)[:2], np.float64)
-    there[:, ~np.isfinite(there).all(axis=0)] = np.nan
-    return there[0], there[1]
-
-
-def _between(
-    knots: NDArray[np.float64], above: NDArray[Any], left: NDArray[Any], u: NDArray[Any], v: NDArray[Any]
-) -> NDArray[np.float64]:
-    lines = knots[above] * (1 - u) + knots[above + 1] * u
-    return np.asarray(lines[:, left] * (1 - v) + lines[:, left + 1] * v)
-
-
-def _scale(source: Grid, grid: Grid) -> tuple[float, float]:
-    """Source pixels in one pixel of `grid`, down and across, at the corner of the grid that it was cropped from."""
-    if source.crs == grid.crs:
-        return grid.y_size / source.y_size, grid.x_size / source.x_size
-    own = grid.origin or grid.transform
-    x, y = np.array([own.c, own.c + own.a, own.c]), np.array([own.f, own.f, own.f + own.e])
-    x, y = _transformed(grid.crs, source.crs, x, y)
-    down, across = abs(y[2] - y[0]) / source.y_size, abs(x[1] - x[0]) / source.x_size
-    return (float(down), float(across)) if np.isfinite(down + across) else (1.0, 1.0)
-
-
-def _whole_pixel_offset(source: Grid, grid: Grid, tolerance: float = 1e-3) -> tuple[int, int] | None:
-    """(row, column) of `grid`'s corner on `source`'s pixels, or None where resampling is needed."""
-    if source.crs != grid.crs:
-        return None
-    if abs(source.x_size / grid.x_size - 1) > SAME_SIZE or abs(source.y_size / grid.y_size - 1) > SAME_SIZE:
-        return None
-    # asked of the grids that both were cropped from, so that the answer is one for all their windows
-    ours, theirs = grid.origin or grid.transform, source.origin or source.transform
-    row, column = (theirs.f - ours.f) / source.y_size, (ours.c - theirs.c) / source.x_size
-    if abs(row - round(row)) > tolerance or abs(column - round(column)) > tolerance:
-        return None
-    return (
-        round(row) + grid.first[0] - source.first[0],
-        round(column) + grid.first[1] - source.first[1],
-    )
-
-
-def _cut_array(values: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
-    out = np.full((len(values), window.height, window.width), np.nan, np.float32)
-    inside = window.clip((values.shape[1], values.shape[2]))
-    if inside.height and inside.width:
-        rows, columns = inside.within(window)
-        out[:, rows, columns] = values[:, inside.slices[0], inside.slices[1]]
-    return out
-
-
-@contextmanager
-def _leading(path: Path, crs: CRS, other: CRS) -> Iterator[None]:
-    """Name the file, and both CRSs, where PROJ knows no way from one to the other."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:  # GDAL's, for which rasterio has no public name
-        raise GridError(
-            f"{path} is in {crs_name(crs)}, to which no way leads from {crs_name(other)} "
-            f"({' '.join(str(error).split())[:200]}). Give it in a CRS of the same body."
-        ) from error
 
 
 def covering_window(raster: RasterInfo, grid: Grid, margin: int = 4) -> Window:
@@ -246,3 +146,108 @@ def default_grid(info: RasterInfo, crs: CRS, resolution: float | None) -> Grid:
     if transform is None or not width or not height:
         raise GridError(f"{info.path} cannot be brought from {crs_name(source.crs)} to {crs_name(crs)}.")
     return Grid(crs, transform, int(height), int(width))
+
+
+def _positions(source: Grid, grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the centres of `grid`'s pixels lie, (H, W) rows and columns in `source`'s pixels from its origin's corner.
+
+    They follow from a pixel's place in the grid that `grid` was cropped from. Between two CRSs every 16th is computed
+    by PROJ and the others between them, which moves them by less than a thousandth of a pixel.
+    """
+    transform, first = grid.origin or grid.transform, grid.first
+    down = first[0] + np.arange(grid.height)
+    across = first[1] + np.arange(grid.width)
+    if source.crs == grid.crs:
+        x, y = transform.c + (across + 0.5) * transform.a, transform.f + (down + 0.5) * transform.e
+        rows, columns = _in_pixels(source, x, y)
+        return np.repeat(rows[:, None], grid.width, 1), np.repeat(columns[None], grid.height, 0)
+    first_node = first[0] // KNOT, first[1] // KNOT
+    last_node = (first[0] + grid.height) // KNOT + 1, (first[1] + grid.width) // KNOT + 1
+    x = transform.c + (np.arange(first_node[1], last_node[1] + 1) * KNOT + 0.5) * transform.a
+    y = transform.f + (np.arange(first_node[0], last_node[0] + 1) * KNOT + 0.5) * transform.e
+    shape = (len(y), len(x))
+    xs, ys = np.broadcast_to(x, shape).ravel(), np.broadcast_to(y[:, None], shape).ravel()
+    coordinates = _transformed(grid.crs, source.crs, xs, ys)
+    rows, columns = (values.reshape(shape) for values in _in_pixels(source, *coordinates))
+    above, left = down // KNOT - first_node[0], across // KNOT - first_node[1]
+    u, v = (down % KNOT / KNOT)[:, None], across % KNOT / KNOT
+    return _between(rows, above, left, u, v), _between(columns, above, left, u, v)
+
+
+def _in_pixels(
+    source: Grid, x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rows and columns of coordinates, rounded to a millionth of a pixel, so that a pixel's border is met exactly."""
+    transform = source.origin or source.transform
+    rows, columns = (y - transform.f) / transform.e, (x - transform.c) / transform.a
+    return np.round(rows * FINEST) / FINEST, np.round(columns * FINEST) / FINEST
+
+
+def _transformed(
+    from_crs: CRS, to_crs: CRS, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coordinates in another CRS; NaN where PROJ knows none."""
+    coordinates = np.array(transform_points(from_crs, to_crs, x, y)[:2], np.float64)
+    coordinates[:, ~np.isfinite(coordinates).all(axis=0)] = np.nan
+    return coordinates[0], coordinates[1]
+
+
+def _between(
+    knots: NDArray[np.float64], above: NDArray[Any], left: NDArray[Any], u: NDArray[Any], v: NDArray[Any]
+) -> NDArray[np.float64]:
+    """(H, W) between knots: from those `above` and to the `left`, shares `u` down and `v` across towards the next."""
+    lines = knots[above] * (1 - u) + knots[above + 1] * u
+    return np.asarray(lines[:, left] * (1 - v) + lines[:, left + 1] * v)
+
+
+def _scale(source: Grid, grid: Grid) -> tuple[float, float]:
+    """Source pixels in one pixel of `grid`, down and across, at the corner of the grid that it was cropped from."""
+    if source.crs == grid.crs:
+        return grid.y_size / source.y_size, grid.x_size / source.x_size
+    transform = grid.origin or grid.transform
+    left, top = transform.c, transform.f
+    x, y = np.array([left, left + transform.a, left]), np.array([top, top, top + transform.e])
+    x, y = _transformed(grid.crs, source.crs, x, y)
+    down, across = abs(y[2] - y[0]) / source.y_size, abs(x[1] - x[0]) / source.x_size
+    return (float(down), float(across)) if np.isfinite(down + across) else (1.0, 1.0)
+
+
+def _whole_pixel_offset(source: Grid, grid: Grid, tolerance: float = 1e-3) -> tuple[int, int] | None:
+    """(row, column) of `grid`'s corner on `source`'s pixels, or None where resampling is needed."""
+    if source.crs != grid.crs:
+        return None
+    if abs(source.x_size / grid.x_size - 1) > SAME_SIZE or abs(source.y_size / grid.y_size - 1) > SAME_SIZE:
+        return None
+    # The grids that both were cropped from are compared, so that all their windows have the same answer.
+    ours, theirs = grid.origin or grid.transform, source.origin or source.transform
+    row, column = (theirs.f - ours.f) / source.y_size, (ours.c - theirs.c) / source.x_size
+    if abs(row - round(row)) > tolerance or abs(column - round(column)) > tolerance:
+        return None
+    return (
+        round(row) + grid.first[0] - source.first[0],
+        round(column) + grid.first[1] - source.first[1],
+    )
+
+
+def _cut_array(values: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+    """(B, h, w) of a window, which may reach beyond the array; NaN there."""
+    out = np.full((len(values), window.height, window.width), np.nan, np.float32)
+    inside = window.clip((values.shape[1], values.shape[2]))
+    if inside.height and inside.width:
+        rows, columns = inside.within(window)
+        out[:, rows, columns] = values[:, inside.slices[0], inside.slices[1]]
+    return out
+
+
+@contextmanager
+def _leading(path: Path, crs: CRS, other: CRS) -> Iterator[None]:
+    """Name the file, and both CRSs, where PROJ knows no way from one to the other."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # GDAL's own errors, for which rasterio has no public name.
+        raise GridError(
+            f"{path} is in {crs_name(crs)}, to which no way leads from {crs_name(other)} "
+            f"({' '.join(str(error).split())[:200]}). Give it in a CRS of the same body."
+        ) from error

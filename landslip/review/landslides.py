@@ -67,28 +67,29 @@ def read_landslides(
     is the CRS of a file that carries none. Raises LabelError where there are several layers, with the `option` to
     choose by, and for a review inside an archive; VectorError as `read_vector` does.
     """
-    archived = archive_of(path) is not None
-    if layer is None and not is_geoparquet(path) and (archived or path.exists()):
+    in_archive = archive_of(path) is not None
+    if layer is None and not is_geoparquet(path) and (in_archive or path.exists()):
         names = layer_names(path, spatial=True)
-        if archived and REVIEWS in names:
+        if in_archive and REVIEWS in names:
             raise LabelError(f"{path} lies in an archive, where its review cannot be read. Unpack it first.")
-        if LAYER in names and not archived:
-            whole = read_vector(path, LAYER, crs)
-            if "id" in whole and (REVIEWS in names or _is_review(path, whole, "review")):
-                return _after_review(path, whole, crs, bounds)
-        layer = LAYER if archived and LAYER in names else _only(path, names, option)
+        if LAYER in names and not in_archive:
+            rows = read_vector(path, LAYER, crs)
+            if "id" in rows and (REVIEWS in names or _is_review(path, rows, "review")):
+                return _after_review(path, rows, crs, bounds)
+        layer = LAYER if in_archive and LAYER in names else _only(path, names, option)
     frame = read_vector(path, layer, crs, bounds, stated)
     column = "state" if layer == REVIEWS else "review"
     if column not in frame:
         return Landslides(frame, frame.iloc[:0])
-    whole = frame if bounds is None else read_vector(path, layer, crs, stated=stated)  # words may differ beyond
-    if not _is_review(path, whole, column):
-        return Landslides(frame, frame.iloc[:0], note=_foreign_note(whole, column))
-    found = _by_state(path, whole.assign(review=_states(path, whole[column])), bounds)
-    if layer != REVIEWS and found.reviewed:
-        note = f"{found.note}; redrawn ones by the outline that was mapped, and drawn ones are not in it: {IN_PACKAGE}"
-        return replace(found, note=note)
-    return found
+    # A column is judged by the whole file, since there may be other words beyond the bounds.
+    rows = frame if bounds is None else read_vector(path, layer, crs, stated=stated)
+    if not _is_review(path, rows, column):
+        return Landslides(frame, frame.iloc[:0], note=_foreign_note(rows, column))
+    landslides = _by_state(path, rows.assign(review=_states(path, rows[column])), bounds)
+    if layer != REVIEWS and landslides.reviewed:
+        limits = f"redrawn ones by the outline that was mapped, and drawn ones are not in it: {IN_PACKAGE}"
+        return replace(landslides, note=f"{landslides.note}; {limits}")
+    return landslides
 
 
 def read_mapped(
@@ -116,43 +117,43 @@ def read_mapped(
 
 
 def _only(path: Path, names: list[str], option: str) -> str | None:
+    """The one layer of a file, None where it names none. Raises LabelError where there are several."""
     if len(names) > 1:
         raise LabelError(f"{path} holds the layers {', '.join(names)}. Say which are the landslides: {option}.")
     return names[0] if names else None
 
 
-def _after_review(path: Path, whole: gpd.GeoDataFrame, crs: CRS | None, bounds: Bounds | None) -> Landslides:
+def _after_review(path: Path, rows: gpd.GeoDataFrame, crs: CRS | None, bounds: Bounds | None) -> Landslides:
     """What stands of an inventory, from all rows of its layer and its reviews."""
     decided = corrections(path)
     ids = [one.landslide for one in decided]
     states = [one.state for one in decided]
-    stands = gpd.GeoSeries([one.outline for one in decided], crs=crs_of(path))
-    stands = stands if crs is None else stands.to_crs(crs.to_wkt())
-    left = whole[~whole["id"].isin(ids)]
-    columns = {"id": [*ids, *left["id"]], "review": [*states, *[OPEN] * len(left)]}
-    found = gpd.GeoDataFrame(columns, geometry=[*stands, *left.geometry], crs=whole.crs)
-    return _by_state(path, found.set_index("id", drop=False).rename_axis(None), bounds)
+    outlines = gpd.GeoSeries([one.outline for one in decided], crs=crs_of(path))
+    outlines = outlines if crs is None else outlines.to_crs(crs.to_wkt())
+    undecided = rows[~rows["id"].isin(ids)]
+    columns = {"id": [*ids, *undecided["id"]], "review": [*states, *[OPEN] * len(undecided)]}
+    landslides = gpd.GeoDataFrame(columns, geometry=[*outlines, *undecided.geometry], crs=rows.crs)
+    return _by_state(path, landslides.set_index("id", drop=False).rename_axis(None), bounds)
 
 
 def _by_state(path: Path, frame: gpd.GeoDataFrame, bounds: Bounds | None) -> Landslides:
     """Landslides by the column `review`; those of rows that touch `bounds`."""
     counts = {state: int(n) for state in STATES if (n := (frame["review"] == state).sum())}
-    here = frame if bounds is None else frame[frame.intersects(shapely.box(*bounds))]
+    inside = frame if bounds is None else frame[frame.intersects(shapely.box(*bounds))]
     if not counts.keys() - {OPEN}:
         note = f"none of its {len(frame)} landslides is reviewed: all are taken as they were mapped"
         if is_geoparquet(path):
             note += " (decisions are kept in the GeoPackage, not here)"
-        return Landslides(here, here.iloc[:0], counts, note if len(frame) else "")
-    taken = {state: n for state, n in counts.items() if state not in (OPEN, REJECTED)}
-    kept = ", ".join(f"{n} {state}" for state, n in taken.items())
-    out = [f"{counts[REJECTED]} rejected (other ground)"] if REJECTED in counts else []
-    out += [f"{counts[OPEN]} still open (unknown ground)"] if OPEN in counts else []
-    note = (
-        f"{sum(taken.values())} of its {len(frame)} landslides are taken, by its review{f' ({kept})' if kept else ''}"
-    )
-    note += f"; left out are {' and '.join(out)}" if out else ""
-    unknown, rejected = here["review"] == OPEN, here["review"] == REJECTED
-    return Landslides(here[~unknown & ~rejected], here[unknown], counts, note)
+        return Landslides(inside, inside.iloc[:0], counts, note if len(frame) else "")
+    counted = {state: n for state, n in counts.items() if state not in (OPEN, REJECTED)}
+    words = ", ".join(f"{n} {state}" for state, n in counted.items())
+    omitted = [f"{counts[REJECTED]} rejected (other ground)"] if REJECTED in counts else []
+    omitted += [f"{counts[OPEN]} still open (unknown ground)"] if OPEN in counts else []
+    note = f"{sum(counted.values())} of its {len(frame)} landslides are taken, by its review"
+    note += f" ({words})" if words else ""
+    note += f"; left out are {' and '.join(omitted)}" if omitted else ""
+    unknown, rejected = inside["review"] == OPEN, inside["review"] == REJECTED
+    return Landslides(inside[~unknown & ~rejected], inside[unknown], counts, note)
 
 
 def _is_review(path: Path, frame: gpd.GeoDataFrame, column: str) -> bool:
@@ -164,20 +165,20 @@ def _is_review(path: Path, frame: gpd.GeoDataFrame, column: str) -> bool:
 
 
 def _words(column: Any) -> set[str]:
-    """What a column says, where it says anything; of others it may hold numbers, or lists."""
+    """The values of a column, as text, where it has any; a column of another program may hold numbers, or lists."""
     return {str(value) for value in column.dropna()}
 
 
 def _is_ours(path: Path, frame: gpd.GeoDataFrame) -> bool:
     """Whether landslip wrote a file: it holds both of its layers, or the columns of its inventories."""
-    held = [] if is_geoparquet(path) else layer_names(path)
-    return {LAYER, REVIEWS} <= set(held) or set(frame.columns) >= OWN_COLUMNS
+    layers = [] if is_geoparquet(path) else layer_names(path)
+    return {LAYER, REVIEWS} <= set(layers) or set(frame.columns) >= OWN_COLUMNS
 
 
 def _foreign_note(frame: gpd.GeoDataFrame, column: str) -> str:
-    """That a column of others has words of a review and others, so that it is none; "" where it has none of a review.
+    """A note that a column of another program is not a review, since it holds other words beside those of one.
 
-    Their column may say anything, and nothing need be said of it where it says nothing that could be meant for us.
+    Empty where it holds none of a review's words: then nobody takes it for one, and nothing need be said.
     """
     words = _words(frame[column])
     if not words & set(STATES):
@@ -191,13 +192,13 @@ def _foreign_note(frame: gpd.GeoDataFrame, column: str) -> str:
     )
 
 
-def _states(path: Path, given: Any) -> Any:
+def _states(path: Path, column: Any) -> Any:
     """A column of states, open where it says nothing; VectorError for a word that is none."""
-    known = given.fillna(OPEN)
-    strange = sorted({str(state) for state in known} - set(STATES))
-    if strange:
+    states = column.fillna(OPEN)
+    foreign = sorted({str(state) for state in states} - set(STATES))
+    if foreign:
         raise VectorError(
-            f"{path}: a landslide is {strange[0]!r}, which no review makes of it; states are {', '.join(STATES)}. Mend "
+            f"{path}: a landslide is {foreign[0]!r}, which no review makes of it; states are {', '.join(STATES)}. Mend "
             "that row."
         )
-    return known
+    return states

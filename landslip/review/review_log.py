@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from shapely import Geometry
 
@@ -28,7 +29,7 @@ STATES = (OPEN, ACCEPTED, REJECTED, REDRAWN, DRAWN)
 MOST_SHOWN = 50  # characters of what a file says, in a message
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Review:
     """What stands of a landslide. `outline` is None where it is open.
 
@@ -38,45 +39,40 @@ class Review:
 
     landslide: int
     state: str
-    outline: Geometry | None
-    note: str
-    decided: str
-    version: int
-    decision: int
+    outline: Geometry | None = None
+    note: str = ""
+    decided: str = ""
+    version: int = 0
+    decision: int = 0
 
     def __post_init__(self) -> None:
         _require_types(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A row of the log. `before` is the decision that stood before a decision; 0 in an undo or redo."""
+    """A row of the log.
 
-    version: int
+    `decision` is the version of the decision that stands after it, and `before` that of the one that stood before a
+    decision; `before` is 0 in an undo or redo. In a row that is not written yet `version` is 0, and so is the
+    `decision` of a decision, which is the row itself.
+    """
+
+    version: int = 0
     landslide: int
-    decision: int
-    before: int
+    decision: int = 0
+    before: int = 0
     state: str
-    outline: bytes | None
-    note: str | None
+    outline: bytes | None = None
+    note: str | None = ""
     decided: str | None
 
     def __post_init__(self) -> None:
         _require_types(self)
 
 
-def _require_types(row: Review | Entry) -> None:
-    """VectorError for what SQLite keeps in any column and landslip never wrote: a text for a number, say."""
-    for name, types in get_type_hints(type(row)).items():
-        if not isinstance(value := getattr(row, name), types):
-            raise VectorError(
-                f"the reviews of the inventory hold {str(value)[:MOST_SHOWN]!r} as {name}, which cannot be. Mend that "
-                "row, or make the inventory anew."
-            )
-
-
 def append(connection: sqlite3.Connection, entry: Entry) -> Entry:
-    """Write a row of the log; a `decision` of 0 with an outline becomes the row's own version."""
+    """Write a row of the log, and return it as written; a `decision` of 0 that is not open becomes its own version."""
     cursor = connection.execute(
         f"INSERT INTO {LOG} (landslide, decision, before, state, outline, note, decided) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (entry.landslide, entry.decision, entry.before, entry.state, entry.outline, entry.note, entry.decided),
@@ -87,14 +83,25 @@ def append(connection: sqlite3.Connection, entry: Entry) -> Entry:
     return _entry(connection, version)
 
 
+def keep(connection: sqlite3.Connection, path: Path, landslide: int) -> Entry | None:
+    """Write a state that only the inventory's column holds into the log, so that an undo comes back to it."""
+    review = kept_review(connection, path, landslide).get(landslide)
+    if review is None or review.outline is None:
+        return None
+    stored = encode(review.outline, connection)
+    entry = Entry(landslide=landslide, state=review.state, outline=stored, decided=time_now())
+    return append(connection, entry)
+
+
 def return_to(connection: sqlite3.Connection, last: Entry, decision: int) -> Review:
     """Write that an earlier decision (0: none) stands again."""
     state = OPEN if not decision else _entry(connection, decision).state
-    return settle(connection, append(connection, Entry(0, last.landslide, decision, 0, state, None, "", time_now())))
+    returned = Entry(landslide=last.landslide, decision=decision, state=state, decided=time_now())
+    return settle(connection, append(connection, returned))
 
 
 def settle(connection: sqlite3.Connection, last: Entry) -> Review:
-    """Bring layer `review` and the column of the inventory in step with the last row of a landslide's log."""
+    """Bring layer `review` and the inventory's column `review` in step with the last row of a landslide's log."""
     review = standing_review(connection, last)
     if review.outline is None:
         connection.execute(f"DELETE FROM {REVIEWS} WHERE landslide = ?", (last.landslide,))
@@ -120,56 +127,8 @@ def settle(connection: sqlite3.Connection, last: Entry) -> Review:
     return review
 
 
-def standing_review(connection: sqlite3.Connection, last: Entry) -> Review:
-    return review_of(last, _entry(connection, last.decision) if last.decision else None)
-
-
-def review_of(last: Entry, stands: Entry | None) -> Review:
-    """What stands of a landslide, from the last row of its log and the decision that this names."""
-    if stands is None or stands.outline is None:
-        return Review(last.landslide, OPEN, None, "", last.decided or "", last.version, 0)
-    return Review(
-        last.landslide,
-        stands.state,
-        decode(stands.outline),
-        stands.note or "",
-        stands.decided or "",
-        last.version,
-        last.decision,
-    )
-
-
-def columns_of(table: str) -> str:
-    return ", ".join(f"{table}.{field.name}" for field in fields(Entry))
-
-
-def _entry(connection: sqlite3.Connection, version: int) -> Entry:
-    row = connection.execute(
-        f"SELECT version, landslide, decision, before, state, outline, note, decided FROM {LOG} WHERE version = ?",
-        (version,),
-    ).fetchone()
-    if row is None:
-        raise ReviewError(f"there is no decision {version}.")
-    return Entry(*row)
-
-
-def decided_entry(connection: sqlite3.Connection, decision: int) -> tuple[Entry, Entry]:
-    """A decision, and the last row of its landslide's log."""
-    made = _entry(connection, decision)
-    if made.decision != made.version:
-        raise ReviewError(f"{decision} is an undo or redo itself. Give the decision to take back or to make again.")
-    (version,) = connection.execute(f"SELECT max(version) FROM {LOG} WHERE landslide = ?", (made.landslide,)).fetchone()
-    return made, _entry(connection, version)
-
-
-def count(value: object) -> int:
-    """A whole number of the log, 0 where there is none."""
-    if value is None or isinstance(value, int):
-        return value or 0
-    raise VectorError(f"layer {LOG} has {str(value)[:MOST_SHOWN]!r} for a whole number. Mend that row.")
-
-
 def last_entry(connection: sqlite3.Connection, path: Path, landslide: int) -> Entry | None:
+    """The last row of a landslide's log; None where it has none. Raises ReviewError for one that is not there."""
     (version,) = connection.execute(f"SELECT max(version) FROM {LOG} WHERE landslide = ?", (landslide,)).fetchone()
     if version is not None:
         return _entry(connection, version)
@@ -178,31 +137,47 @@ def last_entry(connection: sqlite3.Connection, path: Path, landslide: int) -> En
     return None
 
 
-def require_current(landslide: int, last: Entry | None, version: int) -> None:
-    current = 0 if last is None else last.version
-    if current != version:
-        state = OPEN if last is None else last.state
-        raise ConflictError(
-            f"landslide {landslide} was changed meanwhile: it is {state} now (version {current}, and the decision was "
-            f"made on {version}). Nothing was kept; look at it again."
-        )
-
-
-def conflict(standing: Review) -> ConflictError:
-    return ConflictError(
-        f"landslide {standing.landslide} was changed meanwhile: it is {standing.state} now. Nothing was kept; look at "
-        "it again."
-    )
+def decided_entry(connection: sqlite3.Connection, decision: int) -> tuple[Entry, Entry]:
+    """A decision, and the last row of its landslide's log."""
+    entry = _entry(connection, decision)
+    if entry.decision != entry.version:
+        raise ReviewError(f"{decision} is an undo or redo itself. Give the decision to take back or to make again.")
+    (version,) = connection.execute(
+        f"SELECT max(version) FROM {LOG} WHERE landslide = ?", (entry.landslide,)
+    ).fetchone()
+    return entry, _entry(connection, version)
 
 
 def last_of_log(connection: sqlite3.Connection) -> int:
+    """The version of the last row of the log, 0 where there is none."""
     if not has(connection, LOG):
         return 0
     (version,) = connection.execute(f"SELECT max(version) FROM {LOG}").fetchone()
     return count(version)
 
 
+def standing_review(connection: sqlite3.Connection, last: Entry) -> Review:
+    """What stands of a landslide after the last row of its log."""
+    return review_of(last, _entry(connection, last.decision) if last.decision else None)
+
+
+def review_of(last: Entry, stands: Entry | None) -> Review:
+    """What stands of a landslide, from the last row of its log and the decision that this names."""
+    if stands is None or stands.outline is None:
+        return Review(landslide=last.landslide, state=OPEN, decided=last.decided or "", version=last.version)
+    return Review(
+        landslide=last.landslide,
+        state=stands.state,
+        outline=decode(stands.outline),
+        note=stands.note or "",
+        decided=stands.decided or "",
+        version=last.version,
+        decision=last.decision,
+    )
+
+
 def kept_review(connection: sqlite3.Connection, path: Path, only: int | None = None) -> dict[int, Review]:
+    """The decisions that `landslip inventory` kept in the column `review`, by landslide; of `only` one where given."""
     if not has(connection, LAYER) or not has_state(connection):
         return {}
     rows = connection.execute(
@@ -210,16 +185,11 @@ def kept_review(connection: sqlite3.Connection, path: Path, only: int | None = N
         "AND id = coalesce(?, id)",
         (ACCEPTED, REJECTED, REDRAWN, only),
     ).fetchall()
-    return {row[0]: Review(row[0], row[1], decode(row[2]), "", "", 0, 0) for row in rows if row[2] is not None}
-
-
-def keep(connection: sqlite3.Connection, path: Path, landslide: int) -> Entry | None:
-    """Write a state that only the inventory's column holds into the log, so that an undo comes back to it."""
-    kept = kept_review(connection, path, landslide).get(landslide)
-    if kept is None or kept.outline is None:
-        return None
-    stored = encode(kept.outline, connection)
-    return append(connection, Entry(0, landslide, 0, 0, kept.state, stored, "", time_now()))
+    return {
+        landslide: Review(landslide=landslide, state=state, outline=decode(stored))
+        for landslide, state, stored in rows
+        if stored is not None
+    }
 
 
 def outline_of(connection: sqlite3.Connection, path: Path, landslide: int, state: str, last: Entry | None) -> bytes:
@@ -235,3 +205,62 @@ def outline_of(connection: sqlite3.Connection, path: Path, landslide: int, state
     if first is None or first[0] is None:
         raise ReviewError(f"{path.name} has no landslide {landslide} any more.")
     return encode(decode(first[0]), connection)
+
+
+def columns_of(table: str) -> str:
+    """The columns of the log for a query, in the order of `Entry`, each with the name of its table before it."""
+    return ", ".join(f"{table}.{field.name}" for field in fields(Entry))
+
+
+def entry_of(row: Sequence[Any]) -> Entry:
+    """A row of the log from its columns, in the order of `columns_of`."""
+    return Entry(**{field.name: value for field, value in zip(fields(Entry), row, strict=True)})
+
+
+def count(value: object) -> int:
+    """A whole number of the log, 0 where there is none. Raises VectorError for what is no whole number."""
+    if value is None or isinstance(value, int):
+        return value or 0
+    raise VectorError(f"layer {LOG} has {str(value)[:MOST_SHOWN]!r} for a whole number. Mend that row.")
+
+
+def require_current(landslide: int, last: Entry | None, version: int) -> None:
+    """Raise ConflictError where a landslide's last change is not the `version` that a decision was made on."""
+    current = 0 if last is None else last.version
+    if current != version:
+        state = OPEN if last is None else last.state
+        raise ConflictError(
+            f"landslide {landslide} was changed meanwhile: it is {state} now (version {current}, and the decision was "
+            f"made on {version}). Nothing was kept; look at it again."
+        )
+
+
+def conflict(standing: Review) -> ConflictError:
+    """The error for an undo or redo that comes after somebody else's decision, with what stands."""
+    return ConflictError(
+        f"landslide {standing.landslide} was changed meanwhile: it is {standing.state} now. Nothing was kept; look at "
+        "it again."
+    )
+
+
+def _entry(connection: sqlite3.Connection, version: int) -> Entry:
+    row = connection.execute(
+        f"SELECT {columns_of(LOG)} FROM {LOG} WHERE version = ?",
+        (version,),
+    ).fetchone()
+    if row is None:
+        raise ReviewError(f"there is no decision {version}.")
+    return entry_of(row)
+
+
+def _require_types(row: Review | Entry) -> None:
+    """Raise VectorError for a value of another type than its column's, such as a text for a number.
+
+    SQLite keeps any value in any column, and landslip never wrote such a one.
+    """
+    for name, types in get_type_hints(type(row)).items():
+        if not isinstance(value := getattr(row, name), types):
+            raise VectorError(
+                f"the reviews of the inventory hold {str(value)[:MOST_SHOWN]!r} as {name}, which cannot be. Mend that "
+                "row, or make the inventory anew."
+            )

@@ -14,7 +14,7 @@ ST_ functions that its triggers call are those of annex F.3 (R-tree extension).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from landslip.review.review_log import (
     conflict,
     count,
     decided_entry,
+    entry_of,
     keep,
     kept_review,
     last_entry,
@@ -64,6 +65,7 @@ from landslip.review.review_tables import (
 
 MOST_VERTICES = 20_000  # of an outline
 MOST_NOTE = 1000  # characters
+COLUMNS = len(fields(Entry))  # of the log
 
 
 @dataclass(frozen=True)
@@ -83,25 +85,25 @@ def read_inventory(path: Path) -> list[Landslide]:
             raise VectorError(f"{path}: layer {LAYER} has no column id. Make it anew with `landslip inventory`.")
         geometry = geometry_column(connection, path)
         shown = [name for name in names if name not in ("fid", geometry)]
-        listed = ", ".join(quoted(name) for name in shown)
-        rows = connection.execute(f"SELECT {quoted(geometry)}, {listed} FROM {LAYER}").fetchall()
-    found = []
+        selection = ", ".join(quoted(name) for name in shown)
+        rows = connection.execute(f"SELECT {quoted(geometry)}, {selection} FROM {LAYER}").fetchall()
+    landslides = []
     for stored, *values in rows:
         attributes = dict(zip(shown, values, strict=True))
         if stored is not None and attributes["id"] is not None:
             if not isinstance(attributes["id"], int):
                 raise VectorError(f"{path}: layer {LAYER} has the id {attributes['id']!r}, which is no whole number.")
-            found.append(Landslide(int(attributes["id"]), attributes, decode(stored)))
-    if len({landslide.id for landslide in found}) < len(found):
+            landslides.append(Landslide(int(attributes["id"]), attributes, decode(stored)))
+    if len({landslide.id for landslide in landslides}) < len(landslides):
         raise VectorError(f"{path}: layer {LAYER} has an id twice. Make it anew with `landslip inventory`.")
-    return found
+    return landslides
 
 
 def inventory_mark(path: Path) -> tuple[Any, ...]:
-    """Something that changes when the inventory is another one (not when it is reviewed)."""
+    """A value that changes when the inventory is made anew, and not when it is reviewed."""
     with open(path) as connection:
-        stated = connection.execute("SELECT last_change FROM gpkg_contents WHERE table_name = ?", (LAYER,)).fetchone()
-    return path.stat().st_ino, stated
+        changed = connection.execute("SELECT last_change FROM gpkg_contents WHERE table_name = ?", (LAYER,)).fetchone()
+    return path.stat().st_ino, changed
 
 
 def read_reviews(path: Path, since: int = 0) -> dict[int, Review]:
@@ -110,8 +112,8 @@ def read_reviews(path: Path, since: int = 0) -> dict[int, Review]:
     A state that only the column `review` holds, kept by `landslip inventory`, has version 0.
     """
     with open(path) as connection:
-        found = kept_review(connection, path) if not since else {}
-        if has(connection, LOG):  # the last change of each landslide, with the decision that stands after it
+        reviews = kept_review(connection, path) if not since else {}
+        if has(connection, LOG):  # It gives each landslide's last change, and the decision that stands then.
             rows = connection.execute(
                 f"SELECT {columns_of('last')}, {columns_of('stands')} FROM {LOG} AS last "
                 f"JOIN (SELECT max(version) AS version FROM {LOG} GROUP BY landslide) AS newest USING (version) "
@@ -119,32 +121,41 @@ def read_reviews(path: Path, since: int = 0) -> dict[int, Review]:
                 (since,),
             )
             for row in rows:
-                last, stands = Entry(*row[:8]), None if row[8] is None else Entry(*row[8:])
-                found[last.landslide] = review_of(last, stands)
-    return found
+                last, stands = entry_of(row[:COLUMNS]), None if row[COLUMNS] is None else entry_of(row[COLUMNS:])
+                reviews[last.landslide] = review_of(last, stands)
+    return reviews
 
 
 def corrections(path: Path) -> list[Review]:
-    """Layer `review` as it is, edited elsewhere or not, and what only the column `review` holds, by id."""
+    """The reviews in the order of their ids: layer `review` as it is, and what only the column `review` holds.
+
+    Layer `review` may have been edited elsewhere, in QGIS say. Raises VectorError for a state that is none.
+    """
     with open(path) as connection:
-        found = kept_review(connection, path)
+        reviews = kept_review(connection, path)
         if has(connection, REVIEWS):
             rows = connection.execute(
                 f"SELECT landslide, state, geom, note, decided, version FROM {REVIEWS}"
             ).fetchall()
-            if has(connection, LOG):  # an undone decision leaves its landslide open
+            if has(connection, LOG):  # A landslide whose decision was undone is open, whatever the column says.
                 for (landslide,) in connection.execute(f"SELECT DISTINCT landslide FROM {LOG}").fetchall():
-                    found.pop(landslide, None)
+                    reviews.pop(landslide, None)
             for landslide, state, stored, note, decided, version in rows:
                 if state not in STATES[1:] or stored is None:
                     raise VectorError(
                         f"{path}: landslide {landslide} of layer {REVIEWS} has the state {state!r} or no outline; "
                         f"states are {', '.join(STATES[1:])}. Mend that row."
                     )
-                found[landslide] = Review(
-                    landslide, state, decode(stored), note or "", decided or "", version or 0, version or 0
+                reviews[landslide] = Review(
+                    landslide=landslide,
+                    state=state,
+                    outline=decode(stored),
+                    note=note or "",
+                    decided=decided or "",
+                    version=version or 0,
+                    decision=version or 0,
                 )
-    return [found[landslide] for landslide in sorted(found)]
+    return [reviews[landslide] for landslide in sorted(reviews)]
 
 
 def crs_of(path: Path) -> str:
@@ -201,28 +212,28 @@ def decide(
         if state == REDRAWN and landslide < 0:
             state = DRAWN
         if state == ACCEPTED and last is not None and last.state in (REDRAWN, DRAWN):
-            state = last.state  # its outline stays too, which the inventory does not have
+            state = last.state  # Its outline stays too, which the inventory does not have.
         before = 0 if last is None else last.decision
-        made = append(connection, Entry(0, landslide, 0, before, state, stored, note, time_now()))
-        return settle(connection, made)
+        entry = Entry(landslide=landslide, before=before, state=state, outline=stored, note=note, decided=time_now())
+        return settle(connection, append(connection, entry))
 
 
 def undo(path: Path, decision: int) -> Review:
     """Take a decision back; what stood before it stands again. ConflictError where it stands no more."""
     with writing(path) as connection:
-        made, last = decided_entry(connection, decision)
-        if last.decision != made.version:
+        entry, last = decided_entry(connection, decision)
+        if last.decision != entry.version:
             raise conflict(standing_review(connection, last))
-        return return_to(connection, last, made.before)
+        return return_to(connection, last, entry.before)
 
 
 def redo(path: Path, decision: int) -> Review:
     """Make a decision again that was undone. ConflictError where something else was decided meanwhile."""
     with writing(path) as connection:
-        made, last = decided_entry(connection, decision)
-        if last.decision != made.before or last.version == made.before:
+        entry, last = decided_entry(connection, decision)
+        if last.decision != entry.before or last.version == entry.before:
             raise conflict(standing_review(connection, last))
-        return return_to(connection, last, made.version)
+        return return_to(connection, last, entry.version)
 
 
 def require_outline(outline: Geometry) -> None:
@@ -238,12 +249,3 @@ def require_outline(outline: Geometry) -> None:
         raise ReviewError(f"the outline is no simple area ({shapely.is_valid_reason(outline)}). Draw it again.")
     if not outline.area > 0:
         raise ReviewError("the outline holds no area. Draw it with three corners or more.")
-
-
-# -- the log ----------------------------------------------------------------------------------------------------------
-
-
-# -- what `landslip inventory` kept of an earlier review ---------------------------------------------------------------
-
-
-# -- the GeoPackage ---------------------------------------------------------------------------------------------------

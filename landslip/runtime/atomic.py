@@ -15,22 +15,9 @@ from itertools import count
 from pathlib import Path
 
 from landslip.errors import OutputError
-from landslip.runtime.disk import (
-    flush,
-    give_up,
-    is_stream,
-    remove,
-    require_name,
-    require_writable,
-    write_failure,
-)
+from landslip.runtime.disk import flush, give_up, is_stream, remove, require_name, require_writable, write_failure
 from landslip.runtime.locks import exclusive_lock
 from landslip.runtime.progress import say
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 
 def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
@@ -50,20 +37,16 @@ def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
             "does not replace it. Give another name."
         )
     if path.exists() and path.is_dir() != folder:
-        there, new = ("a file", "a folder") if folder else ("a folder", "a file")
-        raise OutputError(f"{path} is {there}, and {new} cannot replace it. Remove it, or give another name.")
+        earlier, new = ("a file", "a folder") if folder else ("a folder", "a file")
+        raise OutputError(f"{path} is {earlier}, and {new} cannot replace it. Remove it, or give another name.")
     require_writable(path)
 
 
 def refuse_input(path: Path, inputs: Iterable[Path]) -> None:
     """Raise OutputError where an output would replace one of the files it is made from."""
     for source in inputs:
-        if os.path.realpath(path) == os.path.realpath(source):  # Path.resolve fails where a link leads to itself
+        if os.path.realpath(path) == os.path.realpath(source):  # Path.resolve fails on a link to itself.
             raise OutputError(f"{path} is read by this command and cannot be its output too. Give another name.")
-
-
-def _is_our_folder(path: Path) -> bool:
-    return (path / "manifest.json").exists() or not any(path.iterdir())
 
 
 @contextmanager
@@ -117,7 +100,7 @@ def atomic_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Iter
             give_up(aside)
             _bring_back(replaced, path)
             raise write_failure(path, error) from error
-        except OutputError as error:  # of a file in it, named as it will be
+        except OutputError as error:  # It names a file in the folder aside, which is gone by the time it is read.
             give_up(aside)
             _bring_back(replaced, path)
             raise OutputError(str(error).replace(str(aside), str(path))) from error
@@ -130,12 +113,12 @@ def atomic_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Iter
 
 @contextmanager
 def atomic_files(folder: Path, last: str, first: str = "", replaces: Iterable[str] = ()) -> Iterator[Path]:
-    """Yield a hidden folder in `folder`: what the block writes there gets its names when all is whole, `last` last.
+    """Yield a hidden folder in `folder`; what is written there gets its place when all is whole, the file `last` last.
 
-    Where `last` tells that `first` is not its own, no reader takes new files beside earlier ones for an output. Files
-    of the same names are replaced, and those of `replaces` that the block does not write are removed before the
-    last is named (a warning where that cannot be); others in `folder` stay. Raises OutputError for a full or read-only
-    disk, and before any file is touched where one of the names is not a file's.
+    The file `first` comes first: where `last` says which `first` it belongs to, no reader takes new files beside
+    earlier ones for one output. Files of the same names are replaced. Those of `replaces` that are not written anew are
+    removed before `last` is named, with a warning where that cannot be. Other files in `folder` stay. Raises
+    OutputError for a full or read-only disk, and, before any file is touched, where one of the names is a folder's.
     """
     aside, staged = folder / ".part", folder / f".{last}"
     with exclusive_lock(folder, inside=True):
@@ -143,19 +126,20 @@ def atomic_files(folder: Path, last: str, first: str = "", replaces: Iterable[st
             remove(aside)
             aside.mkdir(parents=True)
             yield aside
-            made = sorted((path.name for path in aside.iterdir()), key=lambda name: (name == last, name != first, name))
-            gone = [name for name in replaces if name not in made and (folder / name).exists()]
-            for name in (*made, *gone):
+            names = [path.name for path in aside.iterdir()]
+            names.sort(key=lambda name: (name == last, name != first, name))
+            stale = [name for name in replaces if name not in names and (folder / name).exists()]
+            for name in (*names, *stale):
                 refuse_existing(folder / name, overwrite=True)
             (aside / last).replace(staged)
-            for name in made[:-1]:
+            for name in names[:-1]:
                 (aside / name).replace(folder / name)
-            _remove_or_warn(folder / stale for stale in gone)
+            _remove_or_warn(folder / name for name in stale)
             aside.rmdir()
-            staged.replace(folder / last)  # with which there is nothing left to do, or to kill
+            staged.replace(folder / last)  # The last step of all, so that a run killed before it has no last file.
         except OSError as error:
             raise write_failure(folder, error) from error
-        except OutputError as error:  # of a file in it, named as it will be
+        except OutputError as error:  # It names a file in the folder aside, which is gone by the time it is read.
             raise OutputError(str(error).replace(str(aside), str(folder))) from error
         finally:
             for hidden in (aside, staged):
@@ -164,7 +148,10 @@ def atomic_files(folder: Path, last: str, first: str = "", replaces: Iterable[st
 
 @contextmanager
 def scratch_file(path: Path, what: str) -> Iterator[Path]:
-    """Yield a name beside `path` for `what` is needed only while `path` is made; it is removed in every case."""
+    """Yield the name of a .tif beside `path` that is needed only while `path` is made; it is removed in every case.
+
+    `what` is a part of its name. Raises OutputError where the disk is full or read-only.
+    """
     aside = path.with_name(f".{path.stem}.{what}.tif")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,10 +159,14 @@ def scratch_file(path: Path, what: str) -> Iterator[Path]:
         yield aside
     except OSError as error:
         raise write_failure(path, error) from error
-    except OutputError as error:  # named as what the person asked for
+    except OutputError as error:  # It names the file aside, of which the person at the keyboard knows nothing.
         raise OutputError(str(error).replace(str(aside), str(path))) from error
     finally:
         give_up(aside)
+
+
+def _is_our_folder(path: Path) -> bool:
+    return (path / "manifest.json").exists() or not any(path.iterdir())
 
 
 def _bring_back(replaced: Path, path: Path) -> None:
@@ -185,7 +176,7 @@ def _bring_back(replaced: Path, path: Path) -> None:
 
 
 def _discard(replaced: Path) -> None:
-    """Remove an earlier folder, under a name that is never brought back, since a kill would leave half of it."""
+    """Remove an earlier folder, renamed first: a kill meanwhile leaves half of it, which must not be brought back."""
     removed = replaced.with_suffix(".removed")
     for earlier in list(replaced.parent.iterdir()):
         if re.fullmatch(re.escape(removed.name) + r"\d*", earlier.name):
@@ -195,7 +186,7 @@ def _discard(replaced: Path) -> None:
         removed = next(name for name in names if not os.path.lexists(name))
         replaced.rename(removed)
         give_up(removed)
-        if removed.exists():  # hidden, and no reason to refuse what is whole
+        if removed.exists():  # It is hidden, and no reason to refuse a new folder that is whole.
             say(f"warning: {removed} is of no more use and cannot be removed. Remove it.")
 
 

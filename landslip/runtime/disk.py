@@ -1,4 +1,4 @@
-"""What a disk can hold and bear: names, room, rights, and the one error for what it refuses."""
+"""What a disk can hold: names, room and rights, and the error for what it refuses; files removed, and hashed."""
 
 from __future__ import annotations
 
@@ -12,43 +12,26 @@ from pathlib import Path
 
 from landslip.errors import OutputError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-LONGEST_NAME = 200  # bytes; most disks take 255
+LONGEST_NAME = 200  # bytes; most disks take 255, and files beside an output have longer names
 
 
 def require_name(path: Path) -> None:
-    """Raise OutputError for a path that no output, and nothing that lies beside it meanwhile, can have."""
+    """Raise OutputError for a path that an output, or the files that lie beside it meanwhile, cannot have."""
     if path.name in ("", ".."):
         raise OutputError(f"{path} is a folder, and no name that an output can have. Give a name in it.")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(path)):  # Cs: bytes that are not UTF-8
+    # Control characters (Cc), and bytes that are not UTF-8 (Cs).
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(path)):
         raise OutputError(f"{str(path)!a} holds what is no text. Give a name of letters, digits and signs.")
-    if (length := len(path.name.encode())) > LONGEST_NAME and not path.name.startswith("."):  # but what lies beside it
+    # Hidden names are those of the files beside an output, whose own name was found short enough.
+    if (length := len(path.name.encode())) > LONGEST_NAME and not path.name.startswith("."):
         raise OutputError(
             f"{path.name} is a name of {length} bytes, and files beside it get longer ones. Give one of {LONGEST_NAME} "
             "at most."
         )
 
 
-def is_stream(path: Path) -> bool:
-    """Whether a path leads to a pipe, a socket or a device, which has no end or no place to go back to."""
-    return path.exists() and not (path.is_file() or path.is_dir())
-
-
-def write_failure(path: Path, error: OSError) -> OutputError:
-    """The one error for a write that the system refused."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(existing_parent(path)).free / 2**20
-        return OutputError(f"{path}: the disk is full ({free:.1f} MiB free). Free some space and run again.")
-    return OutputError(
-        f"{path} cannot be written: {error.strerror or error}. Give another place, or change its rights."
-    )
-
-
 def require_writable(path: Path, inside: bool = False) -> None:
+    """Raise OutputError where there is no folder, or no right, to make `path` or, with `inside`, a file in it."""
     parent = existing_parent(path if inside else path.parent)
     if not parent.is_dir():
         raise OutputError(f"{path} cannot be written: {parent} is not a folder. Give another name.")
@@ -66,15 +49,52 @@ def require_space(path: Path, needed: float) -> None:
         )
 
 
+def write_failure(path: Path, error: OSError) -> OutputError:
+    """The error for a write that the system refused: the disk is full, or the place cannot be written to."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(existing_parent(path)).free / 2**20
+        return OutputError(f"{path}: the disk is full ({free:.1f} MiB free). Free some space and run again.")
+    return OutputError(
+        f"{path} cannot be written: {error.strerror or error}. Give another place, or change its rights."
+    )
+
+
 def existing_parent(path: Path) -> Path:
+    """The path itself, or the nearest folder around it, that is there."""
     path = path.absolute()
     while not path.exists():
         path = path.parent
     return path
 
 
+def is_stream(path: Path) -> bool:
+    """Whether a path leads to a pipe, a socket or a device, which has no end or no place to go back to."""
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def flush(path: Path) -> None:
+    """Have the system store what was written into a file. Raises OSError where the disk is full."""
+    # A full disk may show only now, and a rename before that would name a file that is not whole.
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder, where it is there. Raises OSError where that cannot be."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def give_up(aside: Path) -> None:
+    """Remove what was written aside, or leave it where that cannot be."""
+    with suppress(OSError):  # What stopped the writing may stop this too, and is the error to show.
+        remove(aside)
+
+
 def remove_file(path: Path, of: Path) -> None:
-    """Remove a file where it is there; OutputError that names `of`, which it belongs to, where that cannot be."""
+    """Remove a file where it is there. Raises OutputError that names `of`, whose file it is, where that cannot be."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -82,7 +102,7 @@ def remove_file(path: Path, of: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder where it is there; OutputError that names it where that cannot be."""
+    """Remove a folder where it is there. Raises OutputError that names it where that cannot be."""
     try:
         shutil.rmtree(folder)
     except FileNotFoundError:
@@ -91,29 +111,10 @@ def remove_folder(folder: Path) -> None:
         raise write_failure(folder, error) from error
 
 
-def flush(path: Path) -> None:
-    """Have the system store what was written into a file; OSError where the disk is full."""
-    # A full disk may show only when the system stores what it holds in memory, and a rename must not overtake that.
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def give_up(aside: Path) -> None:
-    with suppress(OSError):  # what stopped the writing may stop this too, and is the error to show
-        remove(aside)
-
-
-def remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal; of a folder (a file geodatabase, say), that of its files' in order."""
+    """SHA-256 of a file's bytes, as hexadecimal; of a folder (a file geodatabase, say), of its files' own hashes."""
     if path.is_dir():
-        inner = [f"{file.name} {file_hash(file)}" for file in sorted(path.iterdir()) if file.is_file()]
-        return hashlib.sha256("\n".join(inner).encode()).hexdigest()
+        lines = [f"{file.name} {file_hash(file)}" for file in sorted(path.iterdir()) if file.is_file()]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,13 +11,13 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-MOST = 4  # threads: each holds blocks of its own, and memory is to stay bounded
+MOST = 4  # threads; each holds windows of its own, and memory is not to grow with the machine's cores
 
 
 def parallel_map(function: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> Iterator[R]:
-    """Yield function(item) in the order of `items`, some of them computed at once; the first error ends it all.
+    """Yield function(item) in the order of `items`, computed by several threads at once.
 
-    No more results wait to be taken than there are threads.
+    The first error ends it all. No more results wait to be taken than there are threads, so that memory stays bounded.
     """
     count = threads or min(MOST, _available())
     if count == 1:
@@ -38,4 +38,5 @@ def parallel_map(function: Callable[[T], R], items: Iterable[T], threads: int | 
 
 
 def _available() -> int:
+    """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,6 +1,6 @@
-"""One thread for files beside the network's: the next block is read while this one is computed.
+"""One thread for files beside the network's: the next window is read while this one is computed.
 
-GDAL keeps stored blocks of a quarter of a megabyte. In the heap of the thread that runs the network they would lie
+GDAL keeps stored tiles of a quarter of a megabyte. In the heap of the thread that runs the network they would lie
 between its activations and split the room that freed ones leave, so that memory grew with the raster; glibc gives
 another thread a heap of its own.
 """
@@ -13,19 +13,19 @@ from contextlib import nullcontext
 from typing import TypeVar
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 def prefetch(
-    make: Callable[[Item], Made], items: Iterable[Item], files: ThreadPoolExecutor | None = None
-) -> Iterator[tuple[Item, Made]]:
-    """Each item with what `make` makes of it, in order, the next made meanwhile in `files` or its own thread."""
+    make: Callable[[Item], Result], items: Iterable[Item], files: ThreadPoolExecutor | None = None
+) -> Iterator[tuple[Item, Result]]:
+    """Each item with what `make` makes of it, in order; the next is made meanwhile, in `files` or in a new thread."""
     with nullcontext(files) if files else ThreadPoolExecutor(1) as thread:
-        coming = None
+        pending = None
         for item in items:
-            following = item, thread.submit(make, item)
-            if coming is not None:
-                yield coming[0], coming[1].result()
-            coming = following
-        if coming is not None:
-            yield coming[0], coming[1].result()
+            next_pending = item, thread.submit(make, item)
+            if pending is not None:
+                yield pending[0], pending[1].result()
+            pending = next_pending
+        if pending is not None:
+            yield pending[0], pending[1].result()

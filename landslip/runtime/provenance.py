@@ -1,4 +1,4 @@
-"""What a result was made with: software versions, and the machine as the paper's Table V lists it."""
+"""What a result was made with: software versions, the machine as the paper's Table V lists it, and its memory."""
 
 from __future__ import annotations
 
@@ -39,36 +39,30 @@ def repeated(before: dict[str, Any], now: dict[str, Any]) -> str:
         return "the same weights as before, bit for bit"
     reasons = [f"its {key} is another" for key in ("run", "precision") if before.get(key) != now[key]]
     for table in ("site_inputs", "software", "machine"):
-        was = before.get(table) or {}
+        earlier = before.get(table) or {}
         for key, value in now[table].items():
-            if was.get(key) != value:
-                shown = "another" if table == "site_inputs" else f"{value}, and was {was.get(key)}"
+            if earlier.get(key) != value:
+                shown = "another" if table == "site_inputs" else f"{value}, and was {earlier.get(key)}"
                 reasons.append(f"{key} is {shown}")
     return f"other weights than before: {'; '.join(reasons) or 'nothing else that model.json holds differs'}"
 
 
 def machine_memory() -> float:
     """Bytes that processes may hold together here, as the machine or a container's limit has it; NaN where unknown."""
-    found = [_installed_memory()]
-    for limit in CGROUP_LIMITS:
+    limits = [_installed_memory()]
+    for path in CGROUP_LIMITS:
         try:
-            with open(limit, encoding="ascii") as file:
-                found.append(float(file.read()))
-        except (OSError, ValueError):  # no container, or no limit ("max")
+            with open(path, encoding="ascii") as file:
+                limits.append(float(file.read()))
+        except (OSError, ValueError):  # There is no container, or it has no limit ("max").
             continue
-    return min(found)
-
-
-def _installed_memory() -> float:
-    """Bytes of memory in this machine; NaN where the system (Windows) does not tell."""
-    known = hasattr(os, "sysconf")
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if known else math.nan
+    return min(limits)
 
 
 def peak_memory() -> float:
     """The most memory this process has held so far, MiB; NaN where the system does not tell."""
     try:
-        # not getrusage: under Linux a new program starts with its parent's peak there
+        # Linux's own file first: by getrusage a new program starts with the peak of its parent.
         with open("/proc/self/status", encoding="utf-8") as file:
             return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
     except (OSError, StopIteration):
@@ -81,7 +75,14 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
+def _installed_memory() -> float:
+    """Bytes of memory in this machine; NaN where the system (Windows) does not tell."""
+    readable = hasattr(os, "sysconf")
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if readable else math.nan
+
+
 def _processor() -> str:
+    """The processor's name, as Linux has it, else as Python does."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))

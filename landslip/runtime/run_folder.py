@@ -11,8 +11,8 @@
           importance/   importance.json                                               of landslip importance
           intervals/    intervals.json                                                of landslip intervals
 
-Any of them may be missing; what is there is used. The last three are known by the file that they hold and not by their
-names, and there may be several of each: whoever compared twice, into compare/ and compare_2/, has both.
+Any of them may be missing; what is there is used. The last three may have any name, since they are known by the file
+that they hold, and there may be several of each: whoever compared twice, into compare/ and compare_2/, has both.
 The report also shows what `landslip correct`, `calibrate` and `transfer` wrote into folders of any name.
 """
 
@@ -29,11 +29,37 @@ FIGURES, STUDY_AREA, FACTOR_SHEET = "figures", "study_area.png", "factors.png"  
 RASTERS = ("stack", "valid", "label", "split", "probability", "landslide_map")
 PARTS = ("prepared", "model", "map", "inventory", "scores", "comparison", "importance", "intervals")
 ANALYSES = {name: f"{name}.json" for name in ("comparison", "importance", "intervals")}  # in a folder of any name
+MOST_MEANT = 3  # files that a message names where a folder is given for a file
+PLACES = {
+    "site": ("site.toml", "an editor: see sites/ for examples"),
+    "run": ("run.toml", "an editor: see runs/ for examples"),
+    "stack": ("prepared/stack.tif", "landslip prepare site.toml RUN/prepared"),
+    "valid": ("prepared/valid.tif", "landslip prepare site.toml RUN/prepared"),
+    "label": ("prepared/label.tif", "landslip prepare site.toml RUN/prepared"),
+    "channels": ("prepared/channels.json", "landslip prepare site.toml RUN/prepared"),
+    "manifest": ("prepared/manifest.json", "landslip prepare site.toml RUN/prepared"),
+    "table": ("prepared/table.csv", "landslip prepare site.toml RUN/prepared"),
+    "study_area": (f"prepared/{FIGURES}/{STUDY_AREA}", "landslip prepare site.toml RUN/prepared"),
+    "factors": (f"prepared/{FIGURES}/{FACTOR_SHEET}", "landslip prepare site.toml RUN/prepared"),
+    "model": ("model/model.json", "landslip train run.toml RUN/prepared RUN/model"),
+    "split": ("model/split.tif", "landslip train run.toml RUN/prepared RUN/model"),
+    "history": ("model/history.csv", "landslip train run.toml RUN/prepared RUN/model"),
+    "probability": ("map/probability.tif", "landslip map MODEL/ RUN/prepared/stack.tif RUN/map/probability.tif"),
+    "inventory": (
+        "inventory/landslides.gpkg",
+        "landslip inventory RUN/map/probability.tif RUN/inventory/landslides.gpkg",
+    ),
+    "landslide_map": (
+        "inventory/landslides.tif",
+        "landslip inventory RUN/map/probability.tif RUN/inventory/landslides.gpkg",
+    ),
+    "comparison": ("comparison/comparison.json", "landslip compare run.toml RUN/prepared RUN/comparison"),
+    "importance": ("importance/importance.json", "landslip importance RUN/prepared RUN/importance"),
+    "intervals": ("intervals/intervals.json", "landslip intervals RUN/prepared RUN/intervals"),
+}
 
-MOST_MEANT = 3  # files that are named where a folder is given
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunFolder:
     """The files of a run that exist; None for those that do not.
 
@@ -86,76 +112,27 @@ class RunFolder:
         return rioxarray.open_rasterio(getattr(self, name), masked=True)
 
 
-PLACES = {
-    "site": ("site.toml", "an editor: see sites/ for examples"),
-    "run": ("run.toml", "an editor: see runs/ for examples"),
-    "stack": ("prepared/stack.tif", "landslip prepare site.toml RUN/prepared"),
-    "valid": ("prepared/valid.tif", "landslip prepare site.toml RUN/prepared"),
-    "label": ("prepared/label.tif", "landslip prepare site.toml RUN/prepared"),
-    "channels": ("prepared/channels.json", "landslip prepare site.toml RUN/prepared"),
-    "manifest": ("prepared/manifest.json", "landslip prepare site.toml RUN/prepared"),
-    "table": ("prepared/table.csv", "landslip prepare site.toml RUN/prepared"),
-    "study_area": (f"prepared/{FIGURES}/{STUDY_AREA}", "landslip prepare site.toml RUN/prepared"),
-    "factors": (f"prepared/{FIGURES}/{FACTOR_SHEET}", "landslip prepare site.toml RUN/prepared"),
-    "model": ("model/model.json", "landslip train run.toml RUN/prepared RUN/model"),
-    "split": ("model/split.tif", "landslip train run.toml RUN/prepared RUN/model"),
-    "history": ("model/history.csv", "landslip train run.toml RUN/prepared RUN/model"),
-    "probability": ("map/probability.tif", "landslip map MODEL/ RUN/prepared/stack.tif RUN/map/probability.tif"),
-    "inventory": (
-        "inventory/landslides.gpkg",
-        "landslip inventory RUN/map/probability.tif RUN/inventory/landslides.gpkg",
-    ),
-    "landslide_map": (
-        "inventory/landslides.tif",
-        "landslip inventory RUN/map/probability.tif RUN/inventory/landslides.gpkg",
-    ),
-    "comparison": ("comparison/comparison.json", "landslip compare run.toml RUN/prepared RUN/comparison"),
-    "importance": ("importance/importance.json", "landslip importance RUN/prepared RUN/importance"),
-    "intervals": ("intervals/intervals.json", "landslip intervals RUN/prepared RUN/intervals"),
-}
-
-
-def folder_given(path: Path, endings: Collection[str]) -> str:
-    """The refusal of a folder where a file is wanted, with the files in it that may have been meant."""
-    known = [place for place, _ in PLACES.values() if Path(place).suffix in endings]
-    near = [path / place for place in known] + [path / Path(place).name for place in known]
-    near += sorted(file for file in path.iterdir() if file.suffix.lower() in endings)
-    found = [str(file) for file in dict.fromkeys(near) if file.is_file()][:MOST_MEANT]
-    meant = " or ".join(", ".join(found).rsplit(", ", 1))
-    return f"{path} is a folder: did you mean {meant}?" if found else f"{path} is a folder, and a file is wanted."
-
-
-def part_meant(path: Path, part: str, name: str) -> str:
-    """A question after the `part` of a run folder (prepared, model) that was meant by another path beside or around it.
-
-    `name` is a file that such a part holds; empty where none is near.
-    """
-    near = (path.parent, path / part, path.parent / part)
-    found = next((str(place) for place in near if place != path and (place / name).is_file()), None)
-    return f" Did you mean {found}?" if found else ""
-
-
 def open_run(root: Path | str) -> RunFolder:
-    """What a run folder holds. Raises OutputError for what is not a folder, or holds none of these files."""
+    """The files of a run folder. Raises OutputError for what is not a folder, or holds none of them."""
     root = Path(root)
     if not root.is_dir():
         meant = _run_meant(root)
         raise OutputError(
             f"{root} is not a folder. {meant or 'Give a run folder, such as the one `landslip demo` makes.'}"
         )
-    found: dict[str, Any] = {
+    files: dict[str, Any] = {
         name: root / path if (root / path).exists() else None
         for name, (path, _) in PLACES.items()
         if name not in ANALYSES
     }
-    found |= {name: _analyses(root, name) for name in ANALYSES}
+    files |= {name: _analyses(root, name) for name in ANALYSES}
     scores = tuple(sorted((root / "scores").glob("*.json")))
-    if not any(found.values()) and not scores:
+    if not any(files.values()) and not scores:
         raise OutputError(
             f"{root} holds none of a run's folders ({', '.join(PARTS)}). "
             f"{_run_meant(root) or 'Give the folder that holds them.'}"
         )
-    return RunFolder(root, scores=scores, **found)
+    return RunFolder(root=root, scores=scores, **files)
 
 
 def prepared_file(prepared: Path, name: str) -> Path:
@@ -167,13 +144,33 @@ def prepared_file(prepared: Path, name: str) -> Path:
     return path
 
 
+def folder_given(path: Path, endings: Collection[str]) -> str:
+    """The refusal of a folder where a file is wanted, with the files in it that may have been meant."""
+    places = [place for place, _ in PLACES.values() if Path(place).suffix in endings]
+    candidates = [path / place for place in places] + [path / Path(place).name for place in places]
+    candidates += sorted(file for file in path.iterdir() if file.suffix.lower() in endings)
+    names = [str(file) for file in dict.fromkeys(candidates) if file.is_file()][:MOST_MEANT]
+    meant = " or ".join(", ".join(names).rsplit(", ", 1))
+    return f"{path} is a folder: did you mean {meant}?" if names else f"{path} is a folder, and a file is wanted."
+
+
+def part_meant(path: Path, part: str, name: str) -> str:
+    """A question for a message: whether the `part` of a run folder (prepared, model) near `path` was meant instead.
+
+    `name` is a file that such a part holds; empty where none is near.
+    """
+    candidates = (path.parent, path / part, path.parent / part)
+    folder = next((str(place) for place in candidates if place != path and (place / name).is_file()), None)
+    return f" Did you mean {folder}?" if folder else ""
+
+
 def _run_meant(path: Path) -> str:
-    """A question after the run folder that a path lies in; empty where it lies in none."""
+    """A question for a message: whether the run folder that a path lies in was meant; empty where it lies in none."""
     around = [folder for folder in path.parents if any((folder / place).exists() for place, _ in PLACES.values())]
     return f"Did you mean {around[0]}?" if around else ""
 
 
 def _analyses(root: Path, name: str) -> tuple[Path, ...]:
     """The files of an analysis in a run's folders, hidden ones (half made) apart."""
-    found = (path for path in root.glob(f"*/{ANALYSES[name]}") if not path.parent.name.startswith("."))
-    return tuple(sorted(found, key=lambda path: (path.parent.name != name, path.parent.name)))
+    files = (path for path in root.glob(f"*/{ANALYSES[name]}") if not path.parent.name.startswith("."))
+    return tuple(sorted(files, key=lambda path: (path.parent.name != name, path.parent.name)))

@@ -17,43 +17,32 @@ LONGEST_NUMBER = 300  # digits
 MOST_SHOWN = 200  # characters of what a file says, in a message
 
 
-def _text(path: Path) -> str:
-    if is_stream(path):
-        raise OSError("it is a pipe or a device; write it to a file first")
-    return path.read_text(encoding="utf-8-sig")  # some editors put a byte-order mark first
-
-
 def read_toml(path: Path, error_class: type[LandslipError]) -> dict[str, Any]:
+    """What a TOML file says. Raises `error_class` for what is not there or is none."""
     try:
         return tomllib.loads(_text(path))
     except FileNotFoundError as error:
         raise error_class(f"{path} does not exist. Check the path.") from error
     except IsADirectoryError as error:
         raise error_class(folder_given(path, (".toml",))) from error
-    except (ValueError, RecursionError, OSError) as error:  # a number of 5000 digits, tables in tables in tables
+    except (ValueError, RecursionError, OSError) as error:  # The second of tables nested too deeply.
         raise error_class(f"{path} is not a TOML file: {str(error)[:MOST_SHOWN]}.") from error
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file says; OSError or ValueError as `parse_json` has it where it is none."""
+    """What a JSON file says. Raises OSError where it cannot be read, ValueError as `parse_json` does."""
     return parse_json(_text(path))
 
 
 def parse_json(text: str) -> Any:
-    """What JSON says; ValueError where it is none, is nested too deeply, or holds half a character, of no encoding."""
+    """What JSON says. Raises ValueError where it is none, is nested too deeply, or holds half a character."""
     try:
-        value = json.loads(text, parse_int=_whole)
-        if "\\u" in text:
+        value = json.loads(text, parse_int=_integer)
+        if "\\u" in text:  # Half of a surrogate pair passes for text here, and no file can be written with it.
             json.dumps(value, ensure_ascii=False).encode()
         return value
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > LONGEST_NUMBER:  # no float holds it
-        raise ValueError(f"it holds a number of {len(digits)} digits")
-    return int(digits)
 
 
 def write_text(path: Path, text: str, overwrite: bool = False) -> None:
@@ -67,22 +56,8 @@ def write_json(path: Path, value: Any, overwrite: bool = False) -> None:
     write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", overwrite)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
-    if isinstance(value, Path):
-        return value.as_posix()
-    if hasattr(value, "item"):  # a numpy scalar
-        return _plain(value.item())
-    return value
-
-
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, also to be read as it is: the first column left, the others right, all of one width."""
+    """A table in Markdown that is also legible as plain text: the first column aligned left, the others right."""
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
 
     def line(cells: Sequence[str]) -> str:
@@ -95,3 +70,31 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
     return "\n".join([line(heads), rule, *map(line, rows)])
+
+
+def _text(path: Path) -> str:
+    """The text of a UTF-8 file. Raises OSError for what has no end, as a pipe may have none."""
+    if is_stream(path):
+        raise OSError("it is a pipe or a device; write it to a file first")
+    return path.read_text(encoding="utf-8-sig")  # Some editors put a byte-order mark first.
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:  # No float holds it, and what reads it takes it for one.
+        raise ValueError(f"it holds a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it: no NaN, no numpy scalars, no paths."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, Path):
+        return value.as_posix()
+    if hasattr(value, "item"):  # a numpy scalar
+        return _plain(value.item())
+    return value

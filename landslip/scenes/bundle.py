@@ -1,4 +1,7 @@
-"""A downloaded folder or archive, or files by name, as a scene."""
+"""A scene from what was downloaded: a folder or an archive with its metadata, or files that are listed by band.
+
+Only metadata is read here, and nothing is ever unpacked.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from landslip.errors import SiteError
-from landslip.geo.archive import (
-    START,
-    UNREADABLE,
-    archive_of,
-    decoded,
-    text_in,
-)
+from landslip.geo.archive import START, UNREADABLE, archive_of, decoded, text_in
 from landslip.scenes.landsat import landsat
 from landslip.scenes.scene import SURFACE, Band, Scene, corrupt
 from landslip.scenes.scene_files import SENTINEL_METADATA, Folder
 from landslip.scenes.sentinel2 import read_sentinel_metadata, sentinel
 
-# GeoTIFF and BigTIFF in both byte orders, JPEG 2000
+# How files of bands begin: GeoTIFF and BigTIFF in both byte orders, JPEG 2000.
 PICTURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  \r\n\x87\n")
 
 
@@ -35,6 +32,38 @@ def read_bundle(origin: Path, roles: Sequence[str], pan: bool | None = None, sat
     if origin.is_dir():
         _require_pictures(scene.rasters)
     return scene
+
+
+def listed_scene(
+    files: Mapping[str, Path], scale: float, offset: float, metadata: Path | None, nodata: tuple[float, ...], unit: str
+) -> Scene:
+    """A scene of one file per band, scaled by `scale` and `offset` or as Sentinel-2's `metadata` says.
+
+    Raises SiteError where the metadata is missing or corrupt, or a file's name says no band that it knows.
+    """
+    origin = next(iter(files.values())).parent
+    if metadata is None:
+        bands = {role: Band(path=path, scale=scale, offset=offset, nodata=nodata) for role, path in files.items()}
+        return Scene(origin=origin, name="", date=None, unit=unit, bands=bands)
+    scaling = read_sentinel_metadata(metadata, _text_of(metadata))
+    bands = {}
+    for role, path in files.items():
+        match = re.search(r"_(B\d[\dA])(?=[_.])", path.name)
+        if match is None or match[1] not in scaling.bands:
+            raise SiteError(
+                f"{path}: its name says no band ({', '.join(scaling.bands)}), so nobody knows its offset in "
+                f"{metadata}. Give scale and offset instead of metadata."
+            )
+        scale, offset = scaling.bands[match[1]]
+        bands[role] = Band(path=path, scale=scale, offset=offset, nodata=nodata or (0,))
+    return Scene(
+        origin=origin,
+        name=scaling.name,
+        date=scaling.date,
+        unit=unit or SURFACE,
+        bands=bands,
+        metadata=(metadata,),
+    )
 
 
 def _scene_in(folder: Folder, roles: Sequence[str], pan: bool | None, saturation: bool) -> Scene:
@@ -66,36 +95,14 @@ def _require_pictures(paths: Sequence[Path]) -> None:
             )
 
 
-def listed_scene(
-    files: Mapping[str, Path], scale: float, offset: float, metadata: Path | None, nodata: tuple[float, ...], unit: str
-) -> Scene:
-    """A scene of one file per band, scaled by `scale` and `offset` or as Sentinel-2's `metadata` says.
-
-    Raises SiteError where the metadata is missing or corrupt, or a file's name says no band that it knows.
-    """
-    first = next(iter(files.values()))
-    if metadata is None:
-        bands = {role: Band(path, scale, offset, nodata=nodata) for role, path in files.items()}
-        return Scene(first.parent, "", None, unit, bands)
+def _text_of(metadata: Path) -> str:
+    """The text of a metadata file, which may lie in an archive; SiteError where it is missing or corrupt."""
     archive = archive_of(metadata)
     if archive is None and not metadata.exists():
         raise SiteError(f"{metadata} does not exist. {START}")
     try:
-        text = (
-            decoded(metadata.open("rb"))
-            if archive is None
-            else text_in(archive, metadata.relative_to(archive).as_posix())
-        )
+        if archive is None:
+            return decoded(metadata.open("rb"))
+        return text_in(archive, metadata.relative_to(archive).as_posix())
     except UNREADABLE as error:
         raise corrupt(metadata, str(error)) from error
-    scaling = read_sentinel_metadata(metadata, text)
-    bands = {}
-    for role, path in files.items():
-        named = re.search(r"_(B\d[\dA])(?=[_.])", path.name)
-        if named is None or named[1] not in scaling.bands:
-            raise SiteError(
-                f"{path}: its name says no band ({', '.join(scaling.bands)}), so nobody knows its offset in "
-                f"{metadata}. Give scale and offset instead of metadata."
-            )
-        bands[role] = Band(path, *scaling.bands[named[1]], nodata=nodata or (0,))
-    return Scene(first.parent, scaling.name, scaling.date, unit or SURFACE, bands, metadata=(metadata,))

@@ -1,10 +1,14 @@
-"""What the metadata of a Landsat scene says."""
+"""What the metadata of a Landsat scene says: Landsat-8/9 OLI, Collection 2, Level-1 and Level-2, a folder or a .tar.
+
+Sources: USGS, LSDS-1822 and LSDS-1328, data format control books.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from landslip.errors import SiteError
@@ -17,9 +21,9 @@ from landslip.scenes.scene import (
     Band,
     Quality,
     Scene,
-    _number,
     corrupt,
     date_of,
+    parse_number,
     require_reflectance,
 )
 from landslip.scenes.scene_files import Folder
@@ -29,6 +33,89 @@ LANDSAT_PAN = 8
 QA_PIXEL_BITS = {"fill": (0,), "dilated_cloud": (1,), "cirrus": (2,), "cloud": (3,), "shadow": (4,), "snow": (5,)}
 LANDSAT_ROOT = "LANDSAT_METADATA_FILE"
 Groups = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """What the MTL file of a bundle says; SiteError, which names it, where it says nothing that can be used.
+
+    `name` is that of the MTL file in the folder.
+    """
+
+    folder: Folder
+    name: str
+    groups: Groups
+
+    @property
+    def path(self) -> Path:
+        return self.folder.origin / self.name
+
+    @property
+    def first_level(self) -> bool:
+        """Whether the bundle is Level-1; else it is Level-2."""
+        return self.text("PRODUCT_CONTENTS", "PROCESSING_LEVEL").startswith("L1")
+
+    def text(self, group: str, key: str) -> str:
+        if group not in self.groups or key not in self.groups[group]:
+            raise corrupt(self.path, f"it has no {key} in a group {group}")
+        return self.groups[group][key]
+
+    def number(self, group: str, key: str) -> float:
+        value = parse_number(self.text(group, key))
+        if not math.isfinite(value):
+            raise corrupt(self.path, f"{key} in {group} is {self.text(group, key)!r}, no number")
+        return value
+
+    def file(self, key: str) -> str:
+        """The file that a key names, which lies beside the MTL, as its name in the folder."""
+        file_name = self.text("PRODUCT_CONTENTS", key)
+        if re.fullmatch(r"[\w.-]+", file_name) is None or file_name.startswith("."):
+            raise corrupt(self.path, f"{key} is {file_name!r}, no file name")
+        prefix = self.name.rpartition("/")[0]
+        return f"{prefix}/{file_name}" if prefix else file_name
+
+
+def landsat(folder: Folder, roles: Sequence[str], pan: bool | None, saturation: bool) -> Scene:
+    """The scene of a Landsat-8/9 bundle of Collection 2, Level-1 or Level-2; arguments as `read_bundle` has them.
+
+    Raises SiteError for metadata of another satellite, level or collection, and for what lacks or is corrupt.
+    """
+    name = folder.find("_MTL.json", "_MTL.txt") or ""
+    metadata = _Metadata(folder, name, read_mtl(folder.origin / name, folder.text(name)))
+    _require_product(metadata)
+    if pan and not metadata.first_level:
+        raise SiteError(
+            f"{folder.origin} is Level-2, which has no band 8 to sharpen with. Leave pansharpen out; "
+            "[grid] resolution = 15 gives pixels of 15 m without sharpening."
+        )
+    light = _light(metadata)
+    numbers = {role: LANDSAT_BANDS[role] for role in roles}
+    bands = {role: _band(metadata, number, light, saturated=number - 1) for role, number in numbers.items()}
+    files = {metadata.file(f"FILE_NAME_BAND_{number}"): role for role, number in numbers.items()}
+    remedy = "Fetch the bundle again, or name in `bands` those that are there."
+    panchromatic = None
+    if metadata.first_level and pan is not False:
+        nodata = (0, LANDSAT_MAXIMUM) if saturation else (0,)
+        panchromatic = _band(metadata, LANDSAT_PAN, light, nodata=nodata)
+        files[metadata.file(f"FILE_NAME_BAND_{LANDSAT_PAN}")] = "band 8, for pansharpen"
+        remedy += " pansharpen = false does without band 8."
+    pixel, radsat = metadata.file("FILE_NAME_QUALITY_L1_PIXEL"), None
+    files[pixel] = "quality of pixels"
+    if saturation:
+        radsat = metadata.file("FILE_NAME_QUALITY_L1_RADIOMETRIC_SATURATION")
+        files[radsat] = "saturation; saturation = false does without"
+    folder.require(files, remedy)
+    return Scene(
+        origin=folder.origin,
+        name=metadata.text("PRODUCT_CONTENTS", "LANDSAT_PRODUCT_ID"),
+        date=date_of(metadata.path, metadata.text("IMAGE_ATTRIBUTES", "DATE_ACQUIRED")),
+        unit=TOA if metadata.first_level else SURFACE,
+        bands=bands,
+        quality=Quality(folder.origin / pixel, QA_PIXEL_BITS, bits=True),
+        saturation=None if radsat is None else folder.origin / radsat,
+        pan=panchromatic,
+        metadata=(metadata.path,),
+    )
 
 
 def read_mtl(path: Path, text: str) -> Groups:
@@ -50,11 +137,8 @@ def read_mtl(path: Path, text: str) -> Groups:
 
 
 def _mtl_json(text: str) -> Groups:
-    found = parse_json(text)
-    return {
-        str(group): {str(key): str(value) for key, value in values.items()}
-        for group, values in found[LANDSAT_ROOT].items()
-    }
+    groups = parse_json(text)[LANDSAT_ROOT]
+    return {str(group): {str(key): str(value) for key, value in values.items()} for group, values in groups.items()}
 
 
 def _mtl_text(text: str) -> Groups:
@@ -86,84 +170,44 @@ def _mtl_text(text: str) -> Groups:
     return groups
 
 
-def landsat(folder: Folder, roles: Sequence[str], pan: bool | None, saturation: bool) -> Scene:
-    found = folder.find("_MTL.json", "_MTL.txt") or ""
-    path = folder.origin / found
-    groups = read_mtl(path, folder.text(found))
-
-    def text(group: str, key: str) -> str:
-        if group not in groups or key not in groups[group]:
-            raise corrupt(path, f"it has no {key} in a group {group}")
-        return groups[group][key]
-
-    def number(group: str, key: str) -> float:
-        value = _number(text(group, key))
-        if not math.isfinite(value):
-            raise corrupt(path, f"{key} in {group} is {text(group, key)!r}, no number")
-        return value
-
-    spacecraft, level = text("IMAGE_ATTRIBUTES", "SPACECRAFT_ID"), text("PRODUCT_CONTENTS", "PROCESSING_LEVEL")
-    collection = text("PRODUCT_CONTENTS", "COLLECTION_NUMBER")
-    if spacecraft not in ("LANDSAT_8", "LANDSAT_9") or level[:2] not in ("L1", "L2") or _number(collection) != 2:
-        raise SiteError(
-            f"{path}: {spacecraft}, level {level}, collection {collection}. Bundles are Landsat 8 and 9, Level-1 or "
-            "Level-2, Collection 2; give the bands of others as `files` with scale and offset."
-        )
-    first_level = level.startswith("L1")
-    if pan and not first_level:
-        raise SiteError(
-            f"{folder.origin} is Level-2, which has no band 8 to sharpen with. Leave pansharpen out; "
-            "[grid] resolution = 15 gives pixels of 15 m without sharpening."
-        )
-    group = "LEVEL1_RADIOMETRIC_RESCALING" if first_level else "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS"
-    # Level-1 factors give reflectance without the sun's height (LSDS-1822, 2.6); Level-2 is corrected already.
-    light = _sun(path, number("IMAGE_ATTRIBUTES", "SUN_ELEVATION")) if first_level else 1.0
-    prefix = found.rpartition("/")[0]
-    wanted: dict[str, str] = {}
-
-    def file(key: str, what: str) -> Path:
-        name = text("PRODUCT_CONTENTS", key)
-        if re.fullmatch(r"[\w.-]+", name) is None or name.startswith("."):
-            raise corrupt(path, f"{key} is {name!r}, no file name")
-        inside = f"{prefix}/{name}" if prefix else name
-        wanted[inside] = what
-        return folder.origin / inside
-
-    def band(n: int, what: str, saturated: int | None, nodata: tuple[float, ...] = (0,)) -> Band:
-        scale, offset = (number(group, f"REFLECTANCE_{which}_BAND_{n}") / light for which in ("MULT", "ADD"))
-        require_reflectance(path, scale, offset, f"REFLECTANCE_MULT_BAND_{n} and REFLECTANCE_ADD_BAND_{n}")
-        stored = file(f"FILE_NAME_BAND_{n}", what)
-        return Band(stored, scale, offset, nodata=nodata, saturated=saturated)
-
-    bands = {role: band(LANDSAT_BANDS[role], role, LANDSAT_BANDS[role] - 1) for role in roles}
-    panchromatic = None
-    if first_level and pan is not False:
-        nodata = (0, LANDSAT_MAXIMUM) if saturation else (0,)
-        panchromatic = band(LANDSAT_PAN, "band 8, for pansharpen", None, nodata)
-    pixel = file("FILE_NAME_QUALITY_L1_PIXEL", "quality of pixels")
-    radsat = (
-        file("FILE_NAME_QUALITY_L1_RADIOMETRIC_SATURATION", "saturation; saturation = false does without")
-        if saturation
-        else None
-    )
-    remedy = "Fetch the bundle again, or name in `bands` those that are there."
-    if panchromatic is not None:
-        remedy += " pansharpen = false does without band 8."
-    folder.require(wanted, remedy)
-    return Scene(
-        folder.origin,
-        text("PRODUCT_CONTENTS", "LANDSAT_PRODUCT_ID"),
-        date_of(path, text("IMAGE_ATTRIBUTES", "DATE_ACQUIRED")),
-        TOA if first_level else SURFACE,
-        bands,
-        Quality(pixel, QA_PIXEL_BITS, bits=True),
-        radsat,
-        panchromatic,
-        (path,),
+def _require_product(metadata: _Metadata) -> None:
+    """Raise SiteError for a bundle that is not of Landsat-8/9, Level-1 or Level-2, Collection 2."""
+    spacecraft = metadata.text("IMAGE_ATTRIBUTES", "SPACECRAFT_ID")
+    level = metadata.text("PRODUCT_CONTENTS", "PROCESSING_LEVEL")
+    collection = metadata.text("PRODUCT_CONTENTS", "COLLECTION_NUMBER")
+    if spacecraft in ("LANDSAT_8", "LANDSAT_9") and level[:2] in ("L1", "L2") and parse_number(collection) == 2:
+        return
+    raise SiteError(
+        f"{metadata.path}: {spacecraft}, level {level}, collection {collection}. Bundles are Landsat 8 and 9, Level-1 "
+        "or Level-2, Collection 2; give the bands of others as `files` with scale and offset."
     )
 
 
-def _sun(path: Path, elevation: float) -> float:
+def _light(metadata: _Metadata) -> float:
+    """What reflectance by the factors of the metadata is divided by: the sine of the sun's height.
+
+    Level-1 factors give reflectance without the sun's height (LSDS-1822, 2.6); Level-2 is corrected already, and 1.
+    """
+    if not metadata.first_level:
+        return 1.0
+    elevation = metadata.number("IMAGE_ATTRIBUTES", "SUN_ELEVATION")
     if not LOWEST_SUN < elevation <= 90:
-        raise corrupt(path, f"SUN_ELEVATION is {elevation:g}: the sun was not above the ground")
+        raise corrupt(metadata.path, f"SUN_ELEVATION is {elevation:g}: the sun was not above the ground")
     return math.sin(math.radians(elevation))
+
+
+def _band(
+    metadata: _Metadata,
+    number: int,
+    light: float,
+    *,
+    saturated: int | None = None,
+    nodata: tuple[float, ...] = (0,),
+) -> Band:
+    """A band by Landsat's number; `saturated` is its bit of the saturation raster."""
+    group = "LEVEL1_RADIOMETRIC_RESCALING" if metadata.first_level else "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS"
+    factor, addend = f"REFLECTANCE_MULT_BAND_{number}", f"REFLECTANCE_ADD_BAND_{number}"
+    scale, offset = metadata.number(group, factor) / light, metadata.number(group, addend) / light
+    require_reflectance(metadata.path, scale, offset, f"{factor} and {addend}")
+    path = metadata.folder.origin / metadata.file(f"FILE_NAME_BAND_{number}")
+    return Band(path=path, scale=scale, offset=offset, nodata=nodata, saturated=saturated)

@@ -1,8 +1,7 @@
-"""Scenes as they are downloaded: what the metadata of a bundle says of its bands, scaling, quality and date.
+"""A scene as it was downloaded: its bands with their scaling, its quality raster, its name and date.
 
-Landsat-8/9 OLI Collection 2, Level-1 and Level-2, a folder or a .tar (USGS, LSDS-1822 and LSDS-1328, data format
-control books); Sentinel-2 Level-2A, a .SAFE folder or its .zip (ESA, Sentinel-2 products specification document). Only
-metadata is read here; pixels are read by whoever takes a `Scene`, through raster.py. Nothing is ever unpacked.
+What is read from metadata is checked here by the functions at the end. Pixels are read by whoever takes a `Scene`,
+through raster.py.
 """
 
 from __future__ import annotations
@@ -18,23 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import SiteError
-from landslip.geo.archive import (
-    own_file,
-)
+from landslip.geo.archive import own_file
 
 Flag = Literal["dilated_cloud", "cirrus", "cloud", "shadow", "snow"]
+
 CLOUDED: tuple[Flag, ...] = ("dilated_cloud", "cirrus", "cloud", "shadow")  # masked where a site file says nothing
 
-TOA, SURFACE = "TOA reflectance", "surface reflectance"  # units of channels
-
+TOA, SURFACE = "TOA reflectance", "surface reflectance"  # units of bands
 LANDSAT_MAXIMUM = 65535  # the DN that band 8, which QA_RADSAT says nothing of, saturates at
 MOST_REFLECTANCE = 1000.0  # that a stored value can stand for, or an offset be: beyond it the metadata is altered
 LOWEST_SUN = 0.01  # degrees
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Band:
-    """One band: value = stored x scale + offset, once. `saturated` is its bit of the saturation raster."""
+    """One band of a file: reflectance = stored x scale + offset, applied once.
+
+    `number` is the band's in the file, from 1; `saturated` its bit of the saturation raster, None where it has none.
+    """
 
     path: Path
     scale: float
@@ -46,9 +46,10 @@ class Band:
 
 @dataclass(frozen=True)
 class Quality:
-    """The raster that says what a pixel shows: as bits of a number, or as one class. `meaning` names them.
+    """The raster that says what a pixel shows, cloud or snow, say.
 
-    `saturated_class` is the class of pixels that are saturated in some band.
+    It does so with the bits of a number (`bits`), or else with one class; `meaning` gives the bits or classes of each
+    word. `saturated_class` is the class of pixels that are saturated in some band.
     """
 
     path: Path
@@ -58,28 +59,29 @@ class Quality:
 
     def unusable(self, stored: NDArray[np.floating[Any]], flags: Sequence[str], saturation: bool) -> NDArray[np.bool_]:
         """(H, W) bool: fill, undefined, or marked as one of `flags`. `stored` is the raster (H, W), NaN undefined."""
-        found = self.shows(stored, "fill")
+        mask = self.shows(stored, "fill")
         for flag in flags:
-            found |= self.shows(stored, flag)
+            mask |= self.shows(stored, flag)
         if saturation and self.saturated_class is not None:
-            found |= stored == self.saturated_class
-        return found
+            mask |= stored == self.saturated_class
+        return mask
 
     def shows(self, stored: NDArray[np.floating[Any]], flag: str) -> NDArray[np.bool_]:
         """(H, W) bool: where the raster says `flag`; fill also where it is undefined."""
         undefined = np.isnan(stored)
         codes = np.where(undefined, 0, stored).astype(np.uint16)
-        found = np.zeros(stored.shape, bool)
+        mask = np.zeros(stored.shape, bool)
         for code in self.meaning.get(flag, ()):
-            found |= (codes >> np.uint16(code)) & np.uint16(1) == 1 if self.bits else codes == code
-        return np.asarray(found | undefined if flag == "fill" else found & ~undefined)
+            mask |= (codes >> np.uint16(code)) & np.uint16(1) == 1 if self.bits else codes == code
+        return np.asarray(mask | undefined if flag == "fill" else mask & ~undefined)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What a bundle holds, by its metadata: bands by role with their scaling, quality, name, date.
+    """What a bundle holds, by its metadata: bands by role, each with its scaling, quality, name and date.
 
-    `unit` is that of the bands once scaled; `pan` is band 8 where it is there and wanted; `files` are all that is read.
+    `unit` is that of the bands once scaled; `quality` and `saturation` are None where a bundle has no such raster or it
+    is not asked for; `pan` is band 8 where it is there and wanted; `metadata` the files that all this was read from.
     """
 
     origin: Path
@@ -105,23 +107,12 @@ class Scene:
 
 
 def corrupt(path: Path, why: str) -> SiteError:
-    """The one error for metadata that cannot be used."""
+    """The error for metadata that cannot be used, and why."""
     return SiteError(f"{path} is no metadata that landslip can use ({' '.join(why.split())[:200]}). Fetch it again.")
 
 
-def _number(text: str) -> float:
-    """A number written as text; NaN where it is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-# ---- Landsat ----
-
-
 def require_reflectance(path: Path, scale: float, offset: float, named: str) -> None:
-    """Raise SiteError where the numbers `named` cannot make reflectance of what 16 bits hold."""
+    """Raise SiteError for a scaling that cannot make reflectance of what 16 bits hold; `named` says where it stands."""
     if not (0 < scale * LANDSAT_MAXIMUM <= MOST_REFLECTANCE and abs(offset) <= MOST_REFLECTANCE):
         raise corrupt(path, f"{named} give {scale:g} x stored + {offset:g}, which is no reflectance")
 
@@ -134,7 +125,9 @@ def date_of(path: Path, text: str) -> datetime.date:
         raise corrupt(path, f"its date is {text!r}") from error
 
 
-# ---- Sentinel-2 ----
-
-
-# ---- bands as files of their own ----
+def parse_number(text: str) -> float:
+    """A number written as text; NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

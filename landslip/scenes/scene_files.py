@@ -6,30 +6,57 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from landslip.errors import SiteError
-from landslip.geo.archive import (
-    MEMBERS,
-    START,
-    UNREADABLE,
-    decoded,
-    names,
-    text_in,
-)
+from landslip.geo.archive import MEMBERS, START, UNREADABLE, decoded, names, text_in
 from landslip.scenes.scene import corrupt
 
 SENTINEL_METADATA = "MTD_MSIL2A.xml"
 
 
 class Folder:
-    """The files of a folder or of an archive, by where they lie; only metadata is read from it."""
+    """The files of a folder or of an archive, by their names in it; only metadata is read from it.
+
+    Raises SiteError for what is not there, is no folder, .tar or .zip, or is an archive that cannot be read.
+    """
 
     def __init__(self, origin: Path) -> None:
         self.origin = origin
-        # neither what some systems put beside every file (._ and its name) nor what would lie outside the archive
+        # Left out are the files that some systems put beside every other (._ and its name), which are no bands, and
+        # names that lead out of the archive, which could be any file of this machine.
         self.names = [
             name
             for name in self._names()
             if not name.rsplit("/", 1)[-1].startswith("._") and not name.startswith("/") and ".." not in name.split("/")
         ]
+
+    def find(self, *endings: str) -> str | None:
+        """The file whose name ends so, of several the least deep; an earlier ending is preferred. None where none is."""
+        for ending in endings:
+            matches = [name for name in self.names if name.rsplit("/", 1)[-1].endswith(ending)]
+            if matches:
+                return min(matches, key=lambda name: (name.count("/"), name))
+        return None
+
+    def require_one_scene(self) -> None:
+        """Raise SiteError where there is metadata of several scenes, of which one would be taken by chance."""
+        for ending in ("_MTL.json", "_MTL.txt", "/" + SENTINEL_METADATA):
+            files = [name for name in self.names if f"/{name}".endswith(ending)]
+            if len(files) > 1:
+                raise SiteError(
+                    f"{self.origin} holds several scenes ({files[0]}, {files[1]}). Give each an [[image]] of its own."
+                )
+
+    def text(self, name: str) -> str:
+        """A file's text; SiteError where it cannot be read."""
+        try:
+            return decoded((self.origin / name).open("rb")) if self.origin.is_dir() else text_in(self.origin, name)
+        except UNREADABLE as error:
+            raise corrupt(self.origin / name, str(error)) from error
+
+    def require(self, wanted: Mapping[str, str], remedy: str) -> None:
+        """Raise SiteError that lists every one of {file: what it is} that is not there."""
+        missing = [f"{name} ({what})" for name, what in wanted.items() if name not in self.names]
+        if missing:
+            raise SiteError(f"{self.origin} lacks {', '.join(missing)}. {remedy}")
 
     def _names(self) -> list[str]:
         if self.origin.is_dir():
@@ -46,34 +73,3 @@ class Folder:
         if self.origin.name.lower().endswith((".tar.gz", ".tgz")):
             raise SiteError(f"{self.origin} is compressed: unpack it with gunzip, and give the .tar.")
         raise SiteError(f"{self.origin} is no bundle: give its folder, its .tar, or the .zip of a .SAFE folder.")
-
-    def find(self, *endings: str) -> str | None:
-        """The first file whose name ends so, those least deep first; an earlier ending is preferred."""
-        for ending in endings:
-            found = [name for name in self.names if name.rsplit("/", 1)[-1].endswith(ending)]
-            if found:
-                return min(found, key=lambda name: (name.count("/"), name))
-        return None
-
-    def require_one_scene(self) -> None:
-        """Raise SiteError where there is metadata of several scenes, of which one would be taken by chance."""
-        kinds = ("_MTL.json", "_MTL.txt", "/" + SENTINEL_METADATA)
-        for kind in kinds:
-            found = [name for name in self.names if f"/{name}".endswith(kind)]
-            if len(found) > 1:
-                raise SiteError(
-                    f"{self.origin} holds several scenes ({found[0]}, {found[1]}). Give each an [[image]] of its own."
-                )
-
-    def text(self, name: str) -> str:
-        """A file's text; SiteError where it cannot be read."""
-        try:
-            return decoded((self.origin / name).open("rb")) if self.origin.is_dir() else text_in(self.origin, name)
-        except UNREADABLE as error:
-            raise corrupt(self.origin / name, str(error)) from error
-
-    def require(self, wanted: Mapping[str, str], remedy: str) -> None:
-        """Raise SiteError that lists every one of {file: what it is} that is not there."""
-        missing = [f"{name} ({what})" for name, what in wanted.items() if name not in self.names]
-        if missing:
-            raise SiteError(f"{self.origin} lacks {', '.join(missing)}. {remedy}")

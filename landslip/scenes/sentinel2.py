@@ -1,4 +1,7 @@
-"""What the metadata of a Sentinel-2 scene says."""
+"""What the metadata of a Sentinel-2 scene says: Level-2A, a .SAFE folder or its .zip.
+
+Source: ESA, Sentinel-2 products specification document.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from landslip.errors import SiteError
-from landslip.scenes.scene import SURFACE, Band, Quality, Scene, _number, corrupt, date_of, require_reflectance
+from landslip.scenes.scene import SURFACE, Band, Quality, Scene, corrupt, date_of, parse_number, require_reflectance
 from landslip.scenes.scene_files import SENTINEL_METADATA, Folder
 
 SENTINEL_BANDS = {
@@ -33,57 +36,19 @@ class SentinelScaling:
     bands: Mapping[str, tuple[float, float]]
 
 
-def read_sentinel_metadata(path: Path, text: str) -> SentinelScaling:
-    """Scaling of a Sentinel-2 Level-2A product: reflectance = (DN + BOA_ADD_OFFSET) / BOA_QUANTIFICATION_VALUE.
-
-    From processing baseline 04.00 the offset is stated for each band, and its absence is an error; before, there was
-    none. Raises SiteError for text that says neither.
-    """
-    if "<!DOCTYPE" in text:  # the products have none, and entities can swell without end
-        raise corrupt(path, "it declares a document type")
-    try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError) as error:
-        raise corrupt(path, str(error)) from error
-    said: dict[str, str] = {}
-    offsets: dict[str, float] = {}
-    for element in root.iter():
-        tag, content = element.tag.rpartition("}")[2], (element.text or "").strip()
-        if tag == "BOA_ADD_OFFSET":
-            offsets[str(element.get("band_id"))] = _number(content)
-        else:
-            said.setdefault(tag, content)
-    quantification = _number(said.get("BOA_QUANTIFICATION_VALUE", ""))
-    if not 0 < quantification < math.inf:
-        raise corrupt(path, "it has no BOA_QUANTIFICATION_VALUE: is it of Level-2A?")
-    baseline = _number(said.get("PROCESSING_BASELINE", ""))
-    if math.isnan(baseline) and not offsets:
-        raise corrupt(path, "it has neither a PROCESSING_BASELINE nor a BOA_ADD_OFFSET")
-    bands = {}
-    for band, number in SENTINEL_OFFSET_IDS.items():
-        if baseline < FIRST_WITH_OFFSET and not offsets:
-            offset = 0.0
-        elif math.isfinite(offsets.get(str(number), math.nan)):
-            offset = offsets[str(number)]
-        else:
-            raise corrupt(
-                path, f"processing baseline {said.get('PROCESSING_BASELINE')} without BOA_ADD_OFFSET of {band}"
-            )
-        bands[band] = (1 / quantification, offset / quantification)
-        require_reflectance(path, *bands[band], "BOA_QUANTIFICATION_VALUE and BOA_ADD_OFFSET")
-    name = said.get("PRODUCT_URI", "").removesuffix(".SAFE") or path.parent.name.removesuffix(".SAFE")
-    return SentinelScaling(name, date_of(path, said.get("PRODUCT_START_TIME", "")), bands)
-
-
 def sentinel(folder: Folder, roles: Sequence[str]) -> Scene:
-    found = folder.find(SENTINEL_METADATA)
-    if found is None:
+    """The scene of a Sentinel-2 Level-2A bundle, bands as `roles` asks.
+
+    Raises SiteError for metadata or bands that are missing, and for metadata that cannot be used.
+    """
+    metadata = folder.find(SENTINEL_METADATA)
+    if metadata is None:
         raise SiteError(
             f"{folder.origin} lacks {SENTINEL_METADATA}, which says whether its values carry an offset (processing "
             "baseline 04.00 and later). Fetch it, or give the bands as `files` with scale and offset."
         )
-    path = folder.origin / found
-    scaling = read_sentinel_metadata(path, folder.text(found))
+    path = folder.origin / metadata
+    scaling = read_sentinel_metadata(path, folder.text(metadata))
     files = {band: _sentinel_file(folder, band) for band in (*(SENTINEL_BANDS[role] for role in roles), "SCL")}
     missing = [band for band, name in files.items() if name is None]
     if missing:
@@ -95,12 +60,62 @@ def sentinel(folder: Folder, roles: Sequence[str]) -> Scene:
     for role in roles:
         name = SENTINEL_BANDS[role]
         scale, offset = scaling.bands[name]
-        bands[role] = Band(folder.origin / str(files[name]), scale, offset)
-    scl = Quality(folder.origin / str(files["SCL"]), SCL_CLASSES, bits=False, saturated_class=SCL_SATURATED)
-    return Scene(folder.origin, scaling.name, scaling.date, SURFACE, bands, scl, metadata=(path,))
+        bands[role] = Band(path=folder.origin / str(files[name]), scale=scale, offset=offset)
+    classes = Quality(folder.origin / str(files["SCL"]), SCL_CLASSES, bits=False, saturated_class=SCL_SATURATED)
+    return Scene(
+        origin=folder.origin,
+        name=scaling.name,
+        date=scaling.date,
+        unit=SURFACE,
+        bands=bands,
+        quality=classes,
+        metadata=(path,),
+    )
+
+
+def read_sentinel_metadata(path: Path, text: str) -> SentinelScaling:
+    """Scaling of a Sentinel-2 Level-2A product: reflectance = (DN + BOA_ADD_OFFSET) / BOA_QUANTIFICATION_VALUE.
+
+    From processing baseline 04.00 the offset is stated for each band, and its absence is an error; before, there was
+    none. Raises SiteError for text that says neither.
+    """
+    if "<!DOCTYPE" in text:  # The products have none, and the entities that one declares can swell without end.
+        raise corrupt(path, "it declares a document type")
+    try:
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise corrupt(path, str(error)) from error
+    texts: dict[str, str] = {}
+    offsets: dict[str, float] = {}
+    for element in root.iter():
+        tag, content = element.tag.rpartition("}")[2], (element.text or "").strip()
+        if tag == "BOA_ADD_OFFSET":
+            offsets[str(element.get("band_id"))] = parse_number(content)
+        else:
+            texts.setdefault(tag, content)
+    quantification = parse_number(texts.get("BOA_QUANTIFICATION_VALUE", ""))
+    if not 0 < quantification < math.inf:
+        raise corrupt(path, "it has no BOA_QUANTIFICATION_VALUE: is it of Level-2A?")
+    baseline = parse_number(texts.get("PROCESSING_BASELINE", ""))
+    if math.isnan(baseline) and not offsets:
+        raise corrupt(path, "it has neither a PROCESSING_BASELINE nor a BOA_ADD_OFFSET")
+    bands = {}
+    for band, identifier in SENTINEL_OFFSET_IDS.items():
+        if baseline < FIRST_WITH_OFFSET and not offsets:
+            offset = 0.0
+        elif math.isfinite(offsets.get(str(identifier), math.nan)):
+            offset = offsets[str(identifier)]
+        else:
+            raise corrupt(
+                path, f"processing baseline {texts.get('PROCESSING_BASELINE')} without BOA_ADD_OFFSET of {band}"
+            )
+        bands[band] = (1 / quantification, offset / quantification)
+        require_reflectance(path, *bands[band], "BOA_QUANTIFICATION_VALUE and BOA_ADD_OFFSET")
+    name = texts.get("PRODUCT_URI", "").removesuffix(".SAFE") or path.parent.name.removesuffix(".SAFE")
+    return SentinelScaling(name, date_of(path, texts.get("PRODUCT_START_TIME", "")), bands)
 
 
 def _sentinel_file(folder: Folder, band: str) -> str | None:
     """The band at its finest resolution, whatever format it was stored in."""
-    kinds = [f"_{band}_{size}m.{kind}" for size in (10, 20, 60) for kind in ("jp2", "tif", "tiff")]
-    return folder.find(*kinds)
+    endings = [f"_{band}_{size}m.{ending}" for size in (10, 20, 60) for ending in ("jp2", "tif", "tiff")]
+    return folder.find(*endings)

@@ -261,12 +261,7 @@ def test_an_input_that_is_a_link_to_itself_is_left_to_its_reader(tmp_path: Path)
 # ---- two runs at once ----
 
 HOLDING = """
-import sys, time
-import os
-import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from landslip.runtime.locks import exclusive_lock
 with exclusive_lock(Path(sys.argv[1])):
