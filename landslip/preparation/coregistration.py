@@ -33,11 +33,11 @@ from landslip.geo.grid import Grid, Window, metric_fault
 from landslip.geo.raster import read_info
 from landslip.geo.rasterize import burn
 from landslip.geo.warp import default_grid, warp
+from landslip.preparation.ground import Inside
 from landslip.preparation.images import read_images
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-Inside = Callable[[Window], NDArray[np.bool_]]  # (h, w) at a window of the grid: where the image is looked at
 Label = Callable[[Window], NDArray[np.uint8]]  # (h, w) at a window of the grid: 1 landslide, 0 not, 255 unknown
 
 REACH = 24  # pixels: trial shifts in each direction

@@ -6,9 +6,8 @@ doubt is a warning that names file, value and remedy. A DEM that says itself tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +20,13 @@ from landslip.factors.terrain import surfaces
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read_info
 from landslip.preparation.coregistration import evenly
+from landslip.preparation.findings import Finding
+from landslip.preparation.ground import Inside
 from landslip.preparation.images import band_names, read_images, unit_of
 from landslip.preparation.terrain_sources import dem_grid, read_dem
 from landslip.runtime.parallel import parallel_map
 
 Float32 = NDArray[np.float32]
-Inside = Callable[[Window], NDArray[np.bool_]]  # the pixels of a window, (h, w), that lie inside the outline
 
 SIDE, MOST_WINDOWS = 512, 64  # of the windows that are looked at: all of a site up to 16 million pixels
 SAMPLED = 4096  # pixels of each that medians are taken of
@@ -49,14 +49,6 @@ METRES = {
     **dict.fromkeys(("dm", "decimetre", "decimeter"), 0.1),
     **dict.fromkeys(("cm", "centimetre", "centimeter"), 0.01),
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One fault (the site cannot be prepared), warning (it can; look first) or note (what was found, and is well)."""
-
-    severity: Literal["fault", "warning", "note"]
-    text: str
 
 
 def doubts(site: Site, grid: Grid, inside: Inside) -> Iterator[Finding]:
