@@ -282,9 +282,6 @@ def _site_toml(site: SyntheticSite) -> str:
     )
 
 
-# ---- ground ----
-
-
 def _onto(values: NDArray[np.floating], source: Grid, grid: Grid) -> NDArray[np.float32]:
     return np.asarray(warp_array(values[None].astype(np.float32), source, grid)[0])
 
@@ -350,6 +347,3 @@ def _chamfered(frame: gpd.GeoDataFrame, grid: Grid) -> gpd.GeoDataFrame:
     rings = [[cut(ring) for ring in (g.exterior, *g.interiors)] for g in frame.geometry]
     polygons = [shapely.Polygon(outer, inner).buffer(0) for outer, *inner in rings]
     return frame.set_geometry(gpd.GeoSeries(polygons, crs=frame.crs))
-
-
-# ---- image ----

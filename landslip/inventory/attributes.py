@@ -66,6 +66,25 @@ class Statistics:
         return self._known(self.highest)
 
 
+class ClassCodes:
+    """A factor's classes in a stack: their `names`, the `bands` they are read from (from 1), and where each one is."""
+
+    def __init__(self, channels: Sequence[Channel], factor: str = "lithology") -> None:
+        planes = [(i + 1, c) for i, c in enumerate(channels) if c.factor == factor and c.kind == "class"]
+        ranks = [i + 1 for i, c in enumerate(channels) if c.name == factor and c.unit == "class"]
+        self.ordinal = bool(ranks) and not planes  # the paper's encoding, which does not carry the names
+        self.bands = ranks[:1] if self.ordinal else [band for band, _ in planes]
+        self.names = [c.name.removeprefix(f"{factor}_").replace("_", " ") for _, c in planes]
+        if self.ordinal:
+            self.names = [f"class {rank}" for rank in range(1, MOST_RANKS + 1)]
+
+    def masks(self, values: NDArray[np.float32]) -> list[NDArray[np.bool_]]:
+        """Where each class is, (n,) bool each, from values (bands, n)."""
+        if self.ordinal:
+            return [np.asarray(values[0] == rank) for rank in range(1, MOST_RANKS + 1)]
+        return [np.asarray(plane == 1) for plane in values]
+
+
 def area_range(
     ids: NDArray[np.int32],
     probability: NDArray[np.float32],
@@ -91,25 +110,6 @@ def area_range(
     distances, nearest = ndimage.distance_transform_edt(ids == 0, return_indices=True)
     owner = np.where(distances <= REACH, ids[tuple(nearest)], 0)[core]
     high += np.bincount(owner[possible & (owner > 0)], minlength=len(high) + 1)[1:]
-
-
-class ClassCodes:
-    """A factor's classes in a stack: their `names`, the `bands` they are read from (from 1), and where each one is."""
-
-    def __init__(self, channels: Sequence[Channel], factor: str = "lithology") -> None:
-        planes = [(i + 1, c) for i, c in enumerate(channels) if c.factor == factor and c.kind == "class"]
-        ranks = [i + 1 for i, c in enumerate(channels) if c.name == factor and c.unit == "class"]
-        self.ordinal = bool(ranks) and not planes  # the paper's encoding, which does not carry the names
-        self.bands = ranks[:1] if self.ordinal else [band for band, _ in planes]
-        self.names = [c.name.removeprefix(f"{factor}_").replace("_", " ") for _, c in planes]
-        if self.ordinal:
-            self.names = [f"class {rank}" for rank in range(1, MOST_RANKS + 1)]
-
-    def masks(self, values: NDArray[np.float32]) -> list[NDArray[np.bool_]]:
-        """Where each class is, (n,) bool each, from values (bands, n)."""
-        if self.ordinal:
-            return [np.asarray(values[0] == rank) for rank in range(1, MOST_RANKS + 1)]
-        return [np.asarray(plane == 1) for plane in values]
 
 
 def dominant(shares: NDArray[np.int64], names: Sequence[str]) -> list[str | None]:

@@ -46,6 +46,27 @@ class Found:
     removed_pixels: int
 
 
+@dataclass
+class Measured:
+    """What is known of landslides 1, 2, ...: statistics, ranges of pixels, pixels of each class (classes, count)."""
+
+    statistics: dict[str, Statistics]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    classes: ClassCodes
+    shares: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, found: Found, stack: StackInfo | None) -> Measured:
+        """Nothing measured yet."""
+        count = len(found.pixels)
+        channels = () if stack is None else stack.channels
+        statistics = {name: Statistics(count) for name in ("probability", *_factor_bands(stack))}
+        classes = ClassCodes(channels)
+        counts = [np.zeros(shape, np.int64) for shape in (count, count, (len(classes.names), count))]
+        return cls(statistics, counts[0], counts[1], classes, counts[2])
+
+
 def find(probability: Path, grid: Grid, threshold: float, min_area: float, ids_path: Path) -> Found:
     """Find the pieces at or above the threshold; their ids, each within its tile, go into the raster `ids_path`."""
     valid, valid_area = 0, 0.0
@@ -73,31 +94,6 @@ def find(probability: Path, grid: Grid, threshold: float, min_area: float, ids_p
     final[1:][large] = np.arange(1, np.count_nonzero(large) + 1)
     small = pieces.pixels[~large]
     return Found(final[pieces.piece], pieces.pixels[large], valid, valid_area, len(small), int(small.sum()))
-
-
-@dataclass
-class Measured:
-    """What is known of landslides 1, 2, ...: statistics, ranges of pixels, pixels of each class (classes, count)."""
-
-    statistics: dict[str, Statistics]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    classes: ClassCodes
-    shares: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, found: Found, stack: StackInfo | None) -> Measured:
-        """Nothing measured yet."""
-        count = len(found.pixels)
-        channels = () if stack is None else stack.channels
-        statistics = {name: Statistics(count) for name in ("probability", *_factor_bands(stack))}
-        classes = ClassCodes(channels)
-        counts = [np.zeros(shape, np.int64) for shape in (count, count, (len(classes.names), count))]
-        return cls(statistics, counts[0], counts[1], classes, counts[2])
-
-
-def _factor_bands(stack: StackInfo | None) -> dict[str, int]:
-    return {} if stack is None else {c.name: i + 1 for i, c in enumerate(stack.channels) if c.name in FACTORS}
 
 
 def measure(
@@ -155,11 +151,6 @@ def measure(
                 yield part, [_joined(pieces.pop(number)) for number in range(part.start + 1, part.stop + 1)]
                 if first == done:
                     break
-
-
-def _joined(by_tile: list[list[Any]]) -> Any:
-    """One geometry of a landslide's polygons in one tile or in several."""
-    return together(by_tile[0]) if len(by_tile) == 1 else join([p for polygons in by_tile for p in polygons])
 
 
 def landslide_frame(
@@ -222,6 +213,23 @@ def landslide_frame(
     )
 
 
+def fill_map(dataset: Any, probability: Path, ids_path: Path, found: Found, grid: Grid) -> None:
+    with open_raster(probability) as source, open_raster(ids_path) as ids:
+        for window in tiles(grid.shape, SIDE):
+            undefined = np.isnan(read_window(source, window, [1])[0])
+            landslide = found.final[read_stored_window(ids, window)] > 0
+            write_window(dataset, np.where(undefined, NOT_VALID, landslide).astype(np.uint8)[None], window)
+
+
+def _factor_bands(stack: StackInfo | None) -> dict[str, int]:
+    return {} if stack is None else {c.name: i + 1 for i, c in enumerate(stack.channels) if c.name in FACTORS}
+
+
+def _joined(by_tile: list[list[Any]]) -> Any:
+    """One geometry of a landslide's polygons in one tile or in several."""
+    return together(by_tile[0]) if len(by_tile) == 1 else join([p for polygons in by_tile for p in polygons])
+
+
 def _scene(manifest: Path) -> tuple[str | None, str | None]:
     """Scenes and dates that the site states for its images, from the manifest beside the stack."""
     try:
@@ -230,11 +238,3 @@ def _scene(manifest: Path) -> tuple[str | None, str | None]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None, None
     return ", ".join(dict.fromkeys(scenes)) or None, ", ".join(dict.fromkeys(dates)) or None
-
-
-def fill_map(dataset: Any, probability: Path, ids_path: Path, found: Found, grid: Grid) -> None:
-    with open_raster(probability) as source, open_raster(ids_path) as ids:
-        for window in tiles(grid.shape, SIDE):
-            undefined = np.isnan(read_window(source, window, [1])[0])
-            landslide = found.final[read_stored_window(ids, window)] > 0
-            write_window(dataset, np.where(undefined, NOT_VALID, landslide).astype(np.uint8)[None], window)

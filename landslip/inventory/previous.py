@@ -24,6 +24,19 @@ from landslip.review.review_tables import LAYER, LOG, REVIEWS
 MOST_ID = 2**53  # what every program that reads an id can count to
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier inventory in the CRS of the new one: outlines (m,), ids (m,), states by id, the highest id in use."""
+
+    path: Path
+    outlines: NDArray[Any]
+    ids: NDArray[np.int64]
+    states: dict[int, str]
+    taken: int
+    base: Path | None  # the file whose other layers are kept
+    changed: int  # when it was last written to before it was read; 0 where it is not replaced
+
+
 def layer_of(path: Path) -> str | None:
     """The layer of a vector file that an inventory is read from; None, the first, where none has its name."""
     return LAYER if LAYER in layer_names(path) else None
@@ -76,16 +89,3 @@ def kept_as_read(earlier: Earlier) -> Iterator[None]:
                 f"{earlier.path} was reviewed while the inventory was made anew. It is kept; run the command again."
             )
         yield
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """An earlier inventory in the CRS of the new one: outlines (m,), ids (m,), states by id, the highest id in use."""
-
-    path: Path
-    outlines: NDArray[Any]
-    ids: NDArray[np.int64]
-    states: dict[int, str]
-    taken: int
-    base: Path | None  # the file whose other layers are kept
-    changed: int  # when it was last written to before it was read; 0 where it is not replaced

@@ -29,6 +29,15 @@ HALF = 0.5  # of the site's rectangle: less than that defined or clear is worth 
 QUALITY_WINDOW = 2048  # pixels a side of the windows that quality is read in
 
 
+@dataclass
+class _ClearPixels:
+    """Of the site's rectangle: the pixels that are clear in each scene, those clear in any, and the first's flags."""
+
+    by_scene: list[int]
+    in_any: int = 0
+    flagged: dict[str, int] = field(default_factory=dict)
+
+
 def readable_inputs(site: Site, what: str, path: Path, grid: Grid | None, findings: list[Finding]) -> None:
     """Raise where an input cannot be read as a whole: a raster's blocks on the site, or a vector file.
 
@@ -175,15 +184,6 @@ def _check_scene(scene: Scene, grid: Grid | None, findings: list[Finding]) -> No
             _check_cover(info, [band.number], band.nodata, grid, findings)
             if band.number > info.count:
                 raise RasterError(f"{band.path}: {name} has no band {band.number}.")
-
-
-@dataclass
-class _ClearPixels:
-    """Of the site's rectangle: the pixels that are clear in each scene, those clear in any, and the first's flags."""
-
-    by_scene: list[int]
-    in_any: int = 0
-    flagged: dict[str, int] = field(default_factory=dict)
 
 
 def _check_clear(group: Sequence[ImageTable], scenes: Sequence[Scene], grid: Grid, findings: list[Finding]) -> None:

@@ -47,37 +47,6 @@ def check_dem(dem: DemTable, grid: Grid | None, findings: list[Finding]) -> None
     _check_elevation(dem, info, window, findings)
 
 
-def _check_elevation(dem: DemTable, info: RasterInfo, window: Window, findings: list[Finding]) -> None:
-    """Elevation in the middle of a window that says 0 for undefined, or in which slopes come out as terraces."""
-    z = read(dem.path, [1], _middle(window, MOST_JUDGED), dem.nodata)[0]
-    defined = z[~np.isnan(z)]
-    if defined.size == 0:
-        return
-    zero = float((defined == 0).mean())
-    rest = defined[defined != 0]
-    if zero > 0.001 and rest.size and (rest.min() > 50 or rest.max() < -50):
-        text = (
-            f"{dem.path}: {100 * zero:.1f} % of its pixels are exactly 0 while the others start at {rest.min():g} m: "
-            "0 seems to stand for undefined. Give [dem] nodata = 0."
-        )
-        findings.append(Finding("warning", text))
-    step = repeated_pixels(z)
-    if step > 1 and dem.dem_resolution is None:
-        size = f" = {step * info.grid.x_size:g}" if metric_fault(info.crs) is None else ""
-        text = (
-            f"{dem.path} repeats each pixel {step} times: slope taken on it shows terraces. "
-            f"Give [dem] dem_resolution{size} (metres)."
-        )
-        findings.append(Finding("warning", text))
-    fine = metric_fault(info.crs) is None and info.grid.x_size < 20 and dem.dem_resolution is None
-    if fine and np.array_equal(defined, np.round(defined)):
-        text = (
-            f"{dem.path} has whole-metre steps at {info.grid.x_size:g} m: gentle slopes come out as terraces. "
-            "A coarser [dem] dem_resolution (30, say) smooths them."
-        )
-        findings.append(Finding("warning", text))
-
-
 def check_dem_cover(dem: DemTable, ground: Ground, findings: list[Finding]) -> None:
     """How much of the ground inside the outline has no elevation."""
     if not ground.pixels or _is_faulty(dem, findings):
@@ -136,6 +105,46 @@ def check_catchment(dem: DemTable, grid: Grid, findings: list[Finding]) -> None:
         findings.append(Finding("warning", f"{text}. {remedy}"))
 
 
+def repeated_pixels(z: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> int:
+    """About how many times each pixel of elevation (H, W) is repeated, along the axis where it is more; 1 where not.
+
+    On steep ground hardly any two neighbours have the same elevation. Where pixels were repeated k times, a share of
+    (k - 1) / k of them do.
+    """
+    return max(_repeats_along_rows(z), _repeats_along_rows(z.T))
+
+
+def _check_elevation(dem: DemTable, info: RasterInfo, window: Window, findings: list[Finding]) -> None:
+    """Elevation in the middle of a window that says 0 for undefined, or in which slopes come out as terraces."""
+    z = read(dem.path, [1], _middle(window, MOST_JUDGED), dem.nodata)[0]
+    defined = z[~np.isnan(z)]
+    if defined.size == 0:
+        return
+    zero = float((defined == 0).mean())
+    rest = defined[defined != 0]
+    if zero > 0.001 and rest.size and (rest.min() > 50 or rest.max() < -50):
+        text = (
+            f"{dem.path}: {100 * zero:.1f} % of its pixels are exactly 0 while the others start at {rest.min():g} m: "
+            "0 seems to stand for undefined. Give [dem] nodata = 0."
+        )
+        findings.append(Finding("warning", text))
+    step = repeated_pixels(z)
+    if step > 1 and dem.dem_resolution is None:
+        size = f" = {step * info.grid.x_size:g}" if metric_fault(info.crs) is None else ""
+        text = (
+            f"{dem.path} repeats each pixel {step} times: slope taken on it shows terraces. "
+            f"Give [dem] dem_resolution{size} (metres)."
+        )
+        findings.append(Finding("warning", text))
+    fine = metric_fault(info.crs) is None and info.grid.x_size < 20 and dem.dem_resolution is None
+    if fine and np.array_equal(defined, np.round(defined)):
+        text = (
+            f"{dem.path} has whole-metre steps at {info.grid.x_size:g} m: gentle slopes come out as terraces. "
+            "A coarser [dem] dem_resolution (30, say) smooths them."
+        )
+        findings.append(Finding("warning", text))
+
+
 def _is_faulty(dem: DemTable, findings: list[Finding]) -> bool:
     """Whether a fault of the DEM is among the findings already."""
     return any(finding.severity == "fault" and str(dem.path) in finding.text for finding in findings)
@@ -146,15 +155,6 @@ def _middle(window: Window, most: int) -> Window:
     height, width = min(window.height, most), min(window.width, most)
     row, column = window.row + (window.height - height) // 2, window.column + (window.width - width) // 2
     return Window(row, column, height, width)
-
-
-def repeated_pixels(z: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> int:
-    """About how many times each pixel of elevation (H, W) is repeated, along the axis where it is more; 1 where not.
-
-    On steep ground hardly any two neighbours have the same elevation. Where pixels were repeated k times, a share of
-    (k - 1) / k of them do.
-    """
-    return max(_repeats_along_rows(z), _repeats_along_rows(z.T))
 
 
 def _repeats_along_rows(z: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> int:

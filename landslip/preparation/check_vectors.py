@@ -130,17 +130,6 @@ def check_shifts(site: Site, ground: Ground, label: LabelSource | None, findings
         findings.append(shift_finding(f"{table.path}: the landslides", "them", shift, remedy))
 
 
-def _how_to_move(path: Path, shift: Shift | None, grid: Grid) -> str:
-    """The command that moves a raster to where the image shows it; without numbers where its CRS is not the grid's."""
-    info = read_info(path)
-    if shift is None or info.crs != grid.crs:
-        return f": {edit_info(path, transform='...')}"
-    t = info.transform
-    coefficients = (t.a, t.b, round(t.c - shift.east, 2), t.d, t.e, round(t.f - shift.north, 2))
-    transform = ", ".join(f"{number:.12g}" for number in coefficients)
-    return f": {edit_info(path, transform=transform)}"
-
-
 def rank_finding(what: str, rank: float) -> Finding:
     """Of a shift that cannot be measured: a note where the image at least shows the DEM's relief, else a warning.
 
@@ -172,3 +161,14 @@ def shift_finding(what: str, shown: str, shift: Shift | None, remedy: str) -> Fi
     if shift.pixels > TOLERANCE:
         return Finding("warning", f"{where}: more than half a pixel. {remedy}")
     return Finding("note", f"{where}: within half a pixel.")
+
+
+def _how_to_move(path: Path, shift: Shift | None, grid: Grid) -> str:
+    """The command that moves a raster to where the image shows it; without numbers where its CRS is not the grid's."""
+    info = read_info(path)
+    if shift is None or info.crs != grid.crs:
+        return f": {edit_info(path, transform='...')}"
+    t = info.transform
+    coefficients = (t.a, t.b, round(t.c - shift.east, 2), t.d, t.e, round(t.f - shift.north, 2))
+    transform = ", ".join(f"{number:.12g}" for number in coefficients)
+    return f": {edit_info(path, transform=transform)}"

@@ -69,16 +69,6 @@ def class_reader(table: ClassTable, grid: Grid) -> tuple[Callable[[Window], NDAr
     return burnt, meaning
 
 
-def _require_classes(table: ClassTable, found: NDArray[np.float32]) -> None:
-    whole = found[(found == np.round(found)) & (found >= 0) & (found < 2**24)]
-    if len(whole) < len(found) or len(found) > MOST_CLASSES:
-        strange = found[~np.isin(found, whole)] if len(whole) < len(found) else found
-        raise SiteError(
-            f"{table.path} does not hold classes: {len(found)} different values, such as {strange[0]:g}. Classes are "
-            f"at most {MOST_CLASSES} whole numbers from 0 up. Give a class raster, or state nodata where undefined."
-        )
-
-
 def class_table(table: ClassTable, meaning: dict[int, str]) -> tuple[dict[int, str], list[str]]:
     """({code: class}, classes in order): the site's own `classes`, or every value its own class.
 
@@ -111,6 +101,16 @@ def class_source(name: str, table: ClassTable, grid: Grid, encoding: Encoding) -
     if table.is_raster:
         how = resampling_of([table.path], grid, "nearest")
     return ChannelSource(name, channels, lambda _: at, how)
+
+
+def _require_classes(table: ClassTable, found: NDArray[np.float32]) -> None:
+    whole = found[(found == np.round(found)) & (found >= 0) & (found < 2**24)]
+    if len(whole) < len(found) or len(found) > MOST_CLASSES:
+        strange = found[~np.isin(found, whole)] if len(whole) < len(found) else found
+        raise SiteError(
+            f"{table.path} does not hold classes: {len(found)} different values, such as {strange[0]:g}. Classes are "
+            f"at most {MOST_CLASSES} whole numbers from 0 up. Give a class raster, or state nodata where undefined."
+        )
 
 
 def _word(text: str) -> str:

@@ -145,18 +145,6 @@ def relief_rank(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside:
     return float(np.mean([shared(*place) < here for place in places]))
 
 
-def _smoothing(dem: DemTable, grid: Grid) -> float:
-    return min(max(SMOOTH, 0.5 * _dem_pixel(dem, grid) / grid.x_size), MOST_SMOOTH)
-
-
-def _normals(dem: DemTable, around: Grid) -> Float32:
-    """The three components (east, south, up) of the ground's unit normals, (3, H, W), NaN where undefined."""
-    z = warp(dem.path, around, [1], "cubic", dem.nodata)[0].astype(np.float64) * dem.scale
-    z_down, z_right = np.gradient(z, around.y_size, around.x_size)
-    up = 1 / np.sqrt(1 + z_down**2 + z_right**2)
-    return np.asarray([z_right * up, z_down * up, up], np.float32)
-
-
 def landslide_shift(
     images: Sequence[ImageTable],
     landslides: gpd.GeoDataFrame | None,
@@ -271,6 +259,18 @@ def shift_of(tiles: Sequence[_Covariances], grid: Grid, smooth: float) -> Shift 
         return None
     rows, columns = best
     return Shift(columns * grid.x_size, -rows * grid.y_size, columns, rows, error, prominence, len(tiles))
+
+
+def _smoothing(dem: DemTable, grid: Grid) -> float:
+    return min(max(SMOOTH, 0.5 * _dem_pixel(dem, grid) / grid.x_size), MOST_SMOOTH)
+
+
+def _normals(dem: DemTable, around: Grid) -> Float32:
+    """The three components (east, south, up) of the ground's unit normals, (3, H, W), NaN where undefined."""
+    z = warp(dem.path, around, [1], "cubic", dem.nodata)[0].astype(np.float64) * dem.scale
+    z_down, z_right = np.gradient(z, around.y_size, around.x_size)
+    up = 1 / np.sqrt(1 + z_down**2 + z_right**2)
+    return np.asarray([z_right * up, z_down * up, up], np.float32)
 
 
 def _dem_pixel(dem: DemTable, grid: Grid) -> float:

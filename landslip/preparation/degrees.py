@@ -30,6 +30,13 @@ DEGREE_SIZE = 7  # points
 TICK = 0.1  # inches that a tick takes before its degrees
 SCALE_GAP, SCALE_WIDTH = 0.12, 0.13  # inches between a map, or the degrees at its right, and its scale; of the scale
 
+STEPS = (
+    *(seconds / 3600 for seconds in (1, 2, 5, 10, 20, 30)),
+    *(minutes / 60 for minutes in (1, 2, 5, 10, 20, 30)),
+    *(1, 2, 5, 10, 20, 30, 45),
+)  # degrees, minutes and seconds that are round
+AIRY = 1.3  # ways that a text of degrees takes, with the gap to the next
+
 
 def room_beside(figure: Figure, axes: Axes, latitudes: Sequence[tuple[float, str]], foot: float = 0.0) -> Axes:
     """Axes for a scale at the right of a map, beyond the latitudes written there; from `foot` of its height up."""
@@ -44,11 +51,6 @@ def room_beside(figure: Figure, axes: Axes, latitudes: Sequence[tuple[float, str
     beside = axes.inset_axes((0, 0, 1, 1))
     beside.set_axes_locator(place)
     return beside
-
-
-def _inches(text: str) -> float:
-    """The width of a text of degrees."""
-    return float(TextPath((0, 0), text, size=DEGREE_SIZE).get_extents().width) / 72 if text else 0.0
 
 
 def draw_edge(prepared: Path, most: int) -> NDArray[np.bool_]:
@@ -126,14 +128,6 @@ def degree_text(degrees: float, axis: str, step: float = 1 / 3600) -> str:
     return text + letter
 
 
-STEPS = (
-    *(seconds / 3600 for seconds in (1, 2, 5, 10, 20, 30)),
-    *(minutes / 60 for minutes in (1, 2, 5, 10, 20, 30)),
-    *(1, 2, 5, 10, 20, 30, 45),
-)  # degrees, minutes and seconds that are round
-AIRY = 1.3  # ways that a text of degrees takes, with the gap to the next
-
-
 def map_sheet(grid: Grid, rows: int, columns: int, width: float) -> tuple[Figure, list[Axes], tuple[float, float]]:
     """A figure of rows x columns maps with room for scales and coordinates; and about the inches that one map takes."""
     one = width / columns - 1.4
@@ -150,3 +144,8 @@ def panel_letters(i: int) -> str:
 
 def lettered(letter: str, title: str) -> str:
     return f"({letter}) {title}" if letter else title
+
+
+def _inches(text: str) -> float:
+    """The width of a text of degrees."""
+    return float(TextPath((0, 0), text, size=DEGREE_SIZE).get_extents().width) / 72 if text else 0.0

@@ -69,6 +69,19 @@ SMALL = 700  # pixels a side of one map among many
 MOST_NAMED, NAMED_HEIGHT = 12, 0.14  # classes that a scale names; inches that each takes
 
 
+@dataclass(frozen=True)
+class _FactorMap:
+    """One map of a factor: values (H, W) in a ramp, with their unit; or codes of classes, in colours of their own."""
+
+    title: str
+    values: NDArray[np.float32]
+    classes: tuple[str, ...] = ()
+    colours: tuple[str, ...] = ()
+    unit: str = ""
+    ramp: str = RAMP
+    even: bool = False  # about 0
+
+
 def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
     """The image, and the relief in tints of elevation with the landslides, both with the outline of valid ground.
 
@@ -120,48 +133,6 @@ def study_area_parts(stack: StackInfo, landslides: bool) -> list[str]:
     return [*parts, *["landslides as drawn"] * landslides] or ["valid ground"]
 
 
-def _composite(stack: StackInfo) -> list[str]:
-    """Three bands that make an image: true or false colour, else one in grey; none without bands."""
-    bands = [channel.name for channel in stack.channels if channel.group == "band"]
-    for colours in (TRUE_COLOUR, FALSE_COLOUR):
-        if all(name in bands for name in colours):
-            return list(colours)
-    return [name for name in bands if name in ("gray", "grey", "pan")][:1] * 3 or bands[:1] * 3
-
-
-def _tinted(figure: Figure, axes: Axes, stack: StackInfo, grid: Grid, size: tuple[float, float]) -> None:
-    """Elevation in tints that darken downwards, shaded; the scale beside it."""
-    position = [channel.name for channel in stack.channels].index("elevation")
-    z, _ = read_decimated(stack.path, [position + 1], MOST)
-    low, high = stretch(z[0])
-    tints = ListedColormap(matplotlib.colormaps[RAMPS["elevation"]](np.linspace(0.25, 1, 256)))
-    norm = matplotlib.colors.Normalize(low, high)
-    colour = tints(norm(np.nan_to_num(z[0], nan=low)))
-    shade = shade_of(stack.path, grid)
-    if shade is not None:
-        colour[..., :3] *= np.clip(0.45 + 0.78 * np.nan_to_num(shade, nan=0.7), 0, 1)[..., None]
-    colour[..., 3] = ~np.isnan(z[0])
-    axes.set_facecolor(UNDEFINED)
-    axes.imshow(colour.astype(np.float32), extent=extent(grid))
-    beside = room_beside(figure, axes, degree_ticks(grid, "y", size[1]), 0.1)
-    scale = figure.colorbar(matplotlib.cm.ScalarMappable(norm, tints), cax=beside, extend="both")
-    scale.set_label("elevation (m)", fontsize=9)
-    scale.ax.tick_params(labelsize=8)
-
-
-@dataclass(frozen=True)
-class _FactorMap:
-    """One map of a factor: values (H, W) in a ramp, with their unit; or codes of classes, in colours of their own."""
-
-    title: str
-    values: NDArray[np.float32]
-    classes: tuple[str, ...] = ()
-    colours: tuple[str, ...] = ()
-    unit: str = ""
-    ramp: str = RAMP
-    even: bool = False  # about 0
-
-
 def factor_names(stack: StackInfo) -> list[str]:
     """The factors of a stack in its order; its bands where it has no factor."""
     factors = list(dict.fromkeys(channel.factor for channel in stack.channels if channel.group == "factor"))
@@ -203,16 +174,6 @@ def factor_picture(sheet: Path, factor: str) -> Path:
     return sheet.with_name(f"factor_{factor}{sheet.suffix}")
 
 
-def _draw_layer(layer: _FactorMap, grid: Grid, edge: NDArray[np.bool_], out: Path, overwrite: bool) -> None:
-    figure, every, size = map_sheet(grid, 1, 1, 9.0)
-    _show(figure, every[0], layer, grid, size[1], degree_ticks(grid, "y", size[1]))
-    handles = outline(every[0], edge, grid)
-    dress_with_degrees(every[0], grid, layer.title, size)
-    if handles:
-        add_legend(figure, handles)
-    save(figure, out, overwrite)
-
-
 def draw_prepared(prepared: Path, overwrite: bool = False) -> Path:
     """Draw a prepared site into its folder `figures`: study_area.png, factors.png and factor_NAME.png for each factor.
 
@@ -222,6 +183,77 @@ def draw_prepared(prepared: Path, overwrite: bool = False) -> Path:
     draw_study_area(prepared, folder / STUDY_AREA, overwrite)
     draw_factors(prepared, folder / FACTOR_SHEET, overwrite, each=True)
     return folder
+
+
+def draw_inventory_areas(areas: ArrayLike, tail: Tail, out: Path, overwrite: bool = False) -> None:
+    """Frequency density of the areas (N,) of an inventory, square metres, with its power-law tail; and how many are as
+    large or larger.
+
+    Bins are a fifth of a power of ten wide; bars are 1 sigma of counts.
+    """
+    ordered = np.sort(np.asarray(areas, np.float64))
+    figure = Figure(figsize=(9.5, 3.9), layout="constrained")
+    density, larger = figure.subplots(1, 2)
+    low, high = math.floor(5 * math.log10(ordered[0])), math.floor(5 * math.log10(ordered[-1])) + 1
+    edges = 10.0 ** (np.arange(low, high + 1) / 5)
+    counts = np.histogram(ordered, edges)[0].astype(float)
+    some, width = counts > 0, np.diff(edges)
+    middle, scale = np.sqrt(edges[:-1] * edges[1:])[some], (width * len(ordered))[some]
+    off = np.minimum(np.sqrt(counts[some]), 0.9 * counts[some]) / scale
+    density.errorbar(
+        middle, counts[some] / scale, off, color=LANDSLIDES, marker="s", ms=4, lw=0.8, ls="", capsize=2,
+        label=f"{len(ordered):,} landslides",
+    )  # fmt: skip
+    draw_tail(density, tail, len(ordered), float(ordered[-1]), REFERENCE, "tail")
+    density.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="frequency density (1/m²)")
+    density.legend(fontsize=8)
+    larger.step(ordered, len(ordered) - np.arange(len(ordered)), where="pre", color=LANDSLIDES, lw=1.6)
+    larger.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="landslides as large or larger")
+    for axes in (density, larger):
+        log_ticks(axes.xaxis)
+        log_ticks(axes.yaxis)
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=8)
+    save(figure, out, overwrite)
+
+
+def _composite(stack: StackInfo) -> list[str]:
+    """Three bands that make an image: true or false colour, else one in grey; none without bands."""
+    bands = [channel.name for channel in stack.channels if channel.group == "band"]
+    for colours in (TRUE_COLOUR, FALSE_COLOUR):
+        if all(name in bands for name in colours):
+            return list(colours)
+    return [name for name in bands if name in ("gray", "grey", "pan")][:1] * 3 or bands[:1] * 3
+
+
+def _tinted(figure: Figure, axes: Axes, stack: StackInfo, grid: Grid, size: tuple[float, float]) -> None:
+    """Elevation in tints that darken downwards, shaded; the scale beside it."""
+    position = [channel.name for channel in stack.channels].index("elevation")
+    z, _ = read_decimated(stack.path, [position + 1], MOST)
+    low, high = stretch(z[0])
+    tints = ListedColormap(matplotlib.colormaps[RAMPS["elevation"]](np.linspace(0.25, 1, 256)))
+    norm = matplotlib.colors.Normalize(low, high)
+    colour = tints(norm(np.nan_to_num(z[0], nan=low)))
+    shade = shade_of(stack.path, grid)
+    if shade is not None:
+        colour[..., :3] *= np.clip(0.45 + 0.78 * np.nan_to_num(shade, nan=0.7), 0, 1)[..., None]
+    colour[..., 3] = ~np.isnan(z[0])
+    axes.set_facecolor(UNDEFINED)
+    axes.imshow(colour.astype(np.float32), extent=extent(grid))
+    beside = room_beside(figure, axes, degree_ticks(grid, "y", size[1]), 0.1)
+    scale = figure.colorbar(matplotlib.cm.ScalarMappable(norm, tints), cax=beside, extend="both")
+    scale.set_label("elevation (m)", fontsize=9)
+    scale.ax.tick_params(labelsize=8)
+
+
+def _draw_layer(layer: _FactorMap, grid: Grid, edge: NDArray[np.bool_], out: Path, overwrite: bool) -> None:
+    figure, every, size = map_sheet(grid, 1, 1, 9.0)
+    _show(figure, every[0], layer, grid, size[1], degree_ticks(grid, "y", size[1]))
+    handles = outline(every[0], edge, grid)
+    dress_with_degrees(every[0], grid, layer.title, size)
+    if handles:
+        add_legend(figure, handles)
+    save(figure, out, overwrite)
 
 
 def _layer(stack: StackInfo, factor: str, most: int) -> tuple[_FactorMap, Grid]:
@@ -295,35 +327,3 @@ def _folded(name: str) -> str:
     return "\n".join(
         line if len(line) <= 18 else line[:17] + "…" for line in (" ".join(words[:half]), " ".join(words[half:]))
     )
-
-
-def draw_inventory_areas(areas: ArrayLike, tail: Tail, out: Path, overwrite: bool = False) -> None:
-    """Frequency density of the areas (N,) of an inventory, square metres, with its power-law tail; and how many are as
-    large or larger.
-
-    Bins are a fifth of a power of ten wide; bars are 1 sigma of counts.
-    """
-    ordered = np.sort(np.asarray(areas, np.float64))
-    figure = Figure(figsize=(9.5, 3.9), layout="constrained")
-    density, larger = figure.subplots(1, 2)
-    low, high = math.floor(5 * math.log10(ordered[0])), math.floor(5 * math.log10(ordered[-1])) + 1
-    edges = 10.0 ** (np.arange(low, high + 1) / 5)
-    counts = np.histogram(ordered, edges)[0].astype(float)
-    some, width = counts > 0, np.diff(edges)
-    middle, scale = np.sqrt(edges[:-1] * edges[1:])[some], (width * len(ordered))[some]
-    off = np.minimum(np.sqrt(counts[some]), 0.9 * counts[some]) / scale
-    density.errorbar(
-        middle, counts[some] / scale, off, color=LANDSLIDES, marker="s", ms=4, lw=0.8, ls="", capsize=2,
-        label=f"{len(ordered):,} landslides",
-    )  # fmt: skip
-    draw_tail(density, tail, len(ordered), float(ordered[-1]), REFERENCE, "tail")
-    density.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="frequency density (1/m²)")
-    density.legend(fontsize=8)
-    larger.step(ordered, len(ordered) - np.arange(len(ordered)), where="pre", color=LANDSLIDES, lw=1.6)
-    larger.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="landslides as large or larger")
-    for axes in (density, larger):
-        log_ticks(axes.xaxis)
-        log_ticks(axes.yaxis)
-        axes.grid(alpha=0.3)
-        axes.tick_params(labelsize=8)
-    save(figure, out, overwrite)

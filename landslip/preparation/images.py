@@ -173,6 +173,11 @@ def require_alike(scenes: Sequence[Scene | None]) -> None:
             )
 
 
+def quality_on(quality: Quality, grid: Grid) -> NDArray[np.float32]:
+    """The stored codes of a quality raster on `grid`, (H, W), nearest, NaN where undefined."""
+    return np.asarray(warp(quality.path, grid, [1], "nearest")[0])
+
+
 def _of_file(image: ImageTable, grid: Grid) -> Bands:
     if image.path is None:
         raise SiteError("an [[image]] needs a path, files or a bundle")
@@ -231,11 +236,6 @@ def _masks(image: ImageTable, scene: Scene, part: Grid) -> tuple[NDArray[np.bool
     return unusable, saturated
 
 
-def quality_on(quality: Quality, grid: Grid) -> NDArray[np.float32]:
-    """The stored codes of a quality raster on `grid`, (H, W), nearest, NaN where undefined."""
-    return np.asarray(warp(quality.path, grid, [1], "nearest")[0])
-
-
 def _window_of(part: Grid, own: Grid) -> Window:
     row = round((own.transform.f - part.transform.f) / own.y_size)
     column = round((part.transform.c - own.transform.c) / own.x_size)
@@ -249,9 +249,6 @@ def _onto(values: NDArray[np.float32], part: Grid, grid: Grid) -> NDArray[np.flo
     if lacking.any() and not lacking.all():
         out[warp_array(lacking[None].astype(np.float32), part, grid)[0] > HARDLY] = np.nan
     return np.asarray(out)
-
-
-# ---- band 8 ----
 
 
 def _sharpened_here(image: ImageTable, scene: Scene, grid: Grid) -> bool:

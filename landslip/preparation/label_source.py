@@ -23,6 +23,19 @@ PART = 2048  # pixels read at a time
 MOST_SHOWN = 7
 
 
+@dataclass(frozen=True)
+class LabelSource:
+    """A site's landslides, to be had window by window.
+
+    at: the label at a window of the grid, (h, w) uint8, nothing said yet of the outline; lost: the landslides that burn
+    to no pixel: (row, column of a pixel in each, its feature id); outlines: what was burnt, None for a mask.
+    """
+
+    at: Callable[[Window], NDArray[np.uint8]]
+    lost: list[tuple[int, int, Any]]
+    outlines: Landslides | None = None
+
+
 def read_site_landslides(table: LandslidesTable, grid: Grid) -> Landslides:
     """Landslide polygons that touch the grid, in its CRS; LabelError for points, lines or none on the grid."""
     found = read_outlines(table.path, table.layer, grid.crs, grid.bounds, stated=table.crs)
@@ -44,19 +57,6 @@ def read_site_landslides(table: LandslidesTable, grid: Grid) -> Landslides:
             "to prepare and map without."
         )
     return found
-
-
-@dataclass(frozen=True)
-class LabelSource:
-    """A site's landslides, to be had window by window.
-
-    at: the label at a window of the grid, (h, w) uint8, nothing said yet of the outline; lost: the landslides that burn
-    to no pixel: (row, column of a pixel in each, its feature id); outlines: what was burnt, None for a mask.
-    """
-
-    at: Callable[[Window], NDArray[np.uint8]]
-    lost: list[tuple[int, int, Any]]
-    outlines: Landslides | None = None
 
 
 def open_label(table: LandslidesTable | None, grid: Grid) -> LabelSource:

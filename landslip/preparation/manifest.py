@@ -58,12 +58,6 @@ def without_folders(texts: Iterable[str], site: Site) -> list[str]:
     return found
 
 
-def _companions(path: Path) -> list[Path]:
-    """The files that a shapefile consists of besides its .shp."""
-    found = [path.with_suffix(ending) for ending in SHAPEFILE] if path.suffix.lower() == ".shp" else []
-    return [part for part in found if part.exists()]
-
-
 def grid_json(grid: Grid) -> dict[str, Any]:
     """A grid as manifest.json holds it."""
     return {
@@ -72,3 +66,9 @@ def grid_json(grid: Grid) -> dict[str, Any]:
         "height": grid.height,
         "width": grid.width,
     }
+
+
+def _companions(path: Path) -> list[Path]:
+    """The files that a shapefile consists of besides its .shp."""
+    found = [path.with_suffix(ending) for ending in SHAPEFILE] if path.suffix.lower() == ".shp" else []
+    return [part for part in found if part.exists()]

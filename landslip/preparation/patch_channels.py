@@ -235,6 +235,26 @@ def named(name: str, unit: str) -> Channel:
     return Channel(name, factor, "factor" if factor in FACTORS else "band", unit, kind)
 
 
+def geotiff_channels(path: Path) -> tuple[Channel, ...]:
+    """The channels that a GeoTIFF's band names, units and tags tell of; () for one without band names, or no GeoTIFF.
+
+    Tags are those of a stack that `landslip prepare` wrote, and say all. Without them an 8-bit band has the unit
+    "display", and one that states none "-".
+    """
+    if path.suffix.lower() not in GEOTIFF:
+        return ()
+    info = read_info(path)
+    if not all(info.names):
+        return ()
+    channels, tags, units = channels_of(path, info.names), read_band_tags(path), read_band_units(path)
+    found = []
+    for channel, own, unit, dtype in zip(channels, tags, units, info.dtypes, strict=True):
+        if not any(key.startswith("landslip_") for key in own):
+            channel = named(channel.name, unit or (DISPLAY if dtype == "uint8" else UNSTATED))
+        found.append(channel)
+    return tuple(found)
+
+
 def _require_name(name: str) -> None:
     if not name.isidentifier() or name != name.lower():
         raise ValueError(f"{name!r} is not a name in lower-case letters, digits and underscores")
@@ -270,26 +290,6 @@ def _untold(first: Path, count: int) -> tuple[PatchBand, ...]:
     if count == len(LANDSLIDE4SENSE):
         return tuple(PatchBand(named(name, OF_THE_MEAN), number) for number, name in enumerate(names, 1))
     return _by_name(names, first, count)
-
-
-def geotiff_channels(path: Path) -> tuple[Channel, ...]:
-    """The channels that a GeoTIFF's band names, units and tags tell of; () for one without band names, or no GeoTIFF.
-
-    Tags are those of a stack that `landslip prepare` wrote, and say all. Without them an 8-bit band has the unit
-    "display", and one that states none "-".
-    """
-    if path.suffix.lower() not in GEOTIFF:
-        return ()
-    info = read_info(path)
-    if not all(info.names):
-        return ()
-    channels, tags, units = channels_of(path, info.names), read_band_tags(path), read_band_units(path)
-    found = []
-    for channel, own, unit, dtype in zip(channels, tags, units, info.dtypes, strict=True):
-        if not any(key.startswith("landslip_") for key in own):
-            channel = named(channel.name, unit or (DISPLAY if dtype == "uint8" else UNSTATED))
-        found.append(channel)
-    return tuple(found)
 
 
 def _size_of(first: Path) -> float | None:

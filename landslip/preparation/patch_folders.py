@@ -52,26 +52,6 @@ def part_folders(
     return folders
 
 
-def _part_folder(folder: Path, names: Sequence[str], option: str) -> tuple[Path, Path | None]:
-    """The folders of a part's images and of its masks, by the first of `names` that has images."""
-    if not folder.is_dir():
-        raise PatchError(f"{folder} is not a folder. Give the folder that holds the data set.")
-    for name in names:
-        images = _first_folder(folder, name, IMAGE_FOLDERS)
-        if images is not None:
-            return images, _first_folder(folder, name, MASK_FOLDERS)
-    raise PatchError(
-        f"{folder} holds no patches for {option}: looked for {' or '.join(names)}, with images in "
-        f"{names[0]}/{IMAGE_FOLDERS[0]} or {IMAGE_FOLDERS[0]}/{names[0]} (or {', '.join(IMAGE_FOLDERS[1:])}). Name the "
-        f"folder with {option}."
-    )
-
-
-def _first_folder(folder: Path, part: str, kinds: Sequence[str]) -> Path | None:
-    places = [place for kind in kinds for place in (folder / part / kind, folder / kind / part)]
-    return next((place for place in places if place.is_dir()), None)
-
-
 def pairs(part: int, images: Path, masks: Path | None) -> list[Patch]:
     """The patches of a part, in the natural order of their images' names.
 
@@ -98,6 +78,36 @@ def pairs(part: int, images: Path, masks: Path | None) -> list[Patch]:
     return [Patch(part, image_of[key], mask_of.get(key)) for key in sorted(image_of, key=natural)]
 
 
+def natural(text: str) -> list[tuple[int, str]]:
+    """A key that sorts texts as people do: image_2 before image_10."""
+    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", text)]
+
+
+def patch_name(part: int) -> str:
+    """The name of a part as files and options have it: train, validation or test."""
+    return next(name for name, number in PARTS.items() if number == part)
+
+
+def _part_folder(folder: Path, names: Sequence[str], option: str) -> tuple[Path, Path | None]:
+    """The folders of a part's images and of its masks, by the first of `names` that has images."""
+    if not folder.is_dir():
+        raise PatchError(f"{folder} is not a folder. Give the folder that holds the data set.")
+    for name in names:
+        images = _first_folder(folder, name, IMAGE_FOLDERS)
+        if images is not None:
+            return images, _first_folder(folder, name, MASK_FOLDERS)
+    raise PatchError(
+        f"{folder} holds no patches for {option}: looked for {' or '.join(names)}, with images in "
+        f"{names[0]}/{IMAGE_FOLDERS[0]} or {IMAGE_FOLDERS[0]}/{names[0]} (or {', '.join(IMAGE_FOLDERS[1:])}). Name the "
+        f"folder with {option}."
+    )
+
+
+def _first_folder(folder: Path, part: str, kinds: Sequence[str]) -> Path | None:
+    places = [place for kind in kinds for place in (folder / part / kind, folder / kind / part)]
+    return next((place for place in places if place.is_dir()), None)
+
+
 def _files(folder: Path) -> dict[str, Path]:
     """The files of a folder by what an image and its mask share of their names."""
     files: dict[str, Path] = {}
@@ -110,17 +120,7 @@ def _files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def natural(text: str) -> list[tuple[int, str]]:
-    """A key that sorts texts as people do: image_2 before image_10."""
-    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", text)]
-
-
 def _listed(names: Iterator[str], most: int = 5) -> str:
     """The first few of some names, in words."""
     listed = list(names)
     return ", ".join(listed[:most]) + (" ..." if len(listed) > most else "")
-
-
-def patch_name(part: int) -> str:
-    """The name of a part as files and options have it: train, validation or test."""
-    return next(name for name, number in PARTS.items() if number == part)

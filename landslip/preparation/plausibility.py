@@ -51,20 +51,6 @@ METRES = {
 }  # fmt: skip
 
 
-def doubts(site: Site, grid: Grid, inside: Inside) -> Iterator[Finding]:
-    """What is doubtful about the numbers of a site's images and DEM; nothing where all is well.
-
-    Raises what reading them raises.
-    """
-    for images in (*one_image(site.image), *one_image(site.before)):
-        yield from _of_image(images, grid, inside)
-    if site.dem is not None:
-        yield from _of_relief(site.dem, grid)
-
-
-# ---- images ----
-
-
 @dataclass(frozen=True)
 class _Look:
     """Of the image inside the outline: pixels that have a value, reflectance below 0 or above 1, no index; a sample.
@@ -79,6 +65,40 @@ class _Look:
     any_above: int
     lost: int
     sample: Float32
+
+
+def doubts(site: Site, grid: Grid, inside: Inside) -> Iterator[Finding]:
+    """What is doubtful about the numbers of a site's images and DEM; nothing where all is well.
+
+    Raises what reading them raises.
+    """
+    for images in (*one_image(site.image), *one_image(site.before)):
+        yield from _of_image(images, grid, inside)
+    if site.dem is not None:
+        yield from _of_relief(site.dem, grid)
+
+
+def require_metres(dem: DemTable) -> Finding | None:
+    """A warning for a DEM in a unit that nobody here knows; SiteError for one in feet, say, that no `scale` is given.
+
+    A unit is never assumed to be right or wrong: the site file's `scale` decides, and 1 where the tag is wrong.
+    """
+    unit = next(iter(read_info(dem.path).units), None)
+    if unit is None or not unit.strip() or "scale" in dem.model_fields_set:
+        return None
+    metres = METRES.get(unit.strip().lower())
+    if metres is None:
+        return Finding(
+            "warning",
+            f"{dem.path} says that its unit is {unit!r}, and is taken as metres. Give [dem] scale, the metres in one "
+            "of them; 1 where they are metres.",
+        )
+    if metres != 1:
+        raise SiteError(
+            f"{dem.path} says that its elevation is in {unit}, and slopes need metres. Give [dem] scale = "
+            f"{metres:.8g}, or scale = 1 where the file is wrong about itself."
+        )
+    return None
 
 
 def _of_image(images: Sequence[ImageTable], grid: Grid, inside: Inside) -> Iterator[Finding]:
@@ -222,32 +242,6 @@ def _exchange(sample: dict[str, Float32], reflectance: bool, what: str) -> Findi
         f"{what}: the median NDVI of land is {median:.2f}, and rock, soil and plants have more than 0. Are red and nir "
         "exchanged? Check the numbers of `bands`.",
     )
-
-
-# ---- elevation ----
-
-
-def require_metres(dem: DemTable) -> Finding | None:
-    """A warning for a DEM in a unit that nobody here knows; SiteError for one in feet, say, that no `scale` is given.
-
-    A unit is never assumed to be right or wrong: the site file's `scale` decides, and 1 where the tag is wrong.
-    """
-    unit = next(iter(read_info(dem.path).units), None)
-    if unit is None or not unit.strip() or "scale" in dem.model_fields_set:
-        return None
-    metres = METRES.get(unit.strip().lower())
-    if metres is None:
-        return Finding(
-            "warning",
-            f"{dem.path} says that its unit is {unit!r}, and is taken as metres. Give [dem] scale, the metres in one "
-            "of them; 1 where they are metres.",
-        )
-    if metres != 1:
-        raise SiteError(
-            f"{dem.path} says that its elevation is in {unit}, and slopes need metres. Give [dem] scale = "
-            f"{metres:.8g}, or scale = 1 where the file is wrong about itself."
-        )
-    return None
 
 
 def _of_relief(dem: DemTable, grid: Grid) -> Iterator[Finding]:

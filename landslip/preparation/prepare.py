@@ -121,9 +121,6 @@ def refuse_losses(folder: Path, inputs: Iterable[Path], written: set[str]) -> No
             raise OutputError(f"{folder} also holds {listed}, which would be lost. Move it, or give another folder.")
 
 
-# ---- the stack, layer by layer ----
-
-
 def _require_own_names(site: Site, channels: list[Channel]) -> None:
     names = [channel.name for channel in channels]
     twice = [name for i, name in enumerate(names) if name in names[:i]]
@@ -205,9 +202,6 @@ def _fill_stack(
         done += [channel.name for channel in layer.channels]
         write_json(aside / LEDGER, {"of": _fingerprint(manifest), "finished": done}, overwrite=True)
         _clear(aside, {"stack.tif", LEDGER})
-
-
-# ---- what follows from all channels together ----
 
 
 def _finish(site: Site, grid: Grid, channels: list[Channel], totals: Totals, aside: Path) -> Iterator[None]:

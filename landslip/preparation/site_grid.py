@@ -57,19 +57,6 @@ def site_grid(site: Site) -> Grid:
     return grid
 
 
-def _zone_of(info: RasterInfo) -> str:
-    """The UTM zone that a raster lies in, as an example; empty where that cannot be told, or is no place on Earth."""
-    if info.crs is None or info.rotated or not EARTH[0] < ellipsoid(info.crs).a < EARTH[1]:
-        return ""
-    import geopandas as gpd  # here, so that a fault of the site file is told before geopandas is there
-
-    try:
-        zone = gpd.GeoSeries([shapely.box(*info.grid.bounds)], crs=info.crs.to_wkt()).estimate_utm_crs()
-    except (ValueError, RuntimeError, LandslipError):  # beyond 84 degrees north or 80 south there is none
-        return ""
-    return f', such as crs = "{zone.to_string()}" where it lies'
-
-
 def require_size(grid: Grid, what: str, remedy: str) -> None:
     """Raise GridError for a grid of more than MOST_PIXELS."""
     if grid.height * grid.width > MOST_PIXELS:
@@ -87,6 +74,35 @@ def read_outline(outline: FileTable, crs: CRS) -> gpd.GeoDataFrame:
     if polygons.empty:
         raise SiteError(f"{outline.path} holds no polygon. The outline is the polygon of the study area.")
     return polygons
+
+
+def image_raster(image: ImageTable, grid: GridTable) -> Path:
+    """The raster whose pixels are an image's own: the finest of a scene, and band 8 where it sharpens others."""
+    scene = scene_of(image)
+    if scene is None:
+        return Path(str(image.path))
+    finest = min((band.path for band in scene.bands.values()), key=lambda path: read_info(path).transform.a)
+    if sharpens(image, scene) and (grid.resolution is None or grid.resolution < read_info(finest).transform.a):
+        return scene.pan.path if scene.pan else finest
+    return finest
+
+
+def sharpens(image: ImageTable, scene: Scene) -> bool:
+    """Whether band 8 of an image's scene is there, wanted, and of use to one of its bands."""
+    return scene.pan is not None and image.pansharpen is not False and bool(set(SHARPENED) & set(image.bands))
+
+
+def _zone_of(info: RasterInfo) -> str:
+    """The UTM zone that a raster lies in, as an example; empty where that cannot be told, or is no place on Earth."""
+    if info.crs is None or info.rotated or not EARTH[0] < ellipsoid(info.crs).a < EARTH[1]:
+        return ""
+    import geopandas as gpd  # here, so that a fault of the site file is told before geopandas is there
+
+    try:
+        zone = gpd.GeoSeries([shapely.box(*info.grid.bounds)], crs=info.crs.to_wkt()).estimate_utm_crs()
+    except (ValueError, RuntimeError, LandslipError):  # beyond 84 degrees north or 80 south there is none
+        return ""
+    return f', such as crs = "{zone.to_string()}" where it lies'
 
 
 def _reference(site: Site) -> RasterInfo:
@@ -123,22 +139,6 @@ def _together(a: Window, b: Window) -> Window:
     row, column = min(a.row, b.row), min(a.column, b.column)
     last_row, last_column = (max(a.row + a.height, b.row + b.height), max(a.column + a.width, b.column + b.width))
     return Window(row, column, last_row - row, last_column - column)
-
-
-def image_raster(image: ImageTable, grid: GridTable) -> Path:
-    """The raster whose pixels are an image's own: the finest of a scene, and band 8 where it sharpens others."""
-    scene = scene_of(image)
-    if scene is None:
-        return Path(str(image.path))
-    finest = min((band.path for band in scene.bands.values()), key=lambda path: read_info(path).transform.a)
-    if sharpens(image, scene) and (grid.resolution is None or grid.resolution < read_info(finest).transform.a):
-        return scene.pan.path if scene.pan else finest
-    return finest
-
-
-def sharpens(image: ImageTable, scene: Scene) -> bool:
-    """Whether band 8 of an image's scene is there, wanted, and of use to one of its bands."""
-    return scene.pan is not None and image.pansharpen is not False and bool(set(SHARPENED) & set(image.bands))
 
 
 def _grid_crs(site: Site, reference: RasterInfo) -> CRS:
