@@ -21,12 +21,7 @@ import numpy as np
 
 from landslip.dataset.channels import StackInfo, read_stack_info
 from landslip.errors import OutputError, RunError
-from landslip.geo.geopackage import (
-    fill_styles,
-    open_parquet_writer,
-    open_vector_writer,
-    require_geopackage_name,
-)
+from landslip.geo.geopackage import fill_styles, open_parquet_writer, open_vector_writer, require_geopackage_name
 from landslip.geo.geotiff import create_raster, require_geotiff_name
 from landslip.geo.grid import Grid, require_metric, require_same_grid
 from landslip.geo.raster import RasterInfo, read_info, require_probability

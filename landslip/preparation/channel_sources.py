@@ -12,7 +12,6 @@ What a stack's header says is asked by commands that must answer at once: geopan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,24 +21,12 @@ from landslip.config.site_tables import FactorTable, ImageTable
 from landslip.dataset.channels import Channel
 from landslip.factors.indices import dndvi, mndwi, ndvi
 from landslip.geo.grid import Grid, Window
-from landslip.geo.warp import (
-    warp,
-)
+from landslip.geo.warp import warp
 from landslip.preparation.class_sources import class_source
 from landslip.preparation.distance_sources import distance_source
-from landslip.preparation.images import (
-    band_names,
-    describe_resampling,
-    only,
-    read_images,
-    read_with_plain,
-    unit_of,
-)
+from landslip.preparation.images import band_names, describe_resampling, only, read_images, read_with_plain, unit_of
 from landslip.preparation.source import ChannelSource, Encoding, resampling_of
 from landslip.preparation.terrain_sources import river_source, terrain_source
-
-if TYPE_CHECKING:
-    pass
 
 
 def channel_sources(site: Site, grid: Grid, encoding: Encoding) -> list[ChannelSource]:

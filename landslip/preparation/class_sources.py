@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +13,9 @@ from landslip.errors import SiteError, VectorError
 from landslip.factors.lithology import ordinal, planes
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read_categories
-from landslip.geo.warp import (
-    warp,
-)
+from landslip.geo.warp import warp
 from landslip.preparation.source import BLOCK, ChannelSource, Encoding, resampling_of
 from landslip.runtime.parallel import parallel_map
-
-if TYPE_CHECKING:
-    pass
 
 MOST_CLASSES = 100  # more values than this are hardly classes
 

@@ -20,11 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from landslip.geo.geodesy import geodetic
 from landslip.geo.grid import Grid
 from landslip.geo.preview import read_decimated
-from landslip.plots.cartography import (
-    add_map_frame,
-    centres,
-    extent,
-)
+from landslip.plots.cartography import add_map_frame, centres, extent
 
 DEGREE_SIZE = 7  # points
 TICK = 0.1  # inches that a tick takes before its degrees

@@ -16,15 +16,7 @@ from landslip.config.site_tables import ROLES, ImageTable
 from landslip.errors import SiteError
 from landslip.geo.grid import Grid, Window, crs_name
 from landslip.geo.raster import read, read_info
-from landslip.geo.warp import (
-    MOST_AT_ONCE,
-    how_resampled,
-    in_quarters,
-    lies_on,
-    needed_window,
-    warp,
-    warp_array,
-)
+from landslip.geo.warp import MOST_AT_ONCE, how_resampled, in_quarters, lies_on, needed_window, warp, warp_array
 from landslip.preparation.site_grid import sharpens
 from landslip.scenes.pansharpen import FINE_REACH, REACH, SHARPENED, sharpen, upsample
 from landslip.scenes.scene import Band, Quality, Scene

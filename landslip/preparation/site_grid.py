@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING
 import shapely
 from rasterio.crs import CRS
 
-from landslip.config.site_tables import (
-    FileTable,
-    GridTable,
-    ImageTable,
-)
+from landslip.config.site_tables import FileTable, GridTable, ImageTable
 from landslip.errors import GridError, LandslipError, SiteError
 from landslip.geo.geodesy import ellipsoid
 from landslip.geo.grid import Grid, Window, metric_fault

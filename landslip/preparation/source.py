@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landslip.dataset.channels import Channel
 from landslip.geo.grid import Grid, Window, tiles
-from landslip.geo.warp import (
-    how_resampled,
-)
-
-if TYPE_CHECKING:
-    pass
+from landslip.geo.warp import how_resampled
 
 Encoding = Literal["planes", "paper"]
 Values = Callable[[Window], NDArray[np.float32]]

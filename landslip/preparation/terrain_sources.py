@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from affine import Affine
@@ -31,9 +30,6 @@ from landslip.geo.warp import (
 from landslip.preparation.distance_sources import distance_source
 from landslip.preparation.site_grid import require_size
 from landslip.preparation.source import ChannelSource, Encoding, Values
-
-if TYPE_CHECKING:
-    pass
 
 RIVER_BYTES = 48  # of memory for each DEM pixel while rivers are derived
 
