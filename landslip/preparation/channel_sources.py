@@ -1,12 +1,8 @@
-"""The stack: all channels of a site on one grid, which channels make which factor, and where they are valid.
+"""What the channels of a site are computed from: its bands, terrain, indices, distances, classes and further factors.
 
-`channel_sources` lists what a site's channels are computed from. Each source is a function that gives its channels at
-any window of the grid: the same values to the bit whatever the window, so that a stack of any size can be filled block
-by block.
-Encoding `planes` keeps aspect as sine and cosine and lithology as one plane per class; `paper` gives every factor one
-channel.
-
-What a stack's header says is asked by commands that must answer at once: geopandas is imported where vectors are read.
+Each source gives its channels at any window of the grid, the same values to the bit whatever the window, so that a
+stack of any size can be filled window by window. The encoding `planes` keeps aspect as sine and cosine, and lithology
+as one plane per class; `paper` gives every factor one channel.
 """
 
 from __future__ import annotations
@@ -31,22 +27,22 @@ from landslip.preparation.terrain_sources import river_source, terrain_source
 
 def channel_sources(site: Site, grid: Grid, encoding: Encoding) -> list[ChannelSource]:
     """What a site's channels are computed from, in the order of the stack's channels."""
-    found: list[ChannelSource] = []
+    sources: list[ChannelSource] = []
     if site.image:
-        found.append(band_source(site.image, grid))
+        sources.append(band_source(site.image, grid))
     if site.dem is not None:
-        found.append(terrain_source(site.dem, grid, encoding))
+        sources.append(terrain_source(site.dem, grid, encoding))
     indices = index_source(site, grid)
     if indices is not None:
-        found.append(indices)
+        sources.append(indices)
     if site.rivers is not None:
-        found.append(river_source(site.rivers, site.dem, grid))
+        sources.append(river_source(site.rivers, site.dem, grid))
     if site.faults is not None:
-        found.append(distance_source("distance_to_fault", site.faults, grid))
+        sources.append(distance_source("distance_to_fault", site.faults, grid))
     if site.lithology is not None:
-        found.append(class_source("lithology", site.lithology, grid, encoding))
-    found += [further_source(factor, grid, encoding) for factor in site.factor]
-    return found
+        sources.append(class_source("lithology", site.lithology, grid, encoding))
+    sources += [further_source(factor, grid, encoding) for factor in site.factor]
+    return sources
 
 
 def band_source(images: Sequence[ImageTable], grid: Grid) -> ChannelSource:
@@ -72,15 +68,15 @@ def index_source(site: Site, grid: Grid) -> ChannelSource | None:
     def at(window: Window) -> NDArray[np.float32]:
         part = grid.crop(window)
         plain = read_with_plain(images, part)[1]
-        found = []
+        planes = []
         if plants:
-            found.append(ndvi(plain["red"], plain["nir"]))
+            planes.append(ndvi(plain["red"], plain["nir"]))
         if water:
-            found.append(mndwi(plain["green"], plain["swir1"]))
+            planes.append(mndwi(plain["green"], plain["swir1"]))
         if before:
             earlier = read_with_plain(before, part)[1]
-            found.append(dndvi(ndvi(earlier["red"], earlier["nir"]), found[0]))
-        return np.stack(found)
+            planes.append(dndvi(ndvi(earlier["red"], earlier["nir"]), planes[0]))
+        return np.stack(planes)
 
     channels = tuple(Channel(name, name, "factor") for name in names)
     return ChannelSource(

@@ -1,4 +1,4 @@
-"""Mean, deviation and range of each channel, and what a prepared site is in short."""
+"""The range and mean of each channel, and what a prepared site is in short."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ChannelSummary:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` made: the folder, the grid, a summary per channel and the landslides that burnt to no pixel."""
+    """A prepared site: its folder, its grid, a summary per channel and the landslides that burnt to no pixel."""
 
     folder: Path
     grid: Grid
@@ -46,30 +46,31 @@ class Prepared:
 
 @dataclass
 class Totals:
-    """Of the whole site, added up block by block.
+    """Figures of the whole site, added up window by window.
 
-    `parts` holds for each channel a row per stored tile: pixels, minimum, maximum and sum over valid pixels, undefined
-    pixels inside. Tiles are the same whatever the blocks, so the sums are too.
+    `parts` holds for each channel arrays (tiles, 5) of a row per stored tile: pixels, minimum, maximum and sum over
+    valid pixels, and undefined pixels inside the outline. Tiles are the same whatever the windows, and so are the sums.
+    `lost` are the ids of landslides that burn to no pixel.
     """
 
     parts: list[list[NDArray[np.float64]]]
     inside: int = 0
     valid: int = 0
-    burnt: int = 0  # landslide inside
-    landslide: int = 0  # landslide on valid pixels
+    burnt: int = 0  # landslide pixels inside the outline
+    landslide: int = 0  # landslide pixels that are valid
     lost: list[Any] = field(default_factory=list)
-    states: dict[str, int] = field(default_factory=dict)  # landslides by what a review made of them
+    states: dict[str, int] = field(default_factory=dict)  # number of landslides by what a review made of them
 
     def summaries(self, channels: list[Channel]) -> list[ChannelSummary]:
         """A row of Table II for each channel."""
-        found = []
+        rows = []
         for channel, parts in zip(channels, self.parts, strict=True):
             pixels, minimum, maximum, total, undefined = np.concatenate(parts).T
             mean = math.fsum(total) / pixels.sum() if pixels.any() else math.nan
             low, high = (minimum.min(), maximum.max()) if pixels.any() else (math.nan, math.nan)
             share = undefined.sum() / self.inside
-            found.append(ChannelSummary(channel, float(low), float(high), float(mean), float(share)))
-        return found
+            rows.append(ChannelSummary(channel, float(low), float(high), float(mean), float(share)))
+        return rows
 
 
 def channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[str, Any]:

@@ -108,12 +108,12 @@ def check_image(image: ImageTable, path: Path, grid: Grid | None, findings: list
 def check_scenes(group: Sequence[ImageTable], grid: Grid | None, findings: list[Finding]) -> None:
     """Whether the scenes of one image are whole, can fill each other, and leave some of the site clear of clouds."""
     scenes = _scenes_of(group, findings)
-    whole = 0
+    sound: list[Scene] = []
     for scene in scenes:
         with collecting(findings):
             _check_scene(scene, grid, findings)
-            whole += 1
-    if scenes and whole == len(scenes) and grid is not None:
+            sound.append(scene)
+    if scenes and len(sound) == len(scenes) and grid is not None:
         with collecting(findings):
             _check_clear(group, scenes, grid, findings)
 

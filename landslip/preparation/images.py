@@ -40,18 +40,20 @@ def read_images(images: Sequence[ImageTable], grid: Grid) -> Bands:
 
 def read_with_plain(images: Sequence[ImageTable], grid: Grid) -> tuple[Bands, Bands]:
     """The bands, and the same before pan-sharpening, which indices are taken from; one array where nothing differs."""
-    found: Bands = {}
+    bands: Bands = {}
     for group in one_image(images):
         scenes = [scene_of(image) for image in group]
         require_alike(scenes)
-        whole: Bands | None = None
+        filled_bands: Bands | None = None
         for image, scene in zip(group, scenes, strict=True):
-            own = _of_file(image, grid) if scene is None else _of_scene(image, scene, grid)
-            own |= {PLAIN + name: own[name] for name in SHARPENED if name in own and PLAIN + name not in own}
-            whole = own if whole is None else filled(whole, own)
-        found |= whole or {}
+            of_scene = _of_file(image, grid) if scene is None else _of_scene(image, scene, grid)
+            of_scene |= {
+                PLAIN + name: of_scene[name] for name in SHARPENED if name in of_scene and PLAIN + name not in of_scene
+            }
+            filled_bands = of_scene if filled_bands is None else filled(filled_bands, of_scene)
+        bands |= filled_bands or {}
     names = band_names(images)
-    return {name: found[name] for name in names}, {name: found.get(PLAIN + name, found[name]) for name in names}
+    return {name: bands[name] for name in names}, {name: bands.get(PLAIN + name, bands[name]) for name in names}
 
 
 def band_names(images: Sequence[ImageTable]) -> list[str]:
@@ -65,15 +67,15 @@ def only(images: Sequence[ImageTable], names: Sequence[str]) -> list[ImageTable]
 
     Bundles keep theirs: whether the next scene fills a pixel hangs on all its bands.
     """
-    found = []
+    chosen = []
     for image in images:
         bands = {name: band for name, band in image.bands.items() if name in names}
         if bands and image.bundle is None:
             files = {name: path for name, path in image.files.items() if name in names}
             image = image.model_copy(update={"bands": bands, "files": files})
         if bands:
-            found.append(image)
-    return found
+            chosen.append(image)
+    return chosen
 
 
 def unit_of(images: Sequence[ImageTable], name: str) -> str:
@@ -142,15 +144,15 @@ def describe_resampling(images: Sequence[ImageTable], grid: Grid, sharpened: boo
 def filled(first: Bands, second: Bands) -> Bands:
     """The first scene, and the second's pixels, whole, where the first lacks a band that the second has all of."""
     lacking = np.any([np.isnan(values) for values in first.values()], axis=0)
-    whole = ~np.any([np.isnan(values) for values in second.values()], axis=0)
-    return {name: np.where(lacking & whole, second[name], values) for name, values in first.items()}
+    complete = ~np.any([np.isnan(values) for values in second.values()], axis=0)
+    return {name: np.where(lacking & complete, second[name], values) for name, values in first.items()}
 
 
 def require_alike(scenes: Sequence[Scene | None]) -> None:
     """Raise SiteError for scenes that are to fill each other and lie in different UTM zones or differ in unit."""
-    known = [scene for scene in scenes if scene is not None]
-    for other in known[1:]:
-        first = known[0]
+    bundles = [scene for scene in scenes if scene is not None]
+    for other in bundles[1:]:
+        first = bundles[0]
         if first.unit != other.unit:
             raise SiteError(
                 f"{first.origin} is {first.unit} and {other.origin} {other.unit}: they cannot fill each other. "
@@ -186,8 +188,8 @@ def _of_scene(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
         return _through_pan(image, scene, grid)
     parts: dict[str, Grid] = {}
     for name, band in scene.bands.items():
-        own = read_info(band.path).grid
-        parts[name] = own.crop(needed_window(own, grid).clip(own.shape))
+        native = read_info(band.path).grid
+        parts[name] = native.crop(needed_window(native, grid).clip(native.shape))
     if max(part.height * part.width for part in parts.values()) > MOST_AT_ONCE and max(grid.shape) > 1:
 
         def quarter(window: Window) -> NDArray[np.float32]:
@@ -206,8 +208,8 @@ def _usable(image: ImageTable, scene: Scene, band: Band, part: Grid, masks: Mask
 
     `masks` keeps what was read of quality and saturation on that part for the scene's next band.
     """
-    own = read_info(band.path).grid
-    stored = read(band.path, [band.number], _window_of(part, own), band.nodata)[0]
+    native = read_info(band.path).grid
+    stored = read(band.path, [band.number], _window_of(part, native), band.nodata)[0]
     values: NDArray[np.float32] = stored * np.float32(band.scale) + np.float32(band.offset)
     if part not in masks:
         masks[part] = _masks(image, scene, part)
@@ -228,9 +230,9 @@ def _masks(image: ImageTable, scene: Scene, part: Grid) -> tuple[NDArray[np.bool
     return unusable, saturated
 
 
-def _window_of(part: Grid, own: Grid) -> Window:
-    row = round((own.transform.f - part.transform.f) / own.y_size)
-    column = round((part.transform.c - own.transform.c) / own.x_size)
+def _window_of(part: Grid, native: Grid) -> Window:
+    row = round((native.transform.f - part.transform.f) / native.y_size)
+    column = round((part.transform.c - native.transform.c) / native.x_size)
     return Window(row, column, *part.shape)
 
 

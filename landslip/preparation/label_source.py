@@ -38,25 +38,25 @@ class LabelSource:
 
 def read_site_landslides(table: LandslidesTable, grid: Grid) -> Landslides:
     """Landslide polygons that touch the grid, in its CRS; LabelError for points, lines or none on the grid."""
-    found = read_outlines(table.path, table.layer, grid.crs, grid.bounds, stated=table.crs)
-    if found.outlines.empty:
-        whole = read_outlines(table.path, table.layer, grid.crs, stated=table.crs)
-        if whole.outlines.empty:
-            why = f" ({whole.note})" if whole.note else ""
+    landslides = read_outlines(table.path, table.layer, grid.crs, grid.bounds, stated=table.crs)
+    if landslides.outlines.empty:
+        every = read_outlines(table.path, table.layer, grid.crs, stated=table.crs)
+        if every.outlines.empty:
+            why = f" ({every.note})" if every.note else ""
             raise LabelError(f"{table.path} holds no landslide{why}. Remove [landslides] to prepare and map without.")
-        left, bottom, right, top = whole.outlines.total_bounds
+        left, bottom, right, top = every.outlines.total_bounds
         raise LabelError(
-            f"{table.path} has no landslide on the site: its {len(whole.outlines)} lie at x {left:.0f} to {right:.0f}, "
+            f"{table.path} has no landslide on the site: its {len(every.outlines)} lie at x {left:.0f} to {right:.0f}, "
             f"y {bottom:.0f} to {top:.0f}, the site at {grid.describe()}. Check that it is the same place."
         )
-    kinds = sorted({*found.outlines.geom_type, *found.unknown.geom_type})
+    kinds = sorted({*landslides.outlines.geom_type, *landslides.unknown.geom_type})
     if not set(kinds) <= {"Polygon", "MultiPolygon"}:
         raise LabelError(
             f"{table.path} holds {', '.join(kinds)} and not only polygons: an inventory of points says nothing of the "
             "ground that a landslide covers, so it cannot train a map. Digitise the outlines, or remove [landslides] "
             "to prepare and map without."
         )
-    return found
+    return landslides
 
 
 def open_label(table: LandslidesTable | None, grid: Grid) -> LabelSource:
@@ -68,9 +68,9 @@ def open_label(table: LandslidesTable | None, grid: Grid) -> LabelSource:
         return LabelSource(lambda window: np.full((window.height, window.width), UNKNOWN, np.uint8), [])
     if table.is_raster:
         return LabelSource(_mask_reader(table, grid), [])
-    found = read_site_landslides(table, grid)
-    frame = found.outlines
-    shapes, left_open = (shapes_on(one.geometry, grid, table.burn) for one in (frame, found.unknown))
+    landslides = read_site_landslides(table, grid)
+    frame = landslides.outlines
+    shapes, left_open = (shapes_on(one.geometry, grid, table.burn) for one in (frame, landslides.unknown))
     centres = frame.geometry.representative_point()
     lost = []
     for i in unburnt(list(frame.geometry), grid, table.burn):
@@ -84,7 +84,7 @@ def open_label(table: LandslidesTable | None, grid: Grid) -> LabelSource:
         label[burn_window(shapes, window)] = LANDSLIDE
         return label
 
-    return LabelSource(at, lost, found)
+    return LabelSource(at, lost, landslides)
 
 
 def require_landslides(table: LandslidesTable, grid: Grid, pixels: int) -> None:
@@ -97,12 +97,12 @@ def require_landslides(table: LandslidesTable, grid: Grid, pixels: int) -> None:
             f"{nothing}, burnt by {table.burn}). "
             'Check the outline and the CRS; where landslides are smaller than a pixel, burn = "touched".'
         )
-    held = _held(table, grid)
-    others = [value for value in held if value not in (OTHER, *_marks(table)) and value == round(value)]
+    counts = _held(table, grid)
+    others = [value for value in counts if value not in (OTHER, *_marks(table)) and value == round(value)]
     remedy = "Check the outline and the CRS."
     if others:
         remedy = f"Where another value marks landslides, say which: [landslides] landslide = {others[-1]:g}."
-    raise LabelError(f"{nothing}). On the site's rectangle it holds {_listed(held)}; {_meaning(table)}. {remedy}")
+    raise LabelError(f"{nothing}). On the site's rectangle it holds {_listed(counts)}; {_meaning(table)}. {remedy}")
 
 
 def _marks(table: LandslidesTable) -> tuple[int, ...]:
@@ -125,12 +125,12 @@ def _held(table: LandslidesTable, grid: Grid) -> dict[float, int]:
     return dict(sorted(counts.items()))
 
 
-def _listed(held: dict[float, int]) -> str:
-    shown = [f"{value:g} ({count:,} px)" for value, count in list(held.items())[:MOST_SHOWN]]
+def _listed(counts: dict[float, int]) -> str:
+    shown = [f"{value:g} ({count:,} px)" for value, count in list(counts.items())[:MOST_SHOWN]]
     if not shown:
         return "nothing"
-    if len(held) > MOST_SHOWN:
-        return ", ".join(shown) + f" and {len(held) - MOST_SHOWN} more values"
+    if len(counts) > MOST_SHOWN:
+        return ", ".join(shown) + f" and {len(counts) - MOST_SHOWN} more values"
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
@@ -181,11 +181,11 @@ def _zero_is_declared(table: LandslidesTable) -> bool:
 
 
 def _require_mask(table: LandslidesTable, read: Callable[[Window], NDArray[np.float32]], grid: Grid) -> None:
-    seen: set[float] = set()
+    distinct: set[float] = set()
     for window in tiles(grid.shape, PART):
         mask = read(window)
-        seen |= set(np.unique(mask[~np.isnan(mask)])[:MOST_SHOWN].tolist())
-        values = sorted(seen)
+        distinct |= set(np.unique(mask[~np.isnan(mask)])[:MOST_SHOWN].tolist())
+        values = sorted(distinct)
         if len(values) > 2 or (len(values) == 2 and values[0] != 0):
             raise LabelError(
                 f"{table.path} is not a landslide mask: it holds {_listed(_held(table, grid))}. A mask holds 1 "

@@ -50,12 +50,12 @@ def without_folders(texts: Iterable[str], site: Site) -> list[str]:
     """Texts that call the site's files by their names alone: where they lie here is nobody else's business."""
     bundles = [image.bundle for image in (*site.image, *site.before) if image.bundle is not None]
     paths = sorted({*(path for _, path in site.inputs()), *bundles}, key=lambda path: -len(str(path)))
-    found = []
+    shortened = []
     for text in texts:
         for path in paths:
             text = text.replace(str(path), path.name)
-        found.append(text)
-    return found
+        shortened.append(text)
+    return shortened
 
 
 def grid_json(grid: Grid) -> dict[str, Any]:
@@ -70,5 +70,5 @@ def grid_json(grid: Grid) -> dict[str, Any]:
 
 def _companions(path: Path) -> list[Path]:
     """The files that a shapefile consists of besides its .shp."""
-    found = [path.with_suffix(ending) for ending in SHAPEFILE] if path.suffix.lower() == ".shp" else []
-    return [part for part in found if part.exists()]
+    companions = [path.with_suffix(ending) for ending in SHAPEFILE] if path.suffix.lower() == ".shp" else []
+    return [part for part in companions if part.exists()]

@@ -102,8 +102,8 @@ class PatchFactorTable(Strict):
 
     def channel(self) -> Channel:
         """The factor as a channel."""
-        own = named(self.name, self.unit)
-        return Channel(self.name, self.factor or own.factor, "factor", self.unit, self.kind or own.kind)
+        by_name = named(self.name, self.unit)
+        return Channel(self.name, self.factor or by_name.factor, "factor", self.unit, self.kind or by_name.kind)
 
 
 class PatchMaskTable(Strict):
@@ -137,16 +137,16 @@ class PatchTable(Strict):
 
     def bands(self) -> tuple[PatchBand, ...]:
         """The bands that are taken, images first."""
-        found = []
+        bands = []
         for image in self.image:
             scaled = image.scale is not None or image.offset is not None
             unit = image.unit or ("reflectance" if scaled else "stored")
             scale, offset = 1.0 if image.scale is None else image.scale, image.offset or 0.0
             for name, number in image.bands.items():
-                found.append(PatchBand(Channel(name, name, "band", unit), number, scale, offset, image.nodata))
+                bands.append(PatchBand(Channel(name, name, "band", unit), number, scale, offset, image.nodata))
         for factor in self.factor:
-            found.append(PatchBand(factor.channel(), factor.band, factor.scale, factor.offset, factor.nodata))
-        return tuple(found)
+            bands.append(PatchBand(factor.channel(), factor.band, factor.scale, factor.offset, factor.nodata))
+        return tuple(bands)
 
 
 @dataclass(frozen=True)
@@ -184,12 +184,12 @@ class Content:
         stored = read_image(path)
         values = np.empty((len(self.bands), *stored.shape[1:]), np.float32)
         for out, band in zip(values, self.bands, strict=True):
-            own = stored[band.number - 1]
-            out[:] = own
+            stored_band = stored[band.number - 1]
+            out[:] = stored_band
             if (band.scale, band.offset) != (1.0, 0.0):
-                out[:] = own * np.float32(band.scale) + np.float32(band.offset)
+                out[:] = stored_band * np.float32(band.scale) + np.float32(band.offset)
             for missing in band.nodata:
-                out[own == np.float32(missing)] = np.nan
+                out[stored_band == np.float32(missing)] = np.nan
         return values
 
     def facts(self) -> list[dict[str, Any]]:
@@ -247,12 +247,12 @@ def geotiff_channels(path: Path) -> tuple[Channel, ...]:
     if not all(info.names):
         return ()
     channels, tags, units = channels_of(path, info.names), read_band_tags(path), read_band_units(path)
-    found = []
-    for channel, own, unit, dtype in zip(channels, tags, units, info.dtypes, strict=True):
-        if not any(key.startswith("landslip_") for key in own):
+    described = []
+    for channel, band_tags, unit, dtype in zip(channels, tags, units, info.dtypes, strict=True):
+        if not any(key.startswith("landslip_") for key in band_tags):
             channel = named(channel.name, unit or (DISPLAY if dtype == "uint8" else UNSTATED))
-        found.append(channel)
-    return tuple(found)
+        described.append(channel)
+    return tuple(described)
 
 
 def _require_name(name: str) -> None:
@@ -281,9 +281,9 @@ def _require_count(given: int, count: int, first: Path, what: str) -> None:
 
 def _untold(first: Path, count: int) -> tuple[PatchBand, ...]:
     """Bands that only the patch itself, or their number, tells of."""
-    found = geotiff_channels(first)
-    if found:
-        return tuple(PatchBand(channel, number) for number, channel in enumerate(found, 1))
+    channels = geotiff_channels(first)
+    if channels:
+        return tuple(PatchBand(channel, number) for number, channel in enumerate(channels, 1))
     names = NAMES.get(count, ())
     if not names:
         _require_count(0, count, first, "it is not known which")

@@ -100,8 +100,8 @@ def _hdf5(path: Path, what: str) -> Iterator[Any]:
         ) from error
     try:
         with h5py.File(path, "r") as file:
-            held = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
-            names = [name for name in held if isinstance(file[name], h5py.Dataset)]
+            links = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+            names = [name for name in links if isinstance(file[name], h5py.Dataset)]
             name = KEYS[what] if KEYS[what] in names else names[0] if len(names) == 1 else None
             if name is None:
                 raise PatchError(

@@ -1,4 +1,4 @@
-"""What channels are computed from: the value that all sources share."""
+"""What channels are computed from: the type that all sources share."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ COLUMNS = 256  # of the windows of whole columns that distances are filled by
 class ChannelSource:
     """Channels that are computed together.
 
-    `begin` does what has to be done once, leaving what it keeps in the folder it is given, and returns the function
-    that gives the channels' values at a window of the grid, (C, h, w) float32 with NaN where undefined. `columns`
-    where that function wants windows of whole columns. `resampling` says how each input is brought to the grid.
+    `begin` does what has to be done once, with its files in the folder that it is called with, and returns a function
+    that gives the channels' values at a window of the grid: (C, h, w) float32, NaN where undefined. `columns` is True
+    where that function needs windows of whole columns. `resampling` says, by file name, how each input is brought to
+    the grid.
     """
 
     name: str
@@ -36,7 +37,7 @@ class ChannelSource:
     columns: bool = False
 
     def windows(self, shape: tuple[int, int]) -> list[Window]:
-        """Windows that tile a grid of `shape`, as this layer likes them."""
+        """Windows that tile a grid of `shape` (rows, columns), of the form that these channels are computed in."""
         if self.columns:
             return [Window(0, left, shape[0], COLUMNS).clip(shape) for left in range(0, shape[1], COLUMNS)]
         return list(tiles(shape, BLOCK))
