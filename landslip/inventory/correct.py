@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
@@ -160,7 +159,7 @@ def parts_text(done: Corrected) -> str:
     return f"{parts}; of the pixels that changed {by_part_text(done.parts)}"
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path) -> dict[str, object]:
     """The manifest.json of a prepared folder, to which the correction is added; OutputError for anything else."""
     try:
         return dict(read_json(path))

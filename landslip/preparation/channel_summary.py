@@ -73,7 +73,7 @@ class Totals:
         return rows
 
 
-def channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[str, Any]:
+def channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[str, object]:
     """What channels.json holds: a row per channel, and which channels make which band or factor."""
     factors: dict[str, list[str]] = {}
     for summary in summaries:

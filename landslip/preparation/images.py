@@ -6,7 +6,6 @@ The value at a pixel does not depend on which part of the site's grid is asked f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,27 +92,27 @@ def unit_of(images: Sequence[ImageTable], name: str) -> str:
     return image.unit or ("reflectance" if scaled else "stored")
 
 
-def describe_images(images: Sequence[ImageTable]) -> list[dict[str, Any]]:
+def describe_images(images: Sequence[ImageTable]) -> list[dict[str, object]]:
     """What manifest.json says of every image: where it is from, and the scaling that was applied to each band."""
-    described = []
+    rows = []
     for image in images:
         scene = scene_of(image)
-        row: dict[str, Any] = {"scene": image.scene, "date": str(image.date) if image.date else None}
+        row: dict[str, object] = {"scene": image.scene, "date": str(image.date) if image.date else None}
+        bands: dict[str, dict[str, object]]
         if scene is None:
             scaling = {"scale": image.scale, "offset": image.offset}
-            row["bands"] = {name: {"band": number, **scaling} for name, number in image.bands.items()}
+            bands = {name: {"band": number, **scaling} for name, number in image.bands.items()}
         else:
-            row["undefined"] = (
-                ["fill", *image.mask, *(["saturated"] if image.saturation else [])] if image.bundle else []
-            )
-            row["bands"] = {
+            masks = ["fill", *image.mask, *(["saturated"] if image.saturation else [])]
+            row["undefined"] = masks if image.bundle else []
+            bands = {
                 name: {"file": band.path.name, "scale": band.scale, "offset": band.offset}
                 for name, band in scene.bands.items()
             }
         for name in image.bands:
-            row["bands"][name]["unit"] = unit_of([image], name)
-        described.append(row)
-    return described
+            bands[name]["unit"] = unit_of([image], name)
+        rows.append({**row, "bands": bands})
+    return rows
 
 
 def describe_resampling(images: Sequence[ImageTable], grid: Grid, sharpened: bool = True) -> dict[str, str]:

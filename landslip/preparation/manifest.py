@@ -1,10 +1,9 @@
-"""What a site was prepared from: inputs by hash, grid, software."""
+"""What manifest.json says of a site: the inputs by their hashes, the grid and the software."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from landslip.config.site import Site
 from landslip.geo.archive import own_file
@@ -14,10 +13,12 @@ from landslip.preparation.source import Encoding
 from landslip.runtime.disk import file_hash
 from landslip.runtime.provenance import software
 
+# the files beside a .shp that belong to it
 SHAPEFILE = (".dbf", ".prj", ".shx", ".cpg")
 
 
-def make_manifest(site: Site, grid: Grid, encoding: Encoding) -> dict[str, Any]:
+def make_manifest(site: Site, grid: Grid, encoding: Encoding) -> dict[str, object]:
+    """What manifest.json says of a site before its channels are computed."""
     return {
         "site": site.model_dump(mode="json", exclude_defaults=True),
         "grid": grid_json(grid),
@@ -47,7 +48,7 @@ def inputs_json(inputs: Iterable[tuple[str, Path]]) -> list[dict[str, str]]:
 
 
 def without_folders(texts: Iterable[str], site: Site) -> list[str]:
-    """Texts that call the site's files by their names alone: where they lie here is nobody else's business."""
+    """Texts that call the site's files by their names alone: a manifest is passed on, their folders are not."""
     bundles = [image.bundle for image in (*site.image, *site.before) if image.bundle is not None]
     paths = sorted({*(path for _, path in site.inputs()), *bundles}, key=lambda path: -len(str(path)))
     shortened = []
@@ -58,7 +59,7 @@ def without_folders(texts: Iterable[str], site: Site) -> list[str]:
     return shortened
 
 
-def grid_json(grid: Grid) -> dict[str, Any]:
+def grid_json(grid: Grid) -> dict[str, object]:
     """A grid as manifest.json holds it."""
     return {
         "crs": grid.crs.to_wkt(),

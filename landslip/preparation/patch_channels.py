@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,7 +191,7 @@ class Content:
                 out[stored_band == np.float32(missing)] = np.nan
         return values
 
-    def facts(self) -> list[dict[str, Any]]:
+    def facts(self) -> list[dict[str, object]]:
         """The bands as manifest.json lists them."""
         return [{**asdict(band), "channel": band.channel.name} for band in self.bands]
 

@@ -60,10 +60,8 @@ def require_size(grid: Grid, what: str, remedy: str) -> None:
 
 
 def read_outline(outline: FileTable, crs: CRS) -> gpd.GeoDataFrame:
-    """The study-area outline in `crs`: one or more polygons."""
-    from landslip.geo.vector import (
-        read_vector,  # here, so that a fault of the site file is told before geopandas is there
-    )
+    """The study-area outline in `crs`: one or more polygons. Raises SiteError where it holds none."""
+    from landslip.geo.vector import read_vector  # Takes long: not before a fault of the site file is told.
 
     frame = read_vector(outline.path, outline.layer, crs, stated=outline.crs)
     polygons = frame[frame.geom_type.isin(["Polygon", "MultiPolygon"])]

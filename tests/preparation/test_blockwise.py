@@ -389,7 +389,7 @@ def test_killed_when_all_was_drawn_the_same_command_ends_with_all_of_it(
     killed = subprocess.run(command, capture_output=True, check=False, timeout=300)
     assert killed.returncode == -signal.SIGKILL and not out.exists()
     computed: list[object] = []
-    monkeypatch.setattr(prepare_module, "_fill_stack", lambda found, left, *_: iter(computed.extend(left) or ()))
+    monkeypatch.setattr(prepare_module, "_fill_stack", lambda _, pending, *__: iter(computed.extend(pending) or ()))
     monkeypatch.setattr(prepare_module, "draw_prepared", lambda aside, overwrite: (aside / "figures").mkdir())
     prepare(read_site(tiny.site), out, figures=True)
     assert computed == []
