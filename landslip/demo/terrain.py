@@ -102,7 +102,7 @@ def rock_bodies(bed: NDArray[np.float32], grid: Grid) -> tuple[gpd.GeoDataFrame,
         bodies[pieces > 0] = pieces[pieces > 0] + number
         number += count
     frame = trace(bodies, grid)
-    first = np.unique(bodies, return_index=True)[1]  # ids run from 1 without gaps
+    first = np.unique(bodies, return_index=True)[1]  # Ids run from 1 without gaps, as do the rows of the frame.
     frame["rock"] = [names[i] for i in rock.ravel()[first]]
     return frame, codes[rock]
 
@@ -162,7 +162,7 @@ def _raise(z: Float, outlets: NDArray[np.int64], bed: Float, gain: Float, size: 
     row, column = np.divmod(np.arange(z.size), z.shape[1])
     step = np.hypot(row[down] - row, column[down] - column) * size
     rise = slope.ravel() * step  # 0 at the outlets, whose step is 0
-    while (down[down] != down).any():  # each pass doubles the length of path summed
+    while (down[down] != down).any():  # Each pass doubles the length of path that is summed up.
         rise = rise + rise[down]
         down = down[down]
     return np.asarray((rise + bed.ravel()[down]).reshape(z.shape))

@@ -200,7 +200,7 @@ def landslide_frame(
     outlines = place(outlines_in_pixels, grid)
     count, pixels = len(outlines), measured.pieces.pixels[part]
     area, perimeter = area_and_perimeter(outlines, grid.crs)
-    pixel_area = area / pixels  # true, where the landslide lies
+    pixel_area = area / pixels  # of the true ground where the landslide lies, square metres
     to_metres = np.sqrt(pixel_area / grid.pixel_area)
     length, width = (side * to_metres for side in sides(outlines))
     statistics = {name: of_all.part(part) for name, of_all in measured.statistics.items()}

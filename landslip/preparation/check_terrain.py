@@ -158,6 +158,7 @@ def _middle(window: Window, most: int) -> Window:
 
 
 def _repeats_along_rows(z: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> int:
+    """About how many times each pixel of elevation (H, W) is repeated along its row."""
     rise = np.abs(z[:, SPAN:] - z[:, :-SPAN])
     defined = rise[~np.isnan(rise)]
     if defined.size == 0:

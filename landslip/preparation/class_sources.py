@@ -99,6 +99,7 @@ def class_source(name: str, table: ClassTable, grid: Grid, encoding: Encoding) -
 
 
 def _require_classes(table: ClassTable, values: NDArray[np.float32]) -> None:
+    """Raise SiteError where a raster's values are no whole numbers from 0 up, or too many for classes."""
     codes = values[(values == np.round(values)) & (values >= 0) & (values < 2**24)]
     if len(codes) < len(values) or len(values) > MOST_CLASSES:
         strange = values[~np.isin(values, codes)] if len(codes) < len(values) else values

@@ -1,6 +1,6 @@
 """The images of a site, brought to a grid: bands scaled once, clouds undefined or filled from another scene.
 
-The value at a pixel does not depend on which part of the site's grid is asked for, given that warping does not.
+The value at a pixel does not depend on which part of the site's grid is asked for, because that of `geo.warp` does not.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from landslip.scenes.scene import Band, Quality, Scene
 Bands = dict[str, NDArray[np.float32]]
 Masks = dict[Grid, tuple[NDArray[np.bool_], NDArray[np.uint16]]]
 
-PLAIN = "plain "  # before the name of a band that is kept as it was before sharpening
+PLAIN = "plain "  # stands before the name of a band as it was before sharpening
 HARDLY = 1e-6  # share of undefined ground that rounding alone may put into a pixel
 APART = 1e-3  # of a pixel: band 8 may lie so far from where the other bands put it
 
 
 def read_images(images: Sequence[ImageTable], grid: Grid) -> Bands:
-    """Bands by name on `grid`, each (H, W) float32 with NaN where undefined. Roles come first, in order of wavelength.
+    """Bands by name on `grid`, each (H, W) float32 with NaN where undefined.
 
-    value = stored x scale + offset, once. Where bundles give the same bands, a pixel is taken whole from the first of
-    them that is defined there in every band. Raises SiteError for bundles of one image in different CRSs or units.
+    Roles come first, in order of wavelength. Values are stored x scale + offset. Where bundles give the same bands, a
+    pixel is taken whole from the first of them that is defined there in every band. Raises SiteError for bundles of one
+    image in different CRSs or units.
     """
     return read_with_plain(images, grid)[0]
 
@@ -43,14 +44,13 @@ def read_with_plain(images: Sequence[ImageTable], grid: Grid) -> tuple[Bands, Ba
     for group in one_image(images):
         scenes = [scene_of(image) for image in group]
         require_alike(scenes)
-        filled_bands: Bands | None = None
+        of_group: Bands | None = None
         for image, scene in zip(group, scenes, strict=True):
-            of_scene = _of_file(image, grid) if scene is None else _of_scene(image, scene, grid)
-            of_scene |= {
-                PLAIN + name: of_scene[name] for name in SHARPENED if name in of_scene and PLAIN + name not in of_scene
-            }
-            filled_bands = of_scene if filled_bands is None else filled(filled_bands, of_scene)
-        bands |= filled_bands or {}
+            of_image = _of_file(image, grid) if scene is None else _of_scene(image, scene, grid)
+            unsharpened = (name for name in SHARPENED if name in of_image and PLAIN + name not in of_image)
+            of_image |= {PLAIN + name: of_image[name] for name in unsharpened}
+            of_group = of_image if of_group is None else filled(of_group, of_image)
+        bands |= of_group or {}
     names = band_names(images)
     return {name: bands[name] for name in names}, {name: bands.get(PLAIN + name, bands[name]) for name in names}
 
@@ -62,9 +62,9 @@ def band_names(images: Sequence[ImageTable]) -> list[str]:
 
 
 def only(images: Sequence[ImageTable], names: Sequence[str]) -> list[ImageTable]:
-    """Images that hold bands of these names, with no others, so that a band gets the values it has among all.
+    """The images that hold bands of these names, without their other bands, which then need not be read.
 
-    Bundles keep theirs: whether the next scene fills a pixel hangs on all its bands.
+    Bundles keep all: whether the next scene fills a pixel depends on all bands, so that values would differ else.
     """
     chosen = []
     for image in images:
@@ -78,11 +78,11 @@ def only(images: Sequence[ImageTable], names: Sequence[str]) -> list[ImageTable]
 
 
 def unit_of(images: Sequence[ImageTable], name: str) -> str:
-    """The unit of a band, so that a model refuses values of another scale.
+    """The unit of a band, by which a model refuses values of another scale.
 
-    What a bundle's metadata makes of it, or what the site states as `unit`. Else "reflectance" where the site scales
-    the values or gives both `scale` and `offset`, be they 1 and 0: it says then that stored x scale + offset is
-    reflectance. Else "stored".
+    It is what a bundle's metadata makes of the values, or what the site states as `unit`. Else it is "reflectance"
+    where the site scales the values or gives both `scale` and `offset`, even as 1 and 0, which says that stored x
+    scale + offset is reflectance. Else it is "stored".
     """
     image = next(image for image in images if name in image.bands)
     scene = scene_of(image)
@@ -117,31 +117,31 @@ def describe_images(images: Sequence[ImageTable]) -> list[dict[str, object]]:
 
 def describe_resampling(images: Sequence[ImageTable], grid: Grid, sharpened: bool = True) -> dict[str, str]:
     """How the rasters of images are brought to the grid, by file name; not `sharpened` for indices."""
-    how: dict[str, str] = {}
+    resampling: dict[str, str] = {}
     for image in images:
         scene = scene_of(image)
         if scene is None and image.path is not None:
-            how[image.path.name] = how_resampled(image.path, grid, "bilinear")
+            resampling[image.path.name] = how_resampled(image.path, grid, "bilinear")
         if scene is None:
             continue
-        fine = scene.pan if _sharpened_here(image, scene, grid) else None
+        pan = _sharpening_pan(image, scene, grid)
         for name, band in scene.bands.items():
-            if fine is None:
-                how[band.path.name] = how_resampled(band.path, grid, "bilinear")
+            if pan is None:
+                resampling[band.path.name] = how_resampled(band.path, grid, "bilinear")
                 continue
             steps = ["bilinear to band 8's pixels"]
             steps += ["sharpened with band 8"] if sharpened and name in SHARPENED else []
-            steps += [] if lies_on(fine.path, grid) else ["bilinear"]
-            how[band.path.name] = ", ".join(steps)
-        if fine is not None and sharpened:
-            how[fine.path.name] = how_resampled(fine.path, grid, "bilinear")
+            steps += [] if lies_on(pan.path, grid) else ["bilinear"]
+            resampling[band.path.name] = ", ".join(steps)
+        if pan is not None and sharpened:
+            resampling[pan.path.name] = how_resampled(pan.path, grid, "bilinear")
         masks = (scene.quality.path if scene.quality else None, scene.saturation)
-        how |= {path.name: "nearest to the bands' pixels" for path in masks if path is not None}
-    return how
+        resampling |= {path.name: "nearest to the bands' pixels" for path in masks if path is not None}
+    return resampling
 
 
 def filled(first: Bands, second: Bands) -> Bands:
-    """The first scene, and the second's pixels, whole, where the first lacks a band that the second has all of."""
+    """The bands of a first scene, with all of a second's at pixels where only the second has every band."""
     lacking = np.any([np.isnan(values) for values in first.values()], axis=0)
     complete = ~np.any([np.isnan(values) for values in second.values()], axis=0)
     return {name: np.where(lacking & complete, second[name], values) for name, values in first.items()}
@@ -172,6 +172,7 @@ def quality_on(quality: Quality, grid: Grid) -> NDArray[np.float32]:
 
 
 def _of_file(image: ImageTable, grid: Grid) -> Bands:
+    """The bands of an image that is one file, on `grid`."""
     if image.path is None:
         raise SiteError("an [[image]] needs a path, files or a bundle")
     values = warp(image.path, grid, list(image.bands.values()), "bilinear", image.nodata)
@@ -182,9 +183,10 @@ def _of_file(image: ImageTable, grid: Grid) -> Bands:
 
 
 def _of_scene(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
-    """A scene on `grid`. Nothing is drawn from an undefined pixel: where a neighbour is masked, so is the pixel."""
-    if _sharpened_here(image, scene, grid):
-        return _through_pan(image, scene, grid)
+    """The bands of a scene on `grid`; undefined where a pixel that would have had any weight is undefined or masked."""
+    pan = _sharpening_pan(image, scene, grid)
+    if pan is not None:
+        return _through_pan(image, scene, pan, grid)
     parts: dict[str, Grid] = {}
     for name, band in scene.bands.items():
         native = read_info(band.path).grid
@@ -205,7 +207,7 @@ def _of_scene(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
 def _usable(image: ImageTable, scene: Scene, band: Band, part: Grid, masks: Masks) -> NDArray[np.float32]:
     """A band, scaled, on a part of its own grid, (H, W), with NaN for fill, masked and saturated pixels.
 
-    `masks` keeps what was read of quality and saturation on that part for the scene's next band.
+    What is read of quality and saturation on that part goes into `masks`, for the scene's next band.
     """
     native = read_info(band.path).grid
     stored = read(band.path, [band.number], _window_of(part, native), band.nodata)[0]
@@ -230,13 +232,14 @@ def _masks(image: ImageTable, scene: Scene, part: Grid) -> tuple[NDArray[np.bool
 
 
 def _window_of(part: Grid, native: Grid) -> Window:
+    """The window of a grid that a part of it takes."""
     row = round((native.transform.f - part.transform.f) / native.y_size)
     column = round((part.transform.c - native.transform.c) / native.x_size)
     return Window(row, column, *part.shape)
 
 
 def _onto(values: NDArray[np.float32], part: Grid, grid: Grid) -> NDArray[np.float32]:
-    """Bilinear, and undefined where an undefined pixel would have had any weight."""
+    """Values (h, w) on `part`, brought to `grid`: bilinear, undefined where an undefined pixel has any weight."""
     out = warp_array(values[None], part, grid)[0]
     lacking = np.isnan(values)
     if lacking.any() and not lacking.all():
@@ -244,32 +247,31 @@ def _onto(values: NDArray[np.float32], part: Grid, grid: Grid) -> NDArray[np.flo
     return np.asarray(out)
 
 
-def _sharpened_here(image: ImageTable, scene: Scene, grid: Grid) -> bool:
-    """Pixels as large as the bands' own have no use for band 8."""
+def _sharpening_pan(image: ImageTable, scene: Scene, grid: Grid) -> Band | None:
+    """Band 8 where it sharpens others on `grid`; None where pixels as large as the bands' own have no use for it."""
     coarse = read_info(next(iter(scene.bands.values())).path).transform.a
-    return sharpens(image, scene) and min(grid.x_size, grid.y_size) < coarse * (1 - APART)
+    return scene.pan if sharpens(image, scene) and min(grid.x_size, grid.y_size) < coarse * (1 - APART) else None
 
 
-def _through_pan(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
-    """All bands on band 8's pixels, green and red sharpened too, and then on `grid`, which mostly is band 8's own."""
-    if scene.pan is None:
-        raise SiteError(f"{scene.origin} has no band 8")
-    fine = read_info(scene.pan.path).grid
+def _through_pan(image: ImageTable, scene: Scene, pan: Band, grid: Grid) -> Bands:
+    """All bands on band 8's pixels, green and red sharpened too, and from there on `grid`, mostly band 8's own."""
+    fine = read_info(pan.path).grid
     window = needed_window(fine, grid).clip(fine.shape)
     if window.height == 0 or window.width == 0:
         return {name: np.full(grid.shape, np.nan, np.float32) for name in scene.bands}
     part = fine.crop(window)
     coarse = read_info(next(iter(scene.bands.values())).path).grid
     first_row, first_column = _positions(scene, fine, coarse)
-    # in positions, of which a coarse pixel k has 2 k: what is wanted, and the coarse pixels around it
+    # Positions are counted in half coarse pixels: the coarse pixel k lies at 2 k. First the window in positions, then
+    # the coarse pixels around it, then its place among the positions between those.
     top, left = window.row + first_row, window.column + first_column
     row, column = top // 2, left // 2
     height = -(-(top + window.height - 1) // 2) - row + 1
     width = -(-(left + window.width - 1) // 2) - column + 1
     inner = np.s_[top - 2 * row : top - 2 * row + window.height, left - 2 * column : left - 2 * column + window.width]
     around = coarse.crop(Window(row - REACH, column - REACH, height + 2 * REACH, width + 2 * REACH))
-    panchromatic = _pan(
-        scene.pan,
+    panchromatic = _read_pan(
+        pan,
         Window(
             2 * row - first_row - FINE_REACH,
             2 * column - first_column - FINE_REACH,
@@ -289,7 +291,8 @@ def _through_pan(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
     return bands
 
 
-def _pan(pan: Band, window: Window) -> NDArray[np.float32]:
+def _read_pan(pan: Band, window: Window) -> NDArray[np.float32]:
+    """Band 8, scaled, at a window of its own grid, (h, w)."""
     stored = read(pan.path, [pan.number], window, pan.nodata)[0]
     scaled: NDArray[np.float32] = stored * np.float32(pan.scale) + np.float32(pan.offset)
     return scaled

@@ -1,9 +1,10 @@
 """`landslip import`: a data set of patches (image and mask pairs) becomes a prepared folder, as of a site.
 
 Patches are laid out as a mosaic, one in the top left corner of each square cell. A cell is a whole number of patches
-wide, and the gap that this leaves is at least the halo of mapping (`landslip.geo.tiling.HALO`): undefined in the stack,
-False in valid, 255 in the label, 0 in the split. So no patch sees another, `map`, `inventory` and `evaluate` work as on
-a site, and with [blocks] window = step = the side of a patch every window of the lattice is one patch or one gap.
+wide, and the gap that this leaves is at least the halo of mapping (`landslip.geo.tiling.HALO`). The gap is undefined in
+the stack, 0 in valid.tif and in the split, 255 in the label. So no patch sees another, and `map`, `inventory` and
+`evaluate` work as on a site. With [blocks] window = step = the side of a patch, every training window is one patch or
+one gap.
 
 The folders that a set calls train and test (or, where it has no test folder, validation) become the training and the
 test part: the set's own scored folder is kept for the score. The validation part, which chooses epoch and threshold, is
@@ -219,10 +220,12 @@ def _require_alike(patches: Sequence[Patch]) -> int:
 
 
 def _channels_text(channels: Sequence[Channel]) -> str:
+    """Channels with their units, in words."""
     return ", ".join(f"{c.name} ({c.unit or 'no unit'})" for c in channels) or "bands without names"
 
 
 def _shape_text(shape: tuple[int, int, int]) -> str:
+    """The bands, rows and columns of an image, in words."""
     return f"{plural(shape[0], 'band')} of {shape[1]} x {shape[2]} pixels"
 
 
@@ -270,7 +273,7 @@ def _mask_values(
     `first_with` has the first mask that holds each value, `pixels_by_value` the pixels of each value, patch by patch.
     """
     landslide, unknown = content.landslide, content.unknown
-    if content.cut and landslide is None:  # the label that they were cut from tells what masks hold
+    if content.cut and landslide is None:  # Masks hold what the label does that they were cut from.
         landslide, unknown = LANDSLIDE, UNKNOWN
         say("masks are cut from a prepared site's label: 1 is taken for landslide and 255 for unknown.")
     if landslide is None:

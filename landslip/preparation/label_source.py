@@ -19,16 +19,17 @@ from landslip.geo.warp import warp, warp_stored
 from landslip.review.landslides import Landslides
 from landslip.review.landslides import read_landslides as read_outlines
 
-PART = 2048  # pixels read at a time
-MOST_SHOWN = 7
+PART = 2048  # pixels a side of the windows that masks are read in
+MOST_SHOWN = 7  # values of a mask that a message lists
 
 
 @dataclass(frozen=True)
 class LabelSource:
-    """A site's landslides, to be had window by window.
+    """A site's landslides, read window by window.
 
-    at: the label at a window of the grid, (h, w) uint8, nothing said yet of the outline; lost: the landslides that burn
-    to no pixel: (row, column of a pixel in each, its feature id); outlines: what was burnt, None for a mask.
+    `at` gives the label at a window of the grid, (h, w) uint8, whether inside the outline or not. `lost` are the
+    landslides that burn to no pixel: the row and column of a pixel in each, and its feature id. `outlines` are the
+    polygons that are burnt, None for a mask.
     """
 
     at: Callable[[Window], NDArray[np.uint8]]
@@ -60,9 +61,10 @@ def read_site_landslides(table: LandslidesTable, grid: Grid) -> Landslides:
 
 
 def open_label(table: LandslidesTable | None, grid: Grid) -> LabelSource:
-    """The label of a site, unknown everywhere where it has no landslides. Raises LabelError as `read_site_landslides`.
+    """The label of a site; unknown everywhere where the site has no landslides.
 
-    What a review has left open is unknown too, but for what of it lies under a landslide.
+    What a review has left open is unknown too, except where a landslide lies over it. Raises LabelError as
+    `read_site_landslides` does, and for a mask of something else.
     """
     if table is None:
         return LabelSource(lambda window: np.full((window.height, window.width), UNKNOWN, np.uint8), [])
@@ -97,7 +99,7 @@ def require_landslides(table: LandslidesTable, grid: Grid, pixels: int) -> None:
             f"{nothing}, burnt by {table.burn}). "
             'Check the outline and the CRS; where landslides are smaller than a pixel, burn = "touched".'
         )
-    counts = _held(table, grid)
+    counts = _pixels_by_value(table, grid)
     others = [value for value in counts if value not in (OTHER, *_marks(table)) and value == round(value)]
     remedy = "Check the outline and the CRS."
     if others:
@@ -111,11 +113,12 @@ def _marks(table: LandslidesTable) -> tuple[int, ...]:
 
 
 def _meaning(table: LandslidesTable) -> str:
+    """What the values of a mask mean, in words."""
     marks = " or ".join(str(value) for value in _marks(table))
     return f"{marks} is landslide" + ("" if UNKNOWN in _marks(table) else f", {UNKNOWN} unknown")
 
 
-def _held(table: LandslidesTable, grid: Grid) -> dict[float, int]:
+def _pixels_by_value(table: LandslidesTable, grid: Grid) -> dict[float, int]:
     """The values that a mask holds on the grid, as stored, ascending, each with its number of pixels."""
     counts: dict[float, int] = {}
     for window in tiles(grid.shape, PART):
@@ -126,6 +129,7 @@ def _held(table: LandslidesTable, grid: Grid) -> dict[float, int]:
 
 
 def _listed(counts: dict[float, int]) -> str:
+    """Values with their pixels, in words; the first few of many."""
     shown = [f"{value:g} ({count:,} px)" for value, count in list(counts.items())[:MOST_SHOWN]]
     if not shown:
         return "nothing"
@@ -135,9 +139,10 @@ def _listed(counts: dict[float, int]) -> str:
 
 
 def _mask_reader(table: LandslidesTable, grid: Grid) -> Callable[[Window], NDArray[np.uint8]]:
-    """A mask on the grid: 1 landslide, 0 not, 255 unknown or beyond the mask; or as the table's `landslide` says.
+    """A function that gives the label at a window of the grid, (h, w), from a mask; unknown beyond the file.
 
-    Masks of 0 and 1 often declare 0 as nodata; there it means not a landslide. Beyond the file all is unknown.
+    In a mask 1 is landslide, 0 not and 255 unknown, or landslide is what the table's `landslide` says. Masks of 0 and 1
+    often declare 0 as nodata; there it means not a landslide. Raises LabelError for a raster that is no mask.
     """
     marks = np.array(_marks(table), np.float32)
     unknown = () if UNKNOWN in table.landslide else (float(UNKNOWN),)
@@ -181,6 +186,7 @@ def _zero_is_declared(table: LandslidesTable) -> bool:
 
 
 def _require_mask(table: LandslidesTable, read: Callable[[Window], NDArray[np.float32]], grid: Grid) -> None:
+    """Raise LabelError where a raster holds more than 0 and one other value, `read` at windows of the grid."""
     distinct: set[float] = set()
     for window in tiles(grid.shape, PART):
         mask = read(window)
@@ -188,7 +194,7 @@ def _require_mask(table: LandslidesTable, read: Callable[[Window], NDArray[np.fl
         values = sorted(distinct)
         if len(values) > 2 or (len(values) == 2 and values[0] != 0):
             raise LabelError(
-                f"{table.path} is not a landslide mask: it holds {_listed(_held(table, grid))}. A mask holds 1 "
-                "(landslide), 0 (not) and 255 or nodata (unknown); where other values mean landslide, say which: "
-                f"[landslides] landslide = {values[-1]:g}, or several in brackets."
+                f"{table.path} is not a landslide mask: it holds {_listed(_pixels_by_value(table, grid))}. A mask "
+                "holds 1 (landslide), 0 (not) and 255 or nodata (unknown); where other values mean landslide, say "
+                f"which: [landslides] landslide = {values[-1]:g}, or several in brackets."
             )

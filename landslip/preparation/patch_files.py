@@ -23,7 +23,7 @@ from landslip.runtime.progress import plural
 PICTURES, GEOTIFF, HDF5 = (".png",), (".tif", ".tiff"), (".h5", ".hdf5")
 SUFFIXES = (*PICTURES, *GEOTIFF, *HDF5)
 KEYS = {"image": "img", "mask": "mask"}  # data sets of Landslide4Sense's HDF5 files
-MOST_VALUES = 2**27  # of a patch
+MOST_VALUES = 2**27  # of a patch: a damaged file may claim any number
 
 
 def is_raster(path: Path) -> bool:
@@ -58,7 +58,7 @@ def read_image(path: Path) -> NDArray[np.float32]:
         return read_picture(path)
     with _hdf5(path, "image") as data:
         first = _bands_first(path, data) is not None
-        with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite, and so undefined
+        with np.errstate(over="ignore"):  # A float64 beyond float32 becomes infinite, and so undefined.
             values = data[()].astype(np.float32)
     values = values if first else np.moveaxis(values, 2, 0)
     values[~np.isfinite(values)] = np.nan
@@ -77,7 +77,7 @@ def read_mask(path: Path) -> NDArray[Any]:
 
 
 def _all_named(path: Path) -> bool:
-    """Whether all bands of a GeoTIFF have names: then all are taken, though GDAL takes a fourth in 8 bits for alpha."""
+    """Whether all bands of a GeoTIFF have names; then none is alpha, though GDAL takes a fourth in 8 bits for it."""
     return path.suffix.lower() in GEOTIFF and all(read_info(path).names)
 
 
@@ -110,7 +110,7 @@ def _hdf5(path: Path, what: str) -> Iterator[Any]:
                 )
             _require_own_numbers(path, file[name])
             yield file[name]
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:  # h5py has one for each layer below
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:  # All are raised by h5py.
         raise PatchError(
             f"{path} cannot be read as HDF5 ({' '.join(str(error).split())[:120]}): it is truncated, damaged or "
             "something else. Fetch it again."

@@ -104,6 +104,7 @@ def _part_folder(folder: Path, names: Sequence[str], option: str) -> tuple[Path,
 
 
 def _first_folder(folder: Path, part: str, kinds: Sequence[str]) -> Path | None:
+    """The first folder there is of one of the kinds (images, say) for a part; None where there is none."""
     places = [place for kind in kinds for place in (folder / part / kind, folder / kind / part)]
     return next((place for place in places if place.is_dir()), None)
 

@@ -175,7 +175,7 @@ def _pixels_within(bounds: tuple[float, float, float, float], grid: Grid) -> Win
     """The window of a grid's pixels, or of those beyond it, that covers bounds in its CRS."""
     left, bottom, right, top = bounds
     x, y = grid.transform.c, grid.transform.f
-    nudge = 1e-6  # an outline drawn on pixel borders takes no further pixel
+    nudge = 1e-6  # Else rounding would add a row or column to an outline that is drawn on pixel borders.
     column = math.floor((left - x) / grid.x_size + nudge)
     row = math.floor((y - top) / grid.y_size + nudge)
     last_column = math.ceil((right - x) / grid.x_size - nudge)
