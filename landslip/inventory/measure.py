@@ -51,7 +51,7 @@ class LandslidePieces:
     removed_pixels: int
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """What is measured of landslides 1, 2, ...
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from landslip.dataset.channels import Channel
 from landslip.geo.grid import Grid
 from landslip.preparation.source import Encoding
+from landslip.runtime.text import write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ChannelSummary:
     undefined: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A prepared site: its folder, its grid, a summary per channel and the landslides that burnt to no pixel."""
 
@@ -44,7 +45,7 @@ class Prepared:
     unburnt: list[Any]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Totals:
     """Figures of the whole site, added up window by window.
 
@@ -71,6 +72,12 @@ class Totals:
             share = undefined.sum() / self.inside
             rows.append(ChannelSummary(channel, float(low), float(high), float(mean), float(share)))
         return rows
+
+
+def write_summaries(folder: Path, summaries: list[ChannelSummary], encoding: Encoding) -> None:
+    """Write channels.json and table.csv into a folder."""
+    write_json(folder / "channels.json", channels_json(summaries, encoding))
+    write_text(folder / "table.csv", table_csv(summaries))
 
 
 def channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[str, object]:

@@ -38,4 +38,5 @@ def ground_of(outline: FileTable | None, grid: Grid) -> Ground:
 
 
 def _everywhere(window: Window) -> NDArray[np.bool_]:
+    """That all pixels of a window, (h, w), lie inside, as where there is no outline."""
     return np.ones((window.height, window.width), bool)

@@ -32,7 +32,7 @@ from landslip.dataset.split import PARTS, TRAIN, VALIDATION
 from landslip.errors import LabelError, PatchError, RunError
 from landslip.geo.grid import Grid
 from landslip.geo.preview import require_whole_png
-from landslip.preparation.channel_summary import Prepared, channels_json, table_csv
+from landslip.preparation.channel_summary import Prepared, write_summaries
 from landslip.preparation.manifest import grid_json
 from landslip.preparation.patch_channels import TABLE, Content, geotiff_channels, read_content
 from landslip.preparation.patch_files import PICTURES, image_shape, read_mask
@@ -102,7 +102,7 @@ def import_patches(
     refuse_losses(out, inputs, WRITTEN | {"split.tif", "patches.csv"})
     side = _require_alike(patches)
     content = read_content(folder, patches[0].image, names, resolution)
-    inputs += [] if content.told is None else [content.told]
+    inputs += [] if content.described_in is None else [content.described_in]
     content, counts = _read_masks(patches, side, content)
     drawing = (validation_share, seed) if validation is None else None
     if drawing is not None:
@@ -115,17 +115,17 @@ def import_patches(
         statistics = write_rasters(patches, mosaic, grid, content, aside)
         summaries = statistics.summaries(content.channels)
         write_text(aside / "patches.csv", _table_of_patches(patches, mosaic, folder))
-        write_json(aside / "channels.json", channels_json(summaries, "planes"))
-        write_text(aside / "table.csv", table_csv(summaries))
-        manifest = {
-            "patches": _choices(folder, folders, mosaic, content, drawing),
-            "grid": grid_json(grid),
-            "encoding": "planes",
-            "inputs": [{"file": _within(path, folder), "sha256": file_hash(path)} for path in inputs],
-            "software": software(),
-        }
-        write_json(aside / "manifest.json", manifest)
-    prepared = Prepared(out, grid, summaries, statistics.valid, statistics.landslide, unburnt=[])
+        write_summaries(aside, summaries, "planes")
+        choices = _choices(folder, folders, mosaic, content, drawing)
+        write_json(aside / "manifest.json", _manifest(folder, inputs, choices, grid))
+    prepared = Prepared(
+        folder=out,
+        grid=grid,
+        summaries=summaries,
+        valid_pixels=statistics.valid,
+        landslide_pixels=statistics.landslide,
+        unburnt=[],
+    )
     return Imported(prepared, mosaic, parts)
 
 
@@ -182,6 +182,17 @@ def _choices(
         "pitch": mosaic.pitch,
         "channels": content.facts(),
         "mask": {"landslide": content.landslide, "unknown": content.unknown},
+    }
+
+
+def _manifest(folder: Path, inputs: Sequence[Path], choices: dict[str, object], grid: Grid) -> dict[str, object]:
+    """What manifest.json says of imported patches: as of a site, but for how they were imported."""
+    return {
+        "patches": choices,
+        "grid": grid_json(grid),
+        "encoding": "planes",
+        "inputs": [{"file": _within(path, folder), "sha256": file_hash(path)} for path in inputs],
+        "software": software(),
     }
 
 

@@ -159,13 +159,13 @@ class PatchBand:
     nodata: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Content:
     """What patches hold: bands, the side of a pixel in metres, and the values of a mask.
 
     `landslide` and `unknown` are None where the masks themselves show what they are. `cut` is True where the patches
-    were cut from a prepared site, so that its label says what a mask means. `told` is the file that states all this,
-    None where none does.
+    were cut from a prepared site, so that its label says what a mask means. `described_in` is the file that states all
+    this, None where none does.
     """
 
     bands: tuple[PatchBand, ...]
@@ -173,7 +173,7 @@ class Content:
     landslide: int | None = None
     unknown: int | None = None
     cut: bool = False
-    told: Path | None = None
+    described_in: Path | None = None
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -212,9 +212,10 @@ def read_content(
         _require_count(len(stack.channels), count, first, f"{told} has {len(stack.channels)} channels")
         bands = tuple(PatchBand(channel, number) for number, channel in enumerate(stack.channels, 1))
         size = resolution or _square(stack.grid.x_size, stack.grid.y_size, told)
-        return Content(bands, size, cut=True, told=told)
+        return Content(bands=bands, resolution=size, cut=True, described_in=told)
     if told and not isinstance(told, Path):
-        return Content(_by_name(told, first, count), resolution or image_size or _default_resolution())
+        bands = _by_name(told, first, count)
+        return Content(bands=bands, resolution=resolution or image_size or _default_resolution())
     path = told if isinstance(told, Path) else folder / TABLE
     if path == told or path.exists():
         table = validated(PatchTable, read_toml(path, PatchError), path, PatchError)
@@ -225,8 +226,9 @@ def read_content(
                 f"{path}: {last.channel.name} = {last.number}, but {first} has {plural(count, 'band')}. Count from 1."
             )
         size, mask = resolution or table.resolution or image_size or _default_resolution(), table.landslides
-        return Content(bands, size, mask.landslide, mask.unknown, told=path)
-    return Content(_undescribed(first, count), resolution or image_size or _default_resolution())
+        return Content(bands=bands, resolution=size, landslide=mask.landslide, unknown=mask.unknown, described_in=path)
+    bands = _undescribed(first, count)
+    return Content(bands=bands, resolution=resolution or image_size or _default_resolution())
 
 
 def named(name: str, unit: str) -> Channel:

@@ -60,7 +60,7 @@ class Mosaic:
         return range(first * self.columns, min((last + 1) * self.columns, self.count))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class MosaicStatistics:
     """Minimum, maximum and total, (C,), of every channel over the valid pixels, added up patch by patch.
 
@@ -78,7 +78,12 @@ class MosaicStatistics:
     @classmethod
     def empty(cls, count: int) -> MosaicStatistics:
         """Statistics of so many channels before any patch is added."""
-        return cls(np.full(count, np.nan), np.full(count, np.nan), np.zeros(count), np.zeros(count, np.int64))
+        return cls(
+            minimum=np.full(count, np.nan),
+            maximum=np.full(count, np.nan),
+            total=np.zeros(count),
+            undefined=np.zeros(count, np.int64),
+        )
 
     def add(self, values: NDArray[np.float32], valid: NDArray[np.bool_], label: NDArray[np.uint8]) -> None:
         """Add (C, h, w) values with their valid pixels and label."""

@@ -25,7 +25,7 @@ from landslip.geo.geotiff import TILE, create_blank, create_raster, find_tiles, 
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.rasterize import burn_window, shapes_on
 from landslip.preparation.channel_sources import channel_sources
-from landslip.preparation.channel_summary import Prepared, Totals, channels_json, table_csv
+from landslip.preparation.channel_summary import Prepared, Totals, write_summaries
 from landslip.preparation.check import check_site
 from landslip.preparation.figures import draw_prepared
 from landslip.preparation.label_source import open_label, require_landslides
@@ -38,7 +38,7 @@ from landslip.runtime.jit import jit
 from landslip.runtime.parallel import parallel_map
 from landslip.runtime.progress import plural, say, track
 from landslip.runtime.run_folder import FACTOR_SHEET, FIGURES, STUDY_AREA
-from landslip.runtime.text import read_json, write_json, write_text
+from landslip.runtime.text import read_json, write_json
 
 LEDGER = "finished.json"  # names the channels that are finished, while the others are being computed
 FINAL = 512  # side of the windows that all channels are read in at once, pixels
@@ -62,13 +62,7 @@ def prepare(
     folder = Path(folder)
     refuse_existing(folder, overwrite, folder=True)
     refuse_losses(folder, [path for _, path in site.inputs()], WRITTEN)
-    findings = check_site(site)
-    faults = [finding.text for finding in findings if finding.severity == "fault"]
-    if faults:
-        listed = "\n  ".join(faults)
-        raise SiteError(f"site {site.name!r} cannot be prepared:\n  {listed}" if len(faults) > 1 else faults[0])
-    for finding in findings:
-        say(f"{finding.severity}: {finding.text}")
+    warnings = _require_sound(site)
     grid = site_grid(site)
     manifest = make_manifest(site, grid, encoding)
     with atomic_folder(folder, overwrite, LEDGER) as aside, _saying_what_is_kept(aside):
@@ -78,7 +72,7 @@ def prepare(
         finished = _start(aside, manifest, grid, channels)
         pending = [source for source in sources if not {channel.name for channel in source.channels} <= finished]
         windows = sum(len(source.windows(grid.shape)) for source in pending) + len(list(tiles(grid.shape, FINAL)))
-        totals = Totals([[] for _ in channels])
+        totals = Totals(parts=[[] for _ in channels])
         fill = _fill_stack(sources, pending, manifest, grid, aside)
         for _ in track(chain(fill, _finish(site, grid, channels, totals, aside)), windows, "prepare", "block"):
             pass
@@ -90,12 +84,9 @@ def prepare(
         if site.landslides is not None:
             require_landslides(site.landslides, grid, totals.burnt)
         summaries = totals.summaries(channels)
-        write_json(aside / "channels.json", channels_json(summaries, encoding))
-        write_text(aside / "table.csv", table_csv(summaries))
+        write_summaries(aside, summaries, encoding)
         manifest["resampling"] = {source.name: source.resampling for source in sources}
-        manifest["warnings"] = without_folders(
-            [finding.text for finding in findings if finding.severity == "warning"], site
-        )
+        manifest["warnings"] = without_folders(warnings, site)
         manifest["landslides_that_burn_to_no_pixel"] = [str(feature) for feature in totals.lost]
         if totals.states:
             manifest["landslides_by_review"] = totals.states
@@ -105,7 +96,14 @@ def prepare(
             say("drawing the study area and every factor")
             draw_prepared(aside, overwrite=True)
         _clear(aside, WRITTEN)
-    return Prepared(folder, grid, summaries, totals.valid, totals.landslide, unburnt=totals.lost)
+    return Prepared(
+        folder=folder,
+        grid=grid,
+        summaries=summaries,
+        valid_pixels=totals.valid,
+        landslide_pixels=totals.landslide,
+        unburnt=totals.lost,
+    )
 
 
 def refuse_losses(folder: Path, inputs: Iterable[Path], written: set[str]) -> None:
@@ -122,6 +120,18 @@ def refuse_losses(folder: Path, inputs: Iterable[Path], written: set[str]) -> No
         if others:
             listed = ", ".join(others[:5]) + (" ..." if len(others) > 5 else "")
             raise OutputError(f"{folder} also holds {listed}, which would be lost. Move it, or give another folder.")
+
+
+def _require_sound(site: Site) -> list[str]:
+    """The warnings of a site's inputs, which are said with the notes; SiteError that lists the faults, if any."""
+    findings = check_site(site)
+    faults = [finding.text for finding in findings if finding.severity == "fault"]
+    if faults:
+        listed = "\n  ".join(faults)
+        raise SiteError(f"site {site.name!r} cannot be prepared:\n  {listed}" if len(faults) > 1 else faults[0])
+    for finding in findings:
+        say(f"{finding.severity}: {finding.text}")
+    return [finding.text for finding in findings if finding.severity == "warning"]
 
 
 def _require_own_names(site: Site, channels: list[Channel]) -> None:
