@@ -112,24 +112,6 @@ class SyntheticSite:
     outline: gpd.GeoDataFrame
 
 
-def can_fail(
-    slope_degrees: NDArray[np.floating], lithology: NDArray[np.uint8], to_river: NDArray[np.floating],
-    to_fault: NDArray[np.floating], leeway: float = 0.0,
-) -> Mask:  # fmt: skip
-    """Where the module's rule lets ground fail; arrays of one shape, as in SyntheticSite.
-
-    `leeway` is the number of margins (SLOPE_MARGIN, REACH_MARGIN) by which the rule is relaxed, or tightened where it
-    is negative.
-    """
-    reach = 1 + leeway * REACH_MARGIN
-    return np.asarray(
-        (slope_degrees >= MIN_SLOPE - leeway * SLOPE_MARGIN)
-        & (lithology != LITHOLOGY["hard"])
-        & (to_river <= RIVER_REACH * reach)
-        & (to_fault <= FAULT_REACH * reach)
-    )
-
-
 def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: float = 15.0) -> SyntheticSite:
     """Make a site of `shape` (rows, columns) pixels of `resolution` metres; the same seed gives the same site.
 
@@ -209,6 +191,24 @@ def write_site(site: SyntheticSite, folder: Path, overwrite: bool = False) -> Pa
     return path
 
 
+def _can_fail(
+    slope_degrees: NDArray[np.floating], lithology: NDArray[np.uint8], to_river: NDArray[np.floating],
+    to_fault: NDArray[np.floating], leeway: float = 0.0,
+) -> Mask:  # fmt: skip
+    """Where the module's rule lets ground fail; arrays of one shape, as in SyntheticSite.
+
+    `leeway` is the number of margins (SLOPE_MARGIN, REACH_MARGIN) by which the rule is relaxed, or tightened where it
+    is negative.
+    """
+    reach = 1 + leeway * REACH_MARGIN
+    return np.asarray(
+        (slope_degrees >= MIN_SLOPE - leeway * SLOPE_MARGIN)
+        & (lithology != LITHOLOGY["hard"])
+        & (to_river <= RIVER_REACH * reach)
+        & (to_fault <= FAULT_REACH * reach)
+    )
+
+
 def _site_toml(site: SyntheticSite) -> str:
     """The site file of what `write_site` writes."""
 
@@ -230,7 +230,7 @@ def _site_toml(site: SyntheticSite) -> str:
 def _place_bodies(rng: np.random.Generator, ground: Landscape) -> tuple[list[Body], dict[str, list[Body]]]:
     """Landslides where the rule lets ground fail, and the bare look-alikes of each kind where it does not."""
     grid, steepness, lithology = ground.grid, ground.steepness, ground.lithology
-    failing = can_fail(steepness, lithology, ground.to_river, ground.to_fault, -1) & ground.inside & ~ground.water
+    failing = _can_fail(steepness, lithology, ground.to_river, ground.to_fault, -1) & ground.inside & ~ground.water
     reach = 1 + REACH_MARGIN
     near = (ground.to_river <= RIVER_REACH * reach) & (ground.to_fault <= FAULT_REACH * reach)
     hard = lithology == LITHOLOGY["hard"]

@@ -29,10 +29,10 @@ def channel_sources(site: Site, grid: Grid, encoding: Encoding) -> list[ChannelS
     """What a site's channels are computed from, in the order of the stack's channels."""
     sources: list[ChannelSource] = []
     if site.image:
-        sources.append(band_source(site.image, grid))
+        sources.append(_band_source(site.image, grid))
     if site.dem is not None:
         sources.append(terrain_source(site.dem, grid, encoding))
-    indices = index_source(site, grid)
+    indices = _index_source(site, grid)
     if indices is not None:
         sources.append(indices)
     if site.rivers is not None:
@@ -41,11 +41,11 @@ def channel_sources(site: Site, grid: Grid, encoding: Encoding) -> list[ChannelS
         sources.append(distance_source("distance_to_fault", site.faults, grid))
     if site.lithology is not None:
         sources.append(class_source("lithology", site.lithology, grid, encoding))
-    sources += [further_source(factor, grid, encoding) for factor in site.factor]
+    sources += [_further_source(factor, grid, encoding) for factor in site.factor]
     return sources
 
 
-def band_source(images: Sequence[ImageTable], grid: Grid) -> ChannelSource:
+def _band_source(images: Sequence[ImageTable], grid: Grid) -> ChannelSource:
     """The optical bands."""
     channels = tuple(Channel(name, name, "band", unit_of(images, name)) for name in band_names(images))
 
@@ -55,7 +55,7 @@ def band_source(images: Sequence[ImageTable], grid: Grid) -> ChannelSource:
     return ChannelSource("bands", channels, lambda _: at, describe_resampling(images, grid))
 
 
-def index_source(site: Site, grid: Grid) -> ChannelSource | None:
+def _index_source(site: Site, grid: Grid) -> ChannelSource | None:
     """NDVI, MNDWI and dNDVI, as far as the bands allow, from bands that are not sharpened; None where none is."""
     bands = band_names(site.image)
     plants, water = {"red", "nir"} <= set(bands), {"green", "swir1"} <= set(bands)
@@ -84,7 +84,7 @@ def index_source(site: Site, grid: Grid) -> ChannelSource | None:
     )
 
 
-def further_source(factor: FactorTable, grid: Grid, encoding: Encoding) -> ChannelSource:
+def _further_source(factor: FactorTable, grid: Grid, encoding: Encoding) -> ChannelSource:
     """A factor that the site names itself, continuous or in classes."""
     if factor.kind == "classes":
         return class_source(factor.name, factor, grid, encoding)

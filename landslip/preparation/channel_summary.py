@@ -76,26 +76,8 @@ class Totals:
 
 def write_summaries(folder: Path, summaries: list[ChannelSummary], encoding: Encoding) -> None:
     """Write channels.json and table.csv into a folder."""
-    write_json(folder / "channels.json", channels_json(summaries, encoding))
+    write_json(folder / "channels.json", _channels_json(summaries, encoding))
     write_text(folder / "table.csv", table_csv(summaries))
-
-
-def channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[str, object]:
-    """What channels.json holds: a row per channel, and which channels make which band or factor."""
-    factors: dict[str, list[str]] = {}
-    for summary in summaries:
-        factors.setdefault(summary.channel.factor, []).append(summary.channel.name)
-    rows = [
-        {
-            **asdict(summary.channel),
-            "standardised": summary.channel.standardised,
-            "range": [summary.minimum, summary.maximum],
-            "mean": summary.mean,
-            "undefined_share": summary.undefined,
-        }
-        for summary in summaries
-    ]
-    return {"encoding": encoding, "channels": rows, "factors": factors}
 
 
 def table_csv(summaries: Iterable[ChannelSummary]) -> str:
@@ -122,3 +104,21 @@ def channel_table(prepared: Prepared) -> str:
         )
         for row in rows
     )
+
+
+def _channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[str, object]:
+    """What channels.json holds: a row per channel, and which channels make which band or factor."""
+    factors: dict[str, list[str]] = {}
+    for summary in summaries:
+        factors.setdefault(summary.channel.factor, []).append(summary.channel.name)
+    rows = [
+        {
+            **asdict(summary.channel),
+            "standardised": summary.channel.standardised,
+            "range": [summary.minimum, summary.maximum],
+            "mean": summary.mean,
+            "undefined_share": summary.undefined,
+        }
+        for summary in summaries
+    ]
+    return {"encoding": encoding, "channels": rows, "factors": factors}

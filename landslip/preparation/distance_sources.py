@@ -36,7 +36,7 @@ def distance_source(name: str, source: FileTable, grid: Grid) -> ChannelSource:
     def begin(folder: Path) -> Values:
         from landslip.geo.rasterize import SQUARE, burn_window
 
-        shapes, inner = features_around(source, grid)
+        shapes, inner = _features_around(source, grid)
         wide = shapes.grid
         strips = [Window(row, 0, SQUARE, wide.width).clip(wide.shape) for row in range(0, wide.height, SQUARE)]
         places = [slice(left, left + COLUMNS) for left in range(0, grid.width, COLUMNS)]
@@ -69,7 +69,7 @@ def distance_source(name: str, source: FileTable, grid: Grid) -> ChannelSource:
     return ChannelSource(name, (Channel(name, name, "factor", "m"),), begin, resampling, columns=True)
 
 
-def features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
+def _features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
     """The features that may be nearest to a pixel of the grid, on a wider grid, and the window of the grid in that.
 
     Raises SiteError where they are so far away that the wider grid would be too large.

@@ -147,7 +147,7 @@ def draw_factors(prepared: Path, out: Path, overwrite: bool = False, each: bool 
 
     Scales run from the 2nd to the 98th percentile, evenly about 0 where the sign matters; their pointed ends stand for
     what lies beyond. Grey is undefined, the line is the edge of valid ground. With `each`, a picture of every factor is
-    drawn too, beside `out` and in its format (`factor_picture`).
+    drawn too, beside `out` and in its format (`_factor_picture`).
     """
     stack = read_stack_info(prepared / "stack.tif")
     names = factor_names(stack)
@@ -159,7 +159,7 @@ def draw_factors(prepared: Path, out: Path, overwrite: bool = False, each: bool 
     for i, (axes, name) in enumerate(zip(panels, names, strict=False)):
         layer, grid = _layer(stack, name, MOST if each else most)
         if each:
-            _draw_layer(layer, grid, edge, factor_picture(out, name), overwrite)
+            _draw_layer(layer, grid, edge, _factor_picture(out, name), overwrite)
             thin = -(-max(layer.values.shape) // most)
             layer = replace(layer, values=layer.values[::thin, ::thin])
         _show(figure, axes, layer, grid, height=size[1])
@@ -170,11 +170,6 @@ def draw_factors(prepared: Path, out: Path, overwrite: bool = False, each: bool 
     if handles:
         add_legend(figure, handles)
     save(figure, out, overwrite)
-
-
-def factor_picture(sheet: Path, factor: str) -> Path:
-    """Where `draw_factors` puts the picture of one factor, beside the sheet of all."""
-    return sheet.with_name(f"factor_{factor}{sheet.suffix}")
 
 
 def draw_prepared(prepared: Path, overwrite: bool = False) -> Path:
@@ -217,6 +212,11 @@ def draw_inventory_areas(areas: ArrayLike, tail: Tail, out: Path, overwrite: boo
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=8)
     save(figure, out, overwrite)
+
+
+def _factor_picture(sheet: Path, factor: str) -> Path:
+    """Where `draw_factors` puts the picture of one factor, beside the sheet of all."""
+    return sheet.with_name(f"factor_{factor}{sheet.suffix}")
 
 
 def _composite(stack: StackInfo) -> list[str]:

@@ -49,7 +49,7 @@ def read_with_plain(images: Sequence[ImageTable], grid: Grid) -> tuple[Bands, Ba
             of_image = _of_file(image, grid) if scene is None else _of_scene(image, scene, grid)
             unsharpened = (name for name in SHARPENED if name in of_image and PLAIN + name not in of_image)
             of_image |= {PLAIN + name: of_image[name] for name in unsharpened}
-            of_group = of_image if of_group is None else filled(of_group, of_image)
+            of_group = of_image if of_group is None else _filled(of_group, of_image)
         bands |= of_group or {}
     names = band_names(images)
     return {name: bands[name] for name in names}, {name: bands.get(PLAIN + name, bands[name]) for name in names}
@@ -140,13 +140,6 @@ def describe_resampling(images: Sequence[ImageTable], grid: Grid, sharpened: boo
     return resampling
 
 
-def filled(first: Bands, second: Bands) -> Bands:
-    """The bands of a first scene, with all of a second's at pixels where only the second has every band."""
-    lacking = np.any([np.isnan(values) for values in first.values()], axis=0)
-    complete = ~np.any([np.isnan(values) for values in second.values()], axis=0)
-    return {name: np.where(lacking & complete, second[name], values) for name, values in first.items()}
-
-
 def require_alike(scenes: Sequence[Scene | None]) -> None:
     """Raise SiteError for scenes that are to fill each other and lie in different UTM zones or differ in unit."""
     bundles = [scene for scene in scenes if scene is not None]
@@ -169,6 +162,13 @@ def require_alike(scenes: Sequence[Scene | None]) -> None:
 def quality_on(quality: Quality, grid: Grid) -> NDArray[np.float32]:
     """The stored codes of a quality raster on `grid`, (H, W), nearest, NaN where undefined."""
     return np.asarray(warp(quality.path, grid, [1], "nearest")[0])
+
+
+def _filled(first: Bands, second: Bands) -> Bands:
+    """The bands of a first scene, with all of a second's at pixels where only the second has every band."""
+    lacking = np.any([np.isnan(values) for values in first.values()], axis=0)
+    complete = ~np.any([np.isnan(values) for values in second.values()], axis=0)
+    return {name: np.where(lacking & complete, second[name], values) for name, values in first.items()}
 
 
 def _of_file(image: ImageTable, grid: Grid) -> Bands:

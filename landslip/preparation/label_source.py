@@ -37,40 +37,17 @@ class LabelSource:
     outlines: Landslides | None = None
 
 
-def read_site_landslides(table: LandslidesTable, grid: Grid) -> Landslides:
-    """Landslide polygons that touch the grid, in its CRS; LabelError for points, lines or none on the grid."""
-    landslides = read_outlines(table.path, table.layer, grid.crs, grid.bounds, stated=table.crs)
-    if landslides.outlines.empty:
-        every = read_outlines(table.path, table.layer, grid.crs, stated=table.crs)
-        if every.outlines.empty:
-            why = f" ({every.note})" if every.note else ""
-            raise LabelError(f"{table.path} holds no landslide{why}. Remove [landslides] to prepare and map without.")
-        left, bottom, right, top = every.outlines.total_bounds
-        raise LabelError(
-            f"{table.path} has no landslide on the site: its {len(every.outlines)} lie at x {left:.0f} to {right:.0f}, "
-            f"y {bottom:.0f} to {top:.0f}, the site at {grid.describe()}. Check that it is the same place."
-        )
-    kinds = sorted({*landslides.outlines.geom_type, *landslides.unknown.geom_type})
-    if not set(kinds) <= {"Polygon", "MultiPolygon"}:
-        raise LabelError(
-            f"{table.path} holds {', '.join(kinds)} and not only polygons: an inventory of points says nothing of the "
-            "ground that a landslide covers, so it cannot train a map. Digitise the outlines, or remove [landslides] "
-            "to prepare and map without."
-        )
-    return landslides
-
-
 def open_label(table: LandslidesTable | None, grid: Grid) -> LabelSource:
     """The label of a site; unknown everywhere where the site has no landslides.
 
     What a review has left open is unknown too, except where a landslide lies over it. Raises LabelError as
-    `read_site_landslides` does, and for a mask of something else.
+    `_read_site_landslides` does, and for a mask of something else.
     """
     if table is None:
         return LabelSource(lambda window: np.full((window.height, window.width), UNKNOWN, np.uint8), [])
     if table.is_raster:
         return LabelSource(_mask_reader(table, grid), [])
-    landslides = read_site_landslides(table, grid)
+    landslides = _read_site_landslides(table, grid)
     frame = landslides.outlines
     shapes, left_open = (shapes_on(one.geometry, grid, table.burn) for one in (frame, landslides.unknown))
     centres = frame.geometry.representative_point()
@@ -105,6 +82,29 @@ def require_landslides(table: LandslidesTable, grid: Grid, pixels: int) -> None:
     if others:
         remedy = f"Where another value marks landslides, say which: [landslides] landslide = {others[-1]:g}."
     raise LabelError(f"{nothing}). On the site's rectangle it holds {_listed(counts)}; {_meaning(table)}. {remedy}")
+
+
+def _read_site_landslides(table: LandslidesTable, grid: Grid) -> Landslides:
+    """Landslide polygons that touch the grid, in its CRS; LabelError for points, lines or none on the grid."""
+    landslides = read_outlines(table.path, table.layer, grid.crs, grid.bounds, stated=table.crs)
+    if landslides.outlines.empty:
+        every = read_outlines(table.path, table.layer, grid.crs, stated=table.crs)
+        if every.outlines.empty:
+            why = f" ({every.note})" if every.note else ""
+            raise LabelError(f"{table.path} holds no landslide{why}. Remove [landslides] to prepare and map without.")
+        left, bottom, right, top = every.outlines.total_bounds
+        raise LabelError(
+            f"{table.path} has no landslide on the site: its {len(every.outlines)} lie at x {left:.0f} to {right:.0f}, "
+            f"y {bottom:.0f} to {top:.0f}, the site at {grid.describe()}. Check that it is the same place."
+        )
+    kinds = sorted({*landslides.outlines.geom_type, *landslides.unknown.geom_type})
+    if not set(kinds) <= {"Polygon", "MultiPolygon"}:
+        raise LabelError(
+            f"{table.path} holds {', '.join(kinds)} and not only polygons: an inventory of points says nothing of the "
+            "ground that a landslide covers, so it cannot train a map. Digitise the outlines, or remove [landslides] "
+            "to prepare and map without."
+        )
+    return landslides
 
 
 def _marks(table: LandslidesTable) -> tuple[int, ...]:

@@ -25,26 +25,9 @@ def make_manifest(site: Site, grid: Grid, encoding: Encoding) -> dict[str, objec
         "encoding": encoding,
         "images": describe_images(site.image),
         **({"before": describe_images(site.before)} if site.before else {}),
-        "inputs": inputs_json(site.inputs()),
+        "inputs": _inputs_json(site.inputs()),
         "software": software(),
     }
-
-
-def inputs_json(inputs: Iterable[tuple[str, Path]]) -> list[dict[str, str]]:
-    """What manifest.json says of every (what it is, path): the file and its SHA-256.
-
-    Of a file in an archive, `file` is the archive, which is what is hashed, and `member` what is read of it.
-    """
-    hashes: dict[Path, str] = {}
-    rows = []
-    for what, path in inputs:
-        for part in (path, *_companions(path)):
-            file = own_file(part)
-            if file not in hashes:
-                hashes[file] = file_hash(file)
-            member = {} if file == part else {"member": part.relative_to(file).as_posix()}
-            rows.append({"what": what, "file": file.name, **member, "sha256": hashes[file]})
-    return rows
 
 
 def without_folders(texts: Iterable[str], site: Site) -> list[str]:
@@ -67,6 +50,23 @@ def grid_json(grid: Grid) -> dict[str, object]:
         "height": grid.height,
         "width": grid.width,
     }
+
+
+def _inputs_json(inputs: Iterable[tuple[str, Path]]) -> list[dict[str, str]]:
+    """What manifest.json says of every (what it is, path): the file and its SHA-256.
+
+    Of a file in an archive, `file` is the archive, which is what is hashed, and `member` what is read of it.
+    """
+    hashes: dict[Path, str] = {}
+    rows = []
+    for what, path in inputs:
+        for part in (path, *_companions(path)):
+            file = own_file(part)
+            if file not in hashes:
+                hashes[file] = file_hash(file)
+            member = {} if file == part else {"member": part.relative_to(file).as_posix()}
+            rows.append({"what": what, "file": file.name, **member, "sha256": hashes[file]})
+    return rows
 
 
 def _companions(path: Path) -> list[Path]:

@@ -26,17 +26,12 @@ KEYS = {"image": "img", "mask": "mask"}  # data sets of Landslide4Sense's HDF5 f
 MOST_VALUES = 2**27  # of a patch: a damaged file may claim any number
 
 
-def is_raster(path: Path) -> bool:
-    """Whether a patch is a PNG or a GeoTIFF, which GDAL reads."""
-    return path.suffix.lower() in (*PICTURES, *GEOTIFF)
-
-
 def image_shape(path: Path) -> tuple[int, int, int]:
     """(bands, rows, columns) of an image."""
     if _all_named(path):
         info = read_info(path)
         return info.count, info.height, info.width
-    if is_raster(path):
+    if _is_raster(path):
         return picture_shape(path)
     with _hdf5(path, "image") as data:
         return _bands_first(path, data) or (data.shape[2], data.shape[0], data.shape[1])
@@ -44,7 +39,7 @@ def image_shape(path: Path) -> tuple[int, int, int]:
 
 def in_8_bits(path: Path) -> bool:
     """Whether an image is stored in 8 bits: values made to be looked at, and of no unit."""
-    if is_raster(path):
+    if _is_raster(path):
         return set(read_info(path).dtypes) == {"uint8"}
     with _hdf5(path, "image") as data:
         return bool(data.dtype == np.uint8)
@@ -54,7 +49,7 @@ def read_image(path: Path) -> NDArray[np.float32]:
     """(B, H, W) float32 of an image as it is stored, NaN where undefined."""
     if _all_named(path):
         return read(path)
-    if is_raster(path):
+    if _is_raster(path):
         return read_picture(path)
     with _hdf5(path, "image") as data:
         first = _bands_first(path, data) is not None
@@ -67,13 +62,18 @@ def read_image(path: Path) -> NDArray[np.float32]:
 
 def read_mask(path: Path) -> NDArray[Any]:
     """A mask as it is stored, (H, W): the first band of a raster."""
-    if is_raster(path):
+    if _is_raster(path):
         return read_stored(path)
     with _hdf5(path, "mask") as data:
         values = data[()]
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values[..., 0] if values.shape[2] == 1 else values[0]
     return np.asarray(values)
+
+
+def _is_raster(path: Path) -> bool:
+    """Whether a patch is a PNG or a GeoTIFF, which GDAL reads."""
+    return path.suffix.lower() in (*PICTURES, *GEOTIFF)
 
 
 def _all_named(path: Path) -> bool:

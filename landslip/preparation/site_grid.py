@@ -70,7 +70,12 @@ def read_outline(outline: FileTable, crs: CRS) -> gpd.GeoDataFrame:
     return polygons
 
 
-def image_raster(image: ImageTable, grid: GridTable) -> Path:
+def sharpens(image: ImageTable, scene: Scene) -> bool:
+    """Whether band 8 of an image's scene is there, wanted, and of use to one of its bands."""
+    return scene.pan is not None and image.pansharpen is not False and bool(set(SHARPENED) & set(image.bands))
+
+
+def _image_raster(image: ImageTable, grid: GridTable) -> Path:
     """The raster whose pixels are an image's own: the finest of a scene, and band 8 where it sharpens others."""
     scene = scene_of(image)
     if scene is None:
@@ -79,11 +84,6 @@ def image_raster(image: ImageTable, grid: GridTable) -> Path:
     if sharpens(image, scene) and (grid.resolution is None or grid.resolution < read_info(finest).transform.a):
         return scene.pan.path if scene.pan else finest
     return finest
-
-
-def sharpens(image: ImageTable, scene: Scene) -> bool:
-    """Whether band 8 of an image's scene is there, wanted, and of use to one of its bands."""
-    return scene.pan is not None and image.pansharpen is not False and bool(set(SHARPENED) & set(image.bands))
 
 
 def _zone_of(info: RasterInfo) -> str:
@@ -101,7 +101,7 @@ def _zone_of(info: RasterInfo) -> str:
 
 def _reference(site: Site) -> RasterInfo:
     """The raster whose pixels the grid takes, as large as all scenes of the first image together."""
-    path = image_raster(site.image[0], site.grid) if site.image else site.dem.path if site.dem else None
+    path = _image_raster(site.image[0], site.grid) if site.image else site.dem.path if site.dem else None
     if path is None:
         rasters = [factor.path for factor in site.factor if factor.is_raster]
         if not rasters:
@@ -120,7 +120,7 @@ def _with_others(info: RasterInfo, others: Sequence[ImageTable], grid: GridTable
     part = Window(0, 0, *first_grid.shape)
     for image in others:
         try:
-            other = read_info(image_raster(image, grid))
+            other = read_info(_image_raster(image, grid))
         except LandslipError:  # `landslip check` names the scene that cannot be read.
             continue
         if other.crs == info.crs and not other.rotated:
