@@ -81,41 +81,53 @@ def demo(
     The same call goes on where an interrupted one stopped; a finished or different one is refused unless `overwrite`.
     """
     began = time.monotonic()
-    wanted: dict[str, object] = {"quick": quick, "seed": seed, "factors": factors}
-    _claim(folder, wanted, overwrite)
+    _claim(folder, {"quick": quick, "seed": seed, "factors": factors}, overwrite)
     shape, text = (QUICK, QUICK_RUN) if quick else (FULL, FULL_RUN)
     if not factors:
         text += '\n[channels]\nfactors = "none"\n'
-
     site_file, run_file = folder / "inputs" / "site.toml", folder / "run.toml"
     stack = folder / "prepared" / "stack.tif"
     label, split = folder / "prepared" / "label.tif", folder / "model" / "split.tif"
-    probability = folder / "map" / "probability.tif"
+    probability, gpkg = folder / "map" / "probability.tif", folder / "inventory" / "landslides.gpkg"
 
-    def made(what: str, result: Path, step: Callable[[], object]) -> None:
-        if result.exists():
-            return
-        say(f"-- {what}")
-        step()
+    def unless_there(result: Path, what: str, step: Callable[[], object]) -> None:
+        if not result.exists():
+            say(f"-- {what}")
+            step()
 
-    made(f"a made-up site, seed {seed}, {shape[0]} x {shape[1]} pixels of 15 m", site_file,
-         lambda: write_site(generate(seed, shape), site_file.parent, overwrite=True))  # fmt: skip
+    unless_there(
+        site_file,
+        f"a made-up site, seed {seed}, {shape[0]} x {shape[1]} pixels of 15 m",
+        lambda: write_site(generate(seed, shape), site_file.parent, overwrite=True),
+    )
     write_text(run_file, text, overwrite=True)
     write_text(folder / "site.toml", _at_root(site_file), overwrite=True)
-    made("landslip prepare site.toml prepared/ --no-figures", stack,
-         lambda: say(channel_table(prepare(read_site(site_file), stack.parent))))  # fmt: skip
-    made("landslip train run.toml prepared/ model/", folder / "model" / FACTS,
-         lambda: _train(run_file, folder))  # fmt: skip
-    made("landslip map model/ prepared/stack.tif map/probability.tif", probability,
-         lambda: _map(folder, stack, probability))  # fmt: skip
-    made("landslip inventory map/probability.tif inventory/landslides.gpkg", folder / "inventory" / "landslides.gpkg",
-         lambda: _inventory(folder, stack, probability))  # fmt: skip
+    unless_there(
+        stack,
+        "landslip prepare site.toml prepared/ --no-figures",
+        lambda: say(channel_table(prepare(read_site(site_file), stack.parent))),
+    )
+    unless_there(
+        folder / "model" / FACTS,
+        "landslip train run.toml prepared/ model/",
+        lambda: train(read_run(run_file), folder / "prepared", folder / "model", draw=draw_history),
+    )
+    unless_there(
+        probability,
+        "landslip map model/ prepared/stack.tif map/probability.tif",
+        lambda: map_site(load_model(folder / "model"), stack, probability),
+    )
+    unless_there(
+        gpkg,
+        "landslip inventory map/probability.tif inventory/landslides.gpkg",
+        lambda: make_inventory(probability, gpkg, overwrite=True, stack_path=stack),
+    )
     say("-- landslip evaluate map/probability.tif prepared/label.tif --split model/split.tif --part test")
     scored = evaluate(probability, label, split, "test")
     say(score_table(scored))
     _pictures(folder, scored, seed)
-    write_scores(folder / "scores" / "test.json", scored, overwrite=True)
-    write_scores(folder / "scores.json", scored, overwrite=True)
+    for path in (folder / "scores" / "test.json", folder / "scores.json"):
+        write_scores(path, scored, overwrite=True)
     say(f"\nPictures: {folder / 'pictures'}")
     say(f"Scores on ground never trained on: {folder / 'scores.json'} (kappa {scored.scores['kappa']:.4f})")
     say(f"See it: landslip report {folder} {folder}/report.html; landslip serve {folder}; landslip qgis {folder}")
@@ -123,35 +135,40 @@ def demo(
     return scored
 
 
-def _claim(folder: Path, wanted: dict[str, object], overwrite: bool) -> None:
-    """Make the folder this demo's own, go on in it, or refuse."""
+def _claim(folder: Path, choices: dict[str, object], overwrite: bool) -> None:
+    """Make the folder this demo's own, go on in it, or refuse.
+
+    Raises OutputError for a folder that holds other files, a demo with other choices, or this one, finished.
+    """
     note = folder / "demo.json"
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file. Give the demo a folder of its own.")
     if folder.exists() and any(folder.iterdir()):
-        known = _read_note(note)
-        if known is None:
+        earlier = _read_note(note)
+        if earlier is None:
             raise OutputError(f"{folder} holds other files. Give the demo a folder of its own.")
         if overwrite:
             _clear(folder)
-        elif known != wanted:
+        elif earlier != choices:
             raise OutputError(
-                f"{folder} holds the demo with {known}, not {wanted}. Give another folder, or --overwrite."
+                f"{folder} holds the demo with {earlier}, not {choices}. Give another folder, or --overwrite."
             )
         elif (folder / "scores.json").exists():
             raise OutputError(f"{folder} holds this demo, finished. Give another folder, or --overwrite.")
-    write_json(note, wanted, overwrite=True)
+    write_json(note, choices, overwrite=True)
 
 
 def _read_note(note: Path) -> dict[str, object] | None:
+    """The choices of the demo that a folder holds; None where it is no demo's folder."""
     try:
-        known = read_json(note)
+        choices = read_json(note)
     except (OSError, ValueError):
         return None
-    return known if isinstance(known, dict) and known.keys() == {"quick", "seed", "factors"} else None
+    return choices if isinstance(choices, dict) and choices.keys() == {"quick", "seed", "factors"} else None
 
 
 def _clear(folder: Path) -> None:
+    """Remove what a demo made, and nothing else that lies in its folder."""
     for name in ("inputs", "prepared", "model", "map", "inventory", "scores", "pictures"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("scores.json", "site.toml", "run.toml"):
@@ -164,19 +181,8 @@ def _at_root(site_file: Path) -> str:
     return f'{head}\ndata = "{site_file.parent.name}"\n{rest}'
 
 
-def _train(run_file: Path, folder: Path) -> None:
-    train(read_run(run_file), folder / "prepared", folder / "model", draw=draw_history)
-
-
-def _map(folder: Path, stack: Path, probability: Path) -> None:
-    map_site(load_model(folder / "model"), stack, probability)
-
-
-def _inventory(folder: Path, stack: Path, probability: Path) -> None:
-    make_inventory(probability, folder / "inventory" / "landslides.gpkg", overwrite=True, stack_path=stack)
-
-
 def _pictures(folder: Path, scored: Evaluation, seed: int) -> None:
+    """Draw input, label, split, training, probability and map into the folder's `pictures`."""
     pictures, prepared = folder / "pictures", folder / "prepared"
     stack, label, split = prepared / "stack.tif", prepared / "label.tif", folder / "model" / "split.tif"
     probability = folder / "map" / "probability.tif"
@@ -186,4 +192,6 @@ def _pictures(folder: Path, scored: Evaluation, seed: int) -> None:
     draw_history(folder / "model" / "history.csv", pictures / "4_training.png", True)
     draw_probability(probability, pictures / "5_probability.png", True)
     title = f"Made-up site {seed}: kappa {scored.scores['kappa']:.3f} on ground never trained on"
-    draw_judged(probability, label, stack, scored.threshold, pictures / "6_map.png", title, split, True)
+    draw_judged(
+        probability, label, stack, scored.threshold, pictures / "6_map.png", title=title, split=split, overwrite=True
+    )

@@ -8,15 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from landslip.demo.terrain import (
-    Body,
-    noise,
-)
+from landslip.demo.bodies import Body
+from landslip.demo.terrain import Float, Mask, noise
 
-Float = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-# Reflectance of the covers in coastal, blue, green, red, nir, swir1, swir2.
 BANDS = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
+# reflectance of the covers in BANDS
 COVERS = {
     "forest": (0.022, 0.028, 0.048, 0.034, 0.300, 0.140, 0.060),
     "shrub": (0.038, 0.048, 0.082, 0.066, 0.310, 0.215, 0.115),
@@ -39,15 +35,15 @@ def halved(values: Float) -> Float:
 def land_cover(rng: np.random.Generator, steep: NDArray[np.float32], water: Mask) -> dict[str, Float]:
     """Shares of the covers, each (row, column), which sum to 1: vegetation and water, with smooth borders."""
     shape = steep.shape
-    drawn: dict[str, Callable[[Float], Float]] = {
+    habitats: dict[str, Callable[[Float], Float]] = {
         "forest": lambda x: x + (steep - 20) / 18,
         "shrub": lambda x: x - 0.1,
         "crops": lambda x: x - (steep - 12) / 10,
     }
-    liking = {name: np.exp(4 * bias(noise(rng, shape, 40, 3))) for name, bias in drawn.items()}
-    total = sum(liking.values())
+    suitability = {name: np.exp(4 * bias(noise(rng, shape, 40, 3))) for name, bias in habitats.items()}
+    total = sum(suitability.values())
     cover = {name: np.zeros(shape) for name in COVERS}
-    cover |= {name: np.asarray(value / total) for name, value in liking.items()}
+    cover |= {name: np.asarray(value / total) for name, value in suitability.items()}
     paste(cover, water.astype(float), {"water": 1.0})
     return cover
 
@@ -71,17 +67,17 @@ def lay_bare(rng: np.random.Generator, cover: dict[str, Float], bodies: list[Bod
 
 
 def lay_roads(surface: Float) -> Mask:
-    """One pixel wide, along contours."""
+    """Roads, one pixel wide, along a contour of `surface`, (row, column)."""
     level = ndimage.gaussian_filter(surface, 4)
-    roads = np.zeros(surface.shape, bool)
-    for height in np.percentile(level, [30]):
-        above = level > height
-        roads |= above & ~ndimage.binary_erosion(above, border_value=1)
-    return roads
+    above = level > np.percentile(level, 30)
+    return np.asarray(above & ~ndimage.binary_erosion(above, border_value=1))
 
 
 def illumination(z: Float, size: float) -> Float:
-    """Light on sloping ground over that on level ground; half direct sun, the rest from the sky and corrected."""
+    """Light on sloping ground over that on level ground, (row, column): half of it from the sun, half from the sky.
+
+    `z` is elevation in metres, `size` the side of its pixels in metres.
+    """
     azimuth, height = np.radians(SUN)
     down, right = np.gradient(z, size)
     east, north = np.sin(azimuth) * np.cos(height), np.cos(azimuth) * np.cos(height)
@@ -90,16 +86,19 @@ def illumination(z: Float, size: float) -> Float:
 
 
 def reflectance(rng: np.random.Generator, cover: dict[str, Float], light: Float) -> dict[str, NDArray[np.float32]]:
-    """Bands from the covers' mixture: light, texture shared by the bands, the optics' blur, and sensor noise."""
+    """Reflectance by band, (row, column), of the covers' mixture.
+
+    To it come the light, a texture that the bands share, the optics' blur and the sensor's noise.
+    """
     shape = light.shape
     texture = 1 + 0.05 * noise(rng, shape, 8, 2)
     bands = {}
     for i, name in enumerate(BANDS):
         mixed = sum(COVERS[kind][i] * share for kind, share in cover.items())
-        own = 1 + 0.02 * noise(rng, shape, 8, 2)
-        value = np.asarray(mixed * light * texture * own)
+        of_band = 1 + 0.02 * noise(rng, shape, 8, 2)
+        value = np.asarray(mixed * light * texture * of_band)
         value = ndimage.gaussian_filter(value, 0.45)
-        if i >= 5:
+        if i >= 5:  # swir1 and swir2 have pixels twice as large.
             value = halved(value)
         value = value + 0.0015 * rng.standard_normal(value.shape)
         bands[name] = (np.rint(np.clip(value, 0.001, 1.0) / STORED_SCALE) * STORED_SCALE).astype(np.float32)

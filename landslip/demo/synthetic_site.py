@@ -30,11 +30,10 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from scipy import ndimage
 
+from landslip.demo.bodies import Bodies, Body, body_sizes
 from landslip.demo.land_cover import (
     BANDS,
     STORED_SCALE,
-    Float,
-    Mask,
     halved,
     illumination,
     land_cover,
@@ -43,27 +42,14 @@ from landslip.demo.land_cover import (
     paste,
     reflectance,
 )
-from landslip.demo.terrain import (
-    LITHOLOGY,
-    ROCKS,
-    Bodies,
-    body_sizes,
-    eroded_terrain,
-    fault_lines,
-    folded_beds,
-    noise,
-    river_lines,
-    rock_bodies,
-)
+from landslip.demo.landscape import MARGIN, Landscape, halved_grid, make_landscape, onto
+from landslip.demo.terrain import LITHOLOGY, ROCKS, Float, Mask, noise
 from landslip.errors import GridError
-from landslip.factors.distance import distance
 from landslip.factors.terrain import slope
 from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import write_raster
-from landslip.geo.grid import Grid, Window
+from landslip.geo.grid import Grid
 from landslip.geo.polygonize import trace
-from landslip.geo.rasterize import burn
-from landslip.geo.warp import warp_array
 from landslip.runtime.atomic import refuse_existing
 from landslip.runtime.text import write_text
 
@@ -90,22 +76,20 @@ LOOK_ALIKES = {"field": 1, "outcrop": 2, "clearing": 3, "road": 4, "bar": 5}  # 
 EPSG = 32649
 ORIGIN = (465_600.0, 3_429_900.0)  # x, y of the upper left corner: 31.00 N 110.64 E
 SURVEY_NOISE = 0.5  # of the DEM, metres
-MARGIN = 40  # DEM pixels around the site
-OUTLINE_SHARE = 0.85  # of the rectangle
 LANDSLIDES_PER_KM2 = 74 / 116.29  # Site 1 of the paper
 LANDSLIDE_SHARE = 0.065  # of the outline's area, of which about a tenth finds no ground that holds it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SyntheticSite:
-    """A made-up site. Arrays are (row, column) on `grid` unless said otherwise.
+    """A made-up site. Arrays are (row, column) on `grid` unless said otherwise, and vectors in the grid's CRS.
 
     bands: reflectance in [0, 1], float32; coastal to nir on `grid`, swir1 and swir2 at twice its pixel size.
     dem: elevation in metres, float32, on `dem_grid`, twice the pixel size and `MARGIN` pixels beyond the site.
-    elevation, slope (degrees), distance_to_river, distance_to_fault (metres): float32, of the finished terrain.
+    elevation, distance_to_river, distance_to_fault (metres), slope (degrees): float32, of the finished terrain.
     lithology: uint8, codes of LITHOLOGY. label: bool, True on landslides. look_alikes: uint8, codes of LOOK_ALIKES.
-    inside: bool, True in the outline. rivers, faults: lines; rocks: polygons with `rock`; landslides: polygons with
-    `id` and `area` (square metres); outline: one polygon; all in the grid's CRS.
+    inside: bool, True in the outline. rivers, faults: lines. rocks: polygons with `rock`. landslides: polygons with
+    `id` and `area` (square metres). outline: one polygon.
     """
 
     seed: int
@@ -128,23 +112,6 @@ class SyntheticSite:
     outline: gpd.GeoDataFrame
 
 
-def can_fail(
-    slope_degrees: NDArray[np.floating], lithology: NDArray[np.uint8], to_river: NDArray[np.floating],
-    to_fault: NDArray[np.floating], leeway: float = 0.0,
-) -> Mask:  # fmt: skip
-    """Where the module's rule lets ground fail; arrays of one shape, as in SyntheticSite.
-
-    leeway: margins by which the rule is relaxed (negative: tightened).
-    """
-    reach = 1 + leeway * REACH_MARGIN
-    return np.asarray(
-        (slope_degrees >= MIN_SLOPE - leeway * SLOPE_MARGIN)
-        & (lithology != LITHOLOGY["hard"])
-        & (to_river <= RIVER_REACH * reach)
-        & (to_fault <= FAULT_REACH * reach)
-    )
-
-
 def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: float = 15.0) -> SyntheticSite:
     """Make a site of `shape` (rows, columns) pixels of `resolution` metres; the same seed gives the same site.
 
@@ -153,67 +120,25 @@ def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: 
     """
     if min(shape) < 128 or shape[0] % 2 or shape[1] % 2:
         raise GridError(f"a made-up site cannot have {shape[0]} x {shape[1]} pixels. Give even numbers from 128 up.")
+    # One generator goes through all steps: their order is part of what a seed means.
     rng = np.random.default_rng(seed)
     grid = Grid(CRS.from_epsg(EPSG), Affine(resolution, 0, ORIGIN[0], 0, -resolution, ORIGIN[1]), *shape)
-    dem_grid = _halved_grid(grid).pad(MARGIN)
-
-    bed, strike = folded_beds(rng, dem_grid)
-    hardness = np.interp(bed, [0.0, 0.5, 0.72, 0.8], [0.9, 0.95, 1.0, 1.2])
-    gain = np.exp(0.4 * noise(rng, dem_grid.shape, 70, 4)) * hardness
-    z = eroded_terrain(rng, gain, dem_grid.x_size)
-    rivers = river_lines(z, dem_grid)
-    water, banks = _water(rivers, grid)
-    faults = fault_lines(rng, grid, strike)
-    to_river, to_fault = _distance_to(rivers, grid), _distance_to(faults, grid)
-    rocks, lithology = rock_bodies(_onto(bed, dem_grid, grid), grid)
-    outline, inside = _outline(rng, grid)
-
-    surface = ndimage.gaussian_filter(_onto(z, dem_grid, grid).astype(np.float64), 3)
-    steep = _slope_of(surface, resolution)
-    failing = can_fail(steep, lithology, to_river, to_fault, -1) & inside & ~water
-    near = (to_river <= RIVER_REACH * (1 + REACH_MARGIN)) & (to_fault <= FAULT_REACH * (1 + REACH_MARGIN))
-    hard = lithology == LITHOLOGY["hard"]
-    weight = np.where(lithology == LITHOLOGY["soft"], 1.0, 1.0 / ROCK_WEIGHT)
-    taken = ~inside | water
-    bodies = Bodies(rng, surface, resolution, taken)
-    count = max(3, round(LANDSLIDES_PER_KM2 * inside.sum() * grid.pixel_area / 1e6))
-    area = LANDSLIDE_SHARE * inside.sum() * grid.pixel_area
-    slides = bodies.place(failing, weight, body_sizes(rng, count, area))
-    placed = sum(len(body.rows) for body in slides) * grid.pixel_area
-    look_alikes = np.zeros(shape, np.uint8)
-    others = []
-    for kind, share, where in (
-        ("field", 0.40, steep < MIN_SLOPE - SLOPE_MARGIN),
-        ("outcrop", 0.28, hard & (steep > MIN_SLOPE)),
-        ("clearing", 0.27, ~hard & ~near & (steep > MIN_SLOPE)),
-    ):
-        found = bodies.place(where & ~water, np.ones(shape), body_sizes(rng, round(share * count), share * placed))
-        for body in found:
-            look_alikes[body.rows, body.columns] = LOOK_ALIKES[kind]
-        others += found
-
-    ids = np.zeros(shape, np.int32)
-    relief = np.zeros(shape)
+    ground = make_landscape(rng, grid)
+    slides, others = _place_bodies(rng, ground)
+    ids, relief = np.zeros(shape, np.int32), np.zeros(shape)
     for number, body in enumerate(slides, start=1):
         ids[body.rows, body.columns] = number
         relief[body.rows, body.columns] = body.relief
-    relief = ndimage.gaussian_filter(relief, 1)
-    rough = z.copy()
-    rough[MARGIN:-MARGIN, MARGIN:-MARGIN] += halved(relief)
-    # survey noise: filtering by 2 pixels leaves white noise a deviation of 1 / (4 sqrt(pi))
-    rough += SURVEY_NOISE * 4 * np.sqrt(np.pi) * ndimage.gaussian_filter(rng.standard_normal(z.shape), 2)
-    dem = rough.astype(np.float32)
-
-    cover = land_cover(rng, steep, water)
-    bare = (ids == 0) & (look_alikes == 0) & inside & ~water
-    road = lay_roads(surface) & bare
-    bar = banks & bare & (steep < 10) & (noise(rng, shape, 20, 3) > 0.3)
-    look_alikes[road], look_alikes[bar] = LOOK_ALIKES["road"], LOOK_ALIKES["bar"]
-    paste(cover, 0.6 * road, {"road": 1.0})
-    paste(cover, 0.8 * bar, {"soil": 0.5, "rock": 0.5})
-    lay_bare(rng, cover, slides + others)
-    light = illumination(_onto(dem, dem_grid, grid).astype(np.float64), resolution)
-
+    dem = _survey(rng, ground.z, relief)
+    look_alikes = np.zeros(shape, np.uint8)
+    for kind, bodies in others.items():
+        for body in bodies:
+            look_alikes[body.rows, body.columns] = LOOK_ALIKES[kind]
+    cover = land_cover(rng, ground.steepness, ground.water)
+    _lay_roads_and_bars(rng, ground, cover, ids > 0, look_alikes)
+    lay_bare(rng, cover, [*slides, *(body for bodies in others.values() for body in bodies)])
+    dem_grid = ground.dem_grid
+    light = illumination(onto(dem, dem_grid, grid).astype(np.float64), resolution)
     landslides = _chamfered(trace(ids, grid), grid)
     landslides["area"] = landslides.area
     return SyntheticSite(
@@ -222,19 +147,19 @@ def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: 
         dem_grid=dem_grid,
         bands=reflectance(rng, cover, light),
         dem=dem,
-        elevation=_onto(dem, dem_grid, grid),
-        slope=_onto(slope(dem, dem_grid.x_size, dem_grid.y_size, edges="one-sided"), dem_grid, grid),
-        distance_to_river=to_river,
-        distance_to_fault=to_fault,
-        lithology=lithology,
+        elevation=onto(dem, dem_grid, grid),
+        slope=onto(slope(dem, dem_grid.x_size, dem_grid.y_size, edges="one-sided"), dem_grid, grid),
+        distance_to_river=ground.to_river,
+        distance_to_fault=ground.to_fault,
+        lithology=ground.lithology,
         label=ids > 0,
         look_alikes=look_alikes,
-        inside=inside,
-        rivers=rivers,
-        faults=faults,
-        rocks=rocks,
+        inside=ground.inside,
+        rivers=ground.rivers,
+        faults=ground.faults,
+        rocks=ground.rocks,
         landslides=landslides,
-        outline=outline,
+        outline=ground.outline,
     )
 
 
@@ -244,7 +169,7 @@ def write_site(site: SyntheticSite, folder: Path, overwrite: bool = False) -> Pa
     Reflectance is stored as uint16 x 10,000 with 0 for nodata, elevation as float32 with -9999. Raises OutputError
     where the files exist already (unless `overwrite`) or cannot be written.
     """
-    images = {"image_15m.tif": (site.grid, BANDS[:5]), "image_30m.tif": (_halved_grid(site.grid), BANDS[5:])}
+    images = {"image_15m.tif": (site.grid, BANDS[:5]), "image_30m.tif": (halved_grid(site.grid), BANDS[5:])}
     vectors = {
         "outline.gpkg": site.outline,
         "rivers.gpkg": site.rivers,
@@ -266,7 +191,27 @@ def write_site(site: SyntheticSite, folder: Path, overwrite: bool = False) -> Pa
     return path
 
 
+def _can_fail(
+    slope_degrees: NDArray[np.floating], lithology: NDArray[np.uint8], to_river: NDArray[np.floating],
+    to_fault: NDArray[np.floating], leeway: float = 0.0,
+) -> Mask:  # fmt: skip
+    """Where the module's rule lets ground fail; arrays of one shape, as in SyntheticSite.
+
+    `leeway` is the number of margins (SLOPE_MARGIN, REACH_MARGIN) by which the rule is relaxed, or tightened where it
+    is negative.
+    """
+    reach = 1 + leeway * REACH_MARGIN
+    return np.asarray(
+        (slope_degrees >= MIN_SLOPE - leeway * SLOPE_MARGIN)
+        & (lithology != LITHOLOGY["hard"])
+        & (to_river <= RIVER_REACH * reach)
+        & (to_fault <= FAULT_REACH * reach)
+    )
+
+
 def _site_toml(site: SyntheticSite) -> str:
+    """The site file of what `write_site` writes."""
+
     def numbered(names: tuple[str, ...]) -> str:
         return ", ".join(f"{name} = {number}" for number, name in enumerate(names, start=1))
 
@@ -282,59 +227,49 @@ def _site_toml(site: SyntheticSite) -> str:
     )
 
 
-# ---- ground ----
+def _place_bodies(rng: np.random.Generator, ground: Landscape) -> tuple[list[Body], dict[str, list[Body]]]:
+    """Landslides where the rule lets ground fail, and the bare look-alikes of each kind where it does not."""
+    grid, steepness, lithology = ground.grid, ground.steepness, ground.lithology
+    failing = _can_fail(steepness, lithology, ground.to_river, ground.to_fault, -1) & ground.inside & ~ground.water
+    reach = 1 + REACH_MARGIN
+    near = (ground.to_river <= RIVER_REACH * reach) & (ground.to_fault <= FAULT_REACH * reach)
+    hard = lithology == LITHOLOGY["hard"]
+    weight = np.where(lithology == LITHOLOGY["soft"], 1.0, 1.0 / ROCK_WEIGHT)
+    bodies = Bodies(rng, ground.surface, grid.x_size, ~ground.inside | ground.water)
+    count = max(3, round(LANDSLIDES_PER_KM2 * ground.inside.sum() * grid.pixel_area / 1e6))
+    area = LANDSLIDE_SHARE * ground.inside.sum() * grid.pixel_area
+    slides = bodies.place(failing, weight, body_sizes(rng, count, area))
+    slid_area = sum(len(body.rows) for body in slides) * grid.pixel_area
+    others = {}
+    for kind, share, where in (
+        ("field", 0.40, steepness < MIN_SLOPE - SLOPE_MARGIN),
+        ("outcrop", 0.28, hard & (steepness > MIN_SLOPE)),
+        ("clearing", 0.27, ~hard & ~near & (steepness > MIN_SLOPE)),
+    ):
+        sizes = body_sizes(rng, round(share * count), share * slid_area)
+        others[kind] = bodies.place(where & ~ground.water, np.ones(grid.shape), sizes)
+    return slides, others
 
 
-def _onto(values: NDArray[np.floating], source: Grid, grid: Grid) -> NDArray[np.float32]:
-    return np.asarray(warp_array(values[None].astype(np.float32), source, grid)[0])
+def _survey(rng: np.random.Generator, z: Float, relief: Float) -> NDArray[np.float32]:
+    """The DEM: the terrain `z` with the relief of landslides, which is on the site's pixels, and the survey's noise."""
+    dem = z.copy()
+    dem[MARGIN:-MARGIN, MARGIN:-MARGIN] += halved(ndimage.gaussian_filter(relief, 1))
+    # Filtered by 2 pixels, white noise keeps a deviation of 1 / (4 sqrt(pi)): it is scaled up to SURVEY_NOISE again.
+    dem += SURVEY_NOISE * 4 * np.sqrt(np.pi) * ndimage.gaussian_filter(rng.standard_normal(z.shape), 2)
+    return dem.astype(np.float32)
 
 
-def _halved_grid(grid: Grid) -> Grid:
-    """The grid of pixels twice as large."""
-    return Grid(grid.crs, grid.transform @ Affine.scale(2), grid.height // 2, grid.width // 2)
-
-
-def _slope_of(z: Float, size: float) -> NDArray[np.float32]:
-    return slope(z, size, size, edges="one-sided")
-
-
-def _water(rivers: gpd.GeoDataFrame, grid: Grid) -> tuple[Mask, Mask]:
-    """Where the larger rivers' water stands, and their banks."""
-    water, banks = np.zeros(grid.shape, bool), np.zeros(grid.shape, bool)
-    for at_least, half_width in ((5.0, 12.0), (25.0, 35.0), (70.0, 60.0)):
-        channel = rivers.geometry[rivers.km2 >= at_least].buffer(half_width)
-        water |= burn(channel, grid)
-        banks |= burn(channel.buffer(50.0), grid)
-    return water, banks & ~water
-
-
-def _distance_to(lines: gpd.GeoDataFrame, grid: Grid) -> NDArray[np.float32]:
-    pad = 8 * MARGIN  # on the pixels of `grid`, wide enough that what lies beyond is out of every reach
-    wide = grid.pad(pad)
-    burnt = burn(lines.geometry, wide, "touched")
-    inner = Window(pad, pad, *grid.shape).slices
-    return np.ascontiguousarray(distance(burnt, grid.x_size, grid.y_size)[inner])
-
-
-def _outline(rng: np.random.Generator, grid: Grid) -> tuple[gpd.GeoDataFrame, Mask]:
-    """An irregular polygon that covers OUTLINE_SHARE of the grid."""
-    turn = np.linspace(0, 2 * np.pi, 72, endpoint=False)
-    wobble = ndimage.gaussian_filter1d(rng.standard_normal(72), 2, mode="wrap")
-    wobble /= np.abs(wobble).max()
-    box = (np.abs(np.cos(turn)) ** 7 + np.abs(np.sin(turn)) ** 7) ** (-1 / 7)  # a rectangle with round corners
-    left, bottom, right, top = grid.bounds
-    centre, reach = ((left + right) / 2, (bottom + top) / 2), ((right - left) / 2, (top - bottom) / 2)
-    rectangle = shapely.box(left, bottom, right, top).buffer(-2 * grid.x_size, join_style="mitre")
-    low, high = 0.5, 1.5
-    for _ in range(30):
-        radius = (low + high) / 2 * box * (1 + 0.10 * wobble)
-        points = np.column_stack(
-            [centre[0] + reach[0] * radius * np.cos(turn), centre[1] + reach[1] * radius * np.sin(turn)]
-        )
-        polygon = shapely.Polygon(points).intersection(rectangle)
-        too_small = polygon.area < OUTLINE_SHARE * (right - left) * (top - bottom)
-        low, high = ((low + high) / 2, high) if too_small else (low, (low + high) / 2)
-    return gpd.GeoDataFrame({"id": [1]}, geometry=[polygon], crs=grid.crs.to_wkt()), burn([polygon], grid)
+def _lay_roads_and_bars(
+    rng: np.random.Generator, ground: Landscape, cover: dict[str, Float], label: Mask, look_alikes: NDArray[np.uint8]
+) -> None:
+    """Lay roads and river bars over the covers, and enter them among the look-alikes, where no body lies."""
+    free = ~label & (look_alikes == 0) & ground.inside & ~ground.water
+    road = lay_roads(ground.surface) & free
+    bar = ground.banks & free & (ground.steepness < 10) & (noise(rng, ground.grid.shape, 20, 3) > 0.3)
+    look_alikes[road], look_alikes[bar] = LOOK_ALIKES["road"], LOOK_ALIKES["bar"]
+    paste(cover, 0.6 * road, {"road": 1.0})
+    paste(cover, 0.8 * bar, {"soil": 0.5, "rock": 0.5})
 
 
 def _chamfered(frame: gpd.GeoDataFrame, grid: Grid) -> gpd.GeoDataFrame:
@@ -350,6 +285,3 @@ def _chamfered(frame: gpd.GeoDataFrame, grid: Grid) -> gpd.GeoDataFrame:
     rings = [[cut(ring) for ring in (g.exterior, *g.interiors)] for g in frame.geometry]
     polygons = [shapely.Polygon(outer, inner).buffer(0) for outer, *inner in rings]
     return frame.set_geometry(gpd.GeoSeries(polygons, crs=frame.crs))
-
-
-# ---- image ----

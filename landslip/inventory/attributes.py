@@ -13,15 +13,19 @@ from scipy import ndimage
 
 from landslip.dataset.channels import Channel
 
-REACH = 16  # pixels beyond its outline that a landslide may grow by when its largest area is told
-MOST_RANKS = 20  # classes of the paper's encoding
+REACH = 16  # pixels beyond its outline that a landslide may grow by in the range of its area
+MOST_RANKS = 20  # most classes of rock in the paper's encoding, one channel of ranks
 CONFIDENCE = 0.9  # of the range of areas
+# factors of the stack that an inventory has columns of
 FACTORS = ("slope", "elevation", "distance_to_river", "distance_to_fault")
 
 
 @dataclass
 class Statistics:
-    """Sums and extremes of values by landslide 1, 2, ..., fed window by window; undefined values take no part."""
+    """Sums and extremes of values for each of `count` landslides, fed window by window; undefined values do not count.
+
+    Arrays are (count,). Landslides are counted from 1.
+    """
 
     count: int
     pixels: NDArray[np.int64] = field(init=False)
@@ -36,34 +40,55 @@ class Statistics:
     def add(self, ids: NDArray[np.int32], values: NDArray[np.float32]) -> None:
         """Take in values (n,) of pixels of landslides `ids` (n,), counted from 1."""
         defined = ~np.isnan(values)
-        at, values64 = ids[defined] - 1, values[defined].astype(np.float64)
-        np.add.at(self.pixels, at, 1)
-        np.add.at(self.total, at, values64)
-        np.minimum.at(self.lowest, at, values64)
-        np.maximum.at(self.highest, at, values64)
+        places, values64 = ids[defined] - 1, values[defined].astype(np.float64)
+        np.add.at(self.pixels, places, 1)
+        np.add.at(self.total, places, values64)
+        np.minimum.at(self.lowest, places, values64)
+        np.maximum.at(self.highest, places, values64)
 
     def part(self, part: slice) -> Statistics:
-        """Of some of the landslides alone."""
-        chosen = Statistics(part.stop - part.start)
-        names = ("pixels", "total", "lowest", "highest")
-        chosen.pixels, chosen.total, chosen.lowest, chosen.highest = (getattr(self, name)[part] for name in names)
-        return chosen
-
-    def _known(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.where(self.pixels > 0, values, np.nan)
+        """The statistics of some of the landslides alone, by their places from 0."""
+        statistics = Statistics(part.stop - part.start)
+        statistics.pixels, statistics.total = self.pixels[part], self.total[part]
+        statistics.lowest, statistics.highest = self.lowest[part], self.highest[part]
+        return statistics
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """(count,), NaN where no value was defined; `least` and `most` likewise."""
-        return self._known(self.total / np.maximum(self.pixels, 1))
+        """The mean of each landslide's values, NaN where none was defined."""
+        return self._where_defined(self.total / np.maximum(self.pixels, 1))
 
     @property
     def least(self) -> NDArray[np.float64]:
-        return self._known(self.lowest)
+        """The smallest of each landslide's values, NaN where none was defined."""
+        return self._where_defined(self.lowest)
 
     @property
     def most(self) -> NDArray[np.float64]:
-        return self._known(self.highest)
+        """The largest of each landslide's values, NaN where none was defined."""
+        return self._where_defined(self.highest)
+
+    def _where_defined(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(self.pixels > 0, values, np.nan)
+
+
+class ClassCodes:
+    """The classes of a factor in a stack: their `names`, and the `bands` that they are read from, counted from 1."""
+
+    def __init__(self, channels: Sequence[Channel], factor: str = "lithology") -> None:
+        planes = [(i + 1, c) for i, c in enumerate(channels) if c.factor == factor and c.kind == "class"]
+        ranks = [i + 1 for i, c in enumerate(channels) if c.name == factor and c.unit == "class"]
+        self.ordinal = bool(ranks) and not planes  # The paper's encoding, which has ranks and no names.
+        self.bands = ranks[:1] if self.ordinal else [band for band, _ in planes]
+        self.names = [c.name.removeprefix(f"{factor}_").replace("_", " ") for _, c in planes]
+        if self.ordinal:
+            self.names = [f"class {rank}" for rank in range(1, MOST_RANKS + 1)]
+
+    def masks(self, values: NDArray[np.float32]) -> list[NDArray[np.bool_]]:
+        """Which of n pixels are of each class, (n,) bool, from their values (bands, n)."""
+        if self.ordinal:
+            return [np.asarray(values[0] == rank) for rank in range(1, MOST_RANKS + 1)]
+        return [np.asarray(plane == 1) for plane in values]
 
 
 def area_range(
@@ -74,47 +99,33 @@ def area_range(
     low: NDArray[np.int64],
     high: NDArray[np.int64],
 ) -> None:
-    """Add to `low` and `high`, (count,) pixels, what a window holds of the range of each landslide's area.
+    """Add what a window holds of the range of each landslide's area to `low` and `high`, (count,) pixels.
 
-    `ids` and `probability` are (h, w) at the window and REACH pixels around it, `core` the window in them. If the
-    probabilities hold and the pixels of a landslide stand or fall together (one uniform u says landslide where
-    probability >= u), its area lies, with 90 %, between that of u = 0.95 and that of u = 0.05. Pixels outside the
-    outline count for the nearest landslide, up to REACH pixels away. The range always holds the mapped area: where the
-    threshold itself lies beyond 0.05 or 0.95, that end is the threshold.
+    `ids` and `probability` are (h, w) at the window and REACH pixels around it; `core` is the window in them.
+
+    The range is that of a 90 % interval, under two assumptions: that the probabilities are right, and that the pixels
+    of a landslide stand or fall together. One uniform random number u then says landslide wherever probability >= u,
+    and the area lies between those at u = 0.95 and at u = 0.05. Pixels outside the outline count for the nearest
+    landslide, up to REACH pixels away. The range always holds the mapped area: where the threshold itself lies beyond
+    0.05 or 0.95, that end is the threshold.
     """
     tail = (1 - CONFIDENCE) / 2
-    surest, least = max(1 - tail, threshold), min(tail, threshold)
+    upper, lower = max(1 - tail, threshold), min(tail, threshold)
     inner, values = ids[core], probability[core]
-    with np.errstate(invalid="ignore"):  # NaN is on neither side
-        sure, possible = values >= np.float32(surest), values >= np.float32(least)
+    with np.errstate(invalid="ignore"):  # NaN compares as False on both sides, as it should.
+        sure, possible = values >= np.float32(upper), values >= np.float32(lower)
     low += np.bincount(inner[sure & (inner > 0)], minlength=len(low) + 1)[1:]
     distances, nearest = ndimage.distance_transform_edt(ids == 0, return_indices=True)
     owner = np.where(distances <= REACH, ids[tuple(nearest)], 0)[core]
     high += np.bincount(owner[possible & (owner > 0)], minlength=len(high) + 1)[1:]
 
 
-class ClassCodes:
-    """A factor's classes in a stack: their `names`, the `bands` they are read from (from 1), and where each one is."""
-
-    def __init__(self, channels: Sequence[Channel], factor: str = "lithology") -> None:
-        planes = [(i + 1, c) for i, c in enumerate(channels) if c.factor == factor and c.kind == "class"]
-        ranks = [i + 1 for i, c in enumerate(channels) if c.name == factor and c.unit == "class"]
-        self.ordinal = bool(ranks) and not planes  # the paper's encoding, which does not carry the names
-        self.bands = ranks[:1] if self.ordinal else [band for band, _ in planes]
-        self.names = [c.name.removeprefix(f"{factor}_").replace("_", " ") for _, c in planes]
-        if self.ordinal:
-            self.names = [f"class {rank}" for rank in range(1, MOST_RANKS + 1)]
-
-    def masks(self, values: NDArray[np.float32]) -> list[NDArray[np.bool_]]:
-        """Where each class is, (n,) bool each, from values (bands, n)."""
-        if self.ordinal:
-            return [np.asarray(values[0] == rank) for rank in range(1, MOST_RANKS + 1)]
-        return [np.asarray(plane == 1) for plane in values]
-
-
 def dominant(shares: NDArray[np.int64], names: Sequence[str]) -> list[str | None]:
-    """The class that most pixels of each landslide have; `shares` is (classes, count). None where it has none."""
-    if not len(names):
+    """The class that most pixels of each landslide have, None where none has any.
+
+    `shares` is (classes, count): the pixels of each class in each landslide.
+    """
+    if not names:
         return [None] * shares.shape[1]
     best = shares.argmax(axis=0)
     return [names[i] if shares[i, j] > 0 else None for j, i in enumerate(best)]

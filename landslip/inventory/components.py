@@ -1,7 +1,7 @@
 """Pieces of landslide that hang together by sides or corners, found tile by tile over a raster of any size.
 
-Each tile is labelled by itself; the ids that touch across a border are then joined. Memory follows the tile, the width
-of the raster and the number of pieces, not its pixels: the ids lie in a raster on the disk.
+Each tile is labelled by itself; the ids that touch across a border are then joined. The ids lie in a raster on the
+disk, so that memory follows the tile, the width of the raster and the number of pieces, not the number of its pixels.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ MOST = 2**31 - 2  # ids of pieces within tiles, stored in 32 bits
 
 @dataclass(frozen=True)
 class Components:
-    """What was found: `piece` (n + 1,) int64 maps an id within its tile to its piece, 1, 2, ..., and 0 to 0.
+    """The pieces of a raster, numbered 1, 2, ... in the order in which tiles, row by row, meet them first.
 
-    `pixels` (pieces,) int64 counts the pixels of pieces 1, 2, ... Pieces are numbered in the order in which tiles, row
-    by row, meet them first.
+    `piece`, (n + 1,) int64, maps an id within its tile to the number of its piece, and 0 to 0. `pixels`, (pieces,)
+    int64, counts the pixels of each.
     """
 
     piece: NDArray[np.int64]
@@ -47,8 +47,8 @@ def label_components(
     """
     structure = np.ones((3, 3), bool)
     counts: list[NDArray[np.int64]] = [np.zeros(1, np.int64)]
-    joined: list[NDArray[np.int64]] = []
-    found, row = 0, -1
+    pairs: list[NDArray[np.int64]] = []
+    highest, row = 0, -1  # id so far; row of the tile before
     above, below = np.zeros(shape[1], np.int32), np.zeros(shape[1], np.int32)
     left = np.zeros(0, np.int32)
     windows = list(tiles(shape, side))
@@ -56,43 +56,45 @@ def label_components(
         if window.row != row:
             row, above, below = window.row, below, np.zeros(shape[1], np.int32)
             left = np.zeros(window.height, np.int32)
-        ids, here = ndimage.label(landslide(window), structure=structure, output=np.int32)
-        if found + here > MOST:
+        ids, count = ndimage.label(landslide(window), structure=structure, output=np.int32)
+        if highest + count > MOST:
             raise RasterError(f"more than {MOST:,} pieces of landslide: raise the threshold.")
-        ids[ids > 0] += found
-        found += here
-        counts.append(np.bincount(ids[ids > 0] - (found - here), minlength=here + 1)[1:].astype(np.int64))
+        counts.append(np.bincount(ids[ids > 0], minlength=count + 1)[1:].astype(np.int64))
+        ids[ids > 0] += highest
+        highest += count
         across = slice(max(window.column - 1, 0), window.column + window.width + 1)
-        joined += _touching(ids[0], above[across], window.column - across.start)
-        joined += _touching(ids[:, 0], left, 0)
+        pairs += _touching(ids[0], above[across], window.column - across.start)
+        pairs += _touching(ids[:, 0], left, 0)
         below[window.column : window.column + window.width] = ids[-1]
         left = ids[:, -1].copy()
         keep(window, ids)
-    return _joined(found, np.concatenate(counts), joined)
+    return _joined(highest, np.concatenate(counts), pairs)
 
 
-def _touching(own: NDArray[np.int32], other: NDArray[np.int32], shift: int) -> list[NDArray[np.int64]]:
-    """Pairs (2, n) of ids on two lines of pixels that meet by side or corner; own[i] lies beside other[i + shift]."""
+def _touching(line: NDArray[np.int32], other: NDArray[np.int32], shift: int) -> list[NDArray[np.int64]]:
+    """Pairs (2, n) of ids on two lines of pixels that meet by side or corner; line[i] lies beside other[i + shift]."""
     pairs = []
     for step in (-1, 0, 1):
         first = max(0, -(shift + step))
-        last = min(len(own), len(other) - shift - step)
+        last = min(len(line), len(other) - shift - step)
         if last <= first:
             continue
-        a, b = own[first:last], other[first + shift + step : last + shift + step]
+        a, b = line[first:last], other[first + shift + step : last + shift + step]
         both = (a > 0) & (b > 0)
         if both.any():
             pairs.append(np.unique(np.stack([a[both], b[both]]).astype(np.int64), axis=1))
     return pairs
 
 
-def _joined(found: int, counts: NDArray[np.int64], pairs: list[NDArray[np.int64]]) -> Components:
+def _joined(highest: int, counts: NDArray[np.int64], pairs: list[NDArray[np.int64]]) -> Components:
+    """The pieces that ids 1 to `highest`, of so many pixels each, make where pairs of them touch."""
     a, b = np.concatenate(pairs, axis=1) if pairs else np.zeros((2, 0), np.int64)
-    graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(found + 1, found + 1))
+    graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(highest + 1, highest + 1))
     number, group = connected_components(graph, directed=False)
-    # scipy numbers groups in its own order: number them by the first id that they hold, which leaves 0 alone at 0
-    first = np.full(number, found + 1, np.int64)
-    np.minimum.at(first, group, np.arange(found + 1))
+    # scipy numbers groups in an order of its own, which another version may change: they are numbered anew by the
+    # first id in each, which leaves 0, ground without landslide, alone at 0.
+    first = np.full(number, highest + 1, np.int64)
+    np.minimum.at(first, group, np.arange(highest + 1))
     rank = np.empty(number, np.int64)
     rank[np.argsort(first)] = np.arange(number)
     piece = rank[group]

@@ -2,36 +2,32 @@
 
 A landslide is a piece of pixels at or above the threshold that hang together by sides or corners, over the whole
 raster at once, so that no border of a window or tile cuts it. Memory follows the tile, not the raster: a landslide is
-written once no tile to come can hold any of it. All outlines are held only where ids of an earlier inventory are kept,
-or vertices taken off, for which each must be seen beside all others.
+written once no tile to come can hold any of it. All outlines are in memory at once only where ids of an earlier
+inventory are kept or vertices are taken off, because each must then be seen beside all others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os.path import realpath  # Path.resolve fails where a link leads to itself
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
 
-from landslip.dataset.channels import read_stack_info
+from landslip.dataset.channels import StackInfo, read_stack_info
 from landslip.errors import OutputError, RunError
-from landslip.geo.geopackage import (
-    fill_styles,
-    open_parquet_writer,
-    open_vector_writer,
-    require_geopackage_name,
-)
+from landslip.geo.geopackage import fill_styles, open_parquet_writer, open_vector_writer, require_geopackage_name
 from landslip.geo.geotiff import create_raster, require_geotiff_name
 from landslip.geo.grid import Grid, require_metric, require_same_grid
 from landslip.geo.raster import RasterInfo, read_info, require_probability
 from landslip.geo.vector import layer_names
-from landslip.inventory.measure import Found, Measured, fill_map, find, landslide_frame, measure
-from landslip.inventory.previous import kept_as_read, read_earlier, refuse_lost_reviews
+from landslip.inventory.measure import LandslidePieces, Measured, fill_map, find, landslide_frame, measure
+from landslip.inventory.previous import Earlier, earlier_inventory, kept_as_read
 from landslip.metrics.confusion import stated_threshold
 from landslip.plots.qgis_style import COLOURS, NOT_VALID, inventory_style, map_style, review_style
 from landslip.review.review_tables import LAYER, REVIEWS
@@ -39,15 +35,16 @@ from landslip.runtime.atomic import atomic_write, refuse_existing, scratch_file
 from landslip.runtime.disk import require_name
 from landslip.runtime.locks import exclusive_lock
 
-SMALLEST = 4  # pixels of the smallest landslide kept, where no area is given
-MANY = 5000  # landslides written at a time
+SMALLEST = 4  # pixels of the smallest landslide that counts, where no area is given
+MANY = 5000  # landslides that are held at a time between measuring and writing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What an inventory holds. Areas in square metres; `share` of the valid area, NaN where nothing is valid.
+    """What an inventory holds: its landslides and their area, of what valid area, and by what threshold.
 
-    `kept` of the landslides have the id of an earlier inventory.
+    Areas are in square metres; `share` is that of the valid pixels, NaN where none is valid. `removed` pieces were
+    smaller than `min_area`; `kept` of the landslides have the id of an earlier inventory.
     """
 
     count: int
@@ -75,12 +72,14 @@ def make_inventory(
 ) -> Summary:
     """Write the landslide map (GeoTIFF) and its polygons (GeoPackage, GeoParquet) of a probability raster in [0, 1].
 
-    `threshold` is the raster's tag, or 0.5, where not given; pieces smaller than `min_area` square metres of the grid
-    (default: 4 pixels) are taken out of map and polygons. The map, beside the polygons unless `map_path` is given, is
-    uint8: 1 landslide, 0 not, 255 outside valid. docs/inventory.md says what the columns of the polygons are; those
-    that need factors are NULL without `stack_path`, a stack on the same grid. Ids, and what was reviewed, are kept from
-    `previous` (default: the file that is replaced) where outlines overlap. `simplify` metres takes vertices off the
-    polygons, not off the map. A CSV beside the polygons has count, area and share (the paper's Table I).
+    `threshold` is the raster's tag, or 0.5, where not given. Pieces smaller than `min_area` square metres of the grid
+    (default: 4 pixels) are taken out of map and polygons. The map, written to `map_path` or beside the polygons, is
+    uint8: 1 landslide, 0 not, 255 where there is no probability. A CSV beside the polygons has count, area and share
+    (the paper's Table I).
+
+    docs/inventory.md says what the columns of the polygons are. Those that need factors are NULL without `stack_path`,
+    a stack on the same grid. Ids, and what was reviewed, are kept from the inventory `previous` (default: the file that
+    is replaced) where outlines overlap. `simplify` metres takes vertices off the polygons, not off the map.
 
     All outputs appear, or none. Raises GridError for rasters that are not on one metric grid, RasterError for values
     outside [0, 1], RunError for an impossible threshold, area or tolerance, OutputError for outputs that exist.
@@ -88,65 +87,35 @@ def make_inventory(
     probability, out_gpkg = Path(probability), Path(out_gpkg)
     require_name(out_gpkg)
     map_path = out_gpkg.with_suffix(".tif") if map_path is None else map_path
-    _check_outputs(probability, out_gpkg, map_path, overwrite)
+    _require_outputs(probability, out_gpkg, map_path, overwrite)
     info = read_info(probability)
     require_probability(info)
-    grid = info.grid
-    require_metric(grid, str(probability))
-    at, source = stated_threshold(threshold, info.tags.get("threshold"), probability.name)
-    min_area = SMALLEST * grid.pixel_area if min_area is None else min_area
-    if not (math.isfinite(min_area) and min_area >= 0):
-        raise RunError(f"the smallest area kept, {min_area}, is not an area in square metres. Give 0 or more.")
-    if simplify is not None and not (math.isfinite(simplify) and simplify > 0):
-        raise RunError(f"--simplify {simplify:g} is not a length in metres. Give more than 0, or leave it out.")
-    stack = None if stack_path is None else read_stack_info(stack_path)
-    if stack is not None:
-        require_same_grid(stack.grid, str(stack.path), grid, str(probability))
-    if previous is not None and realpath(previous) == realpath(out_gpkg):
-        previous = None
-    earlier = read_earlier(previous or out_gpkg, grid, asked=previous is not None)
-    if previous is not None:
-        refuse_lost_reviews(out_gpkg, previous)
-
-    tags = _tags(info, at, source, min_area)
+    require_metric(info.grid, str(probability))
+    stated = stated_threshold(threshold, info.tags.get("threshold"), probability.name)
+    min_area = SMALLEST * info.grid.pixel_area if min_area is None else min_area
+    _require_possible(min_area, simplify)
+    stack = None if stack_path is None else _stack_on(stack_path, info)
+    earlier = earlier_inventory(out_gpkg, previous, info.grid)
     with exclusive_lock(out_gpkg), scratch_file(out_gpkg, "ids") as ids_path, ExitStack() as outputs:
-        found = find(probability, grid, at, min_area, ids_path)
-        measured = Measured.of(found, stack)
-        most = MANY if earlier is None and simplify is None else max(len(found.pixels), 1)
-        parts = measure(probability, ids_path, found, grid, at, stack, measured, most)
-        frames: Iterable[gpd.GeoDataFrame] = (
-            landslide_frame(measured, *part, found, grid, earlier, info, stack, simplify) for part in parts
-        )
+        pieces = find(info, stated[0], min_area, ids_path)
+        measured = Measured.of(pieces, stack)
+        frames = _frames(info, stated[0], ids_path, measured, earlier=earlier, simplify=simplify)
         if earlier is not None:
-            frames = [*frames]  # one; nobody who reviews is to wait for it
-            if previous is None:
+            frames = [*frames]  # Measured before the lock, so that nobody who reviews has to wait for it.
+            if earlier.changed is not None:
                 outputs.enter_context(kept_as_read(earlier))
-        # entered one inside the other: all get their names once all are whole
+        # Each output is entered inside the one before: all get their names once all are whole, or none does.
         aside = outputs.enter_context(atomic_write(out_gpkg, overwrite))
         parquet = outputs.enter_context(atomic_write(out_gpkg.with_suffix(".parquet"), overwrite))
-        base = None if earlier is None else earlier.base
-        count, area, kept = 0, 0.0, 0
-        with (
-            open_vector_writer(aside, out_gpkg, LAYER, base, multi=True) as add_to_vector,
-            open_parquet_writer(parquet) as add_to_parquet,
-        ):
-            for frame in frames:
-                add_to_vector(frame)
-                add_to_parquet(frame)
-                count, area = count + len(frame), area + float(frame["area_m2"].sum())
-                kept += 0 if earlier is None else int(frame["id"].isin(earlier.ids).sum())
-        reviewed = earlier is not None and earlier.base is not None and REVIEWS in layer_names(earlier.base)
-        fill_styles(aside, out_gpkg, {LAYER: inventory_style()} | ({REVIEWS: review_style()} if reviewed else {}))
-        summary = _summary(count, area, found, grid, at, source, min_area, kept)
+        written = _write_polygons(frames, aside, out_gpkg, parquet, earlier)
+        summary = _summary(written, pieces, info.grid, stated, min_area)
         table = outputs.enter_context(atomic_write(out_gpkg.with_suffix(".csv"), overwrite))
         table.write_text(_table(summary), encoding="utf-8")
         style = outputs.enter_context(atomic_write(map_path.with_suffix(".qml"), overwrite))
         style.write_text(map_style(), encoding="utf-8")
-        dataset = outputs.enter_context(
-            create_raster(map_path, grid, "uint8", ["landslide"], NOT_VALID, tags, True, overwrite, "nearest")
-        )
-        dataset.write_colormap(1, COLOURS)
-        fill_map(dataset, probability, ids_path, found, grid)
+        tags = _map_tags(info, stated, min_area)
+        dataset = outputs.enter_context(_open_map(map_path, info.grid, tags, overwrite))
+        fill_map(dataset, info, ids_path, pieces)
     return summary
 
 
@@ -161,8 +130,15 @@ def begin_inventory(out_gpkg: Path, raster: Path) -> None:
     refuse_existing(out_gpkg, False)
     info = read_info(raster)
     require_metric(info.grid, str(raster))
-    found = Found(np.zeros(1, np.int32), np.zeros(0, np.int64), 0, 0.0, 0, 0)
-    empty = landslide_frame(Measured.of(found, None), slice(0, 0), [], found, info.grid, None, info, None, None)
+    pieces = LandslidePieces(
+        final=np.zeros(1, np.int32),
+        pixels=np.zeros(0, np.int64),
+        valid=0,
+        valid_area=0.0,
+        removed=0,
+        removed_pixels=0,
+    )
+    empty = landslide_frame(Measured.of(pieces, None), slice(0, 0), [], info)
     with atomic_write(out_gpkg) as aside:
         with open_vector_writer(aside, out_gpkg, LAYER, multi=True) as add_to_vector:
             add_to_vector(empty)
@@ -175,7 +151,8 @@ def stack_of(probability: Path) -> Path | None:
     return path if path.exists() else None
 
 
-def _check_outputs(probability: Path, out_gpkg: Path, map_path: Path, overwrite: bool) -> None:
+def _require_outputs(probability: Path, out_gpkg: Path, map_path: Path, overwrite: bool) -> None:
+    """Raise OutputError for outputs that are one file, or the input, are called as no program expects, or exist."""
     paths = (probability, out_gpkg, map_path)
     if len({realpath(path) for path in paths}) < len(paths):
         raise OutputError(
@@ -189,35 +166,92 @@ def _check_outputs(probability: Path, out_gpkg: Path, map_path: Path, overwrite:
         refuse_existing(path, overwrite)
 
 
-def _tags(info: RasterInfo, threshold: float, source: str, min_area: float) -> dict[str, str]:
-    # What the probability raster says of its model and stack stays true of the map.
-    kept = {key: value for key, value in info.tags.items() if key not in ("AREA_OR_POINT", "OVR_RESAMPLING_ALG")}
-    return kept | {"threshold": str(threshold), "threshold_source": source, "min_area": f"{min_area:g}"}
+def _require_possible(min_area: float, simplify: float | None) -> None:
+    """Raise RunError for a smallest area or a tolerance that is none."""
+    if not (math.isfinite(min_area) and min_area >= 0):
+        raise RunError(f"the smallest area kept, {min_area}, is not an area in square metres. Give 0 or more.")
+    if simplify is not None and not (math.isfinite(simplify) and simplify > 0):
+        raise RunError(f"--simplify {simplify:g} is not a length in metres. Give more than 0, or leave it out.")
+
+
+def _stack_on(path: Path, info: RasterInfo) -> StackInfo:
+    """The header of a stack; GridError where it does not lie on the grid of the probability raster."""
+    stack = read_stack_info(path)
+    require_same_grid(stack.grid, str(stack.path), info.grid, str(info.path))
+    return stack
+
+
+def _map_tags(info: RasterInfo, stated: tuple[float, str], min_area: float) -> dict[str, str]:
+    """The tags of the landslide map: those of the probability raster, which stay true of it, and how it was made."""
+    tags = {key: value for key, value in info.tags.items() if key not in ("AREA_OR_POINT", "OVR_RESAMPLING_ALG")}
+    threshold, source = stated
+    return tags | {"threshold": str(threshold), "threshold_source": source, "min_area": f"{min_area:g}"}
 
 
 def _summary(
-    count: int,
-    area: float,
-    found: Found,
-    grid: Grid,
-    threshold: float,
-    source: str,
-    min_area: float,
-    kept: int,
+    written: tuple[int, float, int], pieces: LandslidePieces, grid: Grid, stated: tuple[float, str], min_area: float
 ) -> Summary:
-    landslide = int(found.pixels.sum())
+    """What was `written`, by the `stated` threshold and its source, and what was left out, in figures."""
+    (count, area, kept), (threshold, source) = written, stated
     return Summary(
-        count,
-        area,
-        found.valid_area,
-        landslide / found.valid if found.valid else math.nan,
-        threshold,
-        source,
-        min_area,
-        found.removed,
-        found.removed_pixels * grid.pixel_area,
-        kept,
+        count=count,
+        area_m2=area,
+        valid_area_m2=pieces.valid_area,
+        share=int(pieces.pixels.sum()) / pieces.valid if pieces.valid else math.nan,
+        threshold=threshold,
+        threshold_source=source,
+        min_area=min_area,
+        removed=pieces.removed,
+        removed_area_m2=pieces.removed_pixels * grid.pixel_area,
+        kept=kept,
     )
+
+
+def _frames(
+    info: RasterInfo,
+    threshold: float,
+    ids_path: Path,
+    measured: Measured,
+    earlier: Earlier | None,
+    simplify: float | None,
+) -> Iterable[gpd.GeoDataFrame]:
+    """The landslides with all their columns, some at a time; all at once where each must be seen beside all others."""
+    at_once = MANY if earlier is None and simplify is None else max(len(measured.pieces.pixels), 1)
+    for part, outlines in measure(info, threshold, ids_path, measured, at_once):
+        yield landslide_frame(measured, part, outlines, info, earlier=earlier, simplify=simplify)
+
+
+def _write_polygons(
+    frames: Iterable[gpd.GeoDataFrame], aside: Path, out_gpkg: Path, parquet: Path, earlier: Earlier | None
+) -> tuple[int, float, int]:
+    """Write landslides into a GeoPackage and a GeoParquet: their number, area in square metres, and how many keep ids.
+
+    `aside` will be renamed to `out_gpkg`. The other layers of the earlier inventory go on in it.
+    """
+    base = None if earlier is None else earlier.base
+    count, area, kept = 0, 0.0, 0
+    with (
+        open_vector_writer(aside, out_gpkg, LAYER, base, multi=True) as add_to_vector,
+        open_parquet_writer(parquet) as add_to_parquet,
+    ):
+        for frame in frames:
+            add_to_vector(frame)
+            add_to_parquet(frame)
+            count, area = count + len(frame), area + float(frame["area_m2"].sum())
+            kept += 0 if earlier is None else int(frame["id"].isin(earlier.ids).sum())
+    reviewed = base is not None and REVIEWS in layer_names(base)
+    fill_styles(aside, out_gpkg, {LAYER: inventory_style()} | ({REVIEWS: review_style()} if reviewed else {}))
+    return count, area, kept
+
+
+@contextmanager
+def _open_map(map_path: Path, grid: Grid, tags: dict[str, str], overwrite: bool) -> Iterator[Any]:
+    """Yield the landslide map, open to be written window by window; a cloud-optimized GeoTIFF with its colours."""
+    with create_raster(
+        map_path, grid, "uint8", ["landslide"], NOT_VALID, tags=tags, overwrite=overwrite, overviews="nearest"
+    ) as dataset:
+        dataset.write_colormap(1, COLOURS)
+        yield dataset
 
 
 def _table(summary: Summary) -> str:

@@ -1,18 +1,13 @@
-"""The stack: all channels of a site on one grid, which channels make which factor, and where they are valid.
+"""What the channels of a site are computed from: its bands, terrain, indices, distances, classes and further factors.
 
-`channel_sources` lists what a site's channels are computed from. Each source is a function that gives its channels at
-any window of the grid: the same values to the bit whatever the window, so that a stack of any size can be filled block
-by block.
-Encoding `planes` keeps aspect as sine and cosine and lithology as one plane per class; `paper` gives every factor one
-channel.
-
-What a stack's header says is asked by commands that must answer at once: geopandas is imported where vectors are read.
+Each source gives its channels at any window of the grid, the same values to the bit whatever the window, so that a
+stack of any size can be filled window by window. The encoding `planes` keeps aspect as sine and cosine, and lithology
+as one plane per class; `paper` gives every factor one channel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,47 +17,35 @@ from landslip.config.site_tables import FactorTable, ImageTable
 from landslip.dataset.channels import Channel
 from landslip.factors.indices import dndvi, mndwi, ndvi
 from landslip.geo.grid import Grid, Window
-from landslip.geo.warp import (
-    warp,
-)
+from landslip.geo.warp import warp
 from landslip.preparation.class_sources import class_source
 from landslip.preparation.distance_sources import distance_source
-from landslip.preparation.images import (
-    band_names,
-    describe_resampling,
-    only,
-    read_images,
-    read_with_plain,
-    unit_of,
-)
+from landslip.preparation.images import band_names, describe_resampling, only, read_images, read_with_plain, unit_of
 from landslip.preparation.source import ChannelSource, Encoding, resampling_of
 from landslip.preparation.terrain_sources import river_source, terrain_source
-
-if TYPE_CHECKING:
-    pass
 
 
 def channel_sources(site: Site, grid: Grid, encoding: Encoding) -> list[ChannelSource]:
     """What a site's channels are computed from, in the order of the stack's channels."""
-    found: list[ChannelSource] = []
+    sources: list[ChannelSource] = []
     if site.image:
-        found.append(band_source(site.image, grid))
+        sources.append(_band_source(site.image, grid))
     if site.dem is not None:
-        found.append(terrain_source(site.dem, grid, encoding))
-    indices = index_source(site, grid)
+        sources.append(terrain_source(site.dem, grid, encoding))
+    indices = _index_source(site, grid)
     if indices is not None:
-        found.append(indices)
+        sources.append(indices)
     if site.rivers is not None:
-        found.append(river_source(site.rivers, site.dem, grid))
+        sources.append(river_source(site.rivers, site.dem, grid))
     if site.faults is not None:
-        found.append(distance_source("distance_to_fault", site.faults, grid))
+        sources.append(distance_source("distance_to_fault", site.faults, grid))
     if site.lithology is not None:
-        found.append(class_source("lithology", site.lithology, grid, encoding))
-    found += [further_source(factor, grid, encoding) for factor in site.factor]
-    return found
+        sources.append(class_source("lithology", site.lithology, grid, encoding))
+    sources += [_further_source(factor, grid, encoding) for factor in site.factor]
+    return sources
 
 
-def band_source(images: Sequence[ImageTable], grid: Grid) -> ChannelSource:
+def _band_source(images: Sequence[ImageTable], grid: Grid) -> ChannelSource:
     """The optical bands."""
     channels = tuple(Channel(name, name, "band", unit_of(images, name)) for name in band_names(images))
 
@@ -72,7 +55,7 @@ def band_source(images: Sequence[ImageTable], grid: Grid) -> ChannelSource:
     return ChannelSource("bands", channels, lambda _: at, describe_resampling(images, grid))
 
 
-def index_source(site: Site, grid: Grid) -> ChannelSource | None:
+def _index_source(site: Site, grid: Grid) -> ChannelSource | None:
     """NDVI, MNDWI and dNDVI, as far as the bands allow, from bands that are not sharpened; None where none is."""
     bands = band_names(site.image)
     plants, water = {"red", "nir"} <= set(bands), {"green", "swir1"} <= set(bands)
@@ -85,15 +68,15 @@ def index_source(site: Site, grid: Grid) -> ChannelSource | None:
     def at(window: Window) -> NDArray[np.float32]:
         part = grid.crop(window)
         plain = read_with_plain(images, part)[1]
-        found = []
+        planes = []
         if plants:
-            found.append(ndvi(plain["red"], plain["nir"]))
+            planes.append(ndvi(plain["red"], plain["nir"]))
         if water:
-            found.append(mndwi(plain["green"], plain["swir1"]))
+            planes.append(mndwi(plain["green"], plain["swir1"]))
         if before:
             earlier = read_with_plain(before, part)[1]
-            found.append(dndvi(ndvi(earlier["red"], earlier["nir"]), found[0]))
-        return np.stack(found)
+            planes.append(dndvi(ndvi(earlier["red"], earlier["nir"]), planes[0]))
+        return np.stack(planes)
 
     channels = tuple(Channel(name, name, "factor") for name in names)
     return ChannelSource(
@@ -101,7 +84,7 @@ def index_source(site: Site, grid: Grid) -> ChannelSource | None:
     )
 
 
-def further_source(factor: FactorTable, grid: Grid, encoding: Encoding) -> ChannelSource:
+def _further_source(factor: FactorTable, grid: Grid, encoding: Encoding) -> ChannelSource:
     """A factor that the site names itself, continuous or in classes."""
     if factor.kind == "classes":
         return class_source(factor.name, factor, grid, encoding)

@@ -1,4 +1,4 @@
-"""Mean, deviation and range of each channel, and what a prepared site is in short."""
+"""The range and mean of each channel, and what a prepared site is in short."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from landslip.dataset.channels import Channel
 from landslip.geo.grid import Grid
 from landslip.preparation.source import Encoding
+from landslip.runtime.text import write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class ChannelSummary:
     undefined: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What `prepare` made: the folder, the grid, a summary per channel and the landslides that burnt to no pixel."""
+    """A prepared site: its folder, its grid, a summary per channel and the landslides that burnt to no pixel."""
 
     folder: Path
     grid: Grid
@@ -44,50 +45,39 @@ class Prepared:
     unburnt: list[Any]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Totals:
-    """Of the whole site, added up block by block.
+    """Figures of the whole site, added up window by window.
 
-    `parts` holds for each channel a row per stored tile: pixels, minimum, maximum and sum over valid pixels, undefined
-    pixels inside. Tiles are the same whatever the blocks, so the sums are too.
+    `parts` holds for each channel arrays (tiles, 5) of a row per stored tile: pixels, minimum, maximum and sum over
+    valid pixels, and undefined pixels inside the outline. Tiles are the same whatever the windows, and so are the sums.
+    `lost` are the ids of landslides that burn to no pixel.
     """
 
     parts: list[list[NDArray[np.float64]]]
     inside: int = 0
     valid: int = 0
-    burnt: int = 0  # landslide inside
-    landslide: int = 0  # landslide on valid pixels
+    burnt: int = 0  # landslide pixels inside the outline
+    landslide: int = 0  # landslide pixels that are valid
     lost: list[Any] = field(default_factory=list)
-    states: dict[str, int] = field(default_factory=dict)  # landslides by what a review made of them
+    states: dict[str, int] = field(default_factory=dict)  # number of landslides by what a review made of them
 
     def summaries(self, channels: list[Channel]) -> list[ChannelSummary]:
         """A row of Table II for each channel."""
-        found = []
+        rows = []
         for channel, parts in zip(channels, self.parts, strict=True):
             pixels, minimum, maximum, total, undefined = np.concatenate(parts).T
             mean = math.fsum(total) / pixels.sum() if pixels.any() else math.nan
             low, high = (minimum.min(), maximum.max()) if pixels.any() else (math.nan, math.nan)
             share = undefined.sum() / self.inside
-            found.append(ChannelSummary(channel, float(low), float(high), float(mean), float(share)))
-        return found
+            rows.append(ChannelSummary(channel, float(low), float(high), float(mean), float(share)))
+        return rows
 
 
-def channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[str, Any]:
-    """What channels.json holds: a row per channel, and which channels make which band or factor."""
-    factors: dict[str, list[str]] = {}
-    for summary in summaries:
-        factors.setdefault(summary.channel.factor, []).append(summary.channel.name)
-    rows = [
-        {
-            **asdict(summary.channel),
-            "standardised": summary.channel.standardised,
-            "range": [summary.minimum, summary.maximum],
-            "mean": summary.mean,
-            "undefined_share": summary.undefined,
-        }
-        for summary in summaries
-    ]
-    return {"encoding": encoding, "channels": rows, "factors": factors}
+def write_summaries(folder: Path, summaries: list[ChannelSummary], encoding: Encoding) -> None:
+    """Write channels.json and table.csv into a folder."""
+    write_json(folder / "channels.json", _channels_json(summaries, encoding))
+    write_text(folder / "table.csv", table_csv(summaries))
 
 
 def table_csv(summaries: Iterable[ChannelSummary]) -> str:
@@ -114,3 +104,21 @@ def channel_table(prepared: Prepared) -> str:
         )
         for row in rows
     )
+
+
+def _channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[str, object]:
+    """What channels.json holds: a row per channel, and which channels make which band or factor."""
+    factors: dict[str, list[str]] = {}
+    for summary in summaries:
+        factors.setdefault(summary.channel.factor, []).append(summary.channel.name)
+    rows = [
+        {
+            **asdict(summary.channel),
+            "standardised": summary.channel.standardised,
+            "range": [summary.minimum, summary.maximum],
+            "mean": summary.mean,
+            "undefined_share": summary.undefined,
+        }
+        for summary in summaries
+    ]
+    return {"encoding": encoding, "channels": rows, "factors": factors}

@@ -2,104 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
-import numpy as np
+from pathlib import Path
 
 from landslip.config.site import Site, one_image
-from landslip.config.site_tables import (
-    FileTable,
-)
-from landslip.errors import LandslipError
-from landslip.geo.grid import Grid, tiles
-from landslip.geo.rasterize import burn_window, shapes_on
-from landslip.preparation.check_images import (
-    Inside,
-    check_factor,
-    check_image,
-    check_scenes,
-    everywhere,
-    images_of,
-    readable_inputs,
-)
+from landslip.config.site_tables import FileTable
+from landslip.geo.grid import Grid
+from landslip.preparation.check_images import check_factor, check_image, check_scenes, images_of, readable_inputs
 from landslip.preparation.check_terrain import check_catchment, check_dem, check_dem_cover, check_outline
 from landslip.preparation.check_vectors import check_classes, check_landslides, check_lines, check_shifts
+from landslip.preparation.findings import Finding, collecting
+from landslip.preparation.ground import Ground, ground_of
 from landslip.preparation.label_source import LabelSource
-from landslip.preparation.plausibility import Finding, doubts
-from landslip.preparation.site_grid import read_outline, site_grid
-from landslip.preparation.source import BLOCK
-from landslip.runtime.parallel import parallel_map
+from landslip.preparation.plausibility import doubts
+from landslip.preparation.site_grid import site_grid
 
 
 def check_site(site: Site) -> list[Finding]:
     """Every fault and warning of a site's inputs, and notes; without faults and warnings all is well."""
     findings: list[Finding] = []
+    grid: Grid | None = None
+    with collecting(findings):
+        grid = site_grid(site)
+    readable = _readable(site, grid, findings)
+    _check_images(site, readable, grid, findings)
+    if site.dem is not None and readable[site.dem.path]:
+        with collecting(findings):
+            check_dem(site.dem, grid, findings)
+    if grid is None:
+        return findings
+    ground = _ground(site, readable, grid, findings)
+    _check_terrain(site, readable, ground, findings)
+    _check_layers(site, readable, ground, findings)
+    label = _check_label(site, readable, ground, findings)
+    if not any(finding.severity == "fault" for finding in findings):
+        with collecting(findings):
+            findings.extend(doubts(site, grid, ground.inside))
+        with collecting(findings):
+            check_shifts(site, ground, label, findings)
+    return findings
 
-    def attempt(step: Callable[[], None]) -> bool:
-        try:
-            step()
-        except LandslipError as error:
-            fault = Finding("fault", str(error))
-            if fault not in findings:
-                findings.append(fault)
-            return False
-        return True
 
-    grids: list[Grid] = []
-    attempt(lambda: grids.append(site_grid(site)))
-    scenes = {f"{which}[{i}]" for which, i, image in images_of(site) if image.path is None}
-    readable = {
-        path: attempt(lambda what=what, path=path: readable_inputs(site, what, path, grids, findings))  # type: ignore[misc]
-        for what, path in site.inputs()
-        if what not in scenes
-    }
+def _readable(site: Site, grid: Grid | None, findings: list[Finding]) -> dict[Path, bool]:
+    """Whether each input can be read; scenes are left out, whose files are read with their metadata."""
+    scenes = {f"{table}[{i}]" for table, i, image in images_of(site) if image.path is None}
+    readable: dict[Path, bool] = {}
+    for what, path in site.inputs():
+        if what in scenes:
+            continue
+        readable[path] = False
+        with collecting(findings):
+            readable_inputs(site, what, path, grid, findings)
+            readable[path] = True
+    return readable
+
+
+def _check_images(site: Site, readable: dict[Path, bool], grid: Grid | None, findings: list[Finding]) -> None:
+    """Images that are single files one by one, then scenes together with those that fill them."""
     for _, _, image in images_of(site):
         if image.path is not None and readable[image.path]:
-            attempt(lambda image=image: check_image(image, image.path, grids, findings))  # type: ignore[misc]
+            with collecting(findings):
+                check_image(image, image.path, grid, findings)
     for group in (*one_image(site.image), *one_image(site.before)):
         if group[0].path is None:
-            check_scenes(group, attempt, grids, findings)
-    if site.dem is not None and readable[site.dem.path]:
-        dem = site.dem
-        attempt(lambda: check_dem(dem, grids, findings))
-    if not grids:
-        return findings
-    grid = grids[0]
-    inside: Inside = everywhere
-    total = grid.height * grid.width
-    if site.outline is not None and readable[site.outline.path]:
-        outline = shapes_on(read_outline(site.outline, grid.crs).geometry, grid)
-        inside = partial(burn_window, outline)
-        counts = parallel_map(lambda window: int(np.count_nonzero(inside(window))), tiles(grid.shape, BLOCK))
-        total = sum(counts)
-        if not total:
-            findings.append(Finding("fault", f"{site.outline.path} covers no pixel centre of {grid.describe()}."))
-        elif site.grid.extent is None:
-            check_outline(site.outline, grid, findings)
-    if site.dem is not None and readable[site.dem.path]:
-        attempt(lambda: check_dem_cover(dem, grid, inside, total, findings))
-    if site.rivers is not None and site.rivers.from_dem_km2 is not None and site.dem and readable[site.dem.path]:
-        attempt(lambda: check_catchment(dem, grid, findings))
+            check_scenes(group, grid, findings)
+
+
+def _ground(site: Site, readable: dict[Path, bool], grid: Grid, findings: list[Finding]) -> Ground:
+    """The ground that the other inputs are judged on: inside the outline, or everywhere where that cannot be read."""
+    outline = site.outline if site.outline is not None and readable[site.outline.path] else None
+    ground = ground_of(outline, grid)
+    if outline is not None and not ground.pixels:
+        findings.append(Finding("fault", f"{outline.path} covers no pixel centre of {grid.describe()}."))
+    elif outline is not None and site.grid.extent is None:
+        check_outline(outline, grid, findings)
+    return ground
+
+
+def _check_terrain(site: Site, readable: dict[Path, bool], ground: Ground, findings: list[Finding]) -> None:
+    """Whether the DEM covers the ground, and whether rivers can be derived from it where the site asks for them."""
+    if site.dem is None or not readable[site.dem.path]:
+        return
+    with collecting(findings):
+        check_dem_cover(site.dem, ground, findings)
+    if site.rivers is not None and site.rivers.from_dem_km2 is not None:
+        with collecting(findings):
+            check_catchment(site.dem, ground.grid, findings)
+
+
+def _check_layers(site: Site, readable: dict[Path, bool], ground: Ground, findings: list[Finding]) -> None:
+    """Rivers, faults, lithology and the factors that the site names itself."""
     for table in (site.rivers, site.faults):
         if table is not None and table.path is not None and readable[table.path]:
-            lines = FileTable(path=table.path, layer=table.layer, crs=table.crs)
-            attempt(lambda lines=lines: check_lines(lines, grid, findings))  # type: ignore[misc]
+            with collecting(findings):
+                lines = FileTable(path=table.path, layer=table.layer, crs=table.crs)
+                check_lines(lines, ground.grid, findings)
     if site.lithology is not None and readable[site.lithology.path]:
-        lithology = site.lithology
-        attempt(lambda: check_classes("lithology", lithology, grid, inside, total, findings))
+        with collecting(findings):
+            check_classes("lithology", site.lithology, ground, findings)
     for factor in site.factor:
-        if factor.kind == "classes" and readable[factor.path]:
-            attempt(lambda factor=factor: check_classes(factor.name, factor, grid, inside, total, findings))  # type: ignore[misc]
-        elif readable[factor.path]:
-            attempt(lambda factor=factor: check_factor(factor, grid, findings))  # type: ignore[misc]
-    labels: list[LabelSource] = []
+        if not readable[factor.path]:
+            continue
+        with collecting(findings):
+            if factor.kind == "classes":
+                check_classes(factor.name, factor, ground, findings)
+            else:
+                check_factor(factor, ground.grid, findings)
+
+
+def _check_label(site: Site, readable: dict[Path, bool], ground: Ground, findings: list[Finding]) -> LabelSource | None:
+    """The label of a site's landslides; None where it has none, or where they are at fault."""
     if site.landslides is None:
         findings.append(Finding("warning", "no [landslides]: the site can be prepared and mapped, not trained on."))
     elif readable[site.landslides.path]:
-        landslides = site.landslides
-        attempt(lambda: labels.append(check_landslides(landslides, grid, inside, findings)))
-    if not any(finding.severity == "fault" for finding in findings):
-        attempt(lambda: findings.extend(doubts(site, grid, inside)))
-        attempt(lambda: check_shifts(site, grid, inside, labels, findings))
-    return findings
+        with collecting(findings):
+            return check_landslides(site.landslides, ground, findings)
+    return None

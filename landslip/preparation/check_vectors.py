@@ -1,8 +1,7 @@
-"""What `check` says of lines, classes and landslides, and whether image, DEM and landslides meet."""
+"""What `landslip check` says of lines, classes and landslides, and whether image, DEM and landslides meet."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,34 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.config.site import Site
-from landslip.config.site_tables import (
-    ClassTable,
-    FileTable,
-    LandslidesTable,
-)
+from landslip.config.site_tables import ClassTable, FileTable, LandslidesTable
 from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.factors.lithology import unmapped
 from landslip.geo.grid import Grid, Window, tiles
-from landslip.geo.raster import (
-    edit_info,
-    read_info,
-)
+from landslip.geo.raster import edit_info, read_info
 from landslip.geo.vector import read_vector
-from landslip.preparation.check_images import (
-    Inside,
-)
 from landslip.preparation.class_sources import class_reader, class_table
 from landslip.preparation.coregistration import TOLERANCE, Shift, landslide_shift, relief_rank, relief_shift
+from landslip.preparation.findings import Finding
+from landslip.preparation.ground import Ground
 from landslip.preparation.label_source import LabelSource, open_label, require_landslides
-from landslip.preparation.plausibility import Finding
 from landslip.preparation.source import BLOCK
 from landslip.runtime.parallel import parallel_map
 
-MOST_LISTED = 8
-SURE = 0.99  # of the places around that show less of the relief than the site does
+MOST_LISTED = 8  # landslides that are named in a warning
+SURE = 0.99  # of the places around: where that many show less of the relief than the site does, the DEM lies well
 
 
 def check_lines(lines: FileTable, grid: Grid, findings: list[Finding]) -> None:
+    """Whether a layer of lines holds any, and whether they lie so far away that it may be the wrong layer."""
     frame = read_vector(lines.path, lines.layer, grid.crs, stated=lines.crs)
     if frame.empty:
         findings.append(Finding("fault", f"{lines.path} holds no geometry. Leave the layer out, or give its lines."))
@@ -51,30 +42,23 @@ def check_lines(lines: FileTable, grid: Grid, findings: list[Finding]) -> None:
         )
 
 
-def check_classes(
-    name: str,
-    table: ClassTable,
-    grid: Grid,
-    inside: Inside,
-    total: int,
-    findings: list[Finding],
-) -> None:
-    """Classes without a place in the map, with their pixels and share of the outline's `total`; and without ground."""
-    codes, meaning = class_reader(table, grid)
-    known, classes = class_table(table, meaning)
+def check_classes(name: str, table: ClassTable, ground: Ground, findings: list[Finding]) -> None:
+    """Which classes of a layer the site file leaves out, on how much ground, and which lie nowhere on the site."""
+    codes, meaning = class_reader(table, ground.grid)
+    class_of, classes = class_table(table, meaning)
 
-    def at(window: Window) -> dict[int, int]:
-        return unmapped(np.where(inside(window), codes(window), -1), {}, nodata=-1)
+    def pixels_by_code(window: Window) -> dict[int, int]:
+        return unmapped(np.where(ground.inside(window), codes(window), -1), {}, nodata=-1)
 
     counts, occurring = dict[int, int](), set[str]()
-    for found in parallel_map(at, tiles(grid.shape, BLOCK)):
-        occurring |= {known[code] for code in found if code in known}
-        for code, count in found.items():
-            if code not in known:
+    for pixels in parallel_map(pixels_by_code, tiles(ground.grid.shape, BLOCK)):
+        occurring |= {class_of[code] for code in pixels if code in class_of}
+        for code, count in pixels.items():
+            if code not in class_of:
                 counts[code] = counts.get(code, 0) + count
     if counts:
         listed = ", ".join(
-            f"{meaning.get(code, code)!r} ({counts[code]} pixels, {100 * counts[code] / total:.2g} %)"
+            f"{meaning.get(code, code)!r} ({counts[code]} pixels, {100 * counts[code] / ground.pixels:.2g} %)"
             for code in sorted(counts)
         )
         text = (
@@ -93,17 +77,22 @@ def check_classes(
         findings.append(Finding("warning", text))
 
 
-def check_landslides(table: LandslidesTable, grid: Grid, inside: Inside, findings: list[Finding]) -> LabelSource:
+def check_landslides(table: LandslidesTable, ground: Ground, findings: list[Finding]) -> LabelSource:
+    """The label of a site's landslides; a warning where some are too small to cover a pixel.
+
+    Raises LabelError where none lies inside the outline.
+    """
+    grid = ground.grid
     source = open_label(table, grid)
 
-    def burnt(window: Window) -> int:
-        return int(np.count_nonzero((source.at(window) == LANDSLIDE) & inside(window)))
+    def landslide_pixels(window: Window) -> int:
+        return int(np.count_nonzero((source.at(window) == LANDSLIDE) & ground.inside(window)))
 
-    require_landslides(table, grid, sum(parallel_map(burnt, tiles(grid.shape, BLOCK))))
-    lost = [item for row, column, item in source.lost if inside(Window(row, column, 1, 1)).any()]
+    require_landslides(table, grid, sum(parallel_map(landslide_pixels, tiles(grid.shape, BLOCK))))
+    lost = [feature for row, column, feature in source.lost if ground.inside(Window(row, column, 1, 1)).any()]
     if lost:
         total = 0 if source.outlines is None else len(source.outlines.outlines)
-        shown = ", ".join(str(item) for item in lost[:MOST_LISTED]) + (" ..." if len(lost) > MOST_LISTED else "")
+        shown = ", ".join(str(feature) for feature in lost[:MOST_LISTED]) + (" ..." if len(lost) > MOST_LISTED else "")
         text = (
             f"{table.path}: {len(lost)} of {total} landslides burn to no pixel by {table.burn} at {grid.x_size:g} m "
             f'(features {shown}). burn = "touched" keeps them.'
@@ -115,16 +104,11 @@ def check_landslides(table: LandslidesTable, grid: Grid, inside: Inside, finding
     return source
 
 
-def check_shifts(
-    site: Site,
-    grid: Grid,
-    inside: Inside,
-    labels: Sequence[LabelSource],
-    findings: list[Finding],
-) -> None:
+def check_shifts(site: Site, ground: Ground, label: LabelSource | None, findings: list[Finding]) -> None:
     """Whether the DEM and the landslides lie where the image shows them."""
     if not site.image:
         return
+    grid, inside = ground.grid, ground.inside
     if site.dem is not None:
         shift = relief_shift(site.image, site.dem, grid, inside)
         remedy = (
@@ -133,31 +117,24 @@ def check_shifts(
         finding = shift_finding(f"{site.dem.path}: the DEM", "its relief", shift, remedy)
         rank = relief_rank(site.image, site.dem, grid, inside) if shift is None else None
         findings.append(finding if rank is None else rank_finding(f"{site.dem.path}: the DEM", rank))
-    if site.landslides is not None and labels:
-        table = site.landslides
-        frame = None if labels[0].outlines is None else labels[0].outlines.outlines
+    if site.landslides is not None and label is not None:
+        table, label_at = site.landslides, label.at
+        frame = None if label.outlines is None else label.outlines.outlines
 
-        def label(window: Window) -> NDArray[np.uint8]:
-            return np.where(inside(window), labels[0].at(window), np.uint8(UNKNOWN))
+        def label_inside(window: Window) -> NDArray[np.uint8]:
+            return np.where(inside(window), label_at(window), np.uint8(UNKNOWN))
 
-        shift = landslide_shift(site.image, frame, label, grid, inside)
-        how = _how_to_move(table.path, shift, grid) if table.is_raster else " (QGIS: Translate)"
-        remedy = f"If it is they that are misplaced, move them{how}; else the image."
+        shift = landslide_shift(site.image, frame, label_inside, grid, inside)
+        command = _how_to_move(table.path, shift, grid) if table.is_raster else " (QGIS: Translate)"
+        remedy = f"If it is they that are misplaced, move them{command}; else the image."
         findings.append(shift_finding(f"{table.path}: the landslides", "them", shift, remedy))
 
 
-def _how_to_move(path: Path, shift: Shift | None, grid: Grid) -> str:
-    """The command that moves a raster to where the image shows it; without numbers where its CRS is not the grid's."""
-    own = read_info(path).transform
-    if shift is None or read_info(path).crs != grid.crs:
-        return f": {edit_info(path, transform='...')}"
-    moved = (own.a, own.b, round(own.c - shift.east, 2), own.d, own.e, round(own.f - shift.north, 2))
-    transform = ", ".join(f"{number:.12g}" for number in moved)
-    return f": {edit_info(path, transform=transform)}"
-
-
 def rank_finding(what: str, rank: float) -> Finding:
-    """Of a shift that cannot be told: a note where the image at least shows the DEM's relief, else a warning."""
+    """Of a shift that cannot be measured: a note where the image at least shows the DEM's relief, else a warning.
+
+    `rank` is the share of the places around whose relief the image shows less of, 0 to 1 (`relief_rank`).
+    """
     text = f"{what} and the image have too little in common to tell how far they lie apart"
     if rank >= SURE:
         return Finding(
@@ -172,7 +149,7 @@ def rank_finding(what: str, rank: float) -> Finding:
 
 
 def shift_finding(what: str, shown: str, shift: Shift | None, remedy: str) -> Finding:
-    """A warning for a shift of more than half a pixel; else a note, also where it cannot be told."""
+    """A warning for a shift of more than half a pixel; else a note, also where it cannot be measured."""
     verb = "lies" if what.endswith("DEM") else "lie"
     if shift is None:
         return Finding(
@@ -184,3 +161,14 @@ def shift_finding(what: str, shown: str, shift: Shift | None, remedy: str) -> Fi
     if shift.pixels > TOLERANCE:
         return Finding("warning", f"{where}: more than half a pixel. {remedy}")
     return Finding("note", f"{where}: within half a pixel.")
+
+
+def _how_to_move(path: Path, shift: Shift | None, grid: Grid) -> str:
+    """The command that moves a raster to where the image shows it; without numbers where its CRS is not the grid's."""
+    info = read_info(path)
+    if shift is None or info.crs != grid.crs:
+        return f": {edit_info(path, transform='...')}"
+    t = info.transform
+    coefficients = (t.a, t.b, round(t.c - shift.east, 2), t.d, t.e, round(t.f - shift.north, 2))
+    transform = ", ".join(f"{number:.12g}" for number in coefficients)
+    return f": {edit_info(path, transform=transform)}"

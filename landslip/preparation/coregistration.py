@@ -1,4 +1,4 @@
-"""Do image, DEM and landslides lie on one another? Their shift, at a fraction of a pixel, before anything is prepared.
+"""Whether image, DEM and landslides lie on one another: their shift, to a fraction of a pixel.
 
 Terrain shades an image, so an image is registered to a DEM by the relief's shading (Horn & Bachman 1978, Commun. ACM
 21(11), 914-924). The shading of ground under any sun is a sum of the three components of its unit normal, whatever the
@@ -10,9 +10,9 @@ from their surroundings nor the contrast's sign need be known.
 
 Both sides are made local first, as phase and orientation correlation do in the frequency domain (Fitch et al. 2002,
 Proc. BMVC, 133-142): smoothed, taken off the mean of their surroundings and divided by the deviation there. Covariances
-are kept by tile: they are pooled over the tiles for the shift, whose peak is refined on a spline, and each tile is left
-out once for its standard error (the jackknife; Tukey 1958). A shift counts only where that error is small and the peak
-stands well above all others; else nobody can tell, and None is returned.
+are computed tile by tile and pooled for the shift, whose peak is refined on a spline. For the shift's standard error
+each tile is left out once (the jackknife; Tukey 1958). A shift counts only where that error is small and the peak
+stands well above all others; else it cannot be told, and None is returned.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from landslip.geo.grid import Grid, Window, metric_fault
 from landslip.geo.raster import read_info
 from landslip.geo.rasterize import burn
 from landslip.geo.warp import default_grid, warp
+from landslip.preparation.ground import Inside
 from landslip.preparation.images import read_images
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-Inside = Callable[[Window], NDArray[np.bool_]]  # (h, w) at a window of the grid: where the image is looked at
 Label = Callable[[Window], NDArray[np.uint8]]  # (h, w) at a window of the grid: 1 landslide, 0 not, 255 unknown
 
 REACH = 24  # pixels: trial shifts in each direction
-MOST_TILES = 16
+MOST_TILES = 16  # that are read of a site
 TILE = 256  # pixels a side, at most
 FEWEST_TILES = 4  # below which no standard error is to be had
-TILES_OF_A_SMALL_SITE = 12
-SMALLEST_TILE = 32
-MOST_BANDS = 10
+TILES_OF_A_SMALL_SITE = 12  # that a site is cut into where that makes them smaller than TILE
+SMALLEST_TILE = 32  # pixels a side
+MOST_BANDS = 10  # of the image, the first ones
 COVERED = 0.25  # of a tile that lies inside the outline
 SMOOTH, MOST_SMOOTH = 1.0, 2.0  # pixels: deviation of the first smoothing, more for a coarse DEM
 SURROUNDINGS = 9  # pixels a side of the box, applied twice, that is a pixel's surroundings, times the smoothing
@@ -54,22 +54,22 @@ BEYOND = 8.0  # smoothings from the peak where another peak is another place
 MOST_DEVIATIONS = 3.0  # a single bright roof counts no more than this
 FLAT = 0.01  # of a unit normal: shading below this (0.6 degrees) is the DEM's own noise
 FINER = 8  # sub-pixels a side on which the share of a pixel under landslides is counted
-PROMINENT = 2.0
+PROMINENT = 2.0  # the peak's shared variance over that of any other place, at least, for a shift that is believed
 PRECISE = 0.25  # pixels: the largest standard error of a shift that is believed
 STEP = 0.02  # pixels: to which the peak is refined
 TOLERANCE = 0.5  # pixels: the shift that `check` warns of
 FAR = 300  # pixels: how far places lie from the site, at most, whose relief its own is compared with
-PLACES = 100  # fewer say nothing of one in a hundred
-WHOLE = 0.95  # of a place that has elevation
+PLACES = 100  # to compare with, at least: fewer say nothing of one in a hundred
+WHOLE = 0.95  # of a place that has elevation, at least, for it to be compared
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shift:
-    """How far a layer lies from where the image shows it: metres east and north, pixels of the grid along its axes.
+    """How far a layer lies from where the image shows it.
 
-    `columns` to the right and `rows` downwards. `error`: standard error of the larger of the two, pixels, of chance
-    alone. `prominence`: the shared variance at this shift over the largest at any other place. `tiles`: it was
-    taken on.
+    `east` and `north` are metres; `columns` (to the right) and `rows` (downwards) are pixels of the grid. `error` is
+    the standard error of the larger of those two, pixels, from chance alone. `prominence` is the variance that image
+    and layer share at this shift, over the largest that they share at any other place. `tiles` is their number.
     """
 
     east: float
@@ -88,7 +88,10 @@ class Shift:
 
 @dataclass(frozen=True)
 class _Covariances:
-    """Of one tile: between image (B) and layer (T) at every trial shift (B, T, S, S), and within each."""
+    """The covariances of one tile: between B bands of the image and T planes of the layer, and within each of them.
+
+    `between` is (B, T, S, S), at every trial shift in rows and columns; `image` is (B, B), `layer` (T, T).
+    """
 
     between: Float64
     image: Float64
@@ -101,20 +104,20 @@ def relief_shift(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside
     At most 16 tiles of 256 pixels are read, spread over the site. Raises what reading the images and the DEM raises.
     """
     smooth = _smoothing(dem, grid)
-    found = []
+    covariances = []
     for window in evenly(candidates(grid.shape, inside), MOST_TILES):
         layer = np.asarray([local(plane, smooth, FLAT) for plane in _normals(dem, _around(grid, window))])
-        found.append(_covariances(_bands(images, grid, window, inside, smooth), layer))
-    return shift_of(found, grid, smooth)
+        covariances.append(_covariances(_bands(images, grid, window, inside, smooth), layer))
+    return shift_of(covariances, grid, smooth)
 
 
 def relief_rank(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside: Inside) -> float | None:
-    """The share of places around a site whose relief the image shows less of than of the site's own, 0 to 1.
+    """The share of places around a site, 0 to 1, whose relief the image shows less of than of the site's own.
 
-    For sites too small for `relief_shift`: the middle of the site, at most 256 pixels a side, is compared with the
-    DEM's relief at the site and at places up to FAR pixels away. A DEM that lies where the image does is near 1, one
-    that does not is anywhere. None where the DEM reaches too little beyond the site for PLACES of them, or too little
-    of the middle lies inside.
+    For sites too small for `relief_shift`. The image of the site's middle, at most 256 pixels a side, is compared with
+    the DEM's relief there and at places up to FAR pixels away. The share is near 1 for a DEM that lies where the image
+    does, and may be anything for one that does not. None where the DEM reaches too little beyond the site for PLACES of
+    them, or where too little of the middle lies inside the outline.
     """
     height, width = (min(n, TILE) for n in grid.shape)
     window = Window((grid.height - height) // 2, (grid.width - width) // 2, height, width)
@@ -145,18 +148,6 @@ def relief_rank(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside:
     return float(np.mean([shared(*place) < here for place in places]))
 
 
-def _smoothing(dem: DemTable, grid: Grid) -> float:
-    return min(max(SMOOTH, 0.5 * _dem_pixel(dem, grid) / grid.x_size), MOST_SMOOTH)
-
-
-def _normals(dem: DemTable, around: Grid) -> Float32:
-    """The three components (east, south, up) of the ground's unit normals, (3, H, W), NaN where undefined."""
-    z = warp(dem.path, around, [1], "cubic", dem.nodata)[0].astype(np.float64) * dem.scale
-    z_down, z_right = np.gradient(z, around.y_size, around.x_size)
-    up = 1 / np.sqrt(1 + z_down**2 + z_right**2)
-    return np.asarray([z_right * up, z_down * up, up], np.float32)
-
-
 def landslide_shift(
     images: Sequence[ImageTable],
     landslides: gpd.GeoDataFrame | None,
@@ -166,10 +157,10 @@ def landslide_shift(
 ) -> Shift | None:
     """How far landslide outlines lie from where the image shows their contrast; None where that cannot be told.
 
-    `landslides`: polygons in the grid's CRS, or None to take `label` itself. The 16 tiles that hold most landslide and
-    other ground are read.
+    `landslides` are polygons in the grid's CRS, or None to take `label` itself. The 16 tiles are read that hold most of
+    the rarer of landslide and other ground.
     """
-    holding = []
+    mixed = []  # tiles of both, with the pixels of the rarer, negative so that sorting puts the most first
     for row, windows in groupby(candidates(grid.shape, inside), lambda window: window.row):
         across: NDArray[np.uint8] | None = None
         for window in windows:
@@ -178,17 +169,17 @@ def landslide_shift(
             part = across[:, window.slices[1]]
             fewer = min(int((part == 1).sum()), int((part == 0).sum()))
             if fewer:
-                holding.append((-fewer, window))
-    found = []
-    for _, window in sorted(holding)[:MOST_TILES]:
+                mixed.append((-fewer, window))
+    covariances = []
+    for _, window in sorted(mixed)[:MOST_TILES]:
         share = (
             _padded(label, window, grid.shape)
             if landslides is None
             else covered_share(landslides, _around(grid, window))
         )
         layer = local(share, SMOOTH)[None]
-        found.append(_covariances(_bands(images, grid, window, inside, SMOOTH), layer))
-    return shift_of(found, grid, SMOOTH)
+        covariances.append(_covariances(_bands(images, grid, window, inside, SMOOTH), layer))
+    return shift_of(covariances, grid, SMOOTH)
 
 
 def candidates(shape: tuple[int, int], inside: Inside) -> list[Window]:
@@ -196,12 +187,12 @@ def candidates(shape: tuple[int, int], inside: Inside) -> list[Window]:
     side = int(np.clip(math.sqrt(shape[0] * shape[1] / TILES_OF_A_SMALL_SITE), SMALLEST_TILE, TILE))
     rows, columns = max(1, round(shape[0] / side)), max(1, round(shape[1] / side))
     height, width = shape[0] // rows, shape[1] // columns
-    found = []
+    windows = []
     for r in range(rows):
         across = inside(Window(r * height, 0, min(height, TILE), shape[1]))
-        every = (Window(r * height, c * width, min(height, TILE), min(width, TILE)) for c in range(columns))
-        found += [window for window in every if across[:, window.slices[1]].mean() >= COVERED]
-    return found
+        row = (Window(r * height, c * width, min(height, TILE), min(width, TILE)) for c in range(columns))
+        windows += [window for window in row if across[:, window.slices[1]].mean() >= COVERED]
+    return windows
 
 
 def evenly(windows: Sequence[Window], most: int) -> list[Window]:
@@ -224,8 +215,8 @@ def covered_share(landslides: gpd.GeoDataFrame, grid: Grid) -> Float32:
 def local(plane: Float32, smooth: float, least: float = 0.0) -> Float32:
     """A plane (H, W) smoothed, less the mean of its surroundings and over their deviation; 0 where undefined.
 
-    `smooth`: deviation of the Gaussian, pixels; the surroundings are a box of nine times that, applied twice, and
-    twice as wide for the deviation. `least` is added to the deviation, in the plane's unit, so that noise on even
+    `smooth` is the deviation of the Gaussian, pixels. The surroundings are a box of nine times that, applied twice;
+    for the deviation it is twice as wide. `least` is added to the deviation, in the plane's unit, so that noise on even
     ground stays small.
     """
     defined = np.isfinite(plane)
@@ -270,16 +261,39 @@ def shift_of(tiles: Sequence[_Covariances], grid: Grid, smooth: float) -> Shift 
     if error > PRECISE:
         return None
     rows, columns = best
-    return Shift(columns * grid.x_size, -rows * grid.y_size, columns, rows, error, prominence, len(tiles))
+    return Shift(
+        east=columns * grid.x_size,
+        north=-rows * grid.y_size,
+        columns=columns,
+        rows=rows,
+        error=error,
+        prominence=prominence,
+        tiles=len(tiles),
+    )
+
+
+def _smoothing(dem: DemTable, grid: Grid) -> float:
+    """The deviation of the first smoothing, pixels of the grid: half a pixel of a coarse DEM."""
+    return min(max(SMOOTH, 0.5 * _dem_pixel(dem, grid) / grid.x_size), MOST_SMOOTH)
+
+
+def _normals(dem: DemTable, around: Grid) -> Float32:
+    """The three components (east, south, up) of the ground's unit normals, (3, H, W), NaN where undefined."""
+    z = warp(dem.path, around, [1], "cubic", dem.nodata)[0].astype(np.float64) * dem.scale
+    z_down, z_right = np.gradient(z, around.y_size, around.x_size)
+    up = 1 / np.sqrt(1 + z_down**2 + z_right**2)
+    return np.asarray([z_right * up, z_down * up, up], np.float32)
 
 
 def _dem_pixel(dem: DemTable, grid: Grid) -> float:
+    """The side of the DEM's pixels in metres, or `dem_resolution` where that is coarser."""
     info = read_info(dem.path)
-    own = info.grid.x_size if metric_fault(info.crs) is None else default_grid(info, grid.crs, None).x_size
-    return max(own, dem.dem_resolution or 0.0)
+    size = info.grid.x_size if metric_fault(info.crs) is None else default_grid(info, grid.crs, None).x_size
+    return max(size, dem.dem_resolution or 0.0)
 
 
 def _around(grid: Grid, window: Window) -> Grid:
+    """The grid of a window and the trial shifts around it."""
     return grid.crop(window).pad(REACH)
 
 
@@ -288,8 +302,8 @@ def _padded(label: Label, window: Window, shape: tuple[int, int]) -> Float32:
     out = np.full((window.height + 2 * REACH, window.width + 2 * REACH), np.nan, np.float32)
     around = Window(window.row - REACH, window.column - REACH, *out.shape)
     part = around.clip(shape)
-    known = label(part)
-    out[part.within(around)] = np.where(known <= 1, known, np.nan)
+    codes = label(part)
+    out[part.within(around)] = np.where(codes <= 1, codes, np.nan)
     return out
 
 
@@ -304,20 +318,24 @@ def _bands(images: Sequence[ImageTable], grid: Grid, window: Window, inside: Ins
 
 
 def _covariances(image: Float32, layer: Float32) -> _Covariances:
-    """Of image (B, H, W) at x with layer (T, H, W) at x + shift; the image's rim of REACH is zero, so nothing wraps."""
+    """The covariances of image (B, H, W) at x with layer (T, H, W) at x + shift, for every trial shift.
+
+    They come from Fourier transforms, which would wrap around: the image's rim of REACH pixels has to be zero.
+    """
     size = [fft.next_fast_len(n, real=True) for n in image.shape[1:]]
-    of_image, of_layer = fft.rfft2(image, size), fft.rfft2(layer, size)
+    image_spectra, layer_spectra = fft.rfft2(image, size), fft.rfft2(layer, size)
     trial = np.arange(-REACH, REACH + 1)
     places = np.ix_(trial % size[0], trial % size[1])
     between = np.empty((len(image), len(layer), len(trial), len(trial)))
-    for b, conjugate in enumerate(np.conj(of_image)):
-        for t, spectrum in enumerate(of_layer):
+    for b, conjugate in enumerate(np.conj(image_spectra)):
+        for t, spectrum in enumerate(layer_spectra):
             between[b, t] = fft.irfft2(conjugate * spectrum, size)[places]
     inner = layer[:, REACH:-REACH, REACH:-REACH]
     return _Covariances(between, _within(image), _within(inner))
 
 
 def _within(planes: Float32) -> Float64:
+    """The covariances (B, B) of planes (B, H, W) that are local, and so have no mean."""
     flat = planes.reshape(len(planes), -1).astype(np.float64)
     return np.asarray(flat @ flat.T)
 
@@ -328,20 +346,21 @@ def _shared_variance(tiles: Sequence[_Covariances]) -> Float64:
     layer = _whitening(np.sum([tile.layer for tile in tiles], axis=0))
     between = np.sum([tile.between for tile in tiles], axis=0)
     white = np.einsum("ab,btij,ts->ijas", image, between, layer, optimize=True)
-    # the largest eigenvalue of the smaller product: exact, and quicker than singular values
+    # The largest eigenvalue of the smaller product is the square of the largest singular value, and quicker to have.
     product = np.einsum("ijas,ijat->ijst", white, white, optimize=True)
     return np.asarray(np.linalg.eigvalsh(product)[..., -1])
 
 
 def _whitening(covariance: Float64) -> Float64:
+    """The inverse square root of a covariance (B, B), which makes planes uncorrelated and of one variance."""
     values, vectors = np.linalg.eigh(covariance)
-    values = np.maximum(values, 1e-3 * values[-1])  # bands that repeat one another add nothing
+    values = np.maximum(values, 1e-3 * values[-1])  # Else bands that repeat one another would add their noise.
     return np.asarray(vectors / np.sqrt(values) @ vectors.T)
 
 
 def _peak(shared: Float64) -> tuple[float, float] | None:
     """(row, column) shift of the largest value, refined on a cubic spline; None at the rim of the trial shifts."""
-    row, column = (int(at) for at in np.unravel_index(int(shared.argmax()), shared.shape))
+    row, column = (int(i) for i in np.unravel_index(int(shared.argmax()), shared.shape))
     if not (2 <= row < shared.shape[0] - 2 and 2 <= column < shared.shape[1] - 2):
         return None
     around = np.arange(-1, 1 + STEP / 2, STEP)

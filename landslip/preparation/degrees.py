@@ -1,4 +1,4 @@
-"""Degrees along the frame of a map in any CRS, and the sheet that maps lie on."""
+"""Degrees along the frame of a map in any CRS, the edge of valid ground, and the sheet that maps lie on."""
 
 from __future__ import annotations
 
@@ -20,23 +20,30 @@ from numpy.typing import ArrayLike, NDArray
 from landslip.geo.geodesy import geodetic
 from landslip.geo.grid import Grid
 from landslip.geo.preview import read_decimated
-from landslip.plots.cartography import (
-    add_map_frame,
-    centres,
-    extent,
-)
+from landslip.plots.cartography import add_map_frame, centres, extent
 
 DEGREE_SIZE = 7  # points
 TICK = 0.1  # inches that a tick takes before its degrees
 SCALE_GAP, SCALE_WIDTH = 0.12, 0.13  # inches between a map, or the degrees at its right, and its scale; of the scale
 
+STEPS = (
+    *(seconds / 3600 for seconds in (1, 2, 5, 10, 20, 30)),
+    *(minutes / 60 for minutes in (1, 2, 5, 10, 20, 30)),
+    *(1, 2, 5, 10, 20, 30, 45),
+)  # degrees, minutes and seconds that are round
+AIRY = 1.3  # of its width: what a text of degrees takes with the gap to the next
+
 
 def room_beside(figure: Figure, axes: Axes, latitudes: Sequence[tuple[float, str]], foot: float = 0.0) -> Axes:
-    """Axes for a scale at the right of a map, beyond the latitudes written there; from `foot` of its height up."""
+    """Axes for a scale at the right of a map, beyond the latitudes that are written there.
+
+    They leave out `foot`, a share of the map's height, below and above.
+    """
     away = max((TICK + _inches(text) for _, text in latitudes), default=0.0) + SCALE_GAP
 
     def place(*_: Any) -> Any:
-        inch, ground = figure.dpi, axes.bbox  # as the map lies when it is drawn: its aspect is fixed, the layout is not
+        # Asked for anew whenever the figure is drawn: the layout moves the map, whose aspect is fixed.
+        inch, ground = figure.dpi, axes.bbox
         up = foot * ground.height
         box = Bbox.from_bounds(ground.x1 + away * inch, ground.y0 + up, SCALE_WIDTH * inch, ground.height - 2 * up)
         return TransformedBbox(box, figure.transFigure.inverted())
@@ -46,13 +53,8 @@ def room_beside(figure: Figure, axes: Axes, latitudes: Sequence[tuple[float, str
     return beside
 
 
-def _inches(text: str) -> float:
-    """The width of a text of degrees."""
-    return float(TextPath((0, 0), text, size=DEGREE_SIZE).get_extents().width) / 72 if text else 0.0
-
-
 def draw_edge(prepared: Path, most: int) -> NDArray[np.bool_]:
-    """Valid ground (H, W), thinned as any raster of the site is to `most` pixels a side."""
+    """Where ground is valid, (H, W) bool, thinned to `most` pixels a side as any raster of the site is."""
     return np.asarray(read_decimated(prepared / "valid.tif", [1], most, stored=True)[0][0] == 1)
 
 
@@ -60,7 +62,7 @@ def outline(axes: Axes, edge: NDArray[np.bool_], grid: Grid, width: float = 0.9)
     """The edge of valid ground, black on white; nothing where all of the rectangle is valid."""
     if edge.all():
         return []
-    inside = np.pad(edge.astype(np.float32), 1)  # so that an edge at the rim is drawn too
+    inside = np.pad(edge.astype(np.float32), 1)  # So that an edge at the rim is drawn too.
     x, y = centres(grid)
     x, y = (np.concatenate([[2 * a[0] - a[1]], a, [2 * a[-1] - a[-2]]]) if len(a) > 1 else a for a in (x, y))
     if inside.shape != (len(y), len(x)):
@@ -71,7 +73,10 @@ def outline(axes: Axes, edge: NDArray[np.bool_], grid: Grid, width: float = 0.9)
 
 
 def dress_with_degrees(axes: Axes, grid: Grid, title: str, size: tuple[float, float]) -> None:
-    """`size`: the map's width and height in inches, which say how many degrees can stand at its sides."""
+    """Give a map its frame in kilometres left and below, degrees right and above, and a title.
+
+    `size` is the map's width and height in inches, which say how many degrees can stand at its sides.
+    """
     add_map_frame(axes, grid, title)
     left, right, bottom, top = extent(grid)
     for place, ticks in (("top", degree_ticks(grid, "x", size[0])), ("right", degree_ticks(grid, "y", size[1]))):
@@ -85,8 +90,8 @@ def dress_with_degrees(axes: Axes, grid: Grid, title: str, size: tuple[float, fl
 
 def to_degrees(grid: Grid, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """(longitude, latitude) in degrees on the grid's own body, of coordinates in its CRS; None where not defined."""
-    found = geodetic(grid.crs, np.asarray(x, float), np.asarray(y, float))
-    return found if found is not None and all(np.isfinite(values).all() for values in found) else None
+    pair = geodetic(grid.crs, np.asarray(x, float), np.asarray(y, float))
+    return pair if pair is not None and all(np.isfinite(values).all() for values in pair) else None
 
 
 def degree_ticks(grid: Grid, axis: str, inches: float = math.inf) -> list[tuple[float, str]]:
@@ -96,20 +101,24 @@ def degree_ticks(grid: Grid, axis: str, inches: float = math.inf) -> list[tuple[
     """
     left, bottom, right, top = grid.bounds
     along = np.linspace(left, right, 201) if axis == "x" else np.linspace(bottom, top, 201)
-    found = to_degrees(grid, along, np.full(201, top)) if axis == "x" else to_degrees(grid, np.full(201, right), along)
-    if found is None:
+    pair = to_degrees(grid, along, np.full(201, top)) if axis == "x" else to_degrees(grid, np.full(201, right), along)
+    if pair is None:
         return []
-    degrees = found[0 if axis == "x" else 1]
-    if not (np.diff(degrees) > 0).all():  # the map holds the pole or the 180th meridian
+    degrees = pair[0 if axis == "x" else 1]
+    if not (np.diff(degrees) > 0).all():  # The map holds the pole or the 180th meridian.
         return []
     span, ticks = float(degrees[-1] - degrees[0]), list[tuple[float, str]]()
     for step in (step for step in STEPS if step >= span / 6 or step == STEPS[-1]):
         first = math.ceil(degrees[0] / step - 1e-9)
-        wanted = [i * step for i in range(first, first + 12) if i * step <= degrees[-1]]
-        finer, ticks = ticks, [(float(np.interp(d, degrees, along)) / 1000, degree_text(d, axis, step)) for d in wanted]
+        round_degrees = [i * step for i in range(first, first + 12) if i * step <= degrees[-1]]
+        finer, ticks = (
+            ticks,
+            [(float(np.interp(d, degrees, along)) / 1000, degree_text(d, axis, step)) for d in round_degrees],
+        )
         needed = max((_inches(text) if axis == "x" else DEGREE_SIZE / 72 for _, text in ticks), default=0.0)
         if len(ticks) < 2 or AIRY * needed <= inches * step / span:
-            return ticks or finer[len(finer) // 2 :][:1]  # none is as round within so short a way
+            # Along a short edge no tick may be as round as this: then one of the finer ticks stands alone.
+            return ticks or finer[len(finer) // 2 :][:1]
     return ticks[:1]
 
 
@@ -117,36 +126,37 @@ def degree_text(degrees: float, axis: str, step: float = 1 / 3600) -> str:
     """Degrees as people write them, to whole degrees, minutes or seconds as `step` asks: 110°40'E."""
     letter = ("E" if degrees >= 0 else "W") if axis == "x" else ("N" if degrees >= 0 else "S")
     seconds = round(abs(degrees) * 3600)
-    whole, minutes, rest = seconds // 3600, seconds // 60 % 60, seconds % 60
-    text = f"{whole}°"
+    text, minutes = f"{seconds // 3600}°", seconds // 60 % 60
     if step < 1:
         text += f"{minutes:02d}'"
     if step < 1 / 60:
-        text += f'{rest:02d}"'
+        text += f'{seconds % 60:02d}"'
     return text + letter
 
 
-STEPS = (
-    *(seconds / 3600 for seconds in (1, 2, 5, 10, 20, 30)),
-    *(minutes / 60 for minutes in (1, 2, 5, 10, 20, 30)),
-    *(1, 2, 5, 10, 20, 30, 45),
-)  # degrees, minutes and seconds that are round
-AIRY = 1.3  # ways that a text of degrees takes, with the gap to the next
-
-
 def map_sheet(grid: Grid, rows: int, columns: int, width: float) -> tuple[Figure, list[Axes], tuple[float, float]]:
-    """A figure of rows x columns maps with room for scales and coordinates; and about the inches that one map takes."""
-    one = width / columns - 1.4
-    height = max(2.6, min(2.0 * width, rows * (one * grid.height / grid.width + 0.75) + 0.6))
+    """A figure of rows x columns maps, its axes, and about the width and height that one map takes, inches.
+
+    `width` is the figure's, in inches; beside each map there is room for a scale and coordinates.
+    """
+    map_width = width / columns - 1.4
+    height = max(2.6, min(2.0 * width, rows * (map_width * grid.height / grid.width + 0.75) + 0.6))
     figure = Figure(figsize=(width, height), layout="compressed")
-    one = min(one, ((height - 0.6) / rows - 0.75) * grid.width / grid.height)
-    size = one, one * grid.height / grid.width
+    map_width = min(map_width, ((height - 0.6) / rows - 0.75) * grid.width / grid.height)
+    size = map_width, map_width * grid.height / grid.width
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat), size
 
 
 def panel_letters(i: int) -> str:
+    """The letter of panel `i`, counted from 0: a to z, then numbers."""
     return string.ascii_lowercase[i] if i < 26 else str(i + 1)
 
 
 def lettered(letter: str, title: str) -> str:
+    """A title with its panel's letter before it, where it has one."""
     return f"({letter}) {title}" if letter else title
+
+
+def _inches(text: str) -> float:
+    """The width of a text of degrees, inches."""
+    return float(TextPath((0, 0), text, size=DEGREE_SIZE).get_extents().width) / 72 if text else 0.0

@@ -1,4 +1,4 @@
-"""Distance to the nearest line, exact."""
+"""The exact distance to the nearest river, fault or other feature, as a channel."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ MOST_PIXELS = 4_000_000_000  # of the widened grid that distances are taken on
 
 
 def distance_source(name: str, source: FileTable, grid: Grid) -> ChannelSource:
-    """Exact distance from each pixel's centre to the nearest feature burnt all-touched, in metres.
+    """Exact distance in metres from each pixel's centre to that of the nearest pixel which a feature touches.
 
     Features outside the grid count: the grid is widened until nothing beyond it can be nearer. The gaps along its rows
-    are kept in a file, 4 bytes a pixel, from which distances are taken some columns at a time.
+    lie in a file, 4 bytes a pixel, from which distances are taken some columns at a time.
     """
 
     def begin(folder: Path) -> Values:
         from landslip.geo.rasterize import SQUARE, burn_window
 
-        shapes, inner = features_around(source, grid)
+        shapes, inner = _features_around(source, grid)
         wide = shapes.grid
         strips = [Window(row, 0, SQUARE, wide.width).clip(wide.shape) for row in range(0, wide.height, SQUARE)]
         places = [slice(left, left + COLUMNS) for left in range(0, grid.width, COLUMNS)]
@@ -56,23 +56,23 @@ def distance_source(name: str, source: FileTable, grid: Grid) -> ChannelSource:
             pass
 
         def at(window: Window) -> NDArray[np.float32]:
-            kept = np.memmap(path, np.int32, "r", shape=(len(places), wide.height, COLUMNS))
+            gaps_file = np.memmap(path, np.int32, "r", shape=(len(places), wide.height, COLUMNS))
             first, last = window.column // COLUMNS, (window.column + window.width - 1) // COLUMNS
-            gaps = np.concatenate(list(kept[first : last + 1]), axis=1)
+            gaps = np.concatenate(list(gaps_file[first : last + 1]), axis=1)
             across = slice(window.column - first * COLUMNS, window.column - first * COLUMNS + window.width)
             down = slice(inner.row + window.row, inner.row + window.row + window.height)
             return distance_down(gaps[:, across], grid.x_size, grid.y_size)[None, down]
 
         return at
 
-    how = {source.path.name: "none: burnt onto the grid, every pixel that is touched"}
-    return ChannelSource(name, (Channel(name, name, "factor", "m"),), begin, how, columns=True)
+    resampling = {source.path.name: "none: burnt onto the grid, every pixel that is touched"}
+    return ChannelSource(name, (Channel(name, name, "factor", "m"),), begin, resampling, columns=True)
 
 
-def features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
-    """The features that may be nearest to a pixel of the grid, on a wider grid that holds them, and the grid's window.
+def _features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
+    """The features that may be nearest to a pixel of the grid, on a wider grid, and the window of the grid in that.
 
-    SiteError where they are too far away for their distance to be taken.
+    Raises SiteError where they are so far away that the wider grid would be too large.
     """
     from landslip.geo.rasterize import shapes_on
     from landslip.geo.vector import read_vector
@@ -93,7 +93,7 @@ def features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
         if needed <= reach:
             break
         reach = needed
-    # as far as that, and no farther than there are features
+    # The grid is widened as far as that, and no farther than there are features.
     left, bottom, right, top = grid.bounds
     x_first, y_first, x_last, y_last = frame.total_bounds
     beyond = (y_last - top) / grid.y_size, (left - x_first) / grid.x_size
@@ -105,7 +105,10 @@ def features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
 
 
 def _farthest(geometries: gpd.GeoSeries, grid: Grid) -> float:
-    """Metres that no pixel of the grid is farther than from a feature's pixel: those at nodes, and half way between."""
+    """A distance in metres that no pixel of the grid has more than to the nearest feature's pixel.
+
+    The largest at NODES x NODES places, and what a pixel between them can lie farther away.
+    """
     import shapely
 
     left, bottom, right, top = grid.bounds
@@ -118,6 +121,7 @@ def _farthest(geometries: gpd.GeoSeries, grid: Grid) -> float:
 
 
 def _require_lines(source: FileTable) -> None:
+    """Raise VectorError for a layer that holds nothing at all, anywhere."""
     from landslip.geo.vector import read_vector
 
     frame: gpd.GeoDataFrame = read_vector(source.path, source.layer, stated=source.crs)

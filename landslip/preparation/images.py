@@ -1,12 +1,11 @@
 """The images of a site, brought to a grid: bands scaled once, clouds undefined or filled from another scene.
 
-The value at a pixel does not depend on which part of the site's grid is asked for, given that warping does not.
+The value at a pixel does not depend on which part of the site's grid is asked for, because that of `geo.warp` does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +15,7 @@ from landslip.config.site_tables import ROLES, ImageTable
 from landslip.errors import SiteError
 from landslip.geo.grid import Grid, Window, crs_name
 from landslip.geo.raster import read, read_info
-from landslip.geo.warp import (
-    MOST_AT_ONCE,
-    how_resampled,
-    in_quarters,
-    lies_on,
-    needed_window,
-    warp,
-    warp_array,
-)
+from landslip.geo.warp import MOST_AT_ONCE, how_resampled, in_quarters, lies_on, needed_window, warp, warp_array
 from landslip.preparation.site_grid import sharpens
 from landslip.scenes.pansharpen import FINE_REACH, REACH, SHARPENED, sharpen, upsample
 from landslip.scenes.scene import Band, Quality, Scene
@@ -32,34 +23,36 @@ from landslip.scenes.scene import Band, Quality, Scene
 Bands = dict[str, NDArray[np.float32]]
 Masks = dict[Grid, tuple[NDArray[np.bool_], NDArray[np.uint16]]]
 
-PLAIN = "plain "  # before the name of a band that is kept as it was before sharpening
+PLAIN = "plain "  # stands before the name of a band as it was before sharpening
 HARDLY = 1e-6  # share of undefined ground that rounding alone may put into a pixel
 APART = 1e-3  # of a pixel: band 8 may lie so far from where the other bands put it
 
 
 def read_images(images: Sequence[ImageTable], grid: Grid) -> Bands:
-    """Bands by name on `grid`, each (H, W) float32 with NaN where undefined. Roles come first, in order of wavelength.
+    """Bands by name on `grid`, each (H, W) float32 with NaN where undefined.
 
-    value = stored x scale + offset, once. Where bundles give the same bands, a pixel is taken whole from the first of
-    them that is defined there in every band. Raises SiteError for bundles of one image in different CRSs or units.
+    Roles come first, in order of wavelength. Values are stored x scale + offset. Where bundles give the same bands, a
+    pixel is taken whole from the first of them that is defined there in every band. Raises SiteError for bundles of one
+    image in different CRSs or units.
     """
     return read_with_plain(images, grid)[0]
 
 
 def read_with_plain(images: Sequence[ImageTable], grid: Grid) -> tuple[Bands, Bands]:
     """The bands, and the same before pan-sharpening, which indices are taken from; one array where nothing differs."""
-    found: Bands = {}
+    bands: Bands = {}
     for group in one_image(images):
         scenes = [scene_of(image) for image in group]
         require_alike(scenes)
-        whole: Bands | None = None
+        of_group: Bands | None = None
         for image, scene in zip(group, scenes, strict=True):
-            own = _of_file(image, grid) if scene is None else _of_scene(image, scene, grid)
-            own |= {PLAIN + name: own[name] for name in SHARPENED if name in own and PLAIN + name not in own}
-            whole = own if whole is None else filled(whole, own)
-        found |= whole or {}
+            of_image = _of_file(image, grid) if scene is None else _of_scene(image, scene, grid)
+            unsharpened = (name for name in SHARPENED if name in of_image and PLAIN + name not in of_image)
+            of_image |= {PLAIN + name: of_image[name] for name in unsharpened}
+            of_group = of_image if of_group is None else _filled(of_group, of_image)
+        bands |= of_group or {}
     names = band_names(images)
-    return {name: found[name] for name in names}, {name: found.get(PLAIN + name, found[name]) for name in names}
+    return {name: bands[name] for name in names}, {name: bands.get(PLAIN + name, bands[name]) for name in names}
 
 
 def band_names(images: Sequence[ImageTable]) -> list[str]:
@@ -69,27 +62,27 @@ def band_names(images: Sequence[ImageTable]) -> list[str]:
 
 
 def only(images: Sequence[ImageTable], names: Sequence[str]) -> list[ImageTable]:
-    """Images that hold bands of these names, with no others, so that a band gets the values it has among all.
+    """The images that hold bands of these names, without their other bands, which then need not be read.
 
-    Bundles keep theirs: whether the next scene fills a pixel hangs on all its bands.
+    Bundles keep all: whether the next scene fills a pixel depends on all bands, so that values would differ else.
     """
-    found = []
+    chosen = []
     for image in images:
         bands = {name: band for name, band in image.bands.items() if name in names}
         if bands and image.bundle is None:
             files = {name: path for name, path in image.files.items() if name in names}
             image = image.model_copy(update={"bands": bands, "files": files})
         if bands:
-            found.append(image)
-    return found
+            chosen.append(image)
+    return chosen
 
 
 def unit_of(images: Sequence[ImageTable], name: str) -> str:
-    """The unit of a band, so that a model refuses values of another scale.
+    """The unit of a band, by which a model refuses values of another scale.
 
-    What a bundle's metadata makes of it, or what the site states as `unit`. Else "reflectance" where the site scales
-    the values or gives both `scale` and `offset`, be they 1 and 0: it says then that stored x scale + offset is
-    reflectance. Else "stored".
+    It is what a bundle's metadata makes of the values, or what the site states as `unit`. Else it is "reflectance"
+    where the site scales the values or gives both `scale` and `offset`, even as 1 and 0, which says that stored x
+    scale + offset is reflectance. Else it is "stored".
     """
     image = next(image for image in images if name in image.bands)
     scene = scene_of(image)
@@ -99,66 +92,59 @@ def unit_of(images: Sequence[ImageTable], name: str) -> str:
     return image.unit or ("reflectance" if scaled else "stored")
 
 
-def describe_images(images: Sequence[ImageTable]) -> list[dict[str, Any]]:
+def describe_images(images: Sequence[ImageTable]) -> list[dict[str, object]]:
     """What manifest.json says of every image: where it is from, and the scaling that was applied to each band."""
-    described = []
+    rows = []
     for image in images:
         scene = scene_of(image)
-        row: dict[str, Any] = {"scene": image.scene, "date": str(image.date) if image.date else None}
+        row: dict[str, object] = {"scene": image.scene, "date": str(image.date) if image.date else None}
+        bands: dict[str, dict[str, object]]
         if scene is None:
             scaling = {"scale": image.scale, "offset": image.offset}
-            row["bands"] = {name: {"band": number, **scaling} for name, number in image.bands.items()}
+            bands = {name: {"band": number, **scaling} for name, number in image.bands.items()}
         else:
-            row["undefined"] = (
-                ["fill", *image.mask, *(["saturated"] if image.saturation else [])] if image.bundle else []
-            )
-            row["bands"] = {
+            masks = ["fill", *image.mask, *(["saturated"] if image.saturation else [])]
+            row["undefined"] = masks if image.bundle else []
+            bands = {
                 name: {"file": band.path.name, "scale": band.scale, "offset": band.offset}
                 for name, band in scene.bands.items()
             }
         for name in image.bands:
-            row["bands"][name]["unit"] = unit_of([image], name)
-        described.append(row)
-    return described
+            bands[name]["unit"] = unit_of([image], name)
+        rows.append({**row, "bands": bands})
+    return rows
 
 
 def describe_resampling(images: Sequence[ImageTable], grid: Grid, sharpened: bool = True) -> dict[str, str]:
     """How the rasters of images are brought to the grid, by file name; not `sharpened` for indices."""
-    how: dict[str, str] = {}
+    resampling: dict[str, str] = {}
     for image in images:
         scene = scene_of(image)
         if scene is None and image.path is not None:
-            how[image.path.name] = how_resampled(image.path, grid, "bilinear")
+            resampling[image.path.name] = how_resampled(image.path, grid, "bilinear")
         if scene is None:
             continue
-        fine = scene.pan if _sharpened_here(image, scene, grid) else None
+        pan = _sharpening_pan(image, scene, grid)
         for name, band in scene.bands.items():
-            if fine is None:
-                how[band.path.name] = how_resampled(band.path, grid, "bilinear")
+            if pan is None:
+                resampling[band.path.name] = how_resampled(band.path, grid, "bilinear")
                 continue
             steps = ["bilinear to band 8's pixels"]
             steps += ["sharpened with band 8"] if sharpened and name in SHARPENED else []
-            steps += [] if lies_on(fine.path, grid) else ["bilinear"]
-            how[band.path.name] = ", ".join(steps)
-        if fine is not None and sharpened:
-            how[fine.path.name] = how_resampled(fine.path, grid, "bilinear")
+            steps += [] if lies_on(pan.path, grid) else ["bilinear"]
+            resampling[band.path.name] = ", ".join(steps)
+        if pan is not None and sharpened:
+            resampling[pan.path.name] = how_resampled(pan.path, grid, "bilinear")
         masks = (scene.quality.path if scene.quality else None, scene.saturation)
-        how |= {path.name: "nearest to the bands' pixels" for path in masks if path is not None}
-    return how
-
-
-def filled(first: Bands, second: Bands) -> Bands:
-    """The first scene, and the second's pixels, whole, where the first lacks a band that the second has all of."""
-    lacking = np.any([np.isnan(values) for values in first.values()], axis=0)
-    whole = ~np.any([np.isnan(values) for values in second.values()], axis=0)
-    return {name: np.where(lacking & whole, second[name], values) for name, values in first.items()}
+        resampling |= {path.name: "nearest to the bands' pixels" for path in masks if path is not None}
+    return resampling
 
 
 def require_alike(scenes: Sequence[Scene | None]) -> None:
     """Raise SiteError for scenes that are to fill each other and lie in different UTM zones or differ in unit."""
-    known = [scene for scene in scenes if scene is not None]
-    for other in known[1:]:
-        first = known[0]
+    bundles = [scene for scene in scenes if scene is not None]
+    for other in bundles[1:]:
+        first = bundles[0]
         if first.unit != other.unit:
             raise SiteError(
                 f"{first.origin} is {first.unit} and {other.origin} {other.unit}: they cannot fill each other. "
@@ -173,7 +159,20 @@ def require_alike(scenes: Sequence[Scene | None]) -> None:
             )
 
 
+def quality_on(quality: Quality, grid: Grid) -> NDArray[np.float32]:
+    """The stored codes of a quality raster on `grid`, (H, W), nearest, NaN where undefined."""
+    return np.asarray(warp(quality.path, grid, [1], "nearest")[0])
+
+
+def _filled(first: Bands, second: Bands) -> Bands:
+    """The bands of a first scene, with all of a second's at pixels where only the second has every band."""
+    lacking = np.any([np.isnan(values) for values in first.values()], axis=0)
+    complete = ~np.any([np.isnan(values) for values in second.values()], axis=0)
+    return {name: np.where(lacking & complete, second[name], values) for name, values in first.items()}
+
+
 def _of_file(image: ImageTable, grid: Grid) -> Bands:
+    """The bands of an image that is one file, on `grid`."""
     if image.path is None:
         raise SiteError("an [[image]] needs a path, files or a bundle")
     values = warp(image.path, grid, list(image.bands.values()), "bilinear", image.nodata)
@@ -184,13 +183,14 @@ def _of_file(image: ImageTable, grid: Grid) -> Bands:
 
 
 def _of_scene(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
-    """A scene on `grid`. Nothing is drawn from an undefined pixel: where a neighbour is masked, so is the pixel."""
-    if _sharpened_here(image, scene, grid):
-        return _through_pan(image, scene, grid)
+    """The bands of a scene on `grid`; undefined where a pixel that would have had any weight is undefined or masked."""
+    pan = _sharpening_pan(image, scene, grid)
+    if pan is not None:
+        return _through_pan(image, scene, pan, grid)
     parts: dict[str, Grid] = {}
     for name, band in scene.bands.items():
-        own = read_info(band.path).grid
-        parts[name] = own.crop(needed_window(own, grid).clip(own.shape))
+        native = read_info(band.path).grid
+        parts[name] = native.crop(needed_window(native, grid).clip(native.shape))
     if max(part.height * part.width for part in parts.values()) > MOST_AT_ONCE and max(grid.shape) > 1:
 
         def quarter(window: Window) -> NDArray[np.float32]:
@@ -207,10 +207,10 @@ def _of_scene(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
 def _usable(image: ImageTable, scene: Scene, band: Band, part: Grid, masks: Masks) -> NDArray[np.float32]:
     """A band, scaled, on a part of its own grid, (H, W), with NaN for fill, masked and saturated pixels.
 
-    `masks` keeps what was read of quality and saturation on that part for the scene's next band.
+    What is read of quality and saturation on that part goes into `masks`, for the scene's next band.
     """
-    own = read_info(band.path).grid
-    stored = read(band.path, [band.number], _window_of(part, own), band.nodata)[0]
+    native = read_info(band.path).grid
+    stored = read(band.path, [band.number], _window_of(part, native), band.nodata)[0]
     values: NDArray[np.float32] = stored * np.float32(band.scale) + np.float32(band.offset)
     if part not in masks:
         masks[part] = _masks(image, scene, part)
@@ -231,19 +231,15 @@ def _masks(image: ImageTable, scene: Scene, part: Grid) -> tuple[NDArray[np.bool
     return unusable, saturated
 
 
-def quality_on(quality: Quality, grid: Grid) -> NDArray[np.float32]:
-    """The stored codes of a quality raster on `grid`, (H, W), nearest, NaN where undefined."""
-    return np.asarray(warp(quality.path, grid, [1], "nearest")[0])
-
-
-def _window_of(part: Grid, own: Grid) -> Window:
-    row = round((own.transform.f - part.transform.f) / own.y_size)
-    column = round((part.transform.c - own.transform.c) / own.x_size)
+def _window_of(part: Grid, native: Grid) -> Window:
+    """The window of a grid that a part of it takes."""
+    row = round((native.transform.f - part.transform.f) / native.y_size)
+    column = round((part.transform.c - native.transform.c) / native.x_size)
     return Window(row, column, *part.shape)
 
 
 def _onto(values: NDArray[np.float32], part: Grid, grid: Grid) -> NDArray[np.float32]:
-    """Bilinear, and undefined where an undefined pixel would have had any weight."""
+    """Values (h, w) on `part`, brought to `grid`: bilinear, undefined where an undefined pixel has any weight."""
     out = warp_array(values[None], part, grid)[0]
     lacking = np.isnan(values)
     if lacking.any() and not lacking.all():
@@ -251,35 +247,31 @@ def _onto(values: NDArray[np.float32], part: Grid, grid: Grid) -> NDArray[np.flo
     return np.asarray(out)
 
 
-# ---- band 8 ----
-
-
-def _sharpened_here(image: ImageTable, scene: Scene, grid: Grid) -> bool:
-    """Pixels as large as the bands' own have no use for band 8."""
+def _sharpening_pan(image: ImageTable, scene: Scene, grid: Grid) -> Band | None:
+    """Band 8 where it sharpens others on `grid`; None where pixels as large as the bands' own have no use for it."""
     coarse = read_info(next(iter(scene.bands.values())).path).transform.a
-    return sharpens(image, scene) and min(grid.x_size, grid.y_size) < coarse * (1 - APART)
+    return scene.pan if sharpens(image, scene) and min(grid.x_size, grid.y_size) < coarse * (1 - APART) else None
 
 
-def _through_pan(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
-    """All bands on band 8's pixels, green and red sharpened too, and then on `grid`, which mostly is band 8's own."""
-    if scene.pan is None:
-        raise SiteError(f"{scene.origin} has no band 8")
-    fine = read_info(scene.pan.path).grid
+def _through_pan(image: ImageTable, scene: Scene, pan: Band, grid: Grid) -> Bands:
+    """All bands on band 8's pixels, green and red sharpened too, and from there on `grid`, mostly band 8's own."""
+    fine = read_info(pan.path).grid
     window = needed_window(fine, grid).clip(fine.shape)
     if window.height == 0 or window.width == 0:
         return {name: np.full(grid.shape, np.nan, np.float32) for name in scene.bands}
     part = fine.crop(window)
     coarse = read_info(next(iter(scene.bands.values())).path).grid
     first_row, first_column = _positions(scene, fine, coarse)
-    # in positions, of which a coarse pixel k has 2 k: what is wanted, and the coarse pixels around it
+    # Positions are counted in half coarse pixels: the coarse pixel k lies at 2 k. First the window in positions, then
+    # the coarse pixels around it, then its place among the positions between those.
     top, left = window.row + first_row, window.column + first_column
     row, column = top // 2, left // 2
     height = -(-(top + window.height - 1) // 2) - row + 1
     width = -(-(left + window.width - 1) // 2) - column + 1
     inner = np.s_[top - 2 * row : top - 2 * row + window.height, left - 2 * column : left - 2 * column + window.width]
     around = coarse.crop(Window(row - REACH, column - REACH, height + 2 * REACH, width + 2 * REACH))
-    panchromatic = _pan(
-        scene.pan,
+    panchromatic = _read_pan(
+        pan,
         Window(
             2 * row - first_row - FINE_REACH,
             2 * column - first_column - FINE_REACH,
@@ -299,7 +291,8 @@ def _through_pan(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
     return bands
 
 
-def _pan(pan: Band, window: Window) -> NDArray[np.float32]:
+def _read_pan(pan: Band, window: Window) -> NDArray[np.float32]:
+    """Band 8, scaled, at a window of its own grid, (h, w)."""
     stored = read(pan.path, [pan.number], window, pan.nodata)[0]
     scaled: NDArray[np.float32] = stored * np.float32(pan.scale) + np.float32(pan.offset)
     return scaled

@@ -19,39 +19,17 @@ from landslip.geo.warp import warp, warp_stored
 from landslip.review.landslides import Landslides
 from landslip.review.landslides import read_landslides as read_outlines
 
-PART = 2048  # pixels read at a time
-MOST_SHOWN = 7
-
-
-def read_site_landslides(table: LandslidesTable, grid: Grid) -> Landslides:
-    """Landslide polygons that touch the grid, in its CRS; LabelError for points, lines or none on the grid."""
-    found = read_outlines(table.path, table.layer, grid.crs, grid.bounds, stated=table.crs)
-    if found.outlines.empty:
-        whole = read_outlines(table.path, table.layer, grid.crs, stated=table.crs)
-        if whole.outlines.empty:
-            why = f" ({whole.note})" if whole.note else ""
-            raise LabelError(f"{table.path} holds no landslide{why}. Remove [landslides] to prepare and map without.")
-        left, bottom, right, top = whole.outlines.total_bounds
-        raise LabelError(
-            f"{table.path} has no landslide on the site: its {len(whole.outlines)} lie at x {left:.0f} to {right:.0f}, "
-            f"y {bottom:.0f} to {top:.0f}, the site at {grid.describe()}. Check that it is the same place."
-        )
-    kinds = sorted({*found.outlines.geom_type, *found.unknown.geom_type})
-    if not set(kinds) <= {"Polygon", "MultiPolygon"}:
-        raise LabelError(
-            f"{table.path} holds {', '.join(kinds)} and not only polygons: an inventory of points says nothing of the "
-            "ground that a landslide covers, so it cannot train a map. Digitise the outlines, or remove [landslides] "
-            "to prepare and map without."
-        )
-    return found
+PART = 2048  # pixels a side of the windows that masks are read in
+MOST_SHOWN = 7  # values of a mask that a message lists
 
 
 @dataclass(frozen=True)
 class LabelSource:
-    """A site's landslides, to be had window by window.
+    """A site's landslides, read window by window.
 
-    at: the label at a window of the grid, (h, w) uint8, nothing said yet of the outline; lost: the landslides that burn
-    to no pixel: (row, column of a pixel in each, its feature id); outlines: what was burnt, None for a mask.
+    `at` gives the label at a window of the grid, (h, w) uint8, whether inside the outline or not. `lost` are the
+    landslides that burn to no pixel: the row and column of a pixel in each, and its feature id. `outlines` are the
+    polygons that are burnt, None for a mask.
     """
 
     at: Callable[[Window], NDArray[np.uint8]]
@@ -60,17 +38,18 @@ class LabelSource:
 
 
 def open_label(table: LandslidesTable | None, grid: Grid) -> LabelSource:
-    """The label of a site, unknown everywhere where it has no landslides. Raises LabelError as `read_site_landslides`.
+    """The label of a site; unknown everywhere where the site has no landslides.
 
-    What a review has left open is unknown too, but for what of it lies under a landslide.
+    What a review has left open is unknown too, except where a landslide lies over it. Raises LabelError as
+    `_read_site_landslides` does, and for a mask of something else.
     """
     if table is None:
         return LabelSource(lambda window: np.full((window.height, window.width), UNKNOWN, np.uint8), [])
     if table.is_raster:
         return LabelSource(_mask_reader(table, grid), [])
-    found = read_site_landslides(table, grid)
-    frame = found.outlines
-    shapes, left_open = (shapes_on(one.geometry, grid, table.burn) for one in (frame, found.unknown))
+    landslides = _read_site_landslides(table, grid)
+    frame = landslides.outlines
+    shapes, left_open = (shapes_on(one.geometry, grid, table.burn) for one in (frame, landslides.unknown))
     centres = frame.geometry.representative_point()
     lost = []
     for i in unburnt(list(frame.geometry), grid, table.burn):
@@ -84,7 +63,7 @@ def open_label(table: LandslidesTable | None, grid: Grid) -> LabelSource:
         label[burn_window(shapes, window)] = LANDSLIDE
         return label
 
-    return LabelSource(at, lost, found)
+    return LabelSource(at, lost, landslides)
 
 
 def require_landslides(table: LandslidesTable, grid: Grid, pixels: int) -> None:
@@ -97,12 +76,35 @@ def require_landslides(table: LandslidesTable, grid: Grid, pixels: int) -> None:
             f"{nothing}, burnt by {table.burn}). "
             'Check the outline and the CRS; where landslides are smaller than a pixel, burn = "touched".'
         )
-    held = _held(table, grid)
-    others = [value for value in held if value not in (OTHER, *_marks(table)) and value == round(value)]
+    counts = _pixels_by_value(table, grid)
+    others = [value for value in counts if value not in (OTHER, *_marks(table)) and value == round(value)]
     remedy = "Check the outline and the CRS."
     if others:
         remedy = f"Where another value marks landslides, say which: [landslides] landslide = {others[-1]:g}."
-    raise LabelError(f"{nothing}). On the site's rectangle it holds {_listed(held)}; {_meaning(table)}. {remedy}")
+    raise LabelError(f"{nothing}). On the site's rectangle it holds {_listed(counts)}; {_meaning(table)}. {remedy}")
+
+
+def _read_site_landslides(table: LandslidesTable, grid: Grid) -> Landslides:
+    """Landslide polygons that touch the grid, in its CRS; LabelError for points, lines or none on the grid."""
+    landslides = read_outlines(table.path, table.layer, grid.crs, grid.bounds, stated=table.crs)
+    if landslides.outlines.empty:
+        every = read_outlines(table.path, table.layer, grid.crs, stated=table.crs)
+        if every.outlines.empty:
+            why = f" ({every.note})" if every.note else ""
+            raise LabelError(f"{table.path} holds no landslide{why}. Remove [landslides] to prepare and map without.")
+        left, bottom, right, top = every.outlines.total_bounds
+        raise LabelError(
+            f"{table.path} has no landslide on the site: its {len(every.outlines)} lie at x {left:.0f} to {right:.0f}, "
+            f"y {bottom:.0f} to {top:.0f}, the site at {grid.describe()}. Check that it is the same place."
+        )
+    kinds = sorted({*landslides.outlines.geom_type, *landslides.unknown.geom_type})
+    if not set(kinds) <= {"Polygon", "MultiPolygon"}:
+        raise LabelError(
+            f"{table.path} holds {', '.join(kinds)} and not only polygons: an inventory of points says nothing of the "
+            "ground that a landslide covers, so it cannot train a map. Digitise the outlines, or remove [landslides] "
+            "to prepare and map without."
+        )
+    return landslides
 
 
 def _marks(table: LandslidesTable) -> tuple[int, ...]:
@@ -111,11 +113,12 @@ def _marks(table: LandslidesTable) -> tuple[int, ...]:
 
 
 def _meaning(table: LandslidesTable) -> str:
+    """What the values of a mask mean, in words."""
     marks = " or ".join(str(value) for value in _marks(table))
     return f"{marks} is landslide" + ("" if UNKNOWN in _marks(table) else f", {UNKNOWN} unknown")
 
 
-def _held(table: LandslidesTable, grid: Grid) -> dict[float, int]:
+def _pixels_by_value(table: LandslidesTable, grid: Grid) -> dict[float, int]:
     """The values that a mask holds on the grid, as stored, ascending, each with its number of pixels."""
     counts: dict[float, int] = {}
     for window in tiles(grid.shape, PART):
@@ -125,19 +128,21 @@ def _held(table: LandslidesTable, grid: Grid) -> dict[float, int]:
     return dict(sorted(counts.items()))
 
 
-def _listed(held: dict[float, int]) -> str:
-    shown = [f"{value:g} ({count:,} px)" for value, count in list(held.items())[:MOST_SHOWN]]
+def _listed(counts: dict[float, int]) -> str:
+    """Values with their pixels, in words; the first few of many."""
+    shown = [f"{value:g} ({count:,} px)" for value, count in list(counts.items())[:MOST_SHOWN]]
     if not shown:
         return "nothing"
-    if len(held) > MOST_SHOWN:
-        return ", ".join(shown) + f" and {len(held) - MOST_SHOWN} more values"
+    if len(counts) > MOST_SHOWN:
+        return ", ".join(shown) + f" and {len(counts) - MOST_SHOWN} more values"
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def _mask_reader(table: LandslidesTable, grid: Grid) -> Callable[[Window], NDArray[np.uint8]]:
-    """A mask on the grid: 1 landslide, 0 not, 255 unknown or beyond the mask; or as the table's `landslide` says.
+    """A function that gives the label at a window of the grid, (h, w), from a mask; unknown beyond the file.
 
-    Masks of 0 and 1 often declare 0 as nodata; there it means not a landslide. Beyond the file all is unknown.
+    In a mask 1 is landslide, 0 not and 255 unknown, or landslide is what the table's `landslide` says. Masks of 0 and 1
+    often declare 0 as nodata; there it means not a landslide. Raises LabelError for a raster that is no mask.
     """
     marks = np.array(_marks(table), np.float32)
     unknown = () if UNKNOWN in table.landslide else (float(UNKNOWN),)
@@ -181,14 +186,15 @@ def _zero_is_declared(table: LandslidesTable) -> bool:
 
 
 def _require_mask(table: LandslidesTable, read: Callable[[Window], NDArray[np.float32]], grid: Grid) -> None:
-    seen: set[float] = set()
+    """Raise LabelError where a raster holds more than 0 and one other value, `read` at windows of the grid."""
+    distinct: set[float] = set()
     for window in tiles(grid.shape, PART):
         mask = read(window)
-        seen |= set(np.unique(mask[~np.isnan(mask)])[:MOST_SHOWN].tolist())
-        values = sorted(seen)
+        distinct |= set(np.unique(mask[~np.isnan(mask)])[:MOST_SHOWN].tolist())
+        values = sorted(distinct)
         if len(values) > 2 or (len(values) == 2 and values[0] != 0):
             raise LabelError(
-                f"{table.path} is not a landslide mask: it holds {_listed(_held(table, grid))}. A mask holds 1 "
-                "(landslide), 0 (not) and 255 or nodata (unknown); where other values mean landslide, say which: "
-                f"[landslides] landslide = {values[-1]:g}, or several in brackets."
+                f"{table.path} is not a landslide mask: it holds {_listed(_pixels_by_value(table, grid))}. A mask "
+                "holds 1 (landslide), 0 (not) and 255 or nodata (unknown); where other values mean landslide, say "
+                f"which: [landslides] landslide = {values[-1]:g}, or several in brackets."
             )

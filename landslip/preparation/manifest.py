@@ -1,10 +1,9 @@
-"""What a site was prepared from: inputs by hash, grid, software."""
+"""What manifest.json says of a site: the inputs by their hashes, the grid and the software."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from landslip.config.site import Site
 from landslip.geo.archive import own_file
@@ -14,22 +13,46 @@ from landslip.preparation.source import Encoding
 from landslip.runtime.disk import file_hash
 from landslip.runtime.provenance import software
 
+# the files beside a .shp that belong to it
 SHAPEFILE = (".dbf", ".prj", ".shx", ".cpg")
 
 
-def make_manifest(site: Site, grid: Grid, encoding: Encoding) -> dict[str, Any]:
+def make_manifest(site: Site, grid: Grid, encoding: Encoding) -> dict[str, object]:
+    """What manifest.json says of a site before its channels are computed."""
     return {
         "site": site.model_dump(mode="json", exclude_defaults=True),
         "grid": grid_json(grid),
         "encoding": encoding,
         "images": describe_images(site.image),
         **({"before": describe_images(site.before)} if site.before else {}),
-        "inputs": inputs_json(site.inputs()),
+        "inputs": _inputs_json(site.inputs()),
         "software": software(),
     }
 
 
-def inputs_json(inputs: Iterable[tuple[str, Path]]) -> list[dict[str, str]]:
+def without_folders(texts: Iterable[str], site: Site) -> list[str]:
+    """Texts that call the site's files by their names alone: a manifest is passed on, their folders are not."""
+    bundles = [image.bundle for image in (*site.image, *site.before) if image.bundle is not None]
+    paths = sorted({*(path for _, path in site.inputs()), *bundles}, key=lambda path: -len(str(path)))
+    shortened = []
+    for text in texts:
+        for path in paths:
+            text = text.replace(str(path), path.name)
+        shortened.append(text)
+    return shortened
+
+
+def grid_json(grid: Grid) -> dict[str, object]:
+    """A grid as manifest.json holds it."""
+    return {
+        "crs": grid.crs.to_wkt(),
+        "transform": list(grid.transform)[:6],
+        "height": grid.height,
+        "width": grid.width,
+    }
+
+
+def _inputs_json(inputs: Iterable[tuple[str, Path]]) -> list[dict[str, str]]:
     """What manifest.json says of every (what it is, path): the file and its SHA-256.
 
     Of a file in an archive, `file` is the archive, which is what is hashed, and `member` what is read of it.
@@ -46,29 +69,7 @@ def inputs_json(inputs: Iterable[tuple[str, Path]]) -> list[dict[str, str]]:
     return rows
 
 
-def without_folders(texts: Iterable[str], site: Site) -> list[str]:
-    """Texts that call the site's files by their names alone: where they lie here is nobody else's business."""
-    bundles = [image.bundle for image in (*site.image, *site.before) if image.bundle is not None]
-    paths = sorted({*(path for _, path in site.inputs()), *bundles}, key=lambda path: -len(str(path)))
-    found = []
-    for text in texts:
-        for path in paths:
-            text = text.replace(str(path), path.name)
-        found.append(text)
-    return found
-
-
 def _companions(path: Path) -> list[Path]:
     """The files that a shapefile consists of besides its .shp."""
-    found = [path.with_suffix(ending) for ending in SHAPEFILE] if path.suffix.lower() == ".shp" else []
-    return [part for part in found if part.exists()]
-
-
-def grid_json(grid: Grid) -> dict[str, Any]:
-    """A grid as manifest.json holds it."""
-    return {
-        "crs": grid.crs.to_wkt(),
-        "transform": list(grid.transform)[:6],
-        "height": grid.height,
-        "width": grid.width,
-    }
+    companions = [path.with_suffix(ending) for ending in SHAPEFILE] if path.suffix.lower() == ".shp" else []
+    return [part for part in companions if part.exists()]

@@ -1,14 +1,14 @@
 """What the bands of a set of patches are: names, units, scaling. A model trained on them maps scenes that agree.
 
-Said, in this order, by
+That is stated, in this order, by
 - `--channels`: names in order; a TOML file with the words of a site file (`PatchTable`); or the stack.tif of the
   prepared site that the patches were cut from, with all its channels;
 - `patches.toml` in the folder of the patches;
 - the band names, units and tags of GeoTIFF patches;
 - the number of bands: gray, RGB, Landslide4Sense's 14.
 
-What nobody states has the unit "-", and no model trained on it maps a scene: a unit is never guessed. Nor do values of
-8 bits, made to be looked at: their unit is "display".
+A unit is never guessed. Bands of which nothing states a unit have the unit "-"; values of 8 bits, which are made to be
+looked at, have the unit "display". No model that is trained on either maps a scene.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +32,7 @@ from landslip.runtime.progress import plural, say
 from landslip.runtime.text import read_toml
 
 TABLE = "patches.toml"  # in the folder of the patches
-RESOLUTION = 10.0  # metres, where nobody says
+RESOLUTION = 10.0  # metres, where nothing states a pixel's side
 SQUARE = 1e-3  # share by which a pixel's height may differ from its width
 
 # Sentinel-2's B1 to B12 without B8A (github.com/iarai/Landslide4Sense-2022, issue 3), then slope and DEM of ALOS PALSAR
@@ -42,8 +41,8 @@ LANDSLIDE4SENSE = (
     "swir1", "swir2", "slope", "elevation",
 )  # fmt: skip
 NAMES = {1: ("gray",), 3: ("red", "green", "blue"), 14: LANDSLIDE4SENSE}
-# Its makers divided every band by a mean of its own (issues 2 and 4 there): 1 is that mean, whatever it was.
-# sites/landslide4sense.toml multiplies by the numbers that they give.
+# The makers of Landslide4Sense divided every band by its mean (issues 2 and 4 there), so that 1 is that mean, whatever
+# it was. sites/landslide4sense.toml multiplies by the numbers that they give.
 OF_THE_MEAN = "mean of Landslide4Sense"
 UNITS = {  # as `landslip prepare` has them
     "elevation": "m",
@@ -72,7 +71,7 @@ class PatchImageTable(Strict):
     @field_validator("bands")
     @classmethod
     def _names(cls, bands: dict[str, int]) -> dict[str, int]:
-        return ImageTable._names(bands)  # the same names as in a site file
+        return ImageTable._names(bands)
 
 
 class PatchFactorTable(Strict):
@@ -102,8 +101,8 @@ class PatchFactorTable(Strict):
 
     def channel(self) -> Channel:
         """The factor as a channel."""
-        own = named(self.name, self.unit)
-        return Channel(self.name, self.factor or own.factor, "factor", self.unit, self.kind or own.kind)
+        by_name = named(self.name, self.unit)
+        return Channel(self.name, self.factor or by_name.factor, "factor", self.unit, self.kind or by_name.kind)
 
 
 class PatchMaskTable(Strict):
@@ -137,16 +136,16 @@ class PatchTable(Strict):
 
     def bands(self) -> tuple[PatchBand, ...]:
         """The bands that are taken, images first."""
-        found = []
+        bands = []
         for image in self.image:
             scaled = image.scale is not None or image.offset is not None
             unit = image.unit or ("reflectance" if scaled else "stored")
             scale, offset = 1.0 if image.scale is None else image.scale, image.offset or 0.0
             for name, number in image.bands.items():
-                found.append(PatchBand(Channel(name, name, "band", unit), number, scale, offset, image.nodata))
+                bands.append(PatchBand(Channel(name, name, "band", unit), number, scale, offset, image.nodata))
         for factor in self.factor:
-            found.append(PatchBand(factor.channel(), factor.band, factor.scale, factor.offset, factor.nodata))
-        return tuple(found)
+            bands.append(PatchBand(factor.channel(), factor.band, factor.scale, factor.offset, factor.nodata))
+        return tuple(bands)
 
 
 @dataclass(frozen=True)
@@ -160,11 +159,13 @@ class PatchBand:
     nodata: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Content:
-    """What patches hold: bands, pixels in metres, and the values of a mask (None: as the masks themselves show).
+    """What patches hold: bands, the side of a pixel in metres, and the values of a mask.
 
-    `cut` where the patches were cut from a prepared site, so that its label says what a mask means.
+    `landslide` and `unknown` are None where the masks themselves show what they are. `cut` is True where the patches
+    were cut from a prepared site, so that its label says what a mask means. `described_in` is the file that states all
+    this, None where none does.
     """
 
     bands: tuple[PatchBand, ...]
@@ -172,7 +173,7 @@ class Content:
     landslide: int | None = None
     unknown: int | None = None
     cut: bool = False
-    told: Path | None = None  # the file that says so
+    described_in: Path | None = None
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -184,15 +185,15 @@ class Content:
         stored = read_image(path)
         values = np.empty((len(self.bands), *stored.shape[1:]), np.float32)
         for out, band in zip(values, self.bands, strict=True):
-            own = stored[band.number - 1]
-            out[:] = own
+            stored_band = stored[band.number - 1]
+            out[:] = stored_band
             if (band.scale, band.offset) != (1.0, 0.0):
-                out[:] = own * np.float32(band.scale) + np.float32(band.offset)
+                out[:] = stored_band * np.float32(band.scale) + np.float32(band.offset)
             for missing in band.nodata:
-                out[own == np.float32(missing)] = np.nan
+                out[stored_band == np.float32(missing)] = np.nan
         return values
 
-    def facts(self) -> list[dict[str, Any]]:
+    def facts(self) -> list[dict[str, object]]:
         """The bands as manifest.json lists them."""
         return [{**asdict(band), "channel": band.channel.name} for band in self.bands]
 
@@ -200,31 +201,34 @@ class Content:
 def read_content(
     folder: Path, first: Path, told: Sequence[str] | Path = (), resolution: float | None = None
 ) -> Content:
-    """What the patches of `folder` hold, by `told` (names, or a file) or as the module says; `first` is one of them.
+    """What the patches of `folder` hold, by `told` (names, or a file) or as the module's docstring says.
 
-    Raises PatchError where that does not fit the image `first`, or a name or table is at fault.
+    `first` is the image of one of them; `resolution` is the side of a pixel in metres. Raises PatchError where what is
+    stated does not fit that image, or a name or table is at fault.
     """
-    count, own = image_shape(first)[0], None if resolution else _size_of(first)
+    count, image_size = image_shape(first)[0], None if resolution else _size_of(first)
     if isinstance(told, Path) and told.suffix.lower() in GEOTIFF:
         stack = read_stack_info(told)
         _require_count(len(stack.channels), count, first, f"{told} has {len(stack.channels)} channels")
         bands = tuple(PatchBand(channel, number) for number, channel in enumerate(stack.channels, 1))
         size = resolution or _square(stack.grid.x_size, stack.grid.y_size, told)
-        return Content(bands, size, cut=True, told=told)
+        return Content(bands=bands, resolution=size, cut=True, described_in=told)
     if told and not isinstance(told, Path):
-        return Content(_by_name(told, first, count), resolution or own or _unsaid())
+        bands = _by_name(told, first, count)
+        return Content(bands=bands, resolution=resolution or image_size or _default_resolution())
     path = told if isinstance(told, Path) else folder / TABLE
     if path == told or path.exists():
         table = validated(PatchTable, read_toml(path, PatchError), path, PatchError)
-        bands = table.bands() or _untold(first, count)
+        bands = table.bands() or _undescribed(first, count)
         last = max(bands, key=lambda band: band.number)
         if last.number > count:
             raise PatchError(
                 f"{path}: {last.channel.name} = {last.number}, but {first} has {plural(count, 'band')}. Count from 1."
             )
-        size, mask = resolution or table.resolution or own or _unsaid(), table.landslides
-        return Content(bands, size, mask.landslide, mask.unknown, told=path)
-    return Content(_untold(first, count), resolution or own or _unsaid())
+        size, mask = resolution or table.resolution or image_size or _default_resolution(), table.landslides
+        return Content(bands=bands, resolution=size, landslide=mask.landslide, unknown=mask.unknown, described_in=path)
+    bands = _undescribed(first, count)
+    return Content(bands=bands, resolution=resolution or image_size or _default_resolution())
 
 
 def named(name: str, unit: str) -> Channel:
@@ -233,43 +237,6 @@ def named(name: str, unit: str) -> Channel:
     if name.startswith("lithology_"):
         factor, kind = "lithology", "class"
     return Channel(name, factor, "factor" if factor in FACTORS else "band", unit, kind)
-
-
-def _require_name(name: str) -> None:
-    if not name.isidentifier() or name != name.lower():
-        raise ValueError(f"{name!r} is not a name in lower-case letters, digits and underscores")
-
-
-def _by_name(names: Sequence[str], first: Path, count: int) -> tuple[PatchBand, ...]:
-    _require_count(len(names), count, first, f"{len(names)} names were given")
-    unit = DISPLAY if in_8_bits(first) else UNSTATED
-    for name in names:
-        if not name.isidentifier() or name != name.lower() or list(names).count(name) > 1:
-            raise PatchError(
-                f"--channels: {name!r} is not a name of its own in lower-case letters, digits and underscores."
-            )
-    return tuple(PatchBand(named(name, unit), number) for number, name in enumerate(names, 1))
-
-
-def _require_count(given: int, count: int, first: Path, what: str) -> None:
-    if given != count:
-        raise PatchError(
-            f"{first} has {plural(count, 'band')}, and {what}. Name them in order (--channels red,green,blue,nir), say "
-            f"which is which in {TABLE} beside them, or give the stack that they were cut from (--channels STACK.tif)."
-        )
-
-
-def _untold(first: Path, count: int) -> tuple[PatchBand, ...]:
-    """Bands that only the patch itself, or their number, tells of."""
-    found = geotiff_channels(first)
-    if found:
-        return tuple(PatchBand(channel, number) for number, channel in enumerate(found, 1))
-    names = NAMES.get(count, ())
-    if not names:
-        _require_count(0, count, first, "it is not known which")
-    if count == len(LANDSLIDE4SENSE):
-        return tuple(PatchBand(named(name, OF_THE_MEAN), number) for number, name in enumerate(names, 1))
-    return _by_name(names, first, count)
 
 
 def geotiff_channels(path: Path) -> tuple[Channel, ...]:
@@ -284,12 +251,52 @@ def geotiff_channels(path: Path) -> tuple[Channel, ...]:
     if not all(info.names):
         return ()
     channels, tags, units = channels_of(path, info.names), read_band_tags(path), read_band_units(path)
-    found = []
-    for channel, own, unit, dtype in zip(channels, tags, units, info.dtypes, strict=True):
-        if not any(key.startswith("landslip_") for key in own):
+    described = []
+    for channel, band_tags, unit, dtype in zip(channels, tags, units, info.dtypes, strict=True):
+        if not any(key.startswith("landslip_") for key in band_tags):
             channel = named(channel.name, unit or (DISPLAY if dtype == "uint8" else UNSTATED))
-        found.append(channel)
-    return tuple(found)
+        described.append(channel)
+    return tuple(described)
+
+
+def _require_name(name: str) -> None:
+    """Raise ValueError for what is no name of a channel."""
+    if not name.isidentifier() or name != name.lower():
+        raise ValueError(f"{name!r} is not a name in lower-case letters, digits and underscores")
+
+
+def _by_name(names: Sequence[str], first: Path, count: int) -> tuple[PatchBand, ...]:
+    """Bands of which only the names are known, in the order of the file."""
+    _require_count(len(names), count, first, f"{len(names)} names were given")
+    unit = DISPLAY if in_8_bits(first) else UNSTATED
+    for name in names:
+        if not name.isidentifier() or name != name.lower() or list(names).count(name) > 1:
+            raise PatchError(
+                f"--channels: {name!r} is not a name of its own in lower-case letters, digits and underscores."
+            )
+    return tuple(PatchBand(named(name, unit), number) for number, name in enumerate(names, 1))
+
+
+def _require_count(stated: int, count: int, first: Path, what: str) -> None:
+    """Raise PatchError where `what` states another number of bands than a patch has."""
+    if stated != count:
+        raise PatchError(
+            f"{first} has {plural(count, 'band')}, and {what}. Name them in order (--channels red,green,blue,nir), say "
+            f"which is which in {TABLE} beside them, or give the stack that they were cut from (--channels STACK.tif)."
+        )
+
+
+def _undescribed(first: Path, count: int) -> tuple[PatchBand, ...]:
+    """The bands of a set that no file describes: as a GeoTIFF patch has them, else by their number."""
+    channels = geotiff_channels(first)
+    if channels:
+        return tuple(PatchBand(channel, number) for number, channel in enumerate(channels, 1))
+    names = NAMES.get(count, ())
+    if not names:
+        _require_count(0, count, first, "it is not known which")
+    if count == len(LANDSLIDE4SENSE):
+        return tuple(PatchBand(named(name, OF_THE_MEAN), number) for number, name in enumerate(names, 1))
+    return _by_name(names, first, count)
 
 
 def _size_of(first: Path) -> float | None:
@@ -303,6 +310,7 @@ def _size_of(first: Path) -> float | None:
 
 
 def _square(width: float, height: float, path: Path) -> float:
+    """The side of a square pixel in metres; PatchError where it is none."""
     if abs(width - height) > SQUARE * width:
         raise PatchError(
             f"{path} has pixels of {width:g} x {height:g} m, and those of patches are squares. Resample the "
@@ -311,6 +319,7 @@ def _square(width: float, height: float, path: Path) -> float:
     return width
 
 
-def _unsaid() -> float:
+def _default_resolution() -> float:
+    """The side of a pixel in metres where nothing states it, with a warning."""
     say(f"warning: nothing says how large a pixel is, so {RESOLUTION:g} m are taken; --resolution says otherwise.")
     return RESOLUTION

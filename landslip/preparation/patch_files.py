@@ -23,12 +23,7 @@ from landslip.runtime.progress import plural
 PICTURES, GEOTIFF, HDF5 = (".png",), (".tif", ".tiff"), (".h5", ".hdf5")
 SUFFIXES = (*PICTURES, *GEOTIFF, *HDF5)
 KEYS = {"image": "img", "mask": "mask"}  # data sets of Landslide4Sense's HDF5 files
-MOST_VALUES = 2**27  # of a patch
-
-
-def is_raster(path: Path) -> bool:
-    """Whether a patch is a PNG or a GeoTIFF, which GDAL reads."""
-    return path.suffix.lower() in (*PICTURES, *GEOTIFF)
+MOST_VALUES = 2**27  # of a patch: a damaged file may claim any number
 
 
 def image_shape(path: Path) -> tuple[int, int, int]:
@@ -36,7 +31,7 @@ def image_shape(path: Path) -> tuple[int, int, int]:
     if _all_named(path):
         info = read_info(path)
         return info.count, info.height, info.width
-    if is_raster(path):
+    if _is_raster(path):
         return picture_shape(path)
     with _hdf5(path, "image") as data:
         return _bands_first(path, data) or (data.shape[2], data.shape[0], data.shape[1])
@@ -44,7 +39,7 @@ def image_shape(path: Path) -> tuple[int, int, int]:
 
 def in_8_bits(path: Path) -> bool:
     """Whether an image is stored in 8 bits: values made to be looked at, and of no unit."""
-    if is_raster(path):
+    if _is_raster(path):
         return set(read_info(path).dtypes) == {"uint8"}
     with _hdf5(path, "image") as data:
         return bool(data.dtype == np.uint8)
@@ -54,11 +49,11 @@ def read_image(path: Path) -> NDArray[np.float32]:
     """(B, H, W) float32 of an image as it is stored, NaN where undefined."""
     if _all_named(path):
         return read(path)
-    if is_raster(path):
+    if _is_raster(path):
         return read_picture(path)
     with _hdf5(path, "image") as data:
         first = _bands_first(path, data) is not None
-        with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite, and so undefined
+        with np.errstate(over="ignore"):  # A float64 beyond float32 becomes infinite, and so undefined.
             values = data[()].astype(np.float32)
     values = values if first else np.moveaxis(values, 2, 0)
     values[~np.isfinite(values)] = np.nan
@@ -67,7 +62,7 @@ def read_image(path: Path) -> NDArray[np.float32]:
 
 def read_mask(path: Path) -> NDArray[Any]:
     """A mask as it is stored, (H, W): the first band of a raster."""
-    if is_raster(path):
+    if _is_raster(path):
         return read_stored(path)
     with _hdf5(path, "mask") as data:
         values = data[()]
@@ -76,8 +71,13 @@ def read_mask(path: Path) -> NDArray[Any]:
     return np.asarray(values)
 
 
+def _is_raster(path: Path) -> bool:
+    """Whether a patch is a PNG or a GeoTIFF, which GDAL reads."""
+    return path.suffix.lower() in (*PICTURES, *GEOTIFF)
+
+
 def _all_named(path: Path) -> bool:
-    """Whether all bands of a GeoTIFF have names: then all are taken, though GDAL takes a fourth in 8 bits for alpha."""
+    """Whether all bands of a GeoTIFF have names; then none is alpha, though GDAL takes a fourth in 8 bits for it."""
     return path.suffix.lower() in GEOTIFF and all(read_info(path).names)
 
 
@@ -100,8 +100,8 @@ def _hdf5(path: Path, what: str) -> Iterator[Any]:
         ) from error
     try:
         with h5py.File(path, "r") as file:
-            held = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
-            names = [name for name in held if isinstance(file[name], h5py.Dataset)]
+            links = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+            names = [name for name in links if isinstance(file[name], h5py.Dataset)]
             name = KEYS[what] if KEYS[what] in names else names[0] if len(names) == 1 else None
             if name is None:
                 raise PatchError(
@@ -110,7 +110,7 @@ def _hdf5(path: Path, what: str) -> Iterator[Any]:
                 )
             _require_own_numbers(path, file[name])
             yield file[name]
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:  # h5py has one for each layer below
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:  # All are raised by h5py.
         raise PatchError(
             f"{path} cannot be read as HDF5 ({' '.join(str(error).split())[:120]}): it is truncated, damaged or "
             "something else. Fetch it again."

@@ -1,4 +1,4 @@
-"""Patches laid out as one raster, with a gap around each."""
+"""Patches laid out as one raster, with a gap around each, and the rasters of a prepared folder written from them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Mosaic:
         return math.ceil(self.count / self.columns) * self.pitch, self.columns * self.pitch
 
     def window(self, i: int) -> Window:
-        """Where patch `i` lies."""
+        """The window of the mosaic that patch `i`, counted from 0, takes."""
         return Window(i // self.columns * self.pitch, i % self.columns * self.pitch, self.side, self.side)
 
     def within(self, strip: Window) -> range:
@@ -60,9 +60,12 @@ class Mosaic:
         return range(first * self.columns, min((last + 1) * self.columns, self.count))
 
 
-@dataclass
-class _Statistics:
-    """Of every channel over the valid pixels, summed up patch by patch."""
+@dataclass(kw_only=True)
+class MosaicStatistics:
+    """Minimum, maximum and total, (C,), of every channel over the valid pixels, added up patch by patch.
+
+    `undefined`, (C,), counts the pixels without a value; `pixels`, `valid` and `landslide` those of all patches.
+    """
 
     minimum: NDArray[np.float64]
     maximum: NDArray[np.float64]
@@ -72,17 +75,27 @@ class _Statistics:
     valid: int = 0
     landslide: int = 0
 
+    @classmethod
+    def empty(cls, count: int) -> MosaicStatistics:
+        """Statistics of so many channels before any patch is added."""
+        return cls(
+            minimum=np.full(count, np.nan),
+            maximum=np.full(count, np.nan),
+            total=np.zeros(count),
+            undefined=np.zeros(count, np.int64),
+        )
+
     def add(self, values: NDArray[np.float32], valid: NDArray[np.bool_], label: NDArray[np.uint8]) -> None:
         """Add (C, h, w) values with their valid pixels and label."""
         self.pixels += valid.size
         self.valid += int(valid.sum())
         self.landslide += int(np.count_nonzero((label == LANDSLIDE) & valid))
         self.undefined += np.isnan(values).sum((1, 2))
-        kept = values[:, valid]
-        if kept.size:
-            self.minimum = np.fmin(self.minimum, kept.min(1))
-            self.maximum = np.fmax(self.maximum, kept.max(1))
-            self.total += kept.sum(1, dtype=np.float64)
+        on_valid = values[:, valid]
+        if on_valid.size:
+            self.minimum = np.fmin(self.minimum, on_valid.min(1))
+            self.maximum = np.fmax(self.maximum, on_valid.max(1))
+            self.total += on_valid.sum(1, dtype=np.float64)
 
     def summaries(self, channels: Sequence[Channel]) -> list[ChannelSummary]:
         """A summary per channel, as `landslip prepare` gives."""
@@ -97,19 +110,24 @@ def write_rasters(
     grid: Grid,
     content: Content,
     folder: Path,
-) -> _Statistics:
+) -> MosaicStatistics:
     """Write stack.tif, valid.tif, label.tif and split.tif, a row of tiles at a time."""
     channels, count = content.channels, len(content.channels)
-    statistics = _Statistics(np.full(count, np.nan), np.full(count, np.nan), np.zeros(count), np.zeros(count, np.int64))
-    # patches of one set may be neighbours, or overlap, and no file says so
+    statistics = MosaicStatistics.empty(count)
+    # "unknown": patches of one set may be neighbours, or overlap, and no file says so.
     split_tags = {"split": "given", "leaky": "unknown", "guard": "0", **TAGS}
     names = [channel.name for channel in channels]
     with ExitStack() as files:
-        # compressed: three quarters are gap, which costs nothing so
-        stack = files.enter_context(create_raster(folder / "stack.tif", grid, "float32", names, float("nan"), TAGS))
-        valid = files.enter_context(create_raster(folder / "valid.tif", grid, "uint8", ["valid"], None, TAGS))
-        label = files.enter_context(create_raster(folder / "label.tif", grid, "uint8", ["label"], UNKNOWN, TAGS))
-        split = files.enter_context(create_raster(folder / "split.tif", grid, "uint8", ["part"], None, split_tags))
+        # The stack is compressed, as a site's is not: three quarters of it are gap, which then takes no space.
+        stack, valid, label, split = (
+            files.enter_context(create_raster(folder / name, grid, dtype, bands, nodata, tags=tags))
+            for name, dtype, bands, nodata, tags in (
+                ("stack.tif", "float32", names, float("nan"), TAGS),
+                ("valid.tif", "uint8", ["valid"], None, TAGS),
+                ("label.tif", "uint8", ["label"], UNKNOWN, TAGS),
+                ("split.tif", "uint8", ["part"], None, split_tags),
+            )
+        )
         for band, channel in enumerate(channels, start=1):
             stack.update_tags(band, **channel.tags())
         strips = [Window(row, 0, TILE, grid.width).clip(grid.shape) for row in range(0, grid.height, TILE)]
@@ -118,17 +136,17 @@ def write_rasters(
             values = np.full((count, *shape), np.nan, np.float32)
             truth, parts = np.full(shape, UNKNOWN, np.uint8), np.full(shape, NONE, np.uint8)
             for i in mosaic.within(strip):
-                whole = mosaic.window(i)
-                row, bottom = max(whole.row, strip.row), min(whole.row + whole.height, strip.row + strip.height)
+                place = mosaic.window(i)
+                row, bottom = max(place.row, strip.row), min(place.row + place.height, strip.row + strip.height)
                 if row >= bottom:
                     continue
-                part = Window(row, whole.column, bottom - row, whole.width)
-                rows, columns = part.within(whole)
-                here = part.within(strip)
-                image, known = content.read(patches[i].image), _label(patches[i], content, mosaic)
-                image = image[:, rows, columns]
-                values[:, *here], truth[here], parts[here] = image, known[rows, columns], patches[i].part
-                statistics.add(image, _defined(image), truth[here])
+                shared = Window(row, place.column, bottom - row, place.width)
+                in_patch, in_strip = shared.within(place), shared.within(strip)
+                image = content.read(patches[i].image)[:, *in_patch]
+                values[:, *in_strip] = image
+                truth[in_strip] = _label(patches[i], content, mosaic.side)[in_patch]
+                parts[in_strip] = patches[i].part
+                statistics.add(image, _defined(image), truth[in_strip])
             write_window(stack, values, strip)
             write_window(valid, _defined(values).astype(np.uint8)[None], strip)
             write_window(label, truth[None], strip)
@@ -137,12 +155,14 @@ def write_rasters(
 
 
 def _defined(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where all channels, (C, h, w), have a value: (h, w)."""
     return np.asarray(~np.isnan(values).any(axis=0))
 
 
-def _label(patch: Patch, content: Content, mosaic: Mosaic) -> NDArray[np.uint8]:
+def _label(patch: Patch, content: Content, side: int) -> NDArray[np.uint8]:
+    """The label of a patch, (side, side): 1 landslide, 0 not, 255 unknown, as everywhere without a mask."""
     if patch.mask is None:
-        return np.full((mosaic.side, mosaic.side), UNKNOWN, np.uint8)
+        return np.full((side, side), UNKNOWN, np.uint8)
     mask = read_mask(patch.mask)
     label = np.where(mask == content.landslide, LANDSLIDE, OTHER).astype(np.uint8)
     if content.unknown is not None:

@@ -1,14 +1,13 @@
-"""Are a site's numbers such as ground has? What `landslip check` says of reflectance, bands and elevation.
+"""Whether a site's numbers are such as ground has: what `landslip check` says of reflectance, bands and elevation.
 
-Nothing here is a fault of a file: snow, open water, deserts and other planets have numbers of their own, so that each
-doubt is a warning that names file, value and remedy. A DEM that says itself that it is in feet is the one exception.
+Nothing here is a fault of a file, because snow, open water, deserts and other planets have numbers of their own. Each
+doubt is a warning that names file, value and remedy. The one exception is a DEM that says itself that it is in feet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +20,13 @@ from landslip.factors.terrain import surfaces
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read_info
 from landslip.preparation.coregistration import evenly
+from landslip.preparation.findings import Finding
+from landslip.preparation.ground import Inside
 from landslip.preparation.images import band_names, read_images, unit_of
 from landslip.preparation.terrain_sources import dem_grid, read_dem
 from landslip.runtime.parallel import parallel_map
 
 Float32 = NDArray[np.float32]
-Inside = Callable[[Window], NDArray[np.bool_]]  # the pixels of a window, (h, w), that lie inside the outline
 
 SIDE, MOST_WINDOWS = 512, 64  # of the windows that are looked at: all of a site up to 16 million pixels
 SAMPLED = 4096  # pixels of each that medians are taken of
@@ -51,12 +51,22 @@ METRES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One fault (the site cannot be prepared), warning (it can; look first) or note (what was found, and is well)."""
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """What an image shows inside the outline, at one window or at several.
 
-    severity: Literal["fault", "warning", "note"]
-    text: str
+    `ground` counts the pixels that have a value. `below` and `above`, (bands,), count those with a reflectance below 0
+    and above 1, by band; `any_below` and `any_above` those where any band has one. `without_index` counts the pixels
+    where both bands of an index are 0 or less. `sample`, (bands, pixels), holds values of some.
+    """
+
+    ground: int
+    below: NDArray[np.int64]
+    above: NDArray[np.int64]
+    any_below: int
+    any_above: int
+    without_index: int
+    sample: Float32
 
 
 def doubts(site: Site, grid: Grid, inside: Inside) -> Iterator[Finding]:
@@ -70,32 +80,37 @@ def doubts(site: Site, grid: Grid, inside: Inside) -> Iterator[Finding]:
         yield from _of_relief(site.dem, grid)
 
 
-# ---- images ----
+def require_metres(dem: DemTable) -> Finding | None:
+    """A warning for a DEM whose unit is unknown here; SiteError for one in feet, say, to which the site gives no scale.
 
-
-@dataclass(frozen=True)
-class _Look:
-    """Of the image inside the outline: pixels that have a value, reflectance below 0 or above 1, no index; a sample.
-
-    `below` and `above` are by band; `any_below` and `any_above` count pixels. `sample` is (bands, pixels).
+    The file's unit is not taken to be right or wrong: the site file's `scale` decides, which is 1 where it is wrong.
     """
-
-    ground: int
-    below: NDArray[np.int64]
-    above: NDArray[np.int64]
-    any_below: int
-    any_above: int
-    lost: int
-    sample: Float32
+    unit = next(iter(read_info(dem.path).units), None)
+    if unit is None or not unit.strip() or "scale" in dem.model_fields_set:
+        return None
+    metres = METRES.get(unit.strip().lower())
+    if metres is None:
+        return Finding(
+            "warning",
+            f"{dem.path} says that its unit is {unit!r}, and is taken as metres. Give [dem] scale, the metres in one "
+            "of them; 1 where they are metres.",
+        )
+    if metres != 1:
+        raise SiteError(
+            f"{dem.path} says that its elevation is in {unit}, and slopes need metres. Give [dem] scale = "
+            f"{metres:.8g}, or scale = 1 where the file is wrong about itself."
+        )
+    return None
 
 
 def _of_image(images: Sequence[ImageTable], grid: Grid, inside: Inside) -> Iterator[Finding]:
-    # 15 m pixels are of no use here, and sharpening takes long
+    """What is doubtful about one image, or about scenes that make one."""
+    # Sharpening takes long, and nothing here depends on it.
     plain = [image.model_copy(update={"pansharpen": False}) if image.bundle else image for image in images]
     windows = evenly(list(tiles(grid.shape, SIDE)), MOST_WINDOWS)
-    looks = list(parallel_map(lambda window: _look(plain, grid, window, inside), windows))
+    look = _together(list(parallel_map(lambda window: _look(plain, grid, window, inside), windows)))
     names = band_names(plain)
-    sample = dict(zip(names, np.concatenate([look.sample for look in looks], axis=1), strict=True))
+    sample = dict(zip(names, look.sample, strict=True))
     medians = {name: float(np.nanmedian(values)) for name, values in sample.items() if np.isfinite(values).any()}
     what, image = _called(images[0]), images[0]
     if not medians:
@@ -109,34 +124,49 @@ def _of_image(images: Sequence[ImageTable], grid: Grid, inside: Inside) -> Itera
         if scaling is not None:
             yield scaling
         else:
-            yield from _artefacts(looks, names, what)
+            yield from _artefacts(look, names, what)
     exchange = _exchange(sample, bool(reflectance), what)
     if exchange is not None:
         yield exchange
 
 
 def _look(images: Sequence[ImageTable], grid: Grid, window: Window, inside: Inside) -> _Look:
+    """What images show at a window of the grid."""
     bands = read_images(images, grid.crop(window))
     ground = inside(window)
     values = np.stack([band[ground] for band in bands.values()])
     reflective = np.array([unit_of(images, name).endswith("reflectance") for name in bands])
     below, above = (values < 0) & reflective[:, None], (values > 1) & reflective[:, None]
-    lost = np.zeros(values.shape[1], bool)
+    without_index = np.zeros(values.shape[1], bool)
     for first, second in (("red", "nir"), ("green", "swir1")):
         if {first, second} <= bands.keys():
-            lost |= (bands[first][ground] <= 0) & (bands[second][ground] <= 0)
+            without_index |= (bands[first][ground] <= 0) & (bands[second][ground] <= 0)
     return _Look(
-        int(np.isfinite(values).any(axis=0).sum()),
-        below.sum(axis=1),
-        above.sum(axis=1),
-        int(below.any(axis=0).sum()),
-        int(above.any(axis=0).sum()),
-        int(lost.sum()),
-        values[:, :: max(1, values.shape[1] // SAMPLED)],
+        ground=int(np.isfinite(values).any(axis=0).sum()),
+        below=below.sum(axis=1),
+        above=above.sum(axis=1),
+        any_below=int(below.any(axis=0).sum()),
+        any_above=int(above.any(axis=0).sum()),
+        without_index=int(without_index.sum()),
+        sample=values[:, :: max(1, values.shape[1] // SAMPLED)],
+    )
+
+
+def _together(looks: Sequence[_Look]) -> _Look:
+    """What an image shows at several windows."""
+    return _Look(
+        ground=sum(look.ground for look in looks),
+        below=np.sum([look.below for look in looks], axis=0),
+        above=np.sum([look.above for look in looks], axis=0),
+        any_below=sum(look.any_below for look in looks),
+        any_above=sum(look.any_above for look in looks),
+        without_index=sum(look.without_index for look in looks),
+        sample=np.concatenate([look.sample for look in looks], axis=1),
     )
 
 
 def _called(image: ImageTable) -> str:
+    """What a message calls an image: its file or bundle, or the first of its files."""
     path = image.path or image.bundle or next(iter(image.files.values()))
     return str(path) + (f" and {len(image.files) - 1} more" if len(image.files) > 1 else "")
 
@@ -144,13 +174,13 @@ def _called(image: ImageTable) -> str:
 def _stored(image: ImageTable, what: str, medians: dict[str, float]) -> Finding | None:
     """Optical bands whose file says nothing of their scaling, and neither does the site."""
     optical = [name for name in ROLES if name in medians]
-    said = image.unit or image.path is None or image.scale != 1 or {"scale", "offset"} <= image.model_fields_set
-    if not optical or said or image.path is None:
+    stated = image.unit or image.path is None or image.scale != 1 or {"scale", "offset"} <= image.model_fields_set
+    if not optical or stated or image.path is None:
         return None
     if any(scale != 1 for scale in read_info(image.path).scales):
-        return None  # said already
+        return None  # `check_image` warns of a file that declares a scaling.
     name = max(optical, key=lambda name: medians[name])
-    seen = f"{what} has neither scale nor offset, so its bands are taken as stored ({name}: median {medians[name]:.4g})"
+    text = f"{what} has neither scale nor offset, so its bands are taken as stored ({name}: median {medians[name]:.4g})"
     if DARKEST <= medians[name] <= BRIGHTEST:
         remedy = "They look like reflectance: say so by scale = 1 and offset = 0."
     else:
@@ -158,7 +188,7 @@ def _stored(image: ImageTable, what: str, medians: dict[str, float]) -> Finding 
             "Give the scale and offset that make reflectance of them (the product's guide has them), or say what they "
             'are by unit = "...".'
         )
-    return Finding("warning", f"{seen}: a model that was trained on reflectance refuses them. {remedy}")
+    return Finding("warning", f"{text}: a model that was trained on reflectance refuses them. {remedy}")
 
 
 def _scaling(medians: dict[str, float], image: ImageTable, what: str) -> Finding | None:
@@ -168,34 +198,32 @@ def _scaling(medians: dict[str, float], image: ImageTable, what: str) -> Finding
     if DARKEST <= median <= BRIGHTEST:
         return None
     where = "its brightest band, has" if median < DARKEST else "for one, has"
-    given = "" if image.bundle or image.metadata else f" ({image.scale:g} and {image.offset:g})"
+    scaling = "" if image.bundle or image.metadata else f" ({image.scale:g} and {image.offset:g})"
     return Finding(
         "warning",
         f"{what}: {name}, {where} a median reflectance of {median:.2g} on the site; ground has {DARKEST:g} to 1. Check "
-        f"scale and offset{given}.",
+        f"scale and offset{scaling}.",
     )
 
 
-def _artefacts(looks: Sequence[_Look], names: Sequence[str], what: str) -> Iterator[Finding]:
+def _artefacts(look: _Look, names: Sequence[str], what: str) -> Iterator[Finding]:
     """How many pixels have a reflectance below 0 or above 1, which nothing has, and what becomes of them."""
-    ground = sum(look.ground for look in looks)
-    below, above, lost = (sum(getattr(look, key) for look in looks) for key in ("any_below", "any_above", "lost"))
-    if not ground or not below + above:
+    if not look.ground or not look.any_below + look.any_above:
         return
     parts = []
-    for count, word, by_band in ((below, "below 0", "below"), (above, "above 1", "above")):
+    for count, word, by_band in ((look.any_below, "below 0", look.below), (look.any_above, "above 1", look.above)):
         if count:
-            worst = int(np.argmax(np.sum([getattr(look, by_band) for look in looks], axis=0)))
-            parts.append(f"{word} on {count:,} ({100 * count / ground:.2g} %, most in {names[worst]})")
+            worst = names[int(np.argmax(by_band))]
+            parts.append(f"{word} on {count:,} ({100 * count / look.ground:.2g} %, most in {worst})")
     text = (
-        f"{what}: of {ground:,} pixels looked at inside the outline, reflectance is {' and '.join(parts)}: "
+        f"{what}: of {look.ground:,} pixels looked at inside the outline, reflectance is {' and '.join(parts)}: "
         "an artefact, over dark water and shadow or cloud and snow. Bands are kept as they are"
     )
-    if below:
+    if look.any_below:
         text += "; NDVI and MNDWI count what is below 0 as 0"
-    if lost:
-        text += f", and the {lost:,} pixels where neither band is above 0 have none and are not mapped"
-    if below < MANY * ground:
+    if look.without_index:
+        text += f", and the {look.without_index:,} pixels where neither band is above 0 have none and are not mapped"
+    if look.any_below < MANY * look.ground:
         yield Finding("note", f"{text}.")
     else:
         remedy = "Check scale and offset, cut the outline to the ground you mean, or take another scene."
@@ -203,7 +231,7 @@ def _artefacts(looks: Sequence[_Look], names: Sequence[str], what: str) -> Itera
 
 
 def _exchange(sample: dict[str, Float32], reflectance: bool, what: str) -> Finding | None:
-    """Land that reflects more red than near infrared by half: rock, soil and plants all do the reverse.
+    """A warning where land reflects more red than near infrared: rock, soil and plants all do the reverse.
 
     Land is where MNDWI is below 0, as on neither water nor snow; without its bands, where reflectance is neither that
     of water nor that of snow.
@@ -232,42 +260,16 @@ def _exchange(sample: dict[str, Float32], reflectance: bool, what: str) -> Findi
     )
 
 
-# ---- elevation ----
-
-
-def require_metres(dem: DemTable) -> Finding | None:
-    """A warning for a DEM in a unit that nobody here knows; SiteError for one in feet, say, that no `scale` is given.
-
-    A unit is never assumed to be right or wrong: the site file's `scale` decides, and 1 where the tag is wrong.
-    """
-    unit = next(iter(read_info(dem.path).units), None)
-    if unit is None or not unit.strip() or "scale" in dem.model_fields_set:
-        return None
-    metres = METRES.get(unit.strip().lower())
-    if metres is None:
-        return Finding(
-            "warning",
-            f"{dem.path} says that its unit is {unit!r}, and is taken as metres. Give [dem] scale, the metres in one "
-            "of them; 1 where they are metres.",
-        )
-    if metres != 1:
-        raise SiteError(
-            f"{dem.path} says that its elevation is in {unit}, and slopes need metres. Give [dem] scale = "
-            f"{metres:.8g}, or scale = 1 where the file is wrong about itself."
-        )
-    return None
-
-
 def _of_relief(dem: DemTable, grid: Grid) -> Iterator[Finding]:
     """Slopes that no mountains have, as those of elevation in feet are."""
-    own = dem_grid(dem, grid)
-    if own.x_size < FINEST_DEM:
+    native = dem_grid(dem, grid)
+    if native.x_size < FINEST_DEM:
         return
-    windows = evenly(list(tiles(own.shape, DEM_WINDOW)), MOST_DEM_WINDOWS)
+    windows = evenly(list(tiles(native.shape, DEM_WINDOW)), MOST_DEM_WINDOWS)
 
     def at(window: Window) -> Float32:
-        z = read_dem(dem, own.crop(window).pad(1))
-        slope = surfaces(z, own.x_size, own.y_size, ["slope"])[0, 1:-1, 1:-1]
+        z = read_dem(dem, native.crop(window).pad(1))
+        slope = surfaces(z, native.x_size, native.y_size, ["slope"])[0, 1:-1, 1:-1]
         return np.asarray(slope[np.isfinite(slope)])
 
     slopes = np.concatenate(list(parallel_map(at, windows)))

@@ -25,7 +25,7 @@ from landslip.geo.geotiff import TILE, create_blank, create_raster, find_tiles, 
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.rasterize import burn_window, shapes_on
 from landslip.preparation.channel_sources import channel_sources
-from landslip.preparation.channel_summary import Prepared, Totals, channels_json, table_csv
+from landslip.preparation.channel_summary import Prepared, Totals, write_summaries
 from landslip.preparation.check import check_site
 from landslip.preparation.figures import draw_prepared
 from landslip.preparation.label_source import open_label, require_landslides
@@ -38,49 +38,43 @@ from landslip.runtime.jit import jit
 from landslip.runtime.parallel import parallel_map
 from landslip.runtime.progress import plural, say, track
 from landslip.runtime.run_folder import FACTOR_SHEET, FIGURES, STUDY_AREA
-from landslip.runtime.text import read_json, write_json, write_text
+from landslip.runtime.text import read_json, write_json
 
-LEDGER = "finished.json"  # of the channels that are, while the others are being computed
+LEDGER = "finished.json"  # names the channels that are finished, while the others are being computed
 FINAL = 512  # side of the windows that all channels are read in at once, pixels
+# what a prepared folder consists of
 WRITTEN = {"stack.tif", "valid.tif", "label.tif", "channels.json", "manifest.json", "table.csv", FIGURES}
-DRAWN = (STUDY_AREA, FACTOR_SHEET, "factor_*.png")  # in FIGURES
+DRAWN = (STUDY_AREA, FACTOR_SHEET, "factor_*.png")  # what its folder FIGURES consists of
 ALONGSIDE = (".aux.xml", ".ovr")  # what viewers put beside rasters
 
 
 def prepare(
     site: Site, folder: Path | str, encoding: Encoding = "planes", overwrite: bool = False, figures: bool = False
 ) -> Prepared:
-    """Prepare a site into `folder`, which appears whole or not at all, with `figures` those too.
+    """Prepare a site into `folder`, which appears whole or not at all; with `figures`, pictures of it too.
 
-    Each layer is computed block by block on all cores and written straight into its place in the stack, so memory does
-    not follow the site's size. The same command after a kill or Ctrl-C goes on at the first layer that was not
-    finished, as long as inputs, site and software are the same. Raises SiteError that lists every fault of the inputs
-    before any long work, OutputError where the folder exists.
+    Channels are computed window by window on all cores and written straight into their place in the stack, so that
+    memory does not follow the site's size. The same command after a kill or Ctrl-C goes on at the first channels that
+    were not finished, as long as inputs, site and software are the same.
+
+    Raises SiteError that lists every fault of the inputs before any long work, OutputError where the folder exists.
     """
     folder = Path(folder)
     refuse_existing(folder, overwrite, folder=True)
     refuse_losses(folder, [path for _, path in site.inputs()], WRITTEN)
-    findings = check_site(site)
-    faults = [finding.text for finding in findings if finding.severity == "fault"]
-    if faults:
-        listed = "\n  ".join(faults)
-        raise SiteError(f"site {site.name!r} cannot be prepared:\n  {listed}" if len(faults) > 1 else faults[0])
-    for finding in findings:
-        say(f"{finding.severity}: {finding.text}")
+    warnings = _require_sound(site)
     grid = site_grid(site)
     manifest = make_manifest(site, grid, encoding)
     with atomic_folder(folder, overwrite, LEDGER) as aside, _saying_what_is_kept(aside):
-        found = channel_sources(site, grid, encoding)
-        channels = [channel for layer in found for channel in layer.channels]
+        sources = channel_sources(site, grid, encoding)
+        channels = [channel for source in sources for channel in source.channels]
         _require_own_names(site, channels)
         finished = _start(aside, manifest, grid, channels)
-        left = [layer for layer in found if not {channel.name for channel in layer.channels} <= finished]
-        blocks = sum(len(layer.windows(grid.shape)) for layer in left) + len(list(tiles(grid.shape, FINAL)))
-        totals = Totals([[] for _ in channels])
-        work = chain(
-            _fill_stack(found, left, finished, manifest, grid, aside), _finish(site, grid, channels, totals, aside)
-        )
-        for _ in track(work, blocks, "prepare", "block"):
+        pending = [source for source in sources if not {channel.name for channel in source.channels} <= finished]
+        windows = sum(len(source.windows(grid.shape)) for source in pending) + len(list(tiles(grid.shape, FINAL)))
+        totals = Totals(parts=[[] for _ in channels])
+        fill = _fill_stack(sources, pending, manifest, grid, aside)
+        for _ in track(chain(fill, _finish(site, grid, channels, totals, aside)), windows, "prepare", "block"):
             pass
         if not totals.valid:
             names = ", ".join(channel.name for channel in channels)
@@ -90,19 +84,26 @@ def prepare(
         if site.landslides is not None:
             require_landslides(site.landslides, grid, totals.burnt)
         summaries = totals.summaries(channels)
-        write_json(aside / "channels.json", channels_json(summaries, encoding))
-        write_text(aside / "table.csv", table_csv(summaries))
-        manifest["resampling"] = {layer.name: layer.resampling for layer in found}
-        manifest["warnings"] = without_folders([f.text for f in findings if f.severity == "warning"], site)
-        manifest["landslides_that_burn_to_no_pixel"] = [str(item) for item in totals.lost]
+        write_summaries(aside, summaries, encoding)
+        manifest["resampling"] = {source.name: source.resampling for source in sources}
+        manifest["warnings"] = without_folders(warnings, site)
+        manifest["landslides_that_burn_to_no_pixel"] = [str(feature) for feature in totals.lost]
         if totals.states:
             manifest["landslides_by_review"] = totals.states
         write_json(aside / "manifest.json", manifest)
-        if figures:  # before the ledger goes, so that a kill while they are drawn costs no more than them
+        if figures:
+            # Drawn before the ledger is removed, so that a kill meanwhile costs no more than the figures.
             say("drawing the study area and every factor")
             draw_prepared(aside, overwrite=True)
         _clear(aside, WRITTEN)
-    return Prepared(folder, grid, summaries, totals.valid, totals.landslide, totals.lost)
+    return Prepared(
+        folder=folder,
+        grid=grid,
+        summaries=summaries,
+        valid_pixels=totals.valid,
+        landslide_pixels=totals.landslide,
+        unburnt=totals.lost,
+    )
 
 
 def refuse_losses(folder: Path, inputs: Iterable[Path], written: set[str]) -> None:
@@ -113,18 +114,28 @@ def refuse_losses(folder: Path, inputs: Iterable[Path], written: set[str]) -> No
     if folder.is_dir():
         others = [p.name for p in folder.iterdir() if not (p.name in written or p.name.endswith(ALONGSIDE))]
         if FIGURES in written and (folder / FIGURES).is_dir():
-            drawn = (folder / FIGURES).iterdir()
-            others += [f"{FIGURES}/{p.name}" for p in drawn if not any(p.match(name) for name in DRAWN)]
+            pictures = (folder / FIGURES).iterdir()
+            others += [f"{FIGURES}/{p.name}" for p in pictures if not any(p.match(name) for name in DRAWN)]
         others.sort()
         if others:
             listed = ", ".join(others[:5]) + (" ..." if len(others) > 5 else "")
             raise OutputError(f"{folder} also holds {listed}, which would be lost. Move it, or give another folder.")
 
 
-# ---- the stack, layer by layer ----
+def _require_sound(site: Site) -> list[str]:
+    """The warnings of a site's inputs, which are said with the notes; SiteError that lists the faults, if any."""
+    findings = check_site(site)
+    faults = [finding.text for finding in findings if finding.severity == "fault"]
+    if faults:
+        listed = "\n  ".join(faults)
+        raise SiteError(f"site {site.name!r} cannot be prepared:\n  {listed}" if len(faults) > 1 else faults[0])
+    for finding in findings:
+        say(f"{finding.severity}: {finding.text}")
+    return [finding.text for finding in findings if finding.severity == "warning"]
 
 
 def _require_own_names(site: Site, channels: list[Channel]) -> None:
+    """Raise SiteError where two channels would have one name."""
     names = [channel.name for channel in channels]
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if twice:
@@ -133,19 +144,19 @@ def _require_own_names(site: Site, channels: list[Channel]) -> None:
         )
 
 
-def _start(aside: Path, manifest: dict[str, Any], grid: Grid, channels: list[Channel]) -> set[str]:
-    """The names of the channels that a killed run finished; else a stack that holds nothing yet, and no name."""
+def _start(aside: Path, manifest: dict[str, object], grid: Grid, channels: list[Channel]) -> set[str]:
+    """The names of the channels that a killed run of the same site finished, whose stack goes on; else a new stack."""
     ledger = aside / LEDGER
     try:
-        kept = read_json(ledger)
-        if kept["of"] == _fingerprint(manifest) and (aside / "stack.tif").exists():
-            finished = set(map(str, kept["finished"]))
-            _clear(aside, {"stack.tif", LEDGER})  # what follows from all channels is made again
+        earlier = read_json(ledger)
+        if earlier["of"] == _fingerprint(manifest) and (aside / "stack.tif").exists():
+            finished = set(map(str, earlier["finished"]))
+            _clear(aside, {"stack.tif", LEDGER})  # What follows from all channels together is made again.
             if finished:
                 say(f"an earlier run was interrupted: {len(finished)} of its {len(channels)} channels are taken over")
             return finished
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # nothing was left, or nothing that can be gone on from
+        pass  # There is no earlier run, or nothing of it that can be gone on from.
     _clear(aside, set())
     require_space(aside, grid.height * grid.width * (4 * len(channels) + 1))
     names, tags = [channel.name for channel in channels], [channel.tags() for channel in channels]
@@ -156,7 +167,7 @@ def _start(aside: Path, manifest: dict[str, Any], grid: Grid, channels: list[Cha
 
 @contextmanager
 def _saying_what_is_kept(aside: Path) -> Iterator[None]:
-    """What a run that is stopped leaves aside: the stack, where a channel of it is finished; else nothing."""
+    """Say what a run that is stopped by Ctrl-C keeps: the stack, where a channel of it is finished; else nothing."""
     try:
         yield
     except KeyboardInterrupt:
@@ -165,59 +176,54 @@ def _saying_what_is_kept(aside: Path) -> Iterator[None]:
         if finished:
             say(f"kept in {aside}: {plural(len(finished), 'finished channel')}.")
         else:
-            ledger.unlink(missing_ok=True)  # without it nothing is kept
+            ledger.unlink(missing_ok=True)  # `atomic_folder` keeps a folder only where the ledger lies in it.
         raise
 
 
-def _fingerprint(manifest: dict[str, Any]) -> str:
+def _fingerprint(manifest: dict[str, object]) -> str:
+    """What tells whether a stack was begun from the same inputs, site and software."""
     return hashlib.sha256(repr(manifest).encode()).hexdigest()
 
 
-def _clear(folder: Path, kept: set[str]) -> None:
+def _clear(folder: Path, names: set[str]) -> None:
+    """Remove all that lies in a folder but these names."""
     for path in folder.iterdir():
-        if path.name not in kept:
+        if path.name not in names:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _fill_stack(
-    found: list[ChannelSource],
-    left: list[ChannelSource],
-    finished: set[str],
-    manifest: dict[str, Any],
-    grid: Grid,
-    aside: Path,
+    sources: list[ChannelSource], pending: list[ChannelSource], manifest: dict[str, object], grid: Grid, aside: Path
 ) -> Iterator[None]:
-    """Compute the layers that are left and put them in their places; yields after every block."""
-    stack, done = find_tiles(aside / "stack.tif"), sorted(finished)
+    """Compute the pending channels and put them in their places in the stack; yields after every window."""
+    stack = find_tiles(aside / "stack.tif")
+    finished = [channel.name for source in sources if source not in pending for channel in source.channels]
     first = 1
-    for layer in found:
-        bands = range(first, first + len(layer.channels))
+    for source in sources:
+        bands = range(first, first + len(source.channels))
         first = bands.stop
-        if layer not in left:
+        if source not in pending:
             continue
-        values = layer.begin(aside)
+        values = source.begin(aside)
 
         def fill(window: Window, values: Values = values, bands: range = bands) -> None:
             put_tiles(stack, values(window), window, bands)
 
-        yield from parallel_map(fill, layer.windows(grid.shape))
+        yield from parallel_map(fill, source.windows(grid.shape))
         flush(stack.path)
-        done += [channel.name for channel in layer.channels]
-        write_json(aside / LEDGER, {"of": _fingerprint(manifest), "finished": done}, overwrite=True)
+        finished += [channel.name for channel in source.channels]
+        write_json(aside / LEDGER, {"of": _fingerprint(manifest), "finished": finished}, overwrite=True)
         _clear(aside, {"stack.tif", LEDGER})
 
 
-# ---- what follows from all channels together ----
-
-
 def _finish(site: Site, grid: Grid, channels: list[Channel], totals: Totals, aside: Path) -> Iterator[None]:
-    """Write valid.tif and label.tif and fill the totals; yields after every block."""
-    stack, source = find_tiles(aside / "stack.tif"), open_label(site.landslides, grid)
-    totals.states = {} if source.outlines is None else source.outlines.states
+    """Write valid.tif and label.tif and fill the totals; yields after every window."""
+    stack, landslides = find_tiles(aside / "stack.tif"), open_label(site.landslides, grid)
+    totals.states = {} if landslides.outlines is None else landslides.outlines.states
     outline = None
     if site.outline is not None:
         outline = shapes_on(read_outline(site.outline, grid.crs).geometry, grid)
-    # aspect in degrees is undefined on flat ground, which is valid
+    # Flat ground is valid, though aspect in degrees is undefined there.
     needed = np.array([channel.factor != "aspect" or channel.kind != "continuous" for channel in channels])
 
     def at(window: Window) -> tuple[Window, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.uint8], Any]:
@@ -225,17 +231,17 @@ def _finish(site: Site, grid: Grid, channels: list[Channel], totals: Totals, asi
         inside = np.ones(shape, bool) if outline is None else burn_window(outline, window)
         values = take_tiles(stack, window)
         valid = inside & ~np.isnan(values[needed]).any(axis=0)
-        label = source.at(window)
+        label = landslides.at(window)
         label[~inside] = UNKNOWN
         parts = np.empty((len(values), -(-shape[0] // TILE) * -(-shape[1] // TILE), 5))
         _add_up(values, inside, valid, TILE, parts)
         return window, inside, valid, label, parts
 
-    lost = set()
+    burnt_to_none = set()  # positions in `landslides.lost` that lie inside the outline
     strip = np.empty((2, FINAL, grid.width), np.uint8)  # label and valid of a row of windows
-    burnt = site.landslides.burn if site.landslides is not None else ""
+    rule = site.landslides.burn if site.landslides is not None else ""
     with (
-        create_raster(aside / "label.tif", grid, "uint8", ["label"], UNKNOWN, {"burn": burnt}) as label_file,
+        create_raster(aside / "label.tif", grid, "uint8", ["label"], UNKNOWN, tags={"burn": rule}) as label_file,
         create_raster(aside / "valid.tif", grid, "uint8", ["valid"], None) as valid_file,
     ):
         for window, inside, valid, label, parts in parallel_map(at, tiles(grid.shape, FINAL)):
@@ -244,22 +250,25 @@ def _finish(site: Site, grid: Grid, channels: list[Channel], totals: Totals, asi
             if window.column + window.width == grid.width:
                 _put_rows(label_file, strip[:1], window)
                 _put_rows(valid_file, strip[1:], window)
-            for own, part in zip(totals.parts, parts, strict=True):
-                own.append(part)
+            for of_channel, part in zip(totals.parts, parts, strict=True):
+                of_channel.append(part)
             totals.inside += int(np.count_nonzero(inside))
             totals.valid += int(np.count_nonzero(valid))
             totals.burnt += int(np.count_nonzero(label == LANDSLIDE))
             totals.landslide += int(np.count_nonzero((label == LANDSLIDE) & valid))
-            for i, (row, column, _) in enumerate(source.lost):
+            for i, (row, column, _) in enumerate(landslides.lost):
                 row, column = row - window.row, column - window.column
                 if 0 <= row < window.height and 0 <= column < window.width and inside[row, column]:
-                    lost.add(i)
+                    burnt_to_none.add(i)
             yield
-    totals.lost = [item for i, (_, _, item) in enumerate(source.lost) if i in lost]
+    totals.lost = [feature for i, (_, _, feature) in enumerate(landslides.lost) if i in burnt_to_none]
 
 
 def _put_rows(dataset: Any, strip: NDArray[np.uint8], window: Window) -> None:
-    # in the order of the tiles: else their order in the file would hang on when GDAL's cache is full
+    """Write whole rows (1, h, W) of a raster, one row of its tiles at a time.
+
+    Written otherwise, the order of the tiles in the file would depend on when GDAL's cache is full.
+    """
     for row in range(0, window.height, TILE):
         rows = Window(window.row + row, 0, min(TILE, window.height - row), strip.shape[2])
         write_window(dataset, strip[:, row : row + rows.height], rows)
@@ -267,7 +276,7 @@ def _put_rows(dataset: Any, strip: NDArray[np.uint8], window: Window) -> None:
 
 @jit
 def _add_up(values: Any, inside: Any, valid: Any, tile: int, out: Any) -> None:
-    """Fill `out` (C, tiles, 5) as `_Totals.parts` has it, for a window that begins at the corner of a tile."""
+    """Fill `out` (C, tiles, 5) as `Totals.parts` has it, for a window that begins at the corner of a tile."""
     height, width = inside.shape
     for c in range(len(values)):
         n = 0

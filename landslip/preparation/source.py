@@ -1,23 +1,18 @@
-"""What channels are computed from: the value that all sources share."""
+"""What channels are computed from: the type that all sources share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landslip.dataset.channels import Channel
 from landslip.geo.grid import Grid, Window, tiles
-from landslip.geo.warp import (
-    how_resampled,
-)
-
-if TYPE_CHECKING:
-    pass
+from landslip.geo.warp import how_resampled
 
 Encoding = Literal["planes", "paper"]
 Values = Callable[[Window], NDArray[np.float32]]
@@ -29,9 +24,10 @@ COLUMNS = 256  # of the windows of whole columns that distances are filled by
 class ChannelSource:
     """Channels that are computed together.
 
-    `begin` does what has to be done once, leaving what it keeps in the folder it is given, and returns the function
-    that gives the channels' values at a window of the grid, (C, h, w) float32 with NaN where undefined. `columns`
-    where that function wants windows of whole columns. `resampling` says how each input is brought to the grid.
+    `begin` does what has to be done once, with its files in the folder that it is called with, and returns a function
+    that gives the channels' values at a window of the grid: (C, h, w) float32, NaN where undefined. `columns` is True
+    where that function needs windows of whole columns. `resampling` says, by file name, how each input is brought to
+    the grid.
     """
 
     name: str
@@ -41,7 +37,7 @@ class ChannelSource:
     columns: bool = False
 
     def windows(self, shape: tuple[int, int]) -> list[Window]:
-        """Windows that tile a grid of `shape`, as this layer likes them."""
+        """Windows that tile a grid of `shape` (rows, columns), of the form that these channels are computed in."""
         if self.columns:
             return [Window(0, left, shape[0], COLUMNS).clip(shape) for left in range(0, shape[1], COLUMNS)]
         return list(tiles(shape, BLOCK))

@@ -1,9 +1,8 @@
-"""Elevation, slope, curvature, aspect, and rivers from the DEM."""
+"""Channels from the DEM: elevation, slope, curvature, aspect, and the distance to rivers that are derived from it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from affine import Affine
@@ -32,25 +31,22 @@ from landslip.preparation.distance_sources import distance_source
 from landslip.preparation.site_grid import require_size
 from landslip.preparation.source import ChannelSource, Encoding, Values
 
-if TYPE_CHECKING:
-    pass
-
 RIVER_BYTES = 48  # of memory for each DEM pixel while rivers are derived
 
 
 def dem_grid(dem: DemTable, grid: Grid, halo: int = 0) -> Grid:
-    """The metric grid around `grid`, and `halo` pixels more on each side, that terrain is taken on.
+    """The metric grid that terrain is computed on, which covers `grid` and `halo` pixels more on each side.
 
-    The DEM's own pixels, as far as they reach, where its CRS is in metres and `dem_resolution` is not given; else
-    pixels of `dem_resolution`, or of about its own size, in the CRS of `grid`. Raises SiteError where the two do not
-    meet.
+    It has the DEM's own pixels, as far as they reach, where its CRS is in metres and the site gives no
+    `dem_resolution`. Else it has pixels of that size, or of about the DEM's own, in the CRS of `grid`. Raises SiteError
+    where the DEM and `grid` do not meet.
     """
     info = read_info(dem.path)
-    own = metric_fault(info.crs) is None and dem.dem_resolution is None
-    window = covering_window(info, grid, halo if own else 0)
+    keeps_pixels = metric_fault(info.crs) is None and dem.dem_resolution is None
+    window = covering_window(info, grid, halo if keeps_pixels else 0)
     if window.height == 0 or window.width == 0:
         raise SiteError(f"{dem.path} does not overlap the site ({grid.describe()}). Check its CRS.")
-    if own:
+    if keeps_pixels:
         return info.grid.crop(window)
     size = dem.dem_resolution or default_grid(info, grid.crs, None).x_size
     left, bottom, right, top = grid.bounds
@@ -73,42 +69,42 @@ def terrain_source(dem: DemTable, grid: Grid, encoding: Encoding) -> ChannelSour
         Channel("curvature", "curvature", "factor", "1/100 m"),
         *(Channel(f"{kind}_curvature", f"{kind}_curvature", "factor", "1/m") for kind in dem.curvatures),
     ]
-    wanted = [channel.name for channel in channels[1:]] + ["aspect_sin", "aspect_cos"]
+    names = [channel.name for channel in channels[1:]] + ["aspect_sin", "aspect_cos"]
     if encoding == "planes":
         channels.append(Channel("aspect_sin", "aspect", "factor", "", "sine"))
         channels.append(Channel("aspect_cos", "aspect", "factor", "", "cosine"))
     else:
         channels.append(Channel("aspect", "aspect", "factor", "degree"))
-    own = dem_grid(dem, grid)
+    native = dem_grid(dem, grid)
 
     def at(window: Window) -> NDArray[np.float32]:
         part = grid.crop(window)
-        place = needed_window(own, part)
-        if place.area > MOST_AT_ONCE // len(wanted) and window.area > 1:
+        place = needed_window(native, part)
+        if place.area > MOST_AT_ONCE // len(names) and window.area > 1:
             return in_quarters(lambda part: at(part.moved(window.row, window.column)), part.shape)
-        needed = own.crop(place)
-        z = read_dem(dem, needed.pad(1))  # the pixel more on each side that slopes take
-        taken = surfaces(z, own.x_size, own.y_size, wanted, edges=dem.edges)
-        values = warp_array(np.concatenate([z[None], taken])[:, 1:-1, 1:-1], needed, part)
+        needed = native.crop(place)
+        z = read_dem(dem, needed.pad(1))  # Slopes take one pixel more on each side.
+        planes = surfaces(z, native.x_size, native.y_size, names, edges=dem.edges)
+        values = warp_array(np.concatenate([z[None], planes])[:, 1:-1, 1:-1], needed, part)
         if encoding == "paper":
             values = np.concatenate([values[:-2], aspect_from(values[-2], values[-1])[None]])
         return np.asarray(values)
 
-    how = how_resampled(dem.path, grid, "bilinear, after slopes")
-    if not lies_on(dem.path, own):
-        how = f"cubic to {own.x_size:g} m before slopes, bilinear after"
-    return ChannelSource("terrain", tuple(channels), lambda _: at, {dem.path.name: how})
+    resampling = how_resampled(dem.path, grid, "bilinear, after slopes")
+    if not lies_on(dem.path, native):
+        resampling = f"cubic to {native.x_size:g} m before slopes, bilinear after"
+    return ChannelSource("terrain", tuple(channels), lambda _: at, {dem.path.name: resampling})
 
 
 def catchment_grid(dem: DemTable, grid: Grid) -> Grid:
-    """The DEM's metric grid that rivers on `grid` are derived on, which is held in memory at RIVER_BYTES a pixel.
+    """The DEM's metric grid that rivers on `grid` are derived on, all at once, at RIVER_BYTES of memory a pixel.
 
-    Water comes from beyond the site: half its size again on each side, as far as the DEM reaches.
+    It reaches beyond the site by half its size on each side, as far as the DEM does, because water comes from there.
     """
     margin = max(grid.height * grid.y_size, grid.width * grid.x_size) / 2
-    own = dem_grid(dem, grid, int(np.ceil(margin / dem_grid(dem, grid).x_size)))
-    require_size(own, str(dem.path), "Give a coarser [dem] dem_resolution.")
-    return own
+    catchment = dem_grid(dem, grid, int(np.ceil(margin / dem_grid(dem, grid).x_size)))
+    require_size(catchment, str(dem.path), "Give a coarser [dem] dem_resolution.")
+    return catchment
 
 
 def river_source(rivers: RiversTable, dem: DemTable | None, grid: Grid) -> ChannelSource:
@@ -121,21 +117,21 @@ def river_source(rivers: RiversTable, dem: DemTable | None, grid: Grid) -> Chann
     area, source = rivers.from_dem_km2, dem
 
     def begin(folder: Path) -> Values:
-        own = catchment_grid(source, grid)
-        found = rivers_from_elevation(read_dem(source, own), own.transform, area)
-        if not found.any():
+        catchment = catchment_grid(source, grid)
+        channel_pixels = rivers_from_elevation(read_dem(source, catchment), catchment.transform, area)
+        if not channel_pixels.any():
             raise SiteError(
                 f"{source.path}: no pixel drains {area:g} km2, so no river is found. Lower [rivers] from_dem_km2."
             )
-        np.save(folder / f"{name}.npy", distance(found, own.x_size, own.y_size))
+        np.save(folder / f"{name}.npy", distance(channel_pixels, catchment.x_size, catchment.y_size))
 
         def at(window: Window) -> NDArray[np.float32]:
             part = grid.crop(window)
-            needed = needed_window(own, part).clip(own.shape)
-            kept = np.load(folder / f"{name}.npy", mmap_mode="r")
-            return warp_array(np.array(kept[needed.slices])[None], own.crop(needed), part)
+            needed = needed_window(catchment, part).clip(catchment.shape)
+            distances = np.load(folder / f"{name}.npy", mmap_mode="r")
+            return warp_array(np.array(distances[needed.slices])[None], catchment.crop(needed), part)
 
         return at
 
-    how = {dem.path.name: "bilinear, after distances"}
-    return ChannelSource(name, (Channel(name, name, "factor", "m"),), begin, how)
+    resampling = {dem.path.name: "bilinear, after distances"}
+    return ChannelSource(name, (Channel(name, name, "factor", "m"),), begin, resampling)

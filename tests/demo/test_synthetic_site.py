@@ -9,9 +9,10 @@ from scipy import ndimage, stats
 
 from landslip.config.site import read_site
 from landslip.config.site_tables import FileTable
+from landslip.demo.bodies import Bodies
 from landslip.demo.land_cover import BANDS
 from landslip.demo.synthetic_site import EFFECTS, LOOK_ALIKES, SyntheticSite, generate, write_site
-from landslip.demo.terrain import LITHOLOGY, ROCKS, Bodies
+from landslip.demo.terrain import LITHOLOGY, ROCKS
 from landslip.errors import GridError, OutputError
 from landslip.factors.terrain import aspect_sin_cos
 from landslip.geo.grid import Window, same_grid

@@ -28,21 +28,21 @@ from landslip.geo.grid import Window, tiles
 from landslip.geo.raster import read
 from landslip.geo.rasterize import burn
 from landslip.geo.vector import read_vector
-from landslip.preparation import channel_sources as sources
-from landslip.preparation import class_sources, distance_sources, images
+from landslip.preparation import class_sources, distance_sources, images, terrain_sources
 from landslip.preparation import prepare as prepare_module
 from landslip.preparation.channel_sources import channel_sources
 from landslip.preparation.images import read_images, read_with_plain
 from landslip.preparation.manifest import make_manifest
 from landslip.preparation.prepare import prepare
 from landslip.preparation.site_grid import site_grid
+from landslip.preparation.source import Encoding
 from landslip.runtime.parallel import parallel_map
 from landslip.scenes.pansharpen import upsample
 
 PREPARED = ("stack.tif", "valid.tif", "label.tif", "channels.json", "manifest.json", "table.csv")
 
 
-def require_same_in_windows(site: Site, folder: Path, steps: tuple[int, ...], encoding: sources.Encoding) -> set[str]:
+def require_same_in_windows(site: Site, folder: Path, steps: tuple[int, ...], encoding: Encoding) -> set[str]:
     """Compare each layer's windows with the whole, bit for bit; the names of the layers."""
     grid = site_grid(site)
     found = channel_sources(site, grid, encoding)
@@ -59,7 +59,7 @@ def require_same_in_windows(site: Site, folder: Path, steps: tuple[int, ...], en
 
 
 @pytest.mark.parametrize("encoding", ["planes", "paper"])
-def test_a_layer_does_not_depend_on_the_window(tiny: TinySite, encoding: sources.Encoding) -> None:
+def test_a_layer_does_not_depend_on_the_window(tiny: TinySite, encoding: Encoding) -> None:
     text = tiny.site.read_text().replace('path = "dem.tif"', 'path = "dem.tif"\ncurvatures = ["plan", "profile"]')
     before = '\n[[before]]\npath = "image.tif"\nbands = { red = 4, nir = 5 }\n'
     codes = np.arange(84 * 116, dtype=np.uint8).reshape(1, 84, 116) // 51
@@ -92,7 +92,7 @@ def test_fine_rasters_are_taken_in_quarters(tiny: TinySite, monkeypatch: pytest.
     site, grid = read_site(tiny.site), site_grid(read_site(tiny.site))
     window = Window(0, 0, *grid.shape)
     whole = [layer.begin(tiny.folder)(window) for layer in channel_sources(site, grid, "planes")[:2]]
-    for module in (warp, sources):
+    for module in (warp, terrain_sources):
         monkeypatch.setattr(module, "MOST_AT_ONCE", 3000)
     for layer, expected in zip(channel_sources(site, grid, "planes")[:2], whole, strict=True):
         assert layer.begin(tiny.folder)(window).tobytes() == expected.tobytes()
@@ -238,7 +238,7 @@ def test_features_outside_the_grid_count_however_far(tmp_path: Path, far: tuple[
     points = [shapely.Point(left + 20, bottom + 20), shapely.Point(left + far[0] + 4, bottom + far[1] + 4)]
     for name, chosen in (("both", points), ("far", points[1:])):
         write_vector(tmp_path / f"{name}.gpkg", frame(chosen))
-        layer = sources.distance_source(name, FileTable(path=tmp_path / f"{name}.gpkg"), GRID)
+        layer = distance_sources.distance_source(name, FileTable(path=tmp_path / f"{name}.gpkg"), GRID)
         found = layer.begin(tmp_path)(Window(0, 0, *GRID.shape))[0]
         row, column = np.indices(GRID.shape)
         away = []
@@ -254,7 +254,7 @@ def test_features_on_all_sides_against_scipy_on_a_wide_grid(tmp_path: Path) -> N
     x, y = random.uniform(left - 3000, right + 3000, 25), random.uniform(bottom - 3000, top + 3000, 25)
     lines = [shapely.LineString([(a, b), (a + 333, b - 222)]) for a, b in zip(x, y, strict=True)]
     write_vector(tmp_path / "f.gpkg", frame(lines))
-    layer = sources.distance_source("f", FileTable(path=tmp_path / "f.gpkg"), GRID)
+    layer = distance_sources.distance_source("f", FileTable(path=tmp_path / "f.gpkg"), GRID)
     found = layer.begin(tmp_path)(Window(0, 0, *GRID.shape))[0]
     burnt = burn(lines, GRID.pad(400), "touched")
     expected = distance_transform_edt(~burnt, sampling=15)[400:-400, 400:-400]
@@ -324,7 +324,7 @@ def test_the_manifest_knows_all_of_a_shapefile_and_what_was_before(tiny: TinySit
 KILLED = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell turns off for what runs behind it
-from landslip.preparation import channel_sources, prepare as module
+from landslip.preparation import prepare as module
 from landslip.config.site import read_site
 from pathlib import Path
 put = module.put_tiles
@@ -389,7 +389,7 @@ def test_killed_when_all_was_drawn_the_same_command_ends_with_all_of_it(
     killed = subprocess.run(command, capture_output=True, check=False, timeout=300)
     assert killed.returncode == -signal.SIGKILL and not out.exists()
     computed: list[object] = []
-    monkeypatch.setattr(prepare_module, "_fill_stack", lambda found, left, *_: iter(computed.extend(left) or ()))
+    monkeypatch.setattr(prepare_module, "_fill_stack", lambda _, pending, *__: iter(computed.extend(pending) or ()))
     monkeypatch.setattr(prepare_module, "draw_prepared", lambda aside, overwrite: (aside / "figures").mkdir())
     prepare(read_site(tiny.site), out, figures=True)
     assert computed == []

@@ -24,7 +24,6 @@ from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid, Window
 from landslip.geo.raster import read, read_info, read_stored
-from landslip.preparation import check
 from landslip.preparation.check import check_site
 from landslip.preparation.check_terrain import repeated_pixels
 from landslip.preparation.prepare import prepare
@@ -188,7 +187,8 @@ def test_shares_of_the_outline_are_counted_in_blocks(
     tiny: TinySite, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     """25 % of the columns are beyond the DEM, 50 % hold a class without an entry; three quarters are in the outline."""
-    monkeypatch.setattr(check, "BLOCK", block)
+    for name in ("ground", "check_terrain", "check_vectors"):
+        monkeypatch.setattr(f"landslip.preparation.{name}.BLOCK", block)
     left, bottom, right, top = GRID.bounds
     write_vector(tiny.folder / "outline.gpkg", frame([box(left + 48 * 15, bottom, right, top)]), overwrite=True)
     rocks = [box(left, bottom, left + 96 * 15, top), box(left + 96 * 15, bottom, right, top)]

@@ -260,7 +260,7 @@ def test_tiles_are_few_spread_and_inside() -> None:
 
 
 def test_what_check_says_of_a_shift() -> None:
-    shift = co.Shift(-6.0, 3.0, -0.4, -0.2, 0.05, 9.0, 12)
+    shift = co.Shift(east=-6.0, north=3.0, columns=-0.4, rows=-0.2, error=0.05, prominence=9.0, tiles=12)
     note = shift_finding("dem.tif: the DEM", "its relief", shift, "Move it.")
     assert note.severity == "note" and "Move it" not in note.text
     assert "6.0 m west (0.40 pixels) and 3.0 m north (0.20 pixels)" in note.text

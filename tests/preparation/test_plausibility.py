@@ -19,7 +19,8 @@ from landslip.geo.geotiff import write_raster
 from landslip.geo.raster import read, read_info
 from landslip.preparation import plausibility
 from landslip.preparation.check import check_site
-from landslip.preparation.plausibility import Finding, doubts, require_metres
+from landslip.preparation.findings import Finding
+from landslip.preparation.plausibility import doubts, require_metres
 from landslip.preparation.prepare import prepare
 from landslip.preparation.site_grid import site_grid
 from landslip.report.report import report

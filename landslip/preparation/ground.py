@@ -1,0 +1,42 @@
+"""The ground of a site: which pixels of its grid lie inside the outline, and how many they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landslip.config.site_tables import FileTable
+from landslip.geo.grid import Grid, Window, tiles
+from landslip.geo.rasterize import burn_window, shapes_on
+from landslip.preparation.site_grid import read_outline
+from landslip.preparation.source import BLOCK
+from landslip.runtime.parallel import parallel_map
+
+Inside = Callable[[Window], NDArray[np.bool_]]  # the pixels of a window, (h, w), that lie inside the outline
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A site's grid, a function that says which of its pixels lie inside the outline, and the number of those."""
+
+    grid: Grid
+    inside: Inside
+    pixels: int
+
+
+def ground_of(outline: FileTable | None, grid: Grid) -> Ground:
+    """The ground of a grid that lies inside an outline; all of it without one. Raises what reading the outline does."""
+    if outline is None:
+        return Ground(grid, _everywhere, grid.height * grid.width)
+    inside = partial(burn_window, shapes_on(read_outline(outline, grid.crs).geometry, grid))
+    counts = parallel_map(lambda window: int(np.count_nonzero(inside(window))), tiles(grid.shape, BLOCK))
+    return Ground(grid, inside, sum(counts))
+
+
+def _everywhere(window: Window) -> NDArray[np.bool_]:
+    """That all pixels of a window, (h, w), lie inside, as where there is no outline."""
+    return np.ones((window.height, window.width), bool)
