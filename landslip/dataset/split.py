@@ -33,7 +33,7 @@ SIDE = 2048  # pixels of the windows that parts are kept apart in
 PAPER_TRAIN_SHARE = 0.3  # III.A: 30 % of the blocks train, 70 % validate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Split:
     """`parts` is (H, W) uint8: 0 guard or nothing, 1 train, 2 validation, 3 test. `leaky` None: nobody knows.
 
@@ -114,7 +114,7 @@ def split_paper(
         parts[window.clip(shape).slices] = TRAIN
     if not any((parts[strip.slices] == VALIDATION).any() for strip in strips(shape)):
         raise SplitError("the training windows cover all validation ground. Use more or smaller windows.")
-    return Split("paper", True, 0, parts), train
+    return Split(kind="paper", leaky=True, guard=0, parts=parts), train
 
 
 def split_apart(
@@ -147,9 +147,19 @@ def split_apart(
         fold = f"{choice.fold + 1} of {choice.folds}"
         numbers = from_windows(label.shape, np.int32, lambda at: regions.at(*at.slices))
         landslides = from_windows(label.shape, bool, landslide_at)
-        groups = _groups(numbers, landslides, coarse, ground, guard / cell, choice, rng)
+        groups = _groups(numbers, landslides, coarse, ground=ground, guard=guard / cell, choice=choice, rng=rng)
         tested = groups == choice.fold
-    part_of = _arrange(held, regions.last, coarse, ground, landslide, guard / cell, choice, rng, tested)
+    part_of = _arrange(
+        held,
+        regions.last,
+        coarse,
+        ground=ground,
+        landslide=landslide,
+        guard=guard / cell,
+        choice=choice,
+        rng=rng,
+        tested=tested,
+    )
     parts = keep_apart(from_windows(label.shape, np.uint8, lambda at: part_of[regions.at(*at.slices)]), guard)
     seen = {part for at in strips(label.shape) for part in np.unique(parts[at.slices][landslide_at(at)])}
     for name, part in PARTS.items():
@@ -157,7 +167,7 @@ def split_apart(
             left = f" ({int((valid & (parts == part)).sum()):,} pixels of it are left beside a guard of {guard})"
             where = f" in fold {fold}{left}" if fold else ""
             raise SplitError(_too_small(f"its {name} part holds no landslide{where}", choice))
-    return Split("apart", False, guard, parts, fold)
+    return Split(kind="apart", leaky=False, guard=guard, parts=parts, fold=fold)
 
 
 def _groups(
@@ -192,7 +202,9 @@ def _groups(
     near[held] = held  # whatever lies about the same centre
     best_cost, best = np.inf, np.zeros(last, np.int64)
     for attempt in range(max(_tries(coarse.size) // folds, 1)):  # as many looks for near cells as without folds
-        groups = _fill(held, centres, slides, folds, ("scattered", "nearest", "strips")[attempt % 3], rng)[near]
+        groups = _fill(
+            held, centres, slides, folds=folds, order=("scattered", "nearest", "strips")[attempt % 3], rng=rng
+        )[near]
         everywhere = np.concatenate([[-1], groups])[coarse]
         cost = 0.0
         for group in range(folds):

@@ -43,7 +43,7 @@ SMALLEST = 16  # pixels of a window or a region, as in a run file
 LONGEST_LOOK = 60.0  # seconds that such a choice is looked for
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingData:
     """What a training run stands on: the stack's chosen channels, label, valid pixels, split and windows."""
 
@@ -82,7 +82,9 @@ def build_training_data(run: Run, prepared: Path) -> TrainingData:
     try:
         split, windows = _lay_out(run, prepared, label, valid, given)
     except (SplitError, LabelError) as error:
-        raise type(error)(f"{error}{_what_works(run, len(channels), prepared, label, valid, given)}") from error
+        raise type(error)(
+            f"{error}{_what_works(run, len(channels), prepared, label=label, valid=valid, given=given)}"
+        ) from error
     scored = _scored(split, valid)
     if (carried or run.split.kind == "given") and not any(
         (scored[w.slices] & (label[w.slices] == LANDSLIDE)).any() for w in strips(label.shape)
@@ -94,7 +96,16 @@ def build_training_data(run: Run, prepared: Path) -> TrainingData:
         )
     size = run.blocks.window
     validation = [w for w in squares(label.shape, size) if scored[w.slices].any()]
-    return TrainingData(stack, tuple(positions), channels, label, valid, split, windows, validation)
+    return TrainingData(
+        stack=stack,
+        positions=tuple(positions),
+        channels=channels,
+        label=label,
+        valid=valid,
+        split=split,
+        windows=windows,
+        validation=validation,
+    )
 
 
 def _lay_out(
@@ -268,7 +279,14 @@ def read_split(path: Path, stack: StackInfo) -> Split:
     if not guard.isdecimal():
         raise SplitError(f"{path}: its guard is {guard!r} and not a whole number of pixels. Mend or remove that tag.")
     kind = info.tags.get("split", "given")
-    return Split(kind, leaky_of(info.tags), int(guard), parts, info.tags.get("fold", ""), info.tags.get(CARRIED, ""))
+    return Split(
+        kind=kind,
+        leaky=leaky_of(info.tags),
+        guard=int(guard),
+        parts=parts,
+        fold=info.tags.get("fold", ""),
+        carried_from=info.tags.get(CARRIED, ""),
+    )
 
 
 def _known_parts(parts: NDArray[Any], path: Path) -> NDArray[Any]:
@@ -314,7 +332,16 @@ def write_split(ground: TrainingData, folder: Path) -> str:
     """Write the ground's parts to split.tif in a folder; returns the file's SHA-256."""
     tags = ground.split.tags() | {"window": str(ground.windows[0].height)}
     path = folder / "split.tif"
-    write_raster(path, ground.split.parts[None], ground.stack.grid, ["part"], None, tags, True, True)
+    write_raster(
+        path,
+        ground.split.parts[None],
+        ground.stack.grid,
+        ["part"],
+        nodata=None,
+        tags=tags,
+        compress=True,
+        overwrite=True,
+    )
     return file_hash(path)
 
 

@@ -43,7 +43,7 @@ LARGEST = (4 * TILE) ** 2  # pixels of a transform, which holds some 20 bytes of
 Scored = Callable[[NDArray[np.bool_]], Iterable[tuple[Window, NDArray[np.bool_]]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Audit:
     """Distance of the scored pixels to the nearest training pixel, metres (0 on training ground).
 
@@ -78,9 +78,16 @@ def audit(split: Path, grid: Grid, inside: int, cells: NDArray[np.signedinteger]
     total = inside + int(cells.sum())
     distance = _Distance(training_edge(split), grid)
     if not total or not (inside or distance.tree.n):
-        return Audit(math.nan, math.nan, math.nan, math.nan, window, reach)
+        return Audit(
+            minimum_m=math.nan,
+            median_m=math.nan,
+            share_inside=math.nan,
+            share_near=math.nan,
+            window=window,
+            reach_m=reach,
+        )
     if inside == total:
-        return Audit(0.0, 0.0, 1.0, 1.0, window, reach)
+        return Audit(minimum_m=0.0, median_m=0.0, share_inside=1.0, share_near=1.0, window=window, reach_m=reach)
 
     low, high = distance.of_cells(cells)
     # The median is the mean of the two middle ranks; those below `inside` are the zeros on training ground.
@@ -98,7 +105,14 @@ def audit(split: Path, grid: Grid, inside: int, cells: NDArray[np.signedinteger]
     middle = [_at_rank(values, times, rank - below) if rank >= 0 else 0.0 for rank in ranks]
     near += inside + int(times[values < reach].sum())
     minimum = 0.0 if inside else float(values.min())
-    return Audit(minimum, sum(middle) / 2, inside / total, near / total, window, reach)
+    return Audit(
+        minimum_m=minimum,
+        median_m=sum(middle) / 2,
+        share_inside=inside / total,
+        share_near=near / total,
+        window=window,
+        reach_m=reach,
+    )
 
 
 def pooled(audits: Sequence[Audit], pixels: Sequence[int]) -> Audit:
@@ -112,7 +126,14 @@ def pooled(audits: Sequence[Audit], pixels: Sequence[int]) -> Audit:
     minimum = min((found.minimum_m for found, _ in parts if not math.isnan(found.minimum_m)), default=math.nan)
     inside = sum(n * found.share_inside for found, n in parts) / total if total else math.nan
     near = sum(n * found.share_near for found, n in parts) / total if total else math.nan
-    return Audit(minimum, math.nan, inside, near, audits[0].window, audits[0].reach_m)
+    return Audit(
+        minimum_m=minimum,
+        median_m=math.nan,
+        share_inside=inside,
+        share_near=near,
+        window=audits[0].window,
+        reach_m=audits[0].reach_m,
+    )
 
 
 def training_edge(split: Path) -> NDArray[np.int32]:

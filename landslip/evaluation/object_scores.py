@@ -42,7 +42,7 @@ class Boundary:
     f1: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InventoryScores:
     """What an inventory is worth, landslide by landslide.
 

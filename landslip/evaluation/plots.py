@@ -46,7 +46,7 @@ def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> N
             middle[some], number[some] / scale[some], np.minimum(off, 0.9 * number[some] / scale[some]),
             color=colour, marker=marker, ms=4, lw=0.8, capsize=2, label=f"{name}: {number.sum():,.0f} landslides",
         )  # fmt: skip
-        draw_tail(density, tail, number.sum(), max(size.high for size in classes), colour, name)
+        draw_tail(density, tail, number.sum(), largest=max(size.high for size in classes), colour=colour, name=name)
     density.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="frequency density (1/m²)")
     density.legend(fontsize=8)
 

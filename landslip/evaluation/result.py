@@ -25,7 +25,7 @@ from landslip.runtime.text import write_json
 HEADS = ("Accuracy (%)", "Precision (%)", "Recall (%)", "F1-score (%)", "Kappa (%)", "MIoU (%)")  # of SCORES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What a landslide map scores, over which ground, and what a reader must know before believing it.
 

@@ -73,7 +73,7 @@ def _ann(seed: int) -> Any:
 BASELINES: dict[str, Callable[[int], Any]] = {"random_forest": _random_forest, "svm": _svm, "ann": _ann}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Baseline:
     """A trained baseline.
 
@@ -117,7 +117,15 @@ def fit_baseline(name: str, run: Run, ground: TrainingData) -> Baseline:
         if "n_jobs" in estimator.get_params():
             estimator.set_params(n_jobs=1)  # threads add up the trees' votes in any order, and the last digits change
         threshold, scores = _choose_threshold(run, ground, dataset, zscore, estimator)
-    return Baseline(name, estimator, zscore, threshold, pixels, landslides, scores)
+    return Baseline(
+        name=name,
+        estimator=estimator,
+        zscore=zscore,
+        threshold=threshold,
+        pixels=pixels,
+        landslides=landslides,
+        validation=scores,
+    )
 
 
 def require_baseline(name: str) -> None:
@@ -188,7 +196,7 @@ def _choose_threshold(
     found = Histogram.empty()
     for window in track(windows, len(windows), "validation", "window"):
         part = scored[window.slices]
-        p = _probability(dataset, ground, zscore, estimator, window, part)
+        p = _probability(dataset, ground, zscore, estimator, window=window, wanted=part)
         found += Histogram.from_arrays(p, ground.label[window.slices], part)
     threshold = found.best_threshold(by) if isinstance(by, str) else by
     if not math.isfinite(threshold):
@@ -213,15 +221,15 @@ def map_baseline(baseline: Baseline, ground: TrainingData, out: Path, overwrite:
     with (
         open_raster(ground.stack.path) as dataset,
         create_raster(
-            out, grid, "float32", ["landslide probability"], float("nan"), tags, overwrite=overwrite
+            out, grid, "float32", ["landslide probability"], nodata=float("nan"), tags=tags, overwrite=overwrite
         ) as target,
     ):
         for window in track(windows, len(windows), f"map {baseline.name}", "window"):
             valid = ground.valid[window.slices]
-            p = _probability(dataset, ground, baseline.zscore, baseline.estimator, window, valid)
+            p = _probability(dataset, ground, baseline.zscore, baseline.estimator, window=window, wanted=valid)
             write_window(target, p[None], window)
     skipped = 1 - sum(window.area for window in held) / ground.valid.size
-    return Mapping(out, int(ground.valid.sum()), len(held), skipped)
+    return Mapping(path=out, valid_pixels=int(ground.valid.sum()), windows=len(held), skipped=skipped)
 
 
 def size(estimator: Any) -> int:

@@ -33,7 +33,7 @@ def plan(run: Run) -> list[Trial]:
     choice = run.compare
     methods = [(name, True) for name in choice.networks] + [(name, False) for name in choice.baselines]
     return [
-        Trial(split, name, channels, seed, network)
+        Trial(split=split, method=name, channels=channels, seed=seed, network=network)
         for split in choice.splits
         for seed in range(run.training.seed, run.training.seed + choice.seeds)
         for channels in choice.channels
@@ -52,7 +52,7 @@ def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> lis
     refuse_finished(out / COMPARISON, overwrite, [cell.name for cell in cells])
     sizes = _require_runnable(run, cells, prepared)
     about = ", ".join(f"{plural(size.windows, 'window')} ({split})" for (split, *_), size in sizes.items())
-    return make_runs(cells, run, prepared, out, overwrite, about, sizes)
+    return make_runs(cells, run, prepared, out, overwrite=overwrite, about=about, sizes=sizes)
 
 
 def plan_in_words(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> str:
@@ -63,7 +63,7 @@ def plan_in_words(run: Run, prepared: Path, out: Path, overwrite: bool = False) 
     cells = plan(run)
     sizes = _require_runnable(run, cells, prepared)
     refuse = partial(refuse_finished, out / COMPARISON, overwrite, [cell.name for cell in cells])
-    return runs_in_words(cells, run, prepared, out, overwrite, sizes, refuse)
+    return runs_in_words(cells, run, prepared, out, overwrite=overwrite, sizes=sizes, refuse=refuse)
 
 
 def _require_runnable(run: Run, cells: Sequence[Trial], prepared: Path) -> Sizes:

@@ -13,9 +13,9 @@ from typing import Any
 
 from landslip.dataset.split import worst_leak
 from landslip.evaluation.result import HEADS
+from landslip.experiments.steps import PROBABILITY
 from landslip.experiments.trials import (
     COMPARISON,
-    PROBABILITY,
     SCORED_PART,
     Trial,
     mean_and_deviation,
@@ -246,7 +246,13 @@ def _csv(results: Results) -> str:
 
 
 def _cell(result: dict[str, Any]) -> Trial:
-    return Trial(result["split"], result["method"], result["channels"], result["seed"], result["network"])
+    return Trial(
+        split=result["split"],
+        method=result["method"],
+        channels=result["channels"],
+        seed=result["seed"],
+        network=result["network"],
+    )
 
 
 def _figures(results: Results, split: str, prepared: Path, out: Path, aside: Path) -> None:

@@ -31,9 +31,9 @@ from landslip.evaluation.leakage import pooled
 from landslip.evaluation.result import HEADS, cells, evaluation_json, leakage
 from landslip.experiments.forecast import size_of
 from landslip.experiments.isolated import apart
+from landslip.experiments.steps import PROBABILITY
 from landslip.experiments.transfer import SCORED, transfer
 from landslip.experiments.trials import (
-    PROBABILITY,
     Sizes,
     Trial,
     make_runs,
@@ -78,11 +78,17 @@ def ladder(
     planned, names = _planned(run, out, elsewhere)
     _refuse_finished(out, overwrite, names)
     sizes = _require_runnable(run, planned, prepared, elsewhere)
-    results = make_runs(planned, run, prepared, out, overwrite, plural(len(elsewhere), "other site"), sizes)
+    results = make_runs(
+        planned, run, prepared, out, overwrite=overwrite, about=plural(len(elsewhere), "other site"), sizes=sizes
+    )
     made = dict(zip(planned, results, strict=True))
-    rungs = [_one("paper", "the whole site, training windows included", made[paper], prepared, out, paper, "all")]
+    rungs = [
+        _one(
+            "paper", "the whole site, training windows included", made[paper], prepared, out=out, cell=paper, part="all"
+        )
+    ]
     if len(tested) == 1:
-        rungs.append(_one("apart", "the test part", made[whole], prepared, out, whole, "test"))
+        rungs.append(_one("apart", "the test part", made[whole], prepared, out=out, cell=whole, part="test"))
     else:
         rungs.append(_pooled([made[cell] for cell in tested], tested, prepared, out))
     rungs += [_elsewhere(other, made[whole], whole, out, accept_range) for other in elsewhere]
@@ -103,7 +109,13 @@ def plan_in_words(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path]
     planned, names = _planned(run, out, elsewhere)
     sizes = _require_runnable(run, planned, prepared, elsewhere)
     return runs_in_words(
-        planned, run, prepared, out, overwrite, sizes, partial(_refuse_finished, out, overwrite, names)
+        planned,
+        run,
+        prepared,
+        out,
+        overwrite=overwrite,
+        sizes=sizes,
+        refuse=partial(_refuse_finished, out, overwrite, names),
     )
 
 
@@ -134,10 +146,12 @@ def _seen_from(out: Path, other: Path) -> str:
 def _cells(run: Run) -> tuple[Trial, list[Trial], Trial]:
     """The paper's run, those of the apart split or its folds, and the one that is carried elsewhere."""
     method, seed = run.network.name, run.training.seed
-    whole = Trial("apart", method, CHANNELS, seed, True, undivided=True)
+    whole = Trial(split="apart", method=method, channels=CHANNELS, seed=seed, network=True, undivided=True)
     folds = range(run.split.folds) if run.split.folds > 1 else ()
-    tested = [Trial("apart", method, CHANNELS, seed, True, fold) for fold in folds]
-    return Trial("paper", method, CHANNELS, seed, True), tested or [whole], whole
+    tested = [
+        Trial(split="apart", method=method, channels=CHANNELS, seed=seed, network=True, fold=fold) for fold in folds
+    ]
+    return Trial(split="paper", method=method, channels=CHANNELS, seed=seed, network=True), tested or [whole], whole
 
 
 def _require_runnable(run: Run, planned: Sequence[Trial], prepared: Path, elsewhere: Sequence[Path]) -> Sizes:
@@ -212,7 +226,9 @@ def pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: bool
     parts = np.zeros(info.grid.shape, np.uint8)
     nan = np.float32(np.nan)
     tags = {"threshold": "0.5", VALUES: MAPPED}
-    with create_raster(out / POOLED, info.grid, "float32", ["landslide"], float("nan"), tags, overwrite=True) as target:
+    with create_raster(
+        out / POOLED, info.grid, "float32", ["landslide"], nodata=float("nan"), tags=tags, overwrite=True
+    ) as target:
         for window in tiles(info.grid.shape, SIDE):
             mapped = np.full((window.height, window.width), nan, np.float32)
             for folder, threshold in zip(folders, thresholds, strict=True):
@@ -229,7 +245,9 @@ def pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: bool
     own = read_info(folders[0] / "model" / "split.tif").tags
     leaks = {True: "yes", False: "no", None: "unknown"}[leaky]
     tags = {"split": "apart", "leaky": leaks, "guard": own.get("guard", "0"), "window": own.get("window", "")}
-    write_raster(out / "folds_split.tif", parts[None], info.grid, ["part"], None, tags, overwrite=True, compress=True)
+    write_raster(
+        out / "folds_split.tif", parts[None], info.grid, ["part"], nodata=None, tags=tags, overwrite=True, compress=True
+    )
 
 
 def _elsewhere(other: Path, trained: Rung, cell: Trial, out: Path, accept_range: bool) -> Rung:

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from landslip.config.run import Run, settled
-from landslip.dataset.training_data import build_training_data, input_hashes, write_split
+from landslip.dataset.training_data import input_hashes
 from landslip.errors import (
     LandslipError,
     OutputError,
@@ -21,30 +19,25 @@ from landslip.errors import (
 )
 from landslip.evaluation.evaluate import evaluate
 from landslip.evaluation.result import trust
-from landslip.experiments.baselines import fit_baseline, map_baseline, size
 from landslip.experiments.forecast import Pace, Size, forecast_table, seconds_of, timed_paces
 from landslip.experiments.isolated import NO_MEMORY, apart
-from landslip.inference.mapping import map_site
-from landslip.inference.tile_store import is_begun
-from landslip.models import build_model
-from landslip.models.layers import macs, parameter_count
+from landslip.experiments.steps import PROBABILITY, RESULT, baseline_step, map_step, train_step
 from landslip.runtime.atomic import refuse_existing
 from landslip.runtime.disk import remove_file
 from landslip.runtime.locks import exclusive_lock
 from landslip.runtime.progress import duration, plural, say
-from landslip.runtime.provenance import machine, peak_memory, software
+from landslip.runtime.provenance import machine, software
 from landslip.runtime.text import read_json, write_json
-from landslip.training.checkpoint import FACTS, WEIGHTS, load_model
+from landslip.training.checkpoint import FACTS
 from landslip.training.state import difference, kept_state
-from landslip.training.train import identity_of, is_trained, train
+from landslip.training.train import identity_of, is_trained
 
-RESULT, PROBABILITY, COMPARISON = "result.json", "probability.tif", "comparison.json"
+COMPARISON = "comparison.json"
 SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area
-BLOCK = 64  # pixels a side of the block whose multiply-adds are compared, whatever the window
 MOST_SAID = 200  # characters of an error that is not landslip's own
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trial:
     """One run of the comparison: a network or pixel baseline on some channels, one split, one seed."""
 
@@ -107,7 +100,7 @@ def make_runs(
     before any is made, where `out` holds runs of other inputs or choices, finished or half done.
     """
     with exclusive_lock(out, inside=True):
-        return _make_runs(cells, run, prepared, out, overwrite, about, sizes or {})
+        return _make_runs(cells, run, prepared, out, overwrite=overwrite, about=about, sizes=sizes or {})
 
 
 def runs_in_words(
@@ -217,7 +210,7 @@ def _make_runs(
             rest = [c for c, r in zip(cells, results, strict=True) if r is None]
             left = _time_left(rest, _known(cells, results), ahead)
             say(f"-- run {i + 1}/{len(cells)}: {cell.name}; {left}")
-            results[i] = _make(cell, run, prepared, out, identity, overwrite)
+            results[i] = _make(cell, run, prepared, out, identity=identity, overwrite=overwrite)
     return [result for result in results if result is not None]
 
 
@@ -313,9 +306,9 @@ def _make(
     }
     try:
         if cell.network:
-            made = {**apart(_train, own, prepared, folder, overwrite), **apart(_map, prepared, folder)}
+            made = {**apart(train_step, own, prepared, folder, overwrite), **apart(map_step, prepared, folder)}
         else:
-            made = apart(_baseline, cell.method, own, prepared, folder)
+            made = apart(baseline_step, cell.method, own, prepared, folder)
     except (ResumeError, OutputError):  # of what lies in the folder, and not of the run
         raise
     except LandslipError as error:
@@ -342,60 +335,6 @@ def _make(
     leaky = " (leaky)" if scored.leaky else ""
     say(f"{cell.name}{leaky}: F1 {_percent(scored.scores['f1'])}, kappa {_percent(scored.scores['kappa'])}")
     return result
-
-
-def _train(run: Run, prepared: Path, folder: Path, overwrite: bool) -> dict[str, Any]:
-    model = folder / "model"
-    if not ((model / FACTS).exists() and is_trained(model, run, input_hashes(run, prepared))):
-        train(run, prepared, model, overwrite)
-    facts = load_model(model).facts
-    network = build_model(run.network.name, len(facts["channels"]), **run.network.options)
-    return {
-        "chosen_epoch": facts["chosen_epoch"],
-        "validation": facts["validation"],
-        "training_windows": facts["training_windows"],
-        "training_seconds": facts["training_seconds"],
-        "training_peak_mib": facts["peak_mib"],
-        "training_peak_gpu_mib": facts["peak_gpu_mib"],
-        "arithmetic": facts["precision"],  # `precision` is a score
-        "parameters": parameter_count(network)[2],
-        "macs": _macs(network, len(facts["channels"])),
-        "model_mib": (model / WEIGHTS).stat().st_size / 2**20,
-    }
-
-
-def _macs(network: torch.nn.Module, channels: int) -> int | None:
-    """Multiply-adds of a block of 64 x 64 pixels; None for a network so deep that it cannot take one."""
-    return None if BLOCK % int(network.multiple) else macs(network, channels, BLOCK)  # type: ignore[arg-type]
-
-
-def _map(prepared: Path, folder: Path) -> dict[str, Any]:
-    model, out = load_model(folder / "model"), folder / PROBABILITY
-    gone_on = is_begun(out)  # the rest of a map says nothing of the time that the whole takes
-    began = time.monotonic()
-    map_site(model, prepared / "stack.tif", out, overwrite=True)
-    seconds = None if gone_on else time.monotonic() - began
-    return {"mapping_seconds": seconds, "mapping_peak_mib": peak_memory()}
-
-
-def _baseline(name: str, run: Run, prepared: Path, folder: Path) -> dict[str, Any]:
-    ground = build_training_data(run, prepared)
-    began = time.monotonic()
-    baseline = fit_baseline(name, run, ground)
-    trained = time.monotonic()
-    training_peak = peak_memory()
-    remove_file(folder / RESULT, folder)  # not before: a fit that is given up leaves scores, split and map together
-    write_split(ground, folder / "model")
-    map_baseline(baseline, ground, folder / PROBABILITY, overwrite=True)
-    return {
-        "validation": baseline.validation,
-        "training_windows": len(ground.windows),
-        "training_pixels": baseline.pixels,
-        "training_seconds": trained - began,
-        "training_peak_mib": training_peak,
-        "mapping_seconds": time.monotonic() - trained,
-        "parameters": size(baseline.estimator),
-    }
 
 
 def _percent(score: float) -> str:

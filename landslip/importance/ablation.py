@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ from landslip.dataset.training_data import input_hashes
 from landslip.errors import ModelError, ResumeError, RunError
 from landslip.evaluation.counts import confusion_by_block
 from landslip.geo.raster import read_info, read_stored
-from landslip.importance.ranking import DRAWS, FEWEST_BLOCKS, Score, bootstrap_weights, kappa_f1, percentiles
+from landslip.importance.ranking import DRAWS, FEWEST_BLOCKS, Kind, Score, bootstrap_weights, bootstrapped, kappa_f1
 from landslip.inference.mapping import map_site
 from landslip.runtime.disk import remove_folder
 from landslip.runtime.progress import duration, plural, say
@@ -157,14 +157,14 @@ def drops(tables: Mapping[str, NDArray[np.int64]], seed: int) -> tuple[list[Scor
         for name in tables:
             if name == ALL:
                 continue
-            kind: Literal["factor", "seed"] = "seed" if name == SEED else "factor"
+            kind: Kind = "seed" if name == SEED else "factor"
             factor = name.removeprefix(_without(""))
             estimate = float(whole[ALL][at] - whole[name][at])
             each = spread[ALL][:, at] - spread[name][:, at]
             low = np.nanpercentile(each, 5) if np.isfinite(each).any() else math.nan
             note = "undefined: nothing mapped, or no landslide scored" if math.isnan(estimate) else ""
             effect = bool(low > moved)
-            scores.append(Score(measure, factor, kind, estimate, *percentiles(each), effect=effect, note=note))
+            scores.append(bootstrapped(measure, factor, kind, estimate=estimate, draws=each, effect=effect, note=note))
     return scores, int(held.sum())
 
 

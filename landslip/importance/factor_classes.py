@@ -23,7 +23,7 @@ DIRECTIONS = ("north", "northeast", "east", "southeast", "south", "southwest", "
 Cut = Literal["natural breaks", "directions", "classes"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FactorClasses:
     """A factor's classes: `names` of them, cut from the channels at `positions` of the stack.
 
@@ -77,19 +77,34 @@ def make_classes(stack: StackInfo, factor: str, drawn: Sample, classes: int) -> 
     unit = own[0].unit
     if factor == "aspect" and ({channel.kind for channel in own} == {"sine", "cosine"} or unit == "degree"):
         by_kind = sorted(positions, key=lambda i: stack.channels[i].kind != "sine")
-        return FactorClasses(factor, "directions", unit, tuple(by_kind), ("flat", *DIRECTIONS))
+        return FactorClasses(
+            factor=factor, cut="directions", unit=unit, positions=tuple(by_kind), names=("flat", *DIRECTIONS)
+        )
     if own[0].kind == "class":
         names = tuple(channel.name.removeprefix(f"{factor}_") for channel in own)
-        return FactorClasses(factor, "classes", unit, positions, names)
+        return FactorClasses(factor=factor, cut="classes", unit=unit, positions=positions, names=names)
     values = drawn.values[:, positions[0]]
     values = values[~np.isnan(values)]
     if not values.size:
         return FactorClasses(
-            factor, "natural breaks", unit, positions, ("all",), (math.inf,), "undefined all over the site"
+            factor=factor,
+            cut="natural breaks",
+            unit=unit,
+            positions=positions,
+            names=("all",),
+            upper=(math.inf,),
+            note="undefined all over the site",
         )
     if unit == "class":  # one channel of ordinals, the paper's encoding
         codes = _codes_in(stack, positions[0])  # a sample may miss a rare class
-        return FactorClasses(factor, "classes", unit, positions, tuple(f"{code:g}" for code in codes), tuple(codes))
+        return FactorClasses(
+            factor=factor,
+            cut="classes",
+            unit=unit,
+            positions=positions,
+            names=tuple(f"{code:g}" for code in codes),
+            upper=tuple(codes),
+        )
     upper = natural_breaks(values, classes)
     note = ""
     if len(upper) == 1:
@@ -97,7 +112,13 @@ def make_classes(stack: StackInfo, factor: str, drawn: Sample, classes: int) -> 
     elif len(upper) < classes:
         note = f"{len(upper)} different values in the sample, each a class"
     return FactorClasses(
-        factor, "natural breaks", unit, positions, tuple(map(str, range(1, len(upper) + 1))), upper, note
+        factor=factor,
+        cut="natural breaks",
+        unit=unit,
+        positions=positions,
+        names=tuple(map(str, range(1, len(upper) + 1))),
+        upper=upper,
+        note=note,
     )
 
 

@@ -46,7 +46,7 @@ from landslip.runtime.text import write_json, write_text
 FILES = ("intervals.csv", "intervals.json", "intervals.png")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClassFrequency:
     """One class of a factor and the landslides in it.
 
@@ -193,10 +193,19 @@ def rows_of(counts: Counts) -> list[ClassFrequency]:
         shown = name if classes.cut != "natural breaks" else f"{_round(low, bounds)} to {_round(high, bounds)}"
         rows.append(
             ClassFrequency(
-                classes.factor, shown, classes.unit, low, high, pixels, area_share, landslide, landslide_share,
-                frequency, ratio,
+                factor=classes.factor,
+                name=shown,
+                unit=classes.unit,
+                low=low,
+                high=high,
+                pixels=pixels,
+                area_share=area_share,
+                landslide_pixels=landslide,
+                landslide_share=landslide_share,
+                frequency=frequency,
+                frequency_ratio=ratio,
             )
-        )  # fmt: skip
+        )
     return rows
 
 

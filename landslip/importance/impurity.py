@@ -23,7 +23,7 @@ from landslip.dataset.label import LANDSLIDE
 from landslip.errors import LabelError
 from landslip.geo.grid import Grid
 from landslip.importance.frequency_ratio import Counts
-from landslip.importance.ranking import DRAWS, Float, Score, bootstrap_weights, derangement, percentiles
+from landslip.importance.ranking import DRAWS, Float, Score, bootstrap_weights, bootstrapped, derangement
 from landslip.importance.sampling import Sample, block_of, positions_of
 from landslip.runtime.progress import track
 
@@ -75,7 +75,17 @@ def gain_ratios(counted: Sequence[Counts], drawn: Sample, grid: Grid, block: int
         _, estimate = gain_ratio(table.sum(0))
         if np.isnan(estimate):
             why = "no pixel is defined" if not table.any() else "one class holds all pixels, so it says nothing"
-            scores.append(Score("gain_ratio", name, "factor", math.nan, math.nan, math.nan, note=why))
+            scores.append(
+                Score(
+                    measure="gain_ratio",
+                    factor=name,
+                    kind="factor",
+                    estimate=math.nan,
+                    low=math.nan,
+                    high=math.nan,
+                    note=why,
+                )
+            )
             continue
         _, spread = gain_ratio(np.tensordot(chosen, table, 1))
         codes = counts.classes.codes(drawn.values[:, counts.classes.positions].T)
@@ -83,7 +93,7 @@ def gain_ratios(counted: Sequence[Counts], drawn: Sample, grid: Grid, block: int
         _, own = gain_ratio(_cross(codes, landslide, classes))
         _, null = gain_ratio(np.stack([_cross(codes[donor], landslide, classes) for donor in carried]))
         effect = bool(own > np.percentile(np.nan_to_num(null), 95))
-        scores.append(Score("gain_ratio", name, "factor", float(estimate), *percentiles(spread), effect=effect))
+        scores.append(bootstrapped("gain_ratio", name, "factor", estimate=float(estimate), draws=spread, effect=effect))
     return scores
 
 
@@ -111,57 +121,84 @@ def forest_importance(
     every factor twice, as it is and carried from another block, and tells whether it beats itself. A draw of one class
     alone is skipped; LabelError where all are.
     """
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.metrics import roc_auc_score
-
     rng = np.random.default_rng(seed)
-    own = {name: positions_of(stack, name) for name in factors}
-    positions = [i for name in factors for i in own[name]]
-    columns = {name: [positions.index(i) for i in own[name]] for name in factors}
-    x, y = drawn.values[:, positions], drawn.label == LANDSLIDE
+    positions = {name: positions_of(stack, name) for name in factors}
+    channels = [i for name in factors for i in positions[name]]
+    columns = [[channels.index(i) for i in positions[name]] for name in factors]
+    x, y = drawn.values[:, channels], drawn.label == LANDSLIDE
     blocks, offset = _places(drawn, stack.grid, block)
-    every = int(blocks.max()) + 1
-    found, beats, aucs = [], [], []
+    count = int(blocks.max()) + 1
+    shares, gains, aucs = list[list[float]](), list[list[float]](), list[float]()
     for _ in track(range(repeats), repeats, "forests", "repeat"):
-        weight = bootstrap_weights(rng, every, 1)[0][blocks]
-        inside = weight > 0
-        if len(np.unique(y[inside])) < 2:
+        weight = bootstrap_weights(rng, count, 1)[0][blocks]
+        if len(np.unique(y[weight > 0])) < 2:
             continue
         number = int(rng.integers(2**31))
-        moved = x[_donors(blocks, offset, derangement(rng, every))]
-        forests = []
-        for values in (x, np.concatenate([x, moved], 1)):
-            # impurities are summed tree by tree in order, whatever the number of threads
-            forest = RandomForestClassifier(TREES, min_samples_leaf=LEAF, n_jobs=-1, random_state=number)
-            forests.append(forest.fit(values[inside], y[inside], sample_weight=weight[inside]))
-        if len(np.unique(y[~inside])) == 2:
-            aucs.append(roc_auc_score(y[~inside], forests[0].predict_proba(x[~inside])[:, 1]))
-        gini = forests[0].feature_importances_
-        found.append([gini[columns[name]].sum() for name in factors])
-        real, cutoff = np.split(forests[1].feature_importances_, 2)
-        beats.append([real[columns[name]].sum() - cutoff[columns[name]].sum() for name in factors])
-    if not found:
+        carried = x[_donors(blocks, offset, derangement(rng, count))]
+        forest = _fit_forest(x, y, weight, number)
+        if len(np.unique(y[weight == 0])) == 2:
+            aucs.append(_area_under_curve(forest, x[weight == 0], y[weight == 0]))
+        shares.append(_by_factor(forest.feature_importances_, columns))
+        both = _fit_forest(np.concatenate([x, carried], 1), y, weight, number)
+        real, cut = np.split(both.feature_importances_, 2)
+        pairs = zip(_by_factor(real, columns), _by_factor(cut, columns), strict=True)
+        gains.append([of_real - of_cut for of_real, of_cut in pairs])
+    if not shares:
         raise LabelError(
-            f"{stack.path.with_name('label.tif')}: none of {repeats} draws of {every} spatial blocks of {block} pixels "
+            f"{stack.path.with_name('label.tif')}: none of {repeats} draws of {count} spatial blocks of {block} pixels "
             "holds both landslides and other ground, so that no forest could be fitted. Give a smaller --block or more "
             "--repeats, or map more ground."
         )
-    shares, gains = np.array(found), np.array(beats)  # (repeats fitted, factors)
+    scores = _gini_scores(np.array(shares), np.array(gains), factors, together)
+    return scores, float(np.mean(aucs)) if aucs else math.nan, repeats - len(shares)
+
+
+def _fit_forest(x: NDArray[np.float32], y: NDArray[np.bool_], weight: Float, seed: int) -> Any:
+    """A random forest fitted on those of (N, C) pixels whose (N,) weight is above 0."""
+    from sklearn.ensemble import RandomForestClassifier  # here, because it takes a second to import
+
+    inside = weight > 0
+    # Impurities are summed tree by tree in order, so that the number of threads changes no digit.
+    forest = RandomForestClassifier(TREES, min_samples_leaf=LEAF, n_jobs=-1, random_state=seed)
+    return forest.fit(x[inside], y[inside], sample_weight=weight[inside])
+
+
+def _area_under_curve(forest: Any, x: NDArray[np.float32], y: NDArray[np.bool_]) -> float:
+    """How well a forest puts (N, C) pixels of landslide above the others: the area under the ROC curve."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(y, forest.predict_proba(x)[:, 1]))
+
+
+def _by_factor(importances: Float, columns: Sequence[Sequence[int]]) -> list[float]:
+    """The importance of each factor: the sum over its columns of (C,) importances."""
+    return [float(importances[own].sum()) for own in columns]
+
+
+def _gini_scores(
+    shares: Float, gains: Float, factors: Sequence[str], together: Sequence[tuple[str, ...]]
+) -> list[Score]:
+    """Scores of (repeats, factors) importances, of single factors and of those taken together.
+
+    `gains` (repeats, factors) is what each factor had over itself with its values carried from another block.
+    """
     scores = []
     for i, name in enumerate(factors):
-        note = ""
-        if not shares[:, i].any():
-            note = "no tree splits on it: it is constant, or says nothing"
-        effect = bool(np.percentile(gains[:, i], 5) > 0)
         scores.append(
-            Score(
-                "gini", name, "factor", float(shares[:, i].mean()), *percentiles(shares[:, i]), effect=effect, note=note
+            bootstrapped(
+                "gini",
+                name,
+                "factor",
+                estimate=float(shares[:, i].mean()),
+                draws=shares[:, i],
+                effect=bool(np.percentile(gains[:, i], 5) > 0),
+                note="" if shares[:, i].any() else "no tree splits on it: it is constant, or says nothing",
             )
         )
     for group in together:
         joint = shares[:, [list(factors).index(name) for name in group]].sum(1)
-        scores.append(Score("gini", " + ".join(group), "together", float(joint.mean()), *percentiles(joint)))
-    return scores, float(np.mean(aucs)) if aucs else math.nan, repeats - len(found)
+        scores.append(bootstrapped("gini", " + ".join(group), "together", estimate=float(joint.mean()), draws=joint))
+    return scores
 
 
 def _places(drawn: Sample, grid: Grid, block: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:

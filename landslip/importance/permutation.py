@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,12 @@ from landslip.importance.ranking import (
     DRAWS,
     FEWEST_BLOCKS,
     Float,
+    Kind,
     Score,
     bootstrap_weights,
+    bootstrapped,
     derangement,
     kappa_f1,
-    percentiles,
 )
 from landslip.importance.sampling import SIDE, choose_factors, open_prepared
 from landslip.models.forward import device, keep_memory, precision, probabilities
@@ -39,7 +40,7 @@ HELD_PIXELS = 2**21  # pixels of held-out windows that are held at once, at most
 BATCH = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HeldOut:
     """Windows of held-out ground as the network sees them.
 
@@ -106,8 +107,8 @@ def held_out(model: Model, stack: StackInfo, block: int, seed: int) -> HeldOut:
     seen = list(dict.fromkeys(channel.factor for channel in model.channels if channel.group == "factor"))
     own = {name: [i for i, channel in enumerate(model.channels) if channel.factor == name] for name in seen}
     bands = [i for i, channel in enumerate(model.channels) if channel.group == "band"]
-    notes = _held_notes(info.tags, part, kept, found, numbers, size, seen, stack)
-    return HeldOut(x, label, valid, numbers, own, bands, notes)
+    notes = _held_notes(info.tags, part, kept, found=found, blocks=numbers, size=size, seen=seen, stack=stack)
+    return HeldOut(x=x, label=label, valid=valid, block=numbers, factors=own, bands=bands, notes=notes)
 
 
 def _held_notes(
@@ -150,7 +151,7 @@ def permutation_importance(
     over repeats; the interval holds both the orders and spatial blocks drawn with replacement. A factor that the
     network ignores drops exactly 0, and has no effect; where more than 5 % of the draws do not drop, none is shown.
     """
-    groups: list[tuple[str, Literal["factor", "together", "bands"], list[int]]] = [
+    groups: list[tuple[str, Kind, list[int]]] = [
         (name, "factor", positions) for name, positions in held.factors.items()
     ]
     for names in together:
@@ -188,7 +189,9 @@ def permutation_importance(
             every = np.concatenate(spread[name])[:, at]
             low = np.nanpercentile(every, 5) if np.isfinite(every).any() else math.nan
             note = "undefined: no landslide, or nothing else, is scored" if math.isnan(estimate) else ""
-            scores.append(Score(measure, name, kind, estimate, *percentiles(every), effect=bool(low > 0), note=note))
+            scores.append(
+                bootstrapped(measure, name, kind, estimate=estimate, draws=every, effect=bool(low > 0), note=note)
+            )
     return scores
 
 

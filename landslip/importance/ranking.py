@@ -23,9 +23,10 @@ MEASURES = {
     "ablation_f1": "trained anew without it: drop of F1",
 }
 Float = NDArray[np.float64]
+Kind = Literal["factor", "together", "bands", "seed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """What one measure says of a factor.
 
@@ -38,7 +39,7 @@ class Score:
 
     measure: str
     factor: str
-    kind: Literal["factor", "together", "bands", "seed"]
+    kind: Kind
     estimate: float
     low: float
     high: float
@@ -46,6 +47,23 @@ class Score:
     unstable: bool = False
     effect: bool | None = None
     note: str = ""
+
+
+def bootstrapped(
+    measure: str,
+    factor: str,
+    kind: Kind,
+    *,
+    estimate: float,
+    draws: Float,
+    effect: bool | None = None,
+    note: str = "",
+) -> Score:
+    """A score with the interval that holds the middle 95 % of its (N,) draws."""
+    low, high = percentiles(draws)
+    return Score(
+        measure=measure, factor=factor, kind=kind, estimate=estimate, low=low, high=high, effect=effect, note=note
+    )
 
 
 def ranked(scores: Sequence[Score]) -> list[Score]:

@@ -24,7 +24,7 @@ SAMPLE = 10_000  # pixels that natural breaks are exact on
 BLOCK = 128  # pixels per side of a spatial block, the region of a split
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """Pixels drawn from the valid ones of known label.
 
@@ -135,7 +135,9 @@ def draw_sample(stack: StackInfo, wanted: int, seed: int, balanced: bool = False
                 values = rasters.values(window, range(len(stack.channels)))[:, row, column].T
                 parts.append((values, label[row, column], row + window.row, column + window.column))
     values, labels, rows, columns = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Sample(values, labels, rows, columns, int(held.sum()), int(held[:, 1].sum()))
+    return Sample(
+        values=values, label=labels, row=rows, column=columns, pixels=int(held.sum()), landslides=int(held[:, 1].sum())
+    )
 
 
 def _ranks(rng: np.random.Generator, total: int, wanted: int) -> NDArray[np.int64]:

@@ -83,19 +83,19 @@ def _read_job(path: Path) -> tuple[Job, Path]:
             uncertainty = Uncertainty(area, int(kept["samples"]))
     valid = None if facts["valid"] is None else Path(facts["valid"])
     job = Job(
-        Path(facts["model"]),
-        facts["weights"],
-        Path(facts["stack"]),
-        valid,
-        facts["method"],
-        facts["engine"],
-        facts["precision"],
-        uncertainty,
+        model=Path(facts["model"]),
+        weights=facts["weights"],
+        stack=Path(facts["stack"]),
+        valid=valid,
+        method=facts["method"],
+        engine=facts["engine"],
+        precision=facts["precision"],
+        uncertainty=uncertainty,
     )
     return job, Path(facts["at"])
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _AtHand:
     """The job that this worker has open, and a thread each for its network and its files (see `prefetch.py`)."""
 
@@ -199,7 +199,15 @@ def _open(path: str, threads: int) -> _AtHand:
         _require_same(job_facts(there, source.model, source.engine), wanted)
         own = replace(source, job=job)
         room = threading.BoundedSemaphore(AHEAD)
-        return _AtHand(path, own, TileStore(Path(path).parent, Path(path).parent), network, files, room, held.pop_all())
+        return _AtHand(
+            path=path,
+            source=own,
+            ledger=TileStore(Path(path).parent, Path(path).parent),
+            network=network,
+            files=files,
+            room=room,
+            held=held.pop_all(),
+        )
 
 
 def _require_same(here: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ class Uncertainty:
     samples: int = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """All that a process needs besides a plan's task: files by path, choices by value. `weights` is their SHA-256."""
 
@@ -64,7 +64,7 @@ class Job:
         return 1 if self.uncertainty is None else 1 + len(DOUBT)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TileReader:
     """A job's model, engine and open files."""
 
@@ -127,7 +127,14 @@ def open_reader(job: Job, model: Model | None = None, engine: Engine | None = No
         stack = open_files.enter_context(open_raster(job.stack))
         valid = None if job.valid is None else open_files.enter_context(open_raster(job.valid))
         engine = engine or choose_engine(model, job.engine, job.precision)
-        yield TileReader(job, model, engine, stack, valid, [position + 1 for position in positions])
+        yield TileReader(
+            job=job,
+            model=model,
+            engine=engine,
+            stack=stack,
+            valid=valid,
+            bands=[position + 1 for position in positions],
+        )
 
 
 def read_tile(source: TileReader, task: Tile) -> TileInput:
@@ -176,7 +183,7 @@ def predict_tile(source: TileReader, task: Tile, read: TileInput) -> NDArray[np.
         block = read.values[None]
         out[0] = at_temperature(source.engine.logits(block)[0][at], source.model.temperature)
         if source.job.uncertainty is not None:
-            out[1:] = _doubt(source, source.job.uncertainty, block, at, read.valid, task.core)
+            out[1:] = _doubt(source, source.job.uncertainty, block, at=at, valid=read.valid, core=task.core)
     out[:, ~read.valid] = NAN
     if not np.isfinite(out[0][read.valid]).all():
         raise ModelError(
@@ -202,7 +209,9 @@ def _doubt(
     seed = int(np.random.default_rng((SEED, core.row, core.column)).integers(2**62))
     how: Precision = "bf16" if source.engine.precision == "bf16" else "fp32"
     model = source.model
-    out[2] = disagreement(model.network, block, how, uncertainty.samples, seed, model.temperature)[0][at]
+    out[2] = disagreement(
+        model.network, block, how, samples=uncertainty.samples, seed=seed, temperature=model.temperature
+    )[0][at]
     return out
 
 

@@ -151,7 +151,15 @@ def load_model(folder: Path | str) -> Model:
         ) from error
     with suppress(ValueError):  # keys that this version has added take their defaults
         facts["run"] = Run.model_validate(facts["run"]).model_dump(mode="json", exclude={"compare"})
-    return Model(folder, network.eval(), channels, zscore, threshold, facts, temperature)
+    return Model(
+        folder=folder,
+        network=network.eval(),
+        channels=channels,
+        zscore=zscore,
+        threshold=threshold,
+        facts=facts,
+        temperature=temperature,
+    )
 
 
 def run_of(model: Model) -> Run:

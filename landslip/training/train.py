@@ -195,7 +195,9 @@ def _training_pixels(
 ) -> TrainingPixels:
     """Pixels of the training ground that travel with the model, with those of the model that it began as."""
     trained_on = training_ground(ground.windows, ground.label, ground.valid)
-    pixels = draw_training_pixels(dataset, ground.positions, zscore, trained_on, run.blocks.window, run.split.seed)
+    pixels = draw_training_pixels(
+        dataset, ground.positions, zscore, ground=trained_on, window=run.blocks.window, seed=run.split.seed
+    )
     return pixels if earlier is None else joined(earlier, pixels)
 
 
@@ -354,5 +356,5 @@ def _write_model(
         if draw is not None:
             draw(aside / "history.csv", aside / "history.png")
         facts["training_pixels"] = write_training_pixels(pixels, aside)
-        save_model(aside, state.best, ground.channels, zscore, state.threshold, facts, half=half)
+        save_model(aside, state.best, ground.channels, zscore=zscore, threshold=state.threshold, facts=facts, half=half)
     remove_file(folder / STATE, folder / STATE)

@@ -163,7 +163,9 @@ def pixels_of_prepared(model: Model, prepared: Path) -> TrainingPixels:
     run = run_of(model)
     with open_raster(stack.path) as dataset:
         ground = training_ground(windows, label, valid)
-        return draw_training_pixels(dataset, positions, model.zscore, ground, run.blocks.window, run.split.seed)
+        return draw_training_pixels(
+            dataset, positions, model.zscore, ground=ground, window=run.blocks.window, seed=run.split.seed
+        )
 
 
 def training_windows(
