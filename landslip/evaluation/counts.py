@@ -24,11 +24,7 @@ from landslip.geo.raster import (
     require_one_band,
     require_probability,
 )
-from landslip.metrics.bootstrap import (
-    BLOCK,
-    add_block_sums,
-    block_shape,
-)
+from landslip.metrics.bootstrap import BLOCK, add_block_sums, block_shape
 from landslip.metrics.confusion import Histogram, require_probabilities, stated_threshold
 
 SIDE = 2 * TILE  # pixels per side of what is held in memory at a time

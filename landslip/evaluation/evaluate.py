@@ -35,18 +35,8 @@ from landslip.evaluation.leakage import Audit, audit, count_cells, empty_cells, 
 from landslip.evaluation.result import Evaluation, area
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read_info
-from landslip.metrics.bootstrap import (
-    BLOCK,
-    add_block_sums,
-    confidence_intervals,
-    empty_sums,
-)
-from landslip.metrics.calibration import (
-    CLASSES,
-    add_class_sums,
-    expected_calibration_error,
-    reliability,
-)
+from landslip.metrics.bootstrap import BLOCK, add_block_sums, confidence_intervals, empty_sums
+from landslip.metrics.calibration import CLASSES, add_class_sums, expected_calibration_error, reliability
 from landslip.metrics.confusion import SCORES, Confusion, Histogram, stated_threshold
 from landslip.runtime.progress import plural
 

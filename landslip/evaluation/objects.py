@@ -52,27 +52,6 @@ class Polygons:
     notes: tuple[str, ...]
 
 
-def score_inventory(
-    inventory: Path,
-    reference: Path,
-    probability: Path,
-    label: Path,
-    split: Path | None = None,
-    part: str | None = None,
-    overlap: float = OVERLAP,
-    layer: str | None = None,
-    inventory_layer: str | None = None,
-) -> InventoryScores:
-    """Score the polygons of `inventory` against those of `reference`, where `evaluate` scores pixels.
-
-    The rasters, split and part are those of `evaluate` and say where is scored; `label` also holds the boundaries that
-    the map's are held against. `layer` is the reference's. Raises RunError for an impossible overlap, what
-    `read_polygons` raises, and what `evaluate` raises.
-    """
-    polygons = read_polygons(inventory, reference, probability, layer, inventory_layer)
-    return score_polygons(polygons, probability, label, split=split, part=part, overlap=overlap)
-
-
 def read_polygons(
     inventory: Path,
     reference: Path,
@@ -80,10 +59,11 @@ def read_polygons(
     layer: str | None = None,
     inventory_layer: str | None = None,
 ) -> Polygons:
-    """The polygons of an inventory and of a reference (`layer`) that lie on the map `probability`.
+    """The polygons of an inventory and of a reference that lie on the map `probability`.
 
-    Raises LabelError for features that are not polygons or lie elsewhere, or where a file has several layers and none
-    is named; VectorError for files that cannot be read.
+    `layer` is the reference's, `inventory_layer` that of the inventory. Raises LabelError for features that are not
+    polygons or lie elsewhere, or where a file has several layers and none is named; VectorError for files that cannot
+    be read.
     """
     grid, notes = read_info(probability).grid, list[str]()
     mapped = _polygons(inventory, inventory_layer, grid, "inventory", notes)
@@ -99,7 +79,11 @@ def score_polygons(
     part: str | None = None,
     overlap: float = OVERLAP,
 ) -> InventoryScores:
-    """Score the mapped polygons against the others; the rest is as `score_inventory` has it."""
+    """Score mapped landslides against those of a reference, where `evaluate` scores pixels.
+
+    The rasters, split and part are those of `evaluate` and say where is scored; `label` also holds the boundaries that
+    the map's are held against. Raises RunError for an impossible overlap, and what `evaluate` raises.
+    """
     if not 0 < overlap <= 1:
         raise RunError(f"an overlap of {overlap:g} matches no landslides. Give a share above 0 and at most 1.")
     counted = _count_pixels(polygons, probability, label, split, part)

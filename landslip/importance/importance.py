@@ -170,11 +170,11 @@ def _measure_site(
     stack: StackInfo, factors: Sequence[str], *, repeats: int, block: int, sample: int, seed: int
 ) -> _SiteMeasures:
     """Gini importance and gain ratio of the factors, and which of them are correlated."""
-    drawn = draw_sample(stack, SAMPLE, seed)
-    counts = count_classes(stack, [make_classes(stack, name, drawn, CLASSES) for name in factors], block)
-    rho = correlation(stack, drawn)
+    site_sample = draw_sample(stack, SAMPLE, seed)
+    counts = count_classes(stack, [make_classes(stack, name, site_sample, CLASSES) for name in factors], block)
+    rho = correlation(stack, site_sample)
     together = correlated_groups(rho, factors)
-    gains = gain_ratios(counts, drawn, stack.grid, block, seed)
+    gains = gain_ratios(counts, site_sample, stack.grid, block, seed)
     forest, auc, skipped = forest_importance(
         stack,
         draw_sample(stack, sample, seed, balanced=True),
@@ -185,7 +185,7 @@ def _measure_site(
         seed=seed,
     )
     notes = [
-        *_notes_on_pixels(drawn, counts, repeats=repeats - skipped, block=block, auc=auc),
+        *_notes_on_pixels(site_sample, counts, repeats=repeats - skipped, block=block, auc=auc),
         *_notes_on_correlation(stack, factors, together, rho),
     ]
     if skipped:
@@ -211,18 +211,18 @@ def _require_blocks(stack: StackInfo, block: int) -> None:
         )
 
 
-def _notes_on_pixels(drawn: Sample, counts: Sequence[Counts], *, repeats: int, block: int, auc: float) -> list[str]:
+def _notes_on_pixels(sample: Sample, counts: Sequence[Counts], *, repeats: int, block: int, auc: float) -> list[str]:
     """What the rankings of the site stand on, and how they are to be read."""
     return [
-        f"Gini and gain ratio: all {drawn.pixels:,} valid pixels of known label, {drawn.landslides:,} landslide, in "
+        f"Gini and gain ratio: all {sample.pixels:,} valid pixels of known label, {sample.landslides:,} landslide, in "
         f"{len(counts[0].table)} spatial blocks of {block} pixels; bands left out",
-        f"Gini: {repeats} forests of {TREES} trees on blocks drawn with replacement, as many landslide as other "
+        f"Gini: {repeats} forests of {TREES} trees on blocks sample with replacement, as many landslide as other "
         + (
             "pixels; no block was left to test a forest on"
             if math.isnan(auc)
             else f"pixels; mean AUC {auc:.3f} on the blocks that a forest did not see (0.5: it knows nothing)"
         ),
-        f"gain ratio: continuous factors in {CLASSES} natural breaks of {len(drawn.label):,} pixels, aspect in eight "
+        f"gain ratio: continuous factors in {CLASSES} natural breaks of {len(sample.label):,} pixels, aspect in eight "
         "directions and flat",
         "a factor shows an effect where it beats itself carried from other blocks (one-sided, 5 %; the network: where "
         "at most 5 % of the draws do not drop); those that show none rank last",

@@ -28,8 +28,8 @@ from landslip.importance.sampling import Sample, block_of, positions_of
 from landslip.runtime.progress import track
 
 CUTS = 200  # times that a factor's link to the landslides is cut
-TREES = 100
-LEAF = 5  # pixels of a leaf at least: a fully grown tree spends its last splits on noise
+TREES = 100  # of a forest
+LEAF = 5  # pixels of a leaf at least, since a fully grown tree spends its last splits on noise
 CORRELATED = 0.7  # |Spearman| above which two factors can stand in for each other
 
 # ---- information gain ratio ----
@@ -61,11 +61,11 @@ def entropy(counts: Float) -> Float:
 def gain_ratios(counted: Sequence[Counts], drawn: Sample, grid: Grid, block: int, seed: int) -> list[Score]:
     """The gain ratio of every factor over all its pixels, with intervals from its tables of blocks.
 
-    Whether it has an effect is told on a sample: by its gain ratio there, against those with its values carried from
-    other blocks.
+    Whether it has an effect is told on the sample `drawn`: its gain ratio there against those with its values carried
+    from other spatial blocks, of `block` pixels a side.
     """
     rng = np.random.default_rng(seed)
-    chosen = bootstrap_weights(rng, len(counted[0].table), DRAWS)
+    weights = bootstrap_weights(rng, len(counted[0].table), DRAWS)
     blocks, offset = _places(drawn, grid, block)
     carried = [_donors(blocks, offset, derangement(rng, int(blocks.max()) + 1)) for _ in range(CUTS)]
     landslide = (drawn.label == LANDSLIDE).astype(np.intp)
@@ -87,18 +87,18 @@ def gain_ratios(counted: Sequence[Counts], drawn: Sample, grid: Grid, block: int
                 )
             )
             continue
-        _, spread = gain_ratio(np.tensordot(chosen, table, 1))
+        _, draws = gain_ratio(np.tensordot(weights, table, 1))
         codes = counts.classes.codes(drawn.values[:, counts.classes.positions].T)
         classes = table.shape[1]
-        _, own = gain_ratio(_cross(codes, landslide, classes))
-        _, null = gain_ratio(np.stack([_cross(codes[donor], landslide, classes) for donor in carried]))
-        effect = bool(own > np.percentile(np.nan_to_num(null), 95))
-        scores.append(bootstrapped("gain_ratio", name, "factor", estimate=float(estimate), draws=spread, effect=effect))
+        _, real = gain_ratio(_cross(codes, landslide, classes))
+        _, cut = gain_ratio(np.stack([_cross(codes[donor], landslide, classes) for donor in carried]))
+        effect = bool(real > np.percentile(np.nan_to_num(cut), 95))
+        scores.append(bootstrapped("gain_ratio", name, "factor", estimate=float(estimate), draws=draws, effect=effect))
     return scores
 
 
 def _cross(codes: NDArray[np.intp], outcome: NDArray[np.intp], classes: int) -> NDArray[np.int64]:
-    """(classes, 2) counts of (N,) codes, -1 undefined, and outcomes, 0 or 1."""
+    """(classes, 2) counts of pixels by (N,) code, -1 where undefined, and by outcome, 0 or 1."""
     defined = codes >= 0
     return np.bincount(codes[defined] * 2 + outcome[defined], minlength=2 * classes).reshape(classes, 2)
 
@@ -115,11 +115,12 @@ def forest_importance(
     block: int,
     seed: int,
 ) -> tuple[list[Score], float, int]:
-    """Gini importance of the factors, the forests' mean AUC on the blocks that each did not see, and repeats skipped.
+    """Gini importance of the factors, by random forests on the sample `drawn`.
 
-    Every repeat draws spatial blocks with replacement and fits two forests: one gives the importances; the other sees
-    every factor twice, as it is and carried from another block, and tells whether it beats itself. A draw of one class
-    alone is skipped; LabelError where all are.
+    Returns the scores, the forests' mean area under the ROC curve on the blocks that each did not see (NaN where none
+    had such blocks), and how many repeats were skipped. Every repeat draws spatial blocks with replacement and fits two
+    forests: one gives the importances; the other sees every factor twice, as it is and carried from another block, and
+    tells whether it beats itself. A draw of one class alone is skipped; LabelError where all are.
     """
     rng = np.random.default_rng(seed)
     positions = {name: positions_of(stack, name) for name in factors}
@@ -172,7 +173,7 @@ def _area_under_curve(forest: Any, x: NDArray[np.float32], y: NDArray[np.bool_])
 
 def _by_factor(importances: Float, columns: Sequence[Sequence[int]]) -> list[float]:
     """The importance of each factor: the sum over its columns of (C,) importances."""
-    return [float(importances[own].sum()) for own in columns]
+    return [float(importances[of_factor].sum()) for of_factor in columns]
 
 
 def _gini_scores(
@@ -201,21 +202,21 @@ def _gini_scores(
     return scores
 
 
-def _places(drawn: Sample, grid: Grid, block: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """(N,) number of the spatial block of each pixel, those without a pixel left out, and (N, 2) its place in it."""
-    _, blocks = np.unique(block_of(drawn, grid, block), return_inverse=True)
-    return blocks, np.stack([drawn.row % block, drawn.column % block], 1)
+def _places(sample: Sample, grid: Grid, block: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """(N,) numbers of the spatial blocks that pixels lie in, counting those with a pixel, and (N, 2) places there."""
+    _, blocks = np.unique(block_of(sample, grid, block), return_inverse=True)
+    return blocks, np.stack([sample.row % block, sample.column % block], 1)
 
 
 def _donors(blocks: NDArray[np.intp], offset: NDArray[np.int64], donor: NDArray[np.intp]) -> NDArray[np.intp]:
-    """(N,) for each pixel the one of its block's donor that lies nearest to its place in the block."""
+    """(N,) for each pixel the one that lies nearest to its place in the block that is its own block's donor."""
     order = np.argsort(blocks, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(blocks))[:-1])
-    out = np.empty(len(blocks), np.intp)
+    nearest = np.empty(len(blocks), np.intp)
     for number, pixels in enumerate(members):
         others = members[donor[number]]
-        out[pixels] = others[cKDTree(offset[others]).query(offset[pixels])[1]]
-    return out
+        nearest[pixels] = others[cKDTree(offset[others]).query(offset[pixels])[1]]
+    return nearest
 
 
 # ---- correlated factors ----
@@ -232,14 +233,16 @@ def correlation(stack: StackInfo, drawn: Sample) -> dict[str, dict[str, float]]:
     varying = np.array([len(np.unique(column)) > 1 for column in values.T])
     rho = np.full((len(varying), len(varying)), np.nan)
     if len(values) > 2 and varying.sum() > 1:
-        part = np.atleast_2d(spearmanr(values[:, varying]).statistic)
-        part = part if part.shape[0] == varying.sum() else np.array([[1, part[0, 0]], [part[0, 0], 1]])
-        rho[np.ix_(varying, varying)] = part
+        pairwise = np.atleast_2d(spearmanr(values[:, varying]).statistic)
+        pairwise = (
+            pairwise if pairwise.shape[0] == varying.sum() else np.array([[1, pairwise[0, 0]], [pairwise[0, 0], 1]])
+        )
+        rho[np.ix_(varying, varying)] = pairwise
     names = list(dict.fromkeys(channel.factor for channel in stack.channels))
-    own = {name: list(positions_of(stack, name)) for name in names}
+    positions = {name: list(positions_of(stack, name)) for name in names}
 
     def largest(a: str, b: str) -> float:
-        pairs = rho[np.ix_(own[a], own[b])]
+        pairs = rho[np.ix_(positions[a], positions[b])]
         return math.nan if np.isnan(pairs).all() else float(pairs.flat[np.nanargmax(np.abs(pairs))])
 
     return {a: {b: largest(a, b) for b in names if b != a} for a in names}
@@ -253,5 +256,5 @@ def correlated_groups(rho: Mapping[str, Mapping[str, float]], factors: Sequence[
     row, column = zip(*pairs, strict=True)
     links = coo_array((np.ones(len(row)), (row, column)), shape=(len(factors), len(factors)))
     _, group = connected_components(links, directed=False)
-    groups = [tuple(name for name, own in zip(factors, group, strict=True) if own == g) for g in np.unique(group)]
+    groups = [tuple(name for name, number in zip(factors, group, strict=True) if number == g) for g in np.unique(group)]
     return [names for names in groups if len(names) > 1]

@@ -25,9 +25,7 @@ from landslip.errors import RunError
 from landslip.geo.tiling import Tiling
 from landslip.inference.cluster_worker import AHEAD, SHARED, close, engine_here, import_distributed, window, write_job
 from landslip.inference.engines import Engine, choose_engine
-from landslip.inference.predict import (
-    Job,
-)
+from landslip.inference.predict import Job
 from landslip.inference.tile_store import TileStore
 from landslip.runtime.progress import forecasting, plural, say, track
 from landslip.training.checkpoint import Model

@@ -37,15 +37,7 @@ from landslip.models.forward import at_temperature, device, keep_memory, logits,
 from landslip.runtime.atomic import atomic_write, refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
 from landslip.runtime.provenance import software
-from landslip.training.checkpoint import (
-    FACTS,
-    SPLIT,
-    Model,
-    load_model,
-    match_channels,
-    save_changed_model,
-    split_of,
-)
+from landslip.training.checkpoint import FACTS, SPLIT, Model, load_model, match_channels, save_changed_model, split_of
 from landslip.training.domain_check import require_similar_ground
 from landslip.training.state import STATE
 from landslip.training.threshold import mapped_cores

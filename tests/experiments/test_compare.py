@@ -34,7 +34,7 @@ from landslip.experiments import comparison_tables
 from landslip.experiments.compare import compare, plan, plan_in_words
 from landslip.experiments.comparison_tables import summary, tables, write_comparison
 from landslip.experiments.steps import _macs
-from landslip.experiments.trials import Trial, _kept, _known, _make, _time_left, mean_and_deviation
+from landslip.experiments.trials import Trial, _kept, _make, _seconds, _time_left, mean_and_deviation
 from landslip.geo.grid import Window
 from landslip.geo.raster import read_stored
 from landslip.inference import mapping
@@ -491,7 +491,7 @@ def test_the_time_left_counts_whole_runs(compared: tuple[Run, Path, list[dict]])
     steps = {"training_seconds": 20.0, "mapping_seconds": 10.0}
     # 100 s with validation and scores; gone on with, so that its 5 s are the least of it; of an older version
     made = [steps | {"seconds": 100.0}, steps | {"seconds": 5.0, "mapping_seconds": None}, steps, None]
-    known = _known(cells, made)
+    known = _seconds(cells, made)
     assert [seconds for _, seconds in known] == [100.0, 20.0, 30.0]
     assert _time_left([cells[0]], known[:1]) == "about 1 min 40 s left for all"
 

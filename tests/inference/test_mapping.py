@@ -252,7 +252,7 @@ def test_no_room_on_the_disk_is_said_before_the_work(
     made: TinySite, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "landslip.runtime.atomic.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6)
+        "landslip.runtime.disk.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6)
     )
     with pytest.raises(OutputError, match=r"p\.tif needs about \d+\.\d MiB and its disk has 1\.0 MiB free"):
         mapped(made, wide, tmp_path / "p.tif")
