@@ -83,10 +83,10 @@ def channels_of(path: Path, names: Sequence[str | None]) -> tuple[Channel, ...]:
     """The channels of a raster with bands of these names, as their tags say; by name alone where they say nothing."""
     channels = []
     for name, tags in zip(names, read_band_tags(path), strict=True):
-        said = {k.removeprefix("landslip_"): v for k, v in tags.items() if k.startswith("landslip_")}
-        if said and not said.keys() >= {"factor", "group"}:
+        described = {k.removeprefix("landslip_"): v for k, v in tags.items() if k.startswith("landslip_")}
+        if described and not described.keys() >= {"factor", "group"}:
             raise ChannelError(f"{path}: band {name} does not say of which factor it is. Prepare the site again.")
-        channels.append(_channel(str(name), said))
+        channels.append(_channel(str(name), described))
     return tuple(channels)
 
 

@@ -137,8 +137,8 @@ def split_apart(
 
     regions = _pieces(label, valid) if choice.regions == "pieces" else _squares(label.shape, choice.region)
     cell = max(1, window // 8)
-    every = slice(cell // 2, None, cell)
-    coarse = regions.at(every, every)
+    middles = slice(cell // 2, None, cell)
+    coarse = regions.at(middles, middles)
     ground = _block_sums(lambda at: valid[at.slices], label.shape, cell)[: coarse.shape[0], : coarse.shape[1]]
     landslide = _block_sums(landslide_at, label.shape, cell)[: coarse.shape[0], : coarse.shape[1]]
     numbered = [int(i) for i in np.unique(coarse[ground > 0]) if i > 0]
@@ -294,8 +294,8 @@ def _groups(
             cost += abs(slides[groups == group].sum() / slides.sum() - 1 / folds)
             cost += abs(area[groups == group].sum() / area.sum() - 1 / folds)
             if guard > 1:
-                lost = (everywhere != group) & within(everywhere == group, guard)
-                cost += ground[lost].sum() / ground.sum() / 2
+                to_guard = (everywhere != group) & within(everywhere == group, guard)
+                cost += ground[to_guard].sum() / ground.sum() / 2
         if cost < best_cost:
             best_cost, best = cost, groups
     return np.concatenate([[-1], best])

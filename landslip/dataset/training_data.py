@@ -317,9 +317,9 @@ def _what_works(
     """
     began, best, advice, window = time.monotonic(), 0, "", run.blocks.window
     say("note: the run does not fit the site; looking for smaller windows, regions and guards that do")
-    drawn = earlier is None and run.split.kind == "apart"
-    enough = ENOUGH if drawn else 1  # where parts are not drawn the largest window is best
-    for choice in _smaller(run, drawn):
+    may_draw = earlier is None and run.split.kind == "apart"
+    enough = ENOUGH if may_draw else 1  # where parts are not drawn the largest window is best
+    for choice in _smaller(run, may_draw):
         if best >= enough or time.monotonic() - began > LONGEST_LOOK:
             break
         if choice.blocks.window < window:
@@ -338,14 +338,14 @@ def _what_works(
     return advice
 
 
-def _smaller(run: Run, drawn: bool) -> Iterator[Run]:
+def _smaller(run: Run, may_draw: bool) -> Iterator[Run]:
     """Runs with smaller windows and, where parts are `drawn`, guards and regions; those nearest to the run first."""
     blocks, split = run.blocks, run.split
     for window in _halves(blocks.window):
         step = min(blocks.step, max(window // 2, 1))
         most = window if split.guard is None else min(split.guard, window)
-        guards = (most, most // 2) if drawn else (split.guard,)
-        sizes = _halves(split.region) if drawn and split.regions == "squares" else [split.region]
+        guards = (most, most // 2) if may_draw else (split.guard,)
+        sizes = _halves(split.region) if may_draw and split.regions == "squares" else [split.region]
         for guard, region in product(guards, sizes):
             smaller_blocks = blocks.model_copy(update={"window": window, "step": step})
             smaller_split = split.model_copy(update={"guard": guard, "region": region})

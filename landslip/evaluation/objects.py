@@ -193,8 +193,8 @@ def _count_pixels(polygons: Polygons, probability: Path, label: Path, split: Pat
         mapped.add(core, scored[inner])
         counted = np.zeros(scored.shape, bool)
         counted[inner] = scored[inner]  # boundaries in the margin belong to the window beside this one
-        drawn = burn(polygons.mapped[mapped.near(outer)], grid.crop(outer)) & known
-        edge, true_edge = edges(drawn, known), edges((truth == LANDSLIDE) & known, known)
+        mapped_pixels = burn(polygons.mapped[mapped.near(outer)], grid.crop(outer)) & known
+        edge, true_edge = edges(mapped_pixels, known), edges((truth == LANDSLIDE) & known, known)
         for boundary in boundaries:
             boundary.add(edge, true_edge, counted)
     return _Counted(part, true, mapped, boundaries)

@@ -31,11 +31,11 @@ def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> N
         number = np.array(counts, float)
         if not number.any():
             continue
-        some, scale = number > 0, width * number.sum()
-        sigma = np.sqrt(number[some]) / scale[some]
-        bars = np.minimum(sigma, 0.9 * number[some] / scale[some])  # a bar down to 0 has no end on a log scale
+        holding, scale = number > 0, width * number.sum()
+        frequency, sigma = number[holding] / scale[holding], np.sqrt(number[holding]) / scale[holding]
+        # A bar that reached down to 0 would have no end on the logarithmic axis.
         density.errorbar(
-            middle[some], number[some] / scale[some], bars,
+            middle[holding], frequency, np.minimum(sigma, 0.9 * number[holding] / scale[holding]),
             color=colour, marker=marker, ms=4, lw=0.8, capsize=2, label=f"{name}: {number.sum():,.0f} landslides",
         )  # fmt: skip
         draw_tail(density, tail, number.sum(), largest=max(size.high for size in classes), colour=colour, name=name)

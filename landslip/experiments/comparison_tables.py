@@ -184,9 +184,9 @@ def cost_sheet(results: Results) -> Sheet:
     lines = []
     for channels, method in dict.fromkeys((r["channels"], r["method"]) for r in finished):
         alike = [r for r in finished if (r["channels"], r["method"]) == (channels, method)]
-        means = [(mean_and_deviation(alike, key)[0], shown) for _, key, shown in costs]
+        means = [(mean_and_deviation(alike, key)[0], text_of) for _, key, text_of in costs]
         title = _title({"method": method, "channels": channels})
-        lines.append([title, *("-" if math.isnan(value) else shown(value) for value, shown in means)])
+        lines.append([title, *("-" if math.isnan(value) else text_of(value) for value, text_of in means)])
     heads = ["Method", *(head for head, _, _ in costs)]
     note = (
         "Means over splits and seeds. Memory is that of the whole process at its peak; a network's training seconds "

@@ -33,8 +33,8 @@ def apart(step: Any, *arguments: Any) -> dict[str, Any]:
     Raises TrainingError where the process is killed or its memory does not do.
     """
     context = get_context("spawn")
-    mine, its = context.Pipe()
-    with mine, its, ProcessPoolExecutor(1, context, _end_with, (its,)) as pool:
+    own_end, other_end = context.Pipe()
+    with own_end, other_end, ProcessPoolExecutor(1, context, _end_with, (other_end,)) as pool:
         try:
             result: dict[str, Any] = pool.submit(step, *arguments).result()
         except (BrokenProcessPool, Ended) as error:
@@ -50,7 +50,7 @@ def apart(step: Any, *arguments: Any) -> dict[str, Any]:
             ) from error
         except KeyboardInterrupt:
             # The signal may have come to this process alone, and leaving would wait for the other to finish.
-            mine.close()
+            own_end.close()
             raise
     return result
 

@@ -158,12 +158,13 @@ def _planned(run: Run, out: Path, elsewhere: Sequence[Path]) -> tuple[list[Trial
 def _trials_of(run: Run) -> tuple[Trial, list[Trial], Trial]:
     """The paper's trial, those of the apart split or its folds, and the one whose network is carried elsewhere."""
     method, seed = run.network.name, run.training.seed
-    whole = Trial(split="apart", method=method, channels=CHANNELS, seed=seed, network=True, undivided=True)
+    undivided = Trial(split="apart", method=method, channels=CHANNELS, seed=seed, network=True, undivided=True)
     folds = range(run.split.folds) if run.split.folds > 1 else ()
     tested = [
         Trial(split="apart", method=method, channels=CHANNELS, seed=seed, network=True, fold=fold) for fold in folds
     ]
-    return Trial(split="paper", method=method, channels=CHANNELS, seed=seed, network=True), tested or [whole], whole
+    paper = Trial(split="paper", method=method, channels=CHANNELS, seed=seed, network=True)
+    return paper, tested or [undivided], undivided
 
 
 def _seen_from(out: Path, other: Path) -> str:

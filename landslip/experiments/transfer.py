@@ -171,9 +171,9 @@ def _site(model: Model, prepared: Path) -> tuple[StackInfo, NDArray[np.uint8], N
     stack, label, valid = read_prepared(prepared)
     match_channels(model, stack)
     hashes = [site.get("stack.tif") for site in sites_of(model)]
-    this = file_hash(prepared / "stack.tif")
-    if this in hashes:
-        began = "" if this == hashes[0] else " before it was fine-tuned on another site"
+    sha256 = file_hash(prepared / "stack.tif")
+    if sha256 in hashes:
+        began = "" if sha256 == hashes[0] else " before it was fine-tuned on another site"
         raise SplitError(
             f"{prepared / 'stack.tif'} is the very stack that the model {model.folder} was trained on{began}. Give "
             "another site; the test part of this one is scored by `landslip evaluate` with the split that the model "

@@ -172,9 +172,9 @@ def _make_runs(
     """As `make_runs`, where this process alone writes into `out`."""
     identities, results = _kept(trials, run, prepared, out, overwrite)
     done = sum(result is not None for result in results)
-    lost = sum(r is None and _holds_scores(trial.folder(out)) for trial, r in zip(trials, results, strict=True))
-    if lost:
-        say(f"warning: of other inputs or choices: {plural(lost, 'finished run')}; --overwrite makes them again.")
+    outdated = sum(r is None and _holds_scores(trial.folder(out)) for trial, r in zip(trials, results, strict=True))
+    if outdated:
+        say(f"warning: of other inputs or choices: {plural(outdated, 'finished run')}; --overwrite makes them again.")
     say(f"{plural(len(trials), 'run')}, {done} of them finished; {about}".rstrip("; "))
     todo = [trial for trial, result in zip(trials, results, strict=True) if result is None]
     ahead: dict[Trial, float] = {}
@@ -353,7 +353,7 @@ def _seconds(trials: Sequence[Trial], results: Sequence[dict[str, Any] | None]) 
 
 
 def _time_left(
-    todo: Sequence[Trial], known: Sequence[tuple[Trial, float]], ahead: Mapping[Trial, float] | None = None
+    todo: Sequence[Trial], timed: Sequence[tuple[Trial, float]], ahead: Mapping[Trial, float] | None = None
 ) -> str:
     """How long the runs that are to be made will take, in words.
 
@@ -361,10 +361,10 @@ def _time_left(
     """
     total = 0.0
     for trial in todo:
-        alike = [s for t, s in known if t.method == trial.method]
+        alike = [s for t, s in timed if t.method == trial.method]
         if not alike and ahead and trial in ahead:
             alike = [ahead[trial]]
-        alike = alike or [s for t, s in known if t.network == trial.network]
+        alike = alike or [s for t, s in timed if t.network == trial.network]
         if not alike and trial.network:
             return "time left is known after the first network"
         total += sum(alike) / len(alike) if alike else 0.0

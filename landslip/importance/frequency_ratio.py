@@ -123,7 +123,7 @@ def frequency_ratios(
     all_counts = count_classes(stack, [make_classes(stack, name, site_sample, classes) for name in chosen], BLOCK)
     by_factor = {counts.classes.factor: _rows_of(counts) for counts in all_counts}
     rows = [row for of_factor in by_factor.values() for row in of_factor]
-    made = Frequencies(
+    frequencies = Frequencies(
         rows, len(site_sample.label), site_sample.pixels, site_sample.landslides, _notes(all_counts, site_sample, seed)
     )
     write_text(out / "intervals.csv", frequency_csv([asdict(row) for row in rows]), overwrite)
@@ -131,10 +131,10 @@ def frequency_ratios(
         _title(stack, name): [(row.name, row.frequency, row.area_share) for row in of_factor]
         for name, of_factor in by_factor.items()
     }
-    draw_intervals(panels, made.landslides / made.pixels, out / "intervals.png", overwrite)
+    draw_intervals(panels, frequencies.landslides / frequencies.pixels, out / "intervals.png", overwrite)
     facts = {"seed": seed, "classes": classes, "stack_sha256": file_hash(stack.path), "software": software()}
-    write_json(out / "intervals.json", {**asdict(made), **facts}, overwrite)
-    return made
+    write_json(out / "intervals.json", {**asdict(frequencies), **facts}, overwrite)
+    return frequencies
 
 
 def count_classes(stack: StackInfo, factors: Sequence[FactorClasses], block: int) -> list[Counts]:
@@ -217,11 +217,11 @@ def _rows_of(counts: Counts) -> list[ClassFrequency]:
         pixels = other + landslide
         area_share, landslide_share = _over(pixels, total), _over(landslide, landslides)
         frequency, ratio = _over(landslide, pixels), _over(landslide_share, area_share)
-        shown = name if classes.cut != "natural breaks" else f"{_round(low, bounds)} to {_round(high, bounds)}"
+        label = name if classes.cut != "natural breaks" else f"{_round(low, bounds)} to {_round(high, bounds)}"
         rows.append(
             ClassFrequency(
                 factor=classes.factor,
-                name=shown,
+                name=label,
                 unit=classes.unit,
                 low=low,
                 high=high,
@@ -264,18 +264,18 @@ def _notes(all_counts: Sequence[Counts], sample: Sample, seed: int) -> list[str]
     """What the classes stand on, and what a reader must know of each factor."""
     notes = []
     if any(counts.classes.cut == "natural breaks" for counts in all_counts):
-        every = len(sample.label) == sample.pixels
-        of = f"all {sample.pixels:,}" if every else f"{len(sample.label):,} of {sample.pixels:,}"
+        all_drawn = len(sample.label) == sample.pixels
+        of = f"all {sample.pixels:,}" if all_drawn else f"{len(sample.label):,} of {sample.pixels:,}"
         notes.append(
             f"natural breaks are exact on {of} valid pixels of known label"
-            + ("" if every else f", sample with seed {seed}; every pixel is all_counts")
+            + ("" if all_drawn else f", drawn with seed {seed}; every pixel is counted")
         )
     for counts in all_counts:
         name = counts.classes.factor
         if counts.classes.note:
             notes.append(f"{name}: {counts.classes.note}")
         if counts.undefined:
-            notes.append(f"{name}: {counts.undefined:,} pixels are in no class and are not all_counts")
+            notes.append(f"{name}: {counts.undefined:,} pixels are in no class and are not counted")
         empty = [counts.classes.names[k] for k in np.flatnonzero(counts.table.sum((0, 2)) == 0)]
         if empty and counts.table.any():
             notes.append(f"{name}: no pixel of class {', '.join(empty)}, so its frequency is undefined")

@@ -113,20 +113,20 @@ def importance(
         raise RunError("what is trained anew without a factor is a model's network: give --model too.")
     loaded = None if model is None else load_model(model)
     planned = None if loaded is None or budget is None else plan_ablation(loaded, prepared, budget)
-    held = None if loaded is None else held_out(loaded, stack, block, seed)  # refused before any long work
+    ground = None if loaded is None else held_out(loaded, stack, block, seed)  # refused before any long work
     _require_blocks(stack, block)
     site = _measure_site(stack, factors, repeats=repeats, block=block, sample=sample, seed=seed)
     scores, notes = site.scores, site.notes
-    if loaded is not None and held is not None:
-        scores += permutation_importance(loaded, held, site.together, repeats, seed)
-        notes += held.notes
+    if loaded is not None and ground is not None:
+        scores += permutation_importance(loaded, ground, site.together, repeats, seed)
+        notes += ground.notes
     if planned is not None:
         drops, more = ablation_importance(planned, out / "ablation", block, seed, overwrite)
         scores, notes = scores + drops, notes + more
-    made = Importance(ranked(scores), site.together, site.rho, site.auc, notes)
+    rankings = Importance(ranked(scores), site.together, site.rho, site.auc, notes)
     facts = {"seed": seed, "repeats": repeats, "block": block, "sample": sample}
-    _write(made, out, stack, facts | ({} if budget is None else {"budget": asdict(budget)}), overwrite)
-    return made
+    _write(rankings, out, stack, facts | ({} if budget is None else {"budget": asdict(budget)}), overwrite)
+    return rankings
 
 
 def importance_table(made: Importance) -> str:
@@ -216,7 +216,7 @@ def _notes_on_pixels(sample: Sample, counts: Sequence[Counts], *, repeats: int, 
     return [
         f"Gini and gain ratio: all {sample.pixels:,} valid pixels of known label, {sample.landslides:,} landslide, in "
         f"{len(counts[0].table)} spatial blocks of {block} pixels; bands left out",
-        f"Gini: {repeats} forests of {TREES} trees on blocks sample with replacement, as many landslide as other "
+        f"Gini: {repeats} forests of {TREES} trees on blocks drawn with replacement, as many landslide as other "
         + (
             "pixels; no block was left to test a forest on"
             if math.isnan(auc)
@@ -251,20 +251,20 @@ def _notes_on_correlation(
     return notes
 
 
-def _write(made: Importance, out: Path, stack: StackInfo, facts: dict[str, Any], overwrite: bool) -> None:
+def _write(rankings: Importance, out: Path, stack: StackInfo, facts: dict[str, Any], overwrite: bool) -> None:
     """Write importance.csv, .png and .json, which also holds the `facts` that the rankings follow from."""
-    write_text(out / "importance.csv", frequency_csv([asdict(score) for score in made.scores]), overwrite)
+    write_text(out / "importance.csv", frequency_csv([asdict(score) for score in rankings.scores]), overwrite)
     panels = {
         title: [
             Whisker(name=s.factor, estimate=s.estimate, low=s.low, high=s.high, effect=s.effect, unstable=s.unstable)
             for s in scores
         ]
         for measure, title in MEASURES.items()
-        if not measure.endswith("_f1") and (scores := [s for s in made.scores if s.measure == measure])
+        if not measure.endswith("_f1") and (scores := [s for s in rankings.scores if s.measure == measure])
     }
     draw_ranking(panels, out / "importance.png", overwrite)
     origin = {"stack_sha256": file_hash(stack.path), "software": software()}
-    write_json(out / "importance.json", {**asdict(made), **facts, **origin}, overwrite)
+    write_json(out / "importance.json", {**asdict(rankings), **facts, **origin}, overwrite)
 
 
 def _figure(value: float) -> str:

@@ -131,9 +131,9 @@ def permutation_importance(
         (name, "factor", positions) for name, positions in held.factors.items()
     ]
     for names in together:
-        seen = [name for name in names if name in held.factors]
-        if len(seen) > 1:
-            groups.append((" + ".join(seen), "together", [i for name in seen for i in held.factors[name]]))
+        single = [name for name in names if name in held.factors]
+        if len(single) > 1:
+            groups.append((" + ".join(single), "together", [i for name in single for i in held.factors[name]]))
     if held.bands:
         groups.append(("bands", "bands", held.bands))
     rng = np.random.default_rng(seed)
@@ -189,9 +189,9 @@ def _notes_on_windows(tags: Mapping[str, str], part: str, windows: str, blocks: 
     return notes
 
 
-def _notes_on_factors(stack: StackInfo, seen: Sequence[str]) -> list[str]:
+def _notes_on_factors(stack: StackInfo, of_network: Sequence[str]) -> list[str]:
     """Which factors of the site the network does not see."""
-    unseen = [name for name in choose_factors(stack, ()) if name not in seen]
+    unseen = [name for name in choose_factors(stack, ()) if name not in of_network]
     return [f"the network does not see {', '.join(unseen)}"] if unseen else []
 
 

@@ -338,8 +338,8 @@ def _notes(model: Model, prepared: Path, split: Split) -> list[str]:
         notes.append(f"leaky: windows of the {split.kind} split share pixels between training and the rest")
     if split.leaky is None:
         notes.append(f"leaky or not: unknown: {SPLIT} does not say whether training ground lies beside the rest")
-    known = model.facts.get("site_inputs", {})
-    other = [name for name, before in known.items() if name != SPLIT and file_hash(prepared / name) != before]
+    trained_on = model.facts.get("site_inputs", {})
+    other = [name for name, before in trained_on.items() if name != SPLIT and file_hash(prepared / name) != before]
     if other:
         notes.append(f"{', '.join(other)} in {prepared} changed since the model was trained")
     return notes
