@@ -21,38 +21,6 @@ from landslip.geo.raster import read_window
 Block = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
-def seeded_windows(
-    label: NDArray[np.uint8], valid: NDArray[np.bool_], choice: BlockChoice, rng: np.random.Generator
-) -> list[Window]:
-    """Windows of the lattice that hold at least one drawn landslide pixel, then the background ones.
-
-    `choice.seeds` landslide pixels are drawn at random ("all": every one). `choice.background` adds windows without
-    any landslide, as a share of the seeded ones, drawn at random.
-    """
-    drawn = from_windows(label.shape, bool, lambda strip: (label[strip.slices] == LANDSLIDE) & valid[strip.slices])
-    if choice.seeds != "all":
-        pixels = _places(drawn)
-        kept = rng.choice(pixels, min(choice.seeds, pixels.size), replace=False)
-        drawn[:] = False
-        drawn.flat[kept] = True
-    seeded, empty = [], []
-    for window in lattice(label.shape, choice.window, choice.step):
-        if drawn[window.slices].any():
-            seeded.append(window)
-        elif choice.background and not (label[window.slices] == LANDSLIDE).any() and valid[window.slices].any():
-            empty.append(window)
-    extra = min(round(choice.background * len(seeded)), len(empty))
-    if extra:
-        seeded += [empty[i] for i in np.sort(rng.choice(len(empty), extra, replace=False))]
-    return seeded
-
-
-def _places(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Where the pixels of a mask lie, counted row by row."""
-    found = [np.flatnonzero(mask[strip.slices]) + strip.row * strip.width for strip in strips(mask.shape)]
-    return np.concatenate(found)
-
-
 @dataclass(frozen=True)
 class Blocks:
     """Blocks cut from an open stack: standardised channels and the label with 255 where nothing is scored."""
@@ -68,14 +36,39 @@ class Blocks:
         x = self.zscore.apply(read_window(self.dataset, window, [position + 1 for position in self.positions]))
         y = np.full((window.height, window.width), UNKNOWN, np.uint8)
         inside = window.clip(self.valid.shape)
-        known = np.where(self.valid[inside.slices], self.label[inside.slices], UNKNOWN)
-        y[inside.within(window)] = known
+        y[inside.within(window)] = np.where(self.valid[inside.slices], self.label[inside.slices], UNKNOWN)
         return x, y
 
     def batch(self, windows: Sequence[Window]) -> Block:
         """(B, C, h, w) float32 and (B, h, w) uint8 at windows of one size."""
         cuts = [self.cut(window) for window in windows]
         return np.stack([x for x, _ in cuts]), np.stack([y for _, y in cuts])
+
+
+def seeded_windows(
+    label: NDArray[np.uint8], valid: NDArray[np.bool_], choice: BlockChoice, rng: np.random.Generator
+) -> list[Window]:
+    """Windows of the lattice that hold at least one seed, a landslide pixel drawn at random; then the background ones.
+
+    `choice.seeds` is how many are drawn ("all": every landslide pixel is a seed). `choice.background` adds windows
+    without any landslide, as a share of the seeded ones, drawn at random.
+    """
+    seeds = from_windows(label.shape, bool, lambda strip: (label[strip.slices] == LANDSLIDE) & valid[strip.slices])
+    if choice.seeds != "all":
+        pixels = _places(seeds)
+        chosen = rng.choice(pixels, min(choice.seeds, pixels.size), replace=False)
+        seeds[:] = False
+        seeds.flat[chosen] = True
+    seeded, empty = [], []
+    for window in lattice(label.shape, choice.window, choice.step):
+        if seeds[window.slices].any():
+            seeded.append(window)
+        elif choice.background and not (label[window.slices] == LANDSLIDE).any() and valid[window.slices].any():
+            empty.append(window)
+    extra = min(round(choice.background * len(seeded)), len(empty))
+    if extra:
+        seeded += [empty[i] for i in np.sort(rng.choice(len(empty), extra, replace=False))]
+    return seeded
 
 
 def aspect_positions(channels: Sequence[Channel]) -> tuple[int, int] | None:
@@ -109,3 +102,10 @@ def turn(
         if aspect is not None:
             x[aspect[0]] *= -1
     return x, y
+
+
+def _places(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(N,) places of the pixels of a mask, counted row by row."""
+    return np.concatenate(
+        [np.flatnonzero(mask[strip.slices]) + strip.row * strip.width for strip in strips(mask.shape)]
+    )

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from landslip.config.run import ChannelChoice
 from landslip.errors import ChannelError
 from landslip.geo.grid import Grid
 from landslip.geo.raster import read_band_tags, read_info
 
-if TYPE_CHECKING:
-    pass
-
 Kind = Literal["continuous", "sine", "cosine", "class"]
 KINDS, GROUPS = ("continuous", "sine", "cosine", "class"), ("band", "factor")
-DISPLAY = "display"  # unit of 8-bit values that were made to be looked at: stretched by nobody knows what
-UNSTATED = "-"  # unit of values of which nobody says what they are
+DISPLAY = "display"  # unit of 8-bit values that were made to be looked at, stretched in a way that is not known
+UNSTATED = "-"  # unit of values of which no file says what they are
 
 
 @dataclass(frozen=True)
@@ -86,17 +83,11 @@ def channels_of(path: Path, names: Sequence[str | None]) -> tuple[Channel, ...]:
     """The channels of a raster with bands of these names, as their tags say; by name alone where they say nothing."""
     channels = []
     for name, tags in zip(names, read_band_tags(path), strict=True):
-        own = {k.removeprefix("landslip_"): v for k, v in tags.items() if k.startswith("landslip_")}
-        if own and not own.keys() >= {"factor", "group"}:
+        described = {k.removeprefix("landslip_"): v for k, v in tags.items() if k.startswith("landslip_")}
+        if described and not described.keys() >= {"factor", "group"}:
             raise ChannelError(f"{path}: band {name} does not say of which factor it is. Prepare the site again.")
-        channels.append(Channel(name=str(name), **_known(own, str(name))))
+        channels.append(_channel(str(name), described))
     return tuple(channels)
-
-
-def _known(tags: dict[str, str], name: str) -> dict[str, Any]:
-    if not tags:  # a stack made elsewhere: names only
-        return {"factor": name, "group": "band"}
-    return {key: tags[key] for key in ("factor", "group", "unit", "kind") if key in tags}
 
 
 def choose_channels(channels: Sequence[Channel], choice: ChannelChoice, origin: Path) -> list[int]:
@@ -106,18 +97,26 @@ def choose_channels(channels: Sequence[Channel], choice: ChannelChoice, origin: 
     """
     chosen: set[str] = set()
     groups: tuple[tuple[Literal["band", "factor"], Any], ...] = (("band", choice.bands), ("factor", choice.factors))
-    for group, wanted in groups:
-        known = list(dict.fromkeys(c.factor for c in channels if c.group == group))
-        if wanted == "all":
-            chosen |= set(known)
-        elif wanted != "none":
-            unknown = [name for name in wanted if name not in known]
-            if unknown:
+    for group, names in groups:
+        present = list(dict.fromkeys(c.factor for c in channels if c.group == group))
+        if names == "all":
+            chosen |= set(present)
+        elif names != "none":
+            absent = [name for name in names if name not in present]
+            if absent:
                 raise ChannelError(
-                    f"{origin} has no {group} {', '.join(unknown)}; its {group}s are {', '.join(known) or 'none'}."
+                    f"{origin} has no {group} {', '.join(absent)}; its {group}s are {', '.join(present) or 'none'}."
                 )
-            chosen |= set(wanted)
+            chosen |= set(names)
     positions = [i for i, channel in enumerate(channels) if channel.factor in chosen]
     if not positions:
         raise ChannelError(f"[channels] chooses none of the channels of {origin}. Name bands, factors or both.")
     return positions
+
+
+def _channel(name: str, tags: dict[str, str]) -> Channel:
+    """A channel of this name as the tags of its band, without their prefix, describe it."""
+    if not tags:  # a stack made elsewhere, whose bands have names alone
+        return Channel(name=name, factor=name, group="band")
+    described: dict[str, Any] = {key: tags[key] for key in ("factor", "group", "unit", "kind") if key in tags}
+    return Channel(name=name, **described)

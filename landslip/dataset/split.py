@@ -26,25 +26,27 @@ from landslip.runtime.progress import plural
 
 NONE, TRAIN, VALIDATION, TEST = 0, 1, 2, 3
 PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
-TRIES = 1000  # arrangements of regions looked at, and fewer where their cells together would be more than
-MOST_CELLS = 2**20  # in each of them: of many regions any two arrangements are much alike
-FEWEST_TRIES = 50
-SIDE = 2048  # pixels of the windows that parts are kept apart in
+TRIES = 1000  # arrangements of regions that are looked at, where each has at most MOST_CELLS cells
+MOST_CELLS = 2**20  # of more cells fewer arrangements are looked at, since any two of them are much alike
+FEWEST_TRIES = 50  # arrangements that are looked at in any case
+SIDE = 2048  # pixels a side of the windows that parts are kept apart in
 PAPER_TRAIN_SHARE = 0.3  # III.A: 30 % of the blocks train, 70 % validate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Split:
-    """`parts` is (H, W) uint8: 0 guard or nothing, 1 train, 2 validation, 3 test. `leaky` None: nobody knows.
+    """A site divided into parts: (H, W) uint8, 0 guard or nothing, 1 train, 2 validation, 3 test.
 
-    `carried_from` is the SHA-256 of the weights of an earlier model whose parts these are; "" where they are drawn.
+    `leaky` is None where nobody knows; `guard` are the pixels that parts lie apart; `fold` says which fold of how many
+    it is, "" without folds. `carried_from` is the SHA-256 of the weights of an earlier model whose parts these are, ""
+    where they are drawn.
     """
 
     kind: str
     leaky: bool | None
     guard: int
     parts: NDArray[np.uint8]
-    fold: str = ""  # in words, where there are several
+    fold: str = ""
     carried_from: str = ""
 
     def inside(self, windows: Sequence[Window], part: int) -> list[Window]:
@@ -69,8 +71,8 @@ class Split:
 
 def worst_leak(leaks: Iterable[bool | None]) -> bool | None:
     """Of several scores: leaky where one is, else unknown where one is unknown."""
-    found = set(leaks)
-    return True if True in found else None if None in found else False
+    kinds = set(leaks)
+    return True if True in kinds else None if None in kinds else False
 
 
 def leaky_of(tags: Mapping[str, str]) -> bool | None:
@@ -114,7 +116,7 @@ def split_paper(
         parts[window.clip(shape).slices] = TRAIN
     if not any((parts[strip.slices] == VALIDATION).any() for strip in strips(shape)):
         raise SplitError("the training windows cover all validation ground. Use more or smaller windows.")
-    return Split("paper", True, 0, parts), train
+    return Split(kind="paper", leaky=True, guard=0, parts=parts), train
 
 
 def split_apart(
@@ -122,8 +124,8 @@ def split_apart(
 ) -> Split:
     """Parts that are unions of regions, `guard` pixels apart (default: the window).
 
-    Of many arrangements drawn from the seed, the one is taken whose parts hold shares of the landslide area and of
-    the ground nearest to those wanted, after the guard is taken off. Ground within the guard of the test part is
+    Of many arrangements drawn from the seed, the one is chosen whose parts hold shares of the landslide area and of
+    the ground nearest to those of `choice`, after the guard is taken off. Ground within the guard of the test part is
     taken from the others, and within the guard of the validation part from training. In folds the test part is one
     group of regions, the same groups for every fold of one seed, and the validation part is drawn from the others.
     Raises SplitError where a part would hold no landslide, or there are fewer regions with landslides than folds.
@@ -135,136 +137,39 @@ def split_apart(
 
     regions = _pieces(label, valid) if choice.regions == "pieces" else _squares(label.shape, choice.region)
     cell = max(1, window // 8)
-    every = slice(cell // 2, None, cell)
-    coarse = regions.at(every, every)
+    middles = slice(cell // 2, None, cell)
+    coarse = regions.at(middles, middles)
     ground = _block_sums(lambda at: valid[at.slices], label.shape, cell)[: coarse.shape[0], : coarse.shape[1]]
     landslide = _block_sums(landslide_at, label.shape, cell)[: coarse.shape[0], : coarse.shape[1]]
-    held = [int(i) for i in np.unique(coarse[ground > 0]) if i > 0]
-    if len(held) < 3:
-        raise SplitError(_too_small(f"it has {plural(len(held), 'region')} and three parts need three", choice))
+    numbered = [int(i) for i in np.unique(coarse[ground > 0]) if i > 0]
+    if len(numbered) < 3:
+        raise SplitError(_too_small(f"it has {plural(len(numbered), 'region')} and three parts need three", choice))
     tested, fold = None, ""
     if choice.folds > 1:
         fold = f"{choice.fold + 1} of {choice.folds}"
         numbers = from_windows(label.shape, np.int32, lambda at: regions.at(*at.slices))
         landslides = from_windows(label.shape, bool, landslide_at)
-        groups = _groups(numbers, landslides, coarse, ground, guard / cell, choice, rng)
+        groups = _groups(numbers, landslides, coarse, ground=ground, guard=guard / cell, choice=choice, rng=rng)
         tested = groups == choice.fold
-    part_of = _arrange(held, regions.last, coarse, ground, landslide, guard / cell, choice, rng, tested)
+    part_of = _arrange(
+        numbered,
+        regions.last,
+        coarse,
+        ground=ground,
+        landslide=landslide,
+        guard=guard / cell,
+        choice=choice,
+        rng=rng,
+        tested=tested,
+    )
     parts = keep_apart(from_windows(label.shape, np.uint8, lambda at: part_of[regions.at(*at.slices)]), guard)
-    seen = {part for at in strips(label.shape) for part in np.unique(parts[at.slices][landslide_at(at)])}
+    with_landslides = {part for at in strips(label.shape) for part in np.unique(parts[at.slices][landslide_at(at)])}
     for name, part in PARTS.items():
-        if part not in seen:
+        if part not in with_landslides:
             left = f" ({int((valid & (parts == part)).sum()):,} pixels of it are left beside a guard of {guard})"
             where = f" in fold {fold}{left}" if fold else ""
             raise SplitError(_too_small(f"its {name} part holds no landslide{where}", choice))
-    return Split("apart", False, guard, parts, fold)
-
-
-def _groups(
-    regions: NDArray[np.int32],
-    landslide: NDArray[np.bool_],
-    coarse: NDArray[np.int32],
-    ground: NDArray[np.int64],
-    guard: float,
-    choice: SplitChoice,
-    rng: np.random.Generator,
-) -> NDArray[np.int64]:
-    """The group, 0 to folds - 1, of every region number; -1 for 0, no region.
-
-    Of arrangements drawn from `rng`, the one whose groups hold the most even shares of landslide area and of ground
-    and lose the least ground to the guard. A region too small for the coarse grid, or without ground, goes with the
-    nearest of the others.
-    """
-    last, folds = int(regions.max()), choice.folds
-    slides = np.bincount(regions[landslide], minlength=last + 1)[1:].astype(float)
-    seen = np.unique(coarse[ground > 0])
-    held = np.union1d(seen[seen > 0], np.flatnonzero(slides) + 1).astype(np.int64) - 1
-    with_landslides = int(np.count_nonzero(slides))
-    if with_landslides < folds:
-        raise SplitError(
-            f"landslides lie in {plural(with_landslides, 'region')} and [split] folds = {folds} need one each. Use "
-            f"fewer folds, or a smaller [split] region (now {choice.region})."
-        )
-    boxes = ndimage.find_objects(regions)
-    centres = np.array([[(s.start + s.stop) / 2 for s in box] for box in boxes])
-    area = np.asarray(ndimage.sum(ground, coarse, np.arange(1, last + 1)))
-    near = held[cKDTree(centres[held]).query(centres)[1]]
-    near[held] = held  # whatever lies about the same centre
-    best_cost, best = np.inf, np.zeros(last, np.int64)
-    for attempt in range(max(_tries(coarse.size) // folds, 1)):  # as many looks for near cells as without folds
-        groups = _fill(held, centres, slides, folds, ("scattered", "nearest", "strips")[attempt % 3], rng)[near]
-        everywhere = np.concatenate([[-1], groups])[coarse]
-        cost = 0.0
-        for group in range(folds):
-            cost += abs(slides[groups == group].sum() / slides.sum() - 1 / folds)
-            cost += abs(area[groups == group].sum() / area.sum() - 1 / folds)
-            if guard > 1:
-                lost = (everywhere != group) & within(everywhere == group, guard)
-                cost += ground[lost].sum() / ground.sum() / 2
-        if cost < best_cost:
-            best_cost, best = cost, groups
-    return np.concatenate([[-1], best])
-
-
-def _fill(
-    held: NDArray[np.int64],
-    centres: NDArray[np.float64],
-    slides: NDArray[np.float64],
-    folds: int,
-    order: str,
-    rng: np.random.Generator,
-) -> NDArray[np.int64]:
-    """One arrangement, a group for every region index: each in turn takes an even share of what landslide area is left.
-
-    It leaves at least one region with landslides to each group that follows. Regions are taken at random
-    ("scattered"), from one on ("nearest") or along one direction ("strips").
-    """
-    groups = np.full(len(slides), folds - 1)
-    angle = rng.random() * 2 * np.pi
-    free = rng.permutation(held)
-    if order == "strips":
-        free = free[np.argsort(centres[free] @ [np.cos(angle), np.sin(angle)], kind="stable")]
-    for group in range(folds - 1):
-        if order == "nearest":
-            start = centres[rng.choice(free)]
-            free = free[np.argsort(((centres[free] - start) ** 2).sum(1), kind="stable")]
-        enough = int(np.argmax(np.cumsum(slides[free]) >= slides[free].sum() / (folds - group) * (1 - 1e-9))) + 1
-        others = np.count_nonzero(slides[free]) - np.cumsum(slides[free] > 0)  # with landslides, after so many taken
-        most = int(np.flatnonzero(others >= folds - group - 1)[-1]) + 1
-        groups[free[: min(enough, most)]] = group
-        free = free[min(enough, most) :]
-    return groups
-
-
-def _too_small(why: str, choice: SplitChoice) -> str:
-    return (
-        f"the site is too small or too unevenly mapped to be split apart: {why}. Use a smaller [split] region "
-        f'(now {choice.region}) or guard, or kind = "paper", whose scores are leaky and labelled so.'
-    )
-
-
-@dataclass(frozen=True)
-class Regions:
-    """Region numbers from 1 to `last`, (h, w) int32 at a slice of rows and one of columns; 0 is no region."""
-
-    last: int
-    at: Callable[[slice, slice], NDArray[np.int32]]
-
-
-def _squares(shape: tuple[int, int], side: int) -> Regions:
-    """Squares of about `side` pixels that fill the raster."""
-    rows, columns = (max(1, round(length / side)) for length in shape)
-    row = (np.arange(shape[0]) * rows // shape[0]).astype(np.int32)
-    column = (np.arange(shape[1]) * columns // shape[1]).astype(np.int32)
-    return Regions(rows * columns, lambda down, across: row[down][:, None] * columns + column[across] + 1)
-
-
-def _pieces(label: NDArray[np.uint8], valid: NDArray[np.bool_]) -> Regions:
-    """The connected pieces of the study area."""
-    study = from_windows(valid.shape, bool, lambda at: valid[at.slices] | (label[at.slices] != UNKNOWN))
-    numbers = mapped_zeros(valid.shape, np.int32)
-    last = int(ndimage.label(study, output=numbers))
-    return Regions(last, lambda down, across: numbers[down, across])
+    return Split(kind="apart", leaky=False, guard=guard, parts=parts, fold=fold)
 
 
 def independent_regions(part: NDArray[np.bool_], guard: int) -> NDArray[np.int32]:
@@ -275,78 +180,11 @@ def independent_regions(part: NDArray[np.bool_], guard: int) -> NDArray[np.int32
     numbers = np.zeros(part.shape, np.int32)
     if part.any():
         at = bounding_window(part).slices
-        held = part[at]
-        joined = held if guard <= 1 else within(held, guard / 2)
+        mask = part[at]
+        joined = mask if guard <= 1 else within(mask, guard / 2)
         numbered, _ = ndimage.label(joined, np.ones((3, 3)))
-        numbers[at] = np.where(held, numbered, 0)
+        numbers[at] = np.where(mask, numbered, 0)
     return numbers
-
-
-def _block_sums(mask_at: Callable[[Window], NDArray[np.bool_]], shape: tuple[int, int], cell: int) -> NDArray[np.int64]:
-    total = np.zeros(block_shape(shape, cell), np.int64)
-    for strip in strips(shape):
-        add_block_sums(total, mask_at(strip), strip.row, 0, cell)
-    return total
-
-
-def _tries(cells: int) -> int:
-    """How many arrangements of so many cells are looked at."""
-    return max(TRIES * MOST_CELLS // max(cells, MOST_CELLS), FEWEST_TRIES)
-
-
-def _arrange(
-    held: list[int],
-    last: int,
-    coarse: NDArray[np.int32],
-    ground: NDArray[np.int64],
-    landslide: NDArray[np.int64],
-    guard: float,
-    choice: SplitChoice,
-    rng: np.random.Generator,
-    tested: NDArray[np.bool_] | None = None,
-) -> NDArray[np.uint8]:
-    """The part of every region number up to `last`, from the best of many arrangements on a coarse grid.
-
-    Regions too small to be seen there train. `tested` says which region numbers are the test part; drawn where None.
-    """
-    index = np.array(held)
-    centres = np.array(ndimage.center_of_mass(ground, coarse, index))
-    slides = np.asarray(ndimage.sum(landslide, coarse, index))
-    wanted = {
-        TRAIN: choice.train,
-        VALIDATION: choice.validation,
-        TEST: 1 - choice.train - choice.validation,
-    }
-    drawn: tuple[int, ...] = (TEST, VALIDATION)
-    if tested is not None:
-        rest = float(slides[~tested[index]].sum() / max(slides.sum(), 1)) / (choice.train + choice.validation)
-        wanted = {TRAIN: choice.train * rest, VALIDATION: choice.validation * rest}
-        drawn = (VALIDATION,)
-    best_cost, best = np.inf, np.zeros(last + 1, np.uint8)
-    for attempt in range(_tries(coarse.size)):
-        part_of = np.full(last + 1, TRAIN, np.uint8)
-        part_of[0] = NONE  # no region
-        if tested is not None:
-            part_of[tested] = TEST
-        for part in drawn:
-            free = np.flatnonzero(part_of[index] == TRAIN)
-            if not free.size:
-                break
-            if attempt % 2:  # neighbours together lose less ground to the guard; scattered regions are more alike
-                start = centres[rng.choice(free)]
-                free = free[np.argsort(((centres[free] - start) ** 2).sum(1), kind="stable")]
-            else:
-                free = rng.permutation(free)
-            enough = np.cumsum(slides[free]) >= wanted[part] * slides.sum()
-            part_of[index[free[: int(np.argmax(enough)) + 1]]] = part
-        parts = keep_apart(part_of[coarse], guard)
-        cost = 0.0
-        for part, share in wanted.items():
-            cost += abs(landslide[parts == part].sum() / max(landslide.sum(), 1) - share)
-            cost += abs(ground[parts == part].sum() / ground.sum() - share)
-        if cost < best_cost:
-            best_cost, best = cost, part_of
-    return best
 
 
 def keep_apart(parts: NDArray[np.uint8], guard: float) -> NDArray[np.uint8]:
@@ -356,16 +194,16 @@ def keep_apart(parts: NDArray[np.uint8], guard: float) -> NDArray[np.uint8]:
         for window in tiles(parts.shape, SIDE):
             top, left = max(window.row - halo, 0), max(window.column - halo, 0)
             around = parts[top : window.row + window.height + halo, left : window.column + window.width + halo]
-            held = around == keeper
-            if held.any():
-                around[within(held, guard) & ~held & (around != TEST)] = NONE
+            mask = around == keeper
+            if mask.any():
+                around[within(mask, guard) & ~mask & (around != TEST)] = NONE
     return parts
 
 
 def within(mask: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
     """The pixels of (H, W) less than `reach` pixels from one of the mask, centre to centre, and the mask itself."""
     height, width = mask.shape
-    most = min(math.ceil(reach), max(height, width))  # a gap along a row that is too far
+    most = min(math.ceil(reach), max(height, width))  # stands for every gap along a row that is too wide
     column = np.arange(width, dtype=np.int32)
     before = np.maximum.accumulate(np.where(mask, column, -most), axis=1)
     after = np.minimum.accumulate(np.where(mask, column, width + most)[:, ::-1], axis=1)[:, ::-1]
@@ -379,3 +217,184 @@ def within(mask: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
             near[down:] |= gap[: height - down] < reached
             near[: height - down] |= gap[down:] < reached
     return near | mask
+
+
+@dataclass(frozen=True)
+class _Regions:
+    """Region numbers from 1 to `last`, (h, w) int32 at a slice of rows and one of columns; 0 is no region."""
+
+    last: int
+    at: Callable[[slice, slice], NDArray[np.int32]]
+
+
+def _squares(shape: tuple[int, int], side: int) -> _Regions:
+    """Squares of about `side` pixels that fill the raster."""
+    rows, columns = (max(1, round(length / side)) for length in shape)
+    row = (np.arange(shape[0]) * rows // shape[0]).astype(np.int32)
+    column = (np.arange(shape[1]) * columns // shape[1]).astype(np.int32)
+    return _Regions(rows * columns, lambda down, across: row[down][:, None] * columns + column[across] + 1)
+
+
+def _pieces(label: NDArray[np.uint8], valid: NDArray[np.bool_]) -> _Regions:
+    """The connected pieces of the study area."""
+    study = from_windows(valid.shape, bool, lambda at: valid[at.slices] | (label[at.slices] != UNKNOWN))
+    numbers = mapped_zeros(valid.shape, np.int32)
+    last = int(ndimage.label(study, output=numbers))
+    return _Regions(last, lambda down, across: numbers[down, across])
+
+
+def _block_sums(mask_at: Callable[[Window], NDArray[np.bool_]], shape: tuple[int, int], cell: int) -> NDArray[np.int64]:
+    """How many pixels of a mask lie in each cell of a coarse grid; `mask_at` gives the mask at a window."""
+    total = np.zeros(block_shape(shape, cell), np.int64)
+    for strip in strips(shape):
+        add_block_sums(total, mask_at(strip), strip.row, 0, cell)
+    return total
+
+
+def _groups(
+    regions: NDArray[np.int32],
+    landslide: NDArray[np.bool_],
+    coarse: NDArray[np.int32],
+    ground: NDArray[np.int64],
+    guard: float,
+    choice: SplitChoice,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """The group, 0 to folds - 1, of every region number; -1 for 0, no region.
+
+    Of many arrangements the one is chosen whose groups hold the most even shares of landslide area and of ground and
+    lose the least ground to the guard. A region too small for the coarse grid, or without ground, goes with the
+    nearest of the others. `regions` and `landslide` are (H, W), `coarse` and `ground` lie on the coarse grid, whose
+    cells `guard` counts. Raises SplitError where there are fewer regions with landslides than folds.
+    """
+    last, folds = int(regions.max()), choice.folds
+    slides = np.bincount(regions[landslide], minlength=last + 1)[1:].astype(float)
+    with_ground = np.unique(coarse[ground > 0])
+    grouped = np.union1d(with_ground[with_ground > 0], np.flatnonzero(slides) + 1).astype(np.int64) - 1
+    with_landslides = int(np.count_nonzero(slides))
+    if with_landslides < folds:
+        raise SplitError(
+            f"landslides lie in {plural(with_landslides, 'region')} and [split] folds = {folds} need one each. Use "
+            f"fewer folds, or a smaller [split] region (now {choice.region})."
+        )
+    boxes = ndimage.find_objects(regions)
+    centres = np.array([[(s.start + s.stop) / 2 for s in box] for box in boxes])
+    area = np.asarray(ndimage.sum(ground, coarse, np.arange(1, last + 1)))
+    near = grouped[cKDTree(centres[grouped]).query(centres)[1]]
+    near[grouped] = grouped  # each goes with itself, even where another lies about the same centre
+    best_cost, best = np.inf, np.zeros(last, np.int64)
+    # Divided by the folds, since each arrangement is looked at once for every fold.
+    for attempt in range(max(_tries(coarse.size) // folds, 1)):
+        groups = _fill(
+            grouped, centres, slides, folds=folds, order=("scattered", "nearest", "strips")[attempt % 3], rng=rng
+        )[near]
+        everywhere = np.concatenate([[-1], groups])[coarse]
+        cost = 0.0
+        for group in range(folds):
+            cost += abs(slides[groups == group].sum() / slides.sum() - 1 / folds)
+            cost += abs(area[groups == group].sum() / area.sum() - 1 / folds)
+            if guard > 1:
+                to_guard = (everywhere != group) & within(everywhere == group, guard)
+                cost += ground[to_guard].sum() / ground.sum() / 2
+        if cost < best_cost:
+            best_cost, best = cost, groups
+    return np.concatenate([[-1], best])
+
+
+def _fill(
+    regions: NDArray[np.int64],
+    centres: NDArray[np.float64],
+    slides: NDArray[np.float64],
+    folds: int,
+    order: str,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """One arrangement: each group in turn takes an even share of the landslide area that is left.
+
+    It leaves at least one region with landslides to each group that follows. The (N,) indices of `regions` are taken at
+    random ("scattered"), from one on ("nearest") or along one direction ("strips"); `centres` (R, 2) and `slides` (R,),
+    the landslide pixels, are those of every region. Returns the (R,) groups; regions that are not listed are in the
+    last.
+    """
+    groups = np.full(len(slides), folds - 1)
+    angle = rng.random() * 2 * np.pi
+    free = rng.permutation(regions)
+    if order == "strips":
+        free = free[np.argsort(centres[free] @ [np.cos(angle), np.sin(angle)], kind="stable")]
+    for group in range(folds - 1):
+        if order == "nearest":
+            start = centres[rng.choice(free)]
+            free = free[np.argsort(((centres[free] - start) ** 2).sum(1), kind="stable")]
+        enough = int(np.argmax(np.cumsum(slides[free]) >= slides[free].sum() / (folds - group) * (1 - 1e-9))) + 1
+        others = np.count_nonzero(slides[free]) - np.cumsum(slides[free] > 0)  # regions with landslides that remain
+        most = int(np.flatnonzero(others >= folds - group - 1)[-1]) + 1
+        groups[free[: min(enough, most)]] = group
+        free = free[min(enough, most) :]
+    return groups
+
+
+def _arrange(
+    numbers: list[int],
+    last: int,
+    coarse: NDArray[np.int32],
+    ground: NDArray[np.int64],
+    landslide: NDArray[np.int64],
+    guard: float,
+    choice: SplitChoice,
+    rng: np.random.Generator,
+    tested: NDArray[np.bool_] | None = None,
+) -> NDArray[np.uint8]:
+    """The part of every region number up to `last`, from the best of many arrangements on a coarse grid.
+
+    `numbers` are the regions that are seen on it; those too small for that train. `coarse` (rows, columns) holds the
+    region of each cell, `ground` and `landslide` its valid and its landslide pixels; `guard` is in cells. `tested`
+    says of every region number whether it is in the test part, which is drawn too where it is None.
+    """
+    index = np.array(numbers)
+    centres = np.array(ndimage.center_of_mass(ground, coarse, index))
+    slides = np.asarray(ndimage.sum(landslide, coarse, index))
+    shares = {TRAIN: choice.train, VALIDATION: choice.validation, TEST: 1 - choice.train - choice.validation}
+    random_parts: tuple[int, ...] = (TEST, VALIDATION)
+    if tested is not None:
+        rest = float(slides[~tested[index]].sum() / max(slides.sum(), 1)) / (choice.train + choice.validation)
+        shares = {TRAIN: choice.train * rest, VALIDATION: choice.validation * rest}
+        random_parts = (VALIDATION,)
+    best_cost, best = np.inf, np.zeros(last + 1, np.uint8)
+    for attempt in range(_tries(coarse.size)):
+        part_of = np.full(last + 1, TRAIN, np.uint8)
+        part_of[0] = NONE  # no region
+        if tested is not None:
+            part_of[tested] = TEST
+        for part in random_parts:
+            free = np.flatnonzero(part_of[index] == TRAIN)
+            if not free.size:
+                break
+            # Neighbours together lose less ground to the guard; scattered regions make parts that are more alike.
+            if attempt % 2:
+                start = centres[rng.choice(free)]
+                free = free[np.argsort(((centres[free] - start) ** 2).sum(1), kind="stable")]
+            else:
+                free = rng.permutation(free)
+            enough = np.cumsum(slides[free]) >= shares[part] * slides.sum()
+            part_of[index[free[: int(np.argmax(enough)) + 1]]] = part
+        parts = keep_apart(part_of[coarse], guard)
+        cost = 0.0
+        for part, share in shares.items():
+            cost += abs(landslide[parts == part].sum() / max(landslide.sum(), 1) - share)
+            cost += abs(ground[parts == part].sum() / ground.sum() - share)
+        if cost < best_cost:
+            best_cost, best = cost, part_of
+    return best
+
+
+def _tries(cells: int) -> int:
+    """How many arrangements of so many cells are looked at."""
+    return max(TRIES * MOST_CELLS // max(cells, MOST_CELLS), FEWEST_TRIES)
+
+
+def _too_small(why: str, choice: SplitChoice) -> str:
+    """The error of a site that cannot be split apart, and what to do about it."""
+    return (
+        f"the site is too small or too unevenly mapped to be split apart: {why}. Use a smaller [split] region "
+        f'(now {choice.region}) or guard, or kind = "paper", whose scores are leaky and labelled so.'
+    )

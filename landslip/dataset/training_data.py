@@ -1,4 +1,8 @@
-"""What a training, a comparison and a calibration stand on: a prepared site surveyed into split and windows."""
+"""What a training, a comparison and a calibration stand on: a prepared site divided into parts and windows.
+
+A split.tif in the prepared folder is read where the run asks for it (kind "given"), or where it was carried over from
+a model before a correction; else the parts are drawn from the run's seed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,16 +21,7 @@ from landslip.config.run import Run, SplitChoice
 from landslip.dataset.blocks import aspect_positions, seeded_windows
 from landslip.dataset.channels import Channel, StackInfo, choose_channels, read_stack_info
 from landslip.dataset.label import LANDSLIDE, OTHER, known_label
-from landslip.dataset.split import (
-    NONE,
-    PARTS,
-    TRAIN,
-    VALIDATION,
-    Split,
-    leaky_of,
-    split_apart,
-    split_paper,
-)
+from landslip.dataset.split import NONE, PARTS, TRAIN, VALIDATION, Split, leaky_of, split_apart, split_paper
 from landslip.errors import LabelError, SplitError
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window, require_same_grid, squares
@@ -38,14 +33,18 @@ from landslip.runtime.progress import say
 from landslip.runtime.run_folder import prepared_file
 
 CARRIED, CHOICE = "carried_from", "split_choice"  # tags: the weights whose parts these are, and their [split]
-ENOUGH = 8  # training windows, a batch, of a choice that is proposed where the run's own does not fit
-SMALLEST = 16  # pixels of a window or a region, as in a run file
+ENOUGH = 8  # training windows, a batch, that a choice leaves which is proposed where the run's own does not fit
+SMALLEST = 16  # pixels a side of the smallest window or region that a run file takes
 LONGEST_LOOK = 60.0  # seconds that such a choice is looked for
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """What a training run stands on: the stack's chosen channels, label, valid pixels, split and windows."""
+    """What a training run stands on: the stack's chosen channels, label, valid pixels, split and windows.
+
+    `positions` are those of the `channels` in the stack; `label` (H, W) uint8 and `valid` (H, W) bool lie on its grid.
+    `windows` are trained on, and the windows of `validation` tile the validation part.
+    """
 
     stack: StackInfo
     positions: tuple[int, ...]
@@ -61,12 +60,12 @@ class TrainingData:
         return _scored(self.split, self.valid)
 
 
-def _scored(split: Split, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return from_windows(valid.shape, bool, lambda w: (split.parts[w.slices] == VALIDATION) & valid[w.slices])
-
-
 def build_training_data(run: Run, prepared: Path) -> TrainingData:
-    """Read a prepared site and lay out split and windows; everything follows from the run and its seed."""
+    """Read a prepared site and lay out split and windows; everything follows from the run and its seed.
+
+    Raises ChannelError, LabelError, SplitError or RunError where the run cannot be trained on the site. Where smaller
+    windows, regions or guards would fit, the error names them.
+    """
     stack, label, valid = read_prepared(prepared)
     positions = choose_channels(stack.channels, run.channels, stack.path)
     if not any((valid[w.slices] & (label[w.slices] == LANDSLIDE)).any() for w in strips(label.shape)):
@@ -75,14 +74,15 @@ def build_training_data(run: Run, prepared: Path) -> TrainingData:
     if run.training.augment:
         aspect_positions(channels)  # refuses aspect in degrees before any work
     require_window(run, len(channels))
-    carried, given = carries_split(run, prepared), None
+    carried, earlier = _carries_split(run, prepared), None
     if carried or run.split.kind == "given":
-        given = read_split(prepared_file(prepared, "split.tif"), stack)
-        given = given if carried else replace(given, kind="given")
+        earlier = read_split(prepared_file(prepared, "split.tif"), stack)
+        earlier = earlier if carried else replace(earlier, kind="given")
     try:
-        split, windows = _lay_out(run, prepared, label, valid, given)
+        split, windows = _lay_out(run, prepared, label, valid, earlier)
     except (SplitError, LabelError) as error:
-        raise type(error)(f"{error}{_what_works(run, len(channels), prepared, label, valid, given)}") from error
+        advice = _what_works(run, len(channels), prepared, label=label, valid=valid, earlier=earlier)
+        raise type(error)(f"{error}{advice}") from error
     scored = _scored(split, valid)
     if (carried or run.split.kind == "given") and not any(
         (scored[w.slices] & (label[w.slices] == LANDSLIDE)).any() for w in strips(label.shape)
@@ -94,96 +94,16 @@ def build_training_data(run: Run, prepared: Path) -> TrainingData:
         )
     size = run.blocks.window
     validation = [w for w in squares(label.shape, size) if scored[w.slices].any()]
-    return TrainingData(stack, tuple(positions), channels, label, valid, split, windows, validation)
-
-
-def _lay_out(
-    run: Run, prepared: Path, label: NDArray[np.uint8], valid: NDArray[np.bool_], given: Split | None
-) -> tuple[Split, list[Window]]:
-    """The split that a run asks for and its training windows; SplitError or LabelError where they cannot train."""
-    rng = np.random.default_rng(run.split.seed)
-    windows = seeded_windows(label, valid, run.blocks, rng)
-    if given is not None:
-        split, windows = given, given.inside(windows, TRAIN)
-    elif run.split.kind == "paper":
-        split, windows = split_paper(windows, label.shape, rng)
-    else:
-        split = split_apart(run.split, run.blocks.window, label, valid, rng)
-        windows = split.inside(windows, TRAIN)
-    if not windows:
-        raise SplitError(
-            f"no training window of {run.blocks.window} px fits into the training part. Use a smaller [blocks] window, "
-            'a smaller [split] guard, more [blocks] seeds, or kind = "paper" (leaky).'
-        )
-    _require_both_classes(windows, label, valid, prepared)
-    return split, windows
-
-
-def _what_works(
-    run: Run,
-    channels: int,
-    prepared: Path,
-    label: NDArray[np.uint8],
-    valid: NDArray[np.bool_],
-    given: Split | None,
-) -> str:
-    """Smaller choices that a run which does not fit the site would train with, as the end of its error; "" for none.
-
-    The first that leave ENOUGH training windows, else those that leave the most: larger windows and guards are tried
-    before smaller ones. Nothing is changed for the user: other windows are another training.
-    """
-    began, best, found, window = time.monotonic(), 0, "", run.blocks.window
-    say("note: the run does not fit the site; looking for smaller windows, regions and guards that do")
-    drawn = given is None and run.split.kind == "apart"
-    enough = ENOUGH if drawn else 1  # parts that were given stay, so the largest window is best
-    for choice in _smaller(run, drawn):
-        if best >= enough or time.monotonic() - began > LONGEST_LOOK:
-            break
-        if choice.blocks.window < window:
-            window = choice.blocks.window
-            try:
-                require_window(choice, channels)
-            except SplitError:  # nor any smaller one
-                break
-        try:
-            count = len(_lay_out(choice, prepared, label, valid, given)[1])
-        except (SplitError, LabelError):
-            continue
-        if count > best:
-            best, found = (
-                count,
-                f" Of smaller ones, these work here: {_changes(run, choice)} ({count} training windows).",
-            )
-    return found
-
-
-def _smaller(run: Run, drawn: bool) -> Iterator[Run]:
-    """Runs with smaller windows and, where parts are `drawn`, guards and regions; those nearest to the run first."""
-    blocks, split = run.blocks, run.split
-    for window in _halves(blocks.window):
-        step = min(blocks.step, max(window // 2, 1))
-        most = window if split.guard is None else min(split.guard, window)
-        guards = (most, most // 2) if drawn else (split.guard,)
-        sizes = _halves(split.region) if drawn and split.regions == "squares" else [split.region]
-        for guard, region in product(guards, sizes):
-            own = {"window": window, "step": step}, {"guard": guard, "region": region}
-            changed = blocks.model_copy(update=own[0]), split.model_copy(update=own[1])
-            yield run.model_copy(update={"blocks": changed[0], "split": changed[1]})
-
-
-def _halves(size: int) -> list[int]:
-    """A size in pixels, its half and so on, as far as a run file takes them."""
-    return [size >> n for n in range(size.bit_length()) if size >> n >= SMALLEST]
-
-
-def _changes(run: Run, choice: Run) -> str:
-    tables = []
-    for name in ("blocks", "split"):
-        before, after = getattr(run, name), getattr(choice, name)
-        keys = [key for key in type(after).model_fields if getattr(before, key) != getattr(after, key)]
-        if keys:
-            tables.append(f"[{name}] " + ", ".join(f"{key} = {getattr(after, key)}" for key in keys))
-    return " and ".join(tables)
+    return TrainingData(
+        stack=stack,
+        positions=tuple(positions),
+        channels=channels,
+        label=label,
+        valid=valid,
+        split=split,
+        windows=windows,
+        validation=validation,
+    )
 
 
 def read_prepared(prepared: Path) -> tuple[StackInfo, NDArray[np.uint8], NDArray[np.bool_]]:
@@ -198,59 +118,7 @@ def read_prepared(prepared: Path) -> tuple[StackInfo, NDArray[np.uint8], NDArray
         require_same_grid(stack.grid, str(stack.path), info.grid, str(info.path))
     with open_raster(prepared / "valid.tif") as dataset:
         valid = from_windows(stack.grid.shape, bool, lambda window: read_stored_window(dataset, window) == 1)
-    return stack, read_label(prepared / "label.tif"), valid
-
-
-def input_hashes(run: Run, prepared: Path) -> dict[str, str]:
-    """SHA-256 of each file of a prepared site that a run's weights and scores follow from, by name."""
-    given = run.split.kind == "given" or carries_split(run, prepared)
-    return site_hashes(prepared) | ({"split.tif": file_hash(prepared_file(prepared, "split.tif"))} if given else {})
-
-
-def site_hashes(prepared: Path) -> dict[str, str]:
-    """SHA-256 of a prepared site's stack, valid pixels and label, by file name."""
-    return {name: file_hash(prepared_file(prepared, name)) for name in ("stack.tif", "valid.tif", "label.tif")}
-
-
-def carried_tags(run: Run, sha256: str) -> dict[str, str]:
-    """Tags with which a split.tif in a prepared site is used by runs that ask for the same [split] as `run` does.
-
-    `sha256` is that of the weights that `run` trained on these parts.
-    """
-    return {CARRIED: sha256, CHOICE: run.split.model_dump_json()}
-
-
-def carries_split(run: Run, prepared: Path) -> bool:
-    """Whether the split.tif of a prepared site holds the parts that a run asks for, of a model before a correction."""
-    tags = _carried(prepared)
-    if tags is None or run.split.folds > 1:  # folds are drawn together: one kept would overlap the others
-        return False
-    wanted = run.blocks.window if run.split.guard is None else run.split.guard
-    try:
-        drawn_by = SplitChoice.model_validate_json(tags[CHOICE])
-    except ValueError:  # of a version that knows other choices
-        return False
-    return drawn_by == run.split and (run.split.kind == "paper" or int(tags["guard"]) >= wanted)
-
-
-def carried_note(run: Run, prepared: Path) -> str:
-    """What becomes of the parts that a prepared site carries from a model before a correction; "" where it has none."""
-    if run.split.kind == "given" or _carried(prepared) is None:
-        return ""
-    path = prepared / "split.tif"
-    if carries_split(run, prepared):
-        return f"the parts are those of the model before the correction ({path}); without that file they are drawn anew"
-    return (
-        f"{path} holds the parts of the model before the correction, which was trained by other choices of [split] or "
-        "with a smaller guard: parts are drawn anew, and scores before and after stand on different ground"
-    )
-
-
-def _carried(prepared: Path) -> dict[str, str] | None:
-    """The tags of a prepared site's split.tif, where it is of a model before a correction."""
-    path = prepared / "split.tif"
-    tags = read_info(path).tags if path.exists() else {}
-    return tags if CARRIED in tags and CHOICE in tags and tags.get("guard", "").isdecimal() else None
+    return stack, _read_label(prepared / "label.tif"), valid
 
 
 def read_split(path: Path, stack: StackInfo) -> Split:
@@ -268,14 +136,31 @@ def read_split(path: Path, stack: StackInfo) -> Split:
     if not guard.isdecimal():
         raise SplitError(f"{path}: its guard is {guard!r} and not a whole number of pixels. Mend or remove that tag.")
     kind = info.tags.get("split", "given")
-    return Split(kind, leaky_of(info.tags), int(guard), parts, info.tags.get("fold", ""), info.tags.get(CARRIED, ""))
+    return Split(
+        kind=kind,
+        leaky=leaky_of(info.tags),
+        guard=int(guard),
+        parts=parts,
+        fold=info.tags.get("fold", ""),
+        carried_from=info.tags.get(CARRIED, ""),
+    )
 
 
-def _known_parts(parts: NDArray[Any], path: Path) -> NDArray[Any]:
-    strange = sorted(set(np.unique(parts).tolist()) - {NONE, *PARTS.values()})
-    if strange:
-        raise SplitError(f"{path} holds {strange[0]}; a split holds 0 (none), 1 (train), 2 (validation) and 3 (test).")
-    return parts
+def write_split(ground: TrainingData, folder: Path) -> str:
+    """Write the ground's parts to split.tif in a folder; returns the file's SHA-256."""
+    tags = ground.split.tags() | {"window": str(ground.windows[0].height)}
+    path = folder / "split.tif"
+    write_raster(
+        path,
+        ground.split.parts[None],
+        ground.stack.grid,
+        ["part"],
+        nodata=None,
+        tags=tags,
+        compress=True,
+        overwrite=True,
+    )
+    return file_hash(path)
 
 
 def require_window(run: Run, channels: int) -> None:
@@ -284,7 +169,7 @@ def require_window(run: Run, channels: int) -> None:
     with torch.device("meta"):
         network = build_model(name, channels, **run.network.options)
         block = torch.empty(1, channels, window, window)
-    multiple = int(network.multiple)  # type: ignore[arg-type]
+    multiple = cast(int, network.multiple)
     if window % multiple:
         raise SplitError(f"[blocks] window = {window} must be a multiple of {multiple} for {name}.")
     try:
@@ -297,28 +182,46 @@ def require_window(run: Run, channels: int) -> None:
         ) from error
 
 
-def _require_both_classes(
-    windows: list[Window], label: NDArray[np.uint8], valid: NDArray[np.bool_], prepared: Path
-) -> None:
-    union = union_of_windows(windows, label.shape)
-    seen = {code for w in strips(label.shape) for code in np.unique(label[w.slices][union[w.slices] & valid[w.slices]])}
-    for code, name in ((LANDSLIDE, "landslide"), (OTHER, "other ground")):
-        if code not in seen:
-            raise LabelError(
-                f"{prepared / 'label.tif'}: the training windows hold no pixel of {name}, so there is nothing to tell "
-                "apart. Use another [split] seed or region, or map more ground."
-            )
+def input_hashes(run: Run, prepared: Path) -> dict[str, str]:
+    """SHA-256 of each file of a prepared site that a run's weights and scores follow from, by name."""
+    hashes = site_hashes(prepared)
+    if run.split.kind == "given" or _carries_split(run, prepared):
+        hashes["split.tif"] = file_hash(prepared_file(prepared, "split.tif"))
+    return hashes
 
 
-def write_split(ground: TrainingData, folder: Path) -> str:
-    """Write the ground's parts to split.tif in a folder; returns the file's SHA-256."""
-    tags = ground.split.tags() | {"window": str(ground.windows[0].height)}
-    path = folder / "split.tif"
-    write_raster(path, ground.split.parts[None], ground.stack.grid, ["part"], None, tags, True, True)
-    return file_hash(path)
+def site_hashes(prepared: Path) -> dict[str, str]:
+    """SHA-256 of a prepared site's stack, valid pixels and label, by file name."""
+    return {name: file_hash(prepared_file(prepared, name)) for name in ("stack.tif", "valid.tif", "label.tif")}
 
 
-def read_label(path: Path) -> NDArray[np.uint8]:
+def carried_tags(run: Run, sha256: str) -> dict[str, str]:
+    """Tags with which a split.tif in a prepared site is used by runs that ask for the same [split] as `run` does.
+
+    `sha256` is that of the weights that `run` trained on these parts.
+    """
+    return {CARRIED: sha256, CHOICE: run.split.model_dump_json()}
+
+
+def carried_note(run: Run, prepared: Path) -> str:
+    """What becomes of the parts that a prepared site carries from a model before a correction; "" where it has none."""
+    if run.split.kind == "given" or _carried(prepared) is None:
+        return ""
+    path = prepared / "split.tif"
+    if _carries_split(run, prepared):
+        return f"the parts are those of the model before the correction ({path}); without that file they are drawn anew"
+    return (
+        f"{path} holds the parts of the model before the correction, which was trained by other choices of [split] or "
+        "with a smaller guard: parts are drawn anew, and scores before and after stand on different ground"
+    )
+
+
+def _scored(split: Split, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The (H, W) valid pixels of the validation part."""
+    return from_windows(valid.shape, bool, lambda w: (split.parts[w.slices] == VALIDATION) & valid[w.slices])
+
+
+def _read_label(path: Path) -> NDArray[np.uint8]:
     """A label raster as it is stored, (H, W) uint8; LabelError where it holds anything but 1, 0 and 255."""
     with open_raster(path) as dataset:
 
@@ -326,3 +229,140 @@ def read_label(path: Path) -> NDArray[np.uint8]:
             return known_label(read_stored_window(dataset, window), path)
 
         return from_windows(dataset.shape, np.uint8, label_at)
+
+
+def _known_parts(parts: NDArray[Any], path: Path) -> NDArray[Any]:
+    """Stored parts as they are; SplitError where one has no meaning."""
+    strange = sorted(set(np.unique(parts).tolist()) - {NONE, *PARTS.values()})
+    if strange:
+        raise SplitError(f"{path} holds {strange[0]}; a split holds 0 (none), 1 (train), 2 (validation) and 3 (test).")
+    return parts
+
+
+def _carries_split(run: Run, prepared: Path) -> bool:
+    """Whether the split.tif of a prepared site holds the parts that a run asks for, of a model before a correction."""
+    tags = _carried(prepared)
+    # Folds are drawn together, and one of an earlier drawing would overlap the others.
+    if tags is None or run.split.folds > 1:
+        return False
+    guard = run.blocks.window if run.split.guard is None else run.split.guard
+    try:
+        drawn_by = SplitChoice.model_validate_json(tags[CHOICE])
+    except ValueError:  # a version of landslip wrote it that knows other choices
+        return False
+    return drawn_by == run.split and (run.split.kind == "paper" or int(tags["guard"]) >= guard)
+
+
+def _carried(prepared: Path) -> dict[str, str] | None:
+    """The tags of a prepared site's split.tif, where it is of a model before a correction."""
+    path = prepared / "split.tif"
+    tags = read_info(path).tags if path.exists() else {}
+    return tags if CARRIED in tags and CHOICE in tags and tags.get("guard", "").isdecimal() else None
+
+
+def _lay_out(
+    run: Run, prepared: Path, label: NDArray[np.uint8], valid: NDArray[np.bool_], earlier: Split | None
+) -> tuple[Split, list[Window]]:
+    """The split that a run asks for and its training windows.
+
+    `earlier` is the split that was read from split.tif; without one it is drawn. Raises SplitError or LabelError where
+    the windows cannot be trained on.
+    """
+    rng = np.random.default_rng(run.split.seed)
+    windows = seeded_windows(label, valid, run.blocks, rng)
+    if earlier is not None:
+        split, windows = earlier, earlier.inside(windows, TRAIN)
+    elif run.split.kind == "paper":
+        split, windows = split_paper(windows, label.shape, rng)
+    else:
+        split = split_apart(run.split, run.blocks.window, label, valid, rng)
+        windows = split.inside(windows, TRAIN)
+    if not windows:
+        raise SplitError(
+            f"no training window of {run.blocks.window} px fits into the training part. Use a smaller [blocks] window, "
+            'a smaller [split] guard, more [blocks] seeds, or kind = "paper" (leaky).'
+        )
+    _require_both_classes(windows, label, valid, prepared)
+    return split, windows
+
+
+def _require_both_classes(
+    windows: list[Window], label: NDArray[np.uint8], valid: NDArray[np.bool_], prepared: Path
+) -> None:
+    """Raise LabelError where the training windows hold one class alone."""
+    union = union_of_windows(windows, label.shape)
+    codes = {
+        code for w in strips(label.shape) for code in np.unique(label[w.slices][union[w.slices] & valid[w.slices]])
+    }
+    for code, name in ((LANDSLIDE, "landslide"), (OTHER, "other ground")):
+        if code not in codes:
+            raise LabelError(
+                f"{prepared / 'label.tif'}: the training windows hold no pixel of {name}, so there is nothing to tell "
+                "apart. Use another [split] seed or region, or map more ground."
+            )
+
+
+def _what_works(
+    run: Run,
+    channels: int,
+    prepared: Path,
+    label: NDArray[np.uint8],
+    valid: NDArray[np.bool_],
+    earlier: Split | None,
+) -> str:
+    """Smaller choices that a run which does not fit the site would train with, as the end of its error; "" for none.
+
+    The first that leave ENOUGH training windows, else those that leave the most: larger windows and guards are tried
+    before smaller ones. Nothing is changed for the user: other windows are another training.
+    """
+    began, best, advice, window = time.monotonic(), 0, "", run.blocks.window
+    say("note: the run does not fit the site; looking for smaller windows, regions and guards that do")
+    may_draw = earlier is None and run.split.kind == "apart"
+    enough = ENOUGH if may_draw else 1  # where parts are not drawn the largest window is best
+    for choice in _smaller(run, may_draw):
+        if best >= enough or time.monotonic() - began > LONGEST_LOOK:
+            break
+        if choice.blocks.window < window:
+            window = choice.blocks.window
+            try:
+                require_window(choice, channels)
+            except SplitError:
+                break  # the network takes no smaller window either
+        try:
+            count = len(_lay_out(choice, prepared, label, valid, earlier)[1])
+        except (SplitError, LabelError):
+            continue
+        if count > best:
+            best = count
+            advice = f" Of smaller ones, these work here: {_changes(run, choice)} ({count} training windows)."
+    return advice
+
+
+def _smaller(run: Run, may_draw: bool) -> Iterator[Run]:
+    """Runs with smaller windows and, where parts are `drawn`, guards and regions; those nearest to the run first."""
+    blocks, split = run.blocks, run.split
+    for window in _halves(blocks.window):
+        step = min(blocks.step, max(window // 2, 1))
+        most = window if split.guard is None else min(split.guard, window)
+        guards = (most, most // 2) if may_draw else (split.guard,)
+        sizes = _halves(split.region) if may_draw and split.regions == "squares" else [split.region]
+        for guard, region in product(guards, sizes):
+            smaller_blocks = blocks.model_copy(update={"window": window, "step": step})
+            smaller_split = split.model_copy(update={"guard": guard, "region": region})
+            yield run.model_copy(update={"blocks": smaller_blocks, "split": smaller_split})
+
+
+def _halves(size: int) -> list[int]:
+    """A size in pixels, its half and so on, as far as a run file takes them."""
+    return [size >> n for n in range(size.bit_length()) if size >> n >= SMALLEST]
+
+
+def _changes(run: Run, choice: Run) -> str:
+    """What a choice changes in the run file, as its keys and values."""
+    tables = []
+    for name in ("blocks", "split"):
+        before, after = getattr(run, name), getattr(choice, name)
+        keys = [key for key in type(after).model_fields if getattr(before, key) != getattr(after, key)]
+        if keys:
+            tables.append(f"[{name}] " + ", ".join(f"{key} = {getattr(after, key)}" for key in keys))
+    return " and ".join(tables)

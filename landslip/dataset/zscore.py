@@ -41,7 +41,9 @@ def fit(
 ) -> ZScore:
     """Fit the z-score of an open stack's chosen channels: each valid pixel in the union of the windows, once.
 
-    Means and variances of pieces are merged in float64 (Chan et al. 1979), so that large rasters lose no digits.
+    `positions` and `channels` are those of the chosen channels in the stack; `valid` is (H, W). Means and variances of
+    pieces are merged in float64 (Chan et al. 1979), so that large rasters lose no digits. Raises LabelError where no
+    pixel of the windows is valid.
     """
     union, any_valid = union_of_windows(windows, valid.shape), False
     bands = [position + 1 for position in positions]
@@ -53,17 +55,18 @@ def fit(
         if not mask.any():
             continue
         any_valid = True
-        held = bounding_window(mask)  # no more is read: of few windows on a large raster most tiles hold one
-        inside = mask[held.slices]
-        for i, values in enumerate(read_window(dataset, held.moved(window.row, window.column), bands)):
-            kept = values[inside].astype(np.float64)
-            kept = kept[~np.isnan(kept)]
-            if kept.size == 0:
+        box = bounding_window(mask)  # no more is read, since most tiles of a large raster hold one window or few
+        inside = mask[box.slices]
+        for i, values in enumerate(read_window(dataset, box.moved(window.row, window.column), bands)):
+            pixels = values[inside].astype(np.float64)
+            pixels = pixels[~np.isnan(pixels)]
+            if pixels.size == 0:
                 continue
-            own = kept.mean()
-            total = count[i] + kept.size
-            square[i] += ((kept - own) ** 2).sum() + (own - mean[i]) ** 2 * count[i] * kept.size / total
-            mean[i] += (own - mean[i]) * kept.size / total
+            piece_mean = pixels.mean()
+            total = count[i] + pixels.size
+            within, between = ((pixels - piece_mean) ** 2).sum(), (piece_mean - mean[i]) ** 2 * count[i] * pixels.size
+            square[i] += within + between / total
+            mean[i] += (piece_mean - mean[i]) * pixels.size / total
             count[i] = total
     if not any_valid:
         raise LabelError("no valid pixel in the training windows, so no statistics. Check valid.tif and the split.")

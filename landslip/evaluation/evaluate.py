@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,36 +22,25 @@ from landslip.evaluation.counts import (
     MAPPED,
     SIDE,
     VALUES,
+    ScoredPart,
     four_counts,
+    inside_part,
     label_windows,
     leak,
     one_grid,
-    read_inside,
     read_split,
     scored_pixels,
 )
 from landslip.evaluation.leakage import Audit, audit, count_cells, empty_cells, windows_of
 from landslip.evaluation.result import Evaluation, area
-from landslip.geo.grid import Window, tiles
-from landslip.geo.raster import (
-    read_info,
-)
-from landslip.metrics.bootstrap import (
-    BLOCK,
-    add_block_sums,
-    confidence_intervals,
-    empty_sums,
-)
-from landslip.metrics.calibration import (
-    CLASSES,
-    add_class_sums,
-    expected_calibration_error,
-    reliability,
-)
+from landslip.geo.grid import Grid, Window, tiles
+from landslip.geo.raster import read_info
+from landslip.metrics.bootstrap import BLOCK, add_block_sums, confidence_intervals, empty_sums
+from landslip.metrics.calibration import CLASSES, add_class_sums, expected_calibration_error, reliability
 from landslip.metrics.confusion import SCORES, Confusion, Histogram, stated_threshold
 from landslip.runtime.progress import plural
 
-FEW_BLOCKS = 30  # fewer, and intervals are rough
+FEW_BLOCKS = 30  # of fewer blocks than these the intervals are rough
 
 
 def evaluate(
@@ -74,75 +64,44 @@ def evaluate(
         raise RunError(f"blocks of {block} pixels a side hold no ground. Give 1 or more; {BLOCK} is the default.")
     chosen = read_split(split, part)
     grid = one_grid(probability, label, split)
-    stored = read_info(probability).tags
-    at, source = stated_threshold(threshold, stored.get("threshold"), probability.name)
-
-    sums = [empty_sums(grid.shape, block) for _ in range(4)]
-    by_class = empty_sums(grid.shape, block, CLASSES, 2)
-    counted = Histogram.empty()
-    cells = empty_cells(grid)
-    landslide = missed = no_part = train = 0
+    tags = read_info(probability).tags
+    limit, source = stated_threshold(threshold, tags.get("threshold"), probability.name)
     paths = probability, label, split
-    for window, values, truth, parts in label_windows(paths, grid, tiles(grid.shape, SIDE)):
-        inside = read_inside(parts, chosen.part)
-        defined = np.isfinite(values)
-        mapped, drawn, scored = values >= at, truth == LANDSLIDE, scored_pixels(values, truth, inside)
-        for by_block, this in zip(sums, four_counts(mapped, drawn, scored), strict=True):
-            add_block_sums(by_block, this, window.row, window.column, block)
-        counted += Histogram.from_arrays(values, truth, scored)
-        add_class_sums(by_class, values, drawn, scored, (window.row, window.column), block)
-        landslide += int(np.count_nonzero(inside & drawn))
-        missed += int(np.count_nonzero(inside & drawn & ~defined))
-        no_part += int(np.count_nonzero(drawn & (parts == NONE)))
-        if split is not None:
-            train += int(np.count_nonzero(scored & (parts == PARTS["train"])))
-            count_cells(cells, scored & (parts != PARTS["train"]), window)
-    total = Confusion(*(int(pixels.sum()) for pixels in sums))
-
-    def off_training(held: NDArray[np.bool_]) -> Iterator[tuple[Window, NDArray[np.bool_]]]:
-        for window, values, truth, parts in label_windows(paths, grid, windows_of(held, grid, SIDE)):
-            yield window, scored_pixels(values, truth, read_inside(parts, chosen.part)) & (parts != PARTS["train"])
-
-    measured = None if split is None else audit(split, grid, train, cells, off_training, chosen.window)
-    matrices = np.stack(sums, -1).reshape(-1, 4)
+    counts = _count_windows(paths, grid, chosen, limit, block)
+    confusion = Confusion(*(int(pixels.sum()) for pixels in counts.by_block))
+    distances = None if split is None else _audit(paths, split, grid, chosen, counts)
+    matrices = np.stack(counts.by_block, -1).reshape(-1, 4)
     blocks = int(np.count_nonzero(matrices.any(1)))
-
-    leaky, notes = leak(chosen, train, total.n)
-    if measured is not None and not leaky:
-        notes += nearness(measured)
-    if total.n and blocks < FEW_BLOCKS:
+    leaky, notes = leak(chosen, counts.train, confusion.n)
+    if distances is not None and not leaky:
+        notes += nearness(distances)
+    if confusion.n and blocks < FEW_BLOCKS:
         notes.append(
             f"scored ground lies in {plural(blocks, 'block')} of {block} pixels only: the intervals are rough or "
             "undefined"
         )
-    if split is not None and chosen.part != "all" and no_part:
-        notes.append(f"{area(no_part * grid.pixel_area)} of landslide lies in no part (guard) and is never scored")
-    if missed:
-        notes.append(
-            f"{area(missed * grid.pixel_area)} of landslide ({100 * missed / landslide:.1f} % of this part's) lies "
-            "where nothing was mapped and is not scored"
-        )
-    notes += _undefined(total)
-    calibrated = None if stored.get(VALUES) == MAPPED else reliability(counted, by_class.reshape(-1, CLASSES, 2))
+    notes += [*_not_scored(counts, grid, chosen.part), *_undefined(confusion)]
+    holds_probabilities = tags.get(VALUES) != MAPPED
+    classes = reliability(counts.histogram, counts.by_class.reshape(-1, CLASSES, 2)) if holds_probabilities else None
     return Evaluation(
-        total,
-        total.scores(),
-        chosen.name,
-        chosen.part,
-        at,
-        source,
-        total.n,
-        total.n * grid.pixel_area,
-        missed * grid.pixel_area,
-        missed / landslide if landslide else math.nan,
-        leaky,
-        notes,
-        confidence_intervals(matrices),
-        block,
-        blocks,
-        measured,
-        calibrated,
-        None if calibrated is None else expected_calibration_error(calibrated),
+        confusion=confusion,
+        scores=confusion.scores(),
+        split=chosen.name,
+        part=chosen.part,
+        threshold=limit,
+        threshold_source=source,
+        pixels=confusion.n,
+        area_m2=confusion.n * grid.pixel_area,
+        landslide_area_not_scored_m2=counts.missed * grid.pixel_area,
+        landslide_share_not_scored=counts.missed / counts.landslide if counts.landslide else math.nan,
+        leaky=leaky,
+        notes=notes,
+        intervals=confidence_intervals(matrices),
+        block=block,
+        blocks=blocks,
+        audit=distances,
+        reliability=classes,
+        expected_calibration_error=None if classes is None else expected_calibration_error(classes),
     )
 
 
@@ -156,10 +115,86 @@ def nearness(found: Audit) -> list[str]:
     ]
 
 
+@dataclass
+class _PixelCounts:
+    """Pixels of the scored part, counted window after window.
+
+    `by_block` holds the scored pixels that are TP, FP, FN and TN, each (rows, columns) of the bootstrap's blocks, and
+    `by_class` (rows, columns, classes, 2) those of each class of probability. `cells` counts the scored pixels off
+    training ground by cell of the audit. `landslide` are the part's landslide pixels, `missed` those of them without a
+    probability, `no_part` landslide pixels in no part, and `train` the scored pixels that are training ground.
+    """
+
+    by_block: list[NDArray[np.signedinteger]]
+    by_class: NDArray[np.signedinteger]
+    cells: NDArray[np.signedinteger]
+    histogram: Histogram
+    landslide: int = 0
+    missed: int = 0
+    no_part: int = 0
+    train: int = 0
+
+
+def _count_windows(
+    paths: tuple[Path, Path, Path | None], grid: Grid, chosen: ScoredPart, limit: float, block: int
+) -> _PixelCounts:
+    """Count the pixels of the rasters at `paths`: probability, label and split. What reaches `limit` is mapped."""
+    counts = _PixelCounts(
+        by_block=[empty_sums(grid.shape, block) for _ in range(4)],
+        by_class=empty_sums(grid.shape, block, CLASSES, 2),
+        cells=empty_cells(grid),
+        histogram=Histogram.empty(),
+    )
+    for window, values, truth, parts in label_windows(paths, grid, tiles(grid.shape, SIDE)):
+        inside = inside_part(parts, chosen.part)
+        landslide, scored = truth == LANDSLIDE, scored_pixels(values, truth, inside)
+        for sums, mask in zip(counts.by_block, four_counts(values >= limit, landslide, scored), strict=True):
+            add_block_sums(sums, mask, window.row, window.column, block)
+        corner = window.row, window.column
+        add_class_sums(counts.by_class, values, landslide, scored=scored, corner=corner, side=block)
+        counts.histogram += Histogram.from_arrays(values, truth, scored)
+        counts.landslide += int(np.count_nonzero(inside & landslide))
+        counts.missed += int(np.count_nonzero(inside & landslide & ~np.isfinite(values)))
+        counts.no_part += int(np.count_nonzero(landslide & (parts == NONE)))
+        if paths[2] is not None:
+            train = parts == PARTS["train"]
+            counts.train += int(np.count_nonzero(scored & train))
+            count_cells(counts.cells, scored & ~train, window)
+    return counts
+
+
+def _audit(
+    paths: tuple[Path, Path, Path | None], split: Path, grid: Grid, chosen: ScoredPart, counts: _PixelCounts
+) -> Audit:
+    """How far the scored pixels lie from training ground; the rasters are read again where that is not clear."""
+
+    def off_training(cells: NDArray[np.bool_]) -> Iterator[tuple[Window, NDArray[np.bool_]]]:
+        for window, values, truth, parts in label_windows(paths, grid, windows_of(cells, grid, SIDE)):
+            yield window, scored_pixels(values, truth, inside_part(parts, chosen.part)) & (parts != PARTS["train"])
+
+    return audit(split, grid, counts.train, cells=counts.cells, scored=off_training, window=chosen.window)
+
+
+def _not_scored(counts: _PixelCounts, grid: Grid, part: str) -> list[str]:
+    """Notes on landslide area that is never scored, or not in this part; none where there is none."""
+    notes = []
+    if part != "all" and counts.no_part:
+        notes.append(
+            f"{area(counts.no_part * grid.pixel_area)} of landslide lies in no part (guard) and is never scored"
+        )
+    if counts.missed:
+        share = 100 * counts.missed / counts.landslide
+        notes.append(
+            f"{area(counts.missed * grid.pixel_area)} of landslide ({share:.1f} % of this part's) lies "
+            "where nothing was mapped and is not scored"
+        )
+    return notes
+
+
 def _undefined(confusion: Confusion) -> list[str]:
     """Why scores are NaN, in words."""
-    unscored = [name for name in SCORES if math.isnan(getattr(confusion, name))]
-    if not unscored:
+    undefined = [name for name in SCORES if math.isnan(getattr(confusion, name))]
+    if not undefined:
         return []
     if confusion.n == 0:
         why = "no pixel of this part has both a probability and a known label"
@@ -169,4 +204,4 @@ def _undefined(confusion: Confusion) -> list[str]:
         why = "the scored ground holds nothing but landslide"
     else:
         why = "nothing was mapped as landslide"
-    return [f"{why}: {', '.join(unscored)} undefined"]
+    return [f"{why}: {', '.join(undefined)} undefined"]

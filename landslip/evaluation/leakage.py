@@ -31,19 +31,19 @@ from landslip.geo.mapped_array import mapped_zeros, strips
 from landslip.geo.raster import open_raster, read_stored_window
 from landslip.metrics.bootstrap import add_block_sums, empty_sums
 
-CELL = 16  # pixels a side of what is decided at once
-FEW = 2**16  # values that are put in order
+CELL = 16  # pixels a side of a cell, whose distances are decided on together
+FEW = 2**16  # values that are put in order at once
 LEAF = 64  # pixels of the edge in a leaf of the tree
-ROUNDING = 1e-6  # more than float32 loses of a bound
-TRANSFORMED = 8  # pixels that a transform takes in the time that the tree takes for one
-LARGEST = (4 * TILE) ** 2  # pixels of a transform, which holds some 20 bytes of each
+ROUNDING = 1e-6  # share that a bound is widened by, more than float32 loses of it
+TRANSFORMED = 8  # pixels that a distance transform takes in the time that the tree takes for one
+LARGEST = (4 * TILE) ** 2  # pixels of a distance transform at most, which holds some 20 bytes of each
 
-# windows of the raster that hold one of the cells (rows, columns) bool, each with its (h, w) scored pixels off training
-# ground
+# From (rows, columns) bool cells: windows of the raster that hold one of them, each with its (h, w) scored pixels off
+# training ground.
 Scored = Callable[[NDArray[np.bool_]], Iterable[tuple[Window, NDArray[np.bool_]]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Audit:
     """Distance of the scored pixels to the nearest training pixel, metres (0 on training ground).
 
@@ -60,7 +60,7 @@ class Audit:
 
 
 def empty_cells(grid: Grid) -> NDArray[np.signedinteger]:
-    """No scored pixel counted yet, (rows, columns) of cells."""
+    """Cells (rows, columns) in which no scored pixel is counted yet."""
     return empty_sums(grid.shape, CELL)
 
 
@@ -69,18 +69,36 @@ def count_cells(cells: NDArray[np.signedinteger], mask: NDArray[np.bool_], windo
     add_block_sums(cells, mask, window.row, window.column, CELL)
 
 
-def audit(split: Path, grid: Grid, inside: int, cells: NDArray[np.signedinteger], scored: Scored, window: int) -> Audit:
-    """Measure scored ground: `inside` pixels on training ground and, by cell, the others, which `scored` reads again.
+def windows_of(cells: NDArray[np.bool_], grid: Grid, side: int) -> Iterator[Window]:
+    """Windows of `side` pixels over the grid that hold one of the cells."""
+    for window in tiles(grid.shape, side):
+        rows = slice(window.row // CELL, (window.row + window.height - 1) // CELL + 1)
+        columns = slice(window.column // CELL, (window.column + window.width - 1) // CELL + 1)
+        if cells[rows, columns].any():
+            yield window
 
-    `split` is split.tif, whose part 1 is training ground; `window` is the side of a training window, pixels.
+
+def audit(split: Path, grid: Grid, inside: int, cells: NDArray[np.signedinteger], scored: Scored, window: int) -> Audit:
+    """Measure how far the scored pixels lie from training ground.
+
+    `split` is split.tif, whose part 1 is training ground. `inside` is how many scored pixels lie on it, `cells` counts
+    the others by cell, and `scored` reads them again where cells do not decide. `window` is the side of a training
+    window in pixels.
     """
-    reach = window * min(grid.x_size, grid.y_size)  # as the guard of a split counts, in pixels
+    reach = window * min(grid.x_size, grid.y_size)  # in pixels, as the guard of a split counts
     total = inside + int(cells.sum())
     distance = _Distance(training_edge(split), grid)
     if not total or not (inside or distance.tree.n):
-        return Audit(math.nan, math.nan, math.nan, math.nan, window, reach)
+        return Audit(
+            minimum_m=math.nan,
+            median_m=math.nan,
+            share_inside=math.nan,
+            share_near=math.nan,
+            window=window,
+            reach_m=reach,
+        )
     if inside == total:
-        return Audit(0.0, 0.0, 1.0, 1.0, window, reach)
+        return Audit(minimum_m=0.0, median_m=0.0, share_inside=1.0, share_near=1.0, window=window, reach_m=reach)
 
     low, high = distance.of_cells(cells)
     # The median is the mean of the two middle ranks; those below `inside` are the zeros on training ground.
@@ -98,7 +116,14 @@ def audit(split: Path, grid: Grid, inside: int, cells: NDArray[np.signedinteger]
     middle = [_at_rank(values, times, rank - below) if rank >= 0 else 0.0 for rank in ranks]
     near += inside + int(times[values < reach].sum())
     minimum = 0.0 if inside else float(values.min())
-    return Audit(minimum, sum(middle) / 2, inside / total, near / total, window, reach)
+    return Audit(
+        minimum_m=minimum,
+        median_m=sum(middle) / 2,
+        share_inside=inside / total,
+        share_near=near / total,
+        window=window,
+        reach_m=reach,
+    )
 
 
 def pooled(audits: Sequence[Audit], pixels: Sequence[int]) -> Audit:
@@ -107,33 +132,42 @@ def pooled(audits: Sequence[Audit], pixels: Sequence[int]) -> Audit:
     Shares are weighted by pixels, and the minimum is the least; the median, which does not follow from those of the
     parts, is NaN. A part without scored pixels adds nothing.
     """
-    parts = [(found, n) for found, n in zip(audits, pixels, strict=True) if n]
+    parts = [(part, n) for part, n in zip(audits, pixels, strict=True) if n]
     total = sum(n for _, n in parts)
-    minimum = min((found.minimum_m for found, _ in parts if not math.isnan(found.minimum_m)), default=math.nan)
-    inside = sum(n * found.share_inside for found, n in parts) / total if total else math.nan
-    near = sum(n * found.share_near for found, n in parts) / total if total else math.nan
-    return Audit(minimum, math.nan, inside, near, audits[0].window, audits[0].reach_m)
+    minimum = min((part.minimum_m for part, _ in parts if not math.isnan(part.minimum_m)), default=math.nan)
+    inside = sum(n * part.share_inside for part, n in parts) / total if total else math.nan
+    near = sum(n * part.share_near for part, n in parts) / total if total else math.nan
+    return Audit(
+        minimum_m=minimum,
+        median_m=math.nan,
+        share_inside=inside,
+        share_near=near,
+        window=audits[0].window,
+        reach_m=audits[0].reach_m,
+    )
 
 
 def training_edge(split: Path) -> NDArray[np.int32]:
     """(N, 2) rows and columns, by row, of the training pixels that have a pixel without training beside them."""
     with open_raster(split) as dataset:
         shape = dataset.height, dataset.width
-        edge, held = mapped_zeros((0, 2), np.int32), 0
+        edge, count = mapped_zeros((0, 2), np.int32), 0
         for strip in strips(shape):
-            found = _edge_of(dataset, strip, shape)
-            if held + len(found) > len(edge):  # gathered where it will lie, and not as pieces in the heap
-                more = mapped_zeros((2 * (held + len(found)), 2), np.int32)
-                more[:held] = edge[:held]
-                edge = more
-            edge[held : held + len(found)] = found
-            held += len(found)
-    return edge[:held]
+            pixels = _edge_of(dataset, strip, shape)
+            # Gathered where it will lie: the pieces of a long edge would fill the heap beside it.
+            if count + len(pixels) > len(edge):
+                longer = mapped_zeros((2 * (count + len(pixels)), 2), np.int32)
+                longer[:count] = edge[:count]
+                edge = longer
+            edge[count : count + len(pixels)] = pixels
+            count += len(pixels)
+    return edge[:count]
 
 
 def _edge_of(dataset: Any, strip: Window, shape: tuple[int, int]) -> NDArray[np.int32]:
+    """(N, 2) rows and columns of the edge's pixels in a strip of whole rows."""
     outer = Window(strip.row - 1, 0, strip.height + 2, strip.width).clip(shape)
-    # beyond the raster nothing is scored, so its border is no edge
+    # Beyond the raster nothing is scored, so that its border is no edge.
     train = np.ones((strip.height + 2, strip.width + 2), bool)
     row = outer.row - strip.row + 1
     train[row : row + outer.height, 1:-1] = read_stored_window(dataset, outer) == TRAIN
@@ -148,12 +182,13 @@ class _Distance:
 
     def __init__(self, edge: NDArray[np.int32], grid: Grid) -> None:
         self.size = np.array([grid.y_size, grid.x_size])
-        self.tree = cKDTree(np.multiply(edge, self.size, mapped_zeros(edge.shape, float)), LEAF)  # which copies nothing
+        # The tree keeps the array that it is given, and copies nothing.
+        self.tree = cKDTree(np.multiply(edge, self.size, mapped_zeros(edge.shape, float)), LEAF)
 
     def of_pixels(self, at: NDArray[np.intp], farthest: float) -> NDArray[np.float64]:
-        """Of (N, 2) rows and columns, none more than `farthest` metres away.
+        """(N,) distances of pixels at (N, 2) rows and columns, none of them more than `farthest` metres away.
 
-        From whole pixels, so that equal distances are equal numbers.
+        They follow from whole numbers of pixels, so that equal distances are equal numbers.
         """
         margin = np.ceil(farthest / self.size).astype(np.intp)
         corner, end = at.min(0) - margin, at.max(0) + margin + 1
@@ -172,9 +207,10 @@ class _Distance:
         return np.asarray(np.hypot(down * self.size[0], across * self.size[1]))
 
     def of_cells(self, cells: NDArray[np.signedinteger]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Bounds on the distances of all pixels of each cell: that of the centre, less and more a half diagonal.
+        """Lower and upper bounds on the distances of the pixels of each cell, (rows, columns) each.
 
-        (rows, columns), infinite where no pixel is counted in (rows, columns) `cells`.
+        They are the distance of the cell's centre, less and more half its diagonal; infinite where no pixel is counted
+        in `cells`.
         """
         half = (CELL - 1) / 2
         radius = half * float(np.hypot(*self.size)) * (1 + ROUNDING)
@@ -192,10 +228,10 @@ class _Distance:
 
 
 def _at_rank(values: NDArray[np.floating], times: NDArray[np.signedinteger], rank: int) -> float:
-    """The value of a rank (from 0) in order, each value counted `times`."""
+    """The value at a rank, from 0, of all values in order, where each stands so many `times`."""
     counted = times > 0
     low, high = values.min(where=counted, initial=np.inf), values.max(where=counted, initial=-np.inf)
-    # halved until few lie between, since an order of all would take several times their memory
+    # Halved until few lie between: to put all of them in order would take several times their memory.
     while np.count_nonzero(between := counted & (values >= low) & (values <= high)) > FEW:
         middle = np.float64(low) + (np.float64(high) - np.float64(low)) / 2
         upper = times.sum(where=values <= middle) <= rank
@@ -217,24 +253,15 @@ def _exact(
 
     `farthest` bounds the distances in those cells, metres, and is 0 in the others.
     """
-    wanted = farthest > 0
+    undecided = farthest > 0
     values, times = np.zeros(0), np.zeros(0, np.int64)
-    for window, mask in scored(wanted):
+    for window, mask in scored(undecided):
         row, column = (np.arange(*s.indices(s.stop)) // CELL for s in window.slices)
         cells = np.ix_(row, column)
-        pixels = np.argwhere(mask & wanted[cells])
+        pixels = np.argwhere(mask & undecided[cells])
         if len(pixels):
             pixels += window.row, window.column
-            found, many = np.unique(distance.of_pixels(pixels, farthest[cells].max()), return_counts=True)
-            values, where = np.unique(np.concatenate([values, found]), return_inverse=True)
-            times = np.bincount(where, np.concatenate([times, many])).astype(np.int64)
+            distances, counts = np.unique(distance.of_pixels(pixels, farthest[cells].max()), return_counts=True)
+            values, where = np.unique(np.concatenate([values, distances]), return_inverse=True)
+            times = np.bincount(where, np.concatenate([times, counts])).astype(np.int64)
     return values, times
-
-
-def windows_of(cells: NDArray[np.bool_], grid: Grid, side: int) -> Iterator[Window]:
-    """Windows of `side` pixels over the grid that hold one of the cells."""
-    for window in tiles(grid.shape, side):
-        rows = slice(window.row // CELL, (window.row + window.height - 1) // CELL + 1)
-        columns = slice(window.column // CELL, (window.column + window.width - 1) // CELL + 1)
-        if cells[rows, columns].any():
-            yield window

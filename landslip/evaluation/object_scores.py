@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from landslip.metrics.size_distribution import FEWEST, Tail
 from landslip.runtime.progress import plural
 
-COMPLETE = 0.8  # share found from the completeness limit on
+COMPLETE = 0.8  # share of landslides that is found from the completeness limit on
 POOL = 5  # landslides that are judged together for the completeness limit, at least
 
 
@@ -31,9 +31,10 @@ class SizeClass:
 
 @dataclass(frozen=True)
 class Boundary:
-    """Boundary pixels of the map near one of the reference (precision), of the reference near one of the map (recall).
+    """How near the boundaries of map and reference lie to each other (Csurka et al. 2013, BMVC).
 
-    F1 is their harmonic mean, NaN without any boundary (Csurka et al. 2013, BMVC).
+    `precision` is the share of the map's boundary pixels within `pixels` of one of the reference, `recall` that of the
+    reference's within `pixels` of one of the map. `f1` is their harmonic mean, NaN without any boundary.
     """
 
     pixels: int
@@ -42,7 +43,7 @@ class Boundary:
     f1: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InventoryScores:
     """What an inventory is worth, landslide by landslide.
 
@@ -86,26 +87,30 @@ def size_classes(
     mapped_areas: NDArray[np.float64],
     invented: NDArray[np.bool_],
 ) -> list[SizeClass]:
-    """Classes from 1, 2 and 5 times a power of ten square metres to the next, over all areas given."""
-    every = np.concatenate([areas, mapped_areas])
-    if not len(every):
+    """Landslides counted by classes of size, which end at 1, 2 and 5 times the powers of ten square metres.
+
+    `areas` (N,) are those of the reference, `found` (N,) whether each is found; `mapped_areas` (M,) those of the map,
+    `invented` (M,) whether each is. The classes reach from the smallest landslide to the largest.
+    """
+    both = np.concatenate([areas, mapped_areas])
+    if not len(both):
         return []
-    powers = range(math.floor(math.log10(every.min())), math.floor(math.log10(every.max())) + 2)
+    powers = range(math.floor(math.log10(both.min())), math.floor(math.log10(both.max())) + 2)
     ends = np.array([step * 10.0**power for power in powers for step in (1, 2, 5)])
-    first, last = np.searchsorted(ends, (every.min(), every.max()), side="right")
-    out = []
+    first, last = np.searchsorted(ends, (both.min(), both.max()), side="right")
+    classes = []
     for low, high in zip(ends[first - 1 : last], ends[first : last + 1], strict=True):
         true, mapped = (areas >= low) & (areas < high), (mapped_areas >= low) & (mapped_areas < high)
         counts = (int(np.count_nonzero(kind)) for kind in (true, true & found, mapped, mapped & invented))
-        out.append(SizeClass(float(low), float(high), *counts))
-    return out
+        classes.append(SizeClass(float(low), float(high), *counts))
+    return classes
 
 
 def completeness(classes: Sequence[SizeClass], share: float = COMPLETE) -> float:
-    """The lower end of the smallest class from which on `share` are found, square metres; NaN where there is none.
+    """The completeness limit: the lower end of the smallest class from which on `share` are found, in square metres.
 
-    From the largest down; classes of fewer than 5 landslides are judged together with the next smaller, so that one
-    large landslide missed does not decide, nor one small one found.
+    NaN where there is none. Classes are judged from the largest down, those of fewer than 5 landslides together with
+    the next smaller, so that neither one large landslide missed nor one small one found decides.
     """
     limit, pooled, found = math.nan, 0, 0
     for size in reversed(classes):
@@ -154,30 +159,34 @@ def area_text(square_metres: float) -> str:
     return f"{square_metres:,.0f} m²" if square_metres < 1e6 else f"{square_metres / 1e6:,.6g} km²"
 
 
+def objects_json(scores: InventoryScores) -> dict[str, Any]:
+    """The scores of an inventory as JSON holds them: without the single areas."""
+    return {key: value for key, value in asdict(scores).items() if key not in ("reference_areas", "mapped_areas")}
+
+
 def _size(size: SizeClass) -> str:
+    """The ends of a class of size, in words."""
     if size.low >= 1e6:
         return f"{size.low / 1e6:,g} to {size.high / 1e6:,g} km²"
     return f"{size.low:,g} to {size.high:,.0f} m²"
 
 
 def _row(size: str, reference: int, found: int, mapped: int, invented: int) -> str:
+    """A row of the table of sizes."""
     share = f"{100 * found / reference:.1f} %" if reference else "-"
     return f"{size:<26}{reference:>10,}{found:>8,}{share:>8}{reference - found:>8,}{mapped:>8,}{invented:>10,}"
 
 
 def _times(bias: float) -> str:
+    """A bias as so many times the reference."""
     return "undefined" if math.isnan(bias) else f"{bias:.2f} times"
 
 
 def _tail(tail: Tail) -> str:
+    """A power-law tail in words."""
     if math.isnan(tail.exponent):
         return f"none: fewer than {FEWEST} landslides"
     return (
         f"exponent {tail.exponent:.2f} +- {tail.standard_error:.2f} from {area_text(tail.x_min)} on "
         f"({plural(tail.count, 'landslide')})"
     )
-
-
-def objects_json(scores: InventoryScores) -> dict[str, Any]:
-    """The scores of an inventory as JSON holds them: without the single areas."""
-    return {key: value for key, value in asdict(scores).items() if key not in ("reference_areas", "mapped_areas")}

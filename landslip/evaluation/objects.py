@@ -33,12 +33,12 @@ from landslip.geo.geotiff import TILE
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read_info
 from landslip.geo.rasterize import burn, burn_alone, burn_window, shapes_on
-from landslip.metrics.size_distribution import SURE, fit_tail
+from landslip.metrics.size_distribution import SURE, Tail, fit_tail
 from landslip.review.landslides import OF_INVENTORY, read_landslides, read_mapped
 from landslip.runtime.progress import plural
 
 WITHIN = (1, 2)  # pixels that two boundaries may lie apart
-SIDE = 4 * TILE
+SIDE = 4 * TILE  # pixels per side of what is held in memory at a time
 POLYGONS = ["Polygon", "MultiPolygon"]
 
 
@@ -52,27 +52,6 @@ class Polygons:
     notes: tuple[str, ...]
 
 
-def score_inventory(
-    inventory: Path,
-    reference: Path,
-    probability: Path,
-    label: Path,
-    split: Path | None = None,
-    part: str | None = None,
-    overlap: float = OVERLAP,
-    layer: str | None = None,
-    inventory_layer: str | None = None,
-) -> InventoryScores:
-    """Score the polygons of `inventory` against those of `reference`, where `evaluate` scores pixels.
-
-    The rasters, split and part are those of `evaluate` and say where is scored; `label` also holds the boundaries that
-    the map's are held against. `layer` is the reference's. Raises RunError for an impossible overlap, what
-    `read_polygons` raises, and what `evaluate` raises.
-    """
-    polygons = read_polygons(inventory, reference, probability, layer, inventory_layer)
-    return score_polygons(polygons, probability, label, split, part, overlap)
-
-
 def read_polygons(
     inventory: Path,
     reference: Path,
@@ -80,10 +59,11 @@ def read_polygons(
     layer: str | None = None,
     inventory_layer: str | None = None,
 ) -> Polygons:
-    """The polygons of an inventory and of a reference (`layer`) that lie on the map `probability`.
+    """The polygons of an inventory and of a reference that lie on the map `probability`.
 
-    Raises LabelError for features that are not polygons or lie elsewhere, or where a file has several layers and none
-    is named; VectorError for files that cannot be read.
+    `layer` is the reference's, `inventory_layer` that of the inventory. Raises LabelError for features that are not
+    polygons or lie elsewhere, or where a file has several layers and none is named; VectorError for files that cannot
+    be read.
     """
     grid, notes = read_info(probability).grid, list[str]()
     mapped = _polygons(inventory, inventory_layer, grid, "inventory", notes)
@@ -99,74 +79,59 @@ def score_polygons(
     part: str | None = None,
     overlap: float = OVERLAP,
 ) -> InventoryScores:
-    """Score the mapped polygons against the others; the rest is as `score_inventory` has it."""
+    """Score mapped landslides against those of a reference, where `evaluate` scores pixels.
+
+    The rasters, split and part are those of `evaluate` and say where is scored; `label` also holds the boundaries that
+    the map's are held against. Raises RunError for an impossible overlap, and what `evaluate` raises.
+    """
     if not 0 < overlap <= 1:
         raise RunError(f"an overlap of {overlap:g} matches no landslides. Give a share above 0 and at most 1.")
-    grid = read_info(probability).grid
-    notes = list(polygons.notes)
-    mapped, true = polygons.mapped, polygons.true
-    unknown = shapes_on(polygons.unknown, grid)
-    lying = _Lying(true, grid), _Lying(mapped, grid)
-    boundaries = [_Agreement(pixels) for pixels in WITHIN]
-    cores = list(tiles(grid.shape, SIDE))
-    grown = [_grown(core, grid.shape) for core in cores]
-    part, windows = known_windows(probability, label, split, part, grown)
-    for core, (outer, truth, known, scored) in zip(cores, windows, strict=True):
-        inner = core.within(outer)
-        still_open = burn_window(unknown, outer)
-        known, scored = known & ~still_open, scored & ~still_open
-        for one in lying:
-            one.add(core, scored[inner])
-        counted = np.zeros(scored.shape, bool)
-        counted[inner] = scored[inner]
-        drawn = burn(mapped[lying[1].near(outer)], grid.crop(outer)) & known
-        edge, true_edge = edges(drawn, known), edges((truth == LANDSLIDE) & known, known)
-        for boundary in boundaries:
-            boundary.add(edge, true_edge, counted)
-
-    matched = match(true, mapped, overlap)
+    counted = _count_pixels(polygons, probability, label, split, part)
+    matches = match(polygons.true, polygons.mapped, overlap)
     least = overlap * (1 - 1e-9)
-    judged, mapped_judged = lying[0].mostly(), lying[1].mostly()
-    where = "on ground that is not scored" if part == "all" else "in other parts"
-    for name, one, kept in (("", lying[0], judged), ("mapped ", lying[1], mapped_judged)):
-        notes += _not_counted(name, one, kept, where)
-    covered, pieces = matched.covered[judged], matched.pieces[judged]
-    real, joined = matched.real[mapped_judged], matched.joined[mapped_judged]
+    judged, mapped_judged = counted.true.mostly_scored(), counted.mapped.mostly_scored()
+    covered, pieces = matches.covered[judged], matches.pieces[judged]
+    real, joined = matches.real[mapped_judged], matches.joined[mapped_judged]
     found, invented = covered >= least, real < least
-    split_, merged = found & (pieces > 1), joined > 1
-    areas, mapped_areas = shapely.area(true[judged]), shapely.area(mapped[mapped_judged])
-    total, mapped_total = (float(shapely.area(shapely.union_all(g))) for g in (true[judged], mapped[mapped_judged]))
+    divided, merged = found & (pieces > 1), joined > 1
+    true, mapped = polygons.true[judged], polygons.mapped[mapped_judged]
+    areas, mapped_areas = shapely.area(true), shapely.area(mapped)
+    total, mapped_total = _joint_area(true), _joint_area(mapped)
     classes = size_classes(areas, found, mapped_areas, invented)
-    tails = fit_tail(areas), fit_tail(mapped_areas)
-    for name, tail in zip(("reference", "map"), tails, strict=True):
-        if 0 < tail.count < SURE:
-            notes.append(f"the tail of the {name} holds {tail.count} landslides: below {SURE} its x_min is uncertain")
+    tail, mapped_tail = fit_tail(areas), fit_tail(mapped_areas)
     return InventoryScores(
-        part,
-        overlap,
-        len(areas),
-        int(found.sum()),
-        int((~found).sum()),
-        int((~found & (covered > 0)).sum()),
-        len(mapped_areas),
-        int(invented.sum()),
-        int((invented & (real > 0)).sum()),
-        int(split_.sum()),
-        int(pieces[split_].sum()),
-        int(merged.sum()),
-        int(joined[merged].sum()),
-        len(mapped_areas) / len(areas) if len(areas) else math.nan,
-        mapped_total / total if total else math.nan,
-        total,
-        mapped_total,
-        completeness(classes),
-        classes,
-        *tails,
-        [boundary.scores() for boundary in boundaries],
-        areas,
-        mapped_areas,
-        notes,
+        part=counted.part,
+        overlap=overlap,
+        reference=len(areas),
+        found=int(found.sum()),
+        missed=int((~found).sum()),
+        missed_touched=int((~found & (covered > 0)).sum()),
+        mapped=len(mapped_areas),
+        invented=int(invented.sum()),
+        invented_touching=int((invented & (real > 0)).sum()),
+        split=int(divided.sum()),
+        split_pieces=int(pieces[divided].sum()),
+        merged=int(merged.sum()),
+        merged_landslides=int(joined[merged].sum()),
+        number_bias=len(mapped_areas) / len(areas) if len(areas) else math.nan,
+        area_bias=mapped_total / total if total else math.nan,
+        reference_area_m2=total,
+        mapped_area_m2=mapped_total,
+        completeness_m2=completeness(classes),
+        classes=classes,
+        reference_tail=tail,
+        mapped_tail=mapped_tail,
+        boundary=[boundary.scores() for boundary in counted.boundaries],
+        reference_areas=areas,
+        mapped_areas=mapped_areas,
+        notes=[*polygons.notes, *_not_counted(counted), *_short_tails(tail, mapped_tail)],
     )
+
+
+def edges(mask: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pixels of (h, w) `mask` with one beside them (not at a corner) that is known and not of it."""
+    other = np.pad(known & ~mask, 1)
+    return mask & (other[:-2, 1:-1] | other[2:, 1:-1] | other[1:-1, :-2] | other[1:-1, 2:])
 
 
 def _polygons(
@@ -174,19 +139,20 @@ def _polygons(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Valid polygons (N,) that touch the grid, in its CRS, and those (K,) that are still open in a reference."""
     read, option = (read_landslides, "--layer NAME") if what == "reference" else (read_mapped, OF_INVENTORY)
-    found = read(path, layer, grid.crs, grid.bounds, option)
-    strange = {*found.outlines.geom_type, *found.unknown.geom_type} - set(POLYGONS)
+    features = read(path, layer, grid.crs, grid.bounds, option)
+    strange = {*features.outlines.geom_type, *features.unknown.geom_type} - set(POLYGONS)
     if strange:
         raise LabelError(
             f"{path} holds {', '.join(sorted(strange))}, and landslides are matched by the ground that they cover. "
             f"Give polygons as the {what}."
         )
-    if found.note:
-        notes.append(found.note if path.name in found.note else f"{path.name}: {found.note}")
-    if found.outlines.empty and (what == "reference" or len(read(path, layer, grid.crs, None, option).outlines)):
-        why = f" ({found.note})" if found.reviewed else ""
+    if features.note:
+        notes.append(features.note if path.name in features.note else f"{path.name}: {features.note}")
+    if features.outlines.empty and (what == "reference" or len(read(path, layer, grid.crs, None, option).outlines)):
+        why = f" ({features.note})" if features.reviewed else ""
         raise LabelError(f"{path} has no landslide on the map ({grid.describe()}){why}. Is it of the same place?")
-    polygons, unknown = (np.asarray(one.geometry.values, dtype=object) for one in (found.outlines, found.unknown))
+    polygons = np.asarray(features.outlines.geometry.values, dtype=object)
+    unknown = np.asarray(features.unknown.geometry.values, dtype=object)
     faulty = ~shapely.is_valid(polygons)
     if faulty.any():
         notes.append(
@@ -196,29 +162,78 @@ def _polygons(
     return np.asarray(polygons[shapely.area(polygons) > 0]), unknown
 
 
-def _not_counted(name: str, lying: _Lying, judged: NDArray[np.bool_], where: str) -> list[str]:
-    """A note on landslides that reach into the scored ground and lie mostly beyond it; none where there are none."""
-    out = (lying.scored > 0) & ~judged
-    if not out.any():
-        return []
-    count, area = int(out.sum()), float(shapely.area(lying.polygons[out]).sum())
-    within = float(lying.scored[out].sum()) * lying.grid.pixel_area
-    verb, be = ("lies", "is") if count == 1 else ("lie", "are")
+def _joint_area(polygons: NDArray[Any]) -> float:
+    """The area of the ground under (N,) polygons, where they overlap once, in square metres."""
+    return float(shapely.area(shapely.union_all(polygons)))
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """What the pixels of the scored part say: of the reference's polygons, of the mapped ones, and of boundaries."""
+
+    part: str
+    true: _Footprints
+    mapped: _Footprints
+    boundaries: list[_BoundaryCounts]
+
+
+def _count_pixels(polygons: Polygons, probability: Path, label: Path, split: Path | None, part: str | None) -> _Counted:
+    """Count window by window how much of each polygon is scored, and how near the boundaries lie to each other."""
+    grid = read_info(probability).grid
+    unknown = shapes_on(polygons.unknown, grid)
+    true, mapped = _Footprints(polygons.true, grid), _Footprints(polygons.mapped, grid)
+    boundaries = [_BoundaryCounts(pixels) for pixels in WITHIN]
+    cores = list(tiles(grid.shape, SIDE))
+    part, windows = known_windows(probability, label, split, part, [_grown(core, grid.shape) for core in cores])
+    for core, (outer, truth, known, scored) in zip(cores, windows, strict=True):
+        inner = core.within(outer)
+        open_ground = burn_window(unknown, outer)
+        known, scored = known & ~open_ground, scored & ~open_ground
+        true.add(core, scored[inner])
+        mapped.add(core, scored[inner])
+        counted = np.zeros(scored.shape, bool)
+        counted[inner] = scored[inner]  # boundaries in the margin belong to the window beside this one
+        mapped_pixels = burn(polygons.mapped[mapped.near(outer)], grid.crop(outer)) & known
+        edge, true_edge = edges(mapped_pixels, known), edges((truth == LANDSLIDE) & known, known)
+        for boundary in boundaries:
+            boundary.add(edge, true_edge, counted)
+    return _Counted(part, true, mapped, boundaries)
+
+
+def _not_counted(counted: _Counted) -> list[str]:
+    """Notes on landslides that reach into the scored ground and lie mostly beyond it; none where there are none."""
+    where = "on ground that is not scored" if counted.part == "all" else "in other parts"
+    notes = []
+    for name, footprints in (("landslide", counted.true), ("mapped landslide", counted.mapped)):
+        out = (footprints.scored > 0) & ~footprints.mostly_scored()
+        if out.any():
+            count, area = int(out.sum()), float(shapely.area(footprints.polygons[out]).sum())
+            within = float(footprints.scored[out].sum()) * footprints.grid.pixel_area
+            verb, be = ("lies", "is") if count == 1 else ("lie", "are")
+            notes.append(
+                f"{plural(count, name)} of {area_text(area)}, {area_text(within)} of it scored, "
+                f"{verb} mostly {where} and {be} not counted"
+            )
+    return notes
+
+
+def _short_tails(reference: Tail, mapped: Tail) -> list[str]:
+    """Notes on tails of so few landslides that where they begin is uncertain."""
     return [
-        f"{plural(count, f'{name}landslide')} of {area_text(area)}, {area_text(within)} of it scored, "
-        f"{verb} mostly {where} and {be} not counted"
+        f"the tail of the {name} holds {tail.count} landslides: below {SURE} its x_min is uncertain"
+        for name, tail in (("reference", reference), ("map", mapped))
+        if 0 < tail.count < SURE
     ]
 
 
 def _grown(core: Window, shape: tuple[int, int]) -> Window:
     """A window with the margin that the boundaries in it need."""
     margin = max(WITHIN) + 1
-    return Window(core.row - margin, core.column - margin, core.height + 2 * margin, core.width + 2 * margin).clip(
-        shape
-    )
+    grown = Window(core.row - margin, core.column - margin, core.height + 2 * margin, core.width + 2 * margin)
+    return grown.clip(shape)
 
 
-class _Lying:
+class _Footprints:
     """How many pixels of each polygon (N,) are on the map, and how many of them are scored."""
 
     def __init__(self, polygons: NDArray[Any], grid: Grid) -> None:
@@ -244,15 +259,15 @@ class _Lying:
             if 0 <= row < core.height and 0 <= column < core.width:
                 self.point_scored[i] = scored[row, column]
 
-    def mostly(self) -> NDArray[np.bool_]:
+    def mostly_scored(self) -> NDArray[np.bool_]:
         """Which polygons lie on scored ground with half of their area or more; by a point, those of no pixel."""
         beyond = shapely.area(shapely.difference(self.polygons, shapely.box(*self.grid.bounds)))
-        whole = self.pixels + beyond / self.grid.pixel_area
-        return np.where(self.pixels > 0, 2 * self.scored >= whole, self.point_scored)
+        size = self.pixels + beyond / self.grid.pixel_area
+        return np.where(self.pixels > 0, 2 * self.scored >= size, self.point_scored)
 
 
 @dataclass
-class _Agreement:
+class _BoundaryCounts:
     """Boundary pixels counted so far: of the map and of the reference, and those near one of the other."""
 
     within: int
@@ -280,9 +295,3 @@ class _Agreement:
         else:
             f1 = 0.0 if self.mapped or self.true else math.nan
         return Boundary(self.within, precision, recall, f1)
-
-
-def edges(mask: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The pixels of (h, w) `mask` with one beside them (not at a corner) that is known and not of it."""
-    other = np.pad(known & ~mask, 1)
-    return mask & (other[:-2, 1:-1] | other[2:, 1:-1] | other[1:-1, :-2] | other[1:-1, 2:])

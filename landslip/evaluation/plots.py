@@ -1,4 +1,4 @@
-"""Figures of scores: landslide areas, and how far probabilities can be taken at their word."""
+"""Figures of scores: landslide areas by size, and how far probabilities can be taken at their word."""
 
 from __future__ import annotations
 
@@ -12,18 +12,9 @@ from matplotlib.figure import Figure
 
 from landslip.evaluation.object_scores import COMPLETE, InventoryScores, area_text
 from landslip.metrics.calibration import Reliability, expected_calibration_error
-from landslip.plots.cartography import (
-    log_ticks,
-    save,
-)
+from landslip.plots.cartography import log_ticks, save
 from landslip.plots.curves import draw_tail
-from landslip.plots.palette import (
-    FALSE_ALARMS,
-    HITS,
-    LANDSLIDES,
-    LINES,
-    REFERENCE,
-)
+from landslip.plots.palette import FALSE_ALARMS, HITS, LANDSLIDES, LINES, REFERENCE
 
 
 def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> None:
@@ -40,24 +31,25 @@ def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> N
         number = np.array(counts, float)
         if not number.any():
             continue
-        some, scale = number > 0, width * number.sum()
-        off = np.sqrt(number[some]) / scale[some]
+        holding, scale = number > 0, width * number.sum()
+        frequency, sigma = number[holding] / scale[holding], np.sqrt(number[holding]) / scale[holding]
+        # A bar that reached down to 0 would have no end on the logarithmic axis.
         density.errorbar(
-            middle[some], number[some] / scale[some], np.minimum(off, 0.9 * number[some] / scale[some]),
+            middle[holding], frequency, np.minimum(sigma, 0.9 * number[holding] / scale[holding]),
             color=colour, marker=marker, ms=4, lw=0.8, capsize=2, label=f"{name}: {number.sum():,.0f} landslides",
         )  # fmt: skip
-        draw_tail(density, tail, number.sum(), max(size.high for size in classes), colour, name)
+        draw_tail(density, tail, number.sum(), largest=max(size.high for size in classes), colour=colour, name=name)
     density.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="frequency density (1/m²)")
     density.legend(fontsize=8)
 
-    held = [i for i, size in enumerate(classes) if size.reference]
-    at = [classes[i].found / classes[i].reference for i in held]
-    low, high = zip(*(_wilson(classes[i].found, classes[i].reference) for i in held), strict=True) if held else ((), ())
-    off = np.array([[p - a for p, a in zip(at, low, strict=True)], [b - p for p, b in zip(at, high, strict=True)]])
-    share.errorbar(middle[held], at, np.maximum(off, 0), color=HITS, marker="o", ms=4, lw=0.8, capsize=2)
-    for i, b in zip(held, high, strict=True):
+    filled = [i for i, size in enumerate(classes) if size.reference]
+    found = np.array([classes[i].found / classes[i].reference for i in filled])
+    ends = np.array([_wilson(classes[i].found, classes[i].reference) for i in filled]).reshape(-1, 2)
+    bars = np.maximum([found - ends[:, 0], ends[:, 1] - found], 0)
+    share.errorbar(middle[filled], found, bars, color=HITS, marker="o", ms=4, lw=0.8, capsize=2)
+    for i, top in zip(filled, ends[:, 1], strict=True):
         share.annotate(
-            str(classes[i].reference), (middle[i], b), (0, 2), textcoords="offset points", ha="center", fontsize=7
+            str(classes[i].reference), (middle[i], top), (0, 2), textcoords="offset points", ha="center", fontsize=7
         )
     share.axhline(COMPLETE, color="black", lw=0.8, ls=":", label=f"{100 * COMPLETE:g} %")
     if not math.isnan(scores.completeness_m2):
@@ -94,13 +86,13 @@ def draw_reliability(
     ]
     for i, (name, table) in enumerate(tables.items()):
         look = looks[i % len(looks)]
-        held = [row for row in table if row.pixels]
-        said, observed = np.array([row.probability for row in held]), np.array([row.observed for row in held])
-        low, high = np.array([row.observed_low for row in held]), np.array([row.observed_high for row in held])
+        filled = [row for row in table if row.pixels]
+        mean, observed = np.array([row.probability for row in filled]), np.array([row.observed for row in filled])
+        low, high = np.array([row.observed_low for row in filled]), np.array([row.observed_high for row in filled])
         label = f"{name}: ECE {100 * expected_calibration_error(list(table)):.1f} %"
-        shares.plot(said, observed, lw=1.3, ms=5, clip_on=False, zorder=3, label=label, **look)
-        shares.vlines(said, low, high, color=look["color"], lw=1.1)
-        shares.scatter([*said, *said], [*low, *high], 36, look["color"], "_", linewidths=1.1)
+        shares.plot(mean, observed, lw=1.3, ms=5, clip_on=False, zorder=3, label=label, **look)
+        shares.vlines(mean, low, high, color=look["color"], lw=1.1)
+        shares.scatter([*mean, *mean], [*low, *high], 36, look["color"], "_", linewidths=1.1)
         edges = [row.low for row in table] + [table[-1].high]
         counts.stairs([row.pixels for row in table], edges, baseline=None, color=look["color"], ls=look["ls"], lw=1.3)
     shares.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is landslide")
@@ -114,8 +106,8 @@ def draw_reliability(
 
 
 def _wilson(found: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    z = 1.959964
+    """95 % interval of the share that is found of so many (Wilson 1927)."""
+    z = 1.959964  # standard deviations of a normal distribution that hold 95 % of it
     middle = (found + z * z / 2) / (count + z * z)
-    off = z / (count + z * z) * math.sqrt(found * (count - found) / count + z * z / 4)
-    return middle - off, middle + off
+    half = z / (count + z * z) * math.sqrt(found * (count - found) / count + z * z / 4)
+    return middle - half, middle + half

@@ -1,4 +1,4 @@
-"""What a map scores, in words, tables and JSON."""
+"""What a map scores: the scores with all that a reader must know of them, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -9,15 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from landslip.evaluation.leakage import Audit
-from landslip.metrics.bootstrap import (
-    DRAWS,
-    LEVEL,
-    SEED,
-    Interval,
-)
-from landslip.metrics.calibration import (
-    Reliability,
-)
+from landslip.metrics.bootstrap import DRAWS, LEVEL, SEED, Interval
+from landslip.metrics.calibration import Reliability
 from landslip.metrics.confusion import SCORES, Confusion
 from landslip.runtime.progress import plural
 from landslip.runtime.text import write_json
@@ -25,7 +18,7 @@ from landslip.runtime.text import write_json
 HEADS = ("Accuracy (%)", "Precision (%)", "Recall (%)", "F1-score (%)", "Kappa (%)", "MIoU (%)")  # of SCORES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What a landslide map scores, over which ground, and what a reader must know before believing it.
 
@@ -59,27 +52,6 @@ class Evaluation:
         return score_table(self)
 
 
-def cells(scores: Mapping[str, float | None], between: Mapping[str, Sequence[float | None]]) -> list[str]:
-    """The six scores as cells of a table, per cent, each with the interval [low, high] `between` holds for it."""
-    found = []
-    for name in SCORES:
-        score, (low, high) = scores[name], between[name]
-        text = "undefined" if score is None or math.isnan(score) else f"{100 * score:.2f}"
-        if low is not None and high is not None and not math.isnan(low):
-            text += f" [{100 * low:.1f}, {100 * high:.1f}]"
-        found.append(text)
-    return found
-
-
-def leakage(leaky: bool | None) -> str:
-    """Whether scores are leaky, as a cell of a table."""
-    return {True: "LEAKY", False: "no", None: "unknown"}[leaky]
-
-
-def area(square_metres: float) -> str:
-    return f"{square_metres / 1e6:.2f} km²" if square_metres >= 1e5 else f"{square_metres:,.0f} m²"
-
-
 def score_table(evaluation: Evaluation) -> str:
     """The scores in per cent and the confusion matrix laid out as the paper's Table VI, with the ground they cover."""
     names = {
@@ -98,14 +70,14 @@ def score_table(evaluation: Evaluation) -> str:
         f"Taken over {ground}: {area(evaluation.area_m2)}, {evaluation.pixels:,} pixels "
         f"(split {evaluation.split}{leaky})",
         f"Threshold {evaluation.threshold:g} ({evaluation.threshold_source})",
-        *([] if evaluation.audit is None else [_audited(evaluation.audit)]),
+        *([] if evaluation.audit is None else [_nearest_training_ground(evaluation.audit)]),
         "",
         *(
             f"{names[key]:<10}{_percent(value):>12}{_between(evaluation.intervals[key])}"
             for key, value in evaluation.scores.items()
         ),
         *_about_intervals(evaluation),
-        *_calibrated(evaluation),
+        *_calibration_error(evaluation),
         "",
         f"{'Mapped / true':<15}{'Landslide':>{width}}{'Non-landslide':>{width}}",
         f"{'Landslide':<15}{counts.tp:>{width},}{counts.fp:>{width},}",
@@ -114,48 +86,6 @@ def score_table(evaluation: Evaluation) -> str:
     if evaluation.notes:
         lines += ["", *(f"Note: {note}." for note in evaluation.notes)]
     return "\n".join(lines)
-
-
-def _audited(found: Audit) -> str:
-    if math.isnan(found.minimum_m):
-        return "Nearest training ground: no distance to it, since nothing was scored or no training ground is known"
-    return (
-        f"Nearest training ground: {_length(found.minimum_m)} at least, {_length(found.median_m)} in the median; "
-        f"{100 * found.share_inside:.1f} % of the pixels scored lie on it, {100 * found.share_near:.1f} % nearer than "
-        f"one window ({found.window} pixels)"
-    )
-
-
-def _length(metres: float) -> str:
-    return f"{metres / 1000:.1f} km" if metres >= 10_000 else f"{metres:,.0f} m"
-
-
-def _between(interval: Interval) -> str:
-    return "" if math.isnan(interval.low) else f"   {100 * interval.low:6.2f} to {100 * interval.high:6.2f}"
-
-
-def _about_intervals(evaluation: Evaluation) -> list[str]:
-    """What the intervals beside the scores are; nothing where there are none."""
-    if all(math.isnan(interval.low) for interval in evaluation.intervals.values()):
-        return []
-    lost = max(interval.undefined for interval in evaluation.intervals.values())
-    return [
-        f"Beside them: {100 * LEVEL:g} % intervals, {DRAWS:,} draws of {plural(evaluation.blocks, 'block')} of "
-        f"{evaluation.block} x {evaluation.block} pixels" + (f" (up to {lost} undefined and left out)" if lost else "")
-    ]
-
-
-def _calibrated(evaluation: Evaluation) -> list[str]:
-    if evaluation.reliability is None or evaluation.expected_calibration_error is None:
-        return []
-    return [
-        f"Calibration: expected calibration error {_percent(evaluation.expected_calibration_error)}, in "
-        f"{len(evaluation.reliability)} classes of probability"
-    ]
-
-
-def _percent(score: float) -> str:
-    return "undefined" if math.isnan(score) else f"{100 * score:.2f} %"
 
 
 def write_scores(
@@ -172,7 +102,7 @@ def write_scores(
 def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     """An evaluation as JSON holds it."""
     confusion = evaluation.confusion
-    found = {
+    scores = {
         **evaluation.scores,
         "split": evaluation.split,
         "part": evaluation.part,
@@ -184,23 +114,93 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "landslide_share_not_scored": evaluation.landslide_share_not_scored,
         "notes": evaluation.notes,
     }
-    return found | trust(evaluation)
+    return scores | trust(evaluation)
 
 
 def trust(evaluation: Evaluation) -> dict[str, Any]:
     """What scores stand on, for JSON: intervals, how they were drawn, the audit and calibration; None: not known."""
-    found = evaluation.intervals
+    intervals = evaluation.intervals
     return {
-        "intervals": {name: [interval.low, interval.high] for name, interval in found.items()},
+        "intervals": {name: [interval.low, interval.high] for name, interval in intervals.items()},
         "bootstrap": {
             "level": LEVEL,
             "draws": DRAWS,
             "seed": SEED,
             "block": evaluation.block,
             "blocks": evaluation.blocks,
-            "undefined": {name: interval.undefined for name, interval in found.items()},
+            "undefined": {name: interval.undefined for name, interval in intervals.items()},
         },
         "audit": None if evaluation.audit is None else asdict(evaluation.audit),
         "expected_calibration_error": evaluation.expected_calibration_error,
         "reliability": None if evaluation.reliability is None else [asdict(row) for row in evaluation.reliability],
     }
+
+
+def cells(scores: Mapping[str, float | None], between: Mapping[str, Sequence[float | None]]) -> list[str]:
+    """The six scores as cells of a table, per cent, each with the interval [low, high] `between` holds for it."""
+    texts = []
+    for name in SCORES:
+        score, (low, high) = scores[name], between[name]
+        text = "undefined" if score is None or math.isnan(score) else f"{100 * score:.2f}"
+        if low is not None and high is not None and not math.isnan(low):
+            text += f" [{100 * low:.1f}, {100 * high:.1f}]"
+        texts.append(text)
+    return texts
+
+
+def leakage(leaky: bool | None) -> str:
+    """Whether scores are leaky, as a cell of a table; `leaky` is None where nobody knows."""
+    return {True: "LEAKY", False: "no", None: "unknown"}[leaky]
+
+
+def area(square_metres: float) -> str:
+    """An area in m², or from 0.1 km² on in km²."""
+    return f"{square_metres / 1e6:.2f} km²" if square_metres >= 1e5 else f"{square_metres:,.0f} m²"
+
+
+def _nearest_training_ground(audit: Audit) -> str:
+    """How far the scored pixels lie from training ground, as a line of the table."""
+    if math.isnan(audit.minimum_m):
+        return "Nearest training ground: no distance to it, since nothing was scored or no training ground is known"
+    return (
+        f"Nearest training ground: {_length(audit.minimum_m)} at least, {_length(audit.median_m)} in the median; "
+        f"{100 * audit.share_inside:.1f} % of the pixels scored lie on it, {100 * audit.share_near:.1f} % nearer than "
+        f"one window ({audit.window} pixels)"
+    )
+
+
+def _length(metres: float) -> str:
+    """A length in m, or from 10 km on in km."""
+    return f"{metres / 1000:.1f} km" if metres >= 10_000 else f"{metres:,.0f} m"
+
+
+def _between(interval: Interval) -> str:
+    """An interval beside its score; "" where it is undefined."""
+    return "" if math.isnan(interval.low) else f"   {100 * interval.low:6.2f} to {100 * interval.high:6.2f}"
+
+
+def _about_intervals(evaluation: Evaluation) -> list[str]:
+    """What the intervals beside the scores are; nothing where there are none."""
+    if all(math.isnan(interval.low) for interval in evaluation.intervals.values()):
+        return []
+    undefined = max(interval.undefined for interval in evaluation.intervals.values())
+    return [
+        f"Beside them: {100 * LEVEL:g} % intervals, {DRAWS:,} draws of {plural(evaluation.blocks, 'block')} of "
+        f"{evaluation.block} x {evaluation.block} pixels"
+        + (f" (up to {undefined} undefined and left out)" if undefined else "")
+    ]
+
+
+def _calibration_error(evaluation: Evaluation) -> list[str]:
+    """How far the probabilities can be taken at their word; nothing where the raster holds none."""
+    if evaluation.reliability is None or evaluation.expected_calibration_error is None:
+        return []
+    return [
+        f"Calibration: expected calibration error {_percent(evaluation.expected_calibration_error)}, in "
+        f"{len(evaluation.reliability)} classes of probability"
+    ]
+
+
+def _percent(score: float) -> str:
+    """A score in per cent; "undefined" where it is NaN."""
+    return "undefined" if math.isnan(score) else f"{100 * score:.2f} %"

@@ -44,8 +44,8 @@ from landslip.runtime.progress import say, track
 from landslip.training.training_pixels import training_ground
 
 SAMPLE = 40_000  # training pixels drawn at most
-FEWEST = 10  # pixels of a class: calibration and early stopping each divide the sample once more
-PIECE = 16_384  # pixels given to an estimator at a time, so that the kernel's columns stay at 66 MB
+FEWEST = 10  # pixels of a class at least, since calibration and early stopping divide the sample once more
+PIECE = 16_384  # pixels that an estimator sees at a time, so that the kernel's columns stay at 66 MB
 
 
 def _random_forest(seed: int) -> Any:
@@ -59,7 +59,7 @@ def _svm(seed: int) -> Any:
     One sigmoid turns its distances into probabilities (Platt 1999), fitted on distances of held-out thirds; it keeps
     their order.
     """
-    machine = LinearSVC(dual=False)  # more pixels than columns; this solver draws nothing
+    machine = LinearSVC(dual=False)  # the solver for more pixels than columns, which draws nothing at random
     calibrated = CalibratedClassifierCV(machine, method="sigmoid", cv=3, ensemble=False)
     return make_pipeline(Nystroem(n_components=500, random_state=seed), calibrated)
 
@@ -69,16 +69,16 @@ def _ann(seed: int) -> Any:
     return MLPClassifier((64, 32), batch_size=256, early_stopping=True, max_iter=500, random_state=seed)
 
 
-# name -> what builds the untrained classifier from a seed
+# By name, what builds the untrained classifier from a seed.
 BASELINES: dict[str, Callable[[int], Any]] = {"random_forest": _random_forest, "svm": _svm, "ann": _ann}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Baseline:
     """A trained baseline.
 
     It was trained on `pixels` pixels, `landslides` of them landslide. `threshold` is in [0, 1]; `validation` holds
-    kappa and f1 of the validation part at it, NaN where none could be chosen because that part holds one class only.
+    kappa and f1 of the validation part at it, NaN where that part holds one class only, so that none could be chosen.
     """
 
     name: str
@@ -98,104 +98,41 @@ def fit_baseline(name: str, run: Run, ground: TrainingData) -> Baseline:
     require_baseline(name)
     rng = np.random.default_rng(run.training.seed)
     candidates = training_ground(ground.windows, ground.label, ground.valid)
-    drawn = _draw(candidates, rng)
-    landslides = _require_both_classes(drawn, ground)
+    sample = _draw(candidates, rng)
+    landslides = _require_both_classes(sample, ground)
     with open_raster(ground.stack.path) as dataset:
         zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
-        pixels = int(drawn.sum())
+        pixels = int(sample.sum())
         say(
             f"{name} on {len(ground.channels)} channels: {pixels:,} of {int(candidates.sum()):,} training pixels, "
             f"{100 * landslides / pixels:.1f} % landslide"
         )
-        x, y = _samples(dataset, ground, zscore, drawn)
+        x, y = _samples(dataset, ground, zscore, sample)
         estimator = BASELINES[name](int(rng.integers(2**32)))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             estimator.fit(x, y)
         for text in dict.fromkeys(str(warning.message) for warning in caught):
             say(f"warning: {name}: {text}")
+        # Threads would add up the trees' votes in any order, and change the last digits.
         if "n_jobs" in estimator.get_params():
-            estimator.set_params(n_jobs=1)  # threads add up the trees' votes in any order, and the last digits change
+            estimator.set_params(n_jobs=1)
         threshold, scores = _choose_threshold(run, ground, dataset, zscore, estimator)
-    return Baseline(name, estimator, zscore, threshold, pixels, landslides, scores)
+    return Baseline(
+        name=name,
+        estimator=estimator,
+        zscore=zscore,
+        threshold=threshold,
+        pixels=pixels,
+        landslides=landslides,
+        validation=scores,
+    )
 
 
 def require_baseline(name: str) -> None:
     """Raise RunError for an unknown name, with the nearest known one."""
     if name not in BASELINES:
         refuse_unknown("baseline", name, list(BASELINES))
-
-
-def _draw(candidates: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    pixels = np.flatnonzero(candidates)
-    if pixels.size <= SAMPLE:
-        return candidates
-    drawn = np.zeros(candidates.shape, bool)
-    drawn.flat[rng.choice(pixels, SAMPLE, replace=False)] = True
-    return drawn
-
-
-def _require_both_classes(drawn: NDArray[np.bool_], ground: TrainingData) -> int:
-    """The landslide pixels among those drawn."""
-    counts = {code: int((ground.label[drawn] == code).sum()) for code in (LANDSLIDE, OTHER)}
-    if min(counts.values()) < FEWEST:
-        raise LabelError(
-            f"{ground.stack.path.with_name('label.tif')}: the training pixels drawn hold {counts[LANDSLIDE]} of "
-            f"landslide and {counts[OTHER]} of other ground, and a baseline needs {FEWEST} of each. Use another "
-            "[split] seed or region, or map more ground."
-        )
-    return counts[LANDSLIDE]
-
-
-def _samples(
-    dataset: Any, ground: TrainingData, zscore: ZScore, drawn: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """(N, C) standardised channels and (N,) labels of the pixels drawn, window by window."""
-    x, y = [], []
-    for window in tiles(drawn.shape, TILE):
-        here = drawn[window.slices]
-        if here.any():
-            x.append(_standardised(dataset, ground, zscore, window, here))
-            y.append(ground.label[window.slices][here])
-    return np.concatenate(x), np.concatenate(y)
-
-
-def _standardised(
-    dataset: Any, ground: TrainingData, zscore: ZScore, window: Window, wanted: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    values = zscore.apply(read_window(dataset, window, [position + 1 for position in ground.positions]))
-    return np.ascontiguousarray(values[:, wanted].T)
-
-
-def _probability(
-    dataset: Any, ground: TrainingData, zscore: ZScore, estimator: Any, window: Window, wanted: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """(h, w) probability of landslide at a window, NaN where not wanted."""
-    out = np.full(wanted.shape, np.nan, np.float32)
-    if wanted.any():
-        x = _standardised(dataset, ground, zscore, window, wanted)
-        pieces = [estimator.predict_proba(x[i : i + PIECE])[:, 1] for i in range(0, len(x), PIECE)]
-        out[wanted] = np.concatenate(pieces)
-    return out
-
-
-def _choose_threshold(
-    run: Run, ground: TrainingData, dataset: Any, zscore: ZScore, estimator: Any
-) -> tuple[float, dict[str, float]]:
-    by = run.training.threshold
-    scored = (ground.split.parts == VALIDATION) & ground.valid & (ground.label != UNKNOWN)
-    windows = [window for window in tiles(scored.shape, TILE) if scored[window.slices].any()]
-    found = Histogram.empty()
-    for window in track(windows, len(windows), "validation", "window"):
-        part = scored[window.slices]
-        p = _probability(dataset, ground, zscore, estimator, window, part)
-        found += Histogram.from_arrays(p, ground.label[window.slices], part)
-    threshold = found.best_threshold(by) if isinstance(by, str) else by
-    if not math.isfinite(threshold):
-        say(f"warning: the validation part holds one class only, so the threshold is {DEFAULT_THRESHOLD}.")
-        return DEFAULT_THRESHOLD, {"kappa": math.nan, "f1": math.nan}
-    scores = found.confusion(round(threshold, 3)).scores()
-    return threshold, {name: scores[name] for name in ("kappa", "f1")}
 
 
 def map_baseline(baseline: Baseline, ground: TrainingData, out: Path, overwrite: bool = False) -> Mapping:
@@ -209,23 +146,23 @@ def map_baseline(baseline: Baseline, ground: TrainingData, out: Path, overwrite:
     tags = {"threshold": repr(baseline.threshold), "method": baseline.name}
     grid = ground.stack.grid
     windows = list(tiles(grid.shape, TILE))
-    held = [window for window in windows if ground.valid[window.slices].any()]
+    mapped = [window for window in windows if ground.valid[window.slices].any()]
     with (
         open_raster(ground.stack.path) as dataset,
         create_raster(
-            out, grid, "float32", ["landslide probability"], float("nan"), tags, overwrite=overwrite
+            out, grid, "float32", ["landslide probability"], nodata=float("nan"), tags=tags, overwrite=overwrite
         ) as target,
     ):
         for window in track(windows, len(windows), f"map {baseline.name}", "window"):
             valid = ground.valid[window.slices]
-            p = _probability(dataset, ground, baseline.zscore, baseline.estimator, window, valid)
+            p = _probability(dataset, ground, baseline.zscore, baseline.estimator, window=window, mask=valid)
             write_window(target, p[None], window)
-    skipped = 1 - sum(window.area for window in held) / ground.valid.size
-    return Mapping(out, int(ground.valid.sum()), len(held), skipped)
+    skipped = 1 - sum(window.area for window in mapped) / ground.valid.size
+    return Mapping(path=out, valid_pixels=int(ground.valid.sum()), windows=len(mapped), skipped=skipped)
 
 
 def size(estimator: Any) -> int:
-    """Numbers that a trained baseline stores: nodes of the trees, or weights with the kernel's columns."""
+    """How many numbers a trained baseline stores: nodes of its trees, or weights with the kernel's columns."""
     if isinstance(estimator, RandomForestClassifier):
         return sum(int(tree.tree_.node_count) for tree in estimator.estimators_)
     if isinstance(estimator, MLPClassifier):
@@ -235,3 +172,78 @@ def size(estimator: Any) -> int:
     sigmoid = 2
     arrays = (kernel.components_, kernel.normalization_, machine.coef_, machine.intercept_)
     return sum(int(array.size) for array in arrays) + sigmoid
+
+
+def _draw(candidates: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """At most SAMPLE of the (H, W) candidate pixels, drawn at random."""
+    pixels = np.flatnonzero(candidates)
+    if pixels.size <= SAMPLE:
+        return candidates
+    sample = np.zeros(candidates.shape, bool)
+    sample.flat[rng.choice(pixels, SAMPLE, replace=False)] = True
+    return sample
+
+
+def _require_both_classes(sample: NDArray[np.bool_], ground: TrainingData) -> int:
+    """How many pixels of the sample are landslide; LabelError where it holds fewer than FEWEST of a class."""
+    counts = {code: int((ground.label[sample] == code).sum()) for code in (LANDSLIDE, OTHER)}
+    if min(counts.values()) < FEWEST:
+        raise LabelError(
+            f"{ground.stack.path.with_name('label.tif')}: the training pixels drawn hold {counts[LANDSLIDE]} of "
+            f"landslide and {counts[OTHER]} of other ground, and a baseline needs {FEWEST} of each. Use another "
+            "[split] seed or region, or map more ground."
+        )
+    return counts[LANDSLIDE]
+
+
+def _samples(
+    dataset: Any, ground: TrainingData, zscore: ZScore, sample: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """(N, C) standardised channels and (N,) labels of the pixels of the (H, W) sample, window by window."""
+    x, y = [], []
+    for window in tiles(sample.shape, TILE):
+        here = sample[window.slices]
+        if here.any():
+            x.append(_standardised(dataset, ground, zscore, window, here))
+            y.append(ground.label[window.slices][here])
+    return np.concatenate(x), np.concatenate(y)
+
+
+def _standardised(
+    dataset: Any, ground: TrainingData, zscore: ZScore, window: Window, mask: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """(N, C) standardised channels of the pixels of (h, w) `mask` at a window."""
+    values = zscore.apply(read_window(dataset, window, [position + 1 for position in ground.positions]))
+    return np.ascontiguousarray(values[:, mask].T)
+
+
+def _probability(
+    dataset: Any, ground: TrainingData, zscore: ZScore, estimator: Any, window: Window, mask: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """(h, w) probability of landslide at a window, NaN outside `mask`."""
+    probability = np.full(mask.shape, np.nan, np.float32)
+    if mask.any():
+        x = _standardised(dataset, ground, zscore, window, mask)
+        pieces = [estimator.predict_proba(x[i : i + PIECE])[:, 1] for i in range(0, len(x), PIECE)]
+        probability[mask] = np.concatenate(pieces)
+    return probability
+
+
+def _choose_threshold(
+    run: Run, ground: TrainingData, dataset: Any, zscore: ZScore, estimator: Any
+) -> tuple[float, dict[str, float]]:
+    """The threshold that the run's criterion chooses on the validation part, and kappa and F1 at it."""
+    by = run.training.threshold
+    scored = (ground.split.parts == VALIDATION) & ground.valid & (ground.label != UNKNOWN)
+    windows = [window for window in tiles(scored.shape, TILE) if scored[window.slices].any()]
+    counts = Histogram.empty()
+    for window in track(windows, len(windows), "validation", "window"):
+        part = scored[window.slices]
+        p = _probability(dataset, ground, zscore, estimator, window=window, mask=part)
+        counts += Histogram.from_arrays(p, ground.label[window.slices], part)
+    threshold = counts.best_threshold(by) if isinstance(by, str) else by
+    if not math.isfinite(threshold):
+        say(f"warning: the validation part holds one class only, so the threshold is {DEFAULT_THRESHOLD}.")
+        return DEFAULT_THRESHOLD, {"kappa": math.nan, "f1": math.nan}
+    scores = counts.confusion(round(threshold, 3)).scores()
+    return threshold, {name: scores[name] for name in ("kappa", "f1")}

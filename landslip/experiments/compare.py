@@ -17,11 +17,7 @@ from landslip.config.run import Run
 from landslip.dataset.label import LANDSLIDE
 from landslip.dataset.split import TEST
 from landslip.dataset.training_data import TrainingData, build_training_data, require_window
-from landslip.errors import (
-    ChannelError,
-    RunError,
-    SplitError,
-)
+from landslip.errors import ChannelError, RunError, SplitError
 from landslip.experiments.baselines import require_baseline
 from landslip.experiments.forecast import size_of
 from landslip.experiments.trials import COMPARISON, Sizes, Trial, make_runs, refuse_finished, runs_in_words
@@ -33,7 +29,7 @@ def plan(run: Run) -> list[Trial]:
     choice = run.compare
     methods = [(name, True) for name in choice.networks] + [(name, False) for name in choice.baselines]
     return [
-        Trial(split, name, channels, seed, network)
+        Trial(split=split, method=name, channels=channels, seed=seed, network=network)
         for split in choice.splits
         for seed in range(run.training.seed, run.training.seed + choice.seeds)
         for channels in choice.channels
@@ -48,11 +44,11 @@ def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> lis
     the same command tries it again. Raises what cannot be run at all before any training: RunError, SplitError,
     ChannelError, LabelError; ResumeError where `out` holds runs of other inputs or choices.
     """
-    cells = plan(run)
-    refuse_finished(out / COMPARISON, overwrite, [cell.name for cell in cells])
-    sizes = _require_runnable(run, cells, prepared)
+    trials = plan(run)
+    refuse_finished(out / COMPARISON, overwrite, [trial.name for trial in trials])
+    sizes = _require_runnable(run, trials, prepared)
     about = ", ".join(f"{plural(size.windows, 'window')} ({split})" for (split, *_), size in sizes.items())
-    return make_runs(cells, run, prepared, out, overwrite, about, sizes)
+    return make_runs(trials, run, prepared, out, overwrite=overwrite, about=about, sizes=sizes)
 
 
 def plan_in_words(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> str:
@@ -60,18 +56,18 @@ def plan_in_words(run: Run, prepared: Path, out: Path, overwrite: bool = False) 
 
     Raises as `compare`, but for what lies in `out`: that it would be refused is said in the last line.
     """
-    cells = plan(run)
-    sizes = _require_runnable(run, cells, prepared)
-    refuse = partial(refuse_finished, out / COMPARISON, overwrite, [cell.name for cell in cells])
-    return runs_in_words(cells, run, prepared, out, overwrite, sizes, refuse)
+    trials = plan(run)
+    sizes = _require_runnable(run, trials, prepared)
+    refuse = partial(refuse_finished, out / COMPARISON, overwrite, [trial.name for trial in trials])
+    return runs_in_words(trials, run, prepared, out, overwrite=overwrite, sizes=sizes, refuse=refuse)
 
 
-def _require_runnable(run: Run, cells: Sequence[Trial], prepared: Path) -> Sizes:
+def _require_runnable(run: Run, trials: Sequence[Trial], prepared: Path) -> Sizes:
     """Refuse before any work what would fail hours later; returns how much ground the runs of each split go over."""
-    if not cells:
+    if not trials:
         raise RunError("[compare] names no run: give networks or baselines, channels and splits.")
-    if len(set(cells)) < len(cells):
-        twice = next(cell for i, cell in enumerate(cells) if cell in cells[:i])
+    if len(set(trials)) < len(trials):
+        twice = next(trial for i, trial in enumerate(trials) if trial in trials[:i])
         raise RunError(
             f"[compare] names a run twice: {twice.name}. Name each network, baseline, choice and split once."
         )
@@ -82,23 +78,23 @@ def _require_runnable(run: Run, cells: Sequence[Trial], prepared: Path) -> Sizes
         )
     sizes: Sizes = {}
     channels: dict[str, int] = {}
-    for cell in cells:
-        own = cell.run(run)
-        if cell.ground not in sizes or cell.channels not in channels:
-            ground = build_training_data(own, prepared)
-            sizes[cell.ground], channels[cell.channels] = size_of(ground), len(ground.channels)
-            _require_scored_landslide(ground, cell.split)
+    for trial in trials:
+        choices = trial.run(run)
+        if trial.ground not in sizes or trial.channels not in channels:
+            ground = build_training_data(choices, prepared)
+            sizes[trial.ground], channels[trial.channels] = size_of(ground), len(ground.channels)
+            _require_scored_landslide(ground, trial.split)
             factors = any(channel.group == "factor" for channel in ground.channels)
-            if cell.channels != "bands" and not factors:
+            if trial.channels != "bands" and not factors:
                 raise ChannelError(
                     f"{ground.stack.path} holds no factor that the run chooses, so that there is nothing to compare "
                     "bands with. Add a DEM or other factors to the site or to [channels] factors, or set [compare] "
                     'channels = ["bands"].'
                 )
-        if cell.network:
-            require_window(own, channels[cell.channels])
+        if trial.network:
+            require_window(choices, channels[trial.channels])
         else:
-            require_baseline(cell.method)
+            require_baseline(trial.method)
     for name in run.compare.options:
         if name not in run.compare.networks:
             raise RunError(
@@ -108,6 +104,7 @@ def _require_runnable(run: Run, cells: Sequence[Trial], prepared: Path) -> Sizes
 
 
 def _require_scored_landslide(ground: TrainingData, split: str) -> None:
+    """Raise SplitError where the ground that a split scores holds no landslide."""
     if split != "paper" and not ((ground.split.parts == TEST) & (ground.label == LANDSLIDE) & ground.valid).any():
         remedy = "Remove that file to have it drawn anew" if ground.split.carried_from else "Give such ground to part 3"
         raise SplitError(

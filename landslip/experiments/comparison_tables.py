@@ -13,14 +13,8 @@ from typing import Any
 
 from landslip.dataset.split import worst_leak
 from landslip.evaluation.result import HEADS
-from landslip.experiments.trials import (
-    COMPARISON,
-    PROBABILITY,
-    SCORED_PART,
-    Trial,
-    mean_and_deviation,
-    refuse_finished,
-)
+from landslip.experiments.steps import PROBABILITY
+from landslip.experiments.trials import COMPARISON, SCORED_PART, Trial, mean_and_deviation, refuse_finished
 from landslip.metrics.confusion import SCORES
 from landslip.plots.curves import draw_curves
 from landslip.plots.maps import Panel, draw_panels
@@ -56,7 +50,7 @@ COLUMNS = (
     "median_distance_m", "failed",
 )  # fmt: skip
 PICTURES = ("maps", "maps_factors", "maps_baselines", "curves")
-INTERVALS = ("f1", "kappa")  # whose intervals are shown
+INTERVALS = ("f1", "kappa")  # the scores whose intervals are shown
 AUDITED = {"share_inside": "on_training_ground", "share_near": "near_training_ground", "median_m": "median_distance_m"}
 Results = Sequence[dict[str, Any]]
 
@@ -79,19 +73,19 @@ def write_comparison(results: Results, prepared: Path, out: Path, overwrite: boo
 
     Those of an earlier comparison stay until all are made.
     """
-    planned = [_cell(result).name for result in results]
+    planned = [_trial_of(result).name for result in results]
     refuse_finished(out / COMPARISON, overwrite, planned)
     text = tables(results)
     plain = [{key: value for key, value in result.items() if key != "identity"} for result in results]
-    # pictures of an earlier, larger grid would stand beside tables that do not speak of them
+    # Pictures of an earlier, larger comparison would stand beside tables that do not speak of them.
     pictures = [f"{name}_{split}.png" for name in PICTURES for split in SCORED_PART]
     with atomic_files(out, COMPARISON, replaces=pictures) as aside:
         write_text(aside / "comparison.csv", _csv(results))
         write_text(aside / "comparison.md", text)
         write_json(aside / COMPARISON, {"runs": plain, "summary": summary(results), "planned": planned})
         for split in dict.fromkeys(r["split"] for r in results):
-            made = [r for r in results if r["split"] == split and "failed" not in r]
-            _figures(made, split, prepared, out, aside)
+            finished = [r for r in results if r["split"] == split and "failed" not in r]
+            _figures(finished, split, prepared, out, aside)
     return text
 
 
@@ -101,11 +95,11 @@ def tables(results: Results) -> str:
     for split in dict.fromkeys(r["split"] for r in results):
         rows = [row for row in summary(results) if row["split"] == split]
         parts.append(f"## {ground(rows[0])}\n\n{score_sheet(rows).text()}")
-        made = [r for r in results if r["split"] == split and "failed" not in r]
-        if made:
-            parts.append(f"### What the scores stand on\n\n{trust_sheet(made).text()}")
+        finished = [r for r in results if r["split"] == split and "failed" not in r]
+        if finished:
+            parts.append(f"### What the scores stand on\n\n{trust_sheet(finished).text()}")
     parts.append(f"## Complexity\n\n{cost_sheet(results).text()}")
-    failed = [f"- {_cell(r).name}: {r['failed']}" for r in results if "failed" in r]
+    failed = [f"- {_trial_of(r).name}: {r['failed']}" for r in results if "failed" in r]
     if failed:
         parts.append("## Failed\n\nThe same command tries these again.\n\n" + "\n".join(failed))
     return "\n\n".join(parts) + "\n"
@@ -116,13 +110,13 @@ def summary(results: Results) -> list[dict[str, Any]]:
     rows = []
     for split, channels, method in dict.fromkeys((r["split"], r["channels"], r["method"]) for r in results):
         alike = [r for r in results if (r["split"], r["channels"], r["method"]) == (split, channels, method)]
-        made = [r for r in alike if "failed" not in r]
-        row: dict[str, Any] = {"split": split, "method": method, "channels": channels, "runs": len(made)}
-        row["part"] = made[0]["part"] if made else None
-        row["leaky"] = worst_leak(r["leaky"] for r in made)
+        finished = [r for r in alike if "failed" not in r]
+        row: dict[str, Any] = {"split": split, "method": method, "channels": channels, "runs": len(finished)}
+        row["part"] = finished[0]["part"] if finished else None
+        row["leaky"] = worst_leak(r["leaky"] for r in finished)
         for name in SCORES:
-            row[name], row[f"{name}_sd"] = mean_and_deviation(made, name)
-            row[f"{name}_n"] = sum(r[name] is not None and not math.isnan(r[name]) for r in made)
+            row[name], row[f"{name}_sd"] = mean_and_deviation(finished, name)
+            row[f"{name}_n"] = sum(r[name] is not None and not math.isnan(r[name]) for r in finished)
         row["seeds"] = len(alike)
         rows.append(row)
     return rows
@@ -136,11 +130,6 @@ def ground(row: dict[str, Any]) -> str:
     if row["leaky"]:
         return f"Split {row['split']}: LEAKY, {part}, which training windows reach into"
     return f"Split {row['split']}: {'leaky or not: unknown, ' * (row['leaky'] is None)}{part}, ground never trained on"
-
-
-def _title(row: dict[str, Any]) -> str:
-    name = TITLES.get(row["method"], row["method"])
-    return name if row["channels"] == "bands" else f"{name} + factors"
 
 
 def score_sheet(rows: Sequence[dict[str, Any]]) -> Sheet:
@@ -159,33 +148,21 @@ def score_sheet(rows: Sequence[dict[str, Any]]) -> Sheet:
             text = "undefined" if math.isnan(row[name]) else f"{_shown(row[name]):.2f}"
             if not math.isnan(row[f"{name}_sd"]):
                 text += f" ± {100 * row[f'{name}_sd']:.2f}"
-            whole = row[f"{name}_n"] == row["seeds"]
-            if not whole and not math.isnan(row[name]):
+            of_all_seeds = row[f"{name}_n"] == row["seeds"]
+            if not of_all_seeds and not math.isnan(row[name]):
                 text += f" ({row[f'{name}_n']} of {row['seeds']})"
-            cells.append(f"**{text}**" if whole and _shown(row[name]) == best[name] else text)
+            cells.append(f"**{text}**" if of_all_seeds and _shown(row[name]) == best[name] else text)
         lines.append([_title(row), *cells])
     seeds = max(row["runs"] for row in rows)
     note = f"Mean ± standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
     return Sheet(["Method", *HEADS], lines, f"{note}Bold: the best of its column.")
 
 
-def _shown(score: float) -> float:
-    return round(100 * score, 2)
-
-
-def trust_sheet(made: Results) -> Sheet:
+def trust_sheet(results: Results) -> Sheet:
     """Intervals of each run of a split and how near the scored ground lies to training ground."""
-    heads = [
-        "Method",
-        "Seed",
-        "F1-score (%)",
-        "Kappa (%)",
-        "On training ground (%)",
-        "Near it (%)",
-        "Leaky",
-    ]
+    heads = ["Method", "Seed", "F1-score (%)", "Kappa (%)", "On training ground (%)", "Near it (%)", "Leaky"]
     lines = []
-    for result in made:
+    for result in results:
         flat = _flat(result)
         spans = [_span(flat.get(f"{name}_low"), flat.get(f"{name}_high")) for name in INTERVALS]
         near = [flat.get(AUDITED[name]) for name in ("share_inside", "share_near")]
@@ -200,7 +177,42 @@ def trust_sheet(made: Results) -> Sheet:
     )
 
 
+def cost_sheet(results: Results) -> Sheet:
+    """What each method costs (Table IX), of runs that did not fail."""
+    finished = [r for r in results if "failed" not in r]
+    costs = [cost for cost in COSTS if "gpu" not in cost[1] or any(r.get(cost[1]) for r in finished)]
+    lines = []
+    for channels, method in dict.fromkeys((r["channels"], r["method"]) for r in finished):
+        alike = [r for r in finished if (r["channels"], r["method"]) == (channels, method)]
+        means = [(mean_and_deviation(alike, key)[0], text_of) for _, key, text_of in costs]
+        title = _title({"method": method, "channels": channels})
+        lines.append([title, *("-" if math.isnan(value) else text_of(value) for value, text_of in means)])
+    heads = ["Method", *(head for head, _, _ in costs)]
+    note = (
+        "Means over splits and seeds. Memory is that of the whole process at its peak; a network's training seconds "
+        "are those of its batches, without validation."
+    )
+    if any(r.get("mapping_seconds", 0) is None for r in finished):
+        note += " A map that was stopped and gone on with has no time."
+    machines = {json.dumps(r.get("machine"), sort_keys=True) for r in finished}
+    if len(machines) > 1 or len({r["arithmetic"] for r in finished if r.get("arithmetic")}) > 1:
+        note += " NOT COMPARABLE: runs were made on different machines or in different precisions (comparison.json)."
+    return Sheet(heads, lines, note)
+
+
+def _title(row: dict[str, Any]) -> str:
+    """What a table calls the method of a row, and whether it sees factors."""
+    name = TITLES.get(row["method"], row["method"])
+    return name if row["channels"] == "bands" else f"{name} + factors"
+
+
+def _shown(score: float) -> float:
+    """A score in per cent with the digits that are shown, by which the best is told."""
+    return round(100 * score, 2)
+
+
 def _span(low: float | None, high: float | None) -> str:
+    """An interval of a score as a cell of a table."""
     return "-" if low is None or high is None else f"{_shown(low):.2f} to {_shown(high):.2f}"
 
 
@@ -213,30 +225,8 @@ def _flat(result: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if value is not None and value == value}
 
 
-def cost_sheet(results: Results) -> Sheet:
-    """What each method costs (Table IX)."""
-    made = [r for r in results if "failed" not in r]
-    costs = [cost for cost in COSTS if "gpu" not in cost[1] or any(r.get(cost[1]) for r in made)]
-    lines = []
-    for channels, method in dict.fromkeys((r["channels"], r["method"]) for r in made):
-        alike = [r for r in made if (r["channels"], r["method"]) == (channels, method)]
-        means = [(mean_and_deviation(alike, key)[0], shown) for _, key, shown in costs]
-        title = _title({"method": method, "channels": channels})
-        lines.append([title, *("-" if math.isnan(value) else shown(value) for value, shown in means)])
-    heads = ["Method", *(head for head, _, _ in costs)]
-    note = (
-        "Means over splits and seeds. Memory is that of the whole process at its peak; a network's training seconds "
-        "are those of its batches, without validation."
-    )
-    if any(r.get("mapping_seconds", 0) is None for r in made):
-        note += " A map that was stopped and gone on with has no time."
-    machines = {json.dumps(r.get("machine"), sort_keys=True) for r in made}
-    if len(machines) > 1 or len({r["arithmetic"] for r in made if r.get("arithmetic")}) > 1:
-        note += " NOT COMPARABLE: runs were made on different machines or in different precisions (comparison.json)."
-    return Sheet(heads, lines, note)
-
-
 def _csv(results: Results) -> str:
+    """The results as CSV, a row each; a cell is empty where undefined."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -245,14 +235,22 @@ def _csv(results: Results) -> str:
     return text.getvalue()
 
 
-def _cell(result: dict[str, Any]) -> Trial:
-    return Trial(result["split"], result["method"], result["channels"], result["seed"], result["network"])
+def _trial_of(result: dict[str, Any]) -> Trial:
+    """The trial that a result is of."""
+    return Trial(
+        split=result["split"],
+        method=result["method"],
+        channels=result["channels"],
+        seed=result["seed"],
+        network=result["network"],
+    )
 
 
 def _figures(results: Results, split: str, prepared: Path, out: Path, aside: Path) -> None:
-    """Maps of the first seed: on bands with the last network's on factors beside them, then all on factors; curves.
+    """Draw the maps and learning curves of the first seed of a split into `aside`, from the runs in `out`.
 
-    Those of the runs in `out` are drawn into `aside`.
+    One picture holds the maps on bands, and the last network's on factors beside them; a second all maps on factors,
+    and a third those of the baselines.
     """
     first = [r for r in results if r["seed"] == min(s["seed"] for s in results)]
     networks = [r for r in first if r["network"]]
@@ -262,7 +260,7 @@ def _figures(results: Results, split: str, prepared: Path, out: Path, aside: Pat
     where = "LEAKY: training windows included" if split == "paper" else f"{leaky}kappa of the test part, framed"
     sets = {
         "maps": bands + both[-1:] if bands else [],
-        "maps_factors": both if len(both) > 1 or not bands else [],  # the only one lies among the others
+        "maps_factors": both if len(both) > 1 or not bands else [],  # a single one is among the maps on bands
         "maps_baselines": [r for r in first if not r["network"]],
     }
     for name, chosen in sets.items():
@@ -271,20 +269,20 @@ def _figures(results: Results, split: str, prepared: Path, out: Path, aside: Pat
             label, stack = prepared / "label.tif", prepared / "stack.tif"
             draw_panels(panels, label, stack, aside / f"{name}_{split}.png", f"Split {split} ({where})")
     if networks:
-        histories = {
-            f"{TITLES.get(r['method'], r['method'])}, {r['channels']}": _cell(r).folder(out) / "model" / "history.csv"
-            for r in networks
-        }
+        names = [f"{TITLES.get(r['method'], r['method'])}, {r['channels']}" for r in networks]
+        histories = [_trial_of(r).folder(out) / "model" / "history.csv" for r in networks]
         title = f"Split {split}{f' ({leaky[:-2]})' if leaky else ''}, seed {networks[0]['seed']}"
-        draw_curves(histories, aside / f"curves_{split}.png", title)
+        draw_curves(dict(zip(names, histories, strict=True)), aside / f"curves_{split}.png", title)
 
 
 def _panel(result: dict[str, Any], out: Path) -> Panel:
-    folder = _cell(result).folder(out)
+    """A run's map as a panel of a picture, under its method and kappa."""
+    folder = _trial_of(result).folder(out)
     kappa = "undefined" if math.isnan(_number(result["kappa"])) else f"{result['kappa']:.3f}"
     title = f"{_title(result)}: kappa {kappa}"
     return Panel(title, folder / PROBABILITY, result["threshold"], folder / "model" / "split.tif")
 
 
 def _number(value: float | None) -> float:
+    """A number of a result, NaN for None."""
     return math.nan if value is None else value

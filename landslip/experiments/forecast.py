@@ -27,15 +27,15 @@ from landslip.training.loop import train_network
 from landslip.training.threshold import AT_ONCE
 from landslip.training.train import SiteBlocks, start
 
-STARTS = 2  # processes of a run: one trains, one maps
+STARTS = 2  # processes of a run, of which one trains and one maps
 MOST = 20.0  # seconds of timing in all; a network whose single step takes longer than its share is timed by that step
 TIMED = 3  # batches that a network's pace is taken from
-SCALED = 1e6  # what values are divided by: fitting the z-score would read the site, and timing needs none
+SCALED = 1e6  # what values are divided by, since fitting a z-score would read the site and timing needs none
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much ground a run goes over: training windows, validation windows, pixels read to map it once."""
+    """How much ground a run goes over: training windows, validation windows, and pixels that are read to map it."""
 
     windows: int
     validation: int
@@ -51,11 +51,11 @@ class Pace:
 
 
 def size_of(ground: TrainingData) -> Size:
-    """The size of a survey. Pixels are those of both maps, of the validation part and of all valid ground."""
+    """How much ground a run goes over; its pixels are those of both maps, of the validation part and of all ground."""
     cell = cell_size(1)
     read = 0
-    for held in (ground.scored(), ground.valid):
-        plan = plan_tiles(held.shape, cells_holding(held, cell), 1, AT_ONCE)
+    for mask in (ground.scored(), ground.valid):
+        plan = plan_tiles(mask.shape, cells_holding(mask, cell), 1, AT_ONCE)
         read += len(plan.tasks) * math.prod(plan.read)
     return Size(len(ground.windows), len(ground.validation), read)
 
@@ -66,40 +66,21 @@ def paces(runs: Sequence[Run], prepared: Path) -> dict[str, Pace]:
     Takes about MOST seconds, and more where a single step of a network takes longer than its share of them.
     """
     ground = build_training_data(runs[0], prepared)
-    found = {}
+    by_network = {}
     with open_raster(ground.stack.path) as dataset:
         count = len(ground.positions)
         zscore = ZScore(np.zeros(count), np.full(count, SCALED))
         blocks = Blocks(dataset, ground.positions, zscore, ground.valid, ground.label)
         for run in runs:
-            found[run.network.name] = measure_pace(settled(run), ground, blocks, MOST / len(runs))
-    return found
-
-
-def measure_pace(run: Run, ground: TrainingData, blocks: Blocks, most: float) -> Pace:
-    """Time a few batches of a run's network; nothing is kept. The first counts only where it alone takes `most` s."""
-    keep_memory()
-    how, batch = precision(run.training.precision), run.training.batch
-    few = replace(ground, windows=ground.windows[:batch], validation=ground.validation[:batch])
-    state, began = start(run, ground, None), time.monotonic()
-    endless = run.training.model_copy(update={"epochs": 1 + TIMED})
-    epochs = train_network(state, SiteBlocks(few, blocks, run), endless, how)
-    taken: list[tuple[float, float]] = []
-    while len(taken) < 1 + TIMED and (not taken or time.monotonic() - began < most):
-        begun = time.monotonic()
-        next(epochs)
-        steps = state.history[-1]["seconds"]
-        looks = time.monotonic() - begun - steps
-        taken.append((steps / len(few.windows), looks / max(len(few.validation), 1)))
-    step, look = np.mean(taken[1:] or taken, axis=0)
-    return Pace(float(step), float(look))
+            by_network[run.network.name] = _measure_pace(settled(run), ground, blocks, MOST / len(runs))
+    return by_network
 
 
 def timed_paces(runs: Sequence[Run], prepared: Path) -> dict[str, float | dict[str, tuple[float, float]]]:
     """As `paces`, in plain numbers that another process can hand over, and the `seconds` that it took in all."""
     began = time.monotonic()
-    found = {name: (pace.step, pace.look) for name, pace in paces(runs, prepared).items()}
-    return {"paces": found, "seconds": time.monotonic() - began}
+    numbers = {name: (pace.step, pace.look) for name, pace in paces(runs, prepared).items()}
+    return {"paces": numbers, "seconds": time.monotonic() - began}
 
 
 def seconds_of(run: Run, size: Size, pace: Pace, start: float) -> float:
@@ -116,8 +97,8 @@ def forecast_table(seconds: Sequence[tuple[str, float]], unmeasured: Sequence[st
     """A line per network with its runs and their time together, then all; `unmeasured` runs are counted and named."""
     lines = []
     for name in dict.fromkeys(name for name, _ in seconds):
-        own = [took for method, took in seconds if method == name]
-        lines.append(f"  {name}: {plural(len(own), 'run')}, about {duration(sum(own))}")
+        of_network = [took for method, took in seconds if method == name]
+        lines.append(f"  {name}: {plural(len(of_network), 'run')}, about {duration(sum(of_network))}")
     if not lines:
         names = ", ".join(dict.fromkeys(unmeasured))
         return f"{plural(len(unmeasured), 'run')} of {names}, which are not timed beforehand"
@@ -126,3 +107,25 @@ def forecast_table(seconds: Sequence[tuple[str, float]], unmeasured: Sequence[st
         names = ", ".join(dict.fromkeys(unmeasured))
         lines[-1] += f", and {plural(len(unmeasured), 'run')} of {names}, which are not timed beforehand"
     return "\n".join(lines)
+
+
+def _measure_pace(run: Run, ground: TrainingData, blocks: Blocks, most: float) -> Pace:
+    """Time a few batches of a run's network; nothing is kept.
+
+    The first batch counts only where it alone takes `most` seconds.
+    """
+    keep_memory()
+    arithmetic, batch = precision(run.training.precision), run.training.batch
+    few = replace(ground, windows=ground.windows[:batch], validation=ground.validation[:batch])
+    state, began = start(run, ground, None), time.monotonic()
+    endless = run.training.model_copy(update={"epochs": 1 + TIMED})
+    epochs = train_network(state, SiteBlocks(few, blocks, run), endless, arithmetic)
+    seconds: list[tuple[float, float]] = []  # of a step and of a look, per window
+    while len(seconds) < 1 + TIMED and (not seconds or time.monotonic() - began < most):
+        begun = time.monotonic()
+        next(epochs)
+        steps = state.history[-1]["seconds"]
+        looks = time.monotonic() - begun - steps
+        seconds.append((steps / len(few.windows), looks / max(len(few.validation), 1)))
+    step, look = np.mean(seconds[1:] or seconds, axis=0)
+    return Pace(float(step), float(look))

@@ -14,25 +14,29 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-from landslip.errors import (
-    TrainingError,
-)
+from landslip.errors import TrainingError
 
-NO_MEMORY = ("allocate memory", "out of memory")  # how torch says it, on a processor and on a GPU
+NO_MEMORY = ("allocate memory", "out of memory")  # words of torch's errors, on a processor and on a GPU
 GRACE = 2.0  # seconds that a step has to end by itself once the comparison has been stopped
 
 
 class Ended(KeyboardInterrupt):
-    """SIGTERM came to the process of a step: to it alone, or to the comparison too, which then ends by its own."""
+    """SIGTERM came to the process of a step.
+
+    It may have come to that process alone, or to the comparison too, which then ends by its own signal.
+    """
 
 
-def apart(step: Any, *given: Any) -> dict[str, Any]:
-    """Run a step in a process of its own, which ends with this one; an error it raises is raised here."""
+def apart(step: Any, *arguments: Any) -> dict[str, Any]:
+    """Run a step in a process of its own, which ends with this one; an error it raises is raised here.
+
+    Raises TrainingError where the process is killed or its memory does not do.
+    """
     context = get_context("spawn")
-    mine, its = context.Pipe()
-    with mine, its, ProcessPoolExecutor(1, context, _end_with, (its,)) as pool:
+    own_end, other_end = context.Pipe()
+    with own_end, other_end, ProcessPoolExecutor(1, context, _end_with, (other_end,)) as pool:
         try:
-            made: dict[str, Any] = pool.submit(step, *given).result()
+            result: dict[str, Any] = pool.submit(step, *arguments).result()
         except (BrokenProcessPool, Ended) as error:
             raise TrainingError(
                 "the process that did the work was killed, for want of memory most likely. Use a smaller [training] "
@@ -45,9 +49,10 @@ def apart(step: Any, *given: Any) -> dict[str, Any]:
                 "not enough memory. Use a smaller [training] batch or [blocks] window, and run the same command again."
             ) from error
         except KeyboardInterrupt:
-            mine.close()  # the signal may have come to this process alone, and leaving waits for the other
+            # The signal may have come to this process alone, and leaving would wait for the other to finish.
+            own_end.close()
             raise
-    return made
+    return result
 
 
 def _end_with(parent: Connection) -> None:
@@ -59,7 +64,8 @@ def _end_with(parent: Connection) -> None:
     def watch() -> None:
         with suppress(EOFError, OSError):
             parent.recv_bytes()
-        time.sleep(GRACE)  # a signal may come to both processes: what is half written is being removed already
+        # A signal may have come to both processes, and what is half written is then being removed already.
+        time.sleep(GRACE)
         _thread.interrupt_main()
         time.sleep(GRACE)
         os._exit(1)

@@ -31,16 +31,9 @@ from landslip.evaluation.leakage import pooled
 from landslip.evaluation.result import HEADS, cells, evaluation_json, leakage
 from landslip.experiments.forecast import size_of
 from landslip.experiments.isolated import apart
+from landslip.experiments.steps import PROBABILITY
 from landslip.experiments.transfer import SCORED, transfer
-from landslip.experiments.trials import (
-    PROBABILITY,
-    Sizes,
-    Trial,
-    make_runs,
-    mean_and_deviation,
-    refuse_finished,
-    runs_in_words,
-)
+from landslip.experiments.trials import Sizes, Trial, make_runs, mean_and_deviation, refuse_finished, runs_in_words
 from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import tiles
 from landslip.geo.raster import open_raster, read_info, read_stored_window, read_window
@@ -51,8 +44,8 @@ from landslip.runtime.text import markdown_table, read_json, write_json, write_t
 from landslip.training.checkpoint import find_channels, load_model
 
 LADDER = "ladder.json"
-CHANNELS = "chosen"  # the run's own
-POOLED = "folds.tif"
+CHANNELS = "chosen"  # what a trial's channels are called here: those that the run file chooses
+POOLED = "folds.tif"  # all folds as one map
 COLUMNS = ("rung", "ground", "leaky", "pixels", "threshold")
 Rung = dict[str, Any]
 
@@ -74,18 +67,32 @@ def ladder(
     tries it again. Raises what cannot be run at all before any training, and OutputError for a finished ladder.
     """
     run = run.model_copy(update={"compare": CompareChoice()})
-    paper, tested, whole = _cells(run)
+    paper, tested, undivided = _trials_of(run)
     planned, names = _planned(run, out, elsewhere)
     _refuse_finished(out, overwrite, names)
     sizes = _require_runnable(run, planned, prepared, elsewhere)
-    results = make_runs(planned, run, prepared, out, overwrite, plural(len(elsewhere), "other site"), sizes)
-    made = dict(zip(planned, results, strict=True))
-    rungs = [_one("paper", "the whole site, training windows included", made[paper], prepared, out, paper, "all")]
+    results = make_runs(
+        planned, run, prepared, out, overwrite=overwrite, about=plural(len(elsewhere), "other site"), sizes=sizes
+    )
+    result_of = dict(zip(planned, results, strict=True))
+    rungs = [
+        _one(
+            "paper",
+            "the whole site, training windows included",
+            result_of[paper],
+            prepared,
+            out=out,
+            trial=paper,
+            part="all",
+        )
+    ]
     if len(tested) == 1:
-        rungs.append(_one("apart", "the test part", made[whole], prepared, out, whole, "test"))
+        rungs.append(
+            _one("apart", "the test part", result_of[undivided], prepared, out=out, trial=undivided, part="test")
+        )
     else:
-        rungs.append(_pooled([made[cell] for cell in tested], tested, prepared, out))
-    rungs += [_elsewhere(other, made[whole], whole, out, accept_range) for other in elsewhere]
+        rungs.append(_pooled([result_of[trial] for trial in tested], tested, prepared, out))
+    rungs += [_elsewhere(other, result_of[undivided], undivided, out, accept_range) for other in elsewhere]
     _measure_gaps(rungs)
     with atomic_files(out, LADDER) as aside:
         write_text(aside / "ladder.csv", _csv(rungs))
@@ -103,186 +110,14 @@ def plan_in_words(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path]
     planned, names = _planned(run, out, elsewhere)
     sizes = _require_runnable(run, planned, prepared, elsewhere)
     return runs_in_words(
-        planned, run, prepared, out, overwrite, sizes, partial(_refuse_finished, out, overwrite, names)
+        planned,
+        run,
+        prepared,
+        out,
+        overwrite=overwrite,
+        sizes=sizes,
+        refuse=partial(_refuse_finished, out, overwrite, names),
     )
-
-
-def _planned(run: Run, out: Path, elsewhere: Sequence[Path]) -> tuple[list[Trial], list[str]]:
-    """All trainings, and the names of all runs."""
-    paper, tested, whole = _cells(run)
-    planned = [paper, *tested]
-    if elsewhere and whole not in planned:
-        planned.append(whole)
-    return planned, [*(cell.name for cell in planned), *(_seen_from(out, other) for other in elsewhere)]
-
-
-def _refuse_finished(out: Path, overwrite: bool, names: Sequence[str]) -> None:
-    """Raise OutputError where the files of a ladder of these runs may not be written anew."""
-    refuse_finished(out / LADDER, overwrite, names)
-    for name in ("ladder.csv", "ladder.md"):
-        refuse_existing(out / name, overwrite or (out / LADDER).exists())
-
-
-def _seen_from(out: Path, other: Path) -> str:
-    """Where another site lies, however it was spelled and wherever all of it was moved."""
-    try:
-        return Path(os.path.relpath(other.resolve(), out.resolve())).as_posix()
-    except ValueError:  # on another disk of Windows
-        return other.resolve().as_posix()
-
-
-def _cells(run: Run) -> tuple[Trial, list[Trial], Trial]:
-    """The paper's run, those of the apart split or its folds, and the one that is carried elsewhere."""
-    method, seed = run.network.name, run.training.seed
-    whole = Trial("apart", method, CHANNELS, seed, True, undivided=True)
-    folds = range(run.split.folds) if run.split.folds > 1 else ()
-    tested = [Trial("apart", method, CHANNELS, seed, True, fold) for fold in folds]
-    return Trial("paper", method, CHANNELS, seed, True), tested or [whole], whole
-
-
-def _require_runnable(run: Run, planned: Sequence[Trial], prepared: Path, elsewhere: Sequence[Path]) -> Sizes:
-    """Refuse before any work what would fail hours later: splits, sites that lack a channel or a landslide.
-
-    Returns how much ground each run goes over.
-    """
-    if run.split.kind == "given":
-        raise RunError(
-            '[split] kind is "given", and a ladder divides the site by itself. Set [split] kind = "apart", or train '
-            "and score with the given split alone."
-        )
-    ground: TrainingData | None = None
-    sizes: Sizes = {}
-    for cell in planned:
-        ground = build_training_data(cell.run(run), prepared)
-        sizes[cell.ground] = size_of(ground)
-    for other in elsewhere:
-        stack, label, valid = read_prepared(other)
-        if ground is not None:
-            find_channels(ground.channels, f"the network of {prepared}", stack)
-        if not ((label == LANDSLIDE) & valid).any():
-            raise LabelError(
-                f"{other / 'label.tif'} holds no landslide on valid ground, so that nothing can be scored."
-            )
-        if other.resolve() == prepared.resolve():
-            raise RunError(f"{other} is the site that is trained on, not another. Give --elsewhere another site.")
-    return sizes
-
-
-def _one(rung: str, ground: str, result: Rung, prepared: Path, out: Path, cell: Trial, part: str) -> Rung:
-    if "failed" in result:
-        return {"rung": rung, "ground": ground, "failed": result["failed"]}
-    folder = cell.folder(out)
-    scored = evaluate(folder / PROBABILITY, prepared / "label.tif", folder / "model" / "split.tif", part)
-    return {"rung": rung, "ground": ground, **evaluation_json(scored)}
-
-
-def _pooled(results: Sequence[Rung], tested: Sequence[Trial], prepared: Path, out: Path) -> Rung:
-    """All folds as one: each pixel's landslide or not by the network whose fold tests it, at that fold's threshold."""
-    ground = f"the test parts of {len(tested)} folds, pooled"
-    failed = [result["failed"] for result in results if "failed" in result]
-    if failed:
-        return {"rung": "apart", "ground": ground, "failed": f"{plural(len(failed), 'fold')}: {failed[0]}"}
-    folders = [cell.folder(out) for cell in tested]
-    leaky = worst_leak(result["leaky"] for result in results)
-    pool_folds(folders, [float(result["threshold"]) for result in results], leaky, out)
-    scored = evaluate(out / POOLED, prepared / "label.tif", out / "folds_split.tif", "test")
-    found = {"rung": "apart", "ground": ground, **evaluation_json(scored)}
-    label = prepared / "label.tif"
-    each = [evaluate(folder / PROBABILITY, label, folder / "model" / "split.tif", "test") for folder in folders]
-    measured = pooled([fold.audit for fold in each if fold.audit], [fold.pixels for fold in each])
-    found["audit"] = asdict(measured)  # folds_split.tif has no training ground: each fold has its own
-    if not leaky:
-        found["notes"] = [*found["notes"], *nearness(measured)]
-    for name in ("expected_calibration_error", "reliability"):  # of probabilities, and folds.tif holds 1 and 0
-        del found[name]
-    found["threshold"] = None  # each fold has its own
-    names = (*SCORES, "threshold", "pixels", "chosen_epoch", "training_windows")
-    found["folds"] = [{"fold": cell.fold, **{n: r[n] for n in names}} for cell, r in zip(tested, results, strict=True)]
-    found["spread"] = {name: mean_and_deviation(results, name) for name in SCORES}
-    return found
-
-
-def pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: bool | None, out: Path) -> None:
-    """Write folds.tif (1 landslide, 0 not, NaN untested) and folds_split.tif (all that was tested) into `out`.
-
-    Each run folder holds probability.tif and model/split.tif, whose test part is taken; `leaky` (None: unknown) is what
-    folds_split.tif says of them, since the training ground of each fold is not in it.
-    """
-    info = read_info(folders[0] / PROBABILITY)
-    parts = np.zeros(info.grid.shape, np.uint8)
-    nan = np.float32(np.nan)
-    tags = {"threshold": "0.5", VALUES: MAPPED}
-    with create_raster(out / POOLED, info.grid, "float32", ["landslide"], float("nan"), tags, overwrite=True) as target:
-        for window in tiles(info.grid.shape, SIDE):
-            mapped = np.full((window.height, window.width), nan, np.float32)
-            for folder, threshold in zip(folders, thresholds, strict=True):
-                with (
-                    open_raster(folder / "model" / "split.tif") as split,
-                    open_raster(folder / PROBABILITY) as probability,
-                ):
-                    tested = read_stored_window(split, window) == TEST
-                    values = read_window(probability, window, [1])[0]
-                here = np.where(np.isnan(values), nan, (values >= threshold).astype(np.float32))
-                mapped = np.where(tested, here, mapped)
-                parts[window.slices][tested] = TEST
-            write_window(target, mapped[None], window)
-    own = read_info(folders[0] / "model" / "split.tif").tags
-    leaks = {True: "yes", False: "no", None: "unknown"}[leaky]
-    tags = {"split": "apart", "leaky": leaks, "guard": own.get("guard", "0"), "window": own.get("window", "")}
-    write_raster(out / "folds_split.tif", parts[None], info.grid, ["part"], None, tags, overwrite=True, compress=True)
-
-
-def _elsewhere(other: Path, trained: Rung, cell: Trial, out: Path, accept_range: bool) -> Rung:
-    ground = f"all of {_site_name(other)}"
-    if "failed" in trained:
-        return {"rung": "elsewhere", "ground": ground, "failed": trained["failed"]}
-    model, inputs = cell.folder(out) / "model", site_hashes(other)
-    folder = out / "elsewhere" / inputs["stack.tif"][:12]
-    found = _scored_before(folder, load_model(model).facts["weights_sha256"], inputs)
-    if found is None:
-        say(f"-- elsewhere: {ground}")
-        try:
-            apart(_transfer, model, other, folder, accept_range)
-        except LandslipError as error:
-            say(f"failed: {error}")
-            return {"rung": "elsewhere", "ground": ground, "failed": str(error)}
-        found = read_json(folder / SCORED)
-    notes = [*found["as_trained"]["notes"], *found.get("warnings", [])]
-    return {"rung": "elsewhere", "ground": ground, **found["as_trained"], "notes": notes, "overlap": found["overlap"]}
-
-
-def _scored_before(folder: Path, weights: str, inputs: dict[str, str]) -> Rung | None:
-    try:
-        found: Rung = read_json(folder / SCORED)
-    except (OSError, ValueError):
-        return None
-    return found if (found.get("model"), found.get("inputs")) == (weights, inputs) else None
-
-
-def _transfer(model: Path, prepared: Path, out: Path, accept_range: bool) -> dict[str, Any]:
-    transfer(model, prepared, out, overwrite=True, accept_range=accept_range)  # a folder of the ladder's own
-    return {}
-
-
-def _site_name(prepared: Path) -> str:
-    try:
-        return str(read_json(prepared / "manifest.json")["site"]["name"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return str(prepared)
-
-
-def _measure_gaps(rungs: Sequence[Rung]) -> None:
-    """Give every rung but the first its `gap`: each score less the headline's, None where either is undefined."""
-    headline = rungs[0]
-    for rung in rungs[1:]:
-        if "failed" not in rung and "failed" not in headline:
-            rung["gap"] = {name: _less(rung[name], headline[name]) for name in SCORES}
-
-
-def _less(score: float | None, headline: float | None) -> float | None:
-    if score is None or headline is None or math.isnan(score) or math.isnan(headline):
-        return None
-    return score - headline
 
 
 def ladder_table(rungs: Sequence[Rung]) -> str:
@@ -311,7 +146,203 @@ def ladder_table(rungs: Sequence[Rung]) -> str:
     return "\n\n".join(parts)
 
 
+def _planned(run: Run, out: Path, elsewhere: Sequence[Path]) -> tuple[list[Trial], list[str]]:
+    """All trainings, and the names of all runs."""
+    paper, tested, undivided = _trials_of(run)
+    planned = [paper, *tested]
+    if elsewhere and undivided not in planned:
+        planned.append(undivided)
+    return planned, [*(trial.name for trial in planned), *(_seen_from(out, other) for other in elsewhere)]
+
+
+def _trials_of(run: Run) -> tuple[Trial, list[Trial], Trial]:
+    """The paper's trial, those of the apart split or its folds, and the one whose network is carried elsewhere."""
+    method, seed = run.network.name, run.training.seed
+    undivided = Trial(split="apart", method=method, channels=CHANNELS, seed=seed, network=True, undivided=True)
+    folds = range(run.split.folds) if run.split.folds > 1 else ()
+    tested = [
+        Trial(split="apart", method=method, channels=CHANNELS, seed=seed, network=True, fold=fold) for fold in folds
+    ]
+    paper = Trial(split="paper", method=method, channels=CHANNELS, seed=seed, network=True)
+    return paper, tested or [undivided], undivided
+
+
+def _seen_from(out: Path, other: Path) -> str:
+    """Where another site lies, however it was spelled and wherever all of it was moved."""
+    try:
+        return Path(os.path.relpath(other.resolve(), out.resolve())).as_posix()
+    except ValueError:  # of two disks of Windows neither is seen from the other
+        return other.resolve().as_posix()
+
+
+def _refuse_finished(out: Path, overwrite: bool, names: Sequence[str]) -> None:
+    """Raise OutputError where the files of a ladder of these runs may not be written anew."""
+    refuse_finished(out / LADDER, overwrite, names)
+    for name in ("ladder.csv", "ladder.md"):
+        refuse_existing(out / name, overwrite or (out / LADDER).exists())
+
+
+def _require_runnable(run: Run, planned: Sequence[Trial], prepared: Path, elsewhere: Sequence[Path]) -> Sizes:
+    """Refuse before any work what would fail hours later: splits, sites that lack a channel or a landslide.
+
+    Returns how much ground each run goes over.
+    """
+    if run.split.kind == "given":
+        raise RunError(
+            '[split] kind is "given", and a ladder divides the site by itself. Set [split] kind = "apart", or train '
+            "and score with the given split alone."
+        )
+    ground: TrainingData | None = None
+    sizes: Sizes = {}
+    for trial in planned:
+        ground = build_training_data(trial.run(run), prepared)
+        sizes[trial.ground] = size_of(ground)
+    for other in elsewhere:
+        stack, label, valid = read_prepared(other)
+        if ground is not None:
+            find_channels(ground.channels, f"the network of {prepared}", stack)
+        if not ((label == LANDSLIDE) & valid).any():
+            raise LabelError(
+                f"{other / 'label.tif'} holds no landslide on valid ground, so that nothing can be scored."
+            )
+        if other.resolve() == prepared.resolve():
+            raise RunError(f"{other} is the site that is trained on, not another. Give --elsewhere another site.")
+    return sizes
+
+
+def _one(rung: str, ground: str, result: Rung, prepared: Path, out: Path, trial: Trial, part: str) -> Rung:
+    """One training scored on a part of its site; failed where the training is."""
+    if "failed" in result:
+        return {"rung": rung, "ground": ground, "failed": result["failed"]}
+    folder = trial.folder(out)
+    scored = evaluate(folder / PROBABILITY, prepared / "label.tif", folder / "model" / "split.tif", part)
+    return {"rung": rung, "ground": ground, **evaluation_json(scored)}
+
+
+def _pooled(results: Sequence[Rung], tested: Sequence[Trial], prepared: Path, out: Path) -> Rung:
+    """All folds as one: each pixel's landslide or not by the network whose fold tests it, at that fold's threshold."""
+    ground = f"the test parts of {len(tested)} folds, pooled"
+    failed = [result["failed"] for result in results if "failed" in result]
+    if failed:
+        return {"rung": "apart", "ground": ground, "failed": f"{plural(len(failed), 'fold')}: {failed[0]}"}
+    folders = [trial.folder(out) for trial in tested]
+    leaky = worst_leak(result["leaky"] for result in results)
+    _pool_folds(folders, [float(result["threshold"]) for result in results], leaky, out)
+    scored = evaluate(out / POOLED, prepared / "label.tif", out / "folds_split.tif", "test")
+    content = {"rung": "apart", "ground": ground, **evaluation_json(scored)}
+    label = prepared / "label.tif"
+    each = [evaluate(folder / PROBABILITY, label, folder / "model" / "split.tif", "test") for folder in folders]
+    # Training ground and threshold are those of each fold: folds_split.tif and folds.tif have none.
+    distances = pooled([fold.audit for fold in each if fold.audit], [fold.pixels for fold in each])
+    content["audit"] = asdict(distances)
+    content["threshold"] = None
+    if not leaky:
+        content["notes"] = [*content["notes"], *nearness(distances)]
+    for name in ("expected_calibration_error", "reliability"):  # of probabilities, and folds.tif holds 1 and 0
+        del content[name]
+    names = (*SCORES, "threshold", "pixels", "chosen_epoch", "training_windows")
+    content["folds"] = [
+        {"fold": trial.fold, **{name: result[name] for name in names}}
+        for trial, result in zip(tested, results, strict=True)
+    ]
+    content["spread"] = {name: mean_and_deviation(results, name) for name in SCORES}
+    return content
+
+
+def _pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: bool | None, out: Path) -> None:
+    """Write folds.tif (1 landslide, 0 not, NaN untested) and folds_split.tif (all that was tested) into `out`.
+
+    Each run folder holds probability.tif and model/split.tif, whose test part is taken; `leaky` (None: unknown) is what
+    folds_split.tif says of them, since the training ground of each fold is not in it.
+    """
+    info = read_info(folders[0] / PROBABILITY)
+    parts = np.zeros(info.grid.shape, np.uint8)
+    nan = np.float32(np.nan)
+    tags = {"threshold": "0.5", VALUES: MAPPED}
+    with create_raster(
+        out / POOLED, info.grid, "float32", ["landslide"], nodata=float("nan"), tags=tags, overwrite=True
+    ) as target:
+        for window in tiles(info.grid.shape, SIDE):
+            mapped = np.full((window.height, window.width), nan, np.float32)
+            for folder, threshold in zip(folders, thresholds, strict=True):
+                with (
+                    open_raster(folder / "model" / "split.tif") as split,
+                    open_raster(folder / PROBABILITY) as probability,
+                ):
+                    tested = read_stored_window(split, window) == TEST
+                    values = read_window(probability, window, [1])[0]
+                here = np.where(np.isnan(values), nan, (values >= threshold).astype(np.float32))
+                mapped = np.where(tested, here, mapped)
+                parts[window.slices][tested] = TEST
+            write_window(target, mapped[None], window)
+    of_fold = read_info(folders[0] / "model" / "split.tif").tags
+    leaks = {True: "yes", False: "no", None: "unknown"}[leaky]
+    tags = {"split": "apart", "leaky": leaks, "guard": of_fold.get("guard", "0"), "window": of_fold.get("window", "")}
+    write_raster(
+        out / "folds_split.tif", parts[None], info.grid, ["part"], nodata=None, tags=tags, overwrite=True, compress=True
+    )
+
+
+def _elsewhere(other: Path, trained: Rung, trial: Trial, out: Path, accept_range: bool) -> Rung:
+    """The network mapped and scored on another site, unless an earlier call has; failed where that fails."""
+    ground = f"all of {_site_name(other)}"
+    if "failed" in trained:
+        return {"rung": "elsewhere", "ground": ground, "failed": trained["failed"]}
+    model, inputs = trial.folder(out) / "model", site_hashes(other)
+    folder = out / "elsewhere" / inputs["stack.tif"][:12]
+    scores = _scored_before(folder, load_model(model).facts["weights_sha256"], inputs)
+    if scores is None:
+        say(f"-- elsewhere: {ground}")
+        try:
+            apart(_transfer, model, other, folder, accept_range)
+        except LandslipError as error:
+            say(f"failed: {error}")
+            return {"rung": "elsewhere", "ground": ground, "failed": str(error)}
+        scores = read_json(folder / SCORED)
+    notes = [*scores["as_trained"]["notes"], *scores.get("warnings", [])]
+    return {"rung": "elsewhere", "ground": ground, **scores["as_trained"], "notes": notes, "overlap": scores["overlap"]}
+
+
+def _scored_before(folder: Path, weights: str, inputs: dict[str, str]) -> Rung | None:
+    """The scores that an earlier call left in a folder, of this model on this site; None where there are none."""
+    try:
+        scores: Rung = read_json(folder / SCORED)
+    except (OSError, ValueError):
+        return None
+    return scores if (scores.get("model"), scores.get("inputs")) == (weights, inputs) else None
+
+
+def _transfer(model: Path, prepared: Path, out: Path, accept_range: bool) -> dict[str, Any]:
+    """`transfer` as a step in a process of its own; the folder is the ladder's and may be written anew."""
+    transfer(model, prepared, out, overwrite=True, accept_range=accept_range)
+    return {}
+
+
+def _site_name(prepared: Path) -> str:
+    """The name of a prepared site, or its path where its manifest does not say."""
+    try:
+        return str(read_json(prepared / "manifest.json")["site"]["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return str(prepared)
+
+
+def _measure_gaps(rungs: Sequence[Rung]) -> None:
+    """Give every rung but the first its `gap`: each score less the headline's, None where either is undefined."""
+    headline = rungs[0]
+    for rung in rungs[1:]:
+        if "failed" not in rung and "failed" not in headline:
+            rung["gap"] = {name: _less(rung[name], headline[name]) for name in SCORES}
+
+
+def _less(score: float | None, headline: float | None) -> float | None:
+    """A score less the headline's; None where either is undefined."""
+    if score is None or headline is None or math.isnan(score) or math.isnan(headline):
+        return None
+    return score - headline
+
+
 def _csv(rungs: Sequence[Rung]) -> str:
+    """The rungs as CSV: a row each, with scores, intervals and gaps; a cell is empty where undefined."""
     columns = [*COLUMNS, *(f"{name}{kind}" for name in SCORES for kind in ("", "_low", "_high", "_gap")), "failed"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")

@@ -1,11 +1,7 @@
 """`landslip transfer`: a model on a site it was not trained on, as it is and after fine-tuning on a few blocks there.
 
-The tool chooses the blocks before it looks at the label, as it would for a site that is still to be labelled: all in
-one half of the site, so that the other stays unseen. Half of them are the windows in which the model is most
-uncertain, half those whose channels are least like the ones chosen already. Both models are scored on the same
-ground: all that lies at least a window away from the chosen blocks.
-
-k-centre: Gonzalez 1985, Theoretical Computer Science 38, 293-306; to choose what to label: Sener & Savarese 2018.
+The blocks are chosen before anything looks at the label (`block_choice.py`), all in one half of the site. Both models
+are scored on the same ground: all that lies at least a window away from the chosen blocks.
 """
 
 from __future__ import annotations
@@ -27,11 +23,11 @@ from landslip.dataset.split import NONE, TEST, TRAIN, VALIDATION, Split
 from landslip.dataset.training_data import TrainingData, read_prepared, site_hashes
 from landslip.errors import GridError, LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.evaluation.evaluate import evaluate
-from landslip.evaluation.result import HEADS, Evaluation, cells, leakage
-from landslip.evaluation.result import evaluation_json as evaluation_content
+from landslip.evaluation.result import HEADS, Evaluation, cells, evaluation_json, leakage
+from landslip.experiments.block_choice import choose_blocks, require_candidates
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window
-from landslip.geo.raster import open_raster, read, read_info, read_window
+from landslip.geo.raster import read, read_info
 from landslip.geo.warp import covering_window, warp
 from landslip.inference.mapping import map_site
 from landslip.runtime.atomic import refuse_existing, refuse_input
@@ -45,12 +41,12 @@ from landslip.training.training_pixels import read_training_pixels
 
 SCORED, TABLE, SPLIT = "scores.json", "transfer.md", "split.tif"
 AS_TRAINED, FINE_TUNED = "probability.tif", "fine_tuned.tif"
-EPOCHS = 20
-GENTLER = 0.1  # of the learning rate that the model was trained with
+EPOCHS = 20  # of fine-tuning
+GENTLER = 0.1  # share of the learning rate that the model was trained with
 VALIDATES = 4  # one chosen block in so many chooses epoch and threshold and is not trained on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Transfer:
     """Scores of the model `as_trained` and, where blocks were chosen, of the `fine_tuned` one, on the same ground.
 
@@ -101,30 +97,62 @@ def transfer(
     run = _gentle_run(model, epochs)
     warnings = _map(model, stack, out / AS_TRAINED, overwrite, accept_range)
     window = run.blocks.window
-    trains, validates = list[Window](), list[Window]()
-    if blocks:
-        chosen = choose_blocks(model, stack, valid, read(out / AS_TRAINED)[0], blocks, window)
-        trains, validates = _divide(chosen, label, valid, prepared)
-    split = _split(trains, validates, window, label.shape)
-    _require_scored(split, label, valid, prepared, blocks)
-    tags = split.tags() | {"window": str(window)}
-    if reason:
-        tags |= {"leaky": "unknown", "leaky_reason": reason}
-    write_raster(out / SPLIT, split.parts[None], stack.grid, ["part"], None, tags, overwrite=True, compress=True)
+    ground = _lay_out(model, stack, label, valid=valid, probability=out / AS_TRAINED, blocks=blocks, window=window)
+    _write_split(out / SPLIT, ground, window, reason)
     before = evaluate(out / AS_TRAINED, prepared / "label.tif", out / SPLIT, "test")
     after = None
     if blocks:
-        positions = tuple(match_channels(model, stack))
-        ground = TrainingData(stack, positions, model.channels, label, valid, split, trains, validates)
-        if not _tuned_so(out / "model", model, run, ground):
-            fine_tune(model, run, ground, out / "model", overwrite)
-        _map(load_model(out / "model"), stack, out / FINE_TUNED, overwrite, accept_range=True)
+        _tune_and_map(model, run, ground, out, overwrite)
         after = evaluate(out / FINE_TUNED, prepared / "label.tif", out / SPLIT, "test")
-    done = Transfer(before, after, (*trains, *validates), overlap, reason, warnings)
+    done = Transfer(
+        as_trained=before,
+        fine_tuned=after,
+        blocks=(*ground.windows, *ground.validation),
+        overlap=overlap,
+        leaky_reason=reason,
+        warnings=warnings,
+    )
     identity = {"model": str(model.facts["weights_sha256"]), "inputs": site_hashes(prepared)}
     write_text(out / TABLE, transfer_table(done) + "\n", overwrite=True)
     write_json(out / SCORED, transfer_json(done) | identity, overwrite)
     return done
+
+
+def transfer_json(done: Transfer) -> dict[str, Any]:
+    """What scores.json holds: one evaluation for each model, the chosen blocks and the overlap by coordinates."""
+    scores = {"as_trained": evaluation_json(done.as_trained)}
+    if done.fine_tuned is not None:
+        scores["fine_tuned"] = evaluation_json(done.fine_tuned)
+    blocks = [asdict(window) for window in done.blocks]
+    return scores | {"blocks": blocks, "overlap": done.overlap, "warnings": list(done.warnings)}
+
+
+def transfer_table(done: Transfer) -> str:
+    """A row of six scores in per cent, with 95 % intervals, for each model, and the ground that they were taken on."""
+    rows = []
+    for name, scored in (("as trained", done.as_trained), ("fine-tuned", done.fine_tuned)):
+        if scored is not None:
+            between = {key: (interval.low, interval.high) for key, interval in scored.intervals.items()}
+            rows.append([name, leakage(scored.leaky), f"{scored.threshold:g}", *cells(scored.scores, between)])
+    first = done.as_trained
+    site = "a site that the model was not trained on"
+    if done.leaky_reason:
+        site = "a site that the model may have been trained on"
+    if done.overlap > 0:
+        site = "ground partly trained on by its coordinates"
+    ground = f"Scored on {first.pixels:,} pixels of {site} (split elsewhere)"
+    if done.blocks:
+        side = done.blocks[0].height
+        ground += (
+            f", at least {side} pixels from {len(done.blocks)} blocks of {side} x {side} pixels that were chosen for "
+            "fine-tuning, all in the half of the site where the model is less sure: half of them the windows of most "
+            "doubt, the others those least like the ones chosen before"
+        )
+    lines = [markdown_table(["Model", "Leaky", "Threshold", *HEADS], rows), "", f"{ground}."]
+    notes = {note for scored in (done.as_trained, done.fine_tuned) if scored is not None for note in scored.notes}
+    lines += [f"Note: {note}." for note in sorted(notes)]
+    lines += [f"Warning: {warning}." for warning in done.warnings]
+    return "\n".join(lines)
 
 
 def _refuse_foreign_split(out: Path, overwrite: bool) -> None:
@@ -137,12 +165,16 @@ def _refuse_foreign_split(out: Path, overwrite: bool) -> None:
 
 
 def _site(model: Model, prepared: Path) -> tuple[StackInfo, NDArray[np.uint8], NDArray[np.bool_]]:
+    """A prepared site's stack, label and valid pixels.
+
+    Raises SplitError where the model was trained there and LabelError where no landslide can be scored.
+    """
     stack, label, valid = read_prepared(prepared)
     match_channels(model, stack)
-    known = [site.get("stack.tif") for site in sites_of(model)]
-    found = file_hash(prepared / "stack.tif")
-    if found in known:
-        began = "" if found == known[0] else " before it was fine-tuned on another site"
+    hashes = [site.get("stack.tif") for site in sites_of(model)]
+    sha256 = file_hash(prepared / "stack.tif")
+    if sha256 in hashes:
+        began = "" if sha256 == hashes[0] else " before it was fine-tuned on another site"
         raise SplitError(
             f"{prepared / 'stack.tif'} is the very stack that the model {model.folder} was trained on{began}. Give "
             "another site; the test part of this one is scored by `landslip evaluate` with the split that the model "
@@ -157,8 +189,7 @@ def _require_tunable(model: Model, stack: StackInfo, valid: NDArray[np.bool_], b
     """Refuse before the site is mapped what fine-tuning would fail at: too many blocks, lost training pixels."""
     if "training_pixels" in model.facts:
         read_training_pixels(model)
-    window = run_of(model).blocks.window
-    _require_windows(max((_windows_of(half, valid, window) for half in _halves(valid)), key=len), blocks, window, stack)
+    require_candidates(stack, valid, blocks, run_of(model).blocks.window)
 
 
 def _overlap(model: Model, stack: StackInfo, valid: NDArray[np.bool_]) -> float:
@@ -171,7 +202,7 @@ def _overlap(model: Model, stack: StackInfo, valid: NDArray[np.bool_]) -> float:
         return math.nan
     try:
         meeting = covering_window(info, stack.grid, 0)
-    except GridError:  # no way from one CRS to the other
+    except GridError:  # there is no way from one CRS to the other
         return math.nan
     if not meeting.height or not meeting.width:
         return 0.0
@@ -212,99 +243,53 @@ def _map(model: Model, stack: StackInfo, path: Path, overwrite: bool, accept_ran
     return map_site(model, stack.path, path, overwrite=overwrite or ours, accept_range=accept_range).warnings
 
 
-def choose_blocks(
+def _lay_out(
     model: Model,
     stack: StackInfo,
+    label: NDArray[np.uint8],
+    *,
     valid: NDArray[np.bool_],
-    probability: NDArray[np.float32],
-    count: int,
+    probability: Path,
+    blocks: int,
     window: int,
-) -> list[Window]:
-    """`count` windows to fine-tune on, in the order chosen, from (H, W) valid and probability; no label is looked at.
-
-    Candidates are windows side by side in the more uncertain half of the site, at least half of each valid. The first
-    half of the blocks are the most uncertain ones, by the mean of 4 p (1 - p) over valid pixels; each further one is
-    the candidate farthest from all chosen before it, by the means of its standardised channels and its probability.
-    Raises SplitError where there are fewer candidates.
-    """
-    uncertainty = np.where(valid, 4 * probability * (1 - probability), 0)
-    half = more_uncertain_half(valid, uncertainty)
-    held = _windows_of(half, valid, window)
-    _require_windows(held, count, window, stack)
-    features = np.array(_features(model, stack, valid, probability, held))
-    spread = features.std(0)
-    features = features / np.where(spread > 0, spread, 1)
-    doubt = np.array([uncertainty[w.slices].sum() / valid[w.slices].sum() for w in held])
-    chosen = [int(i) for i in np.argsort(-doubt, kind="stable")[: (count + 1) // 2]]
-    nearest = np.min([((features - features[i]) ** 2).sum(1) for i in chosen], axis=0)
-    while len(chosen) < count:
-        nearest[chosen] = -1
-        chosen.append(int(np.argmax(nearest)))
-        nearest = np.minimum(nearest, ((features - features[chosen[-1]]) ** 2).sum(1))
-    return [held[i] for i in chosen]
-
-
-def _windows_of(half: Window, valid: NDArray[np.bool_], window: int) -> list[Window]:
-    """The windows side by side in half of a site, at least half of each valid."""
-    rows = range(half.row, half.row + half.height - window + 1, window)
-    columns = range(half.column, half.column + half.width - window + 1, window)
-    inside = [Window(row, column, window, window) for row in rows for column in columns]
-    return [w for w in inside if 2 * valid[w.slices].sum() >= window**2]
-
-
-def _require_windows(held: Sequence[Window], count: int, window: int, stack: StackInfo) -> None:
-    if len(held) < count:
-        raise SplitError(
-            f"{stack.path.parent}: {count} blocks are to be chosen and {len(held)} windows of {window} px lie side by "
-            "side in half of the site, so that the rest can be scored. Use fewer --blocks."
-        )
-
-
-def more_uncertain_half(valid: NDArray[np.bool_], uncertainty: NDArray[np.floating[Any]]) -> Window:
-    """The half of a site, cut across its longer side so that each holds half of the valid pixels, with more doubt."""
-    halves = _halves(valid)
-    doubt = [uncertainty[w.slices].sum() / max(int(valid[w.slices].sum()), 1) for w in halves]
-    return halves[int(doubt[1] > doubt[0])]
-
-
-def _halves(valid: NDArray[np.bool_]) -> tuple[Window, Window]:
-    height, width = valid.shape
-    along = valid.sum(0 if width >= height else 1, dtype=np.int64)
-    at = int(np.searchsorted(np.cumsum(along), along.sum() / 2)) + 1
-    if width >= height:
-        return Window(0, 0, height, at), Window(0, at, height, width - at)
-    return Window(0, 0, at, width), Window(at, 0, height - at, width)
-
-
-def _features(
-    model: Model, stack: StackInfo, valid: NDArray[np.bool_], probability: NDArray[np.float32], held: Sequence[Window]
-) -> list[NDArray[np.float64]]:
-    """Of each window the means over valid pixels of its standardised channels and its probability, (C + 1,)."""
-    bands = [position + 1 for position in match_channels(model, stack)]
-    found = []
-    with open_raster(stack.path) as dataset:
-        for window in held:
-            values = model.zscore.apply(read_window(dataset, window, bands))
-            both = np.concatenate([values, probability[window.slices][None]])
-            found.append(both[:, valid[window.slices]].mean(1, dtype=np.float64))
-    return found
+) -> TrainingData:
+    """The site with the blocks that train and validate, none without `blocks`, and with what is left to be scored."""
+    trains, validates = list[Window](), list[Window]()
+    if blocks:
+        chosen = choose_blocks(model, stack, valid, probability=read(probability)[0], count=blocks, window=window)
+        trains, validates = _divide(chosen, label, valid, stack)
+    split = _split(trains, validates, window, label.shape)
+    _require_scored(split, label, valid, stack, blocks)
+    return TrainingData(
+        stack=stack,
+        positions=tuple(match_channels(model, stack)),
+        channels=model.channels,
+        label=label,
+        valid=valid,
+        split=split,
+        windows=trains,
+        validation=validates,
+    )
 
 
 def _divide(
-    chosen: Sequence[Window], label: NDArray[np.uint8], valid: NDArray[np.bool_], prepared: Path
+    chosen: Sequence[Window], label: NDArray[np.uint8], valid: NDArray[np.bool_], stack: StackInfo
 ) -> tuple[list[Window], list[Window]]:
-    """The chosen blocks that train and those that validate: every fourth by landslide area, from the second on."""
+    """The chosen blocks that train and those that validate: every fourth by landslide area, from the second on.
+
+    Raises LabelError where fewer than two of them hold a landslide.
+    """
 
     def landslides(window: Window) -> int:
         return int(((label[window.slices] == LANDSLIDE) & valid[window.slices]).sum())
 
     order = sorted(chosen, key=landslides, reverse=True)
     validates = order[1::VALIDATES]
-    held = sum(landslides(window) > 0 for window in order)
-    if held < 2:
+    holding = sum(landslides(window) > 0 for window in order)
+    if holding < 2:
         raise LabelError(
-            f"{prepared / 'label.tif'}: of the {len(order)} blocks chosen {held} hold a landslide, and training and "
-            "validation need one each. Use more --blocks."
+            f"{stack.path.with_name('label.tif')}: of the {len(order)} blocks chosen {holding} hold a landslide, and "
+            "training and validation need one each. Use more --blocks."
         )
     return [window for window in order if window not in validates], validates
 
@@ -320,18 +305,36 @@ def _split(trains: Sequence[Window], validates: Sequence[Window], guard: int, sh
         for part, windows in ((TRAIN, trains), (VALIDATION, validates)):
             for window in windows:
                 parts[window.slices] = part
-    return Split("elsewhere", False, guard if trains else 0, parts)
+    return Split(kind="elsewhere", leaky=False, guard=guard if trains else 0, parts=parts)
 
 
 def _require_scored(
-    split: Split, label: NDArray[np.uint8], valid: NDArray[np.bool_], prepared: Path, blocks: int
+    split: Split, label: NDArray[np.uint8], valid: NDArray[np.bool_], stack: StackInfo, blocks: int
 ) -> None:
+    """Raise SplitError where the blocks leave no landslide to score."""
     scored = (split.parts == TEST) & valid & (label != UNKNOWN)
     if not (scored & (label == LANDSLIDE)).any():
         raise SplitError(
-            f"{prepared / 'label.tif'}: {blocks} blocks and a window around them leave {int(scored.sum()):,} pixels to "
-            "score, none of landslide. Use fewer --blocks."
+            f"{stack.path.with_name('label.tif')}: {blocks} blocks and a window around them leave "
+            f"{int(scored.sum()):,} pixels to score, none of landslide. Use fewer --blocks."
         )
+
+
+def _write_split(path: Path, ground: TrainingData, window: int, reason: str) -> None:
+    """Write split.tif, which says what was scored and, with a reason, that the scores may be leaky."""
+    tags = ground.split.tags() | {"window": str(window)}
+    if reason:
+        tags |= {"leaky": "unknown", "leaky_reason": reason}
+    parts = ground.split.parts[None]
+    write_raster(path, parts, ground.stack.grid, ["part"], nodata=None, tags=tags, overwrite=True, compress=True)
+
+
+def _tune_and_map(model: Model, run: Run, ground: TrainingData, out: Path, overwrite: bool) -> None:
+    """Fine-tune the model on the chosen blocks, unless an earlier call has, and map the site with it."""
+    if not _tuned_so(out / "model", model, run, ground):
+        fine_tune(model, run, ground, out / "model", overwrite)
+    # The model as trained has been held against the site's range already.
+    _map(load_model(out / "model"), ground.stack, out / FINE_TUNED, overwrite, accept_range=True)
 
 
 def _tuned_so(folder: Path, model: Model, run: Run, ground: TrainingData) -> bool:
@@ -342,43 +345,6 @@ def _tuned_so(folder: Path, model: Model, run: Run, ground: TrainingData) -> boo
         facts = load_model(folder).facts
     except ModelError:  # stopped between its two files
         return False
-    wanted = origin_of(model, ground) | {"run": run.model_dump(mode="json", exclude={"compare"})}
+    expected = origin_of(model, ground) | {"run": run.model_dump(mode="json", exclude={"compare"})}
     same_site = facts["site_inputs"] == site_hashes(ground.stack.path.parent)
-    return same_site and all(facts.get(key) == value for key, value in wanted.items())
-
-
-def transfer_json(done: Transfer) -> dict[str, Any]:
-    """What scores.json holds: one evaluation for each model, the chosen blocks and the overlap by coordinates."""
-    found = {"as_trained": evaluation_content(done.as_trained)}
-    if done.fine_tuned is not None:
-        found["fine_tuned"] = evaluation_content(done.fine_tuned)
-    blocks = [asdict(window) for window in done.blocks]
-    return found | {"blocks": blocks, "overlap": done.overlap, "warnings": list(done.warnings)}
-
-
-def transfer_table(done: Transfer) -> str:
-    """A row of six scores in per cent, with 95 % intervals, for each model, and the ground that they were taken on."""
-    rows = []
-    for name, scored in (("as trained", done.as_trained), ("fine-tuned", done.fine_tuned)):
-        if scored is not None:
-            between = {key: (interval.low, interval.high) for key, interval in scored.intervals.items()}
-            rows.append([name, leakage(scored.leaky), f"{scored.threshold:g}", *cells(scored.scores, between)])
-    first = done.as_trained
-    site = "a site that the model was not trained on"
-    if done.leaky_reason:
-        site = "a site that the model may have been trained on"
-    if done.overlap > 0:
-        site = "ground partly trained on by its coordinates"
-    ground = f"Scored on {first.pixels:,} pixels of {site} (split elsewhere)"
-    if done.blocks:
-        side = done.blocks[0].height
-        ground += (
-            f", at least {side} pixels from {len(done.blocks)} blocks of {side} x {side} pixels that were chosen for "
-            "fine-tuning, all in the half of the site where the model is less sure: half of them the windows of most "
-            "doubt, the others those least like the ones chosen before"
-        )
-    lines = [markdown_table(["Model", "Leaky", "Threshold", *HEADS], rows), "", f"{ground}."]
-    notes = {note for scored in (done.as_trained, done.fine_tuned) if scored is not None for note in scored.notes}
-    lines += [f"Note: {note}." for note in sorted(notes)]
-    lines += [f"Warning: {warning}." for warning in done.warnings]
-    return "\n".join(lines)
+    return same_site and all(facts.get(key) == value for key, value in expected.items())

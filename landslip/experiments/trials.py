@@ -1,4 +1,8 @@
-"""The trainings of a comparison, each made once, kept, and gone on with."""
+"""The runs of a comparison or a ladder: each made once in a process of its own, kept, and gone on with.
+
+A run leaves result.json in its folder when it is done. How long the runs will take is forecast from a few batches, and
+then from the runs that are done.
+"""
 
 from __future__ import annotations
 
@@ -10,52 +14,46 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from landslip.config.run import Run, settled
-from landslip.dataset.training_data import build_training_data, input_hashes, write_split
-from landslip.errors import (
-    LandslipError,
-    OutputError,
-    ResumeError,
-)
+from landslip.dataset.training_data import input_hashes
+from landslip.errors import LandslipError, OutputError, ResumeError
 from landslip.evaluation.evaluate import evaluate
 from landslip.evaluation.result import trust
-from landslip.experiments.baselines import fit_baseline, map_baseline, size
 from landslip.experiments.forecast import Pace, Size, forecast_table, seconds_of, timed_paces
 from landslip.experiments.isolated import NO_MEMORY, apart
-from landslip.inference.mapping import map_site
-from landslip.inference.tile_store import is_begun
-from landslip.models import build_model
-from landslip.models.layers import macs, parameter_count
+from landslip.experiments.steps import PROBABILITY, RESULT, baseline_step, map_step, train_step
 from landslip.runtime.atomic import refuse_existing
 from landslip.runtime.disk import remove_file
 from landslip.runtime.locks import exclusive_lock
 from landslip.runtime.progress import duration, plural, say
-from landslip.runtime.provenance import machine, peak_memory, software
+from landslip.runtime.provenance import machine, software
 from landslip.runtime.text import read_json, write_json
-from landslip.training.checkpoint import load_model
-from landslip.training.model_files import FACTS, WEIGHTS
+from landslip.training.model_files import FACTS
 from landslip.training.state import difference, kept_state
-from landslip.training.train import identity_of, is_trained, train
+from landslip.training.train import identity_of, is_trained
 
-RESULT, PROBABILITY, COMPARISON = "result.json", "probability.tif", "comparison.json"
+COMPARISON = "comparison.json"
 SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area
-BLOCK = 64  # pixels a side of the block whose multiply-adds are compared, whatever the window
-MOST_SAID = 200  # characters of an error that is not landslip's own
+MOST_SAID = 200  # characters that are shown of an error that is not landslip's own
+
+Sizes = dict[tuple[str, int | None, bool], Size]  # by `Trial.ground`
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One run of the comparison: a network or pixel baseline on some channels, one split, one seed."""
+    """One run of a comparison: a network or pixel baseline on some channels, one split, one seed.
+
+    `fold` is that of an apart split in folds; None: as the run file says. `undivided` is an apart split without folds,
+    whatever the run file says.
+    """
 
     split: str
     method: str
     channels: str
     seed: int
     network: bool
-    fold: int | None = None  # of an apart split in folds; None: as the run file says
-    undivided: bool = False  # an apart split without folds, whatever the run file says
+    fold: int | None = None
+    undivided: bool = False
 
     @property
     def ground(self) -> tuple[str, int | None, bool]:
@@ -85,16 +83,13 @@ class Trial:
         if self.channels == "bands":
             values["channels"]["factors"] = "none"
         if self.network:
-            own = run.network.options if run.network.name == self.method else {}
-            values["network"] = {"name": self.method, "options": run.compare.options.get(self.method, own)}
+            options = run.network.options if run.network.name == self.method else {}
+            values["network"] = {"name": self.method, "options": run.compare.options.get(self.method, options)}
         return settled(Run.model_validate(values))
 
 
-Sizes = dict[tuple[str, int | None, bool], Size]  # by `Cell.ground`
-
-
 def make_runs(
-    cells: Sequence[Trial],
+    trials: Sequence[Trial],
     run: Run,
     prepared: Path,
     out: Path,
@@ -108,11 +103,11 @@ def make_runs(
     before any is made, where `out` holds runs of other inputs or choices, finished or half done.
     """
     with exclusive_lock(out, inside=True):
-        return _make_runs(cells, run, prepared, out, overwrite, about, sizes or {})
+        return _make_runs(trials, run, prepared, out, overwrite=overwrite, about=about, sizes=sizes or {})
 
 
 def runs_in_words(
-    cells: Sequence[Trial],
+    trials: Sequence[Trial],
     run: Run,
     prepared: Path,
     out: Path,
@@ -128,20 +123,183 @@ def runs_in_words(
     lines = []
     try:
         refuse()
-        _, results = _kept(cells, run, prepared, out, overwrite)
+        _, results = _kept(trials, run, prepared, out, overwrite)
     except (OutputError, ResumeError) as error:
         lines = [f"Without --plan this would be refused: {error}"]
-        _, results = _kept(cells, run, prepared, out, overwrite=True)
-    todo = [cell for cell, result in zip(cells, results, strict=True) if result is None]
-    head = [f"{plural(len(cells), 'run')}, {len(cells) - len(todo)} of them finished"]
+        _, results = _kept(trials, run, prepared, out, overwrite=True)
+    todo = [trial for trial, result in zip(trials, results, strict=True) if result is None]
+    head = [f"{plural(len(trials), 'run')}, {len(trials) - len(todo)} of them finished"]
     if todo:
         head.append(_in_words(todo, _forecast(todo, run, prepared, sizes)))
     return "\n".join(head + lines)
 
 
-def _in_words(todo: Sequence[Trial], seconds: dict[Trial, float]) -> str:
-    left = [cell.method for cell in todo if cell not in seconds]
-    return forecast_table([(cell.method, seconds[cell]) for cell in todo if cell in seconds], left)
+def refuse_finished(path: Path, overwrite: bool, planned: Iterable[str]) -> None:
+    """Raise OutputError where `path`, what a set of runs ends in, may not be written anew.
+
+    It may where one of its runs failed, which the same command tries again, and all of them are `planned` again.
+    """
+    refuse_existing(path, overwrite=True)
+    if overwrite or not path.exists():
+        return
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        earlier = read_json(path)
+        if any("failed" in result for result in earlier["runs"]) and {*earlier["planned"]} <= {*planned}:
+            return
+    raise OutputError(
+        f"{path} exists already. Give another folder, or --overwrite to write it anew: finished runs of the same "
+        "inputs and choices are kept, others are made again."
+    )
+
+
+def mean_and_deviation(results: Iterable[dict[str, Any]], key: str) -> tuple[float, float]:
+    """Mean and standard deviation of a number over results; undefined ones are left out.
+
+    The deviation is that of a sample, NaN for a single result; both are NaN for none.
+    """
+    values = [float(r[key]) for r in results if r.get(key) is not None and not math.isnan(float(r[key]))]
+    if not values:
+        return math.nan, math.nan
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return mean, math.nan
+    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+
+
+def _make_runs(
+    trials: Sequence[Trial], run: Run, prepared: Path, out: Path, overwrite: bool, about: str, sizes: Sizes
+) -> list[dict[str, Any]]:
+    """As `make_runs`, where this process alone writes into `out`."""
+    identities, results = _kept(trials, run, prepared, out, overwrite)
+    done = sum(result is not None for result in results)
+    outdated = sum(r is None and _holds_scores(trial.folder(out)) for trial, r in zip(trials, results, strict=True))
+    if outdated:
+        say(f"warning: of other inputs or choices: {plural(outdated, 'finished run')}; --overwrite makes them again.")
+    say(f"{plural(len(trials), 'run')}, {done} of them finished; {about}".rstrip("; "))
+    todo = [trial for trial, result in zip(trials, results, strict=True) if result is None]
+    ahead: dict[Trial, float] = {}
+    # A single network says itself what is left, after its first epoch.
+    if sum(trial.network for trial in todo) > 1:
+        ahead = _forecast(todo, run, prepared, sizes)
+    if ahead:
+        say(_in_words(todo, ahead))
+    for i, (trial, identity) in enumerate(zip(trials, identities, strict=True)):
+        if results[i] is None:
+            rest = [t for t, result in zip(trials, results, strict=True) if result is None]
+            say(f"-- run {i + 1}/{len(trials)}: {trial.name}; {_time_left(rest, _seconds(trials, results), ahead)}")
+            results[i] = _make(trial, run, prepared, out, identity=identity, overwrite=overwrite)
+    return [result for result in results if result is not None]
+
+
+def _kept(
+    trials: Sequence[Trial], run: Run, prepared: Path, out: Path, overwrite: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any] | None]]:
+    """The identity of every run, and its result where it is finished; ResumeError for those of other inputs."""
+    hashes = {ground: input_hashes(trial.run(run), prepared) for ground, trial in {t.ground: t for t in trials}.items()}
+    identities = [_identity(trial, run, hashes[trial.ground]) for trial in trials]
+    results: list[dict[str, Any] | None] = []
+    for trial, identity in zip(trials, identities, strict=True):
+        results.append(_finished(trial.folder(out), identity, overwrite))
+        if results[-1] is None and trial.network:
+            model, choices, inputs = trial.folder(out) / "model", trial.run(run), hashes[trial.ground]
+            kept_state(model, identity_of(choices, inputs), overwrite)
+            if not overwrite and (model / FACTS).exists() and not is_trained(model, choices, inputs):
+                raise ResumeError(
+                    f"{model} holds a model of other inputs or choices. Give another folder, or --overwrite to train "
+                    "it again."
+                )
+    return identities, results
+
+
+def _identity(trial: Trial, run: Run, hashes: dict[str, str]) -> dict[str, Any]:
+    """What a result must agree with to be kept: the run's choices and the hashes of its inputs."""
+    return {"run": trial.run(run).model_dump(mode="json", exclude={"compare"}), "inputs": hashes}
+
+
+def _finished(folder: Path, identity: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    """The result of a finished run; None where there is none, it failed, or with `overwrite` it is of other choices.
+
+    Raises ResumeError where it cannot be read, or is of other inputs or choices and not to be made again.
+    """
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    try:
+        result: dict[str, Any] = read_json(path)
+        made_of = result["identity"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResumeError(
+            f"{path} cannot be read ({str(error)[:100]}). Remove it, and the run is made again."
+        ) from error
+    if result.get("failed"):
+        return None  # whatever its choices were, nothing is lost
+    if made_of != identity:
+        if overwrite:
+            return None
+        raise ResumeError(
+            f"{path} is of {difference(made_of, identity)}. Give another folder, or --overwrite to make it again."
+        )
+    return result
+
+
+def _holds_scores(folder: Path) -> bool:
+    """Whether a folder holds the result of a run that did not fail."""
+    path = folder / RESULT
+    return path.exists() and not read_json(path).get("failed")
+
+
+def _make(
+    trial: Trial, run: Run, prepared: Path, out: Path, identity: dict[str, Any], overwrite: bool
+) -> dict[str, Any]:
+    """Make one run and write its result, also where it fails by itself.
+
+    Raises ResumeError and OutputError, which are of what lies in its folder and not of the run.
+    """
+    began = time.monotonic()
+    folder = trial.folder(out)
+    choices = trial.run(run)
+    if trial.network:
+        # Scores of other choices must not outlive the model and the map that they are of.
+        remove_file(folder / RESULT, folder)
+    base = {
+        "identity": identity,
+        "split": trial.split,
+        "method": trial.method,
+        "channels": trial.channels,
+        "seed": trial.seed,
+        "network": trial.network,
+    }
+    try:
+        if trial.network:
+            costs = {**apart(train_step, choices, prepared, folder, overwrite), **apart(map_step, prepared, folder)}
+        else:
+            costs = apart(baseline_step, trial.method, choices, prepared, folder)
+    except (ResumeError, OutputError):
+        raise
+    except LandslipError as error:
+        say(f"failed: {error}")
+        failed = {**base, "failed": str(error)}
+        write_json(folder / RESULT, failed, overwrite=True)
+        return failed
+    part = SCORED_PART[trial.split]
+    scored = evaluate(folder / PROBABILITY, prepared / "label.tif", folder / "model" / "split.tif", part)
+    result: dict[str, Any] = {
+        **base,
+        **scored.scores,
+        "part": part,
+        "leaky": scored.leaky,
+        "pixels": scored.pixels,
+        "threshold": scored.threshold,
+        **trust(scored),
+        **costs,
+        "seconds": time.monotonic() - began,
+        "machine": machine(),
+        "software": software(),
+    }
+    write_json(folder / RESULT, result, overwrite=True)
+    leaky = " (leaky)" if scored.leaky else ""
+    say(f"{trial.name}{leaky}: F1 {_percent(scored.scores['f1'])}, kappa {_percent(scored.scores['kappa'])}")
+    return result
 
 
 def _forecast(todo: Sequence[Trial], run: Run, prepared: Path, sizes: Sizes) -> dict[Trial, float]:
@@ -150,21 +308,27 @@ def _forecast(todo: Sequence[Trial], run: Run, prepared: Path, sizes: Sizes) -> 
     Whatever is raised there is said in a line and ends nothing: runs are made all the same, and tell their own faults.
     One choice of channels stands for all: they differ in the first layer alone.
     """
-    todo = [cell for cell in todo if cell.network and cell.ground in sizes]
-    widest = {cell.method: cell for cell in todo if cell.channels == "bands"}
-    widest |= {cell.method: cell for cell in todo if cell.channels != "bands"}
+    todo = [trial for trial in todo if trial.network and trial.ground in sizes]
+    widest = {trial.method: trial for trial in todo if trial.channels == "bands"}
+    widest |= {trial.method: trial for trial in todo if trial.channels != "bands"}
     if not widest:
         return {}
     say(f"timing a few batches of {', '.join(widest)}")
     began = time.monotonic()
     try:
-        found = apart(timed_paces, [cell.run(run) for cell in widest.values()], prepared)
-        start = max(time.monotonic() - began - found["seconds"], 0.0)
-        paces = {name: Pace(*pace) for name, pace in found["paces"].items()}
-        return {cell: seconds_of(cell.run(run), sizes[cell.ground], paces[cell.method], start) for cell in todo}
-    except Exception as error:  # torch and the system raise many kinds; Ctrl-C is no Exception
+        timed = apart(timed_paces, [trial.run(run) for trial in widest.values()], prepared)
+        start = max(time.monotonic() - began - timed["seconds"], 0.0)
+        paces = {name: Pace(*pace) for name, pace in timed["paces"].items()}
+        return {trial: seconds_of(trial.run(run), sizes[trial.ground], paces[trial.method], start) for trial in todo}
+    except Exception as error:  # of any kind, as torch and the system raise many; Ctrl-C is no Exception
         say(f"no forecast could be made of how long they take: {_in_a_line(error)}")
         return {}
+
+
+def _in_words(todo: Sequence[Trial], seconds: dict[Trial, float]) -> str:
+    """The forecast of the runs that are to be made, as a table; those without one are named."""
+    unmeasured = [trial.method for trial in todo if trial not in seconds]
+    return forecast_table([(trial.method, seconds[trial]) for trial in todo if trial in seconds], unmeasured)
 
 
 def _in_a_line(error: Exception) -> str:
@@ -178,237 +342,35 @@ def _in_a_line(error: Exception) -> str:
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
-def _kept(
-    cells: Sequence[Trial], run: Run, prepared: Path, out: Path, overwrite: bool
-) -> tuple[list[dict[str, Any]], list[dict[str, Any] | None]]:
-    """The identity of every run, and its result where it is finished; ResumeError for those of other inputs."""
-    hashes = {at: input_hashes(cell.run(run), prepared) for at, cell in {c.ground: c for c in cells}.items()}
-    identities = [_identity(cell, run, hashes[cell.ground]) for cell in cells]
-    results: list[dict[str, Any] | None] = []
-    for cell, identity in zip(cells, identities, strict=True):
-        results.append(_finished(cell.folder(out), identity, overwrite))
-        if results[-1] is None and cell.network:
-            model = cell.folder(out) / "model"
-            kept_state(model, identity_of(cell.run(run), hashes[cell.ground]), overwrite)
-            if not overwrite and (model / FACTS).exists() and not is_trained(model, cell.run(run), hashes[cell.ground]):
-                raise ResumeError(
-                    f"{model} holds a model of other inputs or choices. Give another folder, or --overwrite to train "
-                    "it again."
-                )
-    return identities, results
-
-
-def _make_runs(
-    cells: Sequence[Trial], run: Run, prepared: Path, out: Path, overwrite: bool, about: str, sizes: Sizes
-) -> list[dict[str, Any]]:
-    identities, results = _kept(cells, run, prepared, out, overwrite)
-    done = sum(result is not None for result in results)
-    lost = sum(r is None and _holds_scores(cell.folder(out)) for cell, r in zip(cells, results, strict=True))
-    if lost:
-        say(f"warning: of other inputs or choices: {plural(lost, 'finished run')}; --overwrite makes them again.")
-    say(f"{plural(len(cells), 'run')}, {done} of them finished; {about}".rstrip("; "))
-    todo = [cell for cell, result in zip(cells, results, strict=True) if result is None]
-    ahead: dict[Trial, float] = {}
-    if sum(cell.network for cell in todo) > 1:  # a single one says itself what is left, after its first epoch
-        ahead = _forecast(todo, run, prepared, sizes)
-    if ahead:
-        say(_in_words(todo, ahead))
-    for i, (cell, identity) in enumerate(zip(cells, identities, strict=True)):
-        if results[i] is None:
-            rest = [c for c, r in zip(cells, results, strict=True) if r is None]
-            left = _time_left(rest, _known(cells, results), ahead)
-            say(f"-- run {i + 1}/{len(cells)}: {cell.name}; {left}")
-            results[i] = _make(cell, run, prepared, out, identity, overwrite)
-    return [result for result in results if result is not None]
-
-
-def refuse_finished(path: Path, overwrite: bool, planned: Iterable[str]) -> None:
-    """Raise OutputError where `path`, what a set of runs ends in, may not be written anew.
-
-    It may where one of its runs failed, which the same command tries again, and all of them are `planned` again.
-    """
-    refuse_existing(path, overwrite=True)
-    if overwrite or not path.exists():
-        return
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        kept = read_json(path)
-        if any("failed" in result for result in kept["runs"]) and {*kept["planned"]} <= {*planned}:
-            return
-    raise OutputError(
-        f"{path} exists already. Give another folder, or --overwrite to write it anew: finished runs of the same "
-        "inputs and choices are kept, others are made again."
-    )
-
-
-def _identity(cell: Trial, run: Run, hashes: dict[str, str]) -> dict[str, Any]:
-    return {"run": cell.run(run).model_dump(mode="json", exclude={"compare"}), "inputs": hashes}
-
-
-def _finished(folder: Path, identity: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
-    path = folder / RESULT
-    if not path.exists():
-        return None
-    try:
-        result: dict[str, Any] = read_json(path)
-        known = result["identity"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ResumeError(
-            f"{path} cannot be read ({str(error)[:100]}). Remove it, and the run is made again."
-        ) from error
-    if result.get("failed"):
-        return None  # of whatever choices: nothing is lost
-    if known != identity:
-        if overwrite:
-            return None
-        raise ResumeError(
-            f"{path} is of {difference(known, identity)}. Give another folder, or --overwrite to make it again."
-        )
-    return result
-
-
-def _holds_scores(folder: Path) -> bool:
-    path = folder / RESULT
-    return path.exists() and not read_json(path).get("failed")
-
-
-def _known(cells: Sequence[Trial], results: Sequence[dict[str, Any] | None]) -> list[tuple[Trial, float]]:
+def _seconds(trials: Sequence[Trial], results: Sequence[dict[str, Any] | None]) -> list[tuple[Trial, float]]:
+    """The seconds that each run took of those that are made and did not fail."""
     return [
-        # the whole run where it was made in one go: single steps leave out validation, scores and starts of processes
-        (cell, max(result.get("seconds", 0.0), result["training_seconds"] + (result["mapping_seconds"] or 0.0)))
-        for cell, result in zip(cells, results, strict=True)
+        # Where a run was made in one go it counts from end to end: its steps leave out validation, scores and starts.
+        (trial, max(result.get("seconds", 0.0), result["training_seconds"] + (result["mapping_seconds"] or 0.0)))
+        for trial, result in zip(trials, results, strict=True)
         if result is not None and "failed" not in result
     ]
 
 
 def _time_left(
-    todo: Sequence[Trial], known: Sequence[tuple[Trial, float]], ahead: Mapping[Trial, float] | None = None
+    todo: Sequence[Trial], timed: Sequence[tuple[Trial, float]], ahead: Mapping[Trial, float] | None = None
 ) -> str:
-    """From the runs of the same method so far, else as forecast, else from those of its kind; without any, said so."""
+    """How long the runs that are to be made will take, in words.
+
+    It follows from the runs of the same method so far, else from the forecast `ahead`, else from those of its kind.
+    """
     total = 0.0
-    for cell in todo:
-        alike = [s for c, s in known if c.method == cell.method]
-        if not alike and ahead and cell in ahead:
-            alike = [ahead[cell]]
-        alike = alike or [s for c, s in known if c.network == cell.network]
-        if not alike and cell.network:
+    for trial in todo:
+        alike = [s for t, s in timed if t.method == trial.method]
+        if not alike and ahead and trial in ahead:
+            alike = [ahead[trial]]
+        alike = alike or [s for t, s in timed if t.network == trial.network]
+        if not alike and trial.network:
             return "time left is known after the first network"
         total += sum(alike) / len(alike) if alike else 0.0
     return f"about {duration(total)} left for all"
 
 
-def _make(
-    cell: Trial, run: Run, prepared: Path, out: Path, identity: dict[str, Any], overwrite: bool
-) -> dict[str, Any]:
-    began = time.monotonic()
-    folder = cell.folder(out)
-    own = cell.run(run)
-    if cell.network:
-        remove_file(folder / RESULT, folder)  # scores of other choices must not outlive the model and map they are of
-    base = {
-        "identity": identity,
-        "split": cell.split,
-        "method": cell.method,
-        "channels": cell.channels,
-        "seed": cell.seed,
-        "network": cell.network,
-    }
-    try:
-        if cell.network:
-            made = {**apart(_train, own, prepared, folder, overwrite), **apart(_map, prepared, folder)}
-        else:
-            made = apart(_baseline, cell.method, own, prepared, folder)
-    except (ResumeError, OutputError):  # of what lies in the folder, and not of the run
-        raise
-    except LandslipError as error:
-        say(f"failed: {error}")
-        failed = {**base, "failed": str(error)}
-        write_json(folder / RESULT, failed, overwrite=True)
-        return failed
-    part = SCORED_PART[cell.split]
-    scored = evaluate(folder / PROBABILITY, prepared / "label.tif", folder / "model" / "split.tif", part)
-    result: dict[str, Any] = {
-        **base,
-        **scored.scores,
-        "part": part,
-        "leaky": scored.leaky,
-        "pixels": scored.pixels,
-        "threshold": scored.threshold,
-        **trust(scored),
-        **made,
-        "seconds": time.monotonic() - began,
-        "machine": machine(),
-        "software": software(),
-    }
-    write_json(folder / RESULT, result, overwrite=True)
-    leaky = " (leaky)" if scored.leaky else ""
-    say(f"{cell.name}{leaky}: F1 {_percent(scored.scores['f1'])}, kappa {_percent(scored.scores['kappa'])}")
-    return result
-
-
-def _train(run: Run, prepared: Path, folder: Path, overwrite: bool) -> dict[str, Any]:
-    model = folder / "model"
-    if not ((model / FACTS).exists() and is_trained(model, run, input_hashes(run, prepared))):
-        train(run, prepared, model, overwrite)
-    facts = load_model(model).facts
-    network = build_model(run.network.name, len(facts["channels"]), **run.network.options)
-    return {
-        "chosen_epoch": facts["chosen_epoch"],
-        "validation": facts["validation"],
-        "training_windows": facts["training_windows"],
-        "training_seconds": facts["training_seconds"],
-        "training_peak_mib": facts["peak_mib"],
-        "training_peak_gpu_mib": facts["peak_gpu_mib"],
-        "arithmetic": facts["precision"],  # `precision` is a score
-        "parameters": parameter_count(network)[2],
-        "macs": _macs(network, len(facts["channels"])),
-        "model_mib": (model / WEIGHTS).stat().st_size / 2**20,
-    }
-
-
-def _macs(network: torch.nn.Module, channels: int) -> int | None:
-    """Multiply-adds of a block of 64 x 64 pixels; None for a network so deep that it cannot take one."""
-    return None if BLOCK % int(network.multiple) else macs(network, channels, BLOCK)  # type: ignore[arg-type]
-
-
-def _map(prepared: Path, folder: Path) -> dict[str, Any]:
-    model, out = load_model(folder / "model"), folder / PROBABILITY
-    gone_on = is_begun(out)  # the rest of a map says nothing of the time that the whole takes
-    began = time.monotonic()
-    map_site(model, prepared / "stack.tif", out, overwrite=True)
-    seconds = None if gone_on else time.monotonic() - began
-    return {"mapping_seconds": seconds, "mapping_peak_mib": peak_memory()}
-
-
-def _baseline(name: str, run: Run, prepared: Path, folder: Path) -> dict[str, Any]:
-    ground = build_training_data(run, prepared)
-    began = time.monotonic()
-    baseline = fit_baseline(name, run, ground)
-    trained = time.monotonic()
-    training_peak = peak_memory()
-    remove_file(folder / RESULT, folder)  # not before: a fit that is given up leaves scores, split and map together
-    write_split(ground, folder / "model")
-    map_baseline(baseline, ground, folder / PROBABILITY, overwrite=True)
-    return {
-        "validation": baseline.validation,
-        "training_windows": len(ground.windows),
-        "training_pixels": baseline.pixels,
-        "training_seconds": trained - began,
-        "training_peak_mib": training_peak,
-        "mapping_seconds": time.monotonic() - trained,
-        "parameters": size(baseline.estimator),
-    }
-
-
 def _percent(score: float) -> str:
+    """A score in per cent; "undefined" where it is NaN."""
     return "undefined" if math.isnan(score) else f"{100 * score:.2f} %"
-
-
-def mean_and_deviation(results: Iterable[dict[str, Any]], key: str) -> tuple[float, float]:
-    """Mean and standard deviation (of a sample; NaN for one) of a number over results, undefined ones left out."""
-    values = [float(r[key]) for r in results if r.get(key) is not None and not math.isnan(float(r[key]))]
-    if not values:
-        return math.nan, math.nan
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return mean, math.nan
-    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))

@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ from landslip.dataset.training_data import input_hashes
 from landslip.errors import ModelError, ResumeError, RunError
 from landslip.evaluation.counts import confusion_by_block
 from landslip.geo.raster import read_info, read_stored
-from landslip.importance.ranking import DRAWS, FEWEST_BLOCKS, Score, bootstrap_weights, kappa_f1, percentiles
+from landslip.importance.ranking import DRAWS, FEWEST_BLOCKS, Kind, Score, bootstrap_weights, bootstrapped, kappa_f1
 from landslip.inference.mapping import map_site
 from landslip.runtime.disk import remove_folder
 from landslip.runtime.progress import duration, plural, say
@@ -73,12 +73,12 @@ def plan_ablation(model: Model, prepared: Path, budget: Budget) -> Ablation:
     if (budget.epochs is None) == (budget.minutes is None):
         raise RunError("a training takes a number of epochs or a share of a budget: give --epochs or --budget.")
     if (budget.epochs is not None and budget.epochs < 1) or (budget.minutes is not None and not budget.minutes > 0):
-        given = f"{budget.epochs} epochs" if budget.minutes is None else f"{budget.minutes:g} minutes"
-        raise RunError(f"{given} train nothing: give --epochs of 1 or more, or a --budget above 0.")
+        amount = f"{budget.epochs} epochs" if budget.minutes is None else f"{budget.minutes:g} minutes"
+        raise RunError(f"{amount} train nothing: give --epochs of 1 or more, or a --budget above 0.")
     run = run_of(model)
     inputs = input_hashes(run, prepared)
-    known = model.facts.get("site_inputs", {})
-    changed = [name for name, found in inputs.items() if known.get(name) != found]
+    trained_on = model.facts.get("site_inputs", {})
+    changed = [name for name, sha256 in inputs.items() if trained_on.get(name) != sha256]
     if changed:
         raise ModelError(
             f"{model.folder} was trained on other files than {', '.join(changed)} in {prepared}, so that its split and "
@@ -91,14 +91,10 @@ def plan_ablation(model: Model, prepared: Path, budget: Budget) -> Ablation:
     other = run.training.model_copy(update={"seed": run.training.seed ^ 1})
     trainings = {ALL: run, SEED: run.model_copy(update={"training": other})}
     for name in factors:
-        left = tuple(factor for factor in factors if factor != name)
-        channels = run.channels.model_copy(update={"factors": left or "none"})
+        others = tuple(factor for factor in factors if factor != name)
+        channels = run.channels.model_copy(update={"factors": others or "none"})
         trainings[_without(name)] = run.model_copy(update={"channels": channels})
     return Ablation(trainings, prepared, inputs, budget)
-
-
-def _without(factor: str) -> str:
-    return f"without {factor}"
 
 
 def ablation_importance(
@@ -115,21 +111,21 @@ def ablation_importance(
     tags: dict[str, str] = {}
     for i, (name, run) in enumerate(planned.trainings.items()):
         say(f"-- training {i + 1}/{len(planned.trainings)}: {name}")
-        own = _home(folder, name)
-        _train_and_map(_for(run, epochs), planned.prepared, planned.inputs, own, overwrite)
-        split = own / "model" / "split.tif"
+        home = _home(folder, name)
+        _train_and_map(_for(run, epochs), planned.prepared, planned.inputs, home, overwrite)
+        split = home / "model" / "split.tif"
         part = part or ("test" if (read_stored(split) == TEST).any() else "validation")
         tags = tags or read_info(split).tags
-        tables[name] = confusion_by_block(own / PROBABILITY, planned.prepared / "label.tif", split, part, block)
+        tables[name] = confusion_by_block(home / PROBABILITY, planned.prepared / "label.tif", split, part, block)
     scores, blocks = drops(tables, seed)
     kappa, f1 = kappa_f1(tables[ALL].sum(0))
-    moved = abs(kappa - kappa_f1(tables[SEED].sum(0))[0])
+    by_chance = abs(kappa - kappa_f1(tables[SEED].sum(0))[0])
     notes = [
         f"ablation: {len(planned.trainings)} trainings of {plural(epochs, 'epoch')} each{note}, where the model itself "
         f"had {planned.trainings[ALL].training.epochs}; scored on the {part} part in {blocks} spatial blocks of "
         f"{block} pixels: kappa {kappa:.3f} and F1 {f1:.3f} with all factors",
-        f"ablation: another seed alone changes kappa by {moved:.3f}; a factor shows an effect where its drop is surely "
-        "larger (one-sided, 5 %). Intervals hold the ground that is scored, not the chance in a training",
+        f"ablation: another seed alone changes kappa by {by_chance:.3f}; a factor shows an effect where its drop is "
+        "surely larger (one-sided, 5 %). Intervals hold the ground that is scored, not the chance in a training",
     ]
     if leakage := leakage_note(tags, part):
         notes.append(leakage)
@@ -141,45 +137,55 @@ def ablation_importance(
 
 
 def drops(tables: Mapping[str, NDArray[np.int64]], seed: int) -> tuple[list[Score], int]:
-    """Drops of kappa and F1 against the training with all factors, and on how many blocks they stand.
+    """Drops of kappa and F1 against the training with all factors, and on how many spatial blocks they stand.
 
     `tables` holds (B, 4) pixels by block (TP, FP, FN, TN) of each training by name, the blocks in one order. Every
     draw takes the same blocks for all trainings.
     """
-    held = np.any([table.any(1) for table in tables.values()], 0)
-    own = {name: table[held].astype(np.float64) for name, table in tables.items()}
-    drawn = bootstrap_weights(np.random.default_rng(seed), int(held.sum()), DRAWS)
-    spread = {name: np.array([kappa_f1(many @ table) for many in drawn]) for name, table in own.items()}
-    whole = {name: kappa_f1(table.sum(0)) for name, table in own.items()}
+    scored = np.any([table.any(1) for table in tables.values()], 0)  # blocks
+    tables = {name: table[scored] for name, table in tables.items()}
+    weights = bootstrap_weights(np.random.default_rng(seed), int(scored.sum()), DRAWS)
+    draws = {name: np.array([kappa_f1(weight @ table) for weight in weights]) for name, table in tables.items()}
+    totals = {name: kappa_f1(table.sum(0)) for name, table in tables.items()}
     scores = []
-    for at, measure in enumerate(("ablation_kappa", "ablation_f1")):
-        moved = abs(float(whole[ALL][at] - whole[SEED][at]))
+    for i, measure in enumerate(("ablation_kappa", "ablation_f1")):
+        by_chance = abs(float(totals[ALL][i] - totals[SEED][i]))
         for name in tables:
             if name == ALL:
                 continue
-            kind: Literal["factor", "seed"] = "seed" if name == SEED else "factor"
+            kind: Kind = "seed" if name == SEED else "factor"
             factor = name.removeprefix(_without(""))
-            estimate = float(whole[ALL][at] - whole[name][at])
-            each = spread[ALL][:, at] - spread[name][:, at]
-            low = np.nanpercentile(each, 5) if np.isfinite(each).any() else math.nan
+            estimate = float(totals[ALL][i] - totals[name][i])
+            differences = draws[ALL][:, i] - draws[name][:, i]
+            low = np.nanpercentile(differences, 5) if np.isfinite(differences).any() else math.nan
             note = "undefined: nothing mapped, or no landslide scored" if math.isnan(estimate) else ""
-            effect = bool(low > moved)
-            scores.append(Score(measure, factor, kind, estimate, *percentiles(each), effect=effect, note=note))
-    return scores, int(held.sum())
+            effect = bool(low > by_chance)
+            scores.append(
+                bootstrapped(measure, factor, kind, estimate=estimate, draws=differences, effect=effect, note=note)
+            )
+    return scores, int(scored.sum())
 
 
 # ---- trainings ----
 
 
+def _without(factor: str) -> str:
+    """The name of the training without a factor."""
+    return f"without {factor}"
+
+
 def _home(folder: Path, name: str) -> Path:
+    """The folder of a training."""
     return folder / name.replace(" ", "_").replace("/", "_")
 
 
 def _for(run: Run, epochs: int) -> Run:
+    """The run with so many epochs."""
     return run.model_copy(update={"training": run.training.model_copy(update={"epochs": epochs})})
 
 
 def _train_and_map(run: Run, prepared: Path, inputs: dict[str, str], folder: Path, overwrite: bool) -> None:
+    """Train a run into `folder`/model and map the site with it, as far as neither is done."""
     model = folder / "model"
     if not is_trained(model, run, inputs):
         train(run, prepared, model, overwrite)
@@ -193,47 +199,51 @@ def _epochs(planned: Ablation, folder: Path, overwrite: bool) -> tuple[int, str]
     if planned.budget.epochs is not None:
         return planned.budget.epochs, ""
     minutes = planned.budget.minutes or 0.0
-    whole = planned.trainings[ALL]
-    identity = {"run": whole.model_dump(mode="json", exclude={"compare"}), "inputs": planned.inputs}
-    kept = _kept_plan(folder / PLAN, identity, minutes, overwrite)
-    if kept is None:
-        training, mapping = _measured(whole, planned.prepared, folder / "probe")
+    run = planned.trainings[ALL]
+    identity = {"run": run.model_dump(mode="json", exclude={"compare"}), "inputs": planned.inputs}
+    plan = _kept_plan(folder / PLAN, identity, minutes, overwrite)
+    if plan is None:
+        training, mapping = _measured(run, planned.prepared, folder / "probe")
         count = len(planned.trainings)
-        epochs = min(int(((60 * minutes - training - mapping) / count - mapping) / training), whole.training.epochs)
+        epochs = min(int(((60 * minutes - training - mapping) / count - mapping) / training), run.training.epochs)
         if epochs < 1:
             needed = (count + 1) * (training + mapping) / 60
             raise RunError(
                 f"a budget of {minutes:g} minutes does not buy one epoch for each of {count} trainings, which takes "
                 f"about {math.ceil(needed)} minutes. Give a larger --budget."
             )
-        kept = {"identity": identity, "minutes": minutes, "epochs": epochs, "seconds_of_an_epoch": training}
-        write_json(folder / PLAN, kept, overwrite=True)
+        plan = {"identity": identity, "minutes": minutes, "epochs": epochs, "seconds_of_an_epoch": training}
+        write_json(folder / PLAN, plan, overwrite=True)
         say(f"{minutes:g} minutes buy {plural(epochs, 'epoch')} for each of {count} trainings")
-    seconds = kept["seconds_of_an_epoch"]
-    return kept["epochs"], f" (bought by {minutes:g} minutes: one epoch with all around it took {duration(seconds)})"
+    seconds = plan["seconds_of_an_epoch"]
+    return plan["epochs"], f" (bought by {minutes:g} minutes: one epoch with all around it took {duration(seconds)})"
 
 
 def _kept_plan(path: Path, identity: dict[str, Any], minutes: float, overwrite: bool) -> dict[str, Any] | None:
+    """The plan that an earlier call kept; None where there is none, or with `overwrite` where it is of other choices.
+
+    Raises ResumeError where it cannot be read, or is of other choices and not to be written anew.
+    """
     if not path.exists():
         return None
     try:
-        kept: dict[str, Any] = read_json(path)
-        same = kept["identity"] == identity and kept["minutes"] == minutes and kept["epochs"] >= 1
+        plan: dict[str, Any] = read_json(path)
+        same = plan["identity"] == identity and plan["minutes"] == minutes and plan["epochs"] >= 1
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ResumeError(f"{path} cannot be read ({str(error)[:100]}). Remove it, and it is made again.") from error
     if same:
-        return kept
+        return plan
     if overwrite:
         return None
-    was = f"a budget of {kept['minutes']:g} minutes, not {minutes:g}"
-    if kept["identity"] != identity:
-        was = difference(kept["identity"], identity)
+    was = f"a budget of {plan['minutes']:g} minutes, not {minutes:g}"
+    if plan["identity"] != identity:
+        was = difference(plan["identity"], identity)
     raise ResumeError(f"{path} is of {was}. Give another folder, or --overwrite to train anew.")
 
 
 def _measured(run: Run, prepared: Path, folder: Path) -> tuple[float, float]:
     """Seconds of a training of one epoch, reading and validation included, and of mapping the site."""
-    remove_folder(folder)  # stopped in its midst, and half of it would be timed
+    remove_folder(folder)  # of a call that was stopped in its midst: the rest of its training would be timed
     began = time.monotonic()
     train(_for(run, 1), prepared, folder / "model")
     trained = time.monotonic()

@@ -11,19 +11,14 @@ from numpy.typing import NDArray
 
 from landslip.dataset.channels import StackInfo
 from landslip.geo.grid import tiles
-from landslip.importance.sampling import (
-    SIDE,
-    Sample,
-    open_prepared,
-    positions_of,
-)
+from landslip.importance.sampling import SIDE, Sample, open_prepared, positions_of
 from landslip.plots.class_maps import direction_of, eighth
 
 DIRECTIONS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
 Cut = Literal["natural breaks", "directions", "classes"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FactorClasses:
     """A factor's classes: `names` of them, cut from the channels at `positions` of the stack.
 
@@ -40,16 +35,19 @@ class FactorClasses:
     note: str = ""
 
     def codes(self, values: NDArray[np.float32]) -> NDArray[np.intp]:
-        """Class of each pixel, from 0, of the factor's channels (C, ...); -1 where undefined. Shape (...)."""
+        """The class of each pixel, from 0; -1 where it is undefined.
+
+        `values` (C, ...) are those of the factor's channels; the codes have the shape (...).
+        """
         if self.cut == "directions":
             return _directions(values)
-        if self.cut == "classes" and len(values) > 1:  # a plane per class
-            found = np.argmax(np.nan_to_num(values, nan=-1.0), axis=0)
-            return np.where(np.nanmax(np.nan_to_num(values, nan=0.0), axis=0) > 0.5, found, -1)
-        if self.cut == "classes" and not self.upper:  # one plane: a single class
+        if self.cut == "classes" and len(values) > 1:  # there is a plane for each class
+            largest = np.argmax(np.nan_to_num(values, nan=-1.0), axis=0)
+            return np.where(np.nanmax(np.nan_to_num(values, nan=0.0), axis=0) > 0.5, largest, -1)
+        if self.cut == "classes" and not self.upper:  # one plane, and so a single class
             return np.where(values[0] > 0.5, 0, -1)
-        found = np.searchsorted(np.asarray(self.upper), values[0].astype(np.float64), side="left")
-        return np.where(np.isnan(values[0]), -1, np.minimum(found, len(self.upper) - 1))
+        codes = np.searchsorted(np.asarray(self.upper), values[0].astype(np.float64), side="left")
+        return np.where(np.isnan(values[0]), -1, np.minimum(codes, len(self.upper) - 1))
 
 
 def natural_breaks(values: NDArray[Any], classes: int) -> tuple[float, ...]:
@@ -63,7 +61,7 @@ def natural_breaks(values: NDArray[Any], classes: int) -> tuple[float, ...]:
     distinct = np.unique(ordered)
     if distinct.size <= classes:
         return tuple(distinct.tolist())
-    from mapclassify import FisherJenks  # here, because it compiles itself for some seconds
+    from mapclassify import FisherJenks  # here, because importing it compiles it for some seconds
 
     scaled = (ordered - ordered.mean()) / ordered.std()
     at = np.searchsorted(scaled, FisherJenks(scaled, k=classes).bins)
@@ -71,25 +69,40 @@ def natural_breaks(values: NDArray[Any], classes: int) -> tuple[float, ...]:
 
 
 def make_classes(stack: StackInfo, factor: str, drawn: Sample, classes: int) -> FactorClasses:
-    """The classes of a factor, with natural breaks of a sample (all channels of the stack) where it is continuous."""
+    """The classes of a factor of a stack; where it is continuous, natural breaks of the sample `drawn`."""
     positions = positions_of(stack, factor)
-    own = [stack.channels[i] for i in positions]
-    unit = own[0].unit
-    if factor == "aspect" and ({channel.kind for channel in own} == {"sine", "cosine"} or unit == "degree"):
+    channels = [stack.channels[i] for i in positions]
+    unit = channels[0].unit
+    if factor == "aspect" and ({channel.kind for channel in channels} == {"sine", "cosine"} or unit == "degree"):
         by_kind = sorted(positions, key=lambda i: stack.channels[i].kind != "sine")
-        return FactorClasses(factor, "directions", unit, tuple(by_kind), ("flat", *DIRECTIONS))
-    if own[0].kind == "class":
-        names = tuple(channel.name.removeprefix(f"{factor}_") for channel in own)
-        return FactorClasses(factor, "classes", unit, positions, names)
+        return FactorClasses(
+            factor=factor, cut="directions", unit=unit, positions=tuple(by_kind), names=("flat", *DIRECTIONS)
+        )
+    if channels[0].kind == "class":
+        names = tuple(channel.name.removeprefix(f"{factor}_") for channel in channels)
+        return FactorClasses(factor=factor, cut="classes", unit=unit, positions=positions, names=names)
     values = drawn.values[:, positions[0]]
     values = values[~np.isnan(values)]
     if not values.size:
         return FactorClasses(
-            factor, "natural breaks", unit, positions, ("all",), (math.inf,), "undefined all over the site"
+            factor=factor,
+            cut="natural breaks",
+            unit=unit,
+            positions=positions,
+            names=("all",),
+            upper=(math.inf,),
+            note="undefined all over the site",
         )
-    if unit == "class":  # one channel of ordinals, the paper's encoding
-        codes = _codes_in(stack, positions[0])  # a sample may miss a rare class
-        return FactorClasses(factor, "classes", unit, positions, tuple(f"{code:g}" for code in codes), tuple(codes))
+    if unit == "class":  # one channel of ordinals, as the paper encodes classes
+        codes = _codes_in(stack, positions[0])  # all of them, since a sample may miss a rare class
+        return FactorClasses(
+            factor=factor,
+            cut="classes",
+            unit=unit,
+            positions=positions,
+            names=tuple(f"{code:g}" for code in codes),
+            upper=tuple(codes),
+        )
     upper = natural_breaks(values, classes)
     note = ""
     if len(upper) == 1:
@@ -97,18 +110,25 @@ def make_classes(stack: StackInfo, factor: str, drawn: Sample, classes: int) -> 
     elif len(upper) < classes:
         note = f"{len(upper)} different values in the sample, each a class"
     return FactorClasses(
-        factor, "natural breaks", unit, positions, tuple(map(str, range(1, len(upper) + 1))), upper, note
+        factor=factor,
+        cut="natural breaks",
+        unit=unit,
+        positions=positions,
+        names=tuple(map(str, range(1, len(upper) + 1))),
+        upper=upper,
+        note=note,
     )
 
 
 def _codes_in(stack: StackInfo, position: int) -> list[float]:
-    found: set[float] = set()
+    """The values that a channel of classes holds on valid ground of known label, in order."""
+    codes: set[float] = set()
     with open_prepared(stack) as rasters:
         for window in tiles(stack.grid.shape, SIDE):
             known, _ = rasters.known(window)
             values = rasters.values(window, [position])[0][known]
-            found |= set(np.unique(values[~np.isnan(values)]).tolist())
-    return sorted(found)
+            codes |= set(np.unique(values[~np.isnan(values)]).tolist())
+    return sorted(codes)
 
 
 def _directions(values: NDArray[np.float32]) -> NDArray[np.intp]:

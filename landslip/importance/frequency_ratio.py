@@ -46,13 +46,14 @@ from landslip.runtime.text import write_json, write_text
 FILES = ("intervals.csv", "intervals.json", "intervals.png")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClassFrequency:
     """One class of a factor and the landslides in it.
 
-    `low` (not included, but in the first class) and `high` bound natural breaks in the factor's unit, NaN elsewhere.
-    Shares are of all counted pixels of the factor, or of all its landslide pixels. `frequency` is landslide pixels over
-    pixels of the class, `frequency_ratio` landslide share over area share: NaN where the class holds no pixel.
+    `low` (itself included in the first class alone) and `high` bound natural breaks, in the factor's unit; NaN for
+    other classes. Shares are of all counted pixels of the factor, or of all its landslide pixels. `frequency` is
+    landslide pixels over pixels of the class, `frequency_ratio` landslide share over area share: NaN where the class
+    holds no pixel.
     """
 
     factor: str
@@ -70,9 +71,10 @@ class ClassFrequency:
 
 @dataclass(frozen=True)
 class Counts:
-    """Pixels of a factor's classes by spatial block, `table` (B, K, 2) int64: other ground, landslide.
+    """Pixels of a factor's K classes in B spatial blocks.
 
-    `undefined` pixels are valid and known, yet in no class. `low` and `high`: extremes of the first channel.
+    `table` is (B, K, 2), of other ground and of landslide. `undefined` pixels are valid and known, yet in no class.
+    `low` and `high` are the extremes of the factor's first channel.
     """
 
     classes: FactorClasses
@@ -112,35 +114,27 @@ def frequency_ratios(
         refuse_existing(out / name, overwrite)
     stack = read_prepared_info(prepared)
     chosen = choose_factors(stack, factors)
-    _require(2 <= classes <= 50, f"{classes} classes: give from 2 to 50 (--classes).")
-    _require(sample >= 100, f"a sample of {sample} pixels: give at least 100 (--sample).")
+    if not 2 <= classes <= 50:
+        raise RunError(f"{classes} classes: give from 2 to 50 (--classes).")
+    if sample < 100:
+        raise RunError(f"a sample of {sample} pixels: give at least 100 (--sample).")
     refuse_input(out, [stack.path, prepared / "label.tif", prepared / "valid.tif"])
-    drawn = draw_sample(stack, sample, seed)
-    counted = count_classes(stack, [make_classes(stack, name, drawn, classes) for name in chosen], BLOCK)
-    rows = [row for counts in counted for row in rows_of(counts)]
-    made = Frequencies(rows, len(drawn.label), drawn.pixels, drawn.landslides, _notes(counted, drawn, seed))
+    site_sample = draw_sample(stack, sample, seed)
+    all_counts = count_classes(stack, [make_classes(stack, name, site_sample, classes) for name in chosen], BLOCK)
+    by_factor = {counts.classes.factor: _rows_of(counts) for counts in all_counts}
+    rows = [row for of_factor in by_factor.values() for row in of_factor]
+    frequencies = Frequencies(
+        rows, len(site_sample.label), site_sample.pixels, site_sample.landslides, _notes(all_counts, site_sample, seed)
+    )
     write_text(out / "intervals.csv", frequency_csv([asdict(row) for row in rows]), overwrite)
-    panels = {counts.classes.factor: [_bar(row) for row in rows_of(counts)] for counts in counted}
-    titles = {name: _title(stack, name) for name in panels}
-    mean = made.landslides / made.pixels
-    draw_intervals({titles[name]: bars for name, bars in panels.items()}, mean, out / "intervals.png", overwrite)
+    panels = {
+        _title(stack, name): [(row.name, row.frequency, row.area_share) for row in of_factor]
+        for name, of_factor in by_factor.items()
+    }
+    draw_intervals(panels, frequencies.landslides / frequencies.pixels, out / "intervals.png", overwrite)
     facts = {"seed": seed, "classes": classes, "stack_sha256": file_hash(stack.path), "software": software()}
-    write_json(out / "intervals.json", {**asdict(made), **facts}, overwrite)
-    return made
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise RunError(message)
-
-
-# ---- the prepared folder ----
-
-
-# ---- classes ----
-
-
-# ---- counting ----
+    write_json(out / "intervals.json", {**asdict(frequencies), **facts}, overwrite)
+    return frequencies
 
 
 def count_classes(stack: StackInfo, factors: Sequence[FactorClasses], block: int) -> list[Counts]:
@@ -162,7 +156,7 @@ def count_classes(stack: StackInfo, factors: Sequence[FactorClasses], block: int
                 continue
             row, column = np.nonzero(known)
             landslide = (label[known] == LANDSLIDE).astype(np.int64)
-            at = (row + window.row) // block * across + (column + window.column) // block
+            block_of_pixel = (row + window.row) // block * across + (column + window.column) // block
             for i, classes in enumerate(factors):
                 values = rasters.values(window, classes.positions)[:, known]
                 codes = classes.codes(values)
@@ -170,87 +164,13 @@ def count_classes(stack: StackInfo, factors: Sequence[FactorClasses], block: int
                 undefined[i] += int(np.count_nonzero(~defined))
                 if defined.any():
                     low[i], high[i] = min(low[i], values[0][defined].min()), max(high[i], values[0][defined].max())
-                flat = (at * len(classes.names) + codes) * 2 + landslide
+                flat = (block_of_pixel * len(classes.names) + codes) * 2 + landslide
                 tables[i] += np.bincount(flat[defined], minlength=tables[i].size).reshape(tables[i].shape)
-    held = np.any([table.any(axis=(1, 2)) for table in tables], axis=0)
+    filled = np.any([table.any(axis=(1, 2)) for table in tables], axis=0)
     return [
-        Counts(classes, table[held], int(undefined[i]), float(low[i]), float(high[i]))
+        Counts(classes, table[filled], int(undefined[i]), float(low[i]), float(high[i]))
         for i, (classes, table) in enumerate(zip(factors, tables, strict=True))
     ]
-
-
-def rows_of(counts: Counts) -> list[ClassFrequency]:
-    """The classes of a factor with their landslides."""
-    classes = counts.classes
-    table = counts.table.sum(0)
-    total, landslides = int(table.sum()), int(table[:, 1].sum())
-    bounds = _bounds(counts)
-    rows = []
-    for name, (low, high), (other, landslide) in zip(classes.names, bounds, table.tolist(), strict=True):
-        pixels = other + landslide
-        area_share, landslide_share = _over(pixels, total), _over(landslide, landslides)
-        frequency, ratio = _over(landslide, pixels), _over(landslide_share, area_share)
-        shown = name if classes.cut != "natural breaks" else f"{_round(low, bounds)} to {_round(high, bounds)}"
-        rows.append(
-            ClassFrequency(
-                classes.factor, shown, classes.unit, low, high, pixels, area_share, landslide, landslide_share,
-                frequency, ratio,
-            )
-        )  # fmt: skip
-    return rows
-
-
-def _bounds(counts: Counts) -> list[tuple[float, float]]:
-    upper = counts.classes.upper
-    if counts.classes.cut != "natural breaks":
-        return [(math.nan, math.nan)] * len(counts.classes.names)
-    if not math.isfinite(counts.low):
-        return [(math.nan, math.nan)] * len(upper)
-    # the sample's extremes are not the site's
-    edges = [min(counts.low, upper[0]), *upper[:-1], max(counts.high, upper[-1])]
-    return list(itertools.pairwise(edges))
-
-
-def _over(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
-
-
-def _round(value: float, bounds: Sequence[tuple[float, float]]) -> str:
-    """Enough digits to tell the narrowest class's bounds apart."""
-    narrowest = min((high - low for low, high in bounds if high > low), default=1.0)
-    digits = max(0, math.ceil(-math.log10(narrowest / 10))) if narrowest > 0 else 0
-    return f"{value:.{min(digits, 6)}f}" if math.isfinite(value) else "undefined"
-
-
-def _notes(counted: Sequence[Counts], drawn: Sample, seed: int) -> list[str]:
-    notes = []
-    if any(counts.classes.cut == "natural breaks" for counts in counted):
-        every = len(drawn.label) == drawn.pixels
-        of = f"all {drawn.pixels:,}" if every else f"{len(drawn.label):,} of {drawn.pixels:,}"
-        notes.append(
-            f"natural breaks are exact on {of} valid pixels of known label"
-            + ("" if every else f", drawn with seed {seed}; every pixel is counted")
-        )
-    for counts in counted:
-        name = counts.classes.factor
-        if counts.classes.note:
-            notes.append(f"{name}: {counts.classes.note}")
-        if counts.undefined:
-            notes.append(f"{name}: {counts.undefined:,} pixels are in no class and are not counted")
-        empty = [counts.classes.names[k] for k in np.flatnonzero(counts.table.sum((0, 2)) == 0)]
-        if empty and counts.table.any():
-            notes.append(f"{name}: no pixel of class {', '.join(empty)}, so its frequency is undefined")
-    return notes
-
-
-def _title(stack: StackInfo, factor: str) -> str:
-    channel: Channel = stack.channels[positions_of(stack, factor)[0]]
-    unit = "" if factor == "aspect" or channel.unit in ("", "class") else f" ({channel.unit})"
-    return factor.replace("_", " ") + unit
-
-
-def _bar(row: ClassFrequency) -> tuple[str, float, float]:
-    return row.name, row.frequency, row.area_share
 
 
 def frequency_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -286,5 +206,89 @@ def frequency_table(made: Frequencies) -> str:
     return "\n".join([*lines, "", *(f"Note: {note}." for note in made.notes)])
 
 
+def _rows_of(counts: Counts) -> list[ClassFrequency]:
+    """The classes of a factor with the landslides in them."""
+    classes = counts.classes
+    table = counts.table.sum(0)
+    total, landslides = int(table.sum()), int(table[:, 1].sum())
+    bounds = _bounds(counts)
+    rows = []
+    for name, (low, high), (other, landslide) in zip(classes.names, bounds, table.tolist(), strict=True):
+        pixels = other + landslide
+        area_share, landslide_share = _over(pixels, total), _over(landslide, landslides)
+        frequency, ratio = _over(landslide, pixels), _over(landslide_share, area_share)
+        label = name if classes.cut != "natural breaks" else f"{_round(low, bounds)} to {_round(high, bounds)}"
+        rows.append(
+            ClassFrequency(
+                factor=classes.factor,
+                name=label,
+                unit=classes.unit,
+                low=low,
+                high=high,
+                pixels=pixels,
+                area_share=area_share,
+                landslide_pixels=landslide,
+                landslide_share=landslide_share,
+                frequency=frequency,
+                frequency_ratio=ratio,
+            )
+        )
+    return rows
+
+
+def _bounds(counts: Counts) -> list[tuple[float, float]]:
+    """The lower and upper bound of each class; NaN but of natural breaks."""
+    upper = counts.classes.upper
+    if counts.classes.cut != "natural breaks":
+        return [(math.nan, math.nan)] * len(counts.classes.names)
+    if not math.isfinite(counts.low):
+        return [(math.nan, math.nan)] * len(upper)
+    # The extremes of the sample are not those of the site.
+    edges = [min(counts.low, upper[0]), *upper[:-1], max(counts.high, upper[-1])]
+    return list(itertools.pairwise(edges))
+
+
+def _over(part: float, total: float) -> float:
+    """A share; NaN where there is nothing that it could be of."""
+    return part / total if total else math.nan
+
+
+def _round(value: float, bounds: Sequence[tuple[float, float]]) -> str:
+    """Enough digits to tell the narrowest class's bounds apart."""
+    narrowest = min((high - low for low, high in bounds if high > low), default=1.0)
+    digits = max(0, math.ceil(-math.log10(narrowest / 10))) if narrowest > 0 else 0
+    return f"{value:.{min(digits, 6)}f}" if math.isfinite(value) else "undefined"
+
+
+def _notes(all_counts: Sequence[Counts], sample: Sample, seed: int) -> list[str]:
+    """What the classes stand on, and what a reader must know of each factor."""
+    notes = []
+    if any(counts.classes.cut == "natural breaks" for counts in all_counts):
+        all_drawn = len(sample.label) == sample.pixels
+        of = f"all {sample.pixels:,}" if all_drawn else f"{len(sample.label):,} of {sample.pixels:,}"
+        notes.append(
+            f"natural breaks are exact on {of} valid pixels of known label"
+            + ("" if all_drawn else f", drawn with seed {seed}; every pixel is counted")
+        )
+    for counts in all_counts:
+        name = counts.classes.factor
+        if counts.classes.note:
+            notes.append(f"{name}: {counts.classes.note}")
+        if counts.undefined:
+            notes.append(f"{name}: {counts.undefined:,} pixels are in no class and are not counted")
+        empty = [counts.classes.names[k] for k in np.flatnonzero(counts.table.sum((0, 2)) == 0)]
+        if empty and counts.table.any():
+            notes.append(f"{name}: no pixel of class {', '.join(empty)}, so its frequency is undefined")
+    return notes
+
+
+def _title(stack: StackInfo, factor: str) -> str:
+    """A factor's name with its unit, as the title of its panel."""
+    channel: Channel = stack.channels[positions_of(stack, factor)[0]]
+    unit = "" if factor == "aspect" or channel.unit in ("", "class") else f" ({channel.unit})"
+    return factor.replace("_", " ") + unit
+
+
 def _percent(share: float, digits: int) -> str:
+    """A share in per cent; "undefined" where it is NaN."""
     return "undefined" if math.isnan(share) else f"{100 * share:.{digits}f} %"

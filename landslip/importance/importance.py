@@ -113,42 +113,96 @@ def importance(
         raise RunError("what is trained anew without a factor is a model's network: give --model too.")
     loaded = None if model is None else load_model(model)
     planned = None if loaded is None or budget is None else plan_ablation(loaded, prepared, budget)
-    held = None if loaded is None else held_out(loaded, stack, block, seed)  # refused before any long work
+    ground = None if loaded is None else held_out(loaded, stack, block, seed)  # refused before any long work
     _require_blocks(stack, block)
-    drawn = draw_sample(stack, SAMPLE, seed)
-    counted = count_classes(stack, [make_classes(stack, name, drawn, CLASSES) for name in factors], block)
-    rho = correlation(stack, drawn)
+    site = _measure_site(stack, factors, repeats=repeats, block=block, sample=sample, seed=seed)
+    scores, notes = site.scores, site.notes
+    if loaded is not None and ground is not None:
+        scores += permutation_importance(loaded, ground, site.together, repeats, seed)
+        notes += ground.notes
+    if planned is not None:
+        drops, more = ablation_importance(planned, out / "ablation", block, seed, overwrite)
+        scores, notes = scores + drops, notes + more
+    rankings = Importance(ranked(scores), site.together, site.rho, site.auc, notes)
+    facts = {"seed": seed, "repeats": repeats, "block": block, "sample": sample}
+    _write(rankings, out, stack, facts | ({} if budget is None else {"budget": asdict(budget)}), overwrite)
+    return rankings
+
+
+def importance_table(made: Importance) -> str:
+    """The rankings as text, with the notes."""
+    width = max(len(score.factor) for score in made.scores) + 2
+    lines: list[str] = []
+    for measure, title in MEASURES.items():
+        scores = [score for score in made.scores if score.measure == measure]
+        if not scores:
+            continue
+        lines += ["", title, f"  {'':>4}{'factor':<{width}}{'estimate':>10}{'95 % interval':>24}"]
+        for score in scores:
+            marks = [
+                *(["unstable place"] if score.unstable else []),
+                *(["no effect shown"] if score.effect is False else []),
+                *([score.note] if score.note else []),
+            ]
+            rank = "-" if score.rank is None else str(score.rank)
+            span = f"{_figure(score.low)} to {_figure(score.high)}"
+            figures = f"{_figure(score.estimate):>10}{span:>24}"
+            lines.append(f"  {rank:>3} {score.factor:<{width}}{figures}  {', '.join(marks)}".rstrip())
+    return "\n".join([*lines[1:], "", *(f"Note: {note}." for note in made.notes)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SiteMeasures:
+    """What the site alone says, without a network.
+
+    `rho` is Spearman's of every pair of factors, `together` the factors that are correlated, `auc` the mean area under
+    the ROC curve of the forests, NaN where there was no ground to test one on.
+    """
+
+    scores: list[Score]
+    notes: list[str]
+    together: list[tuple[str, ...]]
+    rho: dict[str, dict[str, float]]
+    auc: float
+
+
+def _measure_site(
+    stack: StackInfo, factors: Sequence[str], *, repeats: int, block: int, sample: int, seed: int
+) -> _SiteMeasures:
+    """Gini importance and gain ratio of the factors, and which of them are correlated."""
+    site_sample = draw_sample(stack, SAMPLE, seed)
+    counts = count_classes(stack, [make_classes(stack, name, site_sample, CLASSES) for name in factors], block)
+    rho = correlation(stack, site_sample)
     together = correlated_groups(rho, factors)
-    scores = gain_ratios(counted, drawn, stack.grid, block, seed)
+    gains = gain_ratios(counts, site_sample, stack.grid, block, seed)
     forest, auc, skipped = forest_importance(
-        stack, draw_sample(stack, sample, seed, balanced=True), factors, together, repeats, block, seed
+        stack,
+        draw_sample(stack, sample, seed, balanced=True),
+        factors,
+        together=together,
+        repeats=repeats,
+        block=block,
+        seed=seed,
     )
-    scores = forest + scores
-    notes = _notes(drawn, counted, stack, factors, together, rho, repeats - skipped, block, auc)
+    notes = [
+        *_notes_on_pixels(site_sample, counts, repeats=repeats - skipped, block=block, auc=auc),
+        *_notes_on_correlation(stack, factors, together, rho),
+    ]
     if skipped:
         notes.append(f"Gini: {skipped} of {repeats} repeats were skipped, whose blocks held one class alone")
-    if loaded is not None and held is not None:
-        scores += permutation_importance(loaded, held, together, repeats, seed)
-        notes += held.notes
-    if planned is not None:
-        drop, more = ablation_importance(planned, out / "ablation", block, seed, overwrite)
-        scores, notes = scores + drop, notes + more
-    made = Importance(ranked(scores), together, rho, auc, notes)
-    facts = {"seed": seed, "repeats": repeats, "block": block, "sample": sample}
-    _write(made, out, stack, facts | ({} if budget is None else {"budget": asdict(budget)}), overwrite)
-    return made
+    return _SiteMeasures(scores=forest + gains, notes=notes, together=together, rho=rho, auc=auc)
 
 
 def _require_blocks(stack: StackInfo, block: int) -> None:
     """Raise LabelError where too few spatial blocks hold a class, counted on the label whatever the factors are."""
     blocks = block_shape(stack.grid.shape, block)
-    held = {code: np.zeros(blocks, np.int64) for code in (LANDSLIDE, OTHER)}
+    sums = {code: np.zeros(blocks, np.int64) for code in (LANDSLIDE, OTHER)}
     with open_prepared(stack) as rasters:
         for window in tiles(stack.grid.shape, SIDE):
             known, label = rasters.known(window)
-            for code, total in held.items():
+            for code, total in sums.items():
                 add_block_sums(total, known & (label == code), window.row, window.column, block)
-    landslides, other = (int(np.count_nonzero(held[code])) for code in (LANDSLIDE, OTHER))
+    landslides, other = (int(np.count_nonzero(sums[code])) for code in (LANDSLIDE, OTHER))
     if min(landslides, other) < FEWEST_BLOCKS:
         raise LabelError(
             f"{stack.path.with_name('label.tif')}: on valid ground, landslides lie in {landslides} and other ground in "
@@ -157,34 +211,34 @@ def _require_blocks(stack: StackInfo, block: int) -> None:
         )
 
 
-def _notes(
-    drawn: Sample,
-    counted: Sequence[Counts],
-    stack: StackInfo,
-    factors: Sequence[str],
-    together: Sequence[tuple[str, ...]],
-    rho: Mapping[str, Mapping[str, float]],
-    repeats: int,
-    block: int,
-    auc: float,
-) -> list[str]:
-    notes = [
-        f"Gini and gain ratio: all {drawn.pixels:,} valid pixels of known label, {drawn.landslides:,} landslide, in "
-        f"{len(counted[0].table)} spatial blocks of {block} pixels; bands left out",
+def _notes_on_pixels(sample: Sample, counts: Sequence[Counts], *, repeats: int, block: int, auc: float) -> list[str]:
+    """What the rankings of the site stand on, and how they are to be read."""
+    return [
+        f"Gini and gain ratio: all {sample.pixels:,} valid pixels of known label, {sample.landslides:,} landslide, in "
+        f"{len(counts[0].table)} spatial blocks of {block} pixels; bands left out",
         f"Gini: {repeats} forests of {TREES} trees on blocks drawn with replacement, as many landslide as other "
         + (
             "pixels; no block was left to test a forest on"
             if math.isnan(auc)
             else f"pixels; mean AUC {auc:.3f} on the blocks that a forest did not see (0.5: it knows nothing)"
         ),
-        f"gain ratio: continuous factors in {CLASSES} natural breaks of {len(drawn.label):,} pixels, aspect in eight "
+        f"gain ratio: continuous factors in {CLASSES} natural breaks of {len(sample.label):,} pixels, aspect in eight "
         "directions and flat",
         "a factor shows an effect where it beats itself carried from other blocks (one-sided, 5 %; the network: where "
         "at most 5 % of the draws do not drop); those that show none rank last",
         "a place is unstable where a factor's interval overlaps that of any other factor that shows an effect as it "
         "does, or none as it does",
     ]
-    notes += [
+
+
+def _notes_on_correlation(
+    stack: StackInfo,
+    factors: Sequence[str],
+    together: Sequence[tuple[str, ...]],
+    rho: Mapping[str, Mapping[str, float]],
+) -> list[str]:
+    """Which factors say the same as each other, or as a band."""
+    notes = [
         f"{' + '.join(group)} are correlated (|Spearman| above {CORRELATED}): what one says the other says too, so "
         "their own places mean little and they are also taken together"
         for group in together
@@ -197,38 +251,20 @@ def _notes(
     return notes
 
 
-def _write(made: Importance, out: Path, stack: StackInfo, facts: dict[str, Any], overwrite: bool) -> None:
-    write_text(out / "importance.csv", frequency_csv([asdict(score) for score in made.scores]), overwrite)
+def _write(rankings: Importance, out: Path, stack: StackInfo, facts: dict[str, Any], overwrite: bool) -> None:
+    """Write importance.csv, .png and .json, which also holds the `facts` that the rankings follow from."""
+    write_text(out / "importance.csv", frequency_csv([asdict(score) for score in rankings.scores]), overwrite)
     panels = {
-        title: [Whisker(s.factor, s.estimate, s.low, s.high, s.effect, s.unstable) for s in own]
+        title: [
+            Whisker(name=s.factor, estimate=s.estimate, low=s.low, high=s.high, effect=s.effect, unstable=s.unstable)
+            for s in scores
+        ]
         for measure, title in MEASURES.items()
-        if not measure.endswith("_f1") and (own := [s for s in made.scores if s.measure == measure])
+        if not measure.endswith("_f1") and (scores := [s for s in rankings.scores if s.measure == measure])
     }
     draw_ranking(panels, out / "importance.png", overwrite)
-    known = {**facts, "stack_sha256": file_hash(stack.path), "software": software()}
-    write_json(out / "importance.json", {**asdict(made), **known}, overwrite)
-
-
-def importance_table(made: Importance) -> str:
-    """The rankings as text, with the notes."""
-    width = max(len(score.factor) for score in made.scores) + 2
-    lines: list[str] = []
-    for measure, title in MEASURES.items():
-        own = [score for score in made.scores if score.measure == measure]
-        if not own:
-            continue
-        lines += ["", title, f"  {'':>4}{'factor':<{width}}{'estimate':>10}{'95 % interval':>24}"]
-        for score in own:
-            marks = [
-                *(["unstable place"] if score.unstable else []),
-                *(["no effect shown"] if score.effect is False else []),
-                *([score.note] if score.note else []),
-            ]
-            rank = "-" if score.rank is None else str(score.rank)
-            span = f"{_figure(score.low)} to {_figure(score.high)}"
-            figures = f"{_figure(score.estimate):>10}{span:>24}"
-            lines.append(f"  {rank:>3} {score.factor:<{width}}{figures}  {', '.join(marks)}".rstrip())
-    return "\n".join([*lines[1:], "", *(f"Note: {note}." for note in made.notes)])
+    origin = {"stack_sha256": file_hash(stack.path), "software": software()}
+    write_json(out / "importance.json", {**asdict(rankings), **facts, **origin}, overwrite)
 
 
 def _figure(value: float) -> str:

@@ -12,55 +12,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from landslip.plots.cartography import (
-    save,
-)
-from landslip.plots.palette import (
-    HATCH,
-    LINES,
-)
-
-
-def draw_intervals(
-    factors: Mapping[str, Sequence[tuple[str, float, float]]], mean: float, out: Path, overwrite: bool = False
-) -> None:
-    """Landslide frequency (bars) and area share (hatched, right axis) by class, a panel per factor (Fig. 10).
-
-    `factors`: title -> (class, frequency, area share), fractions, NaN where undefined; `mean`: the site's frequency.
-    """
-    columns = min(3, len(factors))
-    rows = -(-len(factors) // columns)
-    figure = Figure(figsize=(4.3 * columns, 3.3 * rows + 0.5), layout="constrained")
-    every = list(figure.subplots(rows, columns, squeeze=False).flat)
-    handles: list[Any] = []
-    for axes, (title, bars) in zip(every, factors.items(), strict=False):
-        at = np.arange(len(bars))
-        frequency, area = (100 * np.array([bar[i] for bar in bars], float) for i in (1, 2))
-        left = axes.bar(at - 0.2, frequency, 0.4, color=LINES[0], label="landslide frequency")
-        line = axes.axhline(100 * mean, color="black", ls="--", lw=1, label="frequency of the site")
-        right_axes = axes.twinx()
-        style: dict[str, Any] = {"facecolor": "white", "edgecolor": HATCH, "hatch": "////", "linewidth": 0.8}
-        right = right_axes.bar(at + 0.2, area, 0.4, label="area share (right)", **style)
-        for i in np.flatnonzero(np.isnan(frequency)):
-            axes.text(i - 0.2, 0, "undefined", rotation=90, ha="center", va="bottom", fontsize=7)
-        axes.set_title(title, fontsize=10)
-        axes.set_xticks(at, [bar[0] for bar in bars], rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
-        axes.set_ylabel("landslide frequency (%)", fontsize=8)
-        right_axes.set_ylabel("area share (%)", fontsize=8)
-        axes.set_ylim(0, max(1.08 * np.nanmax([*frequency, 100 * mean]), 1e-9))
-        right_axes.set_ylim(0, max(1.08 * float(np.nanmax(area)), 1e-9) if np.isfinite(area).any() else 1)
-        handles = [left, line, right]
-        for one in (axes, right_axes):
-            one.tick_params(labelsize=8)
-    for axes in every[len(factors) :]:
-        axes.set_axis_off()
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
-    save(figure, out, overwrite)
+from landslip.plots.cartography import save
+from landslip.plots.palette import HATCH, LINES
 
 
 @dataclass(frozen=True)
 class Whisker:
-    """One bar of a ranking: estimate with its interval; `effect` None where it was not tested."""
+    """One bar of a ranking: a factor's estimate with its interval.
+
+    `effect` is None where it was not tested; `unstable` says that its place means little.
+    """
 
     name: str
     estimate: float
@@ -68,6 +29,44 @@ class Whisker:
     high: float
     effect: bool | None
     unstable: bool
+
+
+def draw_intervals(
+    factors: Mapping[str, Sequence[tuple[str, float, float]]], mean: float, out: Path, overwrite: bool = False
+) -> None:
+    """Landslide frequency (bars) and area share (hatched, right axis) by class, a panel per factor (Fig. 10).
+
+    `factors` holds, by the panel's title, the name, frequency and area share of each class, as fractions, NaN where
+    undefined; `mean` is the site's frequency.
+    """
+    columns = min(3, len(factors))
+    rows = -(-len(factors) // columns)
+    figure = Figure(figsize=(4.3 * columns, 3.3 * rows + 0.5), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    handles: list[Any] = []
+    for axes, (title, bars) in zip(panels, factors.items(), strict=False):
+        x = np.arange(len(bars))
+        frequency, area = (100 * np.array([bar[i] for bar in bars], float) for i in (1, 2))
+        left = axes.bar(x - 0.2, frequency, 0.4, color=LINES[0], label="landslide frequency")
+        line = axes.axhline(100 * mean, color="black", ls="--", lw=1, label="frequency of the site")
+        right_axes = axes.twinx()
+        style: dict[str, Any] = {"facecolor": "white", "edgecolor": HATCH, "hatch": "////", "linewidth": 0.8}
+        right = right_axes.bar(x + 0.2, area, 0.4, label="area share (right)", **style)
+        for i in np.flatnonzero(np.isnan(frequency)):
+            axes.text(i - 0.2, 0, "undefined", rotation=90, ha="center", va="bottom", fontsize=7)
+        axes.set_title(title, fontsize=10)
+        axes.set_xticks(x, [bar[0] for bar in bars], rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
+        axes.set_ylabel("landslide frequency (%)", fontsize=8)
+        right_axes.set_ylabel("area share (%)", fontsize=8)
+        axes.set_ylim(0, max(1.08 * np.nanmax([*frequency, 100 * mean]), 1e-9))
+        right_axes.set_ylim(0, max(1.08 * float(np.nanmax(area)), 1e-9) if np.isfinite(area).any() else 1)
+        handles = [left, line, right]
+        axes.tick_params(labelsize=8)
+        right_axes.tick_params(labelsize=8)
+    for axes in panels[len(factors) :]:
+        axes.set_axis_off()
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    save(figure, out, overwrite)
 
 
 def draw_ranking(measures: Mapping[str, Sequence[Whisker]], out: Path, overwrite: bool = False) -> None:
@@ -81,10 +80,10 @@ def draw_ranking(measures: Mapping[str, Sequence[Whisker]], out: Path, overwrite
         figure.subplots(1, len(measures), squeeze=False).flat, measures.items(), strict=True
     ):
         for i, bar in enumerate(bars):
-            none = bar.effect is False
+            no_effect = bar.effect is False
             axes.barh(
-                i, bar.estimate, 0.7, facecolor="white" if none else LINES[0], edgecolor=LINES[0],
-                hatch="////" if none else None,
+                i, bar.estimate, 0.7, facecolor="white" if no_effect else LINES[0], edgecolor=LINES[0],
+                hatch="////" if no_effect else None,
             )  # fmt: skip
             axes.plot([bar.low, bar.high], [i, i], color="black", lw=1.4, marker="|", ms=7, mew=1.4)
             if math.isnan(bar.estimate):

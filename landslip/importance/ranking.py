@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from landslip.metrics.confusion import Confusion
 
 FEWEST_BLOCKS = 5  # spatial blocks that an interval stands on at least
-DRAWS = 1000  # bootstrap draws of tables, which cost nothing
+DRAWS = 1000  # bootstrap draws where they are made of tables of blocks, which costs nothing
 MEASURES = {
     "gini": "Gini importance, random forest",
     "gain_ratio": "information gain ratio",
@@ -23,22 +23,23 @@ MEASURES = {
     "ablation_f1": "trained anew without it: drop of F1",
 }
 Float = NDArray[np.float64]
+Kind = Literal["factor", "together", "bands", "seed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """What one measure says of a factor.
 
-    `kind`: a single factor, correlated factors taken together (names joined by " + "), all bands, or another training
-    seed and nothing else. `low` and `high` bound 95 % of the bootstrap. `rank` counts single factors from 1; None for
-    others and where the estimate is NaN. `unstable`: its interval overlaps that of any other single factor that shows
-    an effect as it does, or none as it does. `effect`: whether it beats itself with the link to the landslides cut
-    (one-sided, 5 %); None where that was not tested. `note` explains NaN.
+    `kind` is a single factor, correlated factors taken together (names joined by " + "), all bands, or another training
+    seed and nothing else. `low` and `high` bound 95 % of the bootstrap. `rank` counts single factors from 1; it is None
+    for others and where the estimate is NaN. A factor is `unstable` where its interval overlaps that of any other
+    single factor that shows an effect as it does, or none as it does. It has an `effect` where it beats itself with its
+    link to the landslides cut (one-sided, 5 %); None where that was not tested. `note` explains NaN.
     """
 
     measure: str
     factor: str
-    kind: Literal["factor", "together", "bands", "seed"]
+    kind: Kind
     estimate: float
     low: float
     high: float
@@ -48,6 +49,23 @@ class Score:
     note: str = ""
 
 
+def bootstrapped(
+    measure: str,
+    factor: str,
+    kind: Kind,
+    *,
+    estimate: float,
+    draws: Float,
+    effect: bool | None = None,
+    note: str = "",
+) -> Score:
+    """A score with the interval that holds the middle 95 % of its (N,) draws."""
+    low, high = percentiles(draws)
+    return Score(
+        measure=measure, factor=factor, kind=kind, estimate=estimate, low=low, high=high, effect=effect, note=note
+    )
+
+
 def ranked(scores: Sequence[Score]) -> list[Score]:
     """Scores by measure, single factors first and in falling order with their rank; those without one come after.
 
@@ -55,20 +73,20 @@ def ranked(scores: Sequence[Score]) -> list[Score]:
     a real effect in two classes (Strobl et al. 2007). Factors on one side of that line whose intervals overlap are
     unstable, beside each other or not. Of equals the first in the stack comes first.
     """
-    out: list[Score] = []
+    in_order: list[Score] = []
     for measure in MEASURES:
-        own = [score for score in scores if score.measure == measure]
-        single = [score for score in own if score.kind == "factor"]
+        of_measure = [score for score in scores if score.measure == measure]
+        single = [score for score in of_measure if score.kind == "factor"]
         order = sorted(
             (s for s in single if not math.isnan(s.estimate)), key=lambda s: (s.effect is False, -s.estimate)
         )
         for i, score in enumerate(order):
             others = [s for s in order if s is not score and (s.effect is False) == (score.effect is False)]
             unstable = any(score.low <= other.high and other.low <= score.high for other in others)
-            out.append(Score(**{**asdict(score), "rank": i + 1, "unstable": unstable}))
-        out += [score for score in single if math.isnan(score.estimate)]
-        out += [score for score in own if score.kind != "factor"]
-    return out
+            in_order.append(replace(score, rank=i + 1, unstable=unstable))
+        in_order += [score for score in single if math.isnan(score.estimate)]
+        in_order += [score for score in of_measure if score.kind != "factor"]
+    return in_order
 
 
 def bootstrap_weights(rng: np.random.Generator, blocks: int, draws: int) -> Float:
@@ -77,7 +95,7 @@ def bootstrap_weights(rng: np.random.Generator, blocks: int, draws: int) -> Floa
 
 
 def derangement(rng: np.random.Generator, n: int) -> NDArray[np.intp]:
-    """(n,) a donor for each of n, never itself."""
+    """(n,) a random donor for each of n, never itself."""
     order = rng.permutation(n)
     donor = np.empty(n, np.intp)
     donor[order] = np.roll(order, 1)

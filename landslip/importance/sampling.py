@@ -19,17 +19,17 @@ from landslip.geo.grid import Grid, Window, require_same_grid, tiles
 from landslip.geo.raster import open_raster, read_info, read_stored_window, read_window, require_one_band
 from landslip.runtime.progress import track
 
-SIDE = 1024  # pixels per side of what is held at a time
+SIDE = 1024  # pixels per side of what is held in memory at a time
 SAMPLE = 10_000  # pixels that natural breaks are exact on
-BLOCK = 128  # pixels per side of a spatial block, the region of a split
+BLOCK = 128  # pixels per side of a spatial block, as of a split's region
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """Pixels drawn from the valid ones of known label.
 
-    `values` (N, C) float32, NaN where undefined; `label` (N,) uint8; `row`, `column` (N,). They were drawn of
-    `pixels` pixels, `landslides` of them landslide.
+    `values` are (N, C), NaN where undefined; `label`, `row` and `column` are (N,). The pixels were drawn from `pixels`
+    pixels, of which `landslides` are landslide.
     """
 
     values: NDArray[np.float32]
@@ -38,6 +38,24 @@ class Sample:
     column: NDArray[np.int64]
     pixels: int
     landslides: int
+
+
+@dataclass(frozen=True)
+class PreparedRasters:
+    """A prepared folder's open rasters."""
+
+    stack: Any
+    valid: Any
+    label: Any
+
+    def known(self, window: Window) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
+        """(h, w) bool, valid and of known label, and (h, w) labels, at a window inside the raster."""
+        label = known_label(read_stored_window(self.label, window), self.label.name)
+        return (read_stored_window(self.valid, window) == 1) & (label != UNKNOWN), label
+
+    def values(self, window: Window, positions: Sequence[int]) -> NDArray[np.float32]:
+        """(C, h, w) of the stack's channels at `positions`, NaN where undefined."""
+        return read_window(self.stack, window, [position + 1 for position in positions])
 
 
 def read_prepared_info(prepared: Path) -> StackInfo:
@@ -77,24 +95,6 @@ def positions_of(stack: StackInfo, factor: str) -> tuple[int, ...]:
     return tuple(i for i, channel in enumerate(stack.channels) if channel.factor == factor)
 
 
-@dataclass(frozen=True)
-class PreparedRasters:
-    """A prepared folder's open rasters."""
-
-    stack: Any
-    valid: Any
-    label: Any
-
-    def known(self, window: Window) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
-        """(h, w) bool, valid and of known label, and (h, w) labels, at a window inside the raster."""
-        label = known_label(read_stored_window(self.label, window), self.label.name)
-        return (read_stored_window(self.valid, window) == 1) & (label != UNKNOWN), label
-
-    def values(self, window: Window, positions: Sequence[int]) -> NDArray[np.float32]:
-        """(C, h, w) of the stack's channels at `positions`, NaN where undefined."""
-        return read_window(self.stack, window, [position + 1 for position in positions])
-
-
 @contextmanager
 def open_prepared(stack: StackInfo) -> Iterator[PreparedRasters]:
     """The stack, valid and label rasters of a prepared folder, open together."""
@@ -112,13 +112,13 @@ def draw_sample(stack: StackInfo, wanted: int, seed: int, balanced: bool = False
     rng = np.random.default_rng(seed)
     windows = list(tiles(stack.grid.shape, SIDE))
     with open_prepared(stack) as rasters:
-        held = np.zeros((len(windows), 2), np.int64)  # other ground, landslide
+        counts = np.zeros((len(windows), 2), np.int64)  # of other ground and landslide
         for i, window in enumerate(windows):
             known, label = rasters.known(window)
             landslides = int(np.count_nonzero(known & (label == LANDSLIDE)))
-            held[i] = np.count_nonzero(known) - landslides, landslides
-        _require_both(held.sum(0), stack.path.with_name("label.tif"))
-        strata = held.T if balanced else held.sum(1)[None]  # (strata, windows)
+            counts[i] = np.count_nonzero(known) - landslides, landslides
+        _require_both(counts.sum(0), stack.path.with_name("label.tif"))
+        strata = counts.T if balanced else counts.sum(1)[None]  # (strata, windows)
         ranks = [_ranks(rng, int(pixels.sum()), wanted // len(strata)) for pixels in strata]
         parts = []
         for i, window in enumerate(track(windows, len(windows), "sample", "window")):
@@ -135,22 +135,31 @@ def draw_sample(stack: StackInfo, wanted: int, seed: int, balanced: bool = False
                 values = rasters.values(window, range(len(stack.channels)))[:, row, column].T
                 parts.append((values, label[row, column], row + window.row, column + window.column))
     values, labels, rows, columns = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Sample(values, labels, rows, columns, int(held.sum()), int(held[:, 1].sum()))
-
-
-def _ranks(rng: np.random.Generator, total: int, wanted: int) -> NDArray[np.int64]:
-    return np.arange(total) if total <= wanted else np.sort(rng.choice(total, wanted, replace=False))
-
-
-def _require_both(held: NDArray[np.int64], label: Path) -> None:
-    other, landslides = (int(pixels) for pixels in held)
-    if not other or not landslides:
-        raise LabelError(
-            f"{label}: the valid ground holds {landslides:,} pixels of landslide and {other:,} of other ground, and "
-            "what a factor says of landslides takes both. Map more ground, or check the outline."
-        )
+    return Sample(
+        values=values,
+        label=labels,
+        row=rows,
+        column=columns,
+        pixels=int(counts.sum()),
+        landslides=int(counts[:, 1].sum()),
+    )
 
 
 def block_of(sample: Sample, grid: Grid, block: int) -> NDArray[np.int64]:
     """(N,) number of the spatial block that each pixel of a sample lies in."""
     return np.asarray(sample.row // block * -(-grid.width // block) + sample.column // block)
+
+
+def _ranks(rng: np.random.Generator, total: int, most: int) -> NDArray[np.int64]:
+    """At most so many numbers below a total, drawn at random, in order."""
+    return np.arange(total) if total <= most else np.sort(rng.choice(total, most, replace=False))
+
+
+def _require_both(counts: NDArray[np.int64], label: Path) -> None:
+    """Raise LabelError where the ground, counted as other ground and landslide, is of one class alone."""
+    other, landslides = (int(pixels) for pixels in counts)
+    if not other or not landslides:
+        raise LabelError(
+            f"{label}: the valid ground holds {landslides:,} pixels of landslide and {other:,} of other ground, and "
+            "what a factor says of landslides takes both. Map more ground, or check the outline."
+        )

@@ -25,19 +25,16 @@ from landslip.errors import RunError
 from landslip.geo.tiling import Tiling
 from landslip.inference.cluster_worker import AHEAD, SHARED, close, engine_here, import_distributed, window, write_job
 from landslip.inference.engines import Engine, choose_engine
-from landslip.inference.predict import (
-    Job,
-)
+from landslip.inference.predict import Job
 from landslip.inference.tile_store import TileStore
 from landslip.runtime.progress import forecasting, plural, say, track
 from landslip.training.checkpoint import Model
 
-MOST_HERE = 1024  # workers on one machine; a slip of the finger would start processes until nothing goes
+MOST_HERE = 1024  # workers on one machine, since a slip of the finger would start processes until nothing goes
 CONNECT = 10.0  # seconds that a scheduler has to answer
 WORKERS = 60.0  # seconds for the first worker to come, and for another where all have gone
-SEEN = 120.0  # seconds after which the last windows must be seen here: a network file system shows them late
+SEEN = 120.0  # seconds after which the last windows must be seen here, as a network file system shows them late
 ROUND = 2.0  # seconds after which workers that have come are given windows
-# ---- where the map is asked for ----
 
 
 def engine_of_workers(address: str, model: Model, name: str = "auto", precision_choice: str = "auto") -> Engine:
@@ -51,13 +48,9 @@ def engine_of_workers(address: str, model: Model, name: str = "auto", precision_
         return replace(engine, threads=_threads_of_each(count)) if engine.threads else engine
     with _connected(address, 0) as client:
         _require_version(client, list(client.nthreads()))
-        asked = client.submit(engine_here, str(model.folder.absolute()), name, precision_choice, pure=False)
-        found, precision, threads, version = _result(asked, f"the model of {model.folder}")
-    return Engine(found, precision, threads, version, _nowhere)
-
-
-def _nowhere(_: Any) -> Any:
-    raise AssertionError("the engine of a cluster computes on its workers")
+        future = client.submit(engine_here, str(model.folder.absolute()), name, precision_choice, pure=False)
+        chosen, precision, threads, version = _result(future, f"the model of {model.folder}")
+    return Engine(chosen, precision, threads, version, _nowhere)
 
 
 def run_on_cluster(job: Job, plan: Tiling, left: list[int], ledger: TileStore, address: str, strict: bool) -> None:
@@ -72,22 +65,22 @@ def run_on_cluster(job: Job, plan: Tiling, left: list[int], ledger: TileStore, a
     with _connected(address, len(left)) as client:
         workers = len(client.nthreads())
         say(f"map: on {plural(workers, 'worker')} of {address}")
-        done = _windows(client, str(path), plan, left, strict)
+        finished = _windows(client, str(path), plan, left, strict)
         try:
-            for _ in forecasting(track(done, len(left), "map", "window"), len(left), "map", "window", workers):
+            for _ in forecasting(track(finished, len(left), "map", "window"), len(left), "map", "window", workers):
                 pass
         finally:
-            with suppress(Exception):  # workers that have gone have closed their files too
+            with suppress(Exception):  # workers that have gone have closed their files by that
                 client.run(close, str(path), on_error="ignore")
     _wait_until_seen(ledger, left)
 
 
 def workers_here(address: str) -> int:
-    """How many workers `address` asks for on this machine; 0 where it is that of a scheduler."""
-    if found := re.fullmatch(r"(?:local:)?([1-9]\d*)", address):
-        if len(found[1]) > 9 or int(found[1]) > MOST_HERE:
+    """How many workers `address` asks for on this machine; 0 where it is that of a scheduler, RunError for neither."""
+    if number := re.fullmatch(r"(?:local:)?([1-9]\d*)", address):
+        if len(number[1]) > 9 or int(number[1]) > MOST_HERE:
             raise RunError(f"--cluster {address}: no machine has room for so many. Give at most {MOST_HERE} workers.")
-        return int(found[1])
+        return int(number[1])
     if re.fullmatch(r"\w+://.+", address):
         return 0
     raise RunError(
@@ -97,30 +90,39 @@ def workers_here(address: str) -> int:
 
 
 def _threads_of_each(count: int) -> int:
+    """The threads that each of so many workers on this machine computes with."""
     return max(1, torch.get_num_threads() // count)
+
+
+def _nowhere(_: Any) -> Any:
+    """The logits of an engine that must never be asked for any here."""
+    raise AssertionError("the engine of a cluster computes on its workers")
 
 
 @contextmanager
 def _connected(address: str, windows: int) -> Iterator[Any]:
-    """A Dask client of a running cluster, or of one started here for so many windows; it has a worker."""
+    """A Dask client of a running cluster, or of one started here for so many windows; it has a worker.
+
+    Raises RunError where the scheduler cannot be reached or has no worker.
+    """
     distributed = import_distributed()
     count = workers_here(address)
-    with ExitStack() as held:
+    with ExitStack() as resources:
         where: Any = address
         if count:
-            where = held.enter_context(
+            where = resources.enter_context(
                 distributed.LocalCluster(
                     n_workers=min(count, windows),
                     threads_per_worker=_threads_of_each(count),
                     processes=True,
-                    memory_limit=0,  # the size of the windows is the limit
-                    dashboard_address="127.0.0.1:0",  # any free port: the usual one may be taken
+                    memory_limit=0,  # none of Dask's: the size of the windows is the limit
+                    dashboard_address="127.0.0.1:0",  # on any free port, since the usual one may be in use
                     silence_logs="CRITICAL",
                 )
             )
         try:
-            client = held.enter_context(distributed.Client(where, timeout=CONNECT, set_as_default=False))
-        except (OSError, ValueError) as error:  # of no port, no such host, nobody there; TimeoutError is an OSError
+            client = resources.enter_context(distributed.Client(where, timeout=CONNECT, set_as_default=False))
+        except (OSError, ValueError) as error:  # there is no port, no such host, or no answer (a TimeoutError)
             raise RunError(
                 f"the scheduler at {address} cannot be reached ({str(error)[:200]}). Is it running there, and is its "
                 "port open to this machine? `dask scheduler` says its address when it starts."
@@ -136,45 +138,48 @@ def _connected(address: str, windows: int) -> Iterator[Any]:
 
 
 def _require_version(client: Any, workers: list[str]) -> None:
-    """RunError where a worker has another landslip than this machine: asked of Python's own library, so any answers."""
-    found = client.run(metadata.version, "landslip", workers=workers, on_error="return")
-    for worker, version in found.items():
+    """Raise RunError where a worker has another landslip than this machine.
+
+    It is asked of Python's own library, so that a worker without landslip answers too.
+    """
+    versions = client.run(metadata.version, "landslip", workers=workers, on_error="return")
+    for worker, version in versions.items():
         if version != __version__:
-            is_ = "no landslip" if isinstance(version, BaseException) else f"landslip {version}"
+            what = "no landslip" if isinstance(version, BaseException) else f"landslip {version}"
             raise RunError(
-                f"worker {worker} has {is_}, and this machine has landslip {__version__}. Install one version in all "
+                f"worker {worker} has {what}, and this machine has landslip {__version__}. Install one version in all "
                 "places, with the extra `cluster`."
             )
 
 
 def _windows(client: Any, path: str, plan: Tiling, left: list[int], strict: bool) -> Iterator[int]:
     """Each of the windows `left` as it is finished. A worker is never given more than it can begin with."""
-    queue, flying, known = deque(left), dict[Any, tuple[int, str]](), set[str]()
-    seen = time.monotonic()
-    while queue or flying:
-        living = client.nthreads()
-        if living:
-            seen = time.monotonic()
-        elif time.monotonic() - seen > WORKERS:
+    queue, running, checked = deque(left), dict[Any, tuple[int, str]](), set[str]()
+    last_seen = time.monotonic()
+    while queue or running:
+        workers = client.nthreads()
+        if workers:
+            last_seen = time.monotonic()
+        elif time.monotonic() - last_seen > WORKERS:
             raise RunError(
                 f"all workers have gone, and none came for {WORKERS:.0f} s. What they finished is kept: start some, "
                 "and give the same command again."
             )
-        if new := [worker for worker in living if worker not in known]:
+        if new := [worker for worker in workers if worker not in checked]:
             _require_version(client, new)
-            known.update(new)
-        held = Counter(worker for _, worker in flying.values())
-        for full in range(1, AHEAD + 1):
-            for worker in living:
-                if queue and held[worker] < full:
-                    held[worker] += 1
+            checked.update(new)
+        loads = Counter(worker for _, worker in running.values())
+        for full in range(1, AHEAD + 1):  # each worker is given a first window before any is given a second
+            for worker in workers:
+                if queue and loads[worker] < full:
+                    loads[worker] += 1
                     i = queue.popleft()
                     future = client.submit(
                         window, path, i, plan.tasks[i], strict, workers=[worker], allow_other_workers=True, pure=False
                     )
-                    flying[future] = i, worker
-        for future in _finished(list(flying)):
-            i, _ = flying.pop(future)
+                    running[future] = i, worker
+        for future in _finished(list(running)):
+            i, _ = running.pop(future)
             core = plan.tasks[i].core
             rows, columns = f"rows from {core.row}", f"columns from {core.column}"
             _result(future, f"the window of {plan.read[0]} x {plan.read[1]} pixels at {rows}, {columns}")
@@ -182,7 +187,7 @@ def _windows(client: Any, path: str, plan: Tiling, left: list[int], strict: bool
 
 
 def _finished(futures: list[Any]) -> list[Any]:
-    """Those of the futures that are finished, well or not, as soon as one is; none after a while."""
+    """The futures that are finished, well or not, as soon as one is; none after a while without."""
     if not futures:
         time.sleep(ROUND)
         return []
@@ -193,7 +198,10 @@ def _finished(futures: list[Any]) -> list[Any]:
 
 
 def _result(future: Any, what: str) -> Any:
-    """What a task returned. Its LandslipError is raised here as it was there."""
+    """What a task returned; its LandslipError is raised here as it was there.
+
+    `what` names the task. Raises RunError where its workers died or the scheduler let go of it.
+    """
     distributed = import_distributed()
     try:
         return future.result()
@@ -212,7 +220,7 @@ def _result(future: Any, what: str) -> Any:
 
 
 def _wait_until_seen(ledger: TileStore, left: list[int]) -> None:
-    """Wait until what workers have kept is seen here too; RunError where it never is."""
+    """Wait until the windows that workers have kept are seen here too; RunError where they never are."""
     until = time.monotonic() + SEEN
     while missing := [i for i in left if not ledger.finished(i)]:
         if time.monotonic() > until:
@@ -221,10 +229,4 @@ def _wait_until_seen(ledger: TileStore, left: list[int]) -> None:
                 f"here. {SHARED}"
             )
         time.sleep(1)
-        os.listdir(ledger.folder)  # has a network file system look again
-
-
-# ---- a job as a file ----
-
-
-# ---- on a worker ----
+        os.listdir(ledger.folder)  # so that a network file system looks again

@@ -34,11 +34,15 @@ from landslip.metrics.applicability import Applicability
 from landslip.runtime.atomic import atomic_write
 from landslip.training.checkpoint import load_model
 
-AHEAD = 2  # windows that a worker holds: one is read while another is computed
+AHEAD = 2  # windows that a worker is given at once, so that one is read while another is computed
 SHARED = "This machine and all workers must see the model, the stack and the map's folder under one path."
+
+_gate = threading.Condition()  # who holds it may open and close the job
+_open_job: _OpenJob | None = None
 
 
 def import_distributed() -> Any:
+    """Dask's module `distributed`; DependencyError where it is not installed."""
     try:
         return import_module("distributed")
     except ImportError as error:
@@ -49,10 +53,10 @@ def import_distributed() -> Any:
 
 
 def write_job(job: Job, ledger: TileStore) -> Path:
-    """Keep a job in the ledger's folder under a name of its own: a worker that has opened it never mixes two runs."""
+    """Keep a job in the ledger's folder, under a name of its own, so that no worker mixes two runs."""
     folder = ledger.folder.absolute()
     facts = {
-        "at": str(Path.cwd()),  # where paths begin; kept apart, since maps name damaged files as they were given
+        "at": str(Path.cwd()),  # where paths begin, and not in them: maps name damaged files as they were given
         "model": str(job.model),
         "weights": job.weights,
         "stack": str(job.stack),
@@ -72,48 +76,6 @@ def write_job(job: Job, ledger: TileStore) -> Path:
     return path
 
 
-def _read_job(path: Path) -> tuple[Job, Path]:
-    """A job that `write_job` kept, and the folder that its paths begin at."""
-    with np.load(path, allow_pickle=False) as kept:
-        facts = json.loads(str(kept["facts"]))
-        uncertainty = None
-        if "training" in kept:
-            mean, threshold = float(kept["mean_distance"]), float(kept["threshold"])
-            area = Applicability(kept["training"], mean, threshold, kept["channel_weights"])
-            uncertainty = Uncertainty(area, int(kept["samples"]))
-    valid = None if facts["valid"] is None else Path(facts["valid"])
-    job = Job(
-        Path(facts["model"]),
-        facts["weights"],
-        Path(facts["stack"]),
-        valid,
-        facts["method"],
-        facts["engine"],
-        facts["precision"],
-        uncertainty,
-    )
-    return job, Path(facts["at"])
-
-
-@dataclass
-class _AtHand:
-    """The job that this worker has open, and a thread each for its network and its files (see `prefetch.py`)."""
-
-    path: str
-    source: TileReader
-    ledger: TileStore
-    network: ThreadPoolExecutor
-    files: ThreadPoolExecutor
-    room: threading.BoundedSemaphore
-    held: ExitStack
-    users: int = 0
-    over: bool = False  # no more windows of it will come
-
-
-_gate = threading.Condition()
-_at_hand: _AtHand | None = None
-
-
 def engine_here(model: str, name: str, precision_choice: str) -> tuple[str, str, int, str]:
     """Name, precision, threads and version of the engine that this worker would choose."""
     worker = import_distributed().get_worker()
@@ -122,18 +84,14 @@ def engine_here(model: str, name: str, precision_choice: str) -> tuple[str, str,
     return engine.name, engine.precision, engine.threads, engine.version
 
 
-def _use(threads: int) -> None:
-    torch.set_num_threads(threads)
-
-
 def window(path: str, index: int, task: Tile, strict: bool) -> None:
     """Compute a window of the job at `path` and keep it."""
     distributed = import_distributed()
     worker = distributed.get_worker()
     with _using(path, worker.address, worker.state.nthreads) as job:
-        distributed.secede()  # Dask may begin the next one, which is read while this one is computed
+        distributed.secede()  # has Dask begin the next window, which is read while this one is computed
         with job.room:
-            if job.ledger.finished(index):  # by a worker that could not say so any more
+            if job.ledger.finished(index):  # a worker kept it, and died before it could say so
                 return
             read = job.files.submit(read_tile, job.source, task).result()
             if strict:
@@ -142,20 +100,48 @@ def window(path: str, index: int, task: Tile, strict: bool) -> None:
             job.files.submit(job.ledger.keep, index, values, read.damaged).result()
 
 
-@contextmanager
-def _using(path: str, worker: str, threads: int) -> Iterator[_AtHand]:
-    """The job at `path`, opened where it is not at hand; another one is closed as soon as nobody uses it."""
-    global _at_hand
+def close(path: str) -> None:
+    """Close the job at `path`, or have its last window do so."""
     with _gate:
-        while _at_hand is not None and _at_hand.path != path:
-            _at_hand.over = True
+        if _open_job is not None and _open_job.path == path:
+            _open_job.over = True
             _close_unused()
-            if _at_hand is not None:
+            _gate.notify_all()
+
+
+@dataclass(kw_only=True)
+class _OpenJob:
+    """The job that this worker has open, with a thread for its network and one for its files (see `prefetch.py`).
+
+    `room` lets so many windows in at a time, `resources` is what closing it gives back, `users` is how many windows
+    are at work with it, and it is `over` when no more windows of it will come.
+    """
+
+    path: str
+    source: TileReader
+    ledger: TileStore
+    network: ThreadPoolExecutor
+    files: ThreadPoolExecutor
+    room: threading.BoundedSemaphore
+    resources: ExitStack
+    users: int = 0
+    over: bool = False
+
+
+@contextmanager
+def _using(path: str, worker: str, threads: int) -> Iterator[_OpenJob]:
+    """The job at `path`, opened where it is not at hand; another one is closed as soon as nobody uses it."""
+    global _open_job
+    with _gate:
+        while _open_job is not None and _open_job.path != path:
+            _open_job.over = True
+            _close_unused()
+            if _open_job is not None:
                 _gate.wait()
-        if _at_hand is None:
+        if _open_job is None:
             with _naming(worker):
-                _at_hand = _open(path, threads)
-        job = _at_hand
+                _open_job = _open(path, threads)
+        job = _open_job
         job.users += 1
     try:
         yield job
@@ -166,48 +152,70 @@ def _using(path: str, worker: str, threads: int) -> Iterator[_AtHand]:
             _gate.notify_all()
 
 
-def close(path: str) -> None:
-    """Close the job at `path`, or have its last window do so."""
-    with _gate:
-        if _at_hand is not None and _at_hand.path == path:
-            _at_hand.over = True
-            _close_unused()
-            _gate.notify_all()
+def _open(path: str, threads: int) -> _OpenJob:
+    """Open the job at a path; RunError where it cannot be read, or would not give the bytes that were planned."""
+    with ExitStack() as resources:
+        network = resources.enter_context(ThreadPoolExecutor(1, initializer=_use, initargs=(threads,)))
+        files = resources.enter_context(ThreadPoolExecutor(1))
+        try:
+            job, origin = _read_job(Path(path))
+            plan = json.loads(Path(path).with_name(PLAN).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RunError(f"{error.filename or path} cannot be read ({error.strerror or error}). {SHARED}") from error
+        valid = None if job.valid is None else origin / job.valid
+        absolute = replace(job, model=origin / job.model, stack=origin / job.stack, valid=valid)
+        rasters = ExitStack()  # of their own, since a raster is closed by the thread that opened it
+        resources.callback(lambda: network.submit(rasters.close).result())
+        source = network.submit(rasters.enter_context, open_reader(absolute)).result()
+        _require_same(job_facts(absolute, source.model, source.engine), plan)
+        return _OpenJob(
+            path=path,
+            source=replace(source, job=job),
+            ledger=TileStore(Path(path).parent, Path(path).parent),
+            network=network,
+            files=files,
+            room=threading.BoundedSemaphore(AHEAD),
+            resources=resources.pop_all(),
+        )
 
 
 def _close_unused() -> None:
-    global _at_hand
-    if _at_hand is not None and _at_hand.over and not _at_hand.users:
-        _at_hand.held.close()
-        _at_hand = None
+    """Close the open job where it is over and no window is at work with it; the caller holds the gate."""
+    global _open_job
+    if _open_job is not None and _open_job.over and not _open_job.users:
+        _open_job.resources.close()
+        _open_job = None
 
 
-def _open(path: str, threads: int) -> _AtHand:
-    with ExitStack() as held:
-        network = held.enter_context(ThreadPoolExecutor(1, initializer=_use, initargs=(threads,)))
-        files = held.enter_context(ThreadPoolExecutor(1))
-        try:
-            job, at = _read_job(Path(path))
-            wanted = json.loads(Path(path).with_name(PLAN).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise RunError(f"{error.filename or path} cannot be read ({error.strerror or error}). {SHARED}") from error
-        valid = None if job.valid is None else at / job.valid
-        there = replace(job, model=at / job.model, stack=at / job.stack, valid=valid)
-        inside = ExitStack()  # a raster is closed by the thread that opened it
-        held.callback(lambda: network.submit(inside.close).result())
-        source = network.submit(inside.enter_context, open_reader(there)).result()
-        _require_same(job_facts(there, source.model, source.engine), wanted)
-        own = replace(source, job=job)
-        room = threading.BoundedSemaphore(AHEAD)
-        return _AtHand(path, own, TileStore(Path(path).parent, Path(path).parent), network, files, room, held.pop_all())
+def _read_job(path: Path) -> tuple[Job, Path]:
+    """A job that `write_job` kept, and the folder that its paths begin at."""
+    with np.load(path, allow_pickle=False) as arrays:
+        facts = json.loads(str(arrays["facts"]))
+        uncertainty = None
+        if "training" in arrays:
+            mean, threshold = float(arrays["mean_distance"]), float(arrays["threshold"])
+            area = Applicability(arrays["training"], mean, threshold, arrays["channel_weights"])
+            uncertainty = Uncertainty(area, int(arrays["samples"]))
+    valid = None if facts["valid"] is None else Path(facts["valid"])
+    job = Job(
+        model=Path(facts["model"]),
+        weights=facts["weights"],
+        stack=Path(facts["stack"]),
+        valid=valid,
+        method=facts["method"],
+        engine=facts["engine"],
+        precision=facts["precision"],
+        uncertainty=uncertainty,
+    )
+    return job, Path(facts["at"])
 
 
-def _require_same(here: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """RunError where this worker would compute other bytes than the map was planned with."""
+def _require_same(here: dict[str, Any], plan: dict[str, Any]) -> None:
+    """Raise RunError where this worker would compute other bytes than the map was planned with."""
     for key, value in json.loads(json.dumps(here)).items():
-        if value != wanted.get(key):
+        if value != plan.get(key):
             raise RunError(
-                f"its {key} is {value}, and the map was planned with {wanted.get(key)}. All workers must have the same "
+                f"its {key} is {value}, and the map was planned with {plan.get(key)}. All workers must have the same "
                 "files, the same versions and the same number of threads."
             )
 
@@ -219,3 +227,8 @@ def _naming(worker: str) -> Iterator[None]:
         yield
     except LandslipError as error:
         raise type(error)(f"worker {worker}: {error}") from error
+
+
+def _use(threads: int) -> None:
+    """Have torch compute with so many threads."""
+    torch.set_num_threads(threads)

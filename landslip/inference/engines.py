@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -30,16 +30,16 @@ from landslip.training.checkpoint import Model
 
 EngineName = Literal["torch", "openvino"]
 
-FLOAT = 4  # bytes
+FLOAT = 4  # bytes of a number in single precision
 HELD_INPUTS = 6  # copies of a block while it is read (and the next ahead of it), standardised and handed over
 # Of the bytes that all layers of a network give out for a pixel, the share held at one time at most: the largest of
 # the five networks at 512 x 512 px (benchmarks/mapping.py --memory-table), rounded up.
 SHARE_HELD = {"torch": 0.9, "openvino": 0.25}
 # Bytes of a process before its first block: libraries, weights, compiled kernels.
 BASE = {"torch": 600 * 2**20, "openvino": 900 * 2**20}
-DEFAULT_MEMORY = 4 * 2**30  # bytes; half of the machine's where that is less
+DEFAULT_MEMORY = 4 * 2**30  # bytes, where half of the machine's memory is not less
 FEW = 500_000  # pixels that PyTorch is done with before OpenVINO has begun
-OF_A_GPU = 0.6  # of its memory
+OF_A_GPU = 0.6  # share of a GPU's memory that is used by default
 
 
 _traced: dict[str, Any] = {}  # at most one graph, by a hash of its network
@@ -64,7 +64,7 @@ def choose_engine(
 ) -> Engine:
     """The engine asked for, or the fastest here: OpenVINO on a processor where it is installed, else PyTorch.
 
-    `pixels` are those to be computed: for few, what OpenVINO saves is less than what compiling for it takes. Raises
+    `pixels` is how many are to be computed: for few, OpenVINO saves less time than it takes to compile. Raises
     DependencyError where it is not installed, RunError where it cannot run this network or precision.
     """
     few = pixels is not None and pixels < FEW
@@ -75,21 +75,20 @@ def choose_engine(
     return openvino_engine(model, precision_choice)
 
 
-def _suits(model: Model) -> bool:
-    known = find_spec("openvino") is not None
-    return known and device().type == "cpu" and not isinstance(model.network, SegNet)
-
-
 def torch_engine(model: Model, precision_choice: str = "auto") -> Engine:
     """PyTorch on the first CUDA device or the processor."""
-    how = precision(precision_choice)
+    arithmetic = precision(precision_choice)
     keep_memory()
-    if device().type == "cuda":  # fp32 is to be fp32, and the same on every run
+    if device().type == "cuda":  # where fp32 is to be fp32, and the same on every run
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     network = model.network.to(device()).eval()
     threads = torch.get_num_threads() if device().type == "cpu" else 0
-    return Engine("torch", how, threads, str(torch.__version__), lambda block: logits(network, block, how))
+
+    def run(block: NDArray[np.float32]) -> NDArray[np.float32]:
+        return logits(network, block, arithmetic)
+
+    return Engine("torch", arithmetic, threads, str(torch.__version__), run)
 
 
 def openvino_engine(model: Model, precision_choice: str = "auto") -> Engine:
@@ -105,83 +104,73 @@ def openvino_engine(model: Model, precision_choice: str = "auto") -> Engine:
         raise RunError(
             f"{model.folder} is a SegNet, whose unpooling OpenVINO does not have. Use --engine torch in fp32 or bf16."
         )
-    how = "int8" if precision_choice == "int8" else precision(precision_choice)
-    if how == "int8":  # calibrated again it gives other maps
-        return graph_engine(quantized_graph(model), how, f" int8 {file_hash(model.folder / QUANTIZED)[:12]}")
-    return graph_engine(_graph_of(model.network, len(model.channels)), how)
-
-
-def _graph_of(network: torch.nn.Module, channels: int) -> Any:
-    """A network's graph, the caller's own; the last one is kept, since torch never frees what it has traced."""
-    content = hashlib.blake2b(str(network).encode())
-    for tensor in network.state_dict().values():
-        content.update(tensor.cpu().contiguous().numpy())
-    graph = _traced.get(content.hexdigest())
-    if graph is None:
-        graph = openvino_graph(network, channels)
-        _traced.clear()
-        _traced[content.hexdigest()] = graph
-    return graph.clone()
+    if precision_choice == "int8":
+        # Named by its calibration, since a model that is calibrated again gives other maps.
+        return graph_engine(quantized_graph(model), "int8", f" int8 {file_hash(model.folder / QUANTIZED)[:12]}")
+    return graph_engine(_graph_of(model.network, len(model.channels)), precision(precision_choice))
 
 
 def graph_engine(graph: Any, how: str, of: str = "") -> Engine:
-    """An OpenVINO graph of free shape, compiled for the processor; `of` is added to the engine's version."""
+    """An OpenVINO graph of free shape, compiled for the processor in the precision `how`.
+
+    `of` is added to the engine's version.
+    """
     import openvino
 
     threads = torch.get_num_threads()
-    # stated in full: OpenVINO would choose bf16 by itself where the processor has it
+    # The precision is stated, since OpenVINO would choose bf16 by itself where the processor has it.
     choices = {
         "INFERENCE_PRECISION_HINT": "bf16" if how == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
-        "ENABLE_CPU_PINNING": False,  # several processes of one machine would all take its first processors
+        "ENABLE_CPU_PINNING": False,  # else several processes of one machine would all take its first processors
     }
     compiled: dict[tuple[int, ...], Any] = {}
 
     def run(block: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
             if block.shape not in compiled:
-                compiled.clear()  # each holds its own activations
+                compiled.clear()  # each shape has activations in memory
                 graph.reshape(list(block.shape))
                 compiled[block.shape] = openvino.Core().compile_model(graph, "CPU", choices).create_infer_request()
-            found = compiled[block.shape].infer([np.ascontiguousarray(block)], share_inputs=True)
+            outputs = compiled[block.shape].infer([np.ascontiguousarray(block)], share_inputs=True)
         except RuntimeError as error:
             raise RunError(
                 f"OpenVINO cannot run a window of {block.shape[2]} x {block.shape[3]} pixels "
                 f"({' '.join(str(error).split())[:200]}). Give a smaller --memory, or --engine torch."
             ) from error
-        return np.array(next(iter(found.values()))[:, 0], np.float32)
+        return np.array(next(iter(outputs.values()))[:, 0], np.float32)
 
     return Engine("openvino", how, threads, f"{openvino.__version__}{of}", run)
 
 
 def openvino_graph(network: torch.nn.Module, channels: int) -> Any:
-    """A network as an OpenVINO model of free shape: its own frontend reads what torch has traced.
+    """A network as an OpenVINO model of free shape: OpenVINO's frontend reads what torch has traced.
 
-    Not `openvino.convert_model`, which also reports its use to Intel over the network.
+    `openvino.convert_model` would also report its use to Intel over the network.
     """
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     example = torch.zeros(1, channels, 64, 64)
-    side = int(network.multiple)  # type: ignore[arg-type]
+    side = cast(int, network.multiple)
     if 64 % side:
         example = torch.zeros(1, channels, side, side)
     network.cpu().eval()
     learning = [tensor for tensor in network.parameters() if tensor.requires_grad]
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # that sizes are seen as constants: the checks of the input are left out
+        warnings.simplefilter("ignore")  # torch warns that the checks of the input's size are left out of the graph
+        trace: Any = torch.jit.trace  # which torch has no types for
         try:
-            for tensor in learning:  # constants of the graph, which OpenVINO reads faster than a module's attributes
+            # Weights become constants of the graph, which OpenVINO reads faster than a module's attributes.
+            for tensor in learning:
                 tensor.requires_grad_(False)
-            traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
-                lambda x: network(x), example, check_trace=False
-            )
+            traced = trace(lambda x: network(x), example, check_trace=False)
         finally:
             for tensor in learning:
                 tensor.requires_grad_(True)
     frontend = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(traced)  # must outlive `load`
+    decoder = TorchScriptPythonDecoder(traced)  # has a name because it must outlive `load`
     loaded = frontend.load(decoder)
     graph = frontend.convert(loaded)
     graph.reshape([-1, channels, -1, -1])
@@ -190,23 +179,23 @@ def openvino_graph(network: torch.nn.Module, channels: int) -> Any:
 
 @torch.inference_mode()
 def bytes_of_a_pixel(model: Model, engine: str) -> float:
-    """What one pixel of a block takes at most while `engine` runs it, bytes; the same on every machine."""
-    given = 0
+    """Bytes that one pixel of a block takes at most while `engine` runs it; the same on every machine."""
+    outputs = 0
 
-    def count(_: torch.nn.Module, __: Any, found: Any) -> None:
-        nonlocal given
-        given += (found[0] if isinstance(found, tuple) else found).numel() * FLOAT
+    def count(_: torch.nn.Module, __: Any, output: Any) -> None:
+        nonlocal outputs
+        outputs += (output[0] if isinstance(output, tuple) else output).numel() * FLOAT
 
     leaves = [layer for layer in model.network.modules() if not list(layer.children())]
     hooks = [layer.register_forward_hook(count) for layer in leaves]
     side = model.multiple
     try:
-        on = next(model.network.parameters()).device
-        model.network(torch.zeros(1, len(model.channels), side, side, device=on))
+        here = next(model.network.parameters()).device
+        model.network(torch.zeros(1, len(model.channels), side, side, device=here))
     finally:
         for hook in hooks:
             hook.remove()
-    return SHARE_HELD[engine] * given / side**2 + HELD_INPUTS * FLOAT * len(model.channels)
+    return SHARE_HELD[engine] * outputs / side**2 + HELD_INPUTS * FLOAT * len(model.channels)
 
 
 def most_pixels(engine: str, of_a_pixel: float, memory: float | None, least: int) -> int:
@@ -214,11 +203,11 @@ def most_pixels(engine: str, of_a_pixel: float, memory: float | None, least: int
 
     RunError where they are fewer than `least`, those of the smallest block.
     """
-    given = _default_memory() if memory is None else memory
-    most = int((given - BASE[engine]) / of_a_pixel)
+    ceiling = _default_memory() if memory is None else memory
+    most = int((ceiling - BASE[engine]) / of_a_pixel)
     if most < least:
         raise RunError(
-            f"--memory {_mebibytes(given)} holds no window: with the smallest, of {least} pixels, a process takes "
+            f"--memory {_mebibytes(ceiling)} holds no window: with the smallest, of {least} pixels, a process takes "
             f"{_mebibytes(BASE[engine] + least * of_a_pixel)}. Give at least that."
         )
     return most
@@ -235,19 +224,40 @@ def require_memory(engine: str, of_a_pixel: float, pixels: int, processes: int) 
         )
 
 
+def size_in_bytes(text: str) -> float:
+    """The bytes of a size as people write it: 800MB, 2GB, 1.5 GiB; GB and GiB are both 2^30. RunError for no size."""
+    size = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
+    if not size:
+        raise RunError(f"--memory {text} is not a size. Give one such as 2GB or 800MB.")
+    return float(size[1]) * 1024.0 ** " kmgt".index(size[2] or " ")
+
+
+def _suits(model: Model) -> bool:
+    """Whether OpenVINO is installed and runs the model's network on what this machine computes with."""
+    installed = find_spec("openvino") is not None
+    return installed and device().type == "cpu" and not isinstance(model.network, SegNet)
+
+
+def _graph_of(network: torch.nn.Module, channels: int) -> Any:
+    """A network's graph, as a copy for the caller; the last one is kept, since torch never frees what it has traced."""
+    content = hashlib.blake2b(str(network).encode())
+    for tensor in network.state_dict().values():
+        content.update(tensor.cpu().contiguous().numpy())
+    graph = _traced.get(content.hexdigest())
+    if graph is None:
+        graph = openvino_graph(network, channels)
+        _traced.clear()
+        _traced[content.hexdigest()] = graph
+    return graph.clone()
+
+
 def _mebibytes(count: float) -> str:
+    """A number of bytes in MiB, in words."""
     return f"{count / 2**20:,.0f} MiB"
 
 
-def size_in_bytes(text: str) -> float:
-    """A size as people write it: 800MB, 2GB, 1.5 GiB; GB and GiB are both 2^30 bytes. RunError where it is none."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
-    if not found:
-        raise RunError(f"--memory {text} is not a size. Give one such as 2GB or 800MB.")
-    return float(found[1]) * 1024.0 ** " kmgt".index(found[2] or " ")
-
-
 def _default_memory() -> float:
+    """Bytes that a process may take where nobody says."""
     if device().type == "cuda":
         return OF_A_GPU * torch.cuda.get_device_properties(0).total_memory + BASE["torch"]
-    return min(DEFAULT_MEMORY, machine_memory() / 2)  # the first of the two where the other is NaN
+    return min(DEFAULT_MEMORY, machine_memory() / 2)  # of the two the first where the machine's is NaN

@@ -18,8 +18,8 @@ from landslip.runtime.text import read_json
 from landslip.training.checkpoint import Model
 
 GRAPH, GRAPH_WEIGHTS, QUANTIZED = "int8.xml", "int8.bin", "int8.json"
-WHOLE: dict[str, type[np.signedinteger[Any]]] = {"i32": np.int32, "i64": np.int64}  # as OpenVINO names them
-LARGEST = 2**24  # elements of an array whose shape a graph holds; those of free shape are not among them
+WHOLE: dict[str, type[np.signedinteger[Any]]] = {"i32": np.int32, "i64": np.int64}  # whole numbers, by OpenVINO's names
+LARGEST = 2**24  # elements that a shape in a graph may claim; shapes that are left free are not held in it
 
 
 def quantized_graph(model: Model) -> Any:
@@ -30,11 +30,11 @@ def quantized_graph(model: Model) -> Any:
     facts = quantized_facts(model)
     again = _again(model)
     for name in (GRAPH, GRAPH_WEIGHTS):
-        file, known = model.folder / name, facts["files"][name]
-        found = file_hash(file) if file.exists() else "missing"
-        if found != known:
+        file, expected = model.folder / name, facts["files"][name]
+        sha256 = file_hash(file) if file.exists() else "missing"
+        if sha256 != expected:
             raise ModelError(
-                f"{file} is not the file that {QUANTIZED} describes ({found[:12]}, not {str(known)[:12]}). {again}"
+                f"{file} is not the file that {QUANTIZED} describes ({sha256[:12]}, not {str(expected)[:12]}). {again}"
             )
     try:
         _require_bounded(model.folder)
@@ -53,24 +53,8 @@ def read_graph(path: Path) -> Any:
     return core.read_model(path)
 
 
-def _require_bounded(folder: Path) -> None:
-    """ValueError where the graph holds a shape of more than LARGEST elements: OpenVINO computes it as it reads.
-
-    Numbers of other use are among those asked; an end of "as far as it goes" is the largest of its type, and left out.
-    """
-    weights = (folder / GRAPH_WEIGHTS).read_bytes()
-    for data in ElementTree.parse(folder / GRAPH).iterfind(".//layer[@type='Const']/data"):
-        dtype = WHOLE.get(data.get("element_type", ""))
-        if dtype:
-            start, size = int(data.get("offset", "")), int(data.get("size", ""))
-            values = np.frombuffer(weights[start : start + size], dtype)
-            claimed = math.prod(max(1, abs(value)) for value in values[values != np.iinfo(dtype).max].tolist())
-            if claimed > LARGEST:
-                raise ValueError(f"it holds a shape of {claimed:.3g} elements, more than {LARGEST:,}")
-
-
 def quantized_facts(model: Model) -> dict[str, Any]:
-    """What int8.json says. ModelError where there is none, where it is of other weights, or not such a description."""
+    """What int8.json says; ModelError where there is none, where it is of other weights, or not such a description."""
     path = model.folder / QUANTIZED
     again = _again(model)
     if not path.exists():
@@ -88,5 +72,23 @@ def quantized_facts(model: Model) -> dict[str, Any]:
     return dict(facts)
 
 
+def _require_bounded(folder: Path) -> None:
+    """Raise ValueError where the graph holds a shape of more than LARGEST elements, which OpenVINO fills as it reads.
+
+    All whole numbers of the graph are looked at, since nothing tells shapes from others. The largest of its type means
+    "as far as it goes" and is left out.
+    """
+    weights = (folder / GRAPH_WEIGHTS).read_bytes()
+    for data in ElementTree.parse(folder / GRAPH).iterfind(".//layer[@type='Const']/data"):
+        dtype = WHOLE.get(data.get("element_type", ""))
+        if dtype:
+            start, size = int(data.get("offset", "")), int(data.get("size", ""))
+            values = np.frombuffer(weights[start : start + size], dtype)
+            claimed = math.prod(max(1, abs(value)) for value in values[values != np.iinfo(dtype).max].tolist())
+            if claimed > LARGEST:
+                raise ValueError(f"it holds a shape of {claimed:.3g} elements, more than {LARGEST:,}")
+
+
 def _again(model: Model) -> str:
+    """What to do about a model that is not calibrated, in words."""
     return f"Calibrate it with `landslip quantize {model.folder} PREPARED/`."

@@ -32,22 +32,25 @@ from landslip.training.checkpoint import Model, load_model, match_channels
 Method = Literal["halo", "paper"]
 
 NAN = np.float32(np.nan)
-SEED = 0  # of the dropout samples; each core draws from it and its own place
+SEED = 0  # of the dropout samples, with the place of each core, so that no two cores draw the same
 BATCH = 16  # windows of the paper's method that the network sees at once
 DOUBT = ("dissimilarity index", "area of applicability", "disagreement")  # bands after the probability
 
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """What tells where not to trust a map: the training pixels' area of applicability, samples of dropout (0: none)."""
+    """What tells where not to trust a map: the area of applicability, and how many samples of dropout (0: none)."""
 
     area: Applicability
     samples: int = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """All that a process needs besides a plan's task: files by path, choices by value. `weights` is their SHA-256."""
+    """All that a process needs to compute windows of a map: files by path, choices by value.
+
+    `weights` is the SHA-256 of the model's weights.
+    """
 
     model: Path
     weights: str
@@ -64,7 +67,7 @@ class Job:
         return 1 if self.uncertainty is None else 1 + len(DOUBT)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TileReader:
     """A job's model, engine and open files."""
 
@@ -83,9 +86,9 @@ class TileReader:
 
 @dataclass(frozen=True)
 class TileInput:
-    """What was read for a task: valid pixels of its core (h, w), standardised (C, ..) at a window, what is damaged.
+    """What was read for a task: the (h, w) valid pixels of its core, and what is stored damaged, in words.
 
-    `values` is None where no pixel of the core is valid.
+    `values` are the standardised channels (C, rows, columns) at `window`, None where no pixel of the core is valid.
     """
 
     valid: NDArray[np.bool_]
@@ -95,7 +98,7 @@ class TileInput:
 
 
 def job_facts(job: Job, model: Model, engine: Engine) -> dict[str, Any]:
-    """What decides every byte of a window besides its place: the same for all processes that compute a map."""
+    """What decides every byte of a window besides its place, and is the same for all processes that compute a map."""
     run = model.facts["run"]
     described = [[asdict(c) for c in model.channels], model.zscore.mean.tolist(), model.zscore.std.tolist()]
     described += [run["network"], run["blocks"]["window"], model.temperature]
@@ -115,7 +118,10 @@ def job_facts(job: Job, model: Model, engine: Engine) -> dict[str, Any]:
 
 @contextmanager
 def open_reader(job: Job, model: Model | None = None, engine: Engine | None = None) -> Iterator[TileReader]:
-    """Open what a job names; a model and an engine that are at hand are used as they are."""
+    """Open what a job names; a model and an engine that are at hand are used as they are.
+
+    Raises ModelError where the model has other weights than the job, ChannelError where the stack does not match it.
+    """
     model = model or load_model(job.model)
     if model.facts["weights_sha256"] != job.weights:
         raise ModelError(
@@ -127,11 +133,18 @@ def open_reader(job: Job, model: Model | None = None, engine: Engine | None = No
         stack = open_files.enter_context(open_raster(job.stack))
         valid = None if job.valid is None else open_files.enter_context(open_raster(job.valid))
         engine = engine or choose_engine(model, job.engine, job.precision)
-        yield TileReader(job, model, engine, stack, valid, [position + 1 for position in positions])
+        yield TileReader(
+            job=job,
+            model=model,
+            engine=engine,
+            stack=stack,
+            valid=valid,
+            bands=[position + 1 for position in positions],
+        )
 
 
 def read_tile(source: TileReader, task: Tile) -> TileInput:
-    """Read a task's pixels; stored blocks that are damaged are undefined, and named."""
+    """Read a task's pixels; what is stored damaged is undefined, and named."""
     window = task.read if source.job.method == "halo" else _paper_extent(source, task.core)
     if source.valid is None:
         values, damaged = read_around(source.stack, task.core)
@@ -159,13 +172,11 @@ def require_whole(read: TileInput) -> None:
         )
 
 
-def _where(path: Path | None, part: Window) -> str:
-    rows, columns = part.slices
-    return f"{path}: rows {rows.start} to {rows.stop - 1}, columns {columns.start} to {columns.stop - 1}"
-
-
 def predict_tile(source: TileReader, task: Tile, read: TileInput) -> NDArray[np.float32]:
-    """The map's bands at a task's core, (bands, h, w), NaN where not valid."""
+    """The map's bands at a task's core, (bands, h, w), NaN where not valid.
+
+    Raises ModelError where the network gives no number on valid ground.
+    """
     out = np.full((source.job.bands, *read.valid.shape), NAN, np.float32)
     if read.values is None:
         return out
@@ -176,7 +187,7 @@ def predict_tile(source: TileReader, task: Tile, read: TileInput) -> NDArray[np.
         block = read.values[None]
         out[0] = at_temperature(source.engine.logits(block)[0][at], source.model.temperature)
         if source.job.uncertainty is not None:
-            out[1:] = _doubt(source, source.job.uncertainty, block, at, read.valid, task.core)
+            out[1:] = _doubt(source, source.job.uncertainty, block, at=at, valid=read.valid, core=task.core)
     out[:, ~read.valid] = NAN
     if not np.isfinite(out[0][read.valid]).all():
         raise ModelError(
@@ -184,6 +195,12 @@ def predict_tile(source: TileReader, task: Tile, read: TileInput) -> NDArray[np.
             f"{task.core.column}, in {source.engine.precision}. Map in fp32, or train the model again."
         )
     return out
+
+
+def _where(path: Path | None, part: Window) -> str:
+    """A part of a file, in words."""
+    rows, columns = part.slices
+    return f"{path}: rows {rows.start} to {rows.stop - 1}, columns {columns.start} to {columns.stop - 1}"
 
 
 def _doubt(
@@ -194,26 +211,21 @@ def _doubt(
     valid: NDArray[np.bool_],
     core: Window,
 ) -> NDArray[np.float32]:
-    """(3, h, w) bands of uncertainty of one block (1, C, ..) `at` the pixels to keep; `valid` is (h, w) of them."""
+    """(3, h, w) bands of uncertainty of a core.
+
+    `block` (1, C, rows, columns) is what the network sees, in which the core lies `at`; `valid` is (h, w) of the core.
+    """
     out = np.full((len(DOUBT), *valid.shape), NAN, np.float32)
     if valid.any():
         out[0, valid] = uncertainty.area.index(np.ascontiguousarray(block[0][:, at[0], at[1]][:, valid].T))
         out[1, valid] = uncertainty.area.inside(out[0, valid])
     seed = int(np.random.default_rng((SEED, core.row, core.column)).integers(2**62))
-    how: Precision = "bf16" if source.engine.precision == "bf16" else "fp32"
+    arithmetic: Precision = "bf16" if source.engine.precision == "bf16" else "fp32"
     model = source.model
-    out[2] = disagreement(model.network, block, how, uncertainty.samples, seed, model.temperature)[0][at]
+    out[2] = disagreement(
+        model.network, block, arithmetic, samples=uncertainty.samples, seed=seed, temperature=model.temperature
+    )[0][at]
     return out
-
-
-def _paper_windows(source: TileReader, core: Window) -> tuple[int, list[Window]]:
-    """The paper's windows that reach into a core, and their side in pixels."""
-    size = int(source.model.facts["run"]["blocks"]["window"])
-    rows, columns = (
-        [at for at in starts(length, size, size // 2) if first - size < at < first + extent]
-        for length, first, extent in zip(source.shape, (core.row, core.column), (core.height, core.width), strict=True)
-    )
-    return size, [Window(row, column, size, size) for row in rows for column in columns]
 
 
 def _paper_extent(source: TileReader, core: Window) -> Window:
@@ -228,18 +240,29 @@ def _mean_of_windows(source: TileReader, core: Window, read: TileInput) -> NDArr
     assert read.values is not None
     size, windows = _paper_windows(source, core)
     parts = [window.intersect(core) for window in windows]
-    held = [(w, part) for w, part in zip(windows, parts, strict=True) if read.valid[part.within(core)].any()]
+    pairs = [(w, part) for w, part in zip(windows, parts, strict=True) if read.valid[part.within(core)].any()]
     sums, counts = np.zeros(read.valid.shape), np.zeros(read.valid.shape, np.int32)
     side = size + -size % source.model.multiple
-    batch = np.zeros((BATCH, len(source.bands), side, side), np.float32)  # always full: one shape for the engine
-    for first in range(0, len(held), BATCH):
-        some = held[first : first + BATCH]
-        for block, (window, _) in zip(batch, some, strict=False):
+    # The last batch is filled up with what the one before held, since the engine is compiled for one shape.
+    batch = np.zeros((BATCH, len(source.bands), side, side), np.float32)
+    for first in range(0, len(pairs), BATCH):
+        in_batch = pairs[first : first + BATCH]
+        for block, (window, _) in zip(batch, in_batch, strict=False):
             rows, columns = Window(window.row, window.column, side, side).within(read.window)
             block[:] = read.values[:, rows, columns]
-        found = at_temperature(source.engine.logits(batch), source.model.temperature)
-        for p, (window, part) in zip(found, some, strict=False):
+        probabilities = at_temperature(source.engine.logits(batch), source.model.temperature)
+        for p, (window, part) in zip(probabilities, in_batch, strict=False):
             sums[part.within(core)] += p[part.within(window)]
             counts[part.within(core)] += 1
     with np.errstate(invalid="ignore"):
         return np.asarray(sums / counts, np.float32)
+
+
+def _paper_windows(source: TileReader, core: Window) -> tuple[int, list[Window]]:
+    """The paper's windows that reach into a core, and their side in pixels."""
+    size = int(source.model.facts["run"]["blocks"]["window"])
+    rows, columns = (
+        [at for at in starts(length, size, size // 2) if first - size < at < first + extent]
+        for length, first, extent in zip(source.shape, (core.row, core.column), (core.height, core.width), strict=True)
+    )
+    return size, [Window(row, column, size, size) for row in rows for column in columns]

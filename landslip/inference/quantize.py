@@ -43,9 +43,9 @@ from landslip.training.model_files import WEIGHTS
 from landslip.training.threshold import mapped_cores
 from landslip.training.training_pixels import training_windows
 
-BLOCKS = 64  # of training ground, at most; from 32 on, more change nothing that counts
-SEED = 0  # of their choice
-TOLERANCE = 0.01  # of F1 and of kappa on validation ground, that int8 may lose
+BLOCKS = 64  # blocks of training ground that are calibrated on at most; from 32 on more change nothing that counts
+SEED = 0  # that they are drawn from
+TOLERANCE = 0.01  # what int8 may lose of F1 and of kappa on validation ground
 
 
 @dataclass(frozen=True)
@@ -83,29 +83,27 @@ def quantize(folder: Path, prepared: Path, tolerance: float = TOLERANCE, overwri
     positions = tuple(match_channels(model, stack))
     split = read_split(split_path, stack)
     scored = (split.parts == VALIDATION) & valid
-    known = label[scored]
     for code, name in ((LANDSLIDE, "landslide"), (OTHER, "other ground")):
-        if not (known == code).any():
+        if not (label[scored] == code).any():
             raise SplitError(
                 f"{split_path}: its validation part holds no known pixel of {name}, so that int8 cannot be compared "
                 "with fp32 there. Train with another split."
             )
     windows = training_windows(model, prepared, split, label, valid)
-    drawn = np.random.default_rng(SEED).choice(len(windows), min(BLOCKS, len(windows)), replace=False)
-    windows = [windows[i] for i in np.sort(drawn)]
+    numbers = np.random.default_rng(SEED).choice(len(windows), min(BLOCKS, len(windows)), replace=False)
+    windows = [windows[i] for i in np.sort(numbers)]
     require_space(folder / GRAPH, 2 * (folder / WEIGHTS).stat().st_size)
     with open_raster(stack.path) as dataset:
         blocks = Blocks(dataset, positions, model.zscore, valid, label)
         say(f"quantize: calibrating on {plural(len(windows), 'block')} of {windows[0].height} px of training ground")
         graph = _calibrated(nncf, openvino_graph(model.network, len(model.channels)), blocks, windows)
-        # a killed run leaves files without a description, which are then replaced
+        # A killed run leaves files without a description, which may be replaced.
         with atomic_write(folder / GRAPH, True) as xml, atomic_write(folder / GRAPH_WEIGHTS, True) as weights:
             _store(openvino, graph, xml, weights)
-            say(f"quantize: comparing with fp32 on {len(known):,} pixels of validation ground")
+            say(f"quantize: comparing with fp32 on {int(scored.sum()):,} pixels of validation ground")
             plain = openvino_graph(model.network, len(model.channels))
             engines = graph_engine(plain, "fp32"), graph_engine(read_graph(xml), "int8")
-            held = _mapped(model, engines, blocks, scored)
-            compared = _compare(model, held)
+            compared = _compare(model, *_mapped(model, engines, blocks, scored))
             _require_as_good(folder, compared, tolerance)
     facts = {
         "weights_sha256": model.facts["weights_sha256"],
@@ -118,9 +116,29 @@ def quantize(folder: Path, prepared: Path, tolerance: float = TOLERANCE, overwri
     return Quantized(folder, facts)
 
 
+def quantization_table(done: Quantized) -> str:
+    """How int8 compares with fp32, as text."""
+    facts, compared = done.facts, done.facts["validation"]
+    rows = [
+        [name, *(f"{100 * compared[name.lower()][precision]:.2f} %" for precision in ("fp32", "int8"))]
+        for name in ("F1", "kappa")
+    ]
+    return "\n".join(
+        [
+            f"Calibrated on {plural(facts['blocks']['count'], 'block')} of {facts['blocks']['window']} px of training "
+            f"ground; compared on {compared['pixels']:,} pixels of validation ground, threshold "
+            f"{compared['threshold']:g}:",
+            markdown_table(["", "fp32", "int8"], rows),
+            f"Probability differs by {compared['max_difference']:.3f} at most, {compared['mean_difference']:.4f} in "
+            f"the mean; {100 * compared['changed']:.2f} % of the pixels change class.",
+            f"Map with it: landslip map {done.folder} STACK.tif PROBABILITY.tif --precision int8",
+        ]
+    )
+
+
 def _libraries() -> tuple[Any, Any]:
     """OpenVINO and NNCF. The latter reports its use over the network unless it is told, before its import, not to."""
-    told = os.environ.get("NNCF_CI")
+    before = os.environ.get("NNCF_CI")
     os.environ["NNCF_CI"] = "1"
     try:
         import nncf
@@ -131,10 +149,10 @@ def _libraries() -> tuple[Any, Any]:
             "pip install landslip[int8]."
         ) from error
     finally:
-        if told is None:
+        if before is None:
             del os.environ["NNCF_CI"]
         else:
-            os.environ["NNCF_CI"] = told
+            os.environ["NNCF_CI"] = before
     nncf.set_log_level(logging.ERROR)
     return openvino, nncf
 
@@ -150,12 +168,13 @@ def _calibrated(nncf: Any, graph: Any, blocks: Blocks, windows: Sequence[Window]
     # Batch normalisation is folded into convolutions first, as OpenVINO's own converter does: quantized apart from them
     # FC-DenseNet is four times farther from fp32.
     apply_moc_transformations(graph, cf=True)
-    with redirect_stdout(io.StringIO()):  # its progress bars
+    with redirect_stdout(io.StringIO()):  # which hides its progress bars
         return nncf.quantize(graph, nncf.Dataset(windows, block), subset_size=len(windows))
 
 
 def _store(openvino: Any, graph: Any, xml: Path, weights: Path) -> None:
-    # names count all that the process has made so far, and would not be the same another time
+    """Write a graph so that the same model gives the same bytes; OutputError where it cannot be written."""
+    # Names count all that the process has made so far, and would not be the same another time.
     graph.set_friendly_name("int8")
     for i, op in enumerate(graph.get_ordered_ops()):
         op.set_friendly_name(f"{op.get_type_name()}_{i}")
@@ -171,22 +190,27 @@ def _store(openvino: Any, graph: Any, xml: Path, weights: Path) -> None:
 def _mapped(
     model: Model, engines: tuple[Engine, Engine], blocks: Blocks, scored: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
-    """The scored pixels' probabilities by both engines and their label, each (n,), from windows as mapping has them."""
-    found: tuple[list[Any], list[Any], list[Any]] = [], [], []
+    """The scored pixels' probabilities by fp32 and by int8, and their label, each (n,); mapped as `landslip map` does.
+
+    Raises ModelError where a probability is not finite.
+    """
+    by_engine: tuple[list[Any], list[Any]] = [], []
+    labels = []
     for core, x, inside in mapped_cores(blocks, scored, model.multiple):
         here = scored[core.slices]
-        for engine, values in zip(engines, found, strict=False):
+        for engine, values in zip(engines, by_engine, strict=True):
             values.append(at_temperature(engine.logits(x)[0][inside][here], model.temperature))
-        found[2].append(blocks.label[core.slices][here])
-    fp32, int8, label = map(np.concatenate, found)
+        labels.append(blocks.label[core.slices][here])
+    fp32, int8, label = map(np.concatenate, (*by_engine, labels))
     if not np.isfinite(fp32).all() or not np.isfinite(int8).all():
         raise ModelError(f"{model.folder} gives probabilities that are not finite on this site. Train the model again.")
     return fp32, int8, label
 
 
-def _compare(model: Model, held: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]) -> dict[str, Any]:
-    """Differences of probability over all pixels, and both scores over those of known label, at one threshold."""
-    fp32, int8, label = held
+def _compare(
+    model: Model, fp32: NDArray[np.float32], int8: NDArray[np.float32], label: NDArray[np.uint8]
+) -> dict[str, Any]:
+    """How (n,) probabilities differ over all pixels, and both scores over those of known label, at one threshold."""
     difference = np.abs(int8.astype(np.float64) - fp32)
     landslide = [p >= np.float32(model.threshold) for p in (fp32, int8)]
     known = label != UNKNOWN
@@ -212,22 +236,3 @@ def _require_as_good(folder: Path, compared: dict[str, Any], tolerance: float) -
                 f"than {tolerance:g}, so that no int8 model was written. Map in fp32 or bf16, or allow more with "
                 "--tolerance."
             )
-
-
-def quantization_table(done: Quantized) -> str:
-    """How int8 compares with fp32, as text."""
-    facts, compared = done.facts, done.facts["validation"]
-    rows = [
-        [name, *(f"{100 * compared[name.lower()][how]:.2f} %" for how in ("fp32", "int8"))] for name in ("F1", "kappa")
-    ]
-    return "\n".join(
-        [
-            f"Calibrated on {plural(facts['blocks']['count'], 'block')} of {facts['blocks']['window']} px of training "
-            f"ground; compared on {compared['pixels']:,} pixels of validation ground, threshold "
-            f"{compared['threshold']:g}:",
-            markdown_table(["", "fp32", "int8"], rows),
-            f"Probability differs by {compared['max_difference']:.3f} at most, {compared['mean_difference']:.4f} in "
-            f"the mean; {100 * compared['changed']:.2f} % of the pixels change class.",
-            f"Map with it: landslip map {done.folder} STACK.tif PROBABILITY.tif --precision int8",
-        ]
-    )

@@ -56,23 +56,24 @@ class TileStore:
 
         One that is not what it should be, and one with damage in it, which may be mended by now, is computed again.
         """
-        found = []
+        indices = []
         for index, shape in enumerate(shapes):
             path = self._values(index)
             if not path.exists() or self._notes(index).exists() or not _holds(path, shape):
                 remove_file(path, self.out)
                 remove_file(self._notes(index), self.out)
-                found.append(index)
-        return found
+                indices.append(index)
+        return indices
 
     def keep(self, index: int, values: NDArray[np.float32], damaged: list[str]) -> None:
         """Store a window, and first what could not be read of it."""
-        own = f".{socket.gethostname()}-{os.getpid()}"  # of a cluster's workers two may be given one window
+        # Two workers of a cluster may be given one window, and each writes it aside under a name of its own.
+        process = f".{socket.gethostname()}-{os.getpid()}"
         with _named_as_the_map(self):
             if damaged:
-                with atomic_write(self._notes(index), overwrite=True, by=own) as aside:
+                with atomic_write(self._notes(index), overwrite=True, by=process) as aside:
                     aside.write_text(json.dumps(damaged), encoding="utf-8")
-            with atomic_write(self._values(index), overwrite=True, by=own) as aside, aside.open("wb") as file:
+            with atomic_write(self._values(index), overwrite=True, by=process) as aside, aside.open("wb") as file:
                 np.save(file, values)
 
     def load(self, index: int) -> NDArray[np.float32]:
@@ -85,11 +86,11 @@ class TileStore:
         return list(read_json(path)) if path.exists() else []
 
     def remove(self) -> None:
-        """Forget all of it, and what other runs of this map left. Where that cannot be, say so: the map is whole."""
+        """Forget all of it, and what other runs of this map left; only say where that cannot be: the map is whole."""
         base = _base(self.out)
         try:
             for plan in base.glob(f"*/{PLAN}"):
-                plan.unlink()  # first, as in `_forget`
+                plan.unlink()  # before the windows, as in `_forget`
             shutil.rmtree(base)
         except FileNotFoundError:
             pass
@@ -97,32 +98,35 @@ class TileStore:
             say(f"warning: {base} is of no more use and cannot be removed ({error.strerror}). Remove it.")
 
 
-def _base(out: Path) -> Path:
-    return out.with_name(f".{out.name}.windows")
-
-
-def _forget(folder: Path) -> None:
-    """Remove a folder of windows, its plan first: windows without one are known to be of no more use."""
-    remove_file(folder / PLAN, folder)
-    remove_folder(folder)
-
-
-def _holds(path: Path, shape: tuple[int, int, int]) -> bool:
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, SyntaxError, TokenError):  # numpy reads the header as Python
-        return False
-    return bool(values.shape == shape and values.dtype == np.float32)
-
-
 @contextmanager
-def _named_as_the_map(ledger: TileStore) -> Iterator[None]:
-    """Where a window cannot be written, name the map that was asked for."""
-    try:
-        yield
-    except OutputError as error:
-        named = re.sub(re.escape(str(ledger.folder)) + r"[^\s:]*", lambda _: str(ledger.out), str(error))
-        raise OutputError(named) from error
+def open_tile_store(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterator[TileStore]:
+    """The ledger of the map `out` that is made of `facts`, anew or as a killed run left it; one run at a time has it.
+
+    Raises ResumeError, with what differs, where a run of other inputs or choices left windows (not with `overwrite`:
+    then they go), and OutputError where another run is writing this map.
+    """
+    base, text = _base(out), json.dumps(facts, sort_keys=True)
+    now = json.loads(text)  # as plan.json gives it back, with lists for tuples
+    ledger = TileStore(base / hashlib.sha256(text.encode()).hexdigest()[:12], out)
+    with exclusive_lock(out), _kept_if_begun(ledger):
+        others = [plan.parent for plan in sorted(base.glob(f"*/{PLAN}")) if plan.parent != ledger.folder]
+        if others and not overwrite:
+            then = _facts_of(others[0])
+            differing = [key for key in {**now, **then} if then.get(key) != now.get(key)] or ["kind"]
+            first = differing[0]
+            raise ResumeError(
+                f"{base} holds windows of a killed run of another {', '.join(differing)} ({first}: {then.get(first)} "
+                f"then, {now.get(first)} now). Give --overwrite to begin anew, or another name."
+            )
+        for folder in others:
+            _forget(folder)
+        with _named_as_the_map(ledger):
+            if not (ledger.folder / PLAN).exists():
+                # A killed run was removing this folder, and what it knew of damage may be gone.
+                if ledger.folder.exists():
+                    remove_folder(ledger.folder)
+                write_json(ledger.folder / PLAN, now)
+        yield ledger
 
 
 def is_begun(out: Path) -> bool:
@@ -131,24 +135,24 @@ def is_begun(out: Path) -> bool:
 
 
 def refuse_existing_map(out: Path, overwrite: bool) -> None:
-    """As `refuse_existing`, but not where a run was killed between the map's name and the removal of its windows.
+    """As `refuse_existing`, but not where a run was killed after the map got its name and before its windows went.
 
-    The same command ends that run. Of one that was killed while it removed them, what is left goes.
+    The same command ends that run. Of a run that was killed while it removed its windows, what is left is removed.
     """
     require_name(out)
     if is_begun(out):
         return
     base = _base(out)
     if out.exists() and base.is_dir():
-        with suppress(LandslipError), exclusive_lock(out):  # else a run is at work there
+        with suppress(LandslipError), exclusive_lock(out):  # which is refused where a run is at work there
             if not is_begun(out):
                 remove_folder(base)
     refuse_existing(out, overwrite)
 
 
 @contextmanager
-def kept_if_begun(ledger: TileStore) -> Iterator[None]:
-    """Whatever ends a run early: windows that are finished stay for the next, and a ledger of none but damaged goes."""
+def _kept_if_begun(ledger: TileStore) -> Iterator[None]:
+    """Whatever ends a run early, its finished windows stay for the next; a ledger without whole ones goes."""
     try:
         yield
     except BaseException:
@@ -161,36 +165,37 @@ def kept_if_begun(ledger: TileStore) -> Iterator[None]:
 
 
 @contextmanager
-def open_tile_store(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterator[TileStore]:
-    """The ledger of the map `out` that is made of `facts`, anew or as a killed run left it; one run at a time has it.
+def _named_as_the_map(ledger: TileStore) -> Iterator[None]:
+    """Where a window cannot be written, name the map that was asked for."""
+    try:
+        yield
+    except OutputError as error:
+        named = re.sub(re.escape(str(ledger.folder)) + r"[^\s:]*", lambda _: str(ledger.out), str(error))
+        raise OutputError(named) from error
 
-    Raises ResumeError, with what differs, where a run of other inputs or choices left windows (not with `overwrite`:
-    then they go), and OutputError where another run is writing this map.
-    """
-    base, text = _base(out), json.dumps(facts, sort_keys=True)
-    now = json.loads(text)  # as plan.json gives it back: lists for tuples
-    ledger = TileStore(base / hashlib.sha256(text.encode()).hexdigest()[:12], out)
-    with exclusive_lock(out), kept_if_begun(ledger):
-        others = [plan.parent for plan in sorted(base.glob(f"*/{PLAN}")) if plan.parent != ledger.folder]
-        if others and not overwrite:
-            left = _facts_of(others[0])
-            differing = [key for key in {**now, **left} if left.get(key) != now.get(key)] or ["kind"]
-            first = differing[0]
-            raise ResumeError(
-                f"{base} holds windows of a killed run of another {', '.join(differing)} ({first}: {left.get(first)} "
-                f"then, {now.get(first)} now). Give --overwrite to begin anew, or another name."
-            )
-        for folder in others:
-            _forget(folder)
-        with _named_as_the_map(ledger):
-            if not (ledger.folder / PLAN).exists():
-                if ledger.folder.exists():  # a killed run was removing it: what it knew of damage may be gone
-                    remove_folder(ledger.folder)
-                write_json(ledger.folder / PLAN, now)
-        yield ledger
+
+def _base(out: Path) -> Path:
+    """The folder beside a map that holds a folder for each kind of run of it."""
+    return out.with_name(f".{out.name}.windows")
+
+
+def _forget(folder: Path) -> None:
+    """Remove a folder of windows, its plan first: windows without one are known to be of no more use."""
+    remove_file(folder / PLAN, folder)
+    remove_folder(folder)
+
+
+def _holds(path: Path, shape: tuple[int, int, int]) -> bool:
+    """Whether a file holds a window of this shape, whole."""
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, SyntaxError, TokenError):  # the last two, since numpy reads a header as Python
+        return False
+    return bool(values.shape == shape and values.dtype == np.float32)
 
 
 def _facts_of(folder: Path) -> dict[str, Any]:
+    """What the map of a folder of windows is made of; nothing where that cannot be read."""
     try:
         return dict(read_json(folder / PLAN))
     except (OSError, ValueError, TypeError):

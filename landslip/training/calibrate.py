@@ -48,7 +48,7 @@ Choice = Literal["f1", "kappa", "miss"]
 COPIED = (SPLIT, "history.csv", PIXELS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Calibrated:
     """A calibrated model: its folder, what model.json says of it under `calibration`, reliability before and after."""
 
@@ -58,19 +58,6 @@ class Calibrated:
     facts: dict[str, Any]
     before: list[Reliability]
     after: list[Reliability]
-
-
-@dataclass(frozen=True)
-class _Pixels:
-    """The validation pixels with a known label: (n,) logits, whether each is landslide, and its region (0: none)."""
-
-    logits: NDArray[np.float32]
-    landslide: NDArray[np.bool_]
-    region: NDArray[np.int32]
-
-    def counted(self, probability: NDArray[np.float32], chosen: NDArray[np.bool_]) -> Histogram:
-        label = np.where(self.landslide, np.uint8(LANDSLIDE), np.uint8(OTHER))
-        return Histogram.from_arrays(probability, label, chosen)
 
 
 def calibrate(
@@ -97,7 +84,8 @@ def calibrate(
     or is one of the folders that are read.
     """
     refuse_input(out, [folder, prepared])
-    for name in (FACTS, STATE):  # a finished model, or one in training; what a killed calibration left is replaced
+    # Either file is of a finished model or of one in training; what a killed calibration left has neither, and goes.
+    for name in (FACTS, STATE):
         refuse_existing(out / name, overwrite)
     model = load_model(folder)
     by = _own_choice(model) if by is None else by
@@ -105,138 +93,31 @@ def calibrate(
     if "training_pixels" in model.facts:
         read_training_pixels(model)  # refused before any work where they are missing or altered
     stack, label, valid = read_prepared(prepared)
-    positions = match_channels(model, stack)
+    match_channels(model, stack)  # another site is told by its channels before its split is read
     split = read_split(path, stack)
-    warnings = require_similar_ground(model, stack, stack.valid_path, cells_holding(valid, CELL), CELL, accept_range)
-    scored = (split.parts == VALIDATION) & valid & (label != UNKNOWN)
-    landslide = scored & (label == LANDSLIDE)
-    if not landslide.any() or landslide.sum() == scored.sum():
-        missing = "other ground" if landslide.any() else "landslide"
-        raise SplitError(
-            f"{path}: its validation part holds {int(scored.sum())} known pixels and none of {missing}, so nothing can "
-            "be fitted there. Train with another split."
-        )
+    warnings = require_similar_ground(
+        model, stack, stack.valid_path, needed=cells_holding(valid, CELL), cell=CELL, accept_range=accept_range
+    )
+    scored = _validation_ground(path, split, label, valid)
     regions = np.zeros(label.shape, np.int32)
     if by == "miss":
-        regions = _regions(path, split, landslide, most)
-    blocks_of = (tuple(positions), model.zscore, valid, label)
-    pixels = _map(model, stack, blocks_of, scored, regions)
-
-    temperature, notes = model.temperature, [*_notes(model, prepared, split), *warnings.values()]
-    try:
-        temperature = fit_temperature(pixels.logits, pixels.landslide)
-    except LabelError as error:  # a temperature moves thresholds and not what they can miss
-        if by != "miss":
-            raise
-        notes.append(f"the temperature stays {temperature:g}, since none fits: {str(error).rstrip('.')}")
-    everywhere = np.ones(len(pixels.logits), bool)
-    as_it_was = pixels.counted(at_temperature(pixels.logits, model.temperature), everywhere)
-    probability = at_temperature(pixels.logits, temperature)
-    counted = pixels.counted(probability, everywhere)
-    chosen: dict[str, Any] = {"by": by}
-    if by == "miss":
-        held = np.unique(pixels.region[pixels.landslide])
-        of_regions = [pixels.counted(probability, pixels.region == i).landslide for i in held]
-        missed = missed_shares(np.array(of_regions))
-        threshold = conformal_threshold(missed, most, str(path))
-        mean = float(missed[:, round(threshold * BINS)].mean())
-        chosen |= {"miss": most, "regions": len(held), "missed_here": mean, "guard": split.guard}
-    else:
-        threshold = counted.best_threshold(by)
-    if threshold == 0:
-        notes.append("a threshold of 0 maps all ground as landslide: nothing above it keeps the promise")
-    scores = counted.confusion(round(threshold, 3)).scores()
-    before, after = reliability(as_it_was), reliability(counted)
-    facts = {
-        "pixels": len(pixels.logits),
-        "temperature_before": model.temperature,
-        "threshold_before": model.threshold,
-        "threshold_chosen": chosen,
-        "log_loss": [log_loss(pixels.logits, pixels.landslide, t) for t in (model.temperature, temperature)],
-        "expected_calibration_error": [expected_calibration_error(table) for table in (before, after)],
-        "scores": scores,
-        "precision": precision("auto"),
-        "notes": notes,
-        "software": software(),
-    }
-    if by == "miss":
-        facts["promise"] = promise(chosen)
+        regions = _regions(path, split, scored & (label == LANDSLIDE), most)
+    pixels = _map(model, stack, label, valid=valid, scored=scored, regions=regions)
+    fit = _fit(model, pixels, by, most=most, split=split, path=path)
+    facts = _facts(model, pixels, fit, [*_notes(model, prepared, split), *warnings.values(), *fit.notes])
     for name in COPIED:
         if (folder / name).exists():
             with atomic_write(out / name, overwrite=True) as aside:
                 aside.write_bytes((folder / name).read_bytes())
-    validation = {"validation_f1": scores["f1"], "validation_kappa": scores["kappa"], "threshold": threshold}
-    changes = {
-        "temperature": temperature,
-        "threshold": threshold,
-        "validation": {**model.facts.get("validation", {}), **validation},
-        "calibration": facts,
-    }
-    save_changed_model(model, out, changes, overwrite)
-    return Calibrated(out, temperature, threshold, facts, before, after)
-
-
-def _own_choice(model: Model) -> Choice:
-    """What training chose the model's threshold by; "f1" where that was a number or is not known."""
-    training = model.facts["run"].get("training")
-    own = training.get("threshold") if isinstance(training, dict) else None
-    return "kappa" if own == "kappa" else "f1"
-
-
-def _regions(path: Path, split: Split, landslide: NDArray[np.bool_], most: float) -> NDArray[np.int32]:
-    """Region numbers (H, W), after refusing what cannot keep a promise, before any pixel is mapped."""
-    if split.leaky:
-        raise SplitError(
-            f"{path}: its split {split.kind} is leaky, so that validation ground is easier than new ground and no "
-            'missed share can be promised from it. Train with [split] kind = "apart", or choose by f1 or kappa.'
-        )
-    if split.leaky is None or split.guard < 1:
-        why = "does not say whether it is leaky" if split.leaky is None else "keeps its parts no guard apart"
-        raise SplitError(
-            f"{path}: its split {split.kind} {why}, so that validation ground may be easier than new ground and no "
-            'missed share can be promised from it. Train with [split] kind = "apart" and a guard, or choose by f1 or '
-            "kappa."
-        )
-    regions = independent_regions(split.parts == VALIDATION, split.guard)
-    require_regions(len(np.unique(regions[landslide])), most, f"{path}: its validation part")
-    return regions
-
-
-def _map(
-    model: Model, stack: StackInfo, blocks_of: tuple[Any, ...], scored: NDArray[np.bool_], regions: NDArray[np.int32]
-) -> _Pixels:
-    """The network's logits over the scored pixels: 4 bytes each, less than the label where it is a quarter of it."""
-    how = precision("auto")  # as `landslip map`
-    keep_memory()
-    model.network.to(device()).eval()
-    count = int(np.count_nonzero(scored))
-    found = _Pixels(np.empty(count, np.float32), np.empty(count, bool), np.empty(count, np.int32))
-    done = 0
-    with open_raster(stack.path) as dataset:
-        blocks = Blocks(dataset, *blocks_of)
-        for core, x, inside in mapped_cores(blocks, scored, model.multiple):
-            here = scored[core.slices]
-            at = slice(done, done + int(np.count_nonzero(here)))
-            found.logits[at] = logits(model.network, x, how)[0][inside][here]
-            found.landslide[at] = blocks.label[core.slices][here] == LANDSLIDE
-            found.region[at] = regions[core.slices][here]
-            done = at.stop
-    if not np.isfinite(found.logits).all():
-        raise ModelError(f"{model.folder} gives logits that are not finite on {stack.path}. Train the model again.")
-    return found
-
-
-def _notes(model: Model, prepared: Path, split: Split) -> list[str]:
-    notes = ["the same ground chose the epoch, so that new ground is a little harder than these figures"]
-    if split.leaky:
-        notes.append(f"leaky: windows of the {split.kind} split share pixels between training and the rest")
-    if split.leaky is None:
-        notes.append(f"leaky or not: unknown: {SPLIT} does not say whether training ground lies beside the rest")
-    known = model.facts.get("site_inputs", {})
-    other = [name for name, before in known.items() if name != SPLIT and file_hash(prepared / name) != before]
-    if other:
-        notes.append(f"{', '.join(other)} in {prepared} changed since the model was trained")
-    return notes
+    _save(model, out, fit, facts, overwrite)
+    return Calibrated(
+        folder=out,
+        temperature=fit.temperature,
+        threshold=fit.threshold,
+        facts=facts,
+        before=fit.before,
+        after=fit.after,
+    )
 
 
 def promise(chosen: dict[str, Any]) -> str:
@@ -273,3 +154,192 @@ def calibration_table(done: Calibrated) -> str:
     rows += [f"Promise: {facts['promise']}."] if "promise" in facts else []
     rows += [f"Note: {note}." for note in facts["notes"]]
     return "\n".join(rows)
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """The validation pixels with a known label: (n,) logits, whether each is landslide, and its region (0: none)."""
+
+    logits: NDArray[np.float32]
+    landslide: NDArray[np.bool_]
+    region: NDArray[np.int32]
+
+    def counted(self, probability: NDArray[np.float32], chosen: NDArray[np.bool_] | None = None) -> Histogram:
+        """(n,) probabilities of the pixels, of all or of the chosen ones, counted by label."""
+        label = np.where(self.landslide, np.uint8(LANDSLIDE), np.uint8(OTHER))
+        return Histogram.from_arrays(probability, label, np.ones(len(label), bool) if chosen is None else chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fit:
+    """What the validation pixels say: temperature and threshold, by what it was chosen, and the scores at it.
+
+    `before` and `after` are the reliability at the model's own temperature and at the fitted one.
+    """
+
+    temperature: float
+    threshold: float
+    chosen: dict[str, Any]
+    scores: dict[str, float]
+    before: list[Reliability]
+    after: list[Reliability]
+    notes: list[str]
+
+
+def _fit(model: Model, pixels: _Pixels, by: Choice, *, most: float, split: Split, path: Path) -> _Fit:
+    """Fit the temperature and choose the threshold at it; LabelError as `calibrate` says."""
+    temperature, notes = model.temperature, []
+    try:
+        temperature = fit_temperature(pixels.logits, pixels.landslide)
+    except LabelError as error:
+        if by != "miss":
+            raise
+        # A temperature moves thresholds and not what they can miss, so that the promise holds without one.
+        notes.append(f"the temperature stays {temperature:g}, since none fits: {str(error).rstrip('.')}")
+    probability = at_temperature(pixels.logits, temperature)
+    counts = pixels.counted(probability)
+    chosen: dict[str, Any] = {"by": by}
+    if by == "miss":
+        numbers = np.unique(pixels.region[pixels.landslide])
+        landslides = [pixels.counted(probability, pixels.region == number).landslide for number in numbers]
+        missed = missed_shares(np.array(landslides))
+        threshold = conformal_threshold(missed, most, str(path))
+        mean = float(missed[:, round(threshold * BINS)].mean())
+        chosen |= {"miss": most, "regions": len(numbers), "missed_here": mean, "guard": split.guard}
+    else:
+        threshold = counts.best_threshold(by)
+    if threshold == 0:
+        notes.append("a threshold of 0 maps all ground as landslide: nothing above it keeps the promise")
+    return _Fit(
+        temperature=temperature,
+        threshold=threshold,
+        chosen=chosen,
+        scores=counts.confusion(round(threshold, 3)).scores(),
+        before=reliability(pixels.counted(at_temperature(pixels.logits, model.temperature))),
+        after=reliability(counts),
+        notes=notes,
+    )
+
+
+def _own_choice(model: Model) -> Choice:
+    """What training chose the model's threshold by; "f1" where that was a number or is not known."""
+    training = model.facts["run"].get("training")
+    chosen_by = training.get("threshold") if isinstance(training, dict) else None
+    return "kappa" if chosen_by == "kappa" else "f1"
+
+
+def _validation_ground(
+    path: Path, split: Split, label: NDArray[np.uint8], valid: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """(H, W) valid pixels of known label in the validation part; SplitError where they are of one class alone."""
+    scored: NDArray[np.bool_] = (split.parts == VALIDATION) & valid & (label != UNKNOWN)
+    landslides = int(np.count_nonzero(scored & (label == LANDSLIDE)))
+    pixels = int(np.count_nonzero(scored))
+    if landslides in (0, pixels):
+        missing = "other ground" if landslides else "landslide"
+        raise SplitError(
+            f"{path}: its validation part holds {pixels} known pixels and none of {missing}, so nothing can "
+            "be fitted there. Train with another split."
+        )
+    return scored
+
+
+def _regions(path: Path, split: Split, landslide: NDArray[np.bool_], most: float) -> NDArray[np.int32]:
+    """(H, W) numbers of the regions of the validation part.
+
+    Raises SplitError or LabelError, before any pixel is mapped, where the split cannot keep a promise.
+    """
+    if split.leaky:
+        raise SplitError(
+            f"{path}: its split {split.kind} is leaky, so that validation ground is easier than new ground and no "
+            'missed share can be promised from it. Train with [split] kind = "apart", or choose by f1 or kappa.'
+        )
+    if split.leaky is None or split.guard < 1:
+        why = "does not say whether it is leaky" if split.leaky is None else "keeps its parts no guard apart"
+        raise SplitError(
+            f"{path}: its split {split.kind} {why}, so that validation ground may be easier than new ground and no "
+            'missed share can be promised from it. Train with [split] kind = "apart" and a guard, or choose by f1 or '
+            "kappa."
+        )
+    regions = independent_regions(split.parts == VALIDATION, split.guard)
+    require_regions(len(np.unique(regions[landslide])), most, f"{path}: its validation part")
+    return regions
+
+
+def _map(
+    model: Model,
+    stack: StackInfo,
+    label: NDArray[np.uint8],
+    valid: NDArray[np.bool_],
+    scored: NDArray[np.bool_],
+    regions: NDArray[np.int32],
+) -> _Pixels:
+    """The network's logits over the scored pixels, mapped as `landslip map` maps them.
+
+    All rasters are (H, W). Raises ModelError where a logit is not finite.
+    """
+    arithmetic = precision("auto")
+    keep_memory()
+    model.network.to(device()).eval()
+    count = int(np.count_nonzero(scored))
+    pixels = _Pixels(np.empty(count, np.float32), np.empty(count, bool), np.empty(count, np.int32))
+    done = 0
+    with open_raster(stack.path) as dataset:
+        blocks = Blocks(dataset, tuple(match_channels(model, stack)), model.zscore, valid, label)
+        for core, x, inside in mapped_cores(blocks, scored, model.multiple):
+            here = scored[core.slices]
+            at = slice(done, done + int(np.count_nonzero(here)))
+            pixels.logits[at] = logits(model.network, x, arithmetic)[0][inside][here]
+            pixels.landslide[at] = label[core.slices][here] == LANDSLIDE
+            pixels.region[at] = regions[core.slices][here]
+            done = at.stop
+    if not np.isfinite(pixels.logits).all():
+        raise ModelError(f"{model.folder} gives logits that are not finite on {stack.path}. Train the model again.")
+    return pixels
+
+
+def _facts(model: Model, pixels: _Pixels, fit: _Fit, notes: list[str]) -> dict[str, Any]:
+    """What model.json says of a calibration."""
+    facts = {
+        "pixels": len(pixels.logits),
+        "temperature_before": model.temperature,
+        "threshold_before": model.threshold,
+        "threshold_chosen": fit.chosen,
+        "log_loss": [log_loss(pixels.logits, pixels.landslide, t) for t in (model.temperature, fit.temperature)],
+        "expected_calibration_error": [expected_calibration_error(table) for table in (fit.before, fit.after)],
+        "scores": fit.scores,
+        "precision": precision("auto"),
+        "notes": notes,
+        "software": software(),
+    }
+    return facts | ({"promise": promise(fit.chosen)} if fit.chosen["by"] == "miss" else {})
+
+
+def _save(model: Model, out: Path, fit: _Fit, facts: dict[str, Any], overwrite: bool) -> None:
+    """Write the model's weights and model.json into `out`, with the new temperature and threshold."""
+    validation = {
+        "validation_f1": fit.scores["f1"],
+        "validation_kappa": fit.scores["kappa"],
+        "threshold": fit.threshold,
+    }
+    changes = {
+        "temperature": fit.temperature,
+        "threshold": fit.threshold,
+        "validation": {**model.facts.get("validation", {}), **validation},
+        "calibration": facts,
+    }
+    save_changed_model(model, out, changes, overwrite)
+
+
+def _notes(model: Model, prepared: Path, split: Split) -> list[str]:
+    """What a reader of the calibration must know of the ground that it was fitted on."""
+    notes = ["the same ground chose the epoch, so that new ground is a little harder than these figures"]
+    if split.leaky:
+        notes.append(f"leaky: windows of the {split.kind} split share pixels between training and the rest")
+    if split.leaky is None:
+        notes.append(f"leaky or not: unknown: {SPLIT} does not say whether training ground lies beside the rest")
+    trained_on = model.facts.get("site_inputs", {})
+    other = [name for name, before in trained_on.items() if name != SPLIT and file_hash(prepared / name) != before]
+    if other:
+        notes.append(f"{', '.join(other)} in {prepared} changed since the model was trained")
+    return notes

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from pydantic import BaseModel
@@ -33,14 +33,14 @@ from landslip.training.model_files import FACTS, SPLIT, STATE, WEIGHTS
 if TYPE_CHECKING:
     import torch
 
-SITE_INPUTS = ("stack.tif", "valid.tif", "label.tif", "split.tif")  # of a prepared site, by whose hashes it is known
+SITE_INPUTS = ("stack.tif", "valid.tif", "label.tif", "split.tif")  # files by whose hashes a prepared site is known
 TABLES = ("run", "site_inputs", "split", "validation", "machine", "software")  # of model.json, where it has them
-FORMAT = 1
-BEYOND = float(np.finfo(np.float32).max)  # what the network takes is float32
+FORMAT = 1  # of model.json
+BEYOND = float(np.finfo(np.float32).max)  # means and deviations lie below it, since the network takes float32
 
 
 class _Shape(BaseModel):
-    """What mapping needs of a model's run; its other choices may be another version's."""
+    """What mapping needs of a model's run, whose other choices may be those of another version."""
 
     network: NetworkChoice
     blocks: BlockChoice
@@ -50,7 +50,7 @@ class _Shape(BaseModel):
 class Model:
     """A trained network with the channels and statistics it was trained on.
 
-    `facts` is the whole of model.json: run, split, threshold, seed, scores, versions, machine, input hashes. Logits are
+    `facts` is all of model.json: run, split, threshold, seed, scores, versions, machine, input hashes. Logits are
     divided by `temperature` before they become probabilities: 1 until `landslip calibrate` has fitted another.
     """
 
@@ -65,54 +65,11 @@ class Model:
     @property
     def multiple(self) -> int:
         """Rows and columns of what the network takes are multiples of this."""
-        return int(self.network.multiple)  # type: ignore[arg-type]
-
-
-def save_model(
-    folder: Path,
-    weights: dict[str, torch.Tensor],
-    channels: tuple[Channel, ...],
-    zscore: ZScore,
-    threshold: float,
-    facts: dict[str, Any],
-    overwrite: bool = False,
-    half: bool = False,
-) -> None:
-    """Write a model folder's two files; `half` keeps the weights (not the running statistics) in half precision."""
-    from safetensors.torch import save as save_tensors
-
-    kept = {name: _stored(name, tensor, half) for name, tensor in weights.items()}
-    with atomic_write(folder / WEIGHTS, overwrite) as aside:
-        aside.write_bytes(save_tensors(kept))
-    value = {
-        "format": FORMAT,
-        "channels": [asdict(channel) for channel in channels],
-        "mean": zscore.mean.tolist(),
-        "std": zscore.std.tolist(),
-        "threshold": threshold,
-        "weights_sha256": file_hash(folder / WEIGHTS),
-        **facts,
-    }
-    write_json(folder / FACTS, value, overwrite=True)
-
-
-def save_changed_model(model: Model, folder: Path, changes: dict[str, Any], overwrite: bool = False) -> None:
-    """Write a model's folder anew with other facts: the weights byte for byte, model.json with `changes` last."""
-    refuse_existing(folder / FACTS, overwrite)
-    with atomic_write(folder / WEIGHTS, overwrite=True) as aside:  # without model.json, left by a killed run
-        aside.write_bytes((model.folder / WEIGHTS).read_bytes())
-    write_json(folder / FACTS, {**model.facts, **changes}, overwrite)
-
-
-def _stored(name: str, tensor: torch.Tensor, half: bool) -> torch.Tensor:
-    tensor = tensor.detach().contiguous().cpu()
-    if half and tensor.is_floating_point() and "running_" not in name:
-        return tensor.half()
-    return tensor
+        return cast(int, self.network.multiple)
 
 
 def load_model(folder: Path | str) -> Model:
-    """Rebuild a model from its folder alone. ModelError where it is missing, altered or of another format."""
+    """Rebuild a model from its folder alone; ModelError where it is missing, altered or of another format."""
     folder = Path(folder)
     facts = read_facts(folder)
     weights = folder / WEIGHTS
@@ -120,10 +77,10 @@ def load_model(folder: Path | str) -> Model:
         raise ModelError(
             f"{weights} is not there, or no file: the model folder is not whole. Copy it again or train it again."
         )
-    found = file_hash(weights)
-    if found != facts["weights_sha256"]:
+    sha256 = file_hash(weights)
+    if sha256 != facts["weights_sha256"]:
         raise ModelError(
-            f"{weights} is not the file that {FACTS} describes (SHA-256 {found[:12]}, not "
+            f"{weights} is not the file that {FACTS} describes (SHA-256 {sha256[:12]}, not "
             f"{str(facts['weights_sha256'])[:12]}): it is truncated or altered. Copy the model folder again."
         )
     import torch
@@ -135,7 +92,7 @@ def load_model(folder: Path | str) -> Model:
         chosen = _Shape.model_validate(facts["run"]).network
         threshold, temperature = float(facts["threshold"]), float(facts.get("temperature", 1))
         _require_sound(channels, zscore, threshold, temperature)
-        with torch.device("meta"):  # takes no memory, whatever sizes the description claims
+        with torch.device("meta"):  # where a network takes no memory, whatever sizes the description claims
             network = build_model(chosen.name, len(channels), **chosen.options)
         tensors = load_tensors(weights.read_bytes())
         tensors = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
@@ -150,7 +107,84 @@ def load_model(folder: Path | str) -> Model:
         ) from error
     with suppress(ValueError):  # keys that this version has added take their defaults
         facts["run"] = Run.model_validate(facts["run"]).model_dump(mode="json", exclude={"compare"})
-    return Model(folder, network.eval(), channels, zscore, threshold, facts, temperature)
+    return Model(
+        folder=folder,
+        network=network.eval(),
+        channels=channels,
+        zscore=zscore,
+        threshold=threshold,
+        facts=facts,
+        temperature=temperature,
+    )
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What model.json says; ModelError where it is missing, no description of a model, or of another format."""
+    path = folder / FACTS
+    if not path.exists():
+        advice = part_meant(folder, "model", FACTS) or " Train one with `landslip train`."
+        raise ModelError(f"{folder} is not a model folder: it has no {FACTS}.{advice}")
+    try:
+        facts = read_json(path)
+        version = facts["format"]
+        _ = facts["weights_sha256"]
+        tables = [(name, facts[name]) for name in TABLES if name in facts]
+        tables += [("earlier_site_inputs", site) for site in facts.get("earlier_site_inputs", [])]
+        for name, table in tables:
+            if not isinstance(table, dict):
+                raise ValueError(f"its {name} is a {type(table).__name__}, and no table")
+            if name.endswith("site_inputs") and not {*table} <= {*SITE_INPUTS}:
+                raise ValueError(f"its {name} names {min({*table} - {*SITE_INPUTS})}, which is none")
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ModelError(
+            f"{path} is not a model description ({str(error)[:200]}). Copy the model folder again, or train it again."
+        ) from error
+    if version != FORMAT:
+        raise ModelError(
+            f"{path} has format {version!r}; this version of landslip reads {FORMAT}. Train the model again."
+        )
+    return dict(facts)
+
+
+def save_model(
+    folder: Path,
+    weights: dict[str, torch.Tensor],
+    channels: tuple[Channel, ...],
+    zscore: ZScore,
+    threshold: float,
+    facts: dict[str, Any],
+    overwrite: bool = False,
+    half: bool = False,
+) -> None:
+    """Write a model folder's two files.
+
+    `facts` are added to model.json after the model's own entries. `half` stores the weights, but not the running
+    statistics, in half precision. Raises OutputError where the weights exist (unless `overwrite`).
+    """
+    from safetensors.torch import save as save_tensors
+
+    tensors = {name: _stored(name, tensor, half) for name, tensor in weights.items()}
+    with atomic_write(folder / WEIGHTS, overwrite) as aside:
+        aside.write_bytes(save_tensors(tensors))
+    description = {
+        "format": FORMAT,
+        "channels": [asdict(channel) for channel in channels],
+        "mean": zscore.mean.tolist(),
+        "std": zscore.std.tolist(),
+        "threshold": threshold,
+        "weights_sha256": file_hash(folder / WEIGHTS),
+        **facts,
+    }
+    write_json(folder / FACTS, description, overwrite=True)
+
+
+def save_changed_model(model: Model, folder: Path, changes: dict[str, Any], overwrite: bool = False) -> None:
+    """Write a model's folder anew with other facts: the weights byte for byte, model.json with `changes` last."""
+    refuse_existing(folder / FACTS, overwrite)
+    # Weights without model.json were left by a killed run, and may be replaced.
+    with atomic_write(folder / WEIGHTS, overwrite=True) as aside:
+        aside.write_bytes((model.folder / WEIGHTS).read_bytes())
+    write_json(folder / FACTS, {**model.facts, **changes}, overwrite)
 
 
 def run_of(model: Model) -> Run:
@@ -173,7 +207,7 @@ def sites_of(model: Model) -> list[dict[str, str]]:
 
 
 def split_of(model: Model) -> Path:
-    """The split.tif that a model was trained by. ModelError where it is missing or another than model.json names.
+    """The split.tif that a model was trained by; ModelError where it is missing or another than model.json names.
 
     Models of earlier versions name none, and theirs is taken as it is.
     """
@@ -183,12 +217,12 @@ def split_of(model: Model) -> Path:
             f"{path} does not exist, so that nobody knows what ground {model.folder} was trained on. Copy it from "
             "where the model was trained, or train it again."
         )
-    known = model.facts.get("split_sha256")
-    found = file_hash(path)
-    if known is not None and found != known:
+    named = model.facts.get("split_sha256")
+    sha256 = file_hash(path)
+    if named is not None and sha256 != named:
         raise ModelError(
-            f"{path} is not the split that {model.folder} was trained by (SHA-256 {found[:12]}, and {FACTS} says "
-            f"{str(known)[:12]}), so that its parts are another model's. Copy the model folder again, or train it "
+            f"{path} is not the split that {model.folder} was trained by (SHA-256 {sha256[:12]}, and {FACTS} says "
+            f"{str(named)[:12]}), so that its parts are another model's. Copy the model folder again, or train it "
             "again."
         )
     return path
@@ -213,51 +247,63 @@ def match_channels(model: Model, stack: StackInfo) -> list[int]:
     return find_channels(model.channels, f"the model {model.folder}", stack)
 
 
-def require_channels(folder: Path, stack: StackInfo) -> None:
-    """Raise ChannelError where a stack lacks what the model of a folder takes: before its weights are read."""
-    facts = read_facts(folder)
-    try:
-        channels = _channels(facts)
-    except (ChannelError, KeyError, TypeError):
-        return  # `load_model` says what is wrong
-    find_channels(channels, f"the model {folder}", stack)
-
-
-def refuse_trained(folder: Path, overwrite: bool) -> None:
-    """Raise OutputError where a model folder holds a finished model; with STATE there, a training may go on."""
-    if not (folder / STATE).exists():
-        refuse_existing(folder / FACTS, overwrite)
-
-
-def _channels(facts: dict[str, Any]) -> tuple[Channel, ...]:
-    return tuple(Channel(**channel) for channel in facts["channels"])
-
-
 def find_channels(channels: Sequence[Channel], trained: str, stack: StackInfo) -> list[int]:
-    """Where each of the channels that `trained`, a model in words, takes is in a stack; ChannelError as above."""
+    """Where each of a model's channels is in a stack.
+
+    `trained` is the model in words. Raises ChannelError where a channel is missing or in another unit.
+    """
     names = [channel.name for channel in stack.channels]
-    wanted = [channel.name for channel in channels]
-    missing = [name for name in wanted if name not in names]
+    required = [channel.name for channel in channels]
+    missing = [name for name in required if name not in names]
     if missing:
         raise ChannelError(
-            f"{stack.path} lacks {', '.join(missing)}: {trained} was trained on {', '.join(wanted)}; "
+            f"{stack.path} lacks {', '.join(missing)}: {trained} was trained on {', '.join(required)}; "
             f"the stack has {', '.join(names)}. Prepare the site with these channels, or use another model."
         )
-    positions = [names.index(name) for name in wanted]
+    positions = [names.index(name) for name in required]
     for channel, position in zip(channels, positions, strict=True):
-        found = stack.channels[position]
-        _require_unit(channel, trained, found, stack.path)
-        if found.unit and channel.unit and found.unit != channel.unit:
+        here = stack.channels[position]
+        _require_unit(channel, trained, here, stack.path)
+        if here.unit and channel.unit and here.unit != channel.unit:
             raise ChannelError(
-                f"{stack.path}: channel {channel.name} is in {found.unit}, and {trained} was trained on "
+                f"{stack.path}: channel {channel.name} is in {here.unit}, and {trained} was trained on "
                 f"{channel.unit}. {_way_to(channel.unit)}"
             )
     return positions
 
 
-def _require_unit(channel: Channel, trained: str, found: Channel, path: Path) -> None:
-    """Raise ChannelError where nobody knows what values a model was trained on, and those of `found` differ."""
-    if channel.unit == found.unit or channel.unit not in (DISPLAY, UNSTATED):
+def require_channels(folder: Path, stack: StackInfo) -> None:
+    """Raise ChannelError where a stack lacks what the model of a folder takes, before its weights are read."""
+    facts = read_facts(folder)
+    try:
+        channels = _channels(facts)
+    except (ChannelError, KeyError, TypeError):
+        return  # `load_model` says what is wrong with it
+    find_channels(channels, f"the model {folder}", stack)
+
+
+def refuse_trained(folder: Path, overwrite: bool) -> None:
+    """Raise OutputError where a model folder holds a finished model and no training that may go on."""
+    if not (folder / STATE).exists():
+        refuse_existing(folder / FACTS, overwrite)
+
+
+def _stored(name: str, tensor: torch.Tensor, half: bool) -> torch.Tensor:
+    """A tensor as a model folder holds it."""
+    tensor = tensor.detach().contiguous().cpu()
+    if half and tensor.is_floating_point() and "running_" not in name:
+        return tensor.half()
+    return tensor
+
+
+def _channels(facts: dict[str, Any]) -> tuple[Channel, ...]:
+    """The channels that model.json describes."""
+    return tuple(Channel(**channel) for channel in facts["channels"])
+
+
+def _require_unit(channel: Channel, trained: str, here: Channel, path: Path) -> None:
+    """Raise ChannelError where nobody knows what values a model was trained on, and the stack's are others."""
+    if channel.unit == here.unit or channel.unit not in (DISPLAY, UNSTATED):
         return
     what = {
         DISPLAY: "8-bit values made to be looked at, which no scene holds: it maps the patches it was trained on and "
@@ -266,12 +312,12 @@ def _require_unit(channel: Channel, trained: str, found: Channel, path: Path) ->
         "train on them",
     }[channel.unit]
     raise ChannelError(
-        f"{path}: channel {channel.name} is in {found.unit or 'no stated unit'}, and {trained} was trained on {what}."
+        f"{path}: channel {channel.name} is in {here.unit or 'no stated unit'}, and {trained} was trained on {what}."
     )
 
 
 def _way_to(unit: str) -> str:
-    """How a site is brought to a model's unit, said to somebody whose stack is in another."""
+    """What to do about a stack that is in another unit than the model's, in words."""
     remedy = "Prepare the site in the model's unit"
     if not unit.endswith("reflectance"):
         return f"{remedy}."
@@ -282,6 +328,7 @@ def _way_to(unit: str) -> str:
 
 
 def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: float, temperature: float) -> None:
+    """Raise ValueError where model.json holds numbers that no training writes."""
     names = [channel.name for channel in channels]
     if len(set(names)) < len(names):
         raise ValueError("two of its channels have one name")
@@ -293,31 +340,3 @@ def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: flo
         raise ValueError(f"its threshold {threshold} is not between 0 and 1")
     if not 0 < temperature < math.inf:
         raise ValueError(f"its temperature {temperature} is not a number above 0")
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """What model.json says. ModelError where it is missing, no description of a model, or of another format."""
-    path = folder / FACTS
-    if not path.exists():
-        meant = part_meant(folder, "model", FACTS) or " Train one with `landslip train`."
-        raise ModelError(f"{folder} is not a model folder: it has no {FACTS}.{meant}")
-    try:
-        facts = read_json(path)
-        version = facts["format"]
-        _ = facts["weights_sha256"]
-        tables = [(name, facts[name]) for name in TABLES if name in facts]
-        tables += [("earlier_site_inputs", one) for one in facts.get("earlier_site_inputs", [])]
-        for name, table in tables:
-            if not isinstance(table, dict):
-                raise ValueError(f"its {name} is a {type(table).__name__}, and no table")
-            if name.endswith("site_inputs") and not {*table} <= {*SITE_INPUTS}:
-                raise ValueError(f"its {name} names {min({*table} - {*SITE_INPUTS})}, which is none")
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ModelError(
-            f"{path} is not a model description ({str(error)[:200]}). Copy the model folder again, or train it again."
-        ) from error
-    if version != FORMAT:
-        raise ModelError(
-            f"{path} has format {version!r}; this version of landslip reads {FORMAT}. Train the model again."
-        )
-    return dict(facts)

@@ -32,12 +32,12 @@ from landslip.runtime.disk import file_hash
 from landslip.training.checkpoint import Model, match_channels, pixel_size, sites_of
 from landslip.training.training_pixels import TrainingPixels, read_training_pixels
 
-PIXELS = 4096  # drawn from a stack
+PIXELS = 4096  # pixels drawn from a stack
 PLACES = 32  # cells of the raster that they are drawn from, each of which costs the reading of a stored block
-LOOKED = 8  # times as many cells are looked at, where most hold nothing that is valid
-SEED = 0
+LOOKED = 8  # where most cells hold nothing valid, so many times PLACES are looked at
+SEED = 0  # the same pixels are drawn at every call
 INDICES = ("ndvi", "mndwi", "dndvi")  # as bands, they follow from the scale of the images
-NAMED = 4  # channels that a message names
+NAMED = 4  # channels that a message names at most
 
 
 def sample_pixels(
@@ -50,13 +50,14 @@ def sample_pixels(
     """
     rng = np.random.default_rng(SEED)
     places = rng.permutation(np.flatnonzero(needed))[: LOOKED * PLACES]
-    most, bands = PIXELS // max(min(PLACES, len(places)), 1), [position + 1 for position in positions]
-    found: list[NDArray[np.float32]] = []
-    with ExitStack() as held:
-        dataset = held.enter_context(open_raster(stack.path))
-        valid = None if valid_path is None else held.enter_context(open_raster(valid_path))
+    most = PIXELS // max(min(PLACES, len(places)), 1)
+    bands = [position + 1 for position in positions]
+    samples: list[NDArray[np.float32]] = []
+    with ExitStack() as open_files:
+        dataset = open_files.enter_context(open_raster(stack.path))
+        valid = None if valid_path is None else open_files.enter_context(open_raster(valid_path))
         for place in places.tolist():
-            if len(found) == PLACES:
+            if len(samples) == PLACES:
                 break
             row, column = divmod(place, needed.shape[1])
             window = Window(row * cell, column * cell, cell, cell).clip(stack.grid.shape)
@@ -71,8 +72,8 @@ def sample_pixels(
             if len(pixels) > most:
                 pixels = pixels[rng.choice(len(pixels), most, replace=False)]
             if len(pixels):
-                found.append(pixels)
-    return np.concatenate(found) if found else np.empty((0, len(bands)), np.float32)
+                samples.append(pixels)
+    return np.concatenate(samples) if samples else np.empty((0, len(bands)), np.float32)
 
 
 def require_similar_ground(
@@ -93,13 +94,7 @@ def require_similar_ground(
     `accept_range` that is `warning_accepted_range`, on the model's own site `warning_range_of_bands`: training windows
     lie around landslides, so that a site of mostly sea or ice differs from them itself.
     """
-    warnings = {}
-    own, other = pixel_size(model), metric_size(stack.grid)
-    if own is not None and other is not None and not is_same_size(own, other):
-        warnings["pixel_size"] = (
-            f"pixels of {other[0]:g} x {other[1]:g} m, and the model was trained on {own[0]:g} x {own[1]:g} m: it sees "
-            "landslides of other sizes, in pixels, than it learnt"
-        )
+    warnings = _pixel_size_warning(model, stack)
     positions = match_channels(model, stack)
     sample = sample_pixels(stack, positions, valid_path, needed, cell)
     if not len(sample):  # nothing valid, or nothing that can be read: mapping says which
@@ -111,7 +106,64 @@ def require_similar_ground(
         except ModelError as error:  # the weights are whole, and map
             warnings["training_pixels"] = f"ranges are taken from means and deviations alone: {error}"
     standardised = model.zscore.apply(sample.T[:, :, None])[:, :, 0].T
-    ends = training_range(model, pixels)
+    warnings |= _range_warnings(
+        model, stack, sample, standardised=standardised, ends=training_range(model, pixels), accept_range=accept_range
+    )
+    share = _share_inapplicable(model, pixels, area, standardised)
+    if share > MOST_OUTSIDE:
+        warnings["applicability"] = (
+            f"{100 * share:.0f} % of a sample of {len(sample):,} pixels lies outside the area of applicability: ground "
+            "unlike what the model was trained on (--uncertainty maps where)"
+        )
+    return _tagged(warnings)
+
+
+def follows_scale(channel: Channel) -> bool:
+    """Whether a channel is a band or an index: read at another scale its images hold other values."""
+    return channel.group == "band" or channel.factor in INDICES
+
+
+def training_range(model: Model, pixels: TrainingPixels | None) -> Ends:
+    """What each channel held on the training ground, standardised: lower and upper ends, (C,) each; NaN if unknown."""
+    zscored = np.array([channel.standardised for channel in model.channels])
+    if pixels is None:
+        mean, deviation = model.zscore.mean, model.zscore.std
+        low, high = range_of_moments(mean, deviation, np.array([c.group == "band" for c in model.channels]))
+        low, high = (low - mean) / deviation, (high - mean) / deviation
+        unknown = ~zscored
+    else:
+        low, high = range_of_pixels(pixels.values)
+        unknown = zscored & (low == high)  # of one value all over, as training has warned
+    low[unknown] = high[unknown] = np.nan
+    return low, high
+
+
+def _pixel_size_warning(model: Model, stack: StackInfo) -> dict[str, str]:
+    """A warning of pixels of another size than the model was trained on; none where either size is not known."""
+    trained, here = pixel_size(model), metric_size(stack.grid)
+    if trained is None or here is None or is_same_size(trained, here):
+        return {}
+    return {
+        "pixel_size": (
+            f"pixels of {here[0]:g} x {here[1]:g} m, and the model was trained on {trained[0]:g} x {trained[1]:g} m: "
+            "it sees landslides of other sizes, in pixels, than it learnt"
+        )
+    }
+
+
+def _range_warnings(
+    model: Model,
+    stack: StackInfo,
+    sample: NDArray[np.float32],
+    *,
+    standardised: NDArray[np.float32],
+    ends: Ends,
+    accept_range: bool,
+) -> dict[str, str]:
+    """Warnings of channels of which most of the (N, C) sample lies outside the training range.
+
+    Raises ChannelError where one is a band or an index, as `require_similar_ground` says.
+    """
     shares = share_outside(standardised, ends)
     outside = np.flatnonzero(shares > MOST_OUTSIDE).tolist()
 
@@ -125,6 +177,7 @@ def require_similar_ground(
             f"trained on: {named(strict)}. Is the scale, offset or unit of its images another than at the model's "
             "site? Prepare the site as that was, or go on with --accept-range."
         )
+    warnings = {}
     loose = [i for i in outside if i not in strict]
     for kind, chosen in (("accepted_range" if accept_range else "range_of_bands", strict), ("range", loose)):
         if chosen:
@@ -132,43 +185,18 @@ def require_similar_ground(
                 f"most of a sample of {len(sample):,} pixels lies outside the range of the training ground: "
                 f"{named(chosen)}"
             )
-    share = _share_inapplicable(model, pixels, area, standardised)
-    if share > MOST_OUTSIDE:
-        warnings["applicability"] = (
-            f"{100 * share:.0f} % of a sample of {len(sample):,} pixels lies outside the area of applicability: ground "
-            "unlike what the model was trained on (--uncertainty maps where)"
-        )
-    return _tagged(warnings)
+    return warnings
 
 
 def _is_own(model: Model, stack: StackInfo) -> bool:
     """Whether a model was trained on a stack; asked only where it would be refused, since the file is hashed."""
-    known = {site["stack.tif"] for site in sites_of(model) if "stack.tif" in site}
-    return stack.path.is_file() and file_hash(stack.path) in known
+    hashes = {site["stack.tif"] for site in sites_of(model) if "stack.tif" in site}
+    return stack.path.is_file() and file_hash(stack.path) in hashes
 
 
 def _tagged(warnings: dict[str, str]) -> dict[str, str]:
+    """Warnings by the names of their tags."""
     return {f"{WARNING}{kind}": text for kind, text in warnings.items()}
-
-
-def follows_scale(channel: Channel) -> bool:
-    """Whether a channel is a band or an index, whose values are those of another site where its images are read so."""
-    return channel.group == "band" or channel.factor in INDICES
-
-
-def training_range(model: Model, pixels: TrainingPixels | None) -> Ends:
-    """Ends (C,), (C,) of what each channel held on the training ground, standardised; NaN where nobody knows."""
-    zscored = np.array([channel.standardised for channel in model.channels])
-    if pixels is None:
-        mean, deviation = model.zscore.mean, model.zscore.std
-        low, high = range_of_moments(mean, deviation, np.array([c.group == "band" for c in model.channels]))
-        low, high = (low - mean) / deviation, (high - mean) / deviation
-        unknown = ~zscored
-    else:
-        low, high = range_of_pixels(pixels.values)
-        unknown = zscored & (low == high)  # of one value all over, as training has warned
-    low[unknown] = high[unknown] = np.nan
-    return low, high
 
 
 def _named(

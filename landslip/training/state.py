@@ -19,6 +19,7 @@ from landslip.training.model_files import STATE
 
 
 def keep(state: State, path: Path, identity: str) -> None:
+    """Write the state of a training, with what a later call must agree with to go on from it."""
     tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
     tensors |= {f"averaged.{k}": v for k, v in state.averaged.items()}
     tensors |= {f"best.{k}": v for k, v in state.best.items()}
@@ -33,13 +34,16 @@ def keep(state: State, path: Path, identity: str) -> None:
         "threshold": state.threshold,
         "history": state.history,
     }
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path, overwrite=True) as aside:
-        aside.write_bytes(save_tensors(kept, {"landslip": json.dumps(facts)}))
+        aside.write_bytes(save_tensors(tensors, {"landslip": json.dumps(facts)}))
 
 
 def kept_state(folder: Path, identity: str, overwrite: bool = False) -> dict[str, Any] | None:
-    """What an interrupted run of this very kind left; with `overwrite` any other is as good as none."""
+    """What an interrupted training of these choices and inputs left in its folder; None where there is none.
+
+    Raises ResumeError where it is another's or cannot be read; with `overwrite` that is as good as none.
+    """
     path = folder / STATE
     if not path.exists():
         return None
@@ -51,36 +55,12 @@ def kept_state(folder: Path, identity: str, overwrite: bool = False) -> dict[str
         raise
 
 
-def _matching_state(path: Path, identity: str) -> dict[str, Any]:
-    try:
-        with safe_open(path, "pt") as file:
-            facts: dict[str, Any] = json.loads(file.metadata()["landslip"])
-            before = json.loads(facts["identity"])
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise ResumeError(f"{path} cannot be read: {str(error)[:200]}. Start anew with --overwrite.") from error
-    if before != (now := json.loads(identity)):
-        raise ResumeError(f"{path} belongs to {difference(before, now)}. Start anew with --overwrite, or undo that.")
-    return facts
-
-
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What tells two runs apart, in words; each is the choices of a `run` and the hashes of its `inputs`."""
+    """What tells two runs apart, in words; each holds the choices of a `run` and the hashes of its `inputs`."""
     try:
         return _difference(before, now)
-    except (KeyError, TypeError, AttributeError):  # what was kept is damaged
+    except (KeyError, TypeError, AttributeError):  # the file that told of the earlier one is damaged
         return "another run"
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    changed = [name for name in now["inputs"] if before["inputs"].get(name) != now["inputs"][name]]
-    if changed and before["run"]["split"]["kind"] == now["run"]["split"]["kind"]:
-        return f"other inputs: {', '.join(changed)} changed since"
-    for table, choices in now["run"].items():
-        for key, value in choices.items():
-            old = before["run"].get(table, {}).get(key)
-            if old != value:
-                return f"another run: [{table}] {key} was {old!r} and is {value!r}"
-    return "another run"
 
 
 def restore(state: State, path: Path, facts: dict[str, Any]) -> None:
@@ -92,7 +72,34 @@ def restore(state: State, path: Path, facts: dict[str, Any]) -> None:
         raise ResumeError(f"{path} cannot be read: {reason}. Start anew with --overwrite.") from error
 
 
+def _matching_state(path: Path, identity: str) -> dict[str, Any]:
+    """What the kept state at a path says of itself; ResumeError where it is another's or cannot be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts: dict[str, Any] = json.loads(file.metadata()["landslip"])
+            before = json.loads(facts["identity"])
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ResumeError(f"{path} cannot be read: {str(error)[:200]}. Start anew with --overwrite.") from error
+    if before != (now := json.loads(identity)):
+        raise ResumeError(f"{path} belongs to {difference(before, now)}. Start anew with --overwrite, or undo that.")
+    return facts
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """As `difference`, of two runs that are both whole."""
+    changed = [name for name in now["inputs"] if before["inputs"].get(name) != now["inputs"][name]]
+    if changed and before["run"]["split"]["kind"] == now["run"]["split"]["kind"]:
+        return f"other inputs: {', '.join(changed)} changed since"
+    for table, choices in now["run"].items():
+        for key, value in choices.items():
+            old = before["run"].get(table, {}).get(key)
+            if old != value:
+                return f"another run: [{table}] {key} was {old!r} and is {value!r}"
+    return "another run"
+
+
 def _restore(state: State, path: Path, facts: dict[str, Any]) -> None:
+    """As `restore`; raises whatever a damaged file leads to."""
     with safe_open(path, "pt", device=str(device())) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
 
@@ -105,13 +112,14 @@ def _restore(state: State, path: Path, facts: dict[str, Any]) -> None:
     parameters = list(state.network.parameters())
     for name, tensor in part("optimizer.").items():
         index, slot = name.split(".", 1)
-        if tensor.ndim:  # the fused optimizer walks memory as it lies, so moments must lie as their weights do
+        # The fused optimizer walks memory as it lies, so that moments must lie as their weights do.
+        if tensor.ndim:
             tensor = torch.empty_like(parameters[int(index)]).copy_(tensor)
         slots.setdefault(int(index), {})[slot] = tensor
     if len({frozenset(slot) for slot in slots.values()}) > 1:
         raise ValueError("what the optimizer keeps of each weight differs")
-    whole = state.optimizer.state_dict()
-    state.optimizer.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
     state.epoch, state.step = facts["epoch"], facts["step"]
     state.best_score = -math.inf if facts["best_score"] is None else facts["best_score"]
     state.best_epoch, state.threshold, state.history = facts["best_epoch"], facts["threshold"], facts["history"]

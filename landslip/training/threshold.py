@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from landslip.models.forward import Precision, probabilities
 from landslip.runtime.prefetch import prefetch
 from landslip.training.loop import State, threshold_of
 
-AT_ONCE = 448 * 448  # pixels of validation ground in a window
+AT_ONCE = 448 * 448  # pixels of validation ground that are mapped at once
 
 
 def choose_threshold(
@@ -32,7 +33,7 @@ def choose_threshold(
     state.network.load_state_dict(state.best)
     state.network.eval()
     histogram, scored = Histogram.empty(), ground.scored()
-    for core, x, inside in mapped_cores(blocks, scored, int(state.network.multiple)):  # type: ignore[arg-type]
+    for core, x, inside in mapped_cores(blocks, scored, cast(int, state.network.multiple)):
         p = probabilities(state.network, x, how)[0][inside]
         histogram += Histogram.from_arrays(p, ground.label[core.slices], scored[core.slices])
     threshold, scores = threshold_of(histogram, choice)

@@ -65,9 +65,39 @@ from landslip.training.training_pixels import (
     write_training_pixels,
 )
 
-STOPPED = "stopped"  # in a model folder: the best weights of a training whose loss was no longer finite
+STOPPED = "stopped"  # folder in a model's, with the best weights of a training whose loss was no longer finite
 
 Drawing = Callable[[Path, Path], None]  # from history.csv to history.png
+
+
+@dataclass(frozen=True)
+class SiteBlocks:
+    """The training and validation blocks of a prepared site, as the loop asks for them."""
+
+    ground: TrainingData
+    cut: Blocks
+    run: Run
+
+    @property
+    def count(self) -> int:
+        """How many training windows there are."""
+        return len(self.ground.windows)
+
+    def training(self, numbers: NDArray[np.int64], rng: np.random.Generator) -> Block:
+        """(B, C, h, w) and (B, h, w) of training windows, each turned and mirrored by chance where the run says so."""
+        pairs = [self.cut.cut(self.ground.windows[i]) for i in numbers]
+        if self.run.training.augment:
+            aspect = aspect_positions(self.ground.channels)
+            turns = [(int(rng.integers(4)), bool(rng.integers(2))) for _ in pairs]
+            pairs = [turn(x, y, *turned, aspect) for (x, y), turned in zip(pairs, turns, strict=True)]
+        return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
+
+    def validation(self, batch: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]]:
+        """Batches of validation windows: (B, C, h, w) channels, (B, h, w) label, and which pixels are of that part."""
+        windows = self.ground.validation
+        batches = [windows[i : i + batch] for i in range(0, len(windows), batch)]
+        for chosen, (x, y) in prefetch(self.cut.batch, batches):
+            yield x, y, np.stack([self.ground.split.at(window) == VALIDATION for window in chosen])
 
 
 def train(
@@ -115,146 +145,11 @@ def origin_of(model: Model, ground: TrainingData) -> dict[str, str]:
     return {"fine_tuned_from": str(model.facts["weights_sha256"]), "parts_sha256": parts}
 
 
-def _train(
-    run: Run,
-    lay_out: Callable[[], TrainingData],
-    hash_inputs: Callable[[], dict[str, str]],
-    folder: Path,
-    *,
-    overwrite: bool,
-    half: bool = False,
-    begin: Model | None = None,
-    origin: dict[str, Any] | None = None,
-    draw: Drawing | None = None,
-) -> dict[str, Any]:
-    """The one training: from new weights, or from those of the model to `begin` with.
-
-    `origin` is what model.json says of that beginning.
-    """
-    if not overwrite and (folder / STATE).exists() and is_trained(folder, run, hash_inputs()):
-        remove_file(folder / STATE, folder / STATE)  # a kill came after the model was whole
-        return load_model(folder).facts
-    _refuse_others(folder, overwrite)
-    earlier = read_training_pixels(begin) if begin is not None and "training_pixels" in begin.facts else None
-    began, how = time.monotonic(), precision(run.training.precision)
-    inputs, origin = hash_inputs(), dict(origin or {})
-    identity = identity_of(run, inputs | origin)
-    kept = kept_state(folder, identity, overwrite)
-    ground = lay_out()
-    keep_memory()
-    say(_headline(run, ground, how))
-    if kept is None:
-        remove_file(folder / STATE, folder / STATE)
-    # An earlier model stays whole, with the split and the history that belong to it, until the new one is finished.
-    replacing = (folder / FACTS).exists()
-    if not replacing:
-        write_split(ground, folder)
-    with open_raster(ground.stack.path) as dataset:
-        zscore = _zscore(dataset, ground) if begin is None else begin.zscore
-        blocks = SiteBlocks(ground, Blocks(dataset, ground.positions, zscore, ground.valid, ground.label), run)
-        state = start(run, ground, begin)
-        if kept is not None:
-            restore(state, folder / STATE, kept)
-            say(f"going on after epoch {state.epoch} of {run.training.epochs}")
-        shutil.rmtree(folder / STOPPED, ignore_errors=True)
-        stopped = _run_epochs(state, blocks, how, identity, folder, replacing=replacing)
-        scores = choose_threshold(run.training, ground, blocks.cut, state, how)
-        pixels = _training_pixels(dataset, ground, zscore, run, earlier)
-    if begin is not None:
-        origin |= {"earlier_site_inputs": sites_of(begin)}
-    if stopped is not None:
-        folder, origin = folder / STOPPED, origin | {"stopped": str(stopped)}
-    facts = _facts(run, ground, state, scores, how) | {"site_inputs": inputs} | origin
-    _write_model(folder, ground, zscore, pixels, state, facts=facts, half=half, draw=draw)
-    say(f"chose epoch {state.best_epoch} of {state.epoch}; it took {duration(time.monotonic() - began)}")
-    if stopped is not None:
-        raise stopped
-    return facts
-
-
-def _refuse_others(folder: Path, overwrite: bool) -> None:
-    """Raise OutputError for a finished model, or for files of one that this training did not begin."""
-    refuse_existing(folder / FACTS, overwrite)
-    if not (folder / STATE).exists():
-        for name in (WEIGHTS, PIXELS, "history.csv"):
-            refuse_existing(folder / name, overwrite)
-
-
-def _headline(run: Run, ground: TrainingData, how: Precision) -> str:
-    return (
-        f"{run.network.name} on {plural(len(ground.channels), 'channel')}, split {ground.split.kind}: "
-        f"{plural(len(ground.windows), 'training window')} of {run.blocks.window} px, {how} on {device().type}"
-    )
-
-
-def _zscore(dataset: Any, ground: TrainingData) -> ZScore:
-    return fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
-
-
-def _training_pixels(
-    dataset: Any, ground: TrainingData, zscore: ZScore, run: Run, earlier: TrainingPixels | None
-) -> TrainingPixels:
-    """Pixels of the training ground that travel with the model, with those of the model that it began as."""
-    trained_on = training_ground(ground.windows, ground.label, ground.valid)
-    pixels = draw_training_pixels(dataset, ground.positions, zscore, trained_on, run.blocks.window, run.split.seed)
-    return pixels if earlier is None else joined(earlier, pixels)
-
-
-@dataclass(frozen=True)
-class SiteBlocks:
-    """The training and validation blocks of a surveyed site, as the loop asks for them."""
-
-    ground: TrainingData
-    cut: Blocks
-    run: Run
-
-    @property
-    def count(self) -> int:
-        """How many training windows there are."""
-        return len(self.ground.windows)
-
-    def training(self, numbers: NDArray[np.int64], rng: np.random.Generator) -> Block:
-        """(B, C, h, w) and (B, h, w) of training windows, each turned and mirrored by chance where the run says so."""
-        pairs = [self.cut.cut(self.ground.windows[i]) for i in numbers]
-        if self.run.training.augment:
-            aspect = aspect_positions(self.ground.channels)
-            turns = [(int(rng.integers(4)), bool(rng.integers(2))) for _ in pairs]
-            pairs = [turn(x, y, *given, aspect) for (x, y), given in zip(pairs, turns, strict=True)]
-        return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
-
-    def validation(self, batch: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]]:
-        """Channels, label and which pixels are of the validation part, for batches of validation windows."""
-        windows = self.ground.validation
-        batches = [windows[i : i + batch] for i in range(0, len(windows), batch)]
-        for chosen, (x, y) in prefetch(self.cut.batch, batches):
-            yield x, y, np.stack([self.ground.split.at(window) == VALIDATION for window in chosen])
-
-
-def _run_epochs(
-    state: State, blocks: SiteBlocks, how: Precision, identity: str, folder: Path, *, replacing: bool
-) -> TrainingError | None:
-    """Train to the last epoch and keep each; what stopped the training on the way, where something good is kept."""
-    choice = blocks.run.training
-    try:
-        for _ in train_network(state, blocks, choice, how):
-            keep(state, folder / STATE, identity)
-            if not replacing:
-                write_text(folder / "history.csv", _history(state), overwrite=True)
-            say(_line(state, choice))
-    except TrainingError as error:
-        if not state.history:
-            raise
-        return TrainingError(
-            f"{error} The best weights until then, of epoch {state.best_epoch}, are kept as a model in "
-            f"{folder / STOPPED}."
-        )
-    return None
-
-
 def identity_of(run: Run, hashes: dict[str, str]) -> str:
     """What a kept state must agree with to be gone on from: the run's choices and the hashes of its inputs."""
     choices = run.model_dump(mode="json", exclude={"compare"})
-    choices["training"]["precision"] = precision(run.training.precision)  # another processor's gives other numbers
+    # "auto" is another precision on another processor, and gives other numbers.
+    choices["training"]["precision"] = precision(run.training.precision)
     return json.dumps({"run": choices, "inputs": hashes}, sort_keys=True)
 
 
@@ -262,7 +157,7 @@ def is_trained(folder: Path, run: Run, hashes: dict[str, str]) -> bool:
     """Whether the model folder holds this run's finished model, of inputs with these hashes (`input_hashes`)."""
     try:
         facts = load_model(folder).facts
-    except ModelError:  # none, or stopped between its two files
+    except ModelError:  # there is none, or a kill came between its two files
         return False
     chosen = run.model_dump(mode="json", exclude={"compare"})
     return bool(facts["run"] == chosen and facts["site_inputs"] == hashes)
@@ -281,6 +176,79 @@ def start(run: Run, ground: TrainingData, begin: Model | None) -> State:
     return new_state(network, run.training, fine=begin is not None)
 
 
+def _train(
+    run: Run,
+    lay_out: Callable[[], TrainingData],
+    hash_inputs: Callable[[], dict[str, str]],
+    folder: Path,
+    *,
+    overwrite: bool,
+    half: bool = False,
+    begin: Model | None = None,
+    origin: dict[str, Any] | None = None,
+    draw: Drawing | None = None,
+) -> dict[str, Any]:
+    """Train from new weights, or from those of the model to `begin` with, and write the model folder.
+
+    `lay_out` and `hash_inputs` give the ground and the hashes of its files, and are called when they are needed.
+    `origin` is what model.json says of the model to begin with. Returns and raises as `train`.
+    """
+    if not overwrite and (folder / STATE).exists() and is_trained(folder, run, hash_inputs()):
+        remove_file(folder / STATE, folder / STATE)  # an earlier call was killed when the model was whole already
+        return load_model(folder).facts
+    _refuse_others(folder, overwrite)
+    earlier_pixels = read_training_pixels(begin) if begin is not None and "training_pixels" in begin.facts else None
+    began, arithmetic = time.monotonic(), precision(run.training.precision)
+    inputs, origin = hash_inputs(), dict(origin or {})
+    identity = identity_of(run, inputs | origin)
+    earlier_state = kept_state(folder, identity, overwrite)
+    ground = lay_out()
+    keep_memory()
+    say(_headline(run, ground, arithmetic))
+    if earlier_state is None:
+        remove_file(folder / STATE, folder / STATE)
+    # An earlier model stays whole, with the split and the history that belong to it, until the new one is finished.
+    replacing = (folder / FACTS).exists()
+    if not replacing:
+        write_split(ground, folder)
+    with open_raster(ground.stack.path) as dataset:
+        zscore = _zscore(dataset, ground, begin)
+        blocks = SiteBlocks(ground, Blocks(dataset, ground.positions, zscore, ground.valid, ground.label), run)
+        state = start(run, ground, begin)
+        if earlier_state is not None:
+            restore(state, folder / STATE, earlier_state)
+            say(f"going on after epoch {state.epoch} of {run.training.epochs}")
+        shutil.rmtree(folder / STOPPED, ignore_errors=True)
+        stopped = _run_epochs(state, blocks, arithmetic, identity, folder, replacing=replacing)
+        scores = choose_threshold(run.training, ground, blocks.cut, state, arithmetic)
+        pixels = _training_pixels(dataset, ground, zscore, run, earlier_pixels)
+    if begin is not None:
+        origin |= {"earlier_site_inputs": sites_of(begin)}
+    if stopped is not None:
+        folder, origin = folder / STOPPED, origin | {"stopped": str(stopped)}
+    facts = _facts(run, ground, state, scores, arithmetic) | {"site_inputs": inputs} | origin
+    _write_model(folder, ground, zscore, pixels, state, facts=facts, half=half, draw=draw)
+    say(f"chose epoch {state.best_epoch} of {state.epoch}; it took {duration(time.monotonic() - began)}")
+    if stopped is not None:
+        raise stopped
+    return facts
+
+
+def _refuse_others(folder: Path, overwrite: bool) -> None:
+    """Raise OutputError for a finished model, or for files of one that this training did not begin."""
+    refuse_existing(folder / FACTS, overwrite)
+    if not (folder / STATE).exists():
+        for name in (WEIGHTS, PIXELS, "history.csv"):
+            refuse_existing(folder / name, overwrite)
+
+
+def _zscore(dataset: Any, ground: TrainingData, begin: Model | None) -> ZScore:
+    """The z-score of the model to begin with, or one fitted on the training windows."""
+    if begin is not None:
+        return begin.zscore
+    return fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
+
+
 def _landslide_share(ground: TrainingData) -> float:
     """Share of landslide among the known pixels of the training windows, kept off 0 and 1."""
     landslide = known = 0
@@ -292,25 +260,44 @@ def _landslide_share(ground: TrainingData) -> float:
     return min(max(landslide / known, 1e-4), 1 - 1e-4)
 
 
-def _history(state: State) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(state.history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: v if k == "epoch" else f"{v:.6g}" for k, v in row.items()} for row in state.history)
-    return text.getvalue()
+def _run_epochs(
+    state: State, blocks: SiteBlocks, arithmetic: Precision, identity: str, folder: Path, *, replacing: bool
+) -> TrainingError | None:
+    """Train to the last epoch and keep the state after each.
+
+    Returns what stopped the training on the way, None if nothing did; TrainingError where no epoch was finished.
+    """
+    choice = blocks.run.training
+    try:
+        for _ in train_network(state, blocks, choice, arithmetic):
+            keep(state, folder / STATE, identity)
+            if not replacing:
+                write_text(folder / "history.csv", _history(state), overwrite=True)
+            say(_line(state, choice))
+    except TrainingError as error:
+        if not state.history:
+            raise
+        return TrainingError(
+            f"{error} The best weights until then, of epoch {state.best_epoch}, are kept as a model in "
+            f"{folder / STOPPED}."
+        )
+    return None
 
 
-def _line(state: State, choice: TrainingChoice) -> str:
-    row = state.history[-1]
-    left = (choice.epochs - state.epoch) * (row["seconds"] + 1)
-    return (
-        f"epoch {state.epoch}/{choice.epochs}: loss {row['loss']:.4f}, validation loss {row['validation_loss']:.4f}, "
-        f"kappa {row['validation_kappa']:.4f}, F1 {row['validation_f1']:.4f}; "
-        f"{pace(row['blocks_per_second'], 1, 'block')}" + (f", about {duration(left)} left" if left else "")
+def _training_pixels(
+    dataset: Any, ground: TrainingData, zscore: ZScore, run: Run, earlier: TrainingPixels | None
+) -> TrainingPixels:
+    """Pixels of the training ground that travel with the model, with those of the model that it began as."""
+    trained_on = training_ground(ground.windows, ground.label, ground.valid)
+    pixels = draw_training_pixels(
+        dataset, ground.positions, zscore, ground=trained_on, window=run.blocks.window, seed=run.split.seed
     )
+    return pixels if earlier is None else joined(earlier, pixels)
 
 
-def _facts(run: Run, ground: TrainingData, state: State, scores: dict[str, float], how: Precision) -> dict[str, Any]:
+def _facts(
+    run: Run, ground: TrainingData, state: State, scores: dict[str, float], arithmetic: Precision
+) -> dict[str, Any]:
     """What model.json says of a training, but for its inputs, its origin and its files."""
     row = state.history[state.best_epoch - 1]
     carried = ground.split.carried_from
@@ -326,7 +313,7 @@ def _facts(run: Run, ground: TrainingData, state: State, scores: dict[str, float
         "training_windows": len(ground.windows),
         "chosen_epoch": state.best_epoch,
         "validation": {"validation_loss": row["validation_loss"], **scores},
-        "precision": how,
+        "precision": arithmetic,
         "seed": run.training.seed,
         "training_seconds": sum(r["seconds"] for r in state.history),
         "peak_mib": peak_memory(),
@@ -355,5 +342,33 @@ def _write_model(
         if draw is not None:
             draw(aside / "history.csv", aside / "history.png")
         facts["training_pixels"] = write_training_pixels(pixels, aside)
-        save_model(aside, state.best, ground.channels, zscore, state.threshold, facts, half=half)
+        save_model(aside, state.best, ground.channels, zscore=zscore, threshold=state.threshold, facts=facts, half=half)
     remove_file(folder / STATE, folder / STATE)
+
+
+def _headline(run: Run, ground: TrainingData, arithmetic: Precision) -> str:
+    """What is trained on what, as the first line of a training."""
+    return (
+        f"{run.network.name} on {plural(len(ground.channels), 'channel')}, split {ground.split.kind}: "
+        f"{plural(len(ground.windows), 'training window')} of {run.blocks.window} px, {arithmetic} on {device().type}"
+    )
+
+
+def _line(state: State, choice: TrainingChoice) -> str:
+    """What the last epoch gave and how long the others will take, in words."""
+    row = state.history[-1]
+    left = (choice.epochs - state.epoch) * (row["seconds"] + 1)
+    return (
+        f"epoch {state.epoch}/{choice.epochs}: loss {row['loss']:.4f}, validation loss {row['validation_loss']:.4f}, "
+        f"kappa {row['validation_kappa']:.4f}, F1 {row['validation_f1']:.4f}; "
+        f"{pace(row['blocks_per_second'], 1, 'block')}" + (f", about {duration(left)} left" if left else "")
+    )
+
+
+def _history(state: State) -> str:
+    """The training so far as CSV, a row for each epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(state.history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: v if k == "epoch" else f"{v:.6g}" for k, v in row.items()} for row in state.history)
+    return text.getvalue()

@@ -35,14 +35,14 @@ from landslip.training.checkpoint import Model, match_channels, run_of, split_of
 from landslip.training.model_files import FACTS, SPLIT
 
 PIXELS = "training_pixels.safetensors"
-MOST = 5000
-FOLD_WINDOWS = 4  # training windows along a side of the blocks of ground, where there is ground enough
-FEWEST_FOLDS = 5  # below this many blocks of ground their side is halved, down to one window
+MOST = 5000  # training pixels that are drawn
+FOLD_WINDOWS = 4  # training windows along a side of the squares of ground, where there is ground enough
+FEWEST_FOLDS = 5  # where fewer squares of ground hold pixels their side is halved, down to one window
 
 
 @dataclass(frozen=True)
 class TrainingPixels:
-    """Pixels drawn from the training ground: (N, C) float32 as the network sees them, and blocks of ground (N,)."""
+    """Pixels drawn from the training ground: (N, C) `values` as the network sees them, and (N,) squares of ground."""
 
     values: NDArray[np.float32]
     folds: NDArray[np.int32]
@@ -65,10 +65,11 @@ def draw_training_pixels(
     seed: int,
     most: int = MOST,
 ) -> TrainingPixels:
-    """Draw up to `most` pixels of `ground` (H, W) from an open stack, all alike, with a random stream of their own.
+    """Draw up to `most` pixels of (H, W) `ground` at random from an open stack, by a random stream of their own.
 
-    Blocks of ground are squares of four windows a side, or less where fewer than five would hold pixels. Raises
-    LabelError where the ground holds no pixel.
+    `positions` are those of the model's channels in the stack, `window` is the side of a training window in pixels.
+    The squares of ground that pixels are numbered by have four windows a side, or less where fewer than five would
+    hold pixels. Raises LabelError where the ground holds no pixel.
     """
     total = int(np.count_nonzero(ground))
     if not total:
@@ -90,19 +91,8 @@ def draw_training_pixels(
     return TrainingPixels(np.ascontiguousarray(np.concatenate(values)), folds)
 
 
-def _folds(rows: NDArray[np.int64], columns: NDArray[np.int64], window: int) -> NDArray[np.int32]:
-    """Number from 0 the squares of ground that pixels at (N,) rows and columns lie in."""
-    side = FOLD_WINDOWS * window
-    while True:
-        squares = np.stack([rows // side, columns // side])
-        found, folds = np.unique(squares, axis=1, return_inverse=True)
-        if found.shape[1] >= FEWEST_FOLDS or side <= window:
-            return folds.ravel().astype(np.int32)
-        side //= 2
-
-
 def joined(before: TrainingPixels, after: TrainingPixels) -> TrainingPixels:
-    """The pixels of a model trained on one site and then on another, each with its own blocks of ground."""
+    """The pixels of a model trained on one site and then on another, each with its own squares of ground."""
     folds = np.concatenate([before.folds, after.folds + before.folds.max() + 1])
     return TrainingPixels(np.concatenate([before.values, after.values]), folds)
 
@@ -116,7 +106,7 @@ def write_training_pixels(pixels: TrainingPixels, folder: Path) -> dict[str, Any
 
 
 def read_training_pixels(model: Model) -> TrainingPixels:
-    """The training pixels in a model's folder. ModelError where there are none, or where they were altered."""
+    """The training pixels in a model's folder; ModelError where there are none, or where they were altered."""
     path = model.folder / PIXELS
     facts = model.facts.get("training_pixels")
     if facts is None:
@@ -128,9 +118,9 @@ def read_training_pixels(model: Model) -> TrainingPixels:
     if not path.exists():
         raise ModelError(f"{path} does not exist: the model folder is not whole. Copy it again or train it again.")
     try:
-        found, known = file_hash(path), str(facts["sha256"])
-        if found != known:
-            raise ValueError(f"SHA-256 {found[:12]}, and {FACTS} says {known[:12]}: truncated or altered")
+        sha256, expected = file_hash(path), str(facts["sha256"])
+        if sha256 != expected:
+            raise ValueError(f"SHA-256 {sha256[:12]}, and {FACTS} says {expected[:12]}: truncated or altered")
         arrays = load_arrays(path.read_bytes())
         pixels = TrainingPixels(arrays["values"], arrays["folds"])
         shapes = pixels.values.shape, pixels.folds.shape
@@ -164,18 +154,21 @@ def pixels_of_prepared(model: Model, prepared: Path) -> TrainingPixels:
     run = run_of(model)
     with open_raster(stack.path) as dataset:
         ground = training_ground(windows, label, valid)
-        return draw_training_pixels(dataset, positions, model.zscore, ground, run.blocks.window, run.split.seed)
+        return draw_training_pixels(
+            dataset, positions, model.zscore, ground=ground, window=run.blocks.window, seed=run.split.seed
+        )
 
 
 def training_windows(
     model: Model, prepared: Path, parts: Split, label: NDArray[np.uint8], valid: NDArray[np.bool_]
 ) -> list[Window]:
-    """The windows that a model was trained on, laid out anew on the prepared site; `parts` are those of its split.tif.
+    """The windows that a model was trained on, laid out anew on the prepared site; says what changed since.
 
-    Raises ModelError where no training window lies at the site's landslides: another site. Says what changed since.
+    `parts` are those of the model's split.tif. Raises ModelError where no training window lies at the site's
+    landslides, as on another site.
     """
     trained_on = model.facts.get("site_inputs", {})
-    changed = [name for name, known in trained_on.items() if _differs(prepared / name, known)]
+    changed = [name for name, sha256 in trained_on.items() if _differs(prepared / name, sha256)]
     if changed:
         say(f"warning: {prepared} is not quite what the model was trained on: {', '.join(changed)} changed since.")
     run = run_of(model)
@@ -189,5 +182,17 @@ def training_windows(
     return windows
 
 
-def _differs(path: Path, known: str) -> bool:
-    return path.exists() and file_hash(path) != known
+def _folds(rows: NDArray[np.int64], columns: NDArray[np.int64], window: int) -> NDArray[np.int32]:
+    """(N,) numbers, from 0, of the squares of ground that pixels at (N,) rows and columns lie in."""
+    side = FOLD_WINDOWS * window
+    while True:
+        squares = np.stack([rows // side, columns // side])
+        distinct, folds = np.unique(squares, axis=1, return_inverse=True)
+        if distinct.shape[1] >= FEWEST_FOLDS or side <= window:
+            return folds.ravel().astype(np.int32)
+        side //= 2
+
+
+def _differs(path: Path, sha256: str) -> bool:
+    """Whether a file is there and has another SHA-256."""
+    return path.exists() and file_hash(path) != sha256

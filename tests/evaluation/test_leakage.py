@@ -101,7 +101,11 @@ def test_nothing_scored_or_nothing_trained(tmp_path: Path) -> None:
 
 def test_audits_of_parts_pooled_by_hand() -> None:
     nan = math.nan
-    one, two, none = Audit(30, 90, 0, 0.5, 4, 60), Audit(15, 45, 0.25, 0.75, 4, 60), Audit(nan, nan, nan, nan, 4, 60)
+    one, two, none = (
+        Audit(minimum_m=30, median_m=90, share_inside=0, share_near=0.5, window=4, reach_m=60),
+        Audit(minimum_m=15, median_m=45, share_inside=0.25, share_near=0.75, window=4, reach_m=60),
+        Audit(minimum_m=nan, median_m=nan, share_inside=nan, share_near=nan, window=4, reach_m=60),
+    )
     found = pooled([one, two, none], [100, 300, 0])
     assert (found.minimum_m, found.share_inside, found.share_near) == (15, 75 / 400, 275 / 400)
     assert math.isnan(found.median_m) and (found.window, found.reach_m) == (4, 60)

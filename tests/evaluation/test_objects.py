@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -24,7 +25,7 @@ from landslip.evaluation.object_scores import (
     objects_json,
     size_classes,
 )
-from landslip.evaluation.objects import edges, score_inventory
+from landslip.evaluation.objects import edges, read_polygons, score_polygons
 from landslip.evaluation.plots import draw_areas
 from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import write_raster
@@ -59,6 +60,13 @@ MAPPED = {
 
 def shapes_of(places: dict[str, tuple[int, int, int, int]]) -> list[shapely.Polygon]:
     return [polygon(*place) for place in places.values()]
+
+
+def score_inventory(
+    inventory: Path, reference: Path, *rasters: Path, layer: str | None = None, **choices: Any
+) -> InventoryScores:
+    """The scores of an inventory against a reference, over the rasters: probability, label and split."""
+    return score_polygons(read_polygons(inventory, reference, rasters[0], layer), *rasters, **choices)
 
 
 def store(

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ from landslip.evaluation.evaluate import evaluate
 from landslip.experiments import comparison_tables
 from landslip.experiments.compare import compare, plan, plan_in_words
 from landslip.experiments.comparison_tables import summary, tables, write_comparison
-from landslip.experiments.trials import Trial, _kept, _known, _macs, _make, _time_left, mean_and_deviation
+from landslip.experiments.steps import _macs
+from landslip.experiments.trials import Trial, _kept, _make, _seconds, _time_left, mean_and_deviation
 from landslip.geo.grid import Window
 from landslip.geo.raster import read_stored
 from landslip.inference import mapping
@@ -64,8 +66,8 @@ def test_the_plan_is_the_whole_grid_split_by_split() -> None:
 
 def test_a_cell_changes_network_channels_split_and_seed_and_nothing_else() -> None:
     run = Run.model_validate({"network": {"name": "fc_densenet", "options": TINY}, "split": {"seed": 3}})
-    bands = Trial("paper", "unet", "bands", 7, True).run(run)
-    both = Trial("paper", "fc_densenet", "bands + factors", 7, True).run(run)
+    bands = Trial(split="paper", method="unet", channels="bands", seed=7, network=True).run(run)
+    both = Trial(split="paper", method="fc_densenet", channels="bands + factors", seed=7, network=True).run(run)
     assert (bands.network.name, bands.network.options, bands.channels.factors) == ("unet", {}, "none")
     assert (both.network.options, both.channels.factors) == (TINY, "all")
     for cell in (bands, both):
@@ -74,7 +76,7 @@ def test_a_cell_changes_network_channels_split_and_seed_and_nothing_else() -> No
         assert cell.training.model_copy(update={"seed": 0, "learning_rate": None}) == run.training
     assert (bands.training.rate, both.training.rate) == (RATES["unet"], RATE)  # no rate was given: each its own
     given = run.model_copy(update={"training": run.training.model_copy(update={"learning_rate": 0.5})})
-    assert Trial("paper", "unet", "bands", 7, True).run(given).training.rate == 0.5
+    assert Trial(split="paper", method="unet", channels="bands", seed=7, network=True).run(given).training.rate == 0.5
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +242,7 @@ def test_finished_runs_are_not_made_again(
     compared: tuple[Run, Path, list[dict]], made: TinySite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, out, results = compared
-    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_, **__: pytest.fail("made again"))
     with pytest.raises(OutputError, match="exists already"):
         compare(run, made.folder / "prepared", out)
     again = compare(run, made.folder / "prepared", out, overwrite=True)
@@ -281,11 +283,11 @@ def test_a_stopped_comparison_goes_on(made: TinySite, tmp_path: Path, monkeypatc
     run = chosen(made, channels=["bands"], seeds=2, baselines=["ann"])
     real, calls = _make, []
 
-    def stops(cell: Trial, *given: object) -> dict:
+    def stops(cell: Trial, *given: object, **named: object) -> dict:
         calls.append(cell)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(cell, *given)
+        return real(cell, *given, **named)
 
     monkeypatch.setattr("landslip.experiments.trials._make", stops)
     monkeypatch.setattr("landslip.experiments.trials.apart", here)
@@ -315,7 +317,7 @@ def test_a_half_done_run_of_other_choices_is_refused_before_any_run(
     model.mkdir(parents=True)
     kept = {"landslip": json.dumps({"identity": json.dumps(other)})}
     (model / "state.safetensors").write_bytes(save({"x": torch.zeros(1)}, kept))
-    monkeypatch.setattr("landslip.experiments.trials._make", lambda *given: pytest.fail("a run was made"))
+    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_, **__: pytest.fail("a run was made"))
     with pytest.raises(ResumeError, match=r"unet.*\[training\] batch was 3 and is 4"):
         compare(run, made.folder / "prepared", out)
 
@@ -338,7 +340,7 @@ def test_a_stopped_comparison_of_other_choices_is_refused_and_the_original_goes_
             compare(run, prepared, out)
     other = run.model_copy(update={"training": run.training.model_copy(update={"batch": run.training.batch + 1})})
     with monkeypatch.context() as patch:
-        patch.setattr("landslip.experiments.trials._make", lambda *_: pytest.fail("a run was made"))
+        patch.setattr("landslip.experiments.trials._make", lambda *_, **__: pytest.fail("a run was made"))
         with pytest.raises(ResumeError, match=r"\[training\] batch was"):
             compare(other, prepared, out)
     # what only says that a run of other choices failed does not stand in the way
@@ -364,7 +366,7 @@ def test_scores_do_not_outlive_the_map_they_are_of(
     made_of = [cell.folder(out) / name for name in ("model/split.tif", "probability.tif")]
     before = [path.read_bytes() for path in made_of]
 
-    def pull(*_: object) -> None:
+    def pull(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     other = run.model_copy(update={"split": run.split.model_copy(update={"seed": run.split.seed + 1})})
@@ -385,14 +387,14 @@ def test_a_baseline_whose_fit_is_given_up_keeps_its_scores(
     prepared, out = made.folder / "prepared", tmp_path / "out"
     first = compare(run, prepared, out)
 
-    def pull(*_: object) -> None:
+    def pull(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     other = run.model_copy(update={"split": run.split.model_copy(update={"seed": run.split.seed + 1})})
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("landslip.experiments.trials.fit_baseline", pull)
+        patch.setattr("landslip.experiments.steps.fit_baseline", pull)
         compare(other, prepared, out, overwrite=True)
-    monkeypatch.setattr("landslip.experiments.trials.fit_baseline", lambda *_: pytest.fail("fitted again"))
+    monkeypatch.setattr("landslip.experiments.steps.fit_baseline", lambda *_: pytest.fail("fitted again"))
     assert compare(run, prepared, out)[0]["kappa"] == first[0]["kappa"]
 
 
@@ -456,7 +458,7 @@ def test_a_map_that_was_lost_is_made_again_without_training(made: TinySite, tmp_
 def test_a_map_that_was_stopped_and_gone_on_with_has_no_time(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pull(*_: object) -> None:
+    def pull(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("landslip.experiments.trials.apart", here)
@@ -489,7 +491,7 @@ def test_the_time_left_counts_whole_runs(compared: tuple[Run, Path, list[dict]])
     steps = {"training_seconds": 20.0, "mapping_seconds": 10.0}
     # 100 s with validation and scores; gone on with, so that its 5 s are the least of it; of an older version
     made = [steps | {"seconds": 100.0}, steps | {"seconds": 5.0, "mapping_seconds": None}, steps, None]
-    known = _known(cells, made)
+    known = _seconds(cells, made)
     assert [seconds for _, seconds in known] == [100.0, 20.0, 30.0]
     assert _time_left([cells[0]], known[:1]) == "about 1 min 40 s left for all"
 
@@ -629,7 +631,7 @@ def test_a_finished_model_of_another_run_is_not_replaced_unasked(
 def test_a_process_that_is_killed_is_one_clear_failure(made: TinySite, tmp_path: Path, stop: int) -> None:
     run = chosen(made, channels=["bands"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("landslip.experiments.trials._train", partial(_killed, stop))
+        patch.setattr("landslip.experiments.trials.train_step", partial(_killed, stop))
         results = compare(run, made.folder / "prepared", tmp_path / "out")
     assert "was killed" in results[0]["failed"]
     assert "failed" not in compare(run, made.folder / "prepared", tmp_path / "out")[0]
@@ -643,7 +645,7 @@ def _killed(stop: int, *_: object) -> dict:
 def test_want_of_memory_is_one_failed_run(made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = chosen(made, channels=["bands"])
     for step in (_too_big, _too_big_for_numpy):
-        monkeypatch.setattr("landslip.experiments.trials._train", step)
+        monkeypatch.setattr("landslip.experiments.trials.train_step", step)
         results = compare(run, made.folder / "prepared", tmp_path / "out")
         assert "not enough memory" in results[0]["failed"]
 
@@ -768,8 +770,8 @@ def test_splits_of_one_kind_have_inputs_of_their_own(
 ) -> None:
     # a corrected folder carries the parts of a model, which the undivided split takes and folds do not
     run = read_run(made.run, {"split.folds": 2})
-    cells = [Trial("apart", "fc_densenet", "chosen", 0, True, fold=0),
-             Trial("apart", "fc_densenet", "chosen", 0, True, undivided=True)]  # fmt: skip
+    fold = Trial(split="apart", method="fc_densenet", channels="chosen", seed=0, network=True, fold=0)
+    cells = [fold, replace(fold, fold=None, undivided=True)]
     monkeypatch.setattr(
         "landslip.experiments.trials.input_hashes", lambda chosen, _: {"folds": str(chosen.split.folds)}
     )

@@ -91,7 +91,10 @@ def test_the_plan_says_hours_by_network_and_leaves_no_file(
 def test_networks_are_timed_on_the_site_itself(made: TinySite, run_file: Path) -> None:
     run, prepared = read_run(run_file), made.folder / "prepared"
     before = contents(made.folder)
-    cells = [Trial("apart", name, "bands + factors", 0, True) for name in ("fc_densenet", "resunet")]
+    cells = [
+        Trial(split="apart", method=name, channels="bands + factors", seed=0, network=True)
+        for name in ("fc_densenet", "resunet")
+    ]
     found = module.timed_paces([cell.run(run) for cell in cells], prepared)
     assert list(found["paces"]) == ["fc_densenet", "resunet"]
     spent = np.array([found["paces"][name] for name in found["paces"]])
@@ -100,7 +103,7 @@ def test_networks_are_timed_on_the_site_itself(made: TinySite, run_file: Path) -
 
 
 def test_a_run_is_forecast_until_one_like_it_is_made() -> None:
-    cells = [Trial("apart", name, "bands", 0, True) for name in ("unet", "segnet")]
+    cells = [Trial(split="apart", method=name, channels="bands", seed=0, network=True) for name in ("unet", "segnet")]
     ahead = {cells[0]: 100.0, cells[1]: 200.0}
     assert _time_left(cells, [], ahead) == "about 5 min 0 s left for all"
     assert _time_left(cells, [(cells[1], 20.0)], ahead) == "about 2 min 0 s left for all"
@@ -164,6 +167,6 @@ def test_ctrl_c_ends_a_timing(made: TinySite, run_file: Path, tmp_path: Path, mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr("landslip.experiments.trials.apart", stopped)
-    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_: pytest.fail("a run was made"))
+    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_, **__: pytest.fail("a run was made"))
     with pytest.raises(KeyboardInterrupt):
         compare(read_run(run_file), made.folder / "prepared", tmp_path / "out")

@@ -23,7 +23,8 @@ from landslip.experiments import compare as runs
 from landslip.experiments import ladder as module
 from landslip.experiments import trials
 from landslip.experiments.ladder import ladder, ladder_table, plan_in_words
-from landslip.experiments.trials import _make, _train
+from landslip.experiments.steps import train_step
+from landslip.experiments.trials import _make
 from landslip.geo.raster import read, read_stored
 from landslip.metrics.confusion import SCORES, Confusion
 from landslip.training.checkpoint import load_model
@@ -77,7 +78,7 @@ def test_the_training_that_is_carried_elsewhere_is_counted_and_checked_with_the_
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     _, other, _ = climbed
-    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_: {"failed": "made to fail"})
+    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_, **__: {"failed": "made to fail"})
     run, prepared = chosen(made, folds=FOLDS), made.folder / "prepared"
     ladder(run, prepared, tmp_path / "out", [other])
     said = capsys.readouterr()
@@ -88,7 +89,7 @@ def test_the_training_that_is_carried_elsewhere_is_counted_and_checked_with_the_
     whole = tmp_path / "half" / "runs" / "apart" / "fc_densenet" / "chosen" / "0" / "model"
     whole.mkdir(parents=True)
     (whole / "state.safetensors").write_bytes(b"another's")
-    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_: pytest.fail("a run was made"))
+    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_, **__: pytest.fail("a run was made"))
     with pytest.raises(ResumeError, match=r"state\.safetensors"):
         ladder(run, prepared, tmp_path / "half", [other])
 
@@ -178,7 +179,7 @@ def test_a_finished_ladder_is_not_climbed_again_and_another_site_can_be_added(
     assert json.loads((out / "ladder.json").read_text())["planned"][-1] == os.path.relpath(other, out)
     monkeypatch.chdir(other.parent)
     assert module._seen_from(out, Path(other.name)) == module._seen_from(out, other / "..") + "/" + other.name
-    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_, **__: pytest.fail("trained again"))
     mapped: list[Path] = []
     real = module._transfer
     monkeypatch.setattr(module, "_transfer", lambda model, site, *to: (mapped.append(site), real(model, site, *to))[1])
@@ -211,11 +212,11 @@ def test_a_stopped_ladder_goes_on_at_the_rung_it_was_at(
 ) -> None:
     real, calls = _make, []
 
-    def stops(cell: runs.Trial, *given: object) -> dict:
+    def stops(cell: runs.Trial, *given: object, **named: object) -> dict:
         calls.append(cell.name)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(cell, *given)
+        return real(cell, *given, **named)
 
     monkeypatch.setattr("landslip.experiments.trials._make", stops)
     run, prepared, out = chosen(made, folds=FOLDS), made.folder / "prepared", tmp_path / "out"
@@ -230,14 +231,14 @@ def test_a_stopped_ladder_goes_on_at_the_rung_it_was_at(
 def test_without_folds_the_test_part_is_scored_and_a_failed_rung_does_not_stop_the_others(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = _train
+    real = train_step
 
     def fails(run: Run, *given: object) -> dict:
         if run.split.kind == "paper":
             raise SplitError("made to fail")
         return real(run, *given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("landslip.experiments.trials._train", fails)
+    monkeypatch.setattr("landslip.experiments.trials.train_step", fails)
     prepared, out = made.folder / "prepared", tmp_path / "out"
     rungs = ladder(chosen(made), prepared, out)
     assert rungs[0]["failed"] == "made to fail" and "gap" not in rungs[1]
@@ -245,7 +246,7 @@ def test_without_folds_the_test_part_is_scored_and_a_failed_rung_does_not_stop_t
     folder = fold(out, 0).parent
     alone = evaluate(folder / "probability.tif", prepared / "label.tif", folder / "model" / "split.tif", "test")
     assert rungs[1]["confusion"] == vars(alone.confusion) and rungs[1]["ground"] == "the test part"
-    monkeypatch.setattr("landslip.experiments.trials._train", real)
+    monkeypatch.setattr("landslip.experiments.trials.train_step", real)
     again = ladder(chosen(made), prepared, out)  # no --overwrite: what failed is tried again
     assert again[1]["gap"]["kappa"] == pytest.approx(again[1]["kappa"] - again[0]["kappa"])
 

@@ -18,7 +18,8 @@ from landslip.dataset.channels import read_stack_info
 from landslip.dataset.split import NONE, TEST, TRAIN, VALIDATION
 from landslip.errors import ChannelError, LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.evaluation.evaluate import evaluate
-from landslip.experiments.transfer import _overlap, choose_blocks, more_uncertain_half, transfer
+from landslip.experiments.block_choice import choose_blocks, more_uncertain_half
+from landslip.experiments.transfer import _overlap, transfer
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid, Window
 from landslip.geo.raster import read, read_info, read_stored

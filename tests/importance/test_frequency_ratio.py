@@ -106,9 +106,45 @@ def strips(tmp_path: Path) -> Path:
 def test_frequencies_and_ratios_by_closed_form(strips: Path, tmp_path: Path) -> None:
     made = frequency_ratios(strips, tmp_path / "out", ["slope"])
     expected = [
-        ClassFrequency("slope", "10 to 10", "degree", 10, 10, 5000, 0.5, 100, 0.1, 0.02, 0.2),
-        ClassFrequency("slope", "10 to 20", "degree", 10, 20, 3000, 0.3, 300, 0.3, 0.1, 1.0),
-        ClassFrequency("slope", "20 to 40", "degree", 20, 40, 2000, 0.2, 600, 0.6, 0.3, 3.0),
+        ClassFrequency(
+            factor="slope",
+            name="10 to 10",
+            unit="degree",
+            low=10,
+            high=10,
+            pixels=5000,
+            area_share=0.5,
+            landslide_pixels=100,
+            landslide_share=0.1,
+            frequency=0.02,
+            frequency_ratio=0.2,
+        ),
+        ClassFrequency(
+            factor="slope",
+            name="10 to 20",
+            unit="degree",
+            low=10,
+            high=20,
+            pixels=3000,
+            area_share=0.3,
+            landslide_pixels=300,
+            landslide_share=0.3,
+            frequency=0.1,
+            frequency_ratio=1.0,
+        ),
+        ClassFrequency(
+            factor="slope",
+            name="20 to 40",
+            unit="degree",
+            low=20,
+            high=40,
+            pixels=2000,
+            area_share=0.2,
+            landslide_pixels=600,
+            landslide_share=0.6,
+            frequency=0.3,
+            frequency_ratio=3.0,
+        ),
     ]
     assert [(r.low, r.high, r.pixels, r.landslide_pixels) for r in made.rows] == [
         (r.low, r.high, r.pixels, r.landslide_pixels) for r in expected

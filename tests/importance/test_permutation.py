@@ -34,7 +34,13 @@ class Channelwise(torch.nn.Module):
 def windows_of(x: np.ndarray, label: np.ndarray, factors: dict[str, list[int]], bands: list[int]) -> HeldOut:
     n = len(x)
     return HeldOut(
-        x.astype(np.float32), label.astype(np.uint8), np.ones(label.shape, bool), np.arange(n), factors, bands, []
+        x=x.astype(np.float32),
+        label=label.astype(np.uint8),
+        valid=np.ones(label.shape, bool),
+        block=np.arange(n),
+        factors=factors,
+        bands=bands,
+        notes=[],
     )
 
 

@@ -12,7 +12,9 @@ NAN = math.nan
 
 
 def score(name: str, estimate: float, low: float, high: float, **more: Any) -> Score:
-    return Score("gini", name, more.pop("kind", "factor"), estimate, low, high, **more)
+    return Score(
+        measure="gini", factor=name, kind=more.pop("kind", "factor"), estimate=estimate, low=low, high=high, **more
+    )
 
 
 def test_places_whose_intervals_overlap_are_unstable() -> None:

@@ -159,9 +159,9 @@ def test_the_map_of_a_killed_client_is_gone_on_with(ground: Ground, workers: Any
     again: dict[str, int] = {}
     assemble = mapping._assemble
 
-    def note(*args: Any) -> Any:
+    def note(*args: Any, **named: Any) -> Any:
         again.update({path.name: path.stat().st_ino for path in kept(out)})
-        return assemble(*args)
+        return assemble(*args, **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mapping, "_assemble", note)
@@ -354,7 +354,16 @@ def test_a_window_that_kills_its_workers_is_named_with_the_remedy(ground: Ground
 def test_a_job_is_read_as_it_was_written(tmp_path: Path, ground: Ground) -> None:
     area = replace(area_of(ground.model), threshold=float("nan"))
     for asked in (None, Uncertainty(area, 3)):
-        job = Job(Path("m"), "ab", Path("/vsis3/b/s.tif"), None, "halo", "torch", "bf16", asked)
+        job = Job(
+            model=Path("m"),
+            weights="ab",
+            stack=Path("/vsis3/b/s.tif"),
+            valid=None,
+            method="halo",
+            engine="torch",
+            precision="bf16",
+            uncertainty=asked,
+        )
         found, at = _read_job(write_job(job, TileStore(tmp_path, tmp_path)))
         assert at == Path.cwd() and replace(found, uncertainty=None) == replace(job, uncertainty=None)
         if asked is not None:

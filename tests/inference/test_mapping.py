@@ -118,7 +118,7 @@ def test_killed_while_it_tidied_up_the_same_command_finds_its_map(
 ) -> None:
     out = tmp_path / "p.tif"
 
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -145,7 +145,7 @@ def test_killed_while_it_removed_its_windows_the_same_command_leaves_none(
     fcntl = pytest.importorskip("fcntl", reason="runs are kept apart by flock")
     out, windows = tmp_path / "p.tif", tmp_path / ".p.tif.windows"
 
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -183,7 +183,7 @@ def test_windows_of_a_run_of_another_model_are_not_taken(
 ) -> None:
     whole = mapped(made, wide, tmp_path / "whole.tif")
 
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -252,7 +252,7 @@ def test_no_room_on_the_disk_is_said_before_the_work(
     made: TinySite, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "landslip.runtime.atomic.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6)
+        "landslip.runtime.disk.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6)
     )
     with pytest.raises(OutputError, match=r"p\.tif needs about \d+\.\d MiB and its disk has 1\.0 MiB free"):
         mapped(made, wide, tmp_path / "p.tif")
@@ -348,7 +348,15 @@ def test_maps_of_one_stem_have_windows_of_their_own(tmp_path: Path) -> None:
 
 def test_another_z_score_is_another_map(made: TinySite, wide: Path, tmp_path: Path) -> None:
     model = load_model(made.folder / "model")
-    job = Job(model.folder, "w", wide / "stack.tif", None, "halo", "torch", "fp32")
+    job = Job(
+        model=model.folder,
+        weights="w",
+        stack=wide / "stack.tif",
+        valid=None,
+        method="halo",
+        engine="torch",
+        precision="fp32",
+    )
     engine = torch_engine(model, "fp32")
     facts = job_facts(job, model, engine)
     moved = replace(model, zscore=replace(model.zscore, mean=model.zscore.mean + 1))

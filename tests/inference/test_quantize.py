@@ -159,7 +159,7 @@ def test_another_int8_model_does_not_go_on_from_a_killed_map(
 ) -> None:
     whole = mapped(changed, made, tmp_path / "whole.tif", "int8")
 
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -195,7 +195,7 @@ def test_what_cannot_be_calibrated_is_refused_before_any_work(
     made: TinySite, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared, out = made.folder / "prepared", tmp_path / "out"
-    monkeypatch.setattr(landslip.training.calibrate, "_map", lambda *_: pytest.fail("mapped"))
+    monkeypatch.setattr(landslip.training.calibrate, "_map", lambda *_, **__: pytest.fail("mapped"))
     with pytest.raises(LabelError, match=r"holds \d+ independent region.*to miss at most 1 % takes 99"):
         calibrate(model, prepared, out, "miss", 0.01)
     with pytest.raises(RunError, match="--miss between 0 and 1"):

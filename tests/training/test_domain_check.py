@@ -165,7 +165,7 @@ def test_training_pixels_that_are_lost_leave_the_map_and_a_warning(
 def test_a_map_that_is_gone_on_with_has_its_warnings(
     made: TinySite, sites: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     model, stack, out = load_model(made.folder / "model"), sites.elsewhere / "stack.tif", tmp_path / "p.tif"
