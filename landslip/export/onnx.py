@@ -158,8 +158,8 @@ def _require_extra() -> None:
 def _require_sound(model: Model, window: int, resolution: float | None, nodata: float | None) -> None:
     if window < model.multiple or window % model.multiple:
         raise RunError(
-            f"--window {window} does not fit {whole_network(model)}, whose poolings need a multiple of {model.multiple}. "
-            f"Give {max(1, round(window / model.multiple)) * model.multiple}, say."
+            f"--window {window} does not fit {whole_network(model)}, whose poolings need a multiple of "
+            f"{model.multiple}. Give {max(1, round(window / model.multiple)) * model.multiple}, say."
         )
     if resolution is not None and not (math.isfinite(resolution) and resolution > 0):
         raise RunError(f"--resolution {resolution:g} is not the size of a pixel in metres. Give a number above 0.")

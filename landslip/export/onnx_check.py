@@ -143,5 +143,6 @@ def require_close(model: Model, where: str, found: float) -> None:
     if not found <= MOST_DIFFERENT:
         raise ModelError(
             f"{model.folder}: written as ONNX it differs from PyTorch by {found:.2g} in probability {where}, and at "
-            f"most {MOST_DIFFERENT:g} is allowed ({written(library_versions())}). Nothing is written; try other versions."
+            f"most {MOST_DIFFERENT:g} is allowed ({written(library_versions())}). Nothing is "
+            "written; try other versions."
         )

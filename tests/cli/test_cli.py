@@ -324,14 +324,14 @@ def test_a_second_sigterm_does_not_end_the_tidying_up(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 from landslip.cli import main as cli
-from landslip.runtime import atomic as output
-give_up = output._give_up
+from landslip.runtime import atomic
+give_up = atomic.give_up
 def slowly(aside):
     os.kill(os.getpid(), signal.SIGTERM)
     give_up(aside)
-output._give_up = slowly
+atomic.give_up = slowly
 def app():
-    with output.writing_folder(Path("new")):
+    with atomic.atomic_folder(Path("new")):
         os.kill(os.getpid(), signal.SIGTERM)
 cli.app = app
 cli.main()
@@ -387,7 +387,7 @@ def test_what_memory_cannot_hold_is_said_in_one_line(monkeypatch: pytest.MonkeyP
     def greedy(*_: object) -> None:
         raise MemoryError("Unable to allocate 931 GiB")
 
-    monkeypatch.setattr("landslip.cli.main.network_table", greedy)
+    monkeypatch.setattr("landslip.cli.info.network_table", greedy)
     outcome = command("info", "--network", "unet")
     assert outcome.code == 2
     assert re.fullmatch(r"landslip: not enough memory \(Unable to allocate 931 GiB\)\. .*\n", outcome.err)
