@@ -36,10 +36,10 @@ def test_the_page_has_none_of_the_palettes_colours_written_down(name: str) -> No
 def test_the_page_gets_every_colour_that_it_asks_for() -> None:
     fastapi = pytest.importorskip("fastapi", reason="the page needs landslip[serve]")
     client = pytest.importorskip("fastapi.testclient", reason="FastAPI's test client needs httpx")
-    from landslip.serve.app import _add_pages
+    from landslip.serve.app import add_pages
 
     app = fastapi.FastAPI()
-    _add_pages(app)
+    add_pages(app)
     sheet, script = (client.TestClient(app).get(f"/page.{kind}").text for kind in ("css", "js"))
     served = dict(re.findall(r"^\s*--([a-z-]+): (#[0-9A-Fa-f]{6});", sheet, re.M))
     asked = set(re.findall(r'palette\("([a-z-]+)"\)', script)) | set(re.findall(r"var\(--(review-[a-z]+)", sheet))
