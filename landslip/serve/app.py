@@ -30,11 +30,15 @@ from landslip.serve.session import Session
 
 SCRIPT = "text/javascript; charset=utf-8"
 STYLES = "text/css; charset=utf-8"
+MODULES = (  # of the page, each importing those before it
+    "state.js", "dom.js", "api.js", "settings.js", "map.js", "outlines.js", "scores.js", "table.js", "review.js",
+    "drawing.js", "page.js",
+)  # fmt: skip
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", STYLES),
-    "/page.js": ("page.js", SCRIPT),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
+    **{f"/{name}": (name, SCRIPT) for name in MODULES},
 }
 
 
