@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from landslip import __version__
 from landslip.cli import mapping, model, outputs, prepare, studies
-from landslip.cli.outputs import Ended
+from landslip.cli.outputs import EndedByCtrlC
 from landslip.errors import LandslipError
 
 # the commands in the order of the pipeline, under the groups that `landslip --help` lists them in
@@ -104,7 +104,7 @@ def main() -> None:
         _say(refusal)
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as stop:
-        ended = isinstance(stop, Ended)
+        ended = isinstance(stop, EndedByCtrlC)
         # Typer turns Ctrl-C into an exit of its own, with code 130.
         if isinstance(stop, SystemExit) and not ended and stop.code != 130:
             raise

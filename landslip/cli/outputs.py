@@ -11,7 +11,7 @@ from landslip.cli.options import Overwrite, require_inputs
 from landslip.errors import DependencyError, RunError
 
 
-class Ended(SystemExit):
+class EndedByCtrlC(SystemExit):
     """Ctrl-C ended a command as it should, such as `serve`; its text is what there is to say of it."""
 
 
@@ -57,7 +57,7 @@ def serve(
     try:
         listen(run, port, host, browser)
     except KeyboardInterrupt:
-        raise Ended(f"{run} is served no more. Every decision that the page showed as saved is kept.") from None
+        raise EndedByCtrlC(f"{run} is served no more. Every decision that the page showed as saved is kept.") from None
 
 
 def qgis(

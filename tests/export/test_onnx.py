@@ -309,7 +309,7 @@ def test_a_graph_that_says_something_else_is_not_written(tmp_path: Path, monkeyp
     with pytest.raises(ModelError, match=r"differs from PyTorch by 0\.0002 .*random blocks.*onnxruntime"):
         export.export_model(folder, out, window=64)
     monkeypatch.setattr("landslip.export.onnx_check.probabilities", real)
-    monkeypatch.setattr(export, "deepness_statistics", lambda n: ([0.0] * n, [1.0] * n))
+    monkeypatch.setattr("landslip.export.onnx_check.deepness_statistics", lambda n: ([0.0] * n, [1.0] * n))
     with pytest.raises(ModelError, match="deepness blocks"):
         export.export_model(folder, out, window=64)
     monkeypatch.undo()
