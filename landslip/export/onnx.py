@@ -29,6 +29,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from landslip.errors import DependencyError, RunError
 from landslip.export.onnx_check import (
     deepness_input,
@@ -56,14 +59,14 @@ from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import say
 from landslip.runtime.text import write_json
 from landslip.training.checkpoint import BEYOND, Model, load_model, split_of
-from landslip.training.model_files import FACTS, SPLIT
+from landslip.training.model_files import SPLIT
 
 ONNX, DEEPNESS, ITEM, MANIFEST = "model.onnx", "deepness.onnx", "item.json", "manifest.json"
 WINDOW = 512  # pixels a side of Deepness's blocks: overlapping by 38 % they leave landslip's halo of 96 on each side
 CLASSES = {0: "not landslide", 1: "landslide"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Exported:
     """What an export made: its files' sizes in bytes and the largest differences from PyTorch, in probability.
 
@@ -78,6 +81,15 @@ class Exported:
     moved: float
     resolution: float | None
     seconds: float
+
+
+@dataclass(frozen=True)
+class _Graphs:
+    """The model as ONNX: for blocks of any size, for Deepness, and of SegNet one that also gives its places."""
+
+    free: bytes
+    deepness: bytes
+    with_places: bytes | None
 
 
 def export_model(
@@ -110,41 +122,78 @@ def export_model(
         resolution = grid.x_size
     if resolution is None:
         say(f"warning: {folder} has no {SPLIT} to read the size of a pixel from. Give --resolution METRES.")
-    stack = [] if check is None else real_blocks(model, check)
+    stack_blocks = [] if check is None else real_blocks(model, check)
     began = time.perf_counter()
-    plain = written_graph(model, nodata, undefined=math.nan, window=None)
-    fixed = written_graph(model, nodata, undefined=0.0, window=window)
-    telling = written_graph(model, nodata, math.nan, None, tell=True) if isinstance(model.network, SegNet) else None
-    sets = {"random": random_blocks(model, nodata, SIDE), "real": stack}
-    judged = {name: judge(model, plain, telling, blocks, nodata, math.nan) for name, blocks in sets.items() if blocks}
-    square = random_blocks(model, nodata, window)[:1]
-    judged["deepness"] = judge(model, fixed, telling, square, nodata, 0.0, deepness_input)
-    for what, (found, _) in judged.items():
-        require_close(model, f"on {what} blocks", found)
-    differences = {what: found for what, (found, _) in judged.items()}
-    moved = {what: share for what, (_, share) in judged.items()}
-    about = _metadata(model, resolution, nodata, {"differences": differences, "moved": moved})
-    sizes = {}
+    graphs = _written_graphs(model, nodata, window)
+    differences, moved = _compared(model, graphs, nodata, window, stack_blocks)
+    comparison = {"differences": differences, "moved": moved}
+    metadata = _metadata(model, resolution, nodata, comparison)
+    contents = {
+        ONNX: _with_metadata(graphs.free, metadata),
+        DEEPNESS: _with_metadata(graphs.deepness, {**metadata, **deepness_metadata(model, window, resolution)}),
+    }
     with atomic_folder(out, overwrite) as aside:
-        for name, graph, more in ((ONNX, plain, {}), (DEEPNESS, fixed, deepness_metadata(model, window, resolution))):
+        for name, content in contents.items():
             with atomic_write(aside / name) as part:
-                part.write_bytes(_with_metadata(graph, {**about, **more}))
-            sizes[name] = (aside / name).stat().st_size
-        write_item(aside / ITEM, _item(model, aside, window, grid, resolution, nodata))
-        hashes = {name: file_hash(aside / name) for name in (ONNX, DEEPNESS, ITEM)}
+                part.write_bytes(content)
+        write_item(aside / ITEM, _item(model, aside, window, grid, resolution, nodata=nodata))
         manifest = {
             "weights_sha256": model.facts["weights_sha256"],
-            "files": hashes,
-            "differences": differences,
-            "moved": moved,
+            "files": {name: file_hash(aside / name) for name in (ONNX, DEEPNESS, ITEM)},
+            **comparison,
             "software": library_versions(),
         }
         write_json(aside / MANIFEST, manifest)
-    seconds = time.perf_counter() - began
-    return Exported(out, sizes, differences, max(moved.values()), resolution, seconds)
+    return Exported(
+        folder=out,
+        sizes={name: len(content) for name, content in contents.items()},
+        differences=differences,
+        moved=max(moved.values()),
+        resolution=resolution,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _written_graphs(model: Model, nodata: float | None, window: int) -> _Graphs:
+    return _Graphs(
+        free=written_graph(model, nodata, undefined=math.nan, window=None),
+        deepness=written_graph(model, nodata, undefined=0.0, window=window),
+        with_places=(
+            written_graph(model, nodata, undefined=math.nan, window=None, tell=True)
+            if isinstance(model.network, SegNet)
+            else None
+        ),
+    )
+
+
+def _compared(
+    model: Model, graphs: _Graphs, nodata: float | None, window: int, stack_blocks: list[NDArray[np.float32]]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The largest difference from PyTorch, and the share of pixels that SegNet moves, by kind of block.
+
+    ModelError where a difference is too large.
+    """
+    comparisons: dict[str, tuple[float, float]] = {}
+    for kind, blocks in {"random": random_blocks(model, nodata, SIDE), "real": stack_blocks}.items():
+        if blocks:
+            comparisons[kind] = judge(model, graphs.free, graphs.with_places, blocks, nodata=nodata, undefined=math.nan)
+    comparisons["deepness"] = judge(
+        model,
+        graphs.deepness,
+        graphs.with_places,
+        random_blocks(model, nodata, window)[:1],
+        nodata=nodata,
+        undefined=0.0,
+        altered=deepness_input,
+    )
+    for kind, (difference, _) in comparisons.items():
+        require_close(model, f"on {kind} blocks", difference)
+    differences = {kind: difference for kind, (difference, _) in comparisons.items()}
+    return differences, {kind: moved for kind, (_, moved) in comparisons.items()}
 
 
 def _require_extra() -> None:
+    """Raise DependencyError where a library of landslip[export] is missing."""
     for name in EXTRA:
         try:
             __import__(name)
@@ -157,10 +206,11 @@ def _require_extra() -> None:
 
 
 def _require_sound(model: Model, window: int, resolution: float | None, nodata: float | None) -> None:
+    """Raise RunError for a window, a resolution or a nodata value that cannot be."""
     if window < model.multiple or window % model.multiple:
         raise RunError(
-            f"--window {window} does not fit {whole_network(model)}, whose poolings need a multiple of {model.multiple}. "
-            f"Give {max(1, round(window / model.multiple)) * model.multiple}, say."
+            f"--window {window} does not fit {whole_network(model)}, whose poolings need a multiple of "
+            f"{model.multiple}. Give {max(1, round(window / model.multiple)) * model.multiple}, say."
         )
     if resolution is not None and not (math.isfinite(resolution) and resolution > 0):
         raise RunError(f"--resolution {resolution:g} is not the size of a pixel in metres. Give a number above 0.")
@@ -172,11 +222,11 @@ def _require_sound(model: Model, window: int, resolution: float | None, nodata: 
 
 
 def _metadata(
-    model: Model, resolution: float | None, nodata: float | None, checked: dict[str, dict[str, float]]
+    model: Model, resolution: float | None, nodata: float | None, comparison: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
     """What both files say of the model, each value as JSON under `landslip_...`."""
     facts = model.facts
-    described = [
+    channels = [
         {
             "name": channel.name,
             "factor": channel.factor,
@@ -188,9 +238,9 @@ def _metadata(
         }
         for channel, mean, std in zip(model.channels, model.zscore.mean, model.zscore.std, strict=True)
     ]
-    kept = ("site_inputs", "earlier_site_inputs", "split", "validation", "seed", "weights_sha256")
-    about = {
-        "channels": described,
+    copied = ("site_inputs", "earlier_site_inputs", "split", "validation", "seed", "weights_sha256")
+    metadata = {
+        "channels": channels,
         "network": whole_network(model),
         "options": facts["run"]["network"].get("options", {}),
         "multiple": model.multiple,
@@ -199,12 +249,12 @@ def _metadata(
         "nodata": nodata,
         "resolution_m": resolution,
         "opset": OPSET,
-        **checked,
+        **comparison,
         "trained_with": facts.get("software", {}),
         "exported_with": library_versions(),
-        **{key: facts[key] for key in kept if key in facts},
+        **{key: facts[key] for key in copied if key in facts},
     }
-    return {f"landslip_{key}": value for key, value in about.items()}
+    return {f"landslip_{key}": value for key, value in metadata.items()}
 
 
 def deepness_metadata(model: Model, window: int, resolution: float | None) -> dict[str, Any]:
@@ -227,13 +277,14 @@ def deepness_metadata(model: Model, window: int, resolution: float | None) -> di
     }
 
 
-def _with_metadata(graph: bytes, about: dict[str, Any]) -> bytes:
+def _with_metadata(graph: bytes, metadata: dict[str, Any]) -> bytes:
+    """An ONNX graph with these entries, each value as JSON."""
     import onnx
 
     proto = onnx.load_from_string(graph)
     proto.producer_name, proto.producer_version = "landslip", version("landslip")
     proto.graph.doc_string = "Raw channels in, probability of landslide out; see landslip_channels."
-    for key, value in about.items():
+    for key, value in metadata.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value)
     return bytes(proto.SerializeToString())
@@ -242,23 +293,9 @@ def _with_metadata(graph: bytes, about: dict[str, Any]) -> bytes:
 def _item(
     model: Model, folder: Path, window: int, grid: Grid | None, resolution: float | None, nodata: float | None
 ) -> Any:
+    """The STAC item of the files in `folder`, a pystac Item."""
     files = {
-        ONNX: ("Raw channels to probability, blocks of any size", [-1, -1]),
-        DEEPNESS: ("The same for the QGIS plugin Deepness, square blocks", [window, window]),
+        folder / ONNX: ("Raw channels to probability, blocks of any size", [-1, -1]),
+        folder / DEEPNESS: ("The same for the QGIS plugin Deepness, square blocks", [window, window]),
     }
-    return model_item(
-        model.facts,
-        model.channels,
-        {folder / name: about for name, about in files.items()},
-        {
-            "threshold": model.threshold,
-            "temperature": model.temperature,
-            "multiple": model.multiple,
-            **({} if nodata is None else {"nodata": nodata}),
-        },
-        sum(parameter.numel() for parameter in model.network.parameters()),
-        model.folder / FACTS,
-        grid,
-        resolution,
-        f"{version('onnx')}",
-    )
+    return model_item(model, files, grid=grid, resolution=resolution, nodata=nodata, onnx_version=version("onnx"))

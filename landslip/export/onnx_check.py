@@ -57,16 +57,16 @@ def real_blocks(model: Model, path: Path) -> list[NDArray[np.float32]]:
     bands = [position + 1 for position in match_channels(model, stack)]
     windows = list(tiles(stack.grid.shape, REAL_SIDE))
     windows = windows[:: max(1, len(windows) // (4 * REAL))]
-    found: list[tuple[float, NDArray[np.float32]]] = []
+    fullest: list[tuple[float, NDArray[np.float32]]] = []
     with open_raster(path) as dataset:
         for window in windows:
             block = read_window(dataset, window.round_up(model.multiple), bands)
             share = float(np.isfinite(block).all(0).mean())
             if share > 0:
-                found = sorted([*found, (share, block[None])], key=lambda pair: -pair[0])[:REAL]
-    if not found:
+                fullest = sorted([*fullest, (share, block[None])], key=lambda pair: -pair[0])[:REAL]
+    if not fullest:
         raise ModelError(f"{path} has no pixel that is defined in every channel of {model.folder}: nothing to check.")
-    return [block for _, block in found]
+    return [block for _, block in fullest]
 
 
 def deepness_input(raw: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -99,33 +99,43 @@ def judge(
     is SegNet's graph that tells its places: then PyTorch is given these, and the graph must say what that one says.
     The difference is inf where the two disagree on what is defined.
     """
-    session, teller = _session(graph), None if telling is None else _session(telling)
+    session, session_with_places = _session(graph), None if telling is None else _session(telling)
     needed = [counts(channel) for channel in model.channels]
     worst = moved = 0.0
     for raw in blocks:
-        known = np.isfinite(raw) if nodata is None else np.isfinite(raw) & (raw != np.float32(nodata))
-        clean = np.where(known, raw, np.float32(np.nan))
-        x = np.stack([model.zscore.apply(block) for block in clean])
-        valid = np.asarray(known[:, needed].all(1))
+        defined = np.isfinite(raw) if nodata is None else np.isfinite(raw) & (raw != np.float32(nodata))
+        x = np.stack([model.zscore.apply(block) for block in np.where(defined, raw, np.float32(np.nan))])
+        valid = np.asarray(defined[:, needed].all(1))
         expected = probabilities(model.network, x, "fp32", model.temperature)
         with np.errstate(invalid="ignore", over="ignore"):
-            given = raw if altered is None else altered(raw)
-        found = session.run(None, {"channels": given})[0][:, 0]
-        if not np.array_equal(found[~valid], np.full(np.count_nonzero(~valid), undefined), equal_nan=True):
+            channels = raw if altered is None else altered(raw)
+        probability = session.run(None, {"channels": channels})[0][:, 0]
+        if not np.array_equal(probability[~valid], np.full(np.count_nonzero(~valid), undefined), equal_nan=True):
             return math.inf, moved
-        if teller is not None and isinstance(model.network, SegNet):
-            moved = max(moved, float((np.abs(found - expected)[valid] > MOST_DIFFERENT).mean()))
-            told, *places = teller.run(None, {"channels": given})
-            placed = with_places(model.network, x, places, model.temperature)
-            if placed is None:
+        if session_with_places is not None and isinstance(model.network, SegNet):
+            moved = max(moved, float((np.abs(probability - expected)[valid] > MOST_DIFFERENT).mean()))
+            again, *places = session_with_places.run(None, {"channels": channels})
+            at_places = with_places(model.network, x, places, model.temperature)
+            if at_places is None:
                 return math.inf, moved
-            worst = max(worst, _farthest(found, told[:, 0], valid))
-            expected = placed
-        worst = max(worst, _farthest(found, expected, valid))
+            worst = max(worst, _farthest(probability, again[:, 0], valid))
+            expected = at_places
+        worst = max(worst, _farthest(probability, expected, valid))
     return worst, moved
 
 
+def require_close(model: Model, where: str, difference: float) -> None:
+    """Raise ModelError where a graph differs from PyTorch by more than MOST_DIFFERENT in probability."""
+    if not difference <= MOST_DIFFERENT:
+        raise ModelError(
+            f"{model.folder}: written as ONNX it differs from PyTorch by {difference:.2g} in probability {where}, and "
+            f"at most {MOST_DIFFERENT:g} is allowed ({written(library_versions())}). Nothing is written; try other "
+            "versions."
+        )
+
+
 def _session(graph: bytes) -> Any:
+    """An ONNX Runtime session on as many threads as PyTorch has."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -137,11 +147,3 @@ def _farthest(a: NDArray[np.float32], b: NDArray[np.float32], valid: NDArray[np.
     """The largest difference of valid pixels; inf where one of them is NaN."""
     far = float(np.max(np.abs(a - b)[valid], initial=0.0))
     return far if math.isfinite(far) else math.inf
-
-
-def require_close(model: Model, where: str, found: float) -> None:
-    if not found <= MOST_DIFFERENT:
-        raise ModelError(
-            f"{model.folder}: written as ONNX it differs from PyTorch by {found:.2g} in probability {where}, and at "
-            f"most {MOST_DIFFERENT:g} is allowed ({written(library_versions())}). Nothing is written; try other versions."
-        )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
@@ -76,7 +76,7 @@ VECTORS = {  # of the site file: how each is called, and its colour
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _ProjectLayer:
     """A layer of the project: its group, name and source, its renderer, and whether it is shown at first.
 
@@ -104,89 +104,116 @@ def write_project(root: Path, out: Path | None = None, overwrite: bool = False) 
         raise OutputError(f"{out} would hold a QGIS project: give it a name that ends in .qgs.")
     refuse_existing(out, overwrite)
     beside = out.with_name(f"{out.stem}_layers")
-    refuse_existing(beside, overwrite or not out.exists(), folder=True)  # of a run that was stopped before the project
+    # Without the project the folder is of a run that was stopped before it wrote one, and is made anew.
+    refuse_existing(beside, overwrite or not out.exists(), folder=True)
     first = next((path for path in (run.stack, run.probability, run.landslide_map) if path is not None), None)
     if first is None:
         raise OutputError(f"{root} holds no raster to show yet. Make one with `landslip prepare` or `landslip map`.")
     maps = list(_class_maps(run))
-    shown = _layers(run, out.absolute().parent, {one.name: (one, beside / f"{one.name}.tif") for one in maps})
+    layers = _layers(run, out.absolute().parent, {one.name: (one, beside / f"{one.name}.tif") for one in maps})
     if maps:
         with atomic_folder(beside, overwrite=True) as aside:
             for one in maps:
                 write_class_map(one, aside / f"{one.name}.tif")
             write_json(aside / "manifest.json", {"of": out.name, "layers": {one.name: one.title for one in maps}})
-    write_text(out, _project(root.resolve().name, read_info(first).grid, shown), overwrite)
+    write_text(out, _project(root.resolve().name, read_info(first).grid, layers), overwrite)
     return out
 
 
 def _class_maps(run: RunFolder) -> Iterator[ClassMap]:
+    """The rasters that are made for the project: hits and misses, aspect, classes."""
     if run.probability is not None and run.label is not None:
         threshold, _ = stated_threshold(None, read_info(run.probability).tags.get("threshold"), run.probability.name)
-        one = agreement_map(run.probability, run.label, threshold)
-        if one is not None:
-            yield one
+        hits_and_misses = agreement_map(run.probability, run.label, threshold)
+        if hits_and_misses is not None:
+            yield hits_and_misses
     if run.stack is not None:
         yield from factor_maps(read_stack_info(run.stack))
 
 
 def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) -> list[_ProjectLayer]:
-    """Layers from the top of the legend down."""
-
-    def source(path: Path) -> str:
-        return Path(os.path.relpath(path.absolute(), home)).as_posix()
-
-    def classed(group: str, one: ClassMap, path: Path) -> _ProjectLayer:
-        words = {code: word for code, (word, _) in one.classes.items()}
-        colours = {code: rgba(colour) for code, (_, colour) in one.classes.items()}
-        return _ProjectLayer(group, one.title, source(path), classes_renderer(words, colours))
-
-    found: list[_ProjectLayer] = []
-    if run.inventory is not None:
-        names = layer_names(run.inventory)
-        file = source(run.inventory)
-        if REVIEWS in names:
-            reviewed = f"{file}|layername={REVIEWS}"
-            found.append(_ProjectLayer("Landslides", "review", reviewed, review_renderer(), True, "MultiPolygon"))
-        if LAYER in names:
-            found.append(
-                _ProjectLayer(
-                    "Landslides", "inventory", f"{file}|layername={LAYER}", inventory_renderer(), True, "MultiPolygon"
-                )
-            )  # fmt: skip
-    for one in _vectors(run):
-        path, _, layer = one.source.rpartition("|")
-        there = source(Path(path)) if archive_of(Path(path)) is None else gdal_name(Path(path))
-        found.append(replace(one, source=f"{there}|{layer}"))
+    """Layers from the top of the legend down; `home` is the project's folder, which sources start at."""
+    files = _Sources(home)
+    layers = [*_inventory_layers(run, files), *_vectors(run, files)]
     if "hits_and_misses" in maps:
-        found.append(classed("Map", *maps.pop("hits_and_misses")))
+        layers.append(_classes("Map", files, *maps.pop("hits_and_misses")))
     if run.landslide_map is not None:
-        found.append(
-            _ProjectLayer("Map", "landslide map", source(run.landslide_map), classes_renderer(CLASSES, COLOURS))
+        renderer = classes_renderer(CLASSES, COLOURS)
+        layers.append(
+            _ProjectLayer(
+                group="Map", name="landslide map", source=files.relative(run.landslide_map), renderer=renderer
+            )
         )
     if run.probability is not None:
-        for band, name in enumerate(read_info(run.probability).names, start=1):
-            top = 1.0 if name in (PROBABILITY, None) else max(_stretch(run.probability, band)[1], 1e-6)
-            ramp = RAMP if name in (PROBABILITY, None) else DOUBT
-            origin = source(run.probability)
-            found.append(_ProjectLayer("Map", name or PROBABILITY, origin, ramp_renderer(band, 0, top, ramp)))
-    if run.label is not None:
-        names_of = {0: "no landslide", 1: "landslide"}
-        found.append(_ProjectLayer("Ground", "label", source(run.label), classes_renderer(names_of, LABEL_COLOURS)))
-    if run.split is not None:
-        found.append(_ProjectLayer("Ground", "split", source(run.split), classes_renderer(PART_NAMES, PART_COLOURS)))
+        layers += _probability_layers(run.probability, files)
+    for name, path, words, colours in (
+        ("label", run.label, {0: "no landslide", 1: "landslide"}, LABEL_COLOURS),
+        ("split", run.split, PART_NAMES, PART_COLOURS),
+    ):
+        if path is not None:
+            renderer = classes_renderer(words, colours)
+            layers.append(_ProjectLayer(group="Ground", name=name, source=files.relative(path), renderer=renderer))
     if run.stack is not None:
-        info = read_stack_info(run.stack)
-        found += _pictures(info, source(run.stack))
-        for factor in dict.fromkeys(channel.factor for channel in info.channels if channel.group == "factor"):
+        stack, source = read_stack_info(run.stack), files.relative(run.stack)
+        layers += _pictures(stack, source)
+        for factor in dict.fromkeys(channel.factor for channel in stack.channels if channel.group == "factor"):
             if factor in maps:
-                found.append(classed("Factors", *maps[factor]))
+                layers.append(_classes("Factors", files, *maps[factor]))
             else:
-                found += _continuous(info, source(run.stack), factor)
-    return found
+                layers += _continuous(stack, source, factor)
+    return layers
 
 
-def _vectors(run: RunFolder) -> Iterator[_ProjectLayer]:
-    """The vectors that a site was prepared from, where they still are; sources are whole paths."""
+@dataclass(frozen=True)
+class _Sources:
+    """Files as the project names them: relative to its folder, so that both can be moved together."""
+
+    home: Path
+
+    def relative(self, path: Path) -> str:
+        return Path(os.path.relpath(path.absolute(), self.home)).as_posix()
+
+    def vector(self, path: Path, layer: str) -> str:
+        """A layer of a vector file; GDAL's own name for a file in an archive."""
+        file = self.relative(path) if archive_of(path) is None else gdal_name(path)
+        return f"{file}|layername={layer}"
+
+
+def _classes(group: str, files: _Sources, classes: ClassMap, path: Path) -> _ProjectLayer:
+    words = {code: word for code, (word, _) in classes.classes.items()}
+    colours = {code: rgba(colour) for code, (_, colour) in classes.classes.items()}
+    renderer = classes_renderer(words, colours)
+    return _ProjectLayer(group=group, name=classes.title, source=files.relative(path), renderer=renderer)
+
+
+def _inventory_layers(run: RunFolder, files: _Sources) -> Iterator[_ProjectLayer]:
+    if run.inventory is None:
+        return
+    tables = layer_names(run.inventory)
+    renderers = {REVIEWS: ("review", review_renderer()), LAYER: ("inventory", inventory_renderer())}
+    for table, (name, renderer) in renderers.items():
+        if table in tables:
+            yield _ProjectLayer(
+                group="Landslides",
+                name=name,
+                source=f"{files.relative(run.inventory)}|layername={table}",
+                renderer=renderer,
+                shown=True,
+                shape="MultiPolygon",
+            )
+
+
+def _probability_layers(path: Path, files: _Sources) -> Iterator[_ProjectLayer]:
+    """A layer per band: the probability and, where it was asked for, its uncertainty."""
+    for band, name in enumerate(read_info(path).names, start=1):
+        is_probability = name in (PROBABILITY, None)
+        top = 1.0 if is_probability else max(_stretch(path, band)[1], 1e-6)
+        renderer = ramp_renderer(band, 0, top, RAMP if is_probability else DOUBT)
+        yield _ProjectLayer(group="Map", name=name or PROBABILITY, source=files.relative(path), renderer=renderer)
+
+
+def _vectors(run: RunFolder, files: _Sources) -> Iterator[_ProjectLayer]:
+    """The vectors that a site was prepared from, where they still are."""
     manifest = _manifest(run)
     for what, (title, colour) in VECTORS.items():
         for path, layer in _places(run, manifest, what):
@@ -195,12 +222,19 @@ def _vectors(run: RunFolder) -> Iterator[_ProjectLayer]:
                 name, shape, crs = layer_facts(path, REVIEWS if reviewed else layer)
                 changed = file_hash(own_file(path)) not in _hashes(manifest, what, path)
             except (LandslipError, OSError):
-                continue  # gone, or no vector file: a mask of landslides, say, which the label shows
+                continue  # The file is gone, or is no vector file: a mask of landslides, say, which the label shows.
             renderer = outline_renderer(colour, "solid") if "Polygon" in shape else line_renderer(colour)
-            if reviewed:  # what was rejected is no reference, and looks so
+            if reviewed:  # Rejected landslides are in the file too; the renderer of reviews tells them apart.
                 title, renderer = f"{title}, as reviewed", review_renderer()
-            shown = f"{title} (changed since prepare)" if changed else title
-            yield _ProjectLayer("Site", shown, f"{path}|layername={name}", renderer, what == "outline", shape, crs)
+            yield _ProjectLayer(
+                group="Site",
+                name=f"{title} (changed since prepare)" if changed else title,
+                source=files.vector(path, name),
+                renderer=renderer,
+                shown=what == "outline",
+                shape=shape,
+                crs=crs,
+            )
             break
 
 
@@ -211,14 +245,14 @@ def _places(run: RunFolder, manifest: dict[str, Any], what: str) -> Iterator[tup
         if table is not None and table.path is not None:
             yield table.path, table.layer
     with suppress(AttributeError, KeyError, TypeError):
-        kept = manifest["site"][what]
-        yield Path(kept["path"]), kept.get("layer")
+        entry = manifest["site"][what]
+        yield Path(entry["path"]), entry.get("layer")
 
 
 def _manifest(run: RunFolder) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        found = None if run.manifest is None else read_json(run.manifest)
-        return found if isinstance(found, dict) else {}
+        manifest = None if run.manifest is None else read_json(run.manifest)
+        return manifest if isinstance(manifest, dict) else {}
     return {}
 
 
@@ -234,19 +268,22 @@ def _hashes(manifest: dict[str, Any], what: str, path: Path) -> list[str]:
 
 
 def _pictures(info: StackInfo, source: str) -> list[_ProjectLayer]:
-    stack, channels = info.path, info.channels
-    at = {channel.name: band for band, channel in enumerate(channels, start=1)}
-    found: list[_ProjectLayer] = []
-    for name, wanted in PICTURES.items():
-        if all(band in at for band in wanted):
-            red, green, blue = (at[band] for band in wanted)
-            ranges = tuple(_stretch(stack, band) for band in (red, green, blue))
-            found.append(_ProjectLayer("Image", name, source, colours_renderer((red, green, blue), ranges), not found))
-    bands = [channel for channel in channels if channel.group == "band"]
-    if not found and bands:
-        band = at[bands[0].name]
-        found.append(_ProjectLayer("Image", bands[0].name, source, gray_renderer(band, *_stretch(stack, band)), True))
-    return found
+    """The image in true and false colour; its first band in grey where it has bands for neither. The first is shown."""
+    bands = {channel.name: band for band, channel in enumerate(info.channels, start=1)}
+    renderers: dict[str, str] = {}
+    for name, names in PICTURES.items():
+        if all(band in bands for band in names):
+            red, green, blue = (bands[band] for band in names)
+            ranges = tuple(_stretch(info.path, band) for band in (red, green, blue))
+            renderers[name] = colours_renderer((red, green, blue), ranges)
+    image_bands = [channel.name for channel in info.channels if channel.group == "band"]
+    if not renderers and image_bands:
+        band = bands[image_bands[0]]
+        renderers[image_bands[0]] = gray_renderer(band, *_stretch(info.path, band))
+    return [
+        _ProjectLayer(group="Image", name=name, source=source, renderer=renderer, shown=number == 0)
+        for number, (name, renderer) in enumerate(renderers.items())
+    ]
 
 
 def _continuous(info: StackInfo, source: str, factor: str) -> Iterator[_ProjectLayer]:
@@ -257,7 +294,7 @@ def _continuous(info: StackInfo, source: str, factor: str) -> Iterator[_ProjectL
             if factor in DIVERGING:
                 low, high = -max(-low, high), max(-low, high)
             renderer = ramp_renderer(band, low, high, RAMPS.get(factor, RAMP))
-            yield _ProjectLayer("Factors", _title(channel), source, renderer)
+            yield _ProjectLayer(group="Factors", name=_title(channel), source=source, renderer=renderer)
 
 
 def _title(channel: Channel) -> str:
@@ -270,13 +307,15 @@ def _stretch(path: Path, band: int) -> tuple[float, float]:
     return stretch(read_decimated(path, [band], SEEN)[0])
 
 
-def _project(title: str, grid: Grid, shown: Sequence[_ProjectLayer]) -> str:
+def _project(title: str, grid: Grid, layers: Sequence[_ProjectLayer]) -> str:
+    """The project file, as QGIS 3.22 writes it."""
     crs = _crs(grid.crs)
     left, bottom, right, top = grid.bounds
-    groups = list(dict.fromkeys(layer.group for layer in shown))
-    tree = "\n".join(_group(group, [(i, one) for i, one in enumerate(shown) if one.group == group]) for group in groups)
-    maps = "\n".join(_map_layer(i, layer, crs) for i, layer in enumerate(shown))
-    order = "\n".join(f'    <layer id="{_id(i, layer)}"/>' for i, layer in enumerate(shown))
+    groups = list(dict.fromkeys(layer.group for layer in layers))
+    numbered = list(enumerate(layers))
+    tree = "\n".join(_group(group, [(i, one) for i, one in numbered if one.group == group]) for group in groups)
+    maps = "\n".join(_map_layer(i, layer, crs) for i, layer in numbered)
+    order = "\n".join(f'    <layer id="{_id(i, layer)}"/>' for i, layer in numbered)
     return f"""{HEAD}<qgis version="3.22.0" projectname={quoteattr(title)}>
   <homePath path=""/>
   <title>{escape(title)}</title>
@@ -320,7 +359,7 @@ def _project(title: str, grid: Grid, shown: Sequence[_ProjectLayer]) -> str:
 
 def _id(i: int, layer: _ProjectLayer) -> str:
     word = "".join(c if c.isalnum() else "_" for c in layer.name)
-    return f"{word}_landslip_{i:03d}"  # QGIS gives layers whose id is short another one
+    return f"{word}_landslip_{i:03d}"  # QGIS gives a layer another id where its own is short.
 
 
 def _group(name: str, members: Sequence[tuple[int, _ProjectLayer]]) -> str:

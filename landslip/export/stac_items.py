@@ -22,8 +22,10 @@ from landslip.plots.qgis_style import COLOURS, NOT_VALID
 from landslip.runtime.atomic import refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
 from landslip.runtime.text import write_json
-from landslip.training.checkpoint import load_model
+from landslip.training.checkpoint import Model, load_model
 from landslip.training.model_files import FACTS, SPLIT, WEIGHTS
+
+Properties = dict[str, Any]  # of a STAC object, as JSON has it
 
 ROOT = "https://stac-extensions.github.io"
 PROJECTION, FILE = f"{ROOT}/projection/v2.0.0/schema.json", f"{ROOT}/file/v2.1.0/schema.json"
@@ -71,36 +73,30 @@ def map_item(
 
     info = read_info(probability)
     require_probability(info)
-    grid = info.grid
+    grid, tags = info.grid, info.tags
     place = footprint(grid)
-    tags = info.tags
-    properties: dict[str, Any] = {
+    properties: Properties = {
         "title": "Landslide probability",
         "description": _lineage(tags),
         "gsd": min(grid.x_size, grid.y_size),
         **projection(grid),
         "processing:software": {"landslip": version("landslip")},
         "processing:lineage": _lineage(tags),
-        **{f"landslip:{key}": value for key, value in _known(tags).items()},
+        **_tag_properties(tags),
     }
     assets = {"probability": _raster_asset(info, "Probability of landslide")}
     dates: list[str] = []
     if landslide_map is not None:
-        shown = read_info(landslide_map)
-        require_one_band(shown, "landslide map")
-        require_same_grid(grid, str(probability), shown.grid, str(landslide_map))
-        asset = _raster_asset(shown, "Landslide map")
-        asset.extra_fields["bands"][0]["classification:classes"] = _coloured_classes()
-        assets["landslide_map"] = asset
-        properties |= {f"landslip:{key}": value for key, value in _known(shown.tags).items()}
+        map_info = read_info(landslide_map)
+        require_one_band(map_info, "landslide map")
+        require_same_grid(grid, str(probability), map_info.grid, str(landslide_map))
+        assets["landslide_map"] = _raster_asset(map_info, "Landslide map")
+        assets["landslide_map"].extra_fields["bands"][0]["classification:classes"] = _coloured_classes()
+        properties |= _tag_properties(map_info.tags)
     if inventory is not None:
         frame = read_vector(inventory, layer_of(inventory))
         dates = [text for text in map(_date, frame["date"].unique()) if text] if "date" in frame else []
-        assets["inventory"] = _asset(inventory, "Landslides as polygons", GEOPACKAGE, ["data"])
-        assets["inventory"].extra_fields["landslip:landslides"] = len(frame)
-        parquet = inventory.with_suffix(".parquet")
-        if parquet.exists():
-            assets["inventory_parquet"] = _asset(parquet, "Landslides as polygons, GeoParquet", PARQUET, ["data"])
+        assets |= _inventory_assets(inventory, len(frame))
     when, times = _times(sorted(dates), tags.get("date"), probability)
     extensions = [PROJECTION, FILE, PROCESSING, *([CLASSIFICATION] if landslide_map is not None else [])]
     item = pystac.Item(
@@ -108,7 +104,7 @@ def map_item(
         place.geometry,
         place.bbox,
         when,
-        properties | times,
+        properties=properties | times,
         stac_extensions=extensions,
     )
     _say_body(item, place)
@@ -118,88 +114,45 @@ def map_item(
 
 
 def model_item(
-    facts: Mapping[str, Any],
-    channels: Sequence[Channel],
+    model: Model,
     files: Mapping[Path, tuple[str, list[int]]],
-    hyperparameters: Mapping[str, Any],
-    parameters: int,
-    dated: Path,
+    *,
     grid: Grid | None,
-    resolution: float | None,
-    onnx_version: str | None,
+    resolution: float | None = None,
+    nodata: float | None = None,
+    onnx_version: str | None = None,
 ) -> Any:
     """The pystac Item of a model, with the machine-learning-model extension.
 
-    `facts` is its model.json; `files` has (title, [rows, columns] it takes, -1 for any) by path; `parameters` counts
-    the weights; `dated` is the file whose age is the item's time; `grid` is where it was trained, None where unknown.
-    `onnx_version` is None for a folder of weights, which takes standardised values, and not raw ones as ONNX does.
+    `files` has (title, [rows, columns] it takes, -1 for any) by path. `grid` is where the model was trained, None where
+    unknown; `resolution` the size of a pixel in metres; `nodata` a value that stands for undefined besides NaN. The
+    item's time is the age of the model's model.json. `onnx_version` is None for a folder of weights, which takes
+    standardised values, and not raw ones as ONNX does.
     """
     require_pystac("a STAC item")
     import pystac
 
-    network = str(facts["run"]["network"]["name"])
-    place = Footprint(None, None, None) if grid is None else footprint(grid)
-    bands = [_channel_band(channel) for channel in channels]
-    first = next(iter(files.values()))[1]
-    scaling = [
-        {"type": "z-score", "mean": float(mean), "stddev": float(std)}
-        for mean, std in zip(facts["mean"], facts["std"], strict=True)
-    ]
     raw = onnx_version is not None
-    given = {
-        "name": "channels",
-        "bands": [channel.name for channel in channels],
-        "input": _array([-1, len(channels), *first], ["batch", "channel", "height", "width"]),
-        "value_scaling": None if raw else scaling,
-        "resize_type": None,
-        "description": (
-            "Raw values in the bands' units; NaN is undefined, and the z-score is in the graph."
-            if raw
-            else "Values after the z-score; undefined values are 0 after it."
-        )
-        + f" Rows and columns are multiples of {hyperparameters.get('multiple')}.",
-    }
-    result = {
-        "name": "probability",
-        "tasks": ["semantic-segmentation"],
-        "result": _array([-1, 1, *first], ["batch", "channel", "height", "width"]),
-        "description": "Probability of landslide"
-        + (", calibrated" if facts.get("temperature", 1) != 1 else "")
-        + (", NaN where a channel is undefined (0 in the file for Deepness)" if raw else " after the sigmoid"),
-        "classification:classes": CLASSES,
-    }
-    trained = facts.get("software", {})
-    properties: dict[str, Any] = {
-        "title": f"{ARCHITECTURES.get(network, network)} that recognises landslides",
-        "bands": bands,
-        "mlm:name": f"landslip-{network.replace('_', '-')}-{str(facts['weights_sha256'])[:12]}",
-        "mlm:architecture": ARCHITECTURES.get(network, network),
-        "mlm:tasks": ["semantic-segmentation"],
-        "mlm:framework": "PyTorch",
-        **({"mlm:framework_version": str(trained["torch"])} if "torch" in trained else {}),
-        "mlm:total_parameters": parameters,
-        "mlm:pretrained": True,
-        "mlm:pretrained_source": _training(facts),
-        "mlm:accelerator": None,
-        "mlm:input": [given],
-        "mlm:output": [result],
-        "mlm:hyperparameters": dict(hyperparameters),
-        "processing:software": {"landslip": version("landslip")},
-        "landslip:weights_sha256": facts["weights_sha256"],
-        "landslip:site_inputs": facts.get("site_inputs", {}),
-        **({} if resolution is None else {"gsd": resolution}),
-        **({} if grid is None else projection(grid)),
-    }
-    when, times = _times([], None, dated)
+    place = Footprint(None, None, None) if grid is None else footprint(grid)
+    properties = _model_properties(model, next(iter(files.values()))[1], raw=raw, nodata=nodata)
+    properties |= {} if resolution is None else {"gsd": resolution}
+    properties |= {} if grid is None else projection(grid)
+    when, times = _times([], None, model.folder / FACTS)
     extensions = [MLM, FILE, PROCESSING, CLASSIFICATION, *([] if grid is None else [PROJECTION])]
     item = pystac.Item(
-        slug(properties["mlm:name"]), place.geometry, place.bbox, when, properties | times, stac_extensions=extensions
+        slug(properties["mlm:name"]),
+        place.geometry,
+        place.bbox,
+        when,
+        properties=properties | times,
+        stac_extensions=extensions,
     )
     _say_body(item, place)
+    bands = [{"name": channel.name} for channel in model.channels]
     for path, (title, _) in files.items():
         kind = "onnx" if raw else "safetensors"
         asset = _asset(path, title, f"application/octet-stream; framework={kind}", ["mlm:model", "mlm:weights"])
-        asset.extra_fields |= {"mlm:artifact_type": kind, "bands": [{"name": channel.name} for channel in channels]}
+        asset.extra_fields |= {"mlm:artifact_type": kind, "bands": bands}
         if raw:
             asset.extra_fields |= {"mlm:framework": "ONNX", "mlm:framework_version": onnx_version}
         item.add_asset(path.stem, asset)
@@ -225,24 +178,16 @@ def write_map_item(
 
 
 def weights_item(folder: Path) -> Any:
+    """The pystac Item of a model folder as landslip reads it: weights and model.json."""
     model = load_model(folder)
     grid = read_info(folder / SPLIT).grid if (folder / SPLIT).exists() else None
-    return model_item(
-        model.facts,
-        model.channels,
-        {folder / WEIGHTS: ("Weights, read with model.json by landslip", [-1, -1])},
-        {"threshold": model.threshold, "temperature": model.temperature, "multiple": model.multiple},
-        sum(parameter.numel() for parameter in model.network.parameters()),
-        folder / FACTS,
-        grid,
-        None if grid is None else grid.x_size,
-        None,
-    )
+    files = {folder / WEIGHTS: ("Weights, read with model.json by landslip", [-1, -1])}
+    return model_item(model, files, grid=grid, resolution=None if grid is None else grid.x_size)
 
 
-def placed(item: Any, path: Path) -> dict[str, Any]:
+def placed(item: Any, path: Path) -> Properties:
     """An item as JSON, its assets' places relative to where it is written."""
-    content: dict[str, Any] = item.to_dict(include_self_link=False, transform_hrefs=False)
+    content: Properties = item.to_dict(include_self_link=False, transform_hrefs=False)
     for asset in content["assets"].values():
         relative = Path(os.path.relpath(Path(asset["href"]).resolve(), path.resolve().parent)).as_posix()
         asset["href"] = relative if relative.startswith("../") else f"./{relative}"
@@ -255,11 +200,85 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-").lower() or "landslip"
 
 
+def _model_properties(model: Model, sides: list[int], *, raw: bool, nodata: float | None) -> Properties:
+    """What a model is, takes and gives; `sides` are the rows and columns of a block that it takes, -1 for any."""
+    facts = model.facts
+    network = str(facts["run"]["network"]["name"])
+    versions = facts.get("software", {})
+    return {
+        "title": f"{ARCHITECTURES.get(network, network)} that recognises landslides",
+        "bands": [_channel_band(channel) for channel in model.channels],
+        "mlm:name": f"landslip-{network.replace('_', '-')}-{str(facts['weights_sha256'])[:12]}",
+        "mlm:architecture": ARCHITECTURES.get(network, network),
+        "mlm:tasks": ["semantic-segmentation"],
+        "mlm:framework": "PyTorch",
+        **({"mlm:framework_version": str(versions["torch"])} if "torch" in versions else {}),
+        "mlm:total_parameters": sum(parameter.numel() for parameter in model.network.parameters()),
+        "mlm:pretrained": True,
+        "mlm:pretrained_source": _training(facts),
+        "mlm:accelerator": None,
+        "mlm:input": [_model_input(model, sides, raw=raw)],
+        "mlm:output": [_model_output(facts, sides, raw=raw)],
+        "mlm:hyperparameters": {
+            "threshold": model.threshold,
+            "temperature": model.temperature,
+            "multiple": model.multiple,
+            **({} if nodata is None else {"nodata": nodata}),
+        },
+        "processing:software": {"landslip": version("landslip")},
+        "landslip:weights_sha256": facts["weights_sha256"],
+        "landslip:site_inputs": facts.get("site_inputs", {}),
+    }
+
+
+def _model_input(model: Model, sides: list[int], *, raw: bool) -> Properties:
+    scaling = [
+        {"type": "z-score", "mean": float(mean), "stddev": float(std)}
+        for mean, std in zip(model.facts["mean"], model.facts["std"], strict=True)
+    ]
+    values = (
+        "Raw values in the bands' units; NaN is undefined, and the z-score is in the graph."
+        if raw
+        else "Values after the z-score; undefined values are 0 after it."
+    )
+    return {
+        "name": "channels",
+        "bands": [channel.name for channel in model.channels],
+        "input": _array([-1, len(model.channels), *sides], ["batch", "channel", "height", "width"]),
+        "value_scaling": None if raw else scaling,
+        "resize_type": None,
+        "description": f"{values} Rows and columns are multiples of {model.multiple}.",
+    }
+
+
+def _model_output(facts: Mapping[str, Any], sides: list[int], *, raw: bool) -> Properties:
+    calibrated = ", calibrated" if facts.get("temperature", 1) != 1 else ""
+    undefined = ", NaN where a channel is undefined (0 in the file for Deepness)" if raw else " after the sigmoid"
+    return {
+        "name": "probability",
+        "tasks": ["semantic-segmentation"],
+        "result": _array([-1, 1, *sides], ["batch", "channel", "height", "width"]),
+        "description": f"Probability of landslide{calibrated}{undefined}",
+        "classification:classes": CLASSES,
+    }
+
+
 def _asset(path: Path, title: str, kind: str, roles: list[str]) -> Any:
     import pystac
 
-    about = {"file:size": path.stat().st_size, "file:checksum": MULTIHASH_SHA256 + file_hash(path)}
-    return pystac.Asset(str(path.resolve()), title, None, kind, roles, about)
+    facts = {"file:size": path.stat().st_size, "file:checksum": MULTIHASH_SHA256 + file_hash(path)}
+    return pystac.Asset(str(path.resolve()), title=title, media_type=kind, roles=roles, extra_fields=facts)
+
+
+def _inventory_assets(inventory: Path, landslides: int) -> dict[str, Any]:
+    """The GeoPackage and, where it lies beside it, the GeoParquet of an inventory."""
+    geopackage = _asset(inventory, "Landslides as polygons", GEOPACKAGE, ["data"])
+    geopackage.extra_fields["landslip:landslides"] = landslides
+    parquet = inventory.with_suffix(".parquet")
+    if not parquet.exists():
+        return {"inventory": geopackage}
+    title = "Landslides as polygons, GeoParquet"
+    return {"inventory": geopackage, "inventory_parquet": _asset(parquet, title, PARQUET, ["data"])}
 
 
 def _raster_asset(info: RasterInfo, title: str) -> Any:
@@ -287,15 +306,15 @@ def _nodata(value: float) -> float | str:
     return value
 
 
-def _coloured_classes() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for known in CLASSES:
-        red, green, blue, _ = COLOURS[int(str(known["value"]))]
-        found.append({**known, "color_hint": f"{red:02X}{green:02X}{blue:02X}"})
-    return [*found, {"value": NOT_VALID, "name": "not_mapped", "title": "Outside the valid ground", "nodata": True}]
+def _coloured_classes() -> list[Properties]:
+    classes: list[Properties] = []
+    for one in CLASSES:
+        red, green, blue, _ = COLOURS[int(str(one["value"]))]
+        classes.append({**one, "color_hint": f"{red:02X}{green:02X}{blue:02X}"})
+    return [*classes, {"value": NOT_VALID, "name": "not_mapped", "title": "Outside the valid ground", "nodata": True}]
 
 
-def _channel_band(channel: Channel) -> dict[str, Any]:
+def _channel_band(channel: Channel) -> Properties:
     return {
         "name": channel.name,
         "data_type": "float32",
@@ -307,27 +326,27 @@ def _channel_band(channel: Channel) -> dict[str, Any]:
     }
 
 
-def _array(shape: list[int], order: list[str]) -> dict[str, Any]:
+def _array(shape: list[int], order: list[str]) -> Properties:
     return {"shape": shape, "dim_order": order, "data_type": "float32"}
 
 
 def _training(facts: Mapping[str, Any]) -> str:
     kind = facts.get("split", {}).get("kind", "unknown")
-    hashes = ", ".join(f"{name} {str(found)[:12]}" for name, found in facts.get("site_inputs", {}).items())
+    hashes = ", ".join(f"{name} {str(sha256)[:12]}" for name, sha256 in facts.get("site_inputs", {}).items())
     return f"Trained by landslip on one prepared site ({hashes or 'inputs unknown'}); split {kind}."
 
 
-def _known(tags: Mapping[str, str]) -> dict[str, Any]:
-    """The tags that landslip writes, numbers as numbers."""
-    found: dict[str, Any] = {}
+def _tag_properties(tags: Mapping[str, str]) -> Properties:
+    """The tags that landslip writes as properties `landslip:...`, numbers as numbers."""
+    properties: Properties = {}
     for key in ("threshold", "threshold_source", "min_area", "model_sha256", "method", "precision", "scene"):
         if key in tags:
             try:
                 number = float(tags[key])
-                found[key] = number if math.isfinite(number) else tags[key]
             except ValueError:
-                found[key] = tags[key]
-    return found
+                number = math.nan
+            properties[f"landslip:{key}"] = number if math.isfinite(number) else tags[key]
+    return properties
 
 
 def _lineage(tags: Mapping[str, str]) -> str:
@@ -349,17 +368,18 @@ def _date(value: Any) -> str | None:
 def _times(dates: Sequence[str], tag: str | None, file: Path) -> tuple[datetime | None, dict[str, str]]:
     """The item's time and the properties that say where it is from; several dates make a span (item-spec, datetime)."""
     tagged = _date(tag) if tag else None
-    found = dates or ([tagged] if tagged else [])
-    if not found:
+    span = dates or ([tagged] if tagged else [])
+    if not span:
         when = datetime.fromtimestamp(int(file.stat().st_mtime), UTC)
         return when, {"landslip:datetime_from": f"last change of {file.name}"}
     origin = {"landslip:datetime_from": "date of the inventory" if dates else f"tag of {file.name}"}
-    if len(found) == 1:
-        return datetime.fromisoformat(found[0]), origin
-    return None, {"start_datetime": found[0], "end_datetime": found[-1], **origin}
+    if len(span) == 1:
+        return datetime.fromisoformat(span[0]), origin
+    return None, {"start_datetime": span[0], "end_datetime": span[-1], **origin}
 
 
 def _say_body(item: Any, place: Footprint) -> None:
+    """Name the body that an item lies on, where it is another than the Earth."""
     if place.body not in (None, "Earth"):
         item.stac_extensions.append(SSYS)
         item.properties |= {"ssys:targets": [place.body], "ssys:target_class": BODIES[str(place.body)][0]}

@@ -324,14 +324,14 @@ def test_a_second_sigterm_does_not_end_the_tidying_up(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 from landslip.cli import main as cli
-from landslip.runtime import atomic as output
-give_up = output.give_up
+from landslip.runtime import atomic
+give_up = atomic.give_up
 def slowly(aside):
     os.kill(os.getpid(), signal.SIGTERM)
     give_up(aside)
-output.give_up = slowly
+atomic.give_up = slowly
 def app():
-    with output.atomic_folder(Path("new")):
+    with atomic.atomic_folder(Path("new")):
         os.kill(os.getpid(), signal.SIGTERM)
 cli.app = app
 cli.main()

@@ -1,7 +1,6 @@
 """One palette: no module, page or style has a colour of its own for what the palette names."""
 
 import re
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,20 +26,24 @@ def test_no_module_has_a_list_of_its_own(path: Path) -> None:
     assert not re.findall(r"#[0-9A-Fa-f]{6}\b", path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", ["page.css", "page.js", "page.html"])
-def test_the_page_has_none_of_the_palettes_colours_written_down(name: str) -> None:
-    held = {found.lower() for found in re.findall(r"#[0-9A-Fa-f]{6}\b", (files("landslip.serve") / name).read_text())}
-    assert not (held & NAMED) - {"#0072b2"}  # of what has the focus
+PAGE = sorted(path for path in (PACKAGE / "serve").iterdir() if path.suffix in (".css", ".js", ".html"))
+
+
+@pytest.mark.parametrize("path", PAGE, ids=lambda path: path.name)
+def test_the_page_has_none_of_the_palettes_colours_written_down(path: Path) -> None:
+    colours = {colour.lower() for colour in re.findall(r"#[0-9A-Fa-f]{6}\b", path.read_text(encoding="utf-8"))}
+    assert not (colours & NAMED) - {"#0072b2"}  # of what has the focus
 
 
 def test_the_page_gets_every_colour_that_it_asks_for() -> None:
     fastapi = pytest.importorskip("fastapi", reason="the page needs landslip[serve]")
     client = pytest.importorskip("fastapi.testclient", reason="FastAPI's test client needs httpx")
-    from landslip.serve.app import _add_pages
+    from landslip.serve.app import MODULES, add_pages
 
     app = fastapi.FastAPI()
-    _add_pages(app)
-    sheet, script = (client.TestClient(app).get(f"/page.{kind}").text for kind in ("css", "js"))
+    add_pages(app)
+    sheet = client.TestClient(app).get("/page.css").text
+    script = "".join(client.TestClient(app).get(f"/{name}").text for name in MODULES)
     served = dict(re.findall(r"^\s*--([a-z-]+): (#[0-9A-Fa-f]{6});", sheet, re.M))
     asked = set(re.findall(r'palette\("([a-z-]+)"\)', script)) | set(re.findall(r"var\(--(review-[a-z]+)", sheet))
     assert {"hit", "miss", "false-alarm", "candidate"} | {f"review-{state}" for state in palette.REVIEWS} == asked

@@ -33,6 +33,11 @@ pytest.importorskip("fastapi", reason="the page needs landslip[serve]")
 from made_up import write_run
 
 READY = "body[data-ready=yes]"
+# what the tests ask the page's modules for, and what they move the map by
+MODULES = """async () => {
+    window.state = (await import("/state.js")).state;
+    window.STYLES = (await import("/outlines.js")).STYLES;
+}"""
 FLAGS = (  # without the sandbox where the tests run as root, as in containers; nothing asks for anything elsewhere
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -133,6 +138,7 @@ def window(browser: object, server: Server, size: dict[str, int] | None = None, 
     )
     page.goto(server.url)
     page.wait_for_selector(READY)
+    page.evaluate(MODULES)
     yield page
     context.close()
     assert faults == []
@@ -142,12 +148,21 @@ def said(page: object, text: str) -> None:
     page.wait_for_function("text => document.getElementById('status').textContent.includes(text)", arg=text)  # type: ignore[attr-defined]
 
 
+def wait_for_outlines(page: object, outlines: bool | None = None, candidates: bool | None = None) -> None:
+    """Wait until outlines of landslides, or of candidates, are on the map (True) or gone (False)."""
+    wanted = {name: shown for name, shown in (("outlines", outlines), ("candidates", candidates)) if shown is not None}
+    page.wait_for_function(  # type: ignore[attr-defined]
+        "wanted => Object.entries(wanted).every(([name, on]) => (state[name].getLayers().length > 0) === on)",
+        arg=wanted,
+    )
+
+
 def on_map(page: object, x: float, y: float) -> tuple[float, float]:
     """Where a place of the map lies on the screen."""
     at = page.evaluate(  # type: ignore[attr-defined]
         """([x, y]) => {
             const box = document.getElementById("map").getBoundingClientRect();
-            const point = map.latLngToContainerPoint([y, x]);
+            const point = state.map.latLngToContainerPoint([y, x]);
             return [box.left + point.x, box.top + point.y];
         }""",
         [x, y],
@@ -185,7 +200,7 @@ def test_layers_and_swipe(browser: object, server: Server) -> None:
         page.select_option("#layer-right", "lithology")
         page.wait_for_selector("#legend-right >> text=soft")
         assert page.text_content("#legend-left strong") == "Slope"
-        clips = "[panes.left, panes.right].map(one => one.style.clipPath)"
+        clips = "[state.panes.left, state.panes.right].map(one => one.style.clipPath)"
         before = page.evaluate(clips)
         assert all(before) and before[0] != before[1]
         box = page.locator("#swipe span").bounding_box()
@@ -207,26 +222,34 @@ def test_the_threshold_moves_polygons_and_scores(browser: object, server: Server
     with window(browser, server) as page:
         page.wait_for_selector("[data-score=f1]")
         shown = page.text_content("[data-score=recall]")
-        drawn = page.evaluate("outlines.getLayers().length")
-        assert drawn > 0 and page.evaluate("candidates.getLayers().length") == 0
+        drawn = page.evaluate("state.outlines.getLayers().length")
+        assert drawn > 0 and page.evaluate("state.candidates.getLayers().length") == 0
         page.fill("#threshold-number", "0.85")
-        page.wait_for_function("() => candidates.getLayers().length > 0 && outlines.getLayers().length === 0")
+        page.wait_for_function(
+            "() => state.candidates.getLayers().length > 0 && state.outlines.getLayers().length === 0"
+        )
         assert page.text_content("[data-score=recall]") != shown
         url = f"{server.url}api/scores?part=test"
         counts = json.loads(urllib.request.urlopen(url).read())
         recall = sum(counts["landslide"][850:]) / sum(counts["landslide"])
         assert page.text_content("[data-score=recall]") == f"{100 * recall:.2f}"
         page.click("#threshold-reset")
-        page.wait_for_function("() => candidates.getLayers().length === 0 && outlines.getLayers().length > 0")
+        page.wait_for_function(
+            "() => state.candidates.getLayers().length === 0 && state.outlines.getLayers().length > 0"
+        )
         assert page.text_content("[data-score=recall]") == shown
         # what is accepted is an outline of the inventory: while others are shown, they are brought back and no more
         page.fill("#threshold-number", "0.85")
-        page.wait_for_function("() => candidates.getLayers().length > 0 && outlines.getLayers().length === 0")
+        page.wait_for_function(
+            "() => state.candidates.getLayers().length > 0 && state.outlines.getLayers().length === 0"
+        )
         page.focus("#rows button")
         page.keyboard.press("j")
         page.keyboard.press("a")
-        page.wait_for_function("() => candidates.getLayers().length === 0 && outlines.getLayers().length > 0")
-        assert page.evaluate("reviews.size") == 0
+        page.wait_for_function(
+            "() => state.candidates.getLayers().length === 0 && state.outlines.getLayers().length > 0"
+        )
+        assert page.evaluate("state.reviews.size") == 0
 
 
 def test_a_review_from_the_keyboard_outlives_both_page_and_server(browser: object, server: Server) -> None:
@@ -280,7 +303,7 @@ def test_redraw_and_draw_with_the_mouse(browser: object, server: Server) -> None
         expected = page.evaluate(
             """corners => corners.map(([x, y]) => {
                 const box = document.getElementById("map").getBoundingClientRect();
-                const at = map.containerPointToLatLng([x - box.left, y - box.top]);
+                const at = state.map.containerPointToLatLng([x - box.left, y - box.top]);
                 return [at.lng, at.lat];
             })""",
             corners,
@@ -314,7 +337,7 @@ def test_clicking_an_outline_selects_it(browser: object, server: Server) -> None
     with window(browser, server) as page:
         page.keyboard.press("o")
         page.keyboard.press("o")
-        page.wait_for_function("() => outlines.getLayers().length > 0")
+        wait_for_outlines(page, outlines=True)
         inside = largest.geometry.representative_point()
         page.mouse.click(*on_map(page, inside.x, inside.y))
         page.wait_for_selector(f"#selected-head >> text=Landslide {largest.id}")
@@ -323,7 +346,8 @@ def test_clicking_an_outline_selects_it(browser: object, server: Server) -> None
 
 def test_two_windows_at_once(browser: object, server: Server) -> None:
     with window(browser, server) as mine, window(browser, server) as theirs:
-        mine.evaluate("poll = async () => {}")  # as if nothing were heard of the other between two polls
+        # As if nothing were heard of the other window between two polls.
+        mine.route("**/api/reviews?since=*", lambda route: route.fulfill(json={"version": 0, "reviews": []}))
         theirs.keyboard.press("j")
         landslide = theirs.text_content("#selected-head").split()[-1]
         theirs.keyboard.press("r")
@@ -387,14 +411,14 @@ def test_the_ends_of_the_table_are_said(browser: object, server: Server) -> None
 def test_going_through_a_small_site_never_leaves_it(browser: object, server: Server) -> None:
     """A site of 192 pixels fits the screen at a zoom that flights used to end below, half of the map off the site."""
     with window(browser, server, LARGE) as page:
-        whole = page.evaluate("map.getZoom()")
+        whole = page.evaluate("state.map.getZoom()")
         left, bottom, right, top = GRID.bounds
         ids = page.eval_on_selector_all("#rows tr", "rows => rows.map(row => Number(row.dataset.id))")
         for landslide in (ids[0], ids[len(ids) // 2], ids[-1]):
             page.click(f"#rows tr[data-id='{landslide}']")
             page.wait_for_timeout(600)
-            assert page.evaluate("map.getZoom()") >= whole
-            west, south, east, north = map(float, page.evaluate("map.getBounds().toBBoxString()").split(","))
+            assert page.evaluate("state.map.getZoom()") >= whole
+            west, south, east, north = map(float, page.evaluate("state.map.getBounds().toBBoxString()").split(","))
             across = (min(east, right) - max(west, left)) / (east - west)
             down = (min(north, top) - max(south, bottom)) / (north - south)
             assert across > 0.84 and down > 0.84, landslide
@@ -409,7 +433,9 @@ def test_drawing_by_keys_at_the_edge_of_a_small_site(browser: object, server: Se
         for key in ("n", "c", "ArrowRight", "c", "ArrowDown", "c"):
             page.keyboard.press(key)
         assert page.is_enabled("#draw-done")
-        metres = page.evaluate("run.grid.x_size * 2 ** (run.grid.levels - map.getZoom())")  # of a pixel of the screen
+        metres = page.evaluate(
+            "state.run.grid.x_size * 2 ** (state.run.grid.levels - state.map.getZoom())"
+        )  # of a pixel of the screen
         page.keyboard.press("Enter")
         said(page, "New landslide 1 drawn. Saved.")
         drawn = reviews.read_reviews(server.gpkg)[-1].outline
@@ -420,10 +446,10 @@ def test_drawing_by_keys_at_the_edge_of_a_small_site(browser: object, server: Se
         said(page, "There is a corner at the cross already")
         page.keyboard.press("Shift+ArrowLeft")  # in small steps
         page.keyboard.press("c")
-        assert page.evaluate("drawing.corners.length") == 2
+        assert page.evaluate("state.drawing.corners.length") == 2
         for _ in range(30):
             page.keyboard.press("ArrowRight")
-        middle = page.evaluate("map.getCenter().lng")
+        middle = page.evaluate("state.map.getCenter().lng")
         assert GRID.bounds[2] < middle < GRID.bounds[2] + 0.11 * (GRID.bounds[2] - GRID.bounds[0])
 
 
@@ -487,7 +513,7 @@ def test_a_site_without_landslides_is_drawn_and_prepared_with_them(browser: obje
         said(page, "new landslide 2 is drawn")
     with window(browser, bare) as page:  # opened anew
         assert page.text_content("#progress") == "2 drawn"
-        page.wait_for_function("() => outlines.getLayers().length > 0")
+        wait_for_outlines(page, outlines=True)
     drawn = gpd.read_file(bare.gpkg, layer="review")
     assert list(drawn.state) == ["drawn", "drawn"]
     site = bare.run / "site.toml"
@@ -506,13 +532,15 @@ def test_a_map_without_an_inventory_is_drawn_on(browser: object, server: Server)
     try:
         with window(browser, other) as page:
             assert "landslip inventory" in page.text_content("#no-inventory")
-            page.wait_for_function("() => candidates.getLayers().length > 0")
+            wait_for_outlines(page, candidates=True)
             page.keyboard.press("n")
             for x, y in [(200, 200), (300, 210), (290, 300)]:
                 page.mouse.click(x, y)
             page.keyboard.press("Enter")
             said(page, "New landslide 1 drawn. Saved.")
-            page.wait_for_function("() => candidates.getLayers().length > 0 && outlines.getLayers().length > 0")
+            page.wait_for_function(
+                "() => state.candidates.getLayers().length > 0 && state.outlines.getLayers().length > 0"
+            )
             assert page.locator("#outline-legend li").all_text_contents() == ["drawn", "candidate"]
         before = reviews.read_reviews(other.gpkg)[-1]
         made = make_inventory(server.run / "map" / "probability.tif", other.gpkg, overwrite=True)

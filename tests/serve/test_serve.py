@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -46,7 +47,7 @@ from fastapi.testclient import TestClient
 from made_up import write_run
 
 from landslip.serve import app, guard, tiles
-from landslip.serve.app import create_app
+from landslip.serve.app import MODULES, create_app
 from landslip.serve.session import Session
 
 HOST = "http://127.0.0.1:8008"
@@ -392,12 +393,21 @@ def test_no_path_names_a_file(client: TestClient) -> None:
 
 
 def test_every_answer_binds_the_browser(client: TestClient) -> None:
-    for path in ("/", "/page.js", "/leaflet.js", "/api/run", "/nothing"):
+    modules = [f"/{name}" for name in MODULES]
+    for path in ("/", *modules, "/leaflet.js", "/api/run", "/nothing"):
         policy = client.get(path).headers["content-security-policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "*" not in policy
     page = client.get("/").text
     assert "http://" not in page and "https://" not in page and "<script>" not in page and "style=" not in page
-    assert "innerHTML" not in client.get("/page.js").text
+    assert not [path for path in modules if "innerHTML" in client.get(path).text]
+
+
+def test_a_module_of_the_page_imports_those_before_it_only(client: TestClient) -> None:
+    """So no two import each other, and what the page asks for first is enough to fetch all at once."""
+    for number, name in enumerate(MODULES):
+        text = client.get(f"/{name}").text
+        assert set(re.findall(r'from "\./(.*)"', text)) <= set(MODULES[:number]), name
+    assert '<script src="/page.js" type="module">' in client.get("/").text
 
 
 def test_a_file_that_goes_while_it_is_served(client: TestClient, run: Path) -> None:
@@ -562,7 +572,7 @@ def test_attributes_of_any_column_are_shown(run: Path) -> None:
 
 def test_the_page_has_a_word_for_every_column_of_an_inventory(client: TestClient) -> None:
     columns = set(client.get("/api/landslides").json()["columns"]) - {"id", "review"}
-    page = client.get("/page.js").text
+    page = client.get("/table.js").text
     assert len(columns) > 15 and not {name for name in columns if f"{name}: [" not in page}
 
 

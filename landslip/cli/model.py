@@ -1,0 +1,142 @@
+"""The commands that make a model: train, calibrate, quantize, and transfer to another site."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from landslip.cli.options import AcceptRange, Change, Overwrite, overrides, require_inputs
+from landslip.errors import RunError
+
+
+def train(
+    run: Annotated[Path, typer.Argument(metavar="RUN.toml", help="Or the model.json of a model, to train it again.")],
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
+    change: Change = None,
+    half: Annotated[bool, typer.Option("--half", help="Keep the weights in half precision: half the file.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a network on a prepared site.
+
+    The same command goes on after an interruption.
+    """
+    from landslip.config.run import read_run
+    from landslip.runtime.text import read_json
+
+    choices = read_run(run, overrides(change))
+    # Read before training: MODEL/ may be the folder that the file lies in, and is replaced then.
+    facts_before = read_json(run) if run.suffix == ".json" else None
+    require_inputs(prepared=prepared)
+    from landslip.training.checkpoint import refuse_trained
+    from landslip.training.model_files import FACTS
+
+    refuse_trained(model, overwrite)
+    from landslip.plots.curves import draw_history
+    from landslip.runtime.provenance import repeated
+    from landslip.training.train import train as fit
+
+    facts = fit(choices, prepared, model, overwrite=overwrite, half=half, draw=partial(draw_history, overwrite=True))
+    typer.echo(
+        f"{model}: kappa {_figure(facts['validation']['validation_kappa'])}, F1 "
+        f"{_figure(facts['validation']['validation_f1'])} on validation ground, epoch {facts['chosen_epoch']}"
+    )
+    if facts_before is not None:
+        typer.echo(repeated(facts_before, read_json(model / FACTS)))
+
+
+def calibrate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    out: Annotated[Path, typer.Argument(metavar="OUT_MODEL/")],
+    threshold: Annotated[
+        Literal["f1", "kappa", "miss"] | None,
+        typer.Option(help="what it is chosen by, default as in training; miss: see --miss"),
+    ] = None,
+    miss: Annotated[
+        float | None,
+        typer.Option(help="share of a region's landslide pixels that may be missed in expectation, default 0.1"),
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="OUT.png", help="reliability before and after")] = None,
+    accept_range: AcceptRange = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit a model's probabilities to the shares that were observed.
+
+    They are those of its validation ground, and its threshold is chosen there too.
+    """
+    from landslip.runtime.atomic import refuse_existing
+
+    if miss is not None and threshold != "miss":
+        raise RunError(f"--miss {miss:g} is for --threshold miss: give that too, or leave --miss out.")
+    if picture is not None:
+        refuse_existing(picture, overwrite)
+    require_inputs(model, prepared)
+    from landslip.training.calibrate import calibrate as fit
+
+    calibrated = fit(
+        model,
+        prepared,
+        out,
+        by=threshold,
+        most=0.1 if miss is None else miss,
+        overwrite=overwrite,
+        accept_range=accept_range,
+    )
+    from landslip.training.calibrate import calibration_table
+
+    typer.echo(f"{out}\n{calibration_table(calibrated)}")
+    if picture is not None:
+        from landslip.evaluation.plots import draw_reliability
+
+        tables = {
+            "before": calibrated.before,
+            f"temperature {calibrated.temperature:.3g}": calibrated.after,
+        }
+        draw_reliability(tables, picture, "Reliability on the validation part", overwrite)
+
+
+def quantize(
+    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    tolerance: Annotated[float, typer.Option(help="of F1 and kappa on validation ground, that int8 may lose")] = 0.01,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make an int8 model, which maps with less computing.
+
+    It is calibrated on the model's training ground; `landslip map --precision int8` then takes it.
+    """
+    require_inputs(model, prepared)
+    from landslip.inference.quantize import quantization_table
+    from landslip.inference.quantize import quantize as run
+
+    typer.echo(quantization_table(run(model, prepared, tolerance, overwrite)))
+
+
+def transfer(
+    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED_B/")],
+    out: Annotated[Path, typer.Argument(metavar="OUT/")],
+    blocks: Annotated[int, typer.Option(metavar="N", help="fine-tune on so many blocks, which the tool chooses")] = 0,
+    epochs: Annotated[int, typer.Option(help="of fine-tuning", min=1)] = 20,
+    accept_range: AcceptRange = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Map and score a site that a model was not trained on.
+
+    The model is taken as it is and, with --blocks, fine-tuned on a few blocks there.
+    """
+    require_inputs(model, prepared)
+    from landslip.experiments.transfer import transfer as carry
+    from landslip.experiments.transfer import transfer_table
+
+    result = carry(model, prepared, out, blocks=blocks, epochs=epochs, overwrite=overwrite, accept_range=accept_range)
+    typer.echo(transfer_table(result))
+
+
+def _figure(value: float) -> str:
+    """A score with four digits; "undefined" for NaN."""
+    return "undefined" if value != value else f"{value:.4f}"
