@@ -14,8 +14,9 @@ DATA ?= ../shared/data
 demo: .venv/installed
 	$(BIN)/landslip demo demo
 
+# Two files at a time: a file's tests share what they made, and each process takes about 2 GiB.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # What `make test` tries in reduced form, in full: thousands of cases, hours of one core; `make -j3 -k faults` of three.
 faults: $(patsubst tests/faults/test_%.py,faults-%,$(wildcard tests/faults/test_*.py))
