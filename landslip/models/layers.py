@@ -1,4 +1,4 @@
-"""What the networks share (the size of their input) and what can be counted about them.
+"""What the networks share (the check of their input, a 1x1 convolution, padding) and what can be counted about them.
 
 Counts follow the paper's Table IX: it was made with Keras, which counts four numbers per batch-normalised
 channel, two of them moving statistics. Torch calls those two buffers.
@@ -20,7 +20,7 @@ from landslip.errors import ModelError
 
 
 def check_input(x: Tensor, in_channels: int, multiple: int) -> None:
-    """Refuse with ModelError an `x` that is not (B, in_channels, H, W) with H, W multiples of `multiple`."""
+    """Raise ModelError for an `x` that is not (B, in_channels, H, W) with H and W multiples of `multiple`."""
     if x.ndim != 4 or x.shape[1] != in_channels:
         raise ModelError(
             f"the network takes (B, {in_channels}, H, W), not {tuple(x.shape)}; "
@@ -34,6 +34,22 @@ def check_input(x: Tensor, in_channels: int, multiple: int) -> None:
         )
 
 
+def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
+    """Pad (B, C, H, W) at the bottom and the right until H and W are multiples of `multiple`.
+
+    The image is reflected, or its edge repeated along an axis shorter than the padding needs. Returns the
+    padded array and (H, W) before, so that `out[..., :H, :W]` undoes it.
+    """
+    height, width = int(x.shape[-2]), int(x.shape[-1])
+    bottom, right = -height % multiple, -width % multiple
+    # torch's reflection needs an axis longer than the padding; along a shorter one the edge is repeated.
+    if bottom:
+        x = F.pad(x, (0, 0, 0, bottom), mode="reflect" if bottom < height else "replicate")
+    if right:
+        x = F.pad(x, (0, right, 0, 0), mode="reflect" if right < width else "replicate")
+    return x, (height, width)
+
+
 class Pointwise(nn.Conv2d):
     """A 1x1 convolution; in training one matrix product over the channels, forward and back.
 
@@ -44,41 +60,14 @@ class Pointwise(nn.Conv2d):
         super().__init__(in_channels, out_channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) to (B, out_channels, H, W)."""
         if not self.training:
             return super().forward(x)
         maps = F.linear(x.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias)
         return maps.permute(0, 3, 1, 2)
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
-    """Pad (B, C, H, W) at the bottom and the right until H and W are multiples of `multiple`.
-
-    The image is reflected, or its edge repeated along an axis shorter than the padding needs. Returns the
-    padded array and (H, W) before, so that `out[..., :H, :W]` undoes it.
-    """
-    height, width = int(x.shape[-2]), int(x.shape[-1])
-    bottom, right = -height % multiple, -width % multiple
-    # torch's reflection needs an axis longer than the padding
-    if bottom:
-        x = F.pad(x, (0, 0, 0, bottom), mode="reflect" if bottom < height else "replicate")
-    if right:
-        x = F.pad(x, (0, right, 0, 0), mode="reflect" if right < width else "replicate")
-    return x, (height, width)
-
-
-def parameter_count(model: nn.Module) -> tuple[int, int, int]:
-    """Count (parameters, running means and variances, both together); the last is what Table IX counts."""
-    parameters = sum(p.numel() for p in model.parameters())
-    statistics = sum(b.numel() for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var")))
-    return parameters, statistics, parameters + statistics
-
-
-def macs(model: nn.Module, in_channels: int, size: int = 64) -> int:
-    """Count the multiply-adds of all convolutions for one block of `size` x `size` pixels."""
-    return sum(row.macs for row in layer_table(model, in_channels, size))
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LayerRow:
     """One building block of a network: where it is, what it gives, what it costs."""
 
@@ -138,6 +127,18 @@ def layer_table(model: nn.Module, in_channels: int, size: int = 64) -> list[Laye
             )
         )
     return table
+
+
+def parameter_count(model: nn.Module) -> tuple[int, int, int]:
+    """Count (parameters, running means and variances, both together); the last is what Table IX counts."""
+    parameters = sum(p.numel() for p in model.parameters())
+    statistics = sum(b.numel() for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var")))
+    return parameters, statistics, parameters + statistics
+
+
+def macs(model: nn.Module, in_channels: int, size: int = 64) -> int:
+    """Count the multiply-adds of all convolutions for one block of `size` x `size` pixels."""
+    return sum(row.macs for row in layer_table(model, in_channels, size))
 
 
 def _building_blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
