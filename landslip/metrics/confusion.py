@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.errors import LabelError, RasterError, RunError
+from landslip.errors import RasterError, RunError
 
 SCORES = ("accuracy", "precision", "recall", "f1", "kappa", "miou")
 BINS = 1000  # thresholds are then known to 0.001
@@ -41,36 +41,10 @@ class Confusion:
         fn, tn = int(np.count_nonzero(landslide)) - tp, int(np.count_nonzero(other)) - fp
         return cls(tp, fp, fn, tn)
 
-    @classmethod
-    def from_scores(cls, accuracy: float, precision: float, recall: float, n: int) -> Confusion:
-        """Rebuild the matrix of `n` pixels from three published scores, rounded to whole pixels.
-
-        The errors FP + FN = (1 - accuracy) n are, for each landslide pixel, recall (1/precision - 1) + (1 - recall);
-        that gives the number of landslide pixels. Raises LabelError where the scores fix no matrix.
-        """
-        scores = f"accuracy {accuracy:g}, precision {precision:g}, recall {recall:g} of {n} pixels"
-        if not (0 < precision <= 1 and 0 < recall <= 1 and 0 <= accuracy < 1) or precision == recall == 1:
-            raise LabelError(
-                f"{scores}: no confusion matrix follows. Give accuracy below 1, precision and recall above 0 "
-                "and at most 1, not both 1."
-            )
-        landslide = (1 - accuracy) * n / (recall / precision - recall + 1 - recall)
-        tp = recall * landslide
-        fp, fn = tp / precision - tp, landslide - tp
-        tn = n - tp - fp - fn
-        if tn < -0.5:
-            raise LabelError(f"{scores}: no confusion matrix has these, TN would be {tn:.0f}. Check the three scores.")
-        return cls(round(tp), round(fp), round(fn), round(max(tn, 0.0)))
-
     @property
     def n(self) -> int:
         """Pixels counted."""
         return self.tp + self.fp + self.fn + self.tn
-
-    @property
-    def prevalence(self) -> float:
-        """Share of landslide pixels, (TP + FN) / n."""
-        return _ratio(self.tp + self.fn, self.n)
 
     @property
     def accuracy(self) -> float:
