@@ -15,7 +15,7 @@ from landslip.errors import RunError
 if TYPE_CHECKING:
     import torch
 
-# name -> (module, what builds the network), in the order of the paper's Table IX
+# By name, the module and what builds the network, in the order of the paper's Table IX.
 MODELS: dict[str, tuple[str, str]] = {
     "fcn8s": ("landslip.models.fcn8s", "FCN8s"),
     "segnet": ("landslip.models.segnet", "SegNet"),

@@ -69,7 +69,7 @@ class Pointwise(nn.Conv2d):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRow:
-    """One building block of a network: where it is, what it gives, what it costs."""
+    """One part of a network: where it is, what it gives, what it costs."""
 
     name: str  # path inside the network, e.g. dense_down.0
     kind: str  # class, e.g. DenseBlock
@@ -78,17 +78,17 @@ class LayerRow:
     columns: int
     parameters: int  # learnt
     statistics: int  # running means and variances
-    macs: int  # multiply-adds of its convolutions, for one block
+    macs: int  # multiply-adds of its convolutions, for one window
 
 
 def layer_table(model: nn.Module, in_channels: int, size: int = 64) -> list[LayerRow]:
-    """List the building blocks of a network in the order the data meets them (Tables III and IV).
+    """List the parts of a network in the order the data meets them (Tables III and IV).
 
-    A building block is a child of the network, or a member of a child that is a ModuleList. One pass of a
-    `size` x `size` block on torch's meta device, which computes shapes only; `model` is left as it is.
+    A part is a child of the network, or a member of a child that is a ModuleList. A window of `size` x `size` pixels
+    passes once on torch's meta device, which computes shapes only; `model` is left as it is.
     """
     shadow = copy.deepcopy(model).to("meta").eval()
-    blocks = dict(_building_blocks(shadow))
+    parts = dict(_parts(shadow))
     shapes: dict[str, tuple[int, ...]] = {}  # in the order of the forward pass
     work: dict[nn.Module, int] = {}
 
@@ -103,8 +103,8 @@ def layer_table(model: nn.Module, in_channels: int, size: int = 64) -> list[Laye
         per_output = conv.in_channels // conv.groups * math.prod(conv.kernel_size)
         work[conv] = work.get(conv, 0) + output.numel() * per_output
 
-    for name, block in blocks.items():
-        block.register_forward_hook(note_shape(name))
+    for name, part in parts.items():
+        part.register_forward_hook(note_shape(name))
     for module in shadow.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(note_work)
@@ -113,17 +113,17 @@ def layer_table(model: nn.Module, in_channels: int, size: int = 64) -> list[Laye
 
     table = []
     for name, shape in shapes.items():
-        parameters, statistics, _ = parameter_count(blocks[name])
+        parameters, statistics, _ = parameter_count(parts[name])
         table.append(
             LayerRow(
                 name=name,
-                kind=type(blocks[name]).__name__,
+                kind=type(parts[name]).__name__,
                 channels=shape[1],
                 rows=shape[2],
                 columns=shape[3],
                 parameters=parameters,
                 statistics=statistics,
-                macs=sum(work.get(m, 0) for m in blocks[name].modules()),
+                macs=sum(work.get(m, 0) for m in parts[name].modules()),
             )
         )
     return table
@@ -137,11 +137,11 @@ def parameter_count(model: nn.Module) -> tuple[int, int, int]:
 
 
 def macs(model: nn.Module, in_channels: int, size: int = 64) -> int:
-    """Count the multiply-adds of all convolutions for one block of `size` x `size` pixels."""
+    """Count the multiply-adds of all convolutions for one window of `size` x `size` pixels."""
     return sum(row.macs for row in layer_table(model, in_channels, size))
 
 
-def _building_blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, child in model.named_children():
         if isinstance(child, nn.ModuleList):
             for index, member in enumerate(child):

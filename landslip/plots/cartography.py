@@ -146,7 +146,7 @@ def log_ticks(axis: Axis) -> None:
 def save(figure: Figure, out: Path, overwrite: bool) -> None:
     """Write a figure as its name ends (.png, .svg). The same figure gives the same bytes."""
     kind = out.suffix.lstrip(".").lower()
-    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {}
+    metadata = {"Date": None} if kind == "svg" else {}
     with (
         # With a salt, ids in an SVG follow from the figure and not from chance.
         matplotlib.rc_context({"savefig.dpi": 130, "svg.hashsalt": "landslip"}),
@@ -160,17 +160,16 @@ def _add_scale_bar_and_arrow(axes: Axes, grid: Grid, labels: bool) -> None:
     left, right, bottom, top = extent(grid)
     length = round_length((right - left) / 5)
     x, y = left + 0.03 * (right - left), bottom + 0.05 * (top - bottom)
-    halo: dict[str, Any] = {"bbox": {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}}
+    paper = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}  # behind text
     size = 8 if labels else 7
     axes.plot([x, x + length], [y, y], color="white", lw=5, solid_capstyle="butt")
     axes.plot([x, x + length], [y, y], color="black", lw=2.5, solid_capstyle="butt")
     text = f"{length:g} km" if length >= 1 else f"{1000 * length:g} m"
-    axes.annotate(
-        text, (x + length / 2, y), (0, 5), textcoords="offset points", ha="center", va="bottom", fontsize=size, **halo
-    )
+    middle = x + length / 2, y
+    axes.annotate(text, middle, (0, 5), textcoords="offset points", ha="center", va="bottom", fontsize=size, bbox=paper)
     axes.annotate(
         "N", (0.965, 0.97), (0, -14 if labels else -12), xycoords="axes fraction", textcoords="offset points",
         ha="center", va="top", fontsize=size + 1,
         arrowprops={"arrowstyle": "-|>", "color": "black", "path_effects": [withStroke(linewidth=3, foreground="w")]},
-        **halo,
+        bbox=paper,
     )  # fmt: skip

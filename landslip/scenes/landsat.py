@@ -124,7 +124,7 @@ def read_mtl(path: Path, text: str) -> Groups:
     Groups are kept apart, since the file of a Level-2 product repeats names under LEVEL1_... groups. Raises SiteError
     for text that is not whole or of Collection 1.
     """
-    if "L1_METADATA_FILE" in text:  # the root of every MTL of Collection 1; Collection 2 has another
+    if "L1_METADATA_FILE" in text:  # It is the root of every MTL of Collection 1 and of no other.
         raise SiteError(
             f"{path} is of Landsat Collection 1, and bundles are read from Collection 2 (_02_ in their names). Fetch "
             "that product of the scene, or give the bands as `files` with scale and offset."
