@@ -19,12 +19,7 @@ WIDENED = 1 / 0.95  # source pixels in one target pixel from which kernels are w
 
 def reach(method: str, scale: float) -> int:
     """Source pixels on each side of a position that `method` looks at, `scale` source pixels to a target pixel."""
-    return METHODS[method] * int(np.ceil(kernel_scale(scale))) + 1
-
-
-def kernel_scale(scale: float) -> float:
-    """By how much a kernel is widened: where pixels grow all that they cover counts."""
-    return scale if scale > WIDENED else 1.0
+    return METHODS[method] * int(np.ceil(_kernel_scale(scale))) + 1
 
 
 def resample(
@@ -43,10 +38,15 @@ def resample(
     pixels of the kernel are left out, for which cubic becomes bilinear.
     """
     out = np.empty((len(values), *rows.shape), np.float32)
-    down, across = (kernel_scale(s) for s in scale)
+    down, across = (_kernel_scale(s) for s in scale)
     values = np.ascontiguousarray(values, np.float32)  # For each other kind of array the code would be compiled anew.
     _resample(values, first, rows, columns, order=METHODS[method], scale=(down, across), out=out)
     return out
+
+
+def _kernel_scale(scale: float) -> float:
+    """By how much a kernel is widened: where pixels grow all that they cover counts."""
+    return scale if scale > WIDENED else 1.0
 
 
 @jit
