@@ -29,7 +29,7 @@ def catchment_area(z: ArrayLike, transform: "Affine") -> NDArray[np.float32]:
         raise DependencyError(
             "rivers from elevation need pyflwdir, which is not installed: pip install pyflwdir"
         ) from error
-    elevation = np.array(z, np.float32)  # a copy: undefined values are marked in it
+    elevation = np.array(z, np.float32)  # It is a copy, since undefined values are marked in it.
     if elevation.ndim != 2:
         raise GridError(f"elevation has shape {elevation.shape}: give one plane (row, column)")
     elevation[~np.isfinite(elevation)] = np.nan

@@ -38,14 +38,9 @@ UNREADABLE = (
 )  # fmt: skip
 
 
-def is_archive(path: Path) -> bool:
-    """Whether the name is that of an archive."""
-    return path.name.lower().endswith(tuple(ARCHIVES))
-
-
 def archive_of(path: Path) -> Path | None:
     """The archive that a path such as `scene.tar/band.TIF` lies in; None for a file of its own."""
-    return next((parent for parent in path.parents if is_archive(parent) and parent.is_file()), None)
+    return next((parent for parent in path.parents if _is_archive(parent) and parent.is_file()), None)
 
 
 def own_file(path: Path) -> Path:
@@ -97,7 +92,7 @@ def plain(text: str) -> str:
     inner = match["whole"] if match["braced"] is None else f"{match['braced']}/{match['member']}".rstrip("/")
     if re.match(r"/?vsi\w+/", inner):
         raise ValueError(f"{text} is an archive within an archive. Unpack the outer one, and give the inner one's path")
-    if not any(is_archive(part) for part in (Path(inner), *Path(inner).parents)):
+    if not any(_is_archive(part) for part in (Path(inner), *Path(inner).parents)):
         raise ValueError(f"{text} names no archive that is read here: its name ends in {KINDS}")
     return inner
 
@@ -115,7 +110,7 @@ def lack(path: Path) -> str:
     The archive lacks the file, or is given where a file in it is wanted. Called once opening has failed.
     """
     archive = archive_of(path)
-    if archive is None and not (is_archive(path) and path.is_file()):
+    if archive is None and not (_is_archive(path) and path.is_file()):
         return ""
     try:
         members = names(archive or path)
@@ -171,6 +166,11 @@ def decoded(file: IO[bytes] | None) -> str:
     if len(stored) > LARGEST_METADATA:
         raise ValueError(f"over {LARGEST_METADATA:,} bytes")
     return stored.decode("utf-8-sig")
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether the name is that of an archive."""
+    return path.name.lower().endswith(tuple(ARCHIVES))
 
 
 class _Bounded(io.FileIO):

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 from urllib.parse import quote
 
 import geopandas as gpd
@@ -34,6 +34,20 @@ FACTS = {
     "gpkg_extensions": "ifnull(table_name, '') || ' ' || ifnull(column_name, '') || ' ' || extension_name",
 }
 VERSION = "1.3"  # of a GeoPackage that QGIS 3.22 reads without a warning
+
+
+class _GeoColumn(TypedDict):
+    """What GeoParquet's metadata says of a column of geometries; `bbox` is absent where there are none."""
+
+    geometry_types: list[str]
+    bbox: NotRequired[list[float]]
+
+
+class _GeoMetadata(TypedDict):
+    """What GeoParquet's metadata says of a row group, as far as it is used here."""
+
+    primary_column: str
+    columns: dict[str, _GeoColumn]
 
 
 def write_vector(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None, overwrite: bool = False) -> None:
@@ -151,7 +165,7 @@ def require_geopackage_name(path: Path) -> None:
 @contextmanager
 def open_parquet_writer(aside: Path) -> Iterator[Callable[[gpd.GeoDataFrame], None]]:
     """Yield a function that adds features, as a row group, to the GeoParquet 1.1 file `aside`."""
-    groups: list[dict[str, Any]] = []
+    groups: list[_GeoMetadata] = []
     with ExitStack() as files:
         writer: pq.ParquetWriter | None = None
 
@@ -242,7 +256,7 @@ def _facts(file: Path | io.BytesIO, layer: str) -> set[str]:
     return {*(fact for fact in facts if layer in fact), f"CRS {crs}"}
 
 
-def _all_groups(groups: list[dict[str, Any]]) -> dict[str, Any]:
+def _all_groups(groups: list[_GeoMetadata]) -> _GeoMetadata:
     """What GeoParquet's metadata says of all row groups, from what it says of each."""
     joined = groups[0]
     columns = [group["columns"][group["primary_column"]] for group in groups]

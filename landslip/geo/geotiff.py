@@ -62,7 +62,7 @@ def create_raster(
     overwrite: bool = False,
     overviews: Literal["average", "nearest"] | None = None,
 ) -> Iterator[Any]:
-    """Yield an open, tiled GeoTIFF to be written window by window; it gets its name when the block ends well.
+    """Yield an open, tiled GeoTIFF to be written window by window; it gets its name when the `with` ends well.
 
     With `overviews`, made by that resampling, the file is a cloud-optimized GeoTIFF (which takes its size on the disk
     once more while it is made). Raises OutputError where the file exists (unless `overwrite`), is not called .tif, and
@@ -196,7 +196,9 @@ def take_tiles(tiles: StoredTiles, window: Window) -> NDArray[np.float32]:
 
 def _profile(grid: Grid, dtype: str, count: int, nodata: float | None, compress: bool) -> dict[str, Any]:
     """How rasterio is told to make a GeoTIFF of `count` bands on a grid."""
-    profile: dict[str, Any] = {
+    predictor = 3 if dtype.startswith("float") else 2
+    compression = {"compress": "deflate", "predictor": predictor, "zlevel": 6} if compress else {}
+    return {
         "driver": "GTiff",
         "height": grid.height,
         "width": grid.width,
@@ -210,10 +212,8 @@ def _profile(grid: Grid, dtype: str, count: int, nodata: float | None, compress:
         "blockysize": TILE,
         "interleave": "band",
         "bigtiff": "if_safer",
+        **compression,
     }
-    if compress:
-        profile |= {"compress": "deflate", "predictor": 3 if dtype.startswith("float") else 2, "zlevel": 6}
-    return profile
 
 
 def _to_cog(plain: Path, aside: Path, overviews: str, dtype: str) -> None:

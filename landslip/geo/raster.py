@@ -353,7 +353,7 @@ def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
 
     `size`: bytes on the disk; None for what lies elsewhere, which does not say.
     """
-    if dataset.count > MOST_BANDS:  # each costs milliseconds, whatever its size
+    if dataset.count > MOST_BANDS:  # Each costs milliseconds, whatever its size.
         raise RasterError(
             f"{path} has {dataset.count:,} bands, more than the {MOST_BANDS:,} that are read. If it is not damaged, "
             "take out those that are needed: `rio stack FILE --bidx 1,2,3 NEW.tif` (it comes with rasterio)."

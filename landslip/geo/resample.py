@@ -19,12 +19,7 @@ WIDENED = 1 / 0.95  # source pixels in one target pixel from which kernels are w
 
 def reach(method: str, scale: float) -> int:
     """Source pixels on each side of a position that `method` looks at, `scale` source pixels to a target pixel."""
-    return METHODS[method] * int(np.ceil(kernel_scale(scale))) + 1
-
-
-def kernel_scale(scale: float) -> float:
-    """By how much a kernel is widened: where pixels grow all that they cover counts."""
-    return scale if scale > WIDENED else 1.0
+    return METHODS[method] * int(np.ceil(_kernel_scale(scale))) + 1
 
 
 def resample(
@@ -43,10 +38,15 @@ def resample(
     pixels of the kernel are left out, for which cubic becomes bilinear.
     """
     out = np.empty((len(values), *rows.shape), np.float32)
-    down, across = (kernel_scale(s) for s in scale)
-    values = np.ascontiguousarray(values, np.float32)  # one kind of array is compiled for
+    down, across = (_kernel_scale(s) for s in scale)
+    values = np.ascontiguousarray(values, np.float32)  # For each other kind of array the code would be compiled anew.
     _resample(values, first, rows, columns, order=METHODS[method], scale=(down, across), out=out)
     return out
+
+
+def _kernel_scale(scale: float) -> float:
+    """By how much a kernel is widened: where pixels grow all that they cover counts."""
+    return scale if scale > WIDENED else 1.0
 
 
 @jit
@@ -65,7 +65,7 @@ def _resample(values: Any, first: Any, rows: Any, columns: Any, order: int, scal
                     out[b, i, j] = values[b, row, column]
                 continue
             b, degree = 0, order
-            while b < bands:  # a second time, as bilinear, where the cubic kernel meets undefined pixels
+            while b < bands:  # There is a second round, bilinear, where the cubic kernel meets undefined pixels.
                 top, high, high_sum = _weigh(weights, 0, rows[i, j], degree, scale[0])
                 left, wide, wide_sum = _weigh(weights, 1, columns[i, j], degree, scale[1])
                 box = top - first[0], left - first[1], high, wide
@@ -118,7 +118,7 @@ def _weigh(weights: Any, axis: int, position: float, degree: int, scale: float) 
 def _sum_of_all(values: Any, b: int, box: Any, weights: Any) -> Any:
     """The weighted sum over a box (top, left, rows, columns) that lies inside the array; NaN where a pixel is."""
     top, left, high, wide = box
-    if high == 2 and wide == 2:  # the usual case, in one expression
+    if high == 2 and wide == 2:  # The usual case, which needs no loops.
         return weights[0, 0] * (
             weights[1, 0] * values[b, top, left] + weights[1, 1] * values[b, top, left + 1]
         ) + weights[0, 1] * (weights[1, 0] * values[b, top + 1, left] + weights[1, 1] * values[b, top + 1, left + 1])

@@ -20,15 +20,17 @@ from numpy.typing import NDArray
 
 from landslip.errors import ModelError
 
-PART = 256  # pixels whose distances are taken at once: their products stay in the processor's cache
+PART = 256  # pixels whose distances are computed at once, so that products stay in the processor's cache
 WHISKER = 1.5  # interquartile ranges above the third quartile beyond which an index is an outlier
 
 
 @dataclass(frozen=True)
 class Applicability:
-    """Training pixels (N, C) weighted, their mean distance, the largest index inside, and the channels' weights (C,).
+    """Where a model may be trusted, as its training pixels say.
 
-    `threshold` is NaN where the training pixels lie in one block of ground, so that none can be told.
+    training: (N, C) pixels, standardised and weighted; mean_distance: that of two of them; threshold: the largest index
+    inside the area, NaN where the training pixels lie in one block of ground, so that it cannot be known; weights: (C,)
+    of the channels.
     """
 
     training: NDArray[np.float32]
@@ -60,8 +62,8 @@ def fit_applicability(values: NDArray[np.float32], folds: NDArray[np.integer], f
             f"the {len(values)} training pixels are all alike, so that nothing can be told near or far from them. "
             "Train on more ground."
         )
-    own = own_distances(training, folds) / np.float32(scale)
-    return Applicability(training, scale, area_threshold(own), weights)
+    distances = own_distances(training, folds) / np.float32(scale)
+    return Applicability(training, scale, area_threshold(distances), weights)
 
 
 def channel_weights(factors: Sequence[str]) -> NDArray[np.float32]:
@@ -79,11 +81,11 @@ def nearest(pixels: NDArray[np.float32], training: NDArray[np.float32]) -> NDArr
         return np.full(len(pixels), np.inf, np.float32)
     table = np.vstack([-2 * training.T, (training**2).sum(1)])
     out = np.empty(len(pixels), np.float32)
-    one = np.ones((PART, 1), np.float32)
+    ones = np.ones((PART, 1), np.float32)
     for start in range(0, len(pixels), PART):
         part = pixels[start : start + PART]
-        at = (np.hstack([part, one[: len(part)]]) @ table).argmin(1)
-        out[start : start + PART] = np.sqrt(((part - training[at]) ** 2).sum(1))
+        places = (np.hstack([part, ones[: len(part)]]) @ table).argmin(1)
+        out[start : start + PART] = np.sqrt(((part - training[places]) ** 2).sum(1))
     return out
 
 
@@ -93,8 +95,8 @@ def mean_distance(training: NDArray[np.float32]) -> float:
     points -= points.mean(0)
     squares = (points**2).sum(1)
     for start in range(0, len(points), PART):
-        own, later = slice(start, start + PART), slice(start + PART, None)
-        among, beyond = (squares[own, None] + squares[to] - 2 * points[own] @ points[to].T for to in (own, later))
+        part, later = slice(start, start + PART), slice(start + PART, None)
+        among, beyond = (squares[part, None] + squares[to] - 2 * points[part] @ points[to].T for to in (part, later))
         total += float(np.sqrt(np.maximum(among, 0)).sum()) + 2 * float(np.sqrt(np.maximum(beyond, 0)).sum())
     return total / (len(points) * (len(points) - 1))
 
@@ -105,8 +107,8 @@ def own_distances(training: NDArray[np.float32], folds: NDArray[np.integer]) -> 
     """
     out = np.empty(len(training), np.float32)
     for fold in np.unique(folds):
-        own = folds == fold
-        out[own] = nearest(training[own], training[~own])
+        inside = folds == fold
+        out[inside] = nearest(training[inside], training[~inside])
     return out
 
 

@@ -20,7 +20,7 @@ from landslip.metrics.confusion import SCORES, Confusion
 
 BLOCK = 64  # pixels a side: a window
 DRAWS = 1000
-LEVEL = 0.95
+LEVEL = 0.95  # of the intervals
 SEED = 2021
 
 
@@ -36,6 +36,38 @@ class Interval:
     undefined: int
 
 
+def confidence_intervals(
+    blocks: NDArray[np.signedinteger], draws: int = DRAWS, seed: int = SEED
+) -> dict[str, Interval]:
+    """95 % percentile interval of each score from (B, 4) pixels by block: TP, FP, FN, TN. Blocks of no pixel drop out.
+
+    The same blocks and seed give the same intervals.
+    """
+    blocks = blocks[blocks.any(1)]
+    count = len(blocks)
+    values: dict[str, list[float]] = {name: [] for name in SCORES}
+    if count > 1:
+        rng = np.random.default_rng(seed)
+        pixels = blocks.astype(np.float64)  # Exact up to 2^53.
+        for _ in range(draws):
+            times = np.bincount(rng.integers(0, count, count), minlength=count)
+            confusion = Confusion(*(int(n) for n in times @ pixels))
+            for name, score in confusion.scores().items():
+                values[name].append(score)
+    return {name: percentile_interval(np.array(scores)) for name, scores in values.items()}
+
+
+def percentile_interval(scores: NDArray[np.float64]) -> Interval:
+    """The middle 95 % of (draws,) values; those that are NaN are left out and counted."""
+    defined = scores[~np.isnan(scores)]
+    undefined = len(scores) - len(defined)
+    if not len(defined):
+        return Interval(math.nan, math.nan, undefined)
+    tail = 50 * (1 - LEVEL)
+    low, high = np.percentile(defined, (tail, 100 - tail))
+    return Interval(float(low), float(high), undefined)
+
+
 def block_shape(shape: tuple[int, int], side: int) -> tuple[int, int]:
     """Rows and columns of the square blocks of `side` pixels that a raster of `shape` falls into."""
     return -(-shape[0] // side), -(-shape[1] // side)
@@ -44,7 +76,8 @@ def block_shape(shape: tuple[int, int], side: int) -> tuple[int, int]:
 def empty_sums(shape: tuple[int, int], side: int, *more: int) -> NDArray[np.signedinteger]:
     """No pixel counted yet, (block rows, block columns, *more), in the narrowest type that holds a block's pixels."""
     most = min(side**2, shape[0] * shape[1])
-    return np.zeros((*block_shape(shape, side), *more), np.min_scalar_type(-1 - most))  # negative: a signed type
+    signed = np.min_scalar_type(-1 - most)  # A number below 0 asks for a signed type.
+    return np.zeros((*block_shape(shape, side), *more), signed)
 
 
 def add_block_sums(total: NDArray[np.signedinteger], mask: NDArray[np.bool_], row: int, column: int, side: int) -> None:
@@ -57,38 +90,6 @@ def add_block_sums(total: NDArray[np.signedinteger], mask: NDArray[np.bool_], ro
 
 def _cuts(first: int, length: int, side: int) -> NDArray[np.intp]:
     """Where blocks begin in a window of `length` pixels that begins at `first`; 0 for a block that it cuts."""
-    side = min(side, first + length)  # one block either way, and no side that numpy cannot count
+    side = min(side, first + length)  # A longer side gives one block too, and numpy cannot count it.
     begins = np.arange(first // side, -(-(first + length) // side)) * side - first
     return np.maximum(begins, 0)
-
-
-def confidence_intervals(
-    blocks: NDArray[np.signedinteger], draws: int = DRAWS, seed: int = SEED
-) -> dict[str, Interval]:
-    """95 % percentile interval of each score from (B, 4) pixels by block: TP, FP, FN, TN. Blocks of no pixel drop out.
-
-    The same blocks and seed give the same intervals.
-    """
-    blocks = blocks[blocks.any(1)]
-    count = len(blocks)
-    found: dict[str, list[float]] = {name: [] for name in SCORES}
-    if count > 1:
-        rng = np.random.default_rng(seed)
-        pixels = blocks.astype(np.float64)  # whole numbers are exact up to 2^53
-        for _ in range(draws):
-            times = np.bincount(rng.integers(0, count, count), minlength=count)
-            drawn = Confusion(*(int(n) for n in times @ pixels))
-            for name, score in drawn.scores().items():
-                found[name].append(score)
-    return {name: percentile_interval(np.array(scores)) for name, scores in found.items()}
-
-
-def percentile_interval(scores: NDArray[np.float64]) -> Interval:
-    """The middle 95 % of (draws,) values; those that are NaN are left out and counted."""
-    defined = scores[~np.isnan(scores)]
-    undefined = len(scores) - len(defined)
-    if not len(defined):
-        return Interval(math.nan, math.nan, undefined)
-    tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(defined, (tail, 100 - tail))
-    return Interval(float(low), float(high), undefined)

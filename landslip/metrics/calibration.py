@@ -25,12 +25,13 @@ SHARPEST, FLATTEST = 0.05, 20.0  # temperatures looked at
 CHUNK = 1 << 20  # pixels that are summed at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reliability:
-    """Pixels with `low` <= probability < `high` (the last class with 1): how many, what was said, what was so.
+    """One class of a reliability table: the pixels with `low` <= probability < `high`; the last class has 1 too.
 
-    `probability` is their mean probability, `observed` the share of them that is landslide; NaN where there are none.
-    From `observed_low` to `observed_high` reaches that share's 95 % interval; NaN where none was drawn.
+    `pixels` is how many there are, `probability` their mean probability and `observed` the share of them that is
+    landslide, both NaN where there are none. `observed_low` and `observed_high` are the ends of that share's 95 %
+    interval, NaN where no bootstrap was made.
     """
 
     low: float
@@ -58,21 +59,24 @@ def reliability(
     centres = np.append((np.arange(counted.bins) + 0.5) / counted.bins, 1.0)
     pixels = counted.landslide + counted.other
     begins = np.arange(classes) * (counted.bins // classes)
-    said, held, landslide = (np.add.reduceat(x, begins) for x in (pixels * centres, pixels, counted.landslide))
+    weighted, count, landslide = (np.add.reduceat(x, begins) for x in (pixels * centres, pixels, counted.landslide))
     table = [
         Reliability(
-            i / classes,
-            (i + 1) / classes,
-            int(held[i]),
-            float(said[i] / held[i]) if held[i] else math.nan,
-            float(landslide[i] / held[i]) if held[i] else math.nan,
+            low=i / classes,
+            high=(i + 1) / classes,
+            pixels=int(count[i]),
+            probability=float(weighted[i] / count[i]) if count[i] else math.nan,
+            observed=float(landslide[i] / count[i]) if count[i] else math.nan,
         )
         for i in range(classes)
     ]
     if blocks is None:
         return table
-    drawn = observed_intervals(blocks)
-    return [replace(row, observed_low=by.low, observed_high=by.high) for row, by in zip(table, drawn, strict=True)]
+    intervals = observed_intervals(blocks)
+    return [
+        replace(row, observed_low=interval.low, observed_high=interval.high)
+        for row, interval in zip(table, intervals, strict=True)
+    ]
 
 
 def add_class_sums(
@@ -88,16 +92,16 @@ def add_class_sums(
     Window arrays are (h, w), their corner at (row, column) of the raster, whose blocks are `side` pixels square.
     """
     classes = total.shape[2]
-    # rounded as a histogram's edges are, so that both count every pixel in one class
+    # Edges are rounded as a histogram's are, so that both count a pixel in the same class.
     edges = (np.arange(1, classes) / classes).astype(np.float32)
     row, column = np.nonzero(scored)
-    block = ((row + corner[0]) // side) * total.shape[1] + (column + corner[1]) // side
-    at = block * classes + np.searchsorted(edges, probability[scored], "right")
-    first = int(at.min()) if at.size else 0  # counts reach from the window's first block to its last only
+    blocks = ((row + corner[0]) // side) * total.shape[1] + (column + corner[1]) // side
+    cells = blocks * classes + np.searchsorted(edges, probability[scored], "right")
+    first = int(cells.min()) if cells.size else 0  # Counts begin at the window's first block.
     flat = total.reshape(-1, 2)
-    for i, chosen in enumerate((at, at[landslide[scored]])):
-        counted = np.bincount(chosen - first)
-        flat[first : first + len(counted), i] += counted
+    for i, selection in enumerate((cells, cells[landslide[scored]])):
+        counts = np.bincount(selection - first)
+        flat[first : first + len(counts), i] += counts
 
 
 def expected_calibration_error(table: list[Reliability]) -> float:
@@ -196,15 +200,15 @@ def conformal_threshold(missed: NDArray[np.float64], most: float, name: str) -> 
     Raises as `require_regions`, for `name`.
     """
     require_regions(len(missed), most, name)
-    kept = missed.sum(0) + 1 <= most * (len(missed) + 1) + 1e-9
-    return int(np.flatnonzero(kept)[-1]) / (int(missed.shape[1]) - 1)
+    promised = missed.sum(0) + 1 <= most * (len(missed) + 1) + 1e-9
+    return int(np.flatnonzero(promised)[-1]) / (int(missed.shape[1]) - 1)
 
 
 def observed_intervals(blocks: NDArray[np.signedinteger], draws: int = DRAWS, seed: int = SEED) -> list[Interval]:
     """95 % interval of each class's observed share from (B, K, 2) pixels by block and class: all, and landslide.
 
-    As `bootstrap.intervals`: whole blocks are drawn with replacement. Neighbouring pixels are landslide together, so
-    that an interval from single pixels (Wilson's) would be far too narrow.
+    As in `bootstrap.confidence_intervals`, whole blocks are drawn with replacement. Neighbouring pixels are landslide
+    together, so that an interval from single pixels (Wilson's) would be far too narrow.
     """
     blocks = blocks[blocks.any((1, 2))]
     count, classes = len(blocks), blocks.shape[1]
@@ -213,6 +217,6 @@ def observed_intervals(blocks: NDArray[np.signedinteger], draws: int = DRAWS, se
     pixels = blocks.reshape(count, 2 * classes).astype(np.float64)
     for draw in range(len(shares)):
         times = np.bincount(rng.integers(0, count, count), minlength=count)
-        held, landslide = (times @ pixels).reshape(classes, 2).T
-        np.divide(landslide, held, out=shares[draw], where=held > 0)
+        scored, landslide = (times @ pixels).reshape(classes, 2).T
+        np.divide(landslide, scored, out=shares[draw], where=scored > 0)
     return [percentile_interval(shares[:, i]) for i in range(classes)]

@@ -12,15 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.errors import LabelError, RasterError, RunError
+from landslip.errors import RasterError, RunError
 
 SCORES = ("accuracy", "precision", "recall", "f1", "kappa", "miou")
 BINS = 1000  # thresholds are then known to 0.001
 DEFAULT_THRESHOLD = 0.5
-
-
-def _ratio(numerator: int, denominator: int) -> float:
-    return numerator / denominator if denominator else math.nan
 
 
 @dataclass(frozen=True)
@@ -45,36 +41,10 @@ class Confusion:
         fn, tn = int(np.count_nonzero(landslide)) - tp, int(np.count_nonzero(other)) - fp
         return cls(tp, fp, fn, tn)
 
-    @classmethod
-    def from_scores(cls, accuracy: float, precision: float, recall: float, n: int) -> Confusion:
-        """Rebuild the matrix of `n` pixels from three published scores, rounded to whole pixels.
-
-        The errors FP + FN = (1 - accuracy) n are, for each landslide pixel, recall (1/precision - 1) + (1 - recall);
-        that gives the number of landslide pixels. Raises LabelError where the scores fix no matrix.
-        """
-        given = f"accuracy {accuracy:g}, precision {precision:g}, recall {recall:g} of {n} pixels"
-        if not (0 < precision <= 1 and 0 < recall <= 1 and 0 <= accuracy < 1) or precision == recall == 1:
-            raise LabelError(
-                f"{given}: no confusion matrix follows. Give accuracy below 1, precision and recall above 0 "
-                "and at most 1, not both 1."
-            )
-        landslide = (1 - accuracy) * n / (recall / precision - recall + 1 - recall)
-        tp = recall * landslide
-        fp, fn = tp / precision - tp, landslide - tp
-        tn = n - tp - fp - fn
-        if tn < -0.5:
-            raise LabelError(f"{given}: no confusion matrix has these, TN would be {tn:.0f}. Check the three scores.")
-        return cls(round(tp), round(fp), round(fn), round(max(tn, 0.0)))
-
     @property
     def n(self) -> int:
         """Pixels counted."""
         return self.tp + self.fp + self.fn + self.tn
-
-    @property
-    def prevalence(self) -> float:
-        """Share of landslide pixels, (TP + FN) / n."""
-        return _ratio(self.tp + self.fn, self.n)
 
     @property
     def accuracy(self) -> float:
@@ -172,22 +142,12 @@ class Histogram:
             raise RunError(f"a threshold is chosen by f1 or kappa, not by {by!r}.")
         if not self.landslide.any() or not self.other.any():
             return math.nan
-        best, found = -math.inf, math.nan
+        highest, threshold = -math.inf, math.nan
         for edge in sorted(range(self.bins + 1), key=lambda i: abs(2 * i - self.bins)):
             score = getattr(self._at(edge), by)
-            if score > best:
-                best, found = score, edge / self.bins
-        return found
-
-
-def _bin_counts(probability: NDArray[np.float32], bins: int) -> NDArray[np.int64]:
-    # The edges are rounded to float32 as numpy rounds a threshold it compares with, so that the matrix of a histogram
-    # is that of `probability >= threshold` to the pixel.
-    edges = (np.arange(bins + 2) / bins).astype(np.float32)
-    at = np.clip((probability * np.float32(bins)).astype(np.intp), 0, bins)
-    at -= probability < edges[at]
-    at += probability >= edges[at + 1]
-    return np.bincount(at, minlength=bins + 1).astype(np.int64)
+            if score > highest:
+                highest, threshold = score, edge / self.bins
+        return threshold
 
 
 def stated_threshold(given: float | None, tag: str | None, name: str) -> tuple[float, str]:
@@ -216,6 +176,20 @@ def require_probabilities(values: NDArray[np.float32], name: str) -> None:
             f"{name} holds values from {lowest:g} to {highest:g}, and probabilities lie between 0 and 1. "
             "Give the probability raster that mapping wrote."
         )
+
+
+def _ratio(numerator: int, denominator: int) -> float:
+    return numerator / denominator if denominator else math.nan
+
+
+def _bin_counts(probability: NDArray[np.float32], bins: int) -> NDArray[np.int64]:
+    # The edges are rounded to float32 as numpy rounds a threshold it compares with, so that the matrix of a histogram
+    # is that of `probability >= threshold` to the pixel.
+    edges = (np.arange(bins + 2) / bins).astype(np.float32)
+    bin_numbers = np.clip((probability * np.float32(bins)).astype(np.intp), 0, bins)
+    bin_numbers -= probability < edges[bin_numbers]
+    bin_numbers += probability >= edges[bin_numbers + 1]
+    return np.bincount(bin_numbers, minlength=bins + 1).astype(np.int64)
 
 
 def _number(text: str) -> float:

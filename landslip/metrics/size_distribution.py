@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 FEWEST = 10  # landslides of a tail that is fitted at all
-SURE = 50  # landslides of a tail that x_min is found well for (Clauset et al., section 3.3)
+SURE = 50  # landslides of a tail whose x_min can be found well (Clauset et al., section 3.3)
 TRIED = 1000  # areas tried as x_min
 
 
 @dataclass(frozen=True)
 class Tail:
-    """`exponent` alpha and its standard error; the `count` landslides of at least `x_min` m2 follow it.
+    """The power law of the `count` landslides of at least `x_min` m2: its exponent alpha, with a standard error.
 
-    `ks` is the largest difference between their distribution and the fitted one. All NaN (and count 0) where fewer
-    than 10 landslides of different areas are given. The standard error takes x_min as known.
+    `ks` is the largest difference between their distribution and the fitted one. All is NaN, and `count` 0, where there
+    are fewer than 10 landslides of different areas. The standard error takes x_min as known.
     """
 
     exponent: float
@@ -39,7 +39,7 @@ def fit_tail(areas: ArrayLike, x_min: float | None = None) -> Tail:
     """Fit the tail of areas (N,) > 0; `x_min` is found where not given, among at most 1,000 of the areas."""
     ordered = np.sort(np.asarray(areas, np.float64))
     if x_min is None:
-        # the last start still leaves a tail of FEWEST; ties start at their first
+        # The last start still leaves a tail of FEWEST landslides; equal areas start at the first of them.
         starts = np.unique(np.searchsorted(ordered, ordered[: max(len(ordered) - FEWEST + 1, 0)]))
         if len(starts) > TRIED:
             starts = starts[np.linspace(0, len(starts) - 1, TRIED).round().astype(int)]
@@ -51,13 +51,14 @@ def fit_tail(areas: ArrayLike, x_min: float | None = None) -> Tail:
 
 
 def _fit(tail: np.ndarray, x_min: float) -> Tail:
+    """The tail of areas that are all at least `x_min`, (N,) in order."""
     count = len(tail)
     logs = np.log(tail / x_min)
     if count < FEWEST or not logs.sum() > 0:
         return Tail(math.nan, math.nan, math.nan, 0, math.nan)
     exponent = 1 + count / float(logs.sum())
     fitted = 1 - np.exp((1 - exponent) * logs)
-    # the empirical distribution steps from i/n to (i+1)/n at each area
+    # The empirical distribution steps from i/n to (i+1)/n at each area, and either side may be farther from the fit.
     steps = np.arange(count + 1) / count
     ks = float(max(np.abs(steps[1:] - fitted).max(), np.abs(steps[:-1] - fitted).max()))
     return Tail(exponent, (exponent - 1) / math.sqrt(count), x_min, count, ks)

@@ -15,7 +15,7 @@ from landslip.errors import RunError
 if TYPE_CHECKING:
     import torch
 
-# name -> (module, what builds the network), in the order of the paper's Table IX
+# By name, the module and what builds the network, in the order of the paper's Table IX.
 MODELS: dict[str, tuple[str, str]] = {
     "fcn8s": ("landslip.models.fcn8s", "FCN8s"),
     "segnet": ("landslip.models.segnet", "SegNet"),
@@ -41,16 +41,16 @@ def build_model(name: str, in_channels: int, **options: Any) -> torch.nn.Module:
     if name not in MODELS:
         refuse_unknown("network", name, list(MODELS))
     if isinstance(in_channels, bool) or not isinstance(in_channels, int) or not 1 <= in_channels <= CHANNELS:
-        wanted = f"1 channel or more and at most {CHANNELS}"
-        raise RunError(f"network {name} needs {wanted}, not {in_channels!r}; check the run's channels")
+        channels = f"1 channel or more and at most {CHANNELS}"
+        raise RunError(f"network {name} needs {channels}, not {in_channels!r}; check the run's channels")
     module, attribute = MODELS[name]
     build = getattr(importlib.import_module(module), attribute)
-    known = [key for key in inspect.signature(build).parameters if key != "in_channels"]
+    options_of_network = [key for key in inspect.signature(build).parameters if key != "in_channels"]
     for key, value in options.items():
-        if key not in known:
-            refuse_unknown(f"option of network {name}", key, known)
+        if key not in options_of_network:
+            refuse_unknown(f"option of network {name}", key, options_of_network)
         values = value if isinstance(value, list | tuple) else [value]
-        if any(isinstance(one, int | float) and one > WIDEST for one in values):
+        if any(isinstance(number, int | float) and number > WIDEST for number in values):
             raise RunError(f"{name}: {key} is {value!r}, and no network is built of more than {WIDEST}. Give less.")
     model: torch.nn.Module = build(in_channels, **options)
     return model

@@ -41,6 +41,7 @@ class DenseLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, width, H, W) to (B, growth_rate, H, W)."""
         x = self.conv1(F.relu(self.norm1(x), inplace=True))
         x = self.conv2(F.relu(self.norm2(x), inplace=True))
         maps: Tensor = self.dropout(x)
@@ -58,9 +59,10 @@ class DenseBlock(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, width, H, W) to (B, width + layers x growth_rate, H, W)."""
         maps = [x]
         for layer in self.layers:
-            # the concatenation is inside what is recomputed: it is most of the memory
+            # The concatenation is inside what is recomputed, since it is most of the memory.
             if self.checkpoint and self.training and torch.is_grad_enabled():
                 maps.append(_recomputed(layer, maps))
             else:
@@ -76,15 +78,16 @@ def _recomputed(layer: nn.Module, maps: list[Tensor]) -> Tensor:
         return out
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _running_statistics_kept(layer)
+        return nullcontext(), _frozen_statistics(layer)
 
     out: Tensor = recompute(run, *maps, use_reentrant=False, context_fn=contexts)
     return out
 
 
 @contextmanager
-def _running_statistics_kept(module: nn.Module) -> Iterator[None]:
-    # the second pass sees the same batch: counted again, it would move the running statistics twice
+def _frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of batch norms as they are until the block ends."""
+    # The second pass sees the same batch: counted again, it would move the running statistics twice.
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
@@ -106,6 +109,7 @@ class TransitionDown(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, width, H, W) to (B, out_width, H / 2, W / 2)."""
         x = self.conv(F.relu(self.norm(x), inplace=True))
         return F.max_pool2d(self.dropout(x), 2)
 
@@ -119,9 +123,10 @@ class TransitionUp(nn.Module):
         self.conv = nn.Conv2d(width, out_width, 3, padding=1)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(B, width, H, W) and the skip (B, skips, 2 H, 2 W) to (B, out_width + skips, 2 H, 2 W)."""
         if self.norm is not None:
             x = F.relu(self.norm(x), inplace=True)
-        # the paper names the convolution before the upsampling: in this order it is a quarter of the work
+        # The paper names the convolution before the upsampling; in this order it is a quarter of the work.
         return torch.cat([F.interpolate(self.conv(x), scale_factor=2, mode="nearest"), skip], 1)
 
 
@@ -157,13 +162,14 @@ class FCDenseNet(nn.Module):
         checkpoint: bool = False,
     ) -> None:
         super().__init__()
-        _check_options(growth_rate, layers, first_width, compression, up_width, dropout)
+        _require_widths(growth_rate, layers, first_width)
+        _require_choices(compression, up_width, dropout)
         depth = len(layers) // 2
         self.in_channels = in_channels
         self.multiple = 2**depth
 
         def dense(width: int, count: int) -> DenseBlock:
-            return DenseBlock(width, count, growth_rate, dropout, bias, checkpoint)
+            return DenseBlock(width, count, growth_rate, dropout=dropout, bias=bias, checkpoint=checkpoint)
 
         self.first = nn.Conv2d(in_channels, first_width, 3, padding=1, bias=bias)
         self.dense_down, self.transition_down = nn.ModuleList(), nn.ModuleList()
@@ -195,6 +201,7 @@ class FCDenseNet(nn.Module):
             self.head = nn.Sequential(conv, nn.BatchNorm2d(1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, 1, H, W) of (B, in_channels, H, W)."""
         check_input(x, self.in_channels, self.multiple)
         x = self.first(x)
         skips = []
@@ -234,14 +241,8 @@ def fc_densenet_shallow(
     )
 
 
-def _check_options(
-    growth_rate: int,
-    layers: Sequence[int],
-    first_width: int,
-    compression: float,
-    up_width: str,
-    dropout: float,
-) -> None:
+def _require_widths(growth_rate: int, layers: Sequence[int], first_width: int) -> None:
+    """Raise RunError for numbers of maps and layers that make no network."""
     for name, count in (("growth_rate", growth_rate), ("first_width", first_width)):
         if type(count) is not int or count < 1:
             raise RunError(f"fc_densenet: {name} is {count!r}; it must be a whole number, 1 or more")
@@ -254,6 +255,10 @@ def _check_options(
             f"fc_densenet: layers is {layers!r}; it must list an odd number of blocks (down, bottom, up), "
             "each of 1 layer or more"
         )
+
+
+def _require_choices(compression: float, up_width: str, dropout: float) -> None:
+    """Raise RunError for a compression, width of transitions up or dropout that make no network."""
     if not isinstance(compression, int | float) or not 0 < compression <= 1:
         raise RunError(f"fc_densenet: compression is {compression!r}; it must be above 0 and at most 1")
     if up_width not in ("skip", "input"):

@@ -32,6 +32,7 @@ class FCN8s(nn.Module):
         self.head = nn.Conv2d(1, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, 1, H, W) of (B, in_channels, H, W)."""
         check_input(x, self.in_channels, self.multiple)
         maps = []
         for stage in self.encoder:

@@ -1,4 +1,4 @@
-"""What training and mapping share: device, precision, and blocks turned into probabilities."""
+"""What training and mapping share: memory, device and precision, and windows turned into probabilities."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 Precision = Literal["fp32", "bf16"]
-
-# glibc's names for mallopt: keep freed memory (trim), take it in large steps (top pad), map only giants by themselves
+# glibc's numbers for mallopt: keep freed memory (trim), get it in large steps (top pad), map only giants by themselves.
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 
 
@@ -88,19 +87,6 @@ def at_temperature(logits: NDArray[np.float32], temperature: float) -> NDArray[n
     return torch.sigmoid(torch.from_numpy(logits).to(device()) / temperature).cpu().numpy()
 
 
-def _logits(network: torch.nn.Module, x: NDArray[np.float32], how: Precision) -> torch.Tensor:
-    on = next(network.parameters()).device
-    with autocast(how, on):
-        found = network(to_network(x, on))
-    return torch.as_tensor(found.float()[:, 0])
-
-
-def dropout_layers(network: torch.nn.Module) -> list[torch.nn.Module]:
-    """The layers of a network that drop values in training; none where its dropout is 0."""
-    kinds = (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d)
-    return [layer for layer in network.modules() if isinstance(layer, kinds) and layer.p > 0]
-
-
 def disagreement(
     network: torch.nn.Module,
     x: NDArray[np.float32],
@@ -118,14 +104,27 @@ def disagreement(
     layers = dropout_layers(network)
     if not layers or not samples:
         return np.full((len(x), *x.shape[2:]), np.nan, np.float32)
-    on = next(network.parameters()).device
-    with torch.random.fork_rng([on] if on.type == "cuda" else []):
+    device = next(network.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         try:
             for layer in layers:
                 layer.train()
-            drawn = [probabilities(network, x, how, temperature) for _ in range(samples)]
+            samples_drawn = [probabilities(network, x, how, temperature) for _ in range(samples)]
         finally:
             for layer in layers:
                 layer.eval()
-    return np.asarray(np.std(drawn, axis=0, ddof=1, dtype=np.float64), np.float32)
+    return np.asarray(np.std(samples_drawn, axis=0, ddof=1, dtype=np.float64), np.float32)
+
+
+def dropout_layers(network: torch.nn.Module) -> list[torch.nn.Module]:
+    """The layers of a network that drop values in training; none where its dropout is 0."""
+    kinds = (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d)
+    return [layer for layer in network.modules() if isinstance(layer, kinds) and layer.p > 0]
+
+
+def _logits(network: torch.nn.Module, x: NDArray[np.float32], precision: Precision) -> torch.Tensor:
+    device = next(network.parameters()).device
+    with autocast(precision, device):
+        maps = network(to_network(x, device))
+    return torch.as_tensor(maps.float()[:, 0])

@@ -20,9 +20,9 @@ def positive_unit_ball_(module: nn.Module, generator: torch.Generator) -> None:
     being positive, a network without batch norm averages its input over and over: `he_` suits it better.
     """
     for weight, bias in _weights(module):
-        drawn = torch.rand(weight.shape, generator=generator)
-        drawn /= drawn.flatten(1).sum(1).view(-1, *[1] * (drawn.ndim - 1))
-        _fill(weight, bias, drawn)
+        values = torch.rand(weight.shape, generator=generator)
+        values /= values.flatten(1).sum(1).view(-1, *[1] * (values.ndim - 1))
+        _fill(weight, bias, values)
 
 
 def he_(module: nn.Module, generator: torch.Generator) -> None:
@@ -35,13 +35,13 @@ def he_(module: nn.Module, generator: torch.Generator) -> None:
     learns.
     """
     for weight, bias in _weights(module):
-        drawn = torch.empty(weight.shape)
-        nn.init.kaiming_normal_(drawn, mode="fan_in", nonlinearity="relu", generator=generator)
-        if len(drawn) == 2:
-            drawn[1] = -drawn[0]
-        elif drawn.shape[:2] == (1, 2):
-            drawn[0, 1] = -drawn[0, 0]
-        _fill(weight, bias, drawn)
+        values = torch.empty(weight.shape)
+        nn.init.kaiming_normal_(values, mode="fan_in", nonlinearity="relu", generator=generator)
+        if len(values) == 2:
+            values[1] = -values[0]
+        elif values.shape[:2] == (1, 2):
+            values[0, 1] = -values[0, 0]
+        _fill(weight, bias, values)
 
 
 def prior_bias_(module: nn.Module, share: float) -> None:
@@ -56,13 +56,14 @@ def prior_bias_(module: nn.Module, share: float) -> None:
 
 
 def _weights(module: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The weights and biases of all convolutions and linear layers, in the order of the modules."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
             yield part.weight, part.bias
 
 
-def _fill(weight: Tensor, bias: Tensor | None, drawn: Tensor) -> None:
+def _fill(weight: Tensor, bias: Tensor | None, values: Tensor) -> None:
     with torch.no_grad():
-        weight.copy_(drawn)
+        weight.copy_(values)
         if bias is not None:
             bias.zero_()

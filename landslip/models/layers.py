@@ -1,4 +1,4 @@
-"""What the networks share (the size of their input) and what can be counted about them.
+"""What the networks share (the check of their input, a 1x1 convolution, padding) and what can be counted about them.
 
 Counts follow the paper's Table IX: it was made with Keras, which counts four numbers per batch-normalised
 channel, two of them moving statistics. Torch calls those two buffers.
@@ -20,7 +20,7 @@ from landslip.errors import ModelError
 
 
 def check_input(x: Tensor, in_channels: int, multiple: int) -> None:
-    """Refuse with ModelError an `x` that is not (B, in_channels, H, W) with H, W multiples of `multiple`."""
+    """Raise ModelError for an `x` that is not (B, in_channels, H, W) with H and W multiples of `multiple`."""
     if x.ndim != 4 or x.shape[1] != in_channels:
         raise ModelError(
             f"the network takes (B, {in_channels}, H, W), not {tuple(x.shape)}; "
@@ -34,6 +34,22 @@ def check_input(x: Tensor, in_channels: int, multiple: int) -> None:
         )
 
 
+def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
+    """Pad (B, C, H, W) at the bottom and the right until H and W are multiples of `multiple`.
+
+    The image is reflected, or its edge repeated along an axis shorter than the padding needs. Returns the
+    padded array and (H, W) before, so that `out[..., :H, :W]` undoes it.
+    """
+    height, width = int(x.shape[-2]), int(x.shape[-1])
+    bottom, right = -height % multiple, -width % multiple
+    # torch's reflection needs an axis longer than the padding; along a shorter one the edge is repeated.
+    if bottom:
+        x = F.pad(x, (0, 0, 0, bottom), mode="reflect" if bottom < height else "replicate")
+    if right:
+        x = F.pad(x, (0, right, 0, 0), mode="reflect" if right < width else "replicate")
+    return x, (height, width)
+
+
 class Pointwise(nn.Conv2d):
     """A 1x1 convolution; in training one matrix product over the channels, forward and back.
 
@@ -44,43 +60,16 @@ class Pointwise(nn.Conv2d):
         super().__init__(in_channels, out_channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) to (B, out_channels, H, W)."""
         if not self.training:
             return super().forward(x)
         maps = F.linear(x.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias)
         return maps.permute(0, 3, 1, 2)
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
-    """Pad (B, C, H, W) at the bottom and the right until H and W are multiples of `multiple`.
-
-    The image is reflected, or its edge repeated along an axis shorter than the padding needs. Returns the
-    padded array and (H, W) before, so that `out[..., :H, :W]` undoes it.
-    """
-    height, width = int(x.shape[-2]), int(x.shape[-1])
-    bottom, right = -height % multiple, -width % multiple
-    # torch's reflection needs an axis longer than the padding
-    if bottom:
-        x = F.pad(x, (0, 0, 0, bottom), mode="reflect" if bottom < height else "replicate")
-    if right:
-        x = F.pad(x, (0, right, 0, 0), mode="reflect" if right < width else "replicate")
-    return x, (height, width)
-
-
-def parameter_count(model: nn.Module) -> tuple[int, int, int]:
-    """Count (parameters, running means and variances, both together); the last is what Table IX counts."""
-    parameters = sum(p.numel() for p in model.parameters())
-    statistics = sum(b.numel() for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var")))
-    return parameters, statistics, parameters + statistics
-
-
-def macs(model: nn.Module, in_channels: int, size: int = 64) -> int:
-    """Count the multiply-adds of all convolutions for one block of `size` x `size` pixels."""
-    return sum(row.macs for row in layer_table(model, in_channels, size))
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LayerRow:
-    """One building block of a network: where it is, what it gives, what it costs."""
+    """One part of a network: where it is, what it gives, what it costs."""
 
     name: str  # path inside the network, e.g. dense_down.0
     kind: str  # class, e.g. DenseBlock
@@ -89,17 +78,17 @@ class LayerRow:
     columns: int
     parameters: int  # learnt
     statistics: int  # running means and variances
-    macs: int  # multiply-adds of its convolutions, for one block
+    macs: int  # multiply-adds of its convolutions, for one window
 
 
 def layer_table(model: nn.Module, in_channels: int, size: int = 64) -> list[LayerRow]:
-    """List the building blocks of a network in the order the data meets them (Tables III and IV).
+    """List the parts of a network in the order the data meets them (Tables III and IV).
 
-    A building block is a child of the network, or a member of a child that is a ModuleList. One pass of a
-    `size` x `size` block on torch's meta device, which computes shapes only; `model` is left as it is.
+    A part is a child of the network, or a member of a child that is a ModuleList. A window of `size` x `size` pixels
+    passes once on torch's meta device, which computes shapes only; `model` is left as it is.
     """
     shadow = copy.deepcopy(model).to("meta").eval()
-    blocks = dict(_building_blocks(shadow))
+    parts = dict(_parts(shadow))
     shapes: dict[str, tuple[int, ...]] = {}  # in the order of the forward pass
     work: dict[nn.Module, int] = {}
 
@@ -114,8 +103,8 @@ def layer_table(model: nn.Module, in_channels: int, size: int = 64) -> list[Laye
         per_output = conv.in_channels // conv.groups * math.prod(conv.kernel_size)
         work[conv] = work.get(conv, 0) + output.numel() * per_output
 
-    for name, block in blocks.items():
-        block.register_forward_hook(note_shape(name))
+    for name, part in parts.items():
+        part.register_forward_hook(note_shape(name))
     for module in shadow.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(note_work)
@@ -124,23 +113,35 @@ def layer_table(model: nn.Module, in_channels: int, size: int = 64) -> list[Laye
 
     table = []
     for name, shape in shapes.items():
-        parameters, statistics, _ = parameter_count(blocks[name])
+        parameters, statistics, _ = parameter_count(parts[name])
         table.append(
             LayerRow(
                 name=name,
-                kind=type(blocks[name]).__name__,
+                kind=type(parts[name]).__name__,
                 channels=shape[1],
                 rows=shape[2],
                 columns=shape[3],
                 parameters=parameters,
                 statistics=statistics,
-                macs=sum(work.get(m, 0) for m in blocks[name].modules()),
+                macs=sum(work.get(m, 0) for m in parts[name].modules()),
             )
         )
     return table
 
 
-def _building_blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def parameter_count(model: nn.Module) -> tuple[int, int, int]:
+    """Count (parameters, running means and variances, both together); the last is what Table IX counts."""
+    parameters = sum(p.numel() for p in model.parameters())
+    statistics = sum(b.numel() for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var")))
+    return parameters, statistics, parameters + statistics
+
+
+def macs(model: nn.Module, in_channels: int, size: int = 64) -> int:
+    """Count the multiply-adds of all convolutions for one window of `size` x `size` pixels."""
+    return sum(row.macs for row in layer_table(model, in_channels, size))
+
+
+def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, child in model.named_children():
         if isinstance(child, nn.ModuleList):
             for index, member in enumerate(child):

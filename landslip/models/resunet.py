@@ -28,6 +28,7 @@ class ResidualUnit(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(width, out_width, 1), nn.BatchNorm2d(out_width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, width, H, W) to (B, out_width, H, W)."""
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)
         y = self.norm2(self.conv2(y))
         return F.relu(y + self.shortcut(x), inplace=True)
@@ -54,6 +55,7 @@ class ResUNet(nn.Module):
         self.head = nn.Sequential(nn.Conv2d(width, 2, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(2, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, 1, H, W) of (B, in_channels, H, W)."""
         check_input(x, self.in_channels, self.multiple)
         skips = []
         for down in self.down:

@@ -34,6 +34,7 @@ class SegNet(nn.Module):
         self.head = nn.Sequential(nn.Conv2d(width, 1, 1), nn.BatchNorm2d(1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, 1, H, W) of (B, in_channels, H, W)."""
         check_input(x, self.in_channels, self.multiple)
         places = []
         for stage in self.encoder:

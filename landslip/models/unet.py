@@ -37,6 +37,7 @@ class UNet(nn.Module):
         self.head = nn.Sequential(nn.Conv2d(width, 2, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(2, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, 1, H, W) of (B, in_channels, H, W)."""
         check_input(x, self.in_channels, self.multiple)
         skips = []
         for down in self.down:
@@ -62,7 +63,7 @@ def _two_convolutions(width: int, out_width: int) -> nn.Sequential:
 def _up_convolution(width: int, out_width: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Upsample(scale_factor=2, mode="nearest"),
-        # an even kernel has no middle: one row and column of zeros at the bottom and the right keep the size
+        # An even kernel has no middle: one row and column of zeros at the bottom and the right keep the size.
         nn.ZeroPad2d((0, 1, 0, 1)),
         nn.Conv2d(width, out_width, 2),
         nn.ReLU(inplace=True),

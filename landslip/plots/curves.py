@@ -1,4 +1,4 @@
-"""Curves of trainings, epoch by epoch."""
+"""Curves: trainings epoch by epoch, and the tail of landslide areas."""
 
 from __future__ import annotations
 
@@ -13,12 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landslip.metrics.size_distribution import Tail
-from landslip.plots.cartography import (
-    save,
-)
-from landslip.plots.palette import (
-    LINES,
-)
+from landslip.plots.cartography import save
+from landslip.plots.palette import LINES
 
 
 def draw_curves(histories: Mapping[str, Path], out: Path, title: str, overwrite: bool = False) -> None:
@@ -46,7 +42,7 @@ def draw_curves(histories: Mapping[str, Path], out: Path, title: str, overwrite:
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
         low, high = axes.get_xlim()
-        if high - low < 1:  # one epoch, which would have its tenths as ticks
+        if high - low < 1:  # The tenths of a single epoch would be ticks.
             axes.set_xlim(low - 1, high + 1)
     figure.suptitle(title, fontsize=11)
     figure.legend(loc="outside lower center", ncols=min(4, len(histories)), fontsize=8, frameon=False)
@@ -71,16 +67,17 @@ def draw_history(history: Path, out: Path, overwrite: bool = False) -> None:
     save(figure, out, overwrite)
 
 
-def _rows(history: Path) -> list[dict[str, float]]:
-    with history.open(encoding="utf-8") as file:
-        return [{k: float(v) if v else math.nan for k, v in row.items()} for row in csv.DictReader(file)]
-
-
 def draw_tail(axes: Axes, tail: Tail, total: float, largest: float, colour: str, name: str) -> None:
-    """The power-law tail of `total` landslides as a line of frequency density, from its x_min to the largest."""
+    """Draw the power-law tail of `total` landslides as a line of frequency density, from its x_min to the largest."""
     if math.isnan(tail.exponent):
         return
     x = np.geomspace(tail.x_min, largest, 50)
     y = tail.count / total * (tail.exponent - 1) / tail.x_min * (x / tail.x_min) ** -tail.exponent
     label = f"{name}: exponent {tail.exponent:.2f} ± {tail.standard_error:.2f}"
     axes.plot(x, y, color=colour, ls="--", lw=1.4, label=label)
+
+
+def _rows(history: Path) -> list[dict[str, float]]:
+    """The rows of history.csv, an epoch each; NaN for an empty cell."""
+    with history.open(encoding="utf-8") as file:
+        return [{k: float(v) if v else math.nan for k, v in row.items()} for row in csv.DictReader(file)]

@@ -1,4 +1,4 @@
-"""Pictures: maps with scale bar, north arrow and coordinates, and training curves.
+"""Maps of a run as pictures: image, label, probability, where not to trust it, split, and hits and misses.
 
 Colours are those of landslip.plots.palette: hits bluish green, misses orange, false alarms purple.
 """
@@ -47,17 +47,27 @@ from landslip.plots.palette import PARTS as PART_COLOURS
 from landslip.plots.qgis_style import TRUE_COLOUR
 
 
+@dataclass(frozen=True)
+class Panel:
+    """One map of a figure of several: its title, probability raster, threshold and split.tif."""
+
+    title: str
+    probability: Path
+    threshold: float
+    split: Path | None
+
+
 def draw_input(stack: Path, out: Path, overwrite: bool = False) -> None:
     """The image in true colour where red, green and blue are there, else its first bands."""
     names = [str(name) for name in read_info(stack).names]
-    chosen = [n for n in TRUE_COLOUR if n in names]
-    if len(chosen) < 3:
-        chosen = [n for n in names if n not in ("elevation", "slope", "curvature")][:3]
-        chosen = chosen if len(chosen) == 3 else names[:1] * 3
-    values, grid = read_decimated(stack, [names.index(n) + 1 for n in chosen], MOST)
+    bands = [n for n in TRUE_COLOUR if n in names]
+    if len(bands) < 3:
+        bands = [n for n in names if n not in ("elevation", "slope", "curvature")][:3]
+        bands = bands if len(bands) == 3 else names[:1] * 3
+    values, grid = read_decimated(stack, [names.index(n) + 1 for n in bands], MOST)
     figure, axes = map_figure(grid)
     axes.imshow(stretched(values), extent=extent(grid))
-    finish(figure, axes, grid, f"Image ({', '.join(dict.fromkeys(chosen))})", out, overwrite)
+    finish(figure, axes, grid, f"Image ({', '.join(dict.fromkeys(bands))})", out=out, overwrite=overwrite)
 
 
 def draw_label(stack: Path, label: Path, out: Path, overwrite: bool = False) -> None:
@@ -68,7 +78,7 @@ def draw_label(stack: Path, label: Path, out: Path, overwrite: bool = False) -> 
     draw_overlay(axes, values[0] == LANDSLIDE, LANDSLIDES, grid)
     outside(axes, values[0] == UNKNOWN, grid)
     add_legend(figure, [Patch(color=LANDSLIDES, label="landslide")])
-    finish(figure, axes, grid, "Label", out, overwrite)
+    finish(figure, axes, grid, "Label", out=out, overwrite=overwrite)
 
 
 def draw_probability(probability: Path, out: Path, overwrite: bool = False) -> None:
@@ -78,7 +88,7 @@ def draw_probability(probability: Path, out: Path, overwrite: bool = False) -> N
     axes.set_facecolor(UNDEFINED)
     shown = axes.imshow(values[0], extent=extent(grid), cmap=RAMP, vmin=0, vmax=1)
     figure.colorbar(shown, ax=axes, shrink=0.7, label="landslide probability", pad=0.02)
-    finish(figure, axes, grid, "Landslide probability", out, overwrite)
+    finish(figure, axes, grid, "Landslide probability", out=out, overwrite=overwrite)
 
 
 def draw_uncertainty(probability: Path, out: Path, overwrite: bool = False) -> None:
@@ -101,7 +111,7 @@ def draw_uncertainty(probability: Path, out: Path, overwrite: bool = False) -> N
             figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02, extend="neither" if letter == "a" else "max")
         if letter == "a" and (area == 0).any():
             x, y = centres(grid)
-            # seen on black and on white, in colour and in grey
+            # These lines are seen on black and on white, in colour and in grey.
             with matplotlib.rc_context({"hatch.color": LANDSLIDES, "hatch.linewidth": 0.8}):
                 axes.contourf(x, y, area == 0, [0.5, 1.5], hatches=["xxxxx"], colors="none")
             axes.contour(x, y, area == 0, [0.5], colors=LANDSLIDES, linewidths=0.5)
@@ -120,7 +130,7 @@ def draw_split(stack: Path, split: Path, out: Path, overwrite: bool = False) -> 
         draw_overlay(axes, values[0] == PARTS[name], colour, grid, 0.55)
     handles = [Patch(color=colour, label=name) for name, colour in PART_COLOURS.items()]
     add_legend(figure, handles)
-    finish(figure, axes, grid, f"Split: {kind}", out, overwrite)
+    finish(figure, axes, grid, f"Split: {kind}", out=out, overwrite=overwrite)
 
 
 def draw_judged(
@@ -136,44 +146,9 @@ def draw_judged(
     """The landslide map with hits, misses and false alarms over the relief; the test part framed where given."""
     _, grid = read_decimated(probability, [1], MOST)
     figure, axes = map_figure(grid)
-    add_legend(figure, _judged(axes, probability, label, stack, threshold, split))
-    finish(figure, axes, grid, title, out, overwrite)
-
-
-def _judged(
-    axes: Axes, probability: Path, label: Path, stack: Path, threshold: float, split: Path | None
-) -> list[Patch]:
-    p, grid = read_decimated(probability, [1], MOST)
-    truth, _ = read_decimated(label, [1], MOST, stored=True)
-    mapped, known = p[0] >= threshold, ~np.isnan(p[0]) & (truth[0] != UNKNOWN)
-    draw_relief(axes, stack, grid)
-    slide = truth[0] == LANDSLIDE
-    draw_overlay(axes, known & mapped & slide, HITS, grid)
-    draw_overlay(axes, known & ~mapped & slide, MISSES, grid)
-    draw_overlay(axes, known & mapped & ~slide, FALSE_ALARMS, grid)
-    outside(axes, ~known, grid)
-    handles = [
-        Patch(color=HITS, label="hits"),
-        Patch(color=MISSES, label="misses"),
-        Patch(color=FALSE_ALARMS, label="false alarms"),
-    ]
-    if split is not None:
-        parts, _ = read_decimated(split, [1], MOST, stored=True)
-        test = (parts[0] == PARTS["test"]).astype(float)
-        if test.any():
-            axes.contour(*centres(grid), test, [0.5], colors="black", linewidths=1.2)
-            handles.append(Patch(facecolor="none", edgecolor="black", label="test part"))
-    return handles
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One map of a figure of several: its title, probability raster, threshold and split.tif."""
-
-    title: str
-    probability: Path
-    threshold: float
-    split: Path | None
+    panel = Panel(title, probability, threshold, split)
+    add_legend(figure, _draw_judged_map(axes, panel, label, stack))
+    finish(figure, axes, grid, title, out=out, overwrite=overwrite)
 
 
 def draw_panels(
@@ -190,10 +165,35 @@ def draw_panels(
     every = list(figure.subplots(rows, columns, squeeze=False).flat)
     handles: list[Patch] = []
     for letter, axes, panel in zip(string.ascii_lowercase, every, panels, strict=False):
-        handles = _judged(axes, panel.probability, label, stack, panel.threshold, panel.split)
+        handles = _draw_judged_map(axes, panel, label, stack)
         add_map_frame(axes, grid, f"({letter}) {panel.title}", labels=False)
     for axes in every[len(panels) :]:
         axes.set_axis_off()
     figure.suptitle(title, fontsize=11)
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, frameon=False)
     save(figure, out, overwrite)
+
+
+def _draw_judged_map(axes: Axes, panel: Panel, label: Path, stack: Path) -> list[Patch]:
+    """Draw hits, misses and false alarms over the relief, and return what a legend says of their colours."""
+    values, grid = read_decimated(panel.probability, [1], MOST)
+    truth, _ = read_decimated(label, [1], MOST, stored=True)
+    mapped, judged = values[0] >= panel.threshold, ~np.isnan(values[0]) & (truth[0] != UNKNOWN)
+    draw_relief(axes, stack, grid)
+    slide = truth[0] == LANDSLIDE
+    draw_overlay(axes, judged & mapped & slide, HITS, grid)
+    draw_overlay(axes, judged & ~mapped & slide, MISSES, grid)
+    draw_overlay(axes, judged & mapped & ~slide, FALSE_ALARMS, grid)
+    outside(axes, ~judged, grid)
+    handles = [
+        Patch(color=HITS, label="hits"),
+        Patch(color=MISSES, label="misses"),
+        Patch(color=FALSE_ALARMS, label="false alarms"),
+    ]
+    if panel.split is not None:
+        parts, _ = read_decimated(panel.split, [1], MOST, stored=True)
+        test = (parts[0] == PARTS["test"]).astype(float)
+        if test.any():
+            axes.contour(*centres(grid), test, [0.5], colors="black", linewidths=1.2)
+            handles.append(Patch(facecolor="none", edgecolor="black", label="test part"))
+    return handles

@@ -12,7 +12,7 @@ REFERENCE = "#0072B2"  # as drawn, beside what was mapped
 NO_LANDSLIDE, NOT_KNOWN, UNDEFINED = "#E1E1E1", "#8A8A8A", "#BBBBBB"
 NO_RELIEF, HATCH = "#DDDDDD", "#555555"  # ground without elevation; bars that others stand before
 PARTS = {"train": "#56B4E9", "validation": "#F0E442", "test": "#992266"}
-# what a review made of a landslide; as lines with a dark one beneath, so that they are seen on any ground
+# States of a review. They are drawn as lines with a dark one beneath, so that they are seen on any ground.
 REVIEWS = {
     "open": "#F0E442",
     "accepted": "#56B4E9",
@@ -24,13 +24,13 @@ CANDIDATE = "#FFFFFF"  # an outline at another threshold, which is in no invento
 LINES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")  # of diagrams
 RIVER, FAULT, OUTLINE = "#0072B2", "#B2182B", "#000000"
 
-# rocks and other classes that have no order; the first eight are Okabe and Ito's, the rest Tol's (2021)
+# Rocks and other classes that have no order; the first eight are Okabe and Ito's, the rest Tol's (2021).
 CLASSES = (
     "#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999",
     "#AA4499", "#44AA99", "#DDCC77", "#332288",
 )  # fmt: skip
 
-# matplotlib's name of the colours of a factor's values; all grow evenly lighter or, about 0, evenly paler
+# matplotlib's names of the colours of a factor's values. All grow evenly lighter or, away from 0, evenly darker.
 RAMP, DOUBT = "viridis", "inferno"
 RAMPS = {
     "elevation": "cividis",
@@ -53,7 +53,7 @@ def class_colour(position: int) -> str:
 
 def ramp(name: str, count: int) -> list[str]:
     """`count` colours (at least 2) of one of matplotlib's ramps, from low to high, as #rrggbb."""
-    import matplotlib  # only where it is drawn: a style of constants should not load it
+    import matplotlib  # Imported here, so that a style of constants need not wait for it.
     from matplotlib.colors import to_hex
 
     colours = matplotlib.colormaps[name]
@@ -73,6 +73,6 @@ def rgba(colour: str, opacity: int = 255) -> tuple[int, int, int, int]:
 
 def style_sheet() -> str:
     """The colours that a page needs, as variables of CSS named hit, miss, false-alarm, candidate and review-STATE."""
-    named = {"hit": HITS, "miss": MISSES, "false-alarm": FALSE_ALARMS, "candidate": CANDIDATE}
-    named |= {f"review-{state}": colour for state, colour in REVIEWS.items()}
-    return ":root {\n" + "".join(f"  --{name}: {colour};\n" for name, colour in named.items()) + "}\n"
+    colours = {"hit": HITS, "miss": MISSES, "false-alarm": FALSE_ALARMS, "candidate": CANDIDATE}
+    colours |= {f"review-{state}": colour for state, colour in REVIEWS.items()}
+    return ":root {\n" + "".join(f"  --{name}: {colour};\n" for name, colour in colours.items()) + "}\n"

@@ -16,17 +16,17 @@ STEPS = 9  # of a ramp, between which QGIS interpolates
 
 NOT_VALID = 255
 TRUE_COLOUR, FALSE_COLOUR = ("red", "green", "blue"), ("nir", "red", "green")  # in false colour plants are red
-# nothing where nothing was mapped
+# By value; ground that was not mapped is transparent.
 COLOURS: dict[int, Colour] = {0: rgba(NO_LANDSLIDE), 1: rgba(LANDSLIDES), NOT_VALID: (0, 0, 0, 0)}
 CLASSES = {0: "no landslide", 1: "landslide"}
-# review: (outline, opacity of the fill, line)
+# Of the inventory's landslides, by the state of their review: (outline, opacity of the fill, line).
 REVIEWS: dict[str, tuple[Colour, int, str]] = {
     "open": (rgba(REVIEW_COLOURS["open"]), 70, "solid"),
     "accepted": (rgba(REVIEW_COLOURS["accepted"]), 70, "solid"),
-    "redrawn": (rgba(REVIEW_COLOURS["redrawn"]), 0, "dot"),  # as it was mapped; what counts is in layer review
+    "redrawn": (rgba(REVIEW_COLOURS["redrawn"]), 0, "dot"),  # The outline as mapped: what counts is in layer review.
     "rejected": (rgba(REVIEW_COLOURS["rejected"]), 0, "dot"),
 }
-# what a review made of them, in layer review; drawn ones are in no other
+# The same for layer review, which alone holds drawn landslides.
 DECIDED: dict[str, tuple[Colour, int, str]] = {
     "accepted": REVIEWS["accepted"],
     "redrawn": (rgba(REVIEW_COLOURS["redrawn"]), 70, "solid"),
@@ -34,18 +34,17 @@ DECIDED: dict[str, tuple[Colour, int, str]] = {
     "rejected": REVIEWS["rejected"],
 }
 CASING: Colour = (0, 0, 0, 140)  # beneath a line, so that it is seen on any ground
+TIP = (
+    "&lt;b>Landslide [% id %]&lt;/b>&lt;br>[% round(area_m2 / 10000, 2) %] ha, probability "
+    "[% round(probability_mean, 2) %], [% review %]"
+)
+LINE = {"line_style": "solid", "line_width_unit": "MM", "joinstyle": "round", "capstyle": "round"}
 HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 
 
 def inventory_style() -> str:
     """Polygons by what a review made of them; a tip with the main figures."""
     return _document(f"{inventory_renderer()}\n <mapTip>{TIP}</mapTip>\n <layerGeometryType>2</layerGeometryType>")
-
-
-TIP = (
-    "&lt;b>Landslide [% id %]&lt;/b>&lt;br>[% round(area_m2 / 10000, 2) %] ha, probability "
-    "[% round(probability_mean, 2) %], [% review %]"
-)
 
 
 def inventory_renderer() -> str:
@@ -94,15 +93,12 @@ def _single(symbol: str) -> str:
     )
 
 
-LINE = {"line_style": "solid", "line_width_unit": "MM", "joinstyle": "round", "capstyle": "round"}
-
-
 def _fill(name: str, colour: Colour, opacity: int, line: str) -> str:
     common = {"outline_width_unit": "MM", "joinstyle": "round"}
     casing = {"color": "0,0,0,0", "style": "no", "outline_color": _rgba(CASING), "outline_style": "solid"}
-    own = {"color": _rgba((*colour[:3], opacity)), "style": "solid" if opacity else "no"}
-    own |= {"outline_color": _rgba(colour), "outline_style": line, "outline_width": "0.4"}
-    fills = ({**casing, "outline_width": "0.8", **common}, {**own, **common})
+    fill = {"color": _rgba((*colour[:3], opacity)), "style": "solid" if opacity else "no"}
+    fill |= {"outline_color": _rgba(colour), "outline_style": line, "outline_width": "0.4"}
+    fills = ({**casing, "outline_width": "0.8", **common}, {**fill, **common})
     return _symbol(name, "fill", [("SimpleFill", options) for options in fills])
 
 

@@ -18,9 +18,9 @@ from landslip.review.review_tables import (
     decode,
     encode,
     geometry_column,
-    has,
     has_state,
-    quoted,
+    has_table,
+    quoted_name,
     time_now,
 )
 
@@ -71,7 +71,7 @@ class Entry:
         _require_types(self)
 
 
-def append(connection: sqlite3.Connection, entry: Entry) -> Entry:
+def append_entry(connection: sqlite3.Connection, entry: Entry) -> Entry:
     """Write a row of the log, and return it as written; a `decision` of 0 that is not open becomes its own version."""
     cursor = connection.execute(
         f"INSERT INTO {LOG} (landslide, decision, before, state, outline, note, decided) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -80,24 +80,24 @@ def append(connection: sqlite3.Connection, entry: Entry) -> Entry:
     version = int(cursor.lastrowid or 0)
     if entry.decision == 0 and entry.state != OPEN:
         connection.execute(f"UPDATE {LOG} SET decision = version WHERE version = ?", (version,))
-    return _entry(connection, version)
+    return _read_entry(connection, version)
 
 
-def keep(connection: sqlite3.Connection, path: Path, landslide: int) -> Entry | None:
+def keep_in_log(connection: sqlite3.Connection, path: Path, landslide: int) -> Entry | None:
     """Write a state that only the inventory's column holds into the log, so that an undo comes back to it."""
-    review = kept_review(connection, path, landslide).get(landslide)
+    review = reviews_in_column(connection, path, landslide).get(landslide)
     if review is None or review.outline is None:
         return None
     stored = encode(review.outline, connection)
     entry = Entry(landslide=landslide, state=review.state, outline=stored, decided=time_now())
-    return append(connection, entry)
+    return append_entry(connection, entry)
 
 
 def return_to(connection: sqlite3.Connection, last: Entry, decision: int) -> Review:
     """Write that an earlier decision (0: none) stands again."""
-    state = OPEN if not decision else _entry(connection, decision).state
+    state = OPEN if not decision else _read_entry(connection, decision).state
     returned = Entry(landslide=last.landslide, decision=decision, state=state, decided=time_now())
-    return settle(connection, append(connection, returned))
+    return settle(connection, append_entry(connection, returned))
 
 
 def settle(connection: sqlite3.Connection, last: Entry) -> Review:
@@ -131,7 +131,7 @@ def last_entry(connection: sqlite3.Connection, path: Path, landslide: int) -> En
     """The last row of a landslide's log; None where it has none. Raises ReviewError for one that is not there."""
     (version,) = connection.execute(f"SELECT max(version) FROM {LOG} WHERE landslide = ?", (landslide,)).fetchone()
     if version is not None:
-        return _entry(connection, version)
+        return _read_entry(connection, version)
     if connection.execute(f"SELECT 1 FROM {LAYER} WHERE id = ?", (landslide,)).fetchone() is None:
         raise ReviewError(f"{path.name} has no landslide {landslide}.")
     return None
@@ -139,26 +139,26 @@ def last_entry(connection: sqlite3.Connection, path: Path, landslide: int) -> En
 
 def decided_entry(connection: sqlite3.Connection, decision: int) -> tuple[Entry, Entry]:
     """A decision, and the last row of its landslide's log."""
-    entry = _entry(connection, decision)
+    entry = _read_entry(connection, decision)
     if entry.decision != entry.version:
         raise ReviewError(f"{decision} is an undo or redo itself. Give the decision to take back or to make again.")
     (version,) = connection.execute(
         f"SELECT max(version) FROM {LOG} WHERE landslide = ?", (entry.landslide,)
     ).fetchone()
-    return entry, _entry(connection, version)
+    return entry, _read_entry(connection, version)
 
 
 def last_of_log(connection: sqlite3.Connection) -> int:
     """The version of the last row of the log, 0 where there is none."""
-    if not has(connection, LOG):
+    if not has_table(connection, LOG):
         return 0
     (version,) = connection.execute(f"SELECT max(version) FROM {LOG}").fetchone()
-    return count(version)
+    return whole_number(version)
 
 
 def standing_review(connection: sqlite3.Connection, last: Entry) -> Review:
     """What stands of a landslide after the last row of its log."""
-    return review_of(last, _entry(connection, last.decision) if last.decision else None)
+    return review_of(last, _read_entry(connection, last.decision) if last.decision else None)
 
 
 def review_of(last: Entry, stands: Entry | None) -> Review:
@@ -176,12 +176,12 @@ def review_of(last: Entry, stands: Entry | None) -> Review:
     )
 
 
-def kept_review(connection: sqlite3.Connection, path: Path, only: int | None = None) -> dict[int, Review]:
+def reviews_in_column(connection: sqlite3.Connection, path: Path, only: int | None = None) -> dict[int, Review]:
     """The decisions that `landslip inventory` kept in the column `review`, by landslide; of `only` one where given."""
-    if not has(connection, LAYER) or not has_state(connection):
+    if not has_table(connection, LAYER) or not has_state(connection):
         return {}
     rows = connection.execute(
-        f"SELECT id, review, {quoted(geometry_column(connection, path))} FROM {LAYER} WHERE review IN (?, ?, ?) "
+        f"SELECT id, review, {quoted_name(geometry_column(connection, path))} FROM {LAYER} WHERE review IN (?, ?, ?) "
         "AND id = coalesce(?, id)",
         (ACCEPTED, REJECTED, REDRAWN, only),
     ).fetchall()
@@ -200,24 +200,24 @@ def outline_of(connection: sqlite3.Connection, path: Path, landslide: int, state
             return encode(stands.outline, connection)
     elif landslide < 0:
         raise ReviewError(f"landslide {landslide} was drawn and undone. Draw it again, or redo it.")
-    column = quoted(geometry_column(connection, path))
+    column = quoted_name(geometry_column(connection, path))
     first = connection.execute(f"SELECT {column} FROM {LAYER} WHERE id = ?", (landslide,)).fetchone()
     if first is None or first[0] is None:
         raise ReviewError(f"{path.name} has no landslide {landslide} any more.")
     return encode(decode(first[0]), connection)
 
 
-def columns_of(table: str) -> str:
+def log_columns(table: str) -> str:
     """The columns of the log for a query, in the order of `Entry`, each with the name of its table before it."""
     return ", ".join(f"{table}.{field.name}" for field in fields(Entry))
 
 
 def entry_of(row: Sequence[Any]) -> Entry:
-    """A row of the log from its columns, in the order of `columns_of`."""
+    """A row of the log from its columns, in the order of `log_columns`."""
     return Entry(**{field.name: value for field, value in zip(fields(Entry), row, strict=True)})
 
 
-def count(value: object) -> int:
+def whole_number(value: object) -> int:
     """A whole number of the log, 0 where there is none. Raises VectorError for what is no whole number."""
     if value is None or isinstance(value, int):
         return value or 0
@@ -235,7 +235,7 @@ def require_current(landslide: int, last: Entry | None, version: int) -> None:
         )
 
 
-def conflict(standing: Review) -> ConflictError:
+def undo_conflict(standing: Review) -> ConflictError:
     """The error for an undo or redo that comes after somebody else's decision, with what stands."""
     return ConflictError(
         f"landslide {standing.landslide} was changed meanwhile: it is {standing.state} now. Nothing was kept; look at "
@@ -243,9 +243,9 @@ def conflict(standing: Review) -> ConflictError:
     )
 
 
-def _entry(connection: sqlite3.Connection, version: int) -> Entry:
+def _read_entry(connection: sqlite3.Connection, version: int) -> Entry:
     row = connection.execute(
-        f"SELECT {columns_of(LOG)} FROM {LOG} WHERE version = ?",
+        f"SELECT {log_columns(LOG)} FROM {LOG} WHERE version = ?",
         (version,),
     ).fetchone()
     if row is None:

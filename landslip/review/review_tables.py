@@ -23,7 +23,7 @@ PATIENCE = 10.0  # seconds to wait for another writer
 
 
 @contextmanager
-def open(path: Path) -> Iterator[sqlite3.Connection]:
+def open_package(path: Path) -> Iterator[sqlite3.Connection]:
     """Yield a connection to a GeoPackage; the error names the file where it is missing, damaged or locked."""
     if not path.exists():
         raise VectorError(f"{path} does not exist. Make it with `landslip inventory`.")
@@ -46,13 +46,13 @@ def open(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[sqlite3.Connection]:
+def open_transaction(path: Path) -> Iterator[sqlite3.Connection]:
     """Yield a connection in one transaction: no other writer comes between, and an error leaves nothing of it."""
-    with open(path) as connection:
+    with open_package(path) as connection:
         opened = path.stat().st_ino
         connection.execute("BEGIN IMMEDIATE")
         try:
-            columns(connection, LAYER, path)
+            layer_columns(connection, LAYER, path)
             _make_tables(connection)
             yield connection
             connection.execute("COMMIT")
@@ -64,15 +64,15 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
             raise
 
 
-def has(connection: sqlite3.Connection, table: str) -> bool:
+def has_table(connection: sqlite3.Connection, table: str) -> bool:
     """Whether a file has a table of that name."""
     rows = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,))
     return rows.fetchone() is not None
 
 
-def columns(connection: sqlite3.Connection, table: str, path: Path) -> list[str]:
+def layer_columns(connection: sqlite3.Connection, table: str, path: Path) -> list[str]:
     """The names of a layer's columns. Raises VectorError where the file has no such layer."""
-    if not has(connection, table):
+    if not has_table(connection, table):
         raise VectorError(f"{path} has no layer {table}. Make it with `landslip inventory`.")
     return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
 
@@ -90,7 +90,7 @@ def geometry_column(connection: sqlite3.Connection, path: Path) -> str:
     return str(row[0])
 
 
-def quoted(name: str) -> str:
+def quoted_name(name: str) -> str:
     """A name as SQL takes it, whatever characters it has."""
     return '"' + name.replace('"', '""') + '"'
 
@@ -128,7 +128,7 @@ def encode(geometry: Geometry, connection: sqlite3.Connection) -> bytes:
 
 def _make_tables(connection: sqlite3.Connection) -> None:
     """Make the layer `review` and the log where they are not there yet, with their style for QGIS."""
-    if has(connection, LOG) and has(connection, REVIEWS):
+    if has_table(connection, LOG) and has_table(connection, REVIEWS):
         return
     (srs,) = connection.execute("SELECT srs_id FROM gpkg_contents WHERE table_name = ?", (LAYER,)).fetchone()
     now = time_now()
@@ -149,7 +149,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
         [(REVIEWS, "features", REVIEWS, about[0], now, srs), (LOG, "attributes", LOG, about[1], now, None)],
     )
     connection.execute("INSERT INTO gpkg_geometry_columns VALUES (?, 'geom', 'MULTIPOLYGON', ?, 0, 0)", (REVIEWS, srs))
-    if has(connection, STYLES):
+    if has_table(connection, STYLES):
         connection.execute(
             f"INSERT INTO {STYLES} (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, "
             "styleQML, styleSLD, useAsDefault, description, owner, update_time) "

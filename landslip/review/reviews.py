@@ -31,36 +31,36 @@ from landslip.review.review_log import (
     STATES,
     Entry,
     Review,
-    append,
-    columns_of,
-    conflict,
-    count,
+    append_entry,
     decided_entry,
     entry_of,
-    keep,
-    kept_review,
+    keep_in_log,
     last_entry,
     last_of_log,
+    log_columns,
     outline_of,
     require_current,
     return_to,
     review_of,
+    reviews_in_column,
     settle,
     standing_review,
+    undo_conflict,
+    whole_number,
 )
 from landslip.review.review_tables import (
     LAYER,
     LOG,
     REVIEWS,
-    columns,
     decode,
     encode,
     geometry_column,
-    has,
-    open,
-    quoted,
+    has_table,
+    layer_columns,
+    open_package,
+    open_transaction,
+    quoted_name,
     time_now,
-    writing,
 )
 
 MOST_VERTICES = 20_000  # of an outline
@@ -79,14 +79,14 @@ class Landslide:
 
 def read_inventory(path: Path) -> list[Landslide]:
     """The rows of an inventory, in the order of the file. VectorError where there is no such layer, or ids repeat."""
-    with open(path) as connection:
-        names = columns(connection, LAYER, path)
+    with open_package(path) as connection:
+        names = layer_columns(connection, LAYER, path)
         if "id" not in names:
             raise VectorError(f"{path}: layer {LAYER} has no column id. Make it anew with `landslip inventory`.")
         geometry = geometry_column(connection, path)
         shown = [name for name in names if name not in ("fid", geometry)]
-        selection = ", ".join(quoted(name) for name in shown)
-        rows = connection.execute(f"SELECT {quoted(geometry)}, {selection} FROM {LAYER}").fetchall()
+        selection = ", ".join(quoted_name(name) for name in shown)
+        rows = connection.execute(f"SELECT {quoted_name(geometry)}, {selection} FROM {LAYER}").fetchall()
     landslides = []
     for stored, *values in rows:
         attributes = dict(zip(shown, values, strict=True))
@@ -101,7 +101,7 @@ def read_inventory(path: Path) -> list[Landslide]:
 
 def inventory_mark(path: Path) -> tuple[Any, ...]:
     """A value that changes when the inventory is made anew, and not when it is reviewed."""
-    with open(path) as connection:
+    with open_package(path) as connection:
         changed = connection.execute("SELECT last_change FROM gpkg_contents WHERE table_name = ?", (LAYER,)).fetchone()
     return path.stat().st_ino, changed
 
@@ -111,11 +111,11 @@ def read_reviews(path: Path, since: int = 0) -> dict[int, Review]:
 
     A state that only the column `review` holds, kept by `landslip inventory`, has version 0.
     """
-    with open(path) as connection:
-        reviews = kept_review(connection, path) if not since else {}
-        if has(connection, LOG):  # It gives each landslide's last change, and the decision that stands then.
+    with open_package(path) as connection:
+        reviews = reviews_in_column(connection, path) if not since else {}
+        if has_table(connection, LOG):  # It gives each landslide's last change, and the decision that stands then.
             rows = connection.execute(
-                f"SELECT {columns_of('last')}, {columns_of('stands')} FROM {LOG} AS last "
+                f"SELECT {log_columns('last')}, {log_columns('stands')} FROM {LOG} AS last "
                 f"JOIN (SELECT max(version) AS version FROM {LOG} GROUP BY landslide) AS newest USING (version) "
                 f"LEFT JOIN {LOG} AS stands ON stands.version = last.decision WHERE last.version > ?",
                 (since,),
@@ -131,13 +131,13 @@ def corrections(path: Path) -> list[Review]:
 
     Layer `review` may have been edited elsewhere, in QGIS say. Raises VectorError for a state that is none.
     """
-    with open(path) as connection:
-        reviews = kept_review(connection, path)
-        if has(connection, REVIEWS):
+    with open_package(path) as connection:
+        reviews = reviews_in_column(connection, path)
+        if has_table(connection, REVIEWS):
             rows = connection.execute(
                 f"SELECT landslide, state, geom, note, decided, version FROM {REVIEWS}"
             ).fetchall()
-            if has(connection, LOG):  # A landslide whose decision was undone is open, whatever the column says.
+            if has_table(connection, LOG):  # A landslide whose decision was undone is open, whatever the column says.
                 for (landslide,) in connection.execute(f"SELECT DISTINCT landslide FROM {LOG}").fetchall():
                     reviews.pop(landslide, None)
             for landslide, state, stored, note, decided, version in rows:
@@ -160,7 +160,7 @@ def corrections(path: Path) -> list[Review]:
 
 def crs_of(path: Path) -> str:
     """The CRS of an inventory, as WKT."""
-    with open(path) as connection:
+    with open_package(path) as connection:
         row = connection.execute(
             "SELECT definition FROM gpkg_contents JOIN gpkg_spatial_ref_sys USING (srs_id) WHERE table_name = ?",
             (LAYER,),
@@ -172,7 +172,7 @@ def crs_of(path: Path) -> str:
 
 def last_version(path: Path) -> int:
     """The version of the last change of any landslide; 0 where there was none."""
-    with open(path) as connection:
+    with open_package(path) as connection:
         return last_of_log(connection)
 
 
@@ -197,15 +197,15 @@ def decide(
         raise ReviewError(f"the note has {len(note)} characters, and {MOST_NOTE} are kept. Shorten it.")
     if outline is not None:
         require_outline(outline)
-    with writing(path) as connection:
+    with open_transaction(path) as connection:
         if landslide is None:
             (lowest,) = connection.execute(f"SELECT min(landslide) FROM {LOG}").fetchone()
-            landslide, last = min(count(lowest), 0) - 1, None
+            landslide, last = min(whole_number(lowest), 0) - 1, None
         else:
             last = last_entry(connection, path, landslide)
             require_current(landslide, last, version)
         if last is None and landslide > 0:
-            last = keep(connection, path, landslide)
+            last = keep_in_log(connection, path, landslide)
         stored = (
             encode(outline, connection) if outline is not None else outline_of(connection, path, landslide, state, last)
         )
@@ -215,24 +215,24 @@ def decide(
             state = last.state  # Its outline stays too, which the inventory does not have.
         before = 0 if last is None else last.decision
         entry = Entry(landslide=landslide, before=before, state=state, outline=stored, note=note, decided=time_now())
-        return settle(connection, append(connection, entry))
+        return settle(connection, append_entry(connection, entry))
 
 
 def undo(path: Path, decision: int) -> Review:
     """Take a decision back; what stood before it stands again. ConflictError where it stands no more."""
-    with writing(path) as connection:
+    with open_transaction(path) as connection:
         entry, last = decided_entry(connection, decision)
         if last.decision != entry.version:
-            raise conflict(standing_review(connection, last))
+            raise undo_conflict(standing_review(connection, last))
         return return_to(connection, last, entry.before)
 
 
 def redo(path: Path, decision: int) -> Review:
     """Make a decision again that was undone. ConflictError where something else was decided meanwhile."""
-    with writing(path) as connection:
+    with open_transaction(path) as connection:
         entry, last = decided_entry(connection, decision)
         if last.decision != entry.before or last.version == entry.before:
-            raise conflict(standing_review(connection, last))
+            raise undo_conflict(standing_review(connection, last))
         return return_to(connection, last, entry.version)
 
 

@@ -51,7 +51,7 @@ def refuse_input(path: Path, inputs: Iterable[Path]) -> None:
 
 @contextmanager
 def atomic_write(path: Path, overwrite: bool = False, by: str = "") -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
+    """Yield a temporary path beside `path`; rename it to `path` when the `with` ends well.
 
     `by` sets apart processes that may write the same file at one time. Raises OutputError where `path` exists (unless
     `overwrite`), and for a full or read-only disk.
@@ -77,8 +77,8 @@ def atomic_write(path: Path, overwrite: bool = False, by: str = "") -> Iterator[
 def atomic_folder(path: Path, overwrite: bool = False, ledger: str = "") -> Iterator[Path]:
     """As `atomic_write`, for a folder: everything in it appears at once, under its final name, or not at all.
 
-    With `ledger`, the name of a file that the block keeps in it, the folder aside still holds what a killed process
-    left, and one stopped by Ctrl-C where that file is there, for the block to go on from.
+    With `ledger`, the name of a file in the folder that says how far a run got, the folder aside still holds what a
+    killed process left, so that a run can go on from there. What Ctrl-C stopped stays too, where it has that file.
     """
     require_name(path)
     aside = path.with_name(f".{path.name}.part")

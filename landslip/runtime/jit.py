@@ -53,5 +53,5 @@ def _compile(function: Callable[..., Any]) -> Any:
     compiled = functools.partial(numba.njit, nogil=True, error_model="numpy", forceinline=True)
     try:
         return compiled(cache=True)(function)
-    except RuntimeError:  # numba found no folder that it can write its cache into
+    except RuntimeError:  # There is no folder that numba can write its cache into.
         return compiled()(function)

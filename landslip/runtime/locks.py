@@ -25,7 +25,7 @@ _owners: dict[str, tuple[int, int]] = {}  # process and thread that hold a lock,
 
 @contextmanager
 def exclusive_lock(path: Path, inside: bool = False) -> Iterator[None]:
-    """Let no other process or thread make `path` until the block ends; OutputError where one does.
+    """Let no other process or thread make `path` until the `with` ends. Raises OutputError where one does.
 
     `inside`: `path` is a folder that is added to and not replaced, so that its parent may be read-only. Where the
     system or the disk knows no locks, nothing is kept apart. A killed process leaves an empty hidden file at most, a

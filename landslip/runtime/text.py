@@ -95,6 +95,6 @@ def _plain(value: Any) -> Any:
         return value if value == value and abs(value) != float("inf") else None
     if isinstance(value, Path):
         return value.as_posix()
-    if hasattr(value, "item"):  # a numpy scalar
+    if hasattr(value, "item"):  # It is a numpy scalar.
         return _plain(value.item())
     return value

@@ -36,7 +36,7 @@ Groups = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
-class _Metadata:
+class _MtlMetadata:
     """What the MTL file of a bundle says; SiteError, which names it, where it says nothing that can be used.
 
     `name` is that of the MTL file in the folder.
@@ -81,7 +81,7 @@ def landsat(folder: Folder, roles: Sequence[str], pan: bool | None, saturation: 
     Raises SiteError for metadata of another satellite, level or collection, and for what lacks or is corrupt.
     """
     name = folder.find("_MTL.json", "_MTL.txt") or ""
-    metadata = _Metadata(folder, name, read_mtl(folder.origin / name, folder.text(name)))
+    metadata = _MtlMetadata(folder, name, read_mtl(folder.origin / name, folder.text(name)))
     _require_product(metadata)
     if pan and not metadata.first_level:
         raise SiteError(
@@ -124,7 +124,7 @@ def read_mtl(path: Path, text: str) -> Groups:
     Groups are kept apart, since the file of a Level-2 product repeats names under LEVEL1_... groups. Raises SiteError
     for text that is not whole or of Collection 1.
     """
-    if "L1_METADATA_FILE" in text:  # the root of every MTL of Collection 1; Collection 2 has another
+    if "L1_METADATA_FILE" in text:  # It is the root of every MTL of Collection 1 and of no other.
         raise SiteError(
             f"{path} is of Landsat Collection 1, and bundles are read from Collection 2 (_02_ in their names). Fetch "
             "that product of the scene, or give the bands as `files` with scale and offset."
@@ -170,7 +170,7 @@ def _mtl_text(text: str) -> Groups:
     return groups
 
 
-def _require_product(metadata: _Metadata) -> None:
+def _require_product(metadata: _MtlMetadata) -> None:
     """Raise SiteError for a bundle that is not of Landsat-8/9, Level-1 or Level-2, Collection 2."""
     spacecraft = metadata.text("IMAGE_ATTRIBUTES", "SPACECRAFT_ID")
     level = metadata.text("PRODUCT_CONTENTS", "PROCESSING_LEVEL")
@@ -183,7 +183,7 @@ def _require_product(metadata: _Metadata) -> None:
     )
 
 
-def _light(metadata: _Metadata) -> float:
+def _light(metadata: _MtlMetadata) -> float:
     """What reflectance by the factors of the metadata is divided by: the sine of the sun's height.
 
     Level-1 factors give reflectance without the sun's height (LSDS-1822, 2.6); Level-2 is corrected already, and 1.
@@ -197,7 +197,7 @@ def _light(metadata: _Metadata) -> float:
 
 
 def _band(
-    metadata: _Metadata,
+    metadata: _MtlMetadata,
     number: int,
     light: float,
     *,

@@ -29,7 +29,7 @@ class Folder:
         ]
 
     def find(self, *endings: str) -> str | None:
-        """The file whose name ends so, of several the least deep; an earlier ending first. None where none is."""
+        """The file whose name ends so, of several the least deep; earlier endings come first. None where none is."""
         for ending in endings:
             matches = [name for name in self.names if name.rsplit("/", 1)[-1].endswith(ending)]
             if matches:

@@ -241,8 +241,11 @@ def test_one_epoch_of_several_trainings_tells_bands_from_factors(
 def test_a_reliability_diagram_lies_where_its_shares_do(tmp_path: Path) -> None:
     def drawn(shares: list[float], name: str) -> float:
         """The mean row of the line's colour in the upper, larger panel, as a share of its height."""
-        table = [Reliability(i / 10, (i + 1) / 10, 100, i / 10 + 0.05, share) for i, share in enumerate(shares)]
-        table[0] = Reliability(0, 0.1, 0, np.nan, np.nan)
+        table = [
+            Reliability(low=i / 10, high=(i + 1) / 10, pixels=100, probability=i / 10 + 0.05, observed=share)
+            for i, share in enumerate(shares)
+        ]
+        table[0] = Reliability(low=0, high=0.1, pixels=0, probability=np.nan, observed=np.nan)
         draw_reliability({"p.tif": table}, tmp_path / name, "Reliability")
         picture = read_picture(tmp_path / name)
         upper = picture[: int(0.6 * len(picture))]
