@@ -126,7 +126,7 @@ def relief_rank(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside:
     smooth = _smoothing(dem, grid)
     image = _bands(images, grid, window, inside, smooth)[:, REACH:-REACH, REACH:-REACH]
     relief = np.asarray([local(plane, smooth, FLAT) for plane in _normals(dem, grid.crop(window).pad(FAR))])
-    there = np.isfinite(warp(dem.path, grid.crop(window).pad(FAR), [1], "nearest", dem.nodata)[0])
+    defined = np.isfinite(warp(dem.path, grid.crop(window).pad(FAR), [1], "nearest", dem.nodata)[0])
     white = _whitening(_within(image))
 
     def shared(row: int, column: int) -> float:
@@ -140,12 +140,12 @@ def relief_rank(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside:
         for row in steps
         for column in steps
         if max(abs(row), abs(column)) >= REACH
-        and there[FAR + row : FAR + row + height, FAR + column : FAR + column + width].mean() > WHOLE
+        and defined[FAR + row : FAR + row + height, FAR + column : FAR + column + width].mean() > WHOLE
     ]
     if len(places) < PLACES or not image.any():
         return None
-    here = shared(0, 0)
-    return float(np.mean([shared(*place) < here for place in places]))
+    shared_here = shared(0, 0)
+    return float(np.mean([shared(*place) < shared_here for place in places]))
 
 
 def landslide_shift(
