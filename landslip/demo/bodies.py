@@ -42,14 +42,14 @@ class Bodies:
     def place(self, where: Mask, weight: Float, sizes: Float) -> list[Body]:
         """Bodies of `sizes` (square metres) on ground `where`, started with chances by `weight`."""
         bodies: list[Body] = []
-        owed = 0.0  # square metres that earlier bodies fell short of their sizes by
+        shortfall = 0.0  # square metres that earlier bodies fell short of their sizes by
         for i, size in enumerate(sizes):
             area = size
             # The next large bodies make up for what did not fit. Small ones do not: they would no longer be small.
             if area > SIZE_MEDIAN:
-                area = min(area * min(1 + owed / sizes[i:].sum(), 1.3), SIZES[1])
+                area = min(area * min(1 + shortfall / sizes[i:].sum(), 1.3), SIZES[1])
             body = self._grow(where, weight, area / self.size**2)
-            owed += size - (0.0 if body is None else len(body.rows) * self.size**2)
+            shortfall += size - (0.0 if body is None else len(body.rows) * self.size**2)
             if body is not None:
                 bodies.append(body)
         return bodies

@@ -103,9 +103,9 @@ def _distance_to(lines: gpd.GeoDataFrame, grid: Grid) -> NDArray[np.float32]:
     """Metres from each pixel to the nearest of some lines, (row, column)."""
     pad = 8 * MARGIN  # Pixels, so many that what lies beyond is out of every reach of the rule.
     wide = grid.pad(pad)
-    burnt = burn(lines.geometry, wide, "touched")
+    pixels = burn(lines.geometry, wide, "touched")
     inner = Window(pad, pad, *grid.shape).slices
-    return np.ascontiguousarray(distance(burnt, grid.x_size, grid.y_size)[inner])
+    return np.ascontiguousarray(distance(pixels, grid.x_size, grid.y_size)[inner])
 
 
 def _outline(rng: np.random.Generator, grid: Grid) -> tuple[gpd.GeoDataFrame, Mask]:

@@ -232,7 +232,7 @@ def _place_bodies(rng: np.random.Generator, ground: Landscape) -> tuple[list[Bod
     grid, steepness, lithology = ground.grid, ground.steepness, ground.lithology
     failing = _can_fail(steepness, lithology, ground.to_river, ground.to_fault, -1) & ground.inside & ~ground.water
     reach = 1 + REACH_MARGIN
-    near = (ground.to_river <= RIVER_REACH * reach) & (ground.to_fault <= FAULT_REACH * reach)
+    in_reach = (ground.to_river <= RIVER_REACH * reach) & (ground.to_fault <= FAULT_REACH * reach)
     hard = lithology == LITHOLOGY["hard"]
     weight = np.where(lithology == LITHOLOGY["soft"], 1.0, 1.0 / ROCK_WEIGHT)
     bodies = Bodies(rng, ground.surface, grid.x_size, ~ground.inside | ground.water)
@@ -244,7 +244,7 @@ def _place_bodies(rng: np.random.Generator, ground: Landscape) -> tuple[list[Bod
     for kind, share, where in (
         ("field", 0.40, steepness < MIN_SLOPE - SLOPE_MARGIN),
         ("outcrop", 0.28, hard & (steepness > MIN_SLOPE)),
-        ("clearing", 0.27, ~hard & ~near & (steepness > MIN_SLOPE)),
+        ("clearing", 0.27, ~hard & ~in_reach & (steepness > MIN_SLOPE)),
     ):
         sizes = body_sizes(rng, round(share * count), share * slid_area)
         others[kind] = bodies.place(where & ~ground.water, np.ones(grid.shape), sizes)

@@ -192,7 +192,7 @@ def _summary(
     written: tuple[int, float, int], pieces: LandslidePieces, grid: Grid, stated: tuple[float, str], min_area: float
 ) -> Summary:
     """What was `written`, by the `stated` threshold and its source, and what was left out, in figures."""
-    (count, area, kept), (threshold, source) = written, stated
+    (count, area, with_earlier_ids), (threshold, source) = written, stated
     return Summary(
         count=count,
         area_m2=area,
@@ -203,7 +203,7 @@ def _summary(
         min_area=min_area,
         removed=pieces.removed,
         removed_area_m2=pieces.removed_pixels * grid.pixel_area,
-        kept=kept,
+        kept=with_earlier_ids,
     )
 
 
@@ -229,7 +229,7 @@ def _write_polygons(
     `aside` will be renamed to `out_gpkg`. The other layers of the earlier inventory go on in it.
     """
     base = None if earlier is None else earlier.base
-    count, area, kept = 0, 0.0, 0
+    count, area, with_earlier_ids = 0, 0.0, 0
     with (
         open_vector_writer(aside, out_gpkg, LAYER, base, multi=True) as add_to_vector,
         open_parquet_writer(parquet) as add_to_parquet,
@@ -238,10 +238,10 @@ def _write_polygons(
             add_to_vector(frame)
             add_to_parquet(frame)
             count, area = count + len(frame), area + float(frame["area_m2"].sum())
-            kept += 0 if earlier is None else int(frame["id"].isin(earlier.ids).sum())
+            with_earlier_ids += 0 if earlier is None else int(frame["id"].isin(earlier.ids).sum())
     reviewed = base is not None and REVIEWS in layer_names(base)
     fill_styles(aside, out_gpkg, {LAYER: inventory_style()} | ({REVIEWS: review_style()} if reviewed else {}))
-    return count, area, kept
+    return count, area, with_earlier_ids
 
 
 @contextmanager

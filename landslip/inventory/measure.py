@@ -210,7 +210,7 @@ def landslide_frame(
     ids = np.arange(part.start + 1, part.stop + 1)
     states = ["open"] * count
     if earlier is not None:
-        ids = keep_ids(outlines, earlier.outlines, earlier.ids.tolist(), earlier.taken)
+        ids = keep_ids(outlines, earlier.outlines, earlier.ids.tolist(), earlier.highest_id)
         states = [earlier.states.get(int(i)) or "open" for i in ids]
     if simplify is not None:
         outlines = shapely.coverage_simplify(outlines, simplify)

@@ -26,7 +26,7 @@ MOST_ID = 2**53  # what every program that reads an id can count to
 class Earlier:
     """An earlier inventory in the CRS of the new one: outlines (m,), ids (m,), and states of review by id.
 
-    `taken` is the highest id that its reviews use. `base` is the file whose other layers go on in the new one, None
+    `highest_id` is the highest that its reviews use. `base` is the file whose other layers go on in the new one, None
     where there is none. `changed` is when the file was last written to before it was read, nanoseconds; None where it
     is not replaced.
     """
@@ -35,7 +35,7 @@ class Earlier:
     outlines: NDArray[Any]
     ids: NDArray[np.int64]
     states: dict[int, str]
-    taken: int
+    highest_id: int
     base: Path | None
     changed: int | None
 
@@ -92,7 +92,7 @@ def _read_earlier(path: Path, grid: Grid, replaced: bool) -> Earlier | None:
     ids = frame["id"].to_numpy(np.int64)
     states = dict(zip(ids.tolist(), frame["review"], strict=True)) if "review" in frame.columns else {}
     names = layer_names(path)
-    taken = max((highest_value(path, name, "landslide") for name in (REVIEWS, LOG) if name in names), default=0)
+    highest_id = max((highest_value(path, name, "landslide") for name in (REVIEWS, LOG) if name in names), default=0)
     # All that is in the file that is replaced stays, reviews and notes drawn in QGIS; of another file, only if it has
     # reviews, which would be lost otherwise.
     base = path if replaced or REVIEWS in names else None
@@ -101,7 +101,7 @@ def _read_earlier(path: Path, grid: Grid, replaced: bool) -> Earlier | None:
         outlines=frame.geometry.to_numpy(),
         ids=ids,
         states=states,
-        taken=taken,
+        highest_id=highest_id,
         base=base,
         changed=changed,
     )

@@ -59,7 +59,7 @@ def _index_source(site: Site, grid: Grid) -> ChannelSource | None:
     """NDVI, MNDWI and dNDVI, as far as the bands allow, from bands that are not sharpened; None where none is."""
     bands = band_names(site.image)
     plants, water = {"red", "nir"} <= set(bands), {"green", "swir1"} <= set(bands)
-    names = [name for name, there in (("ndvi", plants), ("mndwi", water), ("dndvi", bool(site.before))) if there]
+    names = [name for name, possible in (("ndvi", plants), ("mndwi", water), ("dndvi", bool(site.before))) if possible]
     if not names:
         return None
     needed = (("red", "nir") if plants else ()) + (("green", "swir1") if water else ())

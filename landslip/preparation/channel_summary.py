@@ -51,15 +51,15 @@ class Totals:
 
     `parts` holds for each channel arrays (tiles, 5) of a row per stored tile: pixels, minimum, maximum and sum over
     valid pixels, and undefined pixels inside the outline. Tiles are the same whatever the windows, and so are the sums.
-    `lost` are the ids of landslides that burn to no pixel.
+    `unburnt` are the ids of landslides that burn to no pixel.
     """
 
     parts: list[list[NDArray[np.float64]]]
     inside: int = 0
     valid: int = 0
-    burnt: int = 0  # landslide pixels inside the outline
+    landslide_inside: int = 0  # landslide pixels inside the outline
     landslide: int = 0  # landslide pixels that are valid
-    lost: list[Any] = field(default_factory=list)
+    unburnt: list[Any] = field(default_factory=list)
     states: dict[str, int] = field(default_factory=dict)  # number of landslides by what a review made of them
 
     def summaries(self, channels: list[Channel]) -> list[ChannelSummary]:

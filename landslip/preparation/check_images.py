@@ -144,7 +144,7 @@ def _table(site: Site, what: str) -> Any:
 def _require_readable(path: Path, grid: Grid | None) -> RasterInfo:
     """Raise where a raster has no CRS, is rotated, or has blocks on the site that do not decode."""
     info = read_info(path)
-    _ = info.grid  # raises where the raster has no CRS or is rotated
+    _ = info.grid  # Raises where the raster has no CRS or is rotated.
     bad = unreadable_blocks(path, covering_window(info, grid, MARGIN)) if grid is not None else []
     if bad:
         where = ", ".join(f"row {w.row} column {w.column}" for w in bad[:3])

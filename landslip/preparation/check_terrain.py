@@ -121,10 +121,10 @@ def _check_elevation(dem: DemTable, info: RasterInfo, window: Window, findings: 
     if defined.size == 0:
         return
     zero = float((defined == 0).mean())
-    rest = defined[defined != 0]
-    if zero > 0.001 and rest.size and (rest.min() > 50 or rest.max() < -50):
+    others = defined[defined != 0]
+    if zero > 0.001 and others.size and (others.min() > 50 or others.max() < -50):
         text = (
-            f"{dem.path}: {100 * zero:.1f} % of its pixels are exactly 0 while the others start at {rest.min():g} m: "
+            f"{dem.path}: {100 * zero:.1f} % of its pixels are exactly 0 while the others start at {others.min():g} m: "
             "0 seems to stand for undefined. Give [dem] nodata = 0."
         )
         findings.append(Finding("warning", text))

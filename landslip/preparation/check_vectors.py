@@ -89,13 +89,14 @@ def check_landslides(table: LandslidesTable, ground: Ground, findings: list[Find
         return int(np.count_nonzero((source.at(window) == LANDSLIDE) & ground.inside(window)))
 
     require_landslides(table, grid, sum(parallel_map(landslide_pixels, tiles(grid.shape, BLOCK))))
-    lost = [feature for row, column, feature in source.lost if ground.inside(Window(row, column, 1, 1)).any()]
-    if lost:
+    features = [feature for row, column, feature in source.unburnt if ground.inside(Window(row, column, 1, 1)).any()]
+    if features:
         total = 0 if source.outlines is None else len(source.outlines.outlines)
-        shown = ", ".join(str(feature) for feature in lost[:MOST_LISTED]) + (" ..." if len(lost) > MOST_LISTED else "")
+        more = " ..." if len(features) > MOST_LISTED else ""
+        shown = ", ".join(str(feature) for feature in features[:MOST_LISTED]) + more
         text = (
-            f"{table.path}: {len(lost)} of {total} landslides burn to no pixel by {table.burn} at {grid.x_size:g} m "
-            f'(features {shown}). burn = "touched" keeps them.'
+            f"{table.path}: {len(features)} of {total} landslides burn to no pixel by {table.burn} at {grid.x_size:g} "
+            f'm (features {shown}). burn = "touched" keeps them.'
         )
         findings.append(Finding("warning", text))
     if source.outlines is not None and source.outlines.note:

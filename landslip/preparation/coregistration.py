@@ -126,7 +126,7 @@ def relief_rank(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside:
     smooth = _smoothing(dem, grid)
     image = _bands(images, grid, window, inside, smooth)[:, REACH:-REACH, REACH:-REACH]
     relief = np.asarray([local(plane, smooth, FLAT) for plane in _normals(dem, grid.crop(window).pad(FAR))])
-    there = np.isfinite(warp(dem.path, grid.crop(window).pad(FAR), [1], "nearest", dem.nodata)[0])
+    defined = np.isfinite(warp(dem.path, grid.crop(window).pad(FAR), [1], "nearest", dem.nodata)[0])
     white = _whitening(_within(image))
 
     def shared(row: int, column: int) -> float:
@@ -140,12 +140,12 @@ def relief_rank(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside:
         for row in steps
         for column in steps
         if max(abs(row), abs(column)) >= REACH
-        and there[FAR + row : FAR + row + height, FAR + column : FAR + column + width].mean() > WHOLE
+        and defined[FAR + row : FAR + row + height, FAR + column : FAR + column + width].mean() > WHOLE
     ]
     if len(places) < PLACES or not image.any():
         return None
-    here = shared(0, 0)
-    return float(np.mean([shared(*place) < here for place in places]))
+    shared_here = shared(0, 0)
+    return float(np.mean([shared(*place) < shared_here for place in places]))
 
 
 def landslide_shift(
@@ -205,11 +205,11 @@ def evenly(windows: Sequence[Window], most: int) -> list[Window]:
 def covered_share(landslides: gpd.GeoDataFrame, grid: Grid) -> Float32:
     """The share of each pixel that polygons cover, (H, W) in [0, 1], counted on 8 x 8 sub-pixels."""
     left, bottom, right, top = grid.bounds
-    near = landslides.geometry.cx[left:right, bottom:top]
+    polygons = landslides.geometry.cx[left:right, bottom:top]
     t = grid.transform
     fine = Grid(grid.crs, Affine(t.a / FINER, 0, t.c, 0, t.e / FINER, t.f), grid.height * FINER, grid.width * FINER)
-    burnt = burn(near, fine)
-    return np.asarray(burnt.reshape(grid.height, FINER, grid.width, FINER).mean((1, 3)), np.float32)
+    covered = burn(polygons, fine)
+    return np.asarray(covered.reshape(grid.height, FINER, grid.width, FINER).mean((1, 3)), np.float32)
 
 
 def local(plane: Float32, smooth: float, least: float = 0.0) -> Float32:
@@ -232,12 +232,15 @@ def local(plane: Float32, smooth: float, least: float = 0.0) -> Float32:
         once = ndimage.uniform_filter(values, side, mode="constant")
         return np.asarray(ndimage.uniform_filter(once, side, mode="constant"))
 
-    rest = mean(plane, lambda values: np.asarray(ndimage.gaussian_filter(values, smooth, mode="constant", truncate=3)))
-    rest = np.where(defined, rest - mean(rest, box), np.float32(0))
-    deviation = np.sqrt(np.maximum(mean(rest**2, lambda values: box(values, 2)), 0))
-    floor = least + 0.1 * float(rest[defined].std()) + 1e-12
-    rest = np.clip(rest / (deviation + np.float32(floor)), -MOST_DEVIATIONS, MOST_DEVIATIONS)
-    return rest.astype(np.float32)
+    def gaussian(values: Float32) -> Float32:
+        return np.asarray(ndimage.gaussian_filter(values, smooth, mode="constant", truncate=3))
+
+    detail = mean(plane, gaussian)
+    detail = np.where(defined, detail - mean(detail, box), np.float32(0))
+    deviation = np.sqrt(np.maximum(mean(detail**2, lambda values: box(values, 2)), 0))
+    floor = least + 0.1 * float(detail[defined].std()) + 1e-12
+    detail = np.clip(detail / (deviation + np.float32(floor)), -MOST_DEVIATIONS, MOST_DEVIATIONS)
+    return detail.astype(np.float32)
 
 
 def shift_of(tiles: Sequence[_Covariances], grid: Grid, smooth: float) -> Shift | None:

@@ -304,20 +304,20 @@ def _show(
     beside = room_beside(figure, axes, latitudes)
     if layer.classes:
         count = len(layer.classes)
-        shown = axes.imshow(
+        image = axes.imshow(
             layer.values, extent=extent(grid), cmap=ListedColormap(layer.colours), vmin=-0.5, vmax=count - 0.5,
             interpolation="nearest",
         )  # fmt: skip
-        scale = figure.colorbar(shown, cax=beside)
-        every = -(-count // max(1, min(MOST_NAMED, int(height / NAMED_HEIGHT))))
-        scale.set_ticks(list(range(0, count, every)), labels=[_folded(name) for name in layer.classes[::every]])
+        scale = figure.colorbar(image, cax=beside)
+        step = -(-count // max(1, min(MOST_NAMED, int(height / NAMED_HEIGHT))))
+        scale.set_ticks(list(range(0, count, step)), labels=[_folded(name) for name in layer.classes[::step]])
         scale.ax.minorticks_off()
     else:
         low, high = stretch(layer.values)
         if layer.even:
             low, high = -max(-low, high), max(-low, high)
-        shown = axes.imshow(layer.values, extent=extent(grid), cmap=layer.ramp, vmin=low, vmax=high)
-        scale = figure.colorbar(shown, cax=beside, extend="both")
+        image = axes.imshow(layer.values, extent=extent(grid), cmap=layer.ramp, vmin=low, vmax=high)
+        scale = figure.colorbar(image, cax=beside, extend="both")
         unit = "°" if layer.unit == "degree" else layer.unit
         if unit and unit != "stored":
             scale.ax.set_title(unit, fontsize=7, pad=8)
@@ -325,7 +325,7 @@ def _show(
 
 
 def _folded(name: str) -> str:
-    """A class's name on two lines where it is long, each cut after 18 letters."""
+    """A class's name on two lines where it is long, each at most 18 letters long."""
     words = name.split(" ")
     if len(name) <= 10 or len(words) < 2:
         return name if len(name) <= 18 else name[:17] + "…"

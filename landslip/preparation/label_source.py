@@ -27,13 +27,13 @@ MOST_SHOWN = 7  # values of a mask that a message lists
 class LabelSource:
     """A site's landslides, read window by window.
 
-    `at` gives the label at a window of the grid, (h, w) uint8, whether inside the outline or not. `lost` are the
+    `at` gives the label at a window of the grid, (h, w) uint8, whether inside the outline or not. `unburnt` are the
     landslides that burn to no pixel: the row and column of a pixel in each, and its feature id. `outlines` are the
     polygons that are burnt, None for a mask.
     """
 
     at: Callable[[Window], NDArray[np.uint8]]
-    lost: list[tuple[int, int, Any]]
+    unburnt: list[tuple[int, int, Any]]
     outlines: Landslides | None = None
 
 
@@ -49,21 +49,22 @@ def open_label(table: LandslidesTable | None, grid: Grid) -> LabelSource:
         return LabelSource(_mask_reader(table, grid), [])
     landslides = _read_site_landslides(table, grid)
     frame = landslides.outlines
-    shapes, left_open = (shapes_on(one.geometry, grid, table.burn) for one in (frame, landslides.unknown))
+    shapes = shapes_on(frame.geometry, grid, table.burn)
+    open_shapes = shapes_on(landslides.unknown.geometry, grid, table.burn)
     centres = frame.geometry.representative_point()
-    lost = []
+    without_pixel = []
     for i in unburnt(list(frame.geometry), grid, table.burn):
         column = int((centres.iloc[i].x - grid.transform.c) // grid.x_size)
         row = int((grid.transform.f - centres.iloc[i].y) // grid.y_size)
         if 0 <= row < grid.height and 0 <= column < grid.width:
-            lost.append((row, column, frame.index[i]))
+            without_pixel.append((row, column, frame.index[i]))
 
     def at(window: Window) -> NDArray[np.uint8]:
-        label = np.where(burn_window(left_open, window), np.uint8(UNKNOWN), np.uint8(OTHER))
+        label = np.where(burn_window(open_shapes, window), np.uint8(UNKNOWN), np.uint8(OTHER))
         label[burn_window(shapes, window)] = LANDSLIDE
         return label
 
-    return LabelSource(at, lost, landslides)
+    return LabelSource(at, without_pixel, landslides)
 
 
 def require_landslides(table: LandslidesTable, grid: Grid, pixels: int) -> None:

@@ -82,12 +82,12 @@ def prepare(
                 f"site {site.name!r} has no pixel that is inside the outline and defined in all of {names}."
             )
         if site.landslides is not None:
-            require_landslides(site.landslides, grid, totals.burnt)
+            require_landslides(site.landslides, grid, totals.landslide_inside)
         summaries = totals.summaries(channels)
         write_summaries(aside, summaries, encoding)
         manifest["resampling"] = {source.name: source.resampling for source in sources}
         manifest["warnings"] = without_folders(warnings, site)
-        manifest["landslides_that_burn_to_no_pixel"] = [str(feature) for feature in totals.lost]
+        manifest["landslides_that_burn_to_no_pixel"] = [str(feature) for feature in totals.unburnt]
         if totals.states:
             manifest["landslides_by_review"] = totals.states
         write_json(aside / "manifest.json", manifest)
@@ -102,7 +102,7 @@ def prepare(
         summaries=summaries,
         valid_pixels=totals.valid,
         landslide_pixels=totals.landslide,
-        unburnt=totals.lost,
+        unburnt=totals.unburnt,
     )
 
 
@@ -237,7 +237,7 @@ def _finish(site: Site, grid: Grid, channels: list[Channel], totals: Totals, asi
         _add_up(values, inside, valid, TILE, parts)
         return window, inside, valid, label, parts
 
-    burnt_to_none = set()  # positions in `landslides.lost` that lie inside the outline
+    burnt_to_none = set()  # positions in `landslides.unburnt` that lie inside the outline
     strip = np.empty((2, FINAL, grid.width), np.uint8)  # label and valid of a row of windows
     rule = site.landslides.burn if site.landslides is not None else ""
     with (
@@ -254,14 +254,14 @@ def _finish(site: Site, grid: Grid, channels: list[Channel], totals: Totals, asi
                 of_channel.append(part)
             totals.inside += int(np.count_nonzero(inside))
             totals.valid += int(np.count_nonzero(valid))
-            totals.burnt += int(np.count_nonzero(label == LANDSLIDE))
+            totals.landslide_inside += int(np.count_nonzero(label == LANDSLIDE))
             totals.landslide += int(np.count_nonzero((label == LANDSLIDE) & valid))
-            for i, (row, column, _) in enumerate(landslides.lost):
+            for i, (row, column, _) in enumerate(landslides.unburnt):
                 row, column = row - window.row, column - window.column
                 if 0 <= row < window.height and 0 <= column < window.width and inside[row, column]:
                     burnt_to_none.add(i)
             yield
-    totals.lost = [feature for i, (_, _, feature) in enumerate(landslides.lost) if i in burnt_to_none]
+    totals.unburnt = [feature for i, (_, _, feature) in enumerate(landslides.unburnt) if i in burnt_to_none]
 
 
 def _put_rows(dataset: Any, strip: NDArray[np.uint8], window: Window) -> None:

@@ -148,27 +148,27 @@ def _grid_crs(site: Site, reference: RasterInfo) -> CRS:
     return reference.crs
 
 
-def _cut_to_extent(extent: tuple[float, float, float, float], whole: Grid, origin: Path) -> Grid:
+def _cut_to_extent(extent: tuple[float, float, float, float], raster_grid: Grid, origin: Path) -> Grid:
     """The grid cut at the pixel borders nearest to an extent, so that two extents that meet share no pixel."""
     left, bottom, right, top = extent
-    x, y = whole.transform.c, whole.transform.f
-    column, last_column = (round((at - x) / whole.x_size) for at in (left, right))
-    row, last_row = (round((y - at) / whole.y_size) for at in (top, bottom))
+    x, y = raster_grid.transform.c, raster_grid.transform.f
+    column, last_column = (round((at - x) / raster_grid.x_size) for at in (left, right))
+    row, last_row = (round((y - at) / raster_grid.y_size) for at in (top, bottom))
     window = Window(row, column, last_row - row, last_column - column)
     remedy = "Give left, bottom, right and top in metres of the grid's CRS."
-    return _cut(whole, window, "[grid] extent", extent, origin=origin, remedy=remedy)
+    return _cut(raster_grid, window, "[grid] extent", extent, origin=origin, remedy=remedy)
 
 
-def _cut_to_outline(outline: FileTable, whole: Grid, origin: Path) -> Grid:
+def _cut_to_outline(outline: FileTable, raster_grid: Grid, origin: Path) -> Grid:
     """The smallest grid of whole pixels that covers the outline."""
-    bounds = tuple(read_outline(outline, whole.crs).total_bounds)
+    bounds = tuple(read_outline(outline, raster_grid.crs).total_bounds)
     if not all(abs(at) < FARTHEST for at in bounds):  # So written that NaN is no place either.
         listed = ", ".join(f"{at:.4g}" for at in bounds)
         raise GridError(
             f"{outline.path} reaches from and to {listed}, where nothing lies. Check its CRS, or draw it anew."
         )
-    window, remedy = _pixels_within(bounds, whole), "Check the CRS of both."
-    return _cut(whole, window, str(outline.path), bounds, origin=origin, remedy=remedy)
+    window, remedy = _pixels_within(bounds, raster_grid), "Check the CRS of both."
+    return _cut(raster_grid, window, str(outline.path), bounds, origin=origin, remedy=remedy)
 
 
 def _pixels_within(bounds: tuple[float, float, float, float], grid: Grid) -> Window:
@@ -184,14 +184,14 @@ def _pixels_within(bounds: tuple[float, float, float, float], grid: Grid) -> Win
 
 
 def _cut(
-    whole: Grid, window: Window, what: str, bounds: tuple[float, float, float, float], origin: Path, remedy: str
+    raster_grid: Grid, window: Window, what: str, bounds: tuple[float, float, float, float], origin: Path, remedy: str
 ) -> Grid:
     """The part of the grid of `origin` in a window; GridError, with the bounds of `what`, where they do not meet."""
-    inside = window.clip(whole.shape)
+    inside = window.clip(raster_grid.shape)
     if inside.height == 0 or inside.width == 0:
         left, bottom, right, top = bounds
         raise GridError(
             f"{what} (x {left:.0f} to {right:.0f}, y {bottom:.0f} to {top:.0f}) does not overlap {origin} "
-            f"({whole.describe()}). {remedy}"
+            f"({raster_grid.describe()}). {remedy}"
         )
-    return whole.crop(inside)
+    return raster_grid.crop(inside)
