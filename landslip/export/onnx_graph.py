@@ -108,13 +108,13 @@ def _corners(full: Tensor) -> list[Tensor]:
 
 def _places(corners: list[Tensor], top: Tensor) -> list[Tensor]:
     """Which corner of each window is its maximum: four bool tensors, one of them True."""
-    found: list[Tensor] = []
-    taken = torch.zeros_like(top) > 1
+    places: list[Tensor] = []
+    earlier = torch.zeros_like(top) > 1
     for corner in corners:
-        here = (corner == top) & ~taken
-        taken = taken | here
-        found.append(here)
-    return found
+        here = (corner == top) & ~earlier
+        earlier = earlier | here
+        places.append(here)
+    return places
 
 
 def _decode(network: SegNet, x: Tensor, places: list[list[Tensor]]) -> Tensor:
@@ -134,16 +134,16 @@ def _unpool(x: Tensor, places: list[Tensor]) -> Tensor:
 
 @torch.inference_mode()
 def with_places(
-    network: SegNet, x: NDArray[np.float32], told: Sequence[NDArray[np.float32]], temperature: float
+    network: SegNet, x: NDArray[np.float32], numbers: Sequence[NDArray[np.float32]], temperature: float
 ) -> NDArray[np.float32] | None:
     """PyTorch's probabilities (N, H, W) where the maxima lie as told; None where a place is no maximum."""
     y, places = torch.from_numpy(x), []
-    for stage, where in zip(network.encoder, told, strict=True):
+    for stage, where in zip(network.encoder, numbers, strict=True):
         full = stage(y)
         corners, y = _corners(full), F.max_pool2d(full, 2)
         four = [torch.from_numpy(where == i) for i in range(4)]
-        chosen = sum(torch.where(here, corner, 0) for here, corner in zip(four, corners, strict=True))
-        if float((y - chosen).max()) > ROUNDING * float(full.abs().max()):
+        maxima = sum(torch.where(here, corner, 0) for here, corner in zip(four, corners, strict=True))
+        if float((y - maxima).max()) > ROUNDING * float(full.abs().max()):
             return None
         places.append(four)
     return torch.sigmoid(_decode(network, y, places) / temperature)[:, 0].numpy()
@@ -184,13 +184,13 @@ def written_graph(
 
 
 def library_versions() -> dict[str, str]:
-    found = software()
+    versions = software()
     for name in EXTRA:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+            versions[name] = "unknown"
+    return versions
 
 
 def written(versions: dict[str, str]) -> str:

@@ -41,15 +41,15 @@ def catalogue(run: Path, out: Path, copy: bool = False, overwrite: bool = False)
 
     refuse_existing(out, overwrite, folder=True)
     refuse_input(out, [run])
-    found = open_run(run)
-    title = _site_name(found.site, run)
+    folder = open_run(run)
+    title = _site_name(folder.site, run)
     items = []
-    if found.probability is not None:
-        items.append(map_item(found.probability, found.landslide_map, found.inventory, f"{title}-map"))
-    if found.model is not None:
-        items.append(weights_item(found.model.parent))
+    if folder.probability is not None:
+        items.append(map_item(folder.probability, folder.landslide_map, folder.inventory, f"{title}-map"))
+    if folder.model is not None:
+        items.append(weights_item(folder.model.parent))
     if not items:
-        found.require("probability", "model")
+        folder.require("probability", "model")
     index = pystac.Catalog(slug(title), f"Landslides of {title}, by landslip {version('landslip')}.", title)
     with atomic_folder(out, overwrite) as aside:
         for item in items:

@@ -84,20 +84,20 @@ class Made:
 
     def tried(self, path: Path, step: Step) -> list[Block]:
         """What a step makes of a file; where the file is damaged, what was made before and a line that names it."""
-        made: list[Block] = []
+        blocks: list[Block] = []
         try:
-            made.extend(_kept(step(), made))
+            blocks.extend(_kept(step(), blocks))
         except LandslipError as error:
-            made.append(Text(str(error).replace(f"{self.run.root}/", ""), "fault"))
+            blocks.append(Text(str(error).replace(f"{self.run.root}/", ""), "fault"))
         except DAMAGE as error:
             why = f"no {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {str(error)[:160]}"
-            made.append(
+            blocks.append(
                 Text(
                     f"{self.name(path)} is damaged, or is not what landslip writes there ({why}). Make it again.",
                     "fault",
                 )
             )
-        return made
+        return blocks
 
     def drawn(self, name: str, step: Callable[[Path], None], alt: str, caption: str, palette: bool = False) -> Picture:
         """A figure that `step` writes to the path it is given."""
@@ -106,10 +106,10 @@ class Made:
         return picture(path, alt, caption, palette)
 
 
-def _kept(blocks: Iterable[Block], made: list[Block]) -> Iterator[Block]:
+def _kept(blocks: Iterable[Block], collected: list[Block]) -> Iterator[Block]:
     """The blocks one by one, so that those before an error stay."""
-    for block in blocks:
-        made.append(block)
+    for one in blocks:
+        collected.append(one)
     return iter(())
 
 
@@ -130,16 +130,16 @@ def read_quietly(path: Path | None) -> dict[str, Any]:
 
 def holding(made: Made, name: str, key: str) -> list[Path]:
     """The files of a name in the run's folders that hold a key, those of the run's own parts first."""
-    found = (path for path in made.run.root.glob(f"*/{name}") if not path.parent.name.startswith("."))  # half made
-    held = (path for path in found if key in read_quietly(path))
-    return sorted(held, key=lambda path: (path.parent.name not in FOLDERS, path.parent.name))
+    paths = (path for path in made.run.root.glob(f"*/{name}") if not path.parent.name.startswith("."))  # half made
+    holders = (path for path in paths if key in read_quietly(path))
+    return sorted(holders, key=lambda path: (path.parent.name not in FOLDERS, path.parent.name))
 
 
 def site_name(made: Made) -> str:
     site = read_quietly(made.run.manifest).get("site")
     name = site.get("name") if isinstance(site, dict) else None
-    if not name and (given := site_of(made)) is not None:
-        name = given.name
+    if not name and (site_file := site_of(made)) is not None:
+        name = site_file.name
     return str(name or "an unnamed site")
 
 
@@ -161,15 +161,15 @@ def number(value: Any) -> float:
 
 
 def figure_text(value: Any, digits: int = 4) -> str:
-    held = number(value)
-    if math.isnan(held):
+    figure = number(value)
+    if math.isnan(figure):
         return "undefined"
-    return f"{held:,.0f}" if abs(held) >= 10**digits else f"{held:.{digits}g}"
+    return f"{figure:,.0f}" if abs(figure) >= 10**digits else f"{figure:.{digits}g}"
 
 
 def percent(value: Any, digits: int = 2) -> str:
-    held = number(value)
-    return "undefined" if math.isnan(held) else f"{100 * held:.{digits}f} %"
+    share = number(value)
+    return "undefined" if math.isnan(share) else f"{100 * share:.{digits}f} %"
 
 
 def km2(square_metres: float) -> str:
@@ -180,10 +180,10 @@ def km2(square_metres: float) -> str:
 
 def where(grid: Grid) -> str:
     left, bottom, right, top = grid.bounds
-    found = to_degrees(grid, [left, (left + right) / 2, right], [bottom, (bottom + top) / 2, top])
-    if found is None:
+    degrees = to_degrees(grid, [left, (left + right) / 2, right], [bottom, (bottom + top) / 2, top])
+    if degrees is None:
         return "a grid of its own: where it lies is not known"
-    x, y = ([degree_text(float(v), axis) for v in values] for values, axis in zip(found, "xy", strict=True))
+    x, y = ([degree_text(float(v), axis) for v in values] for values, axis in zip(degrees, "xy", strict=True))
     return f"{x[1]}, {y[1]} (centre); {x[0]} to {x[2]}, {y[0]} to {y[2]}"
 
 
@@ -208,10 +208,10 @@ def _share(run: RunFolder) -> tuple[float, float]:
     with open_raster(run.landslide_map) as dataset:
         for window in tiles((info.height, info.width), SIDE):
             classes = read_stored_window(dataset, window)
-            here = int(np.count_nonzero(classes <= LANDSLIDE))
+            inside = int(np.count_nonzero(classes <= LANDSLIDE))
             pixels += int(np.count_nonzero(classes == LANDSLIDE))
-            mapped += here
-            area += here / window.area * window_area(window, info.grid) if here else 0
+            mapped += inside
+            area += inside / window.area * window_area(window, info.grid) if inside else 0
     return (pixels / mapped if mapped else math.nan), area
 
 
@@ -220,18 +220,18 @@ def _counted(run: RunFolder) -> np.ndarray[Any, np.dtype[np.int64]]:
     assert run.valid is not None and run.label is not None
     with open_raster(run.valid) as valid, open_raster(run.label) as label:
         shape = valid.height, valid.width
-        found = np.zeros((4, 3), np.int64)
+        counts = np.zeros((4, 3), np.int64)
         split = None if run.split is None or _shape(run.split) != shape else run.split
         for window in tiles(shape, SIDE):
-            inside, drawn = read_stored_window(valid, window) == 1, read_stored_window(label, window)
-            masks = [inside, inside & (drawn == LANDSLIDE), inside & (drawn <= LANDSLIDE)]
-            found[0] += [np.count_nonzero(mask) for mask in masks]
+            inside, classes = read_stored_window(valid, window) == 1, read_stored_window(label, window)
+            masks = [inside, inside & (classes == LANDSLIDE), inside & (classes <= LANDSLIDE)]
+            counts[0] += [np.count_nonzero(mask) for mask in masks]
             if split is not None:
                 with open_raster(split) as parts:
-                    own = read_stored_window(parts, window)
+                    codes = read_stored_window(parts, window)
                 for i, code in enumerate(PARTS.values(), start=1):
-                    found[i] += [np.count_nonzero(mask & (own == code)) for mask in masks]
-        return found
+                    counts[i] += [np.count_nonzero(mask & (codes == code)) for mask in masks]
+        return counts
 
 
 def _shape(path: Path) -> tuple[int, int]:

@@ -47,7 +47,7 @@ def report(root: Path, out: Path, overwrite: bool = False) -> list[str]:
         ]
     name = site_name(made)
     foot = f"Made by landslip {software()['landslip']}. All of it is in this one file."
-    write_document(out, f"Landslides of {name}", _subtitle(made), sections, foot, overwrite)
+    write_document(out, f"Landslides of {name}", _subtitle(made), sections, foot, overwrite=overwrite)
     texts = [block for section in sections for block in section.blocks if isinstance(block, Text)]
     return [text.text for text in texts if text.tone == "fault"]
 
@@ -71,10 +71,10 @@ def _summary(made: Made) -> list[Block]:
     blocks: list[Block] = []
     if run.scores:
         read = [(path, read_quietly(path)) for path in run.scores]
-        held = [(path, found) for path, found in read if "f1" in found and "split" in found]
-        if held:
-            path, best = min(held, key=lambda item: (_doubt(item[1]), item[1].get("part") != "test", item[0].name))
-            blocks += made.tried(path, lambda: _headline(made, path, best))
+        scored = [(path, content) for path, content in read if "f1" in content and "split" in content]
+        if scored:
+            path, scores = min(scored, key=lambda item: (_doubt(item[1]), item[1].get("part") != "test", item[0].name))
+            blocks += made.tried(path, lambda: _headline(made, path, scores))
     else:
         blocks.append(
             Text("The map has not been scored: landslip evaluate RUN/map/probability.tif RUN/prepared/label.tif "
@@ -97,28 +97,28 @@ def _summary(made: Made) -> list[Block]:
     return blocks
 
 
-def _doubt(found: Mapping[str, Any]) -> int:
-    leaky = found.get("leaky")
+def _doubt(scores: Mapping[str, Any]) -> int:
+    leaky = scores.get("leaky")
     return 0 if leaky is False else 1 if leaky is None else 2
 
 
-def _headline(made: Made, path: Path, found: Mapping[str, Any]) -> Iterator[Block]:
-    part = str(found["part"])
+def _headline(made: Made, path: Path, scores: Mapping[str, Any]) -> Iterator[Block]:
+    part = str(scores["part"])
     where = "all mapped ground" if part == "all" else f"the {part} part"
-    loud = loud_of(found)
-    if loud:
-        yield Text(loud, "warning")
-    shown = cells(found, between(found))
-    f1, kappa = shown[SCORES.index("f1")], shown[SCORES.index("kappa")]
+    warning = loud_of(scores)
+    if warning:
+        yield Text(warning, "warning")
+    texts = cells(scores, between(scores))
+    f1, kappa = texts[SCORES.index("f1")], texts[SCORES.index("kappa")]
     yield Text(
-        f"F1-score {f1} %, kappa {kappa} % on {where}, {_area_of(made, found)} (split {found['split']}, leaky: "
-        f"{leakage(found.get('leaky'))}; {made.name(path)}). In brackets: {100 * LEVEL:g} % intervals, where drawn.",
-        "plain" if loud else "good",
+        f"F1-score {f1} %, kappa {kappa} % on {where}, {_area_of(made, scores)} (split {scores['split']}, leaky: "
+        f"{leakage(scores.get('leaky'))}; {made.name(path)}). In brackets: {100 * LEVEL:g} % intervals, where drawn.",
+        "plain" if warning else "good",
     )
 
 
-def _area_of(made: Made, found: Mapping[str, Any]) -> str:
-    pixels = int(number(found["pixels"]))
+def _area_of(made: Made, scores: Mapping[str, Any]) -> str:
+    pixels = int(number(scores["pixels"]))
     for path in (made.run.probability, made.run.stack):
         if path is not None:
             return f"{pixels:,} pixels, {km2(pixels * read_info(path).grid.pixel_area)}"
