@@ -27,6 +27,7 @@ EXTRA = ("onnx", "onnxruntime")
 
 
 def whole_network(model: Model) -> str:
+    """The name of a model's network, as its run file has it."""
     return str(model.facts["run"]["network"]["name"])
 
 
@@ -65,12 +66,12 @@ class RawToProbability(nn.Module):
     def forward(self, raw: Tensor) -> Any:
         defined = raw.abs() <= BEYOND  # neither NaN nor infinite
         if self.nodata is not None:
-            # Deepness's x / 255 / (1 / 255) moves the last digits of a value
+            # Deepness's x / 255 / (1 / 255) moves the last digits of a value, so that equality would miss it.
             defined = defined & ((raw - self.nodata).abs() > 1e-6 * abs(self.nodata))
         x = (raw - self.mean) / self.std
         x = torch.where(defined & (x.abs() <= BEYOND), x, self.zero)
-        found = self.network(x)
-        logits, *places = found if isinstance(found, tuple) else (found,)
+        outputs = self.network(x)
+        logits, *places = outputs if isinstance(outputs, tuple) else (outputs,)
         p = torch.sigmoid(logits / self.temperature)
         if len(self.needed):
             valid = torch.amin(defined.index_select(1, self.needed).float(), 1, keepdim=True) > 0.5
@@ -96,9 +97,9 @@ class _PlainSegNet(nn.Module):
             full = stage(x)
             x = F.max_pool2d(full, 2)
             places.append(_places(_corners(full), x))
-        told = [sum(i * here.float() for i, here in enumerate(four)) for four in places]
+        numbers = [sum(i * here.float() for i, here in enumerate(four)) for four in places]
         logits = _decode(self.network, x, places)
-        return (logits, *told) if self.tell else logits
+        return (logits, *numbers) if self.tell else logits
 
 
 def _corners(full: Tensor) -> list[Tensor]:
@@ -136,7 +137,7 @@ def _unpool(x: Tensor, places: list[Tensor]) -> Tensor:
 def with_places(
     network: SegNet, x: NDArray[np.float32], numbers: Sequence[NDArray[np.float32]], temperature: float
 ) -> NDArray[np.float32] | None:
-    """PyTorch's probabilities (N, H, W) where the maxima lie as told; None where a place is no maximum."""
+    """PyTorch's probabilities (N, H, W) with the maxima at given places; None where one of these is no maximum."""
     y, places = torch.from_numpy(x), []
     for stage, where in zip(network.encoder, numbers, strict=True):
         full = stage(y)
@@ -184,6 +185,7 @@ def written_graph(
 
 
 def library_versions() -> dict[str, str]:
+    """The versions of landslip, of what it stands on, and of the libraries of the export."""
     versions = software()
     for name in EXTRA:
         try:
@@ -194,4 +196,5 @@ def library_versions() -> dict[str, str]:
 
 
 def written(versions: dict[str, str]) -> str:
+    """The versions of the libraries of the export, in a line."""
     return ", ".join(f"{name} {versions[name]}" for name in ("torch", *EXTRA))

@@ -17,7 +17,7 @@ from landslip.plots.maps import draw_split
 from landslip.preparation import figures
 from landslip.preparation.degrees import to_degrees
 from landslip.report.base import (
-    Made,
+    Workspace,
     figure_text,
     km2,
     number,
@@ -32,25 +32,26 @@ from landslip.report.base import (
 from landslip.report.html import Block, Cell, Facts, Table, Text
 
 
-def study_area(made: Made) -> list[Block]:
-    run = made.run
+def study_area(workspace: Workspace) -> list[Block]:
+    """Where the site lies, its ground and its drawn landslides, on a map."""
+    run = workspace.run
     if run.stack is None or run.valid is None or run.label is None:
-        return made.lacks("stack", "valid", "label")
+        return workspace.lacks("stack", "valid", "label")
     prepared = run.stack.parent
     stack = run.stack
 
     def figure() -> Iterator[Block]:
         info = read_stack_info(stack)
-        grid, parts = info.grid, figures.study_area_parts(info, bool(made.counts[0, 1]))
-        yield made.drawn(
+        grid, parts = info.grid, figures.study_area_parts(info, bool(workspace.counts[0, 1]))
+        yield workspace.drawn(
             "area.png",
             lambda path: figures.draw_study_area(prepared, path),
-            f"Map of the study area {site_name(made)}, {where(grid)}: {', '.join(parts)}.",
+            f"Map of the study area {site_name(workspace)}, {where(grid)}: {', '.join(parts)}.",
             f"The study area: {', '.join(parts)}. {_ticks(grid)}{thinned(grid)}",
             palette=True,
         )
 
-    return made.tried(stack, lambda: [_ground_facts(made, stack)]) + made.tried(stack, figure)
+    return workspace.tried(stack, lambda: [_ground_facts(workspace, stack)]) + workspace.tried(stack, figure)
 
 
 def _ticks(grid: Grid) -> str:
@@ -58,15 +59,15 @@ def _ticks(grid: Grid) -> str:
     return f"Kilometres of {crs_name(grid.crs)}" + (", degrees at the top and right. " if degrees else ". ")
 
 
-def _ground_facts(made: Made, path: Path) -> Block:
+def _ground_facts(workspace: Workspace, path: Path) -> Block:
     stack = read_stack_info(path)
-    grid, counts = stack.grid, made.counts
+    grid, counts = stack.grid, workspace.counts
     valid, landslide, labelled = (int(v) for v in counts[0])
     groups = {group: sum(channel.group == group for channel in stack.channels) for group in ("band", "factor")}
     left, bottom, right, top = grid.bounds
     area, grid_area = (pixels * grid.pixel_area for pixels in (valid, grid.height * grid.width))
     rows = [
-        ("Name", site_name(made)),
+        ("Name", site_name(workspace)),
         ("Grid", size_text(grid)),
         ("Coordinates", f"{crs_name(grid.crs)}: easting {left:,.0f} to {right:,.0f} m, northing "
          f"{bottom:,.0f} to {top:,.0f} m"),
@@ -82,16 +83,17 @@ def _ground_facts(made: Made, path: Path) -> Block:
     return Facts(rows)
 
 
-def factors(made: Made) -> list[Block]:
-    run = made.run
+def factors(workspace: Workspace) -> list[Block]:
+    """Maps of the factors, and Table II of the paper."""
+    run = workspace.run
     if run.stack is None:
-        return made.lacks("stack")
+        return workspace.lacks("stack")
     path = run.stack
 
     def maps() -> Iterator[Block]:
         stack = read_stack_info(path)
         names = [name.replace("_", " ") for name in figures.factor_names(stack)]
-        yield made.drawn(
+        yield workspace.drawn(
             "factors.png",
             lambda out: figures.draw_factors(path.parent, out),
             f"Maps of {', '.join(names)}, each with a scale.",
@@ -101,18 +103,18 @@ def factors(made: Made) -> list[Block]:
             palette=True,
         )
 
-    blocks = made.tried(path, maps)
+    blocks = workspace.tried(path, maps)
     if run.channels is None:
-        return blocks + made.lacks("channels")
+        return blocks + workspace.lacks("channels")
     table = run.channels
-    return blocks + made.tried(table, lambda: [_table_ii(made, read_stack_info(path), table)])
+    return blocks + workspace.tried(table, lambda: [_table_ii(workspace, read_stack_info(path), table)])
 
 
-def _table_ii(made: Made, stack: StackInfo, path: Path) -> Block:
+def _table_ii(workspace: Workspace, stack: StackInfo, path: Path) -> Block:
     """Table II: a row per band and factor, over the valid pixels."""
     by_name = {row["name"]: row for row in read_json(path)["channels"]}
-    manifest_site = read_quietly(made.run.manifest).get("site")
-    sources = _Sources(made, manifest_site if isinstance(manifest_site, dict) else {})
+    manifest_site = read_quietly(workspace.run.manifest).get("site")
+    sources = _Sources(workspace, manifest_site if isinstance(manifest_site, dict) else {})
     rows: list[list[Cell]] = []
     for factor in dict.fromkeys(channel.factor for channel in stack.channels):
         channels = [channel for channel in stack.channels if channel.factor == factor]
@@ -148,7 +150,7 @@ def _table_ii(made: Made, stack: StackInfo, path: Path) -> Block:
 class _Sources:
     """Where a factor comes from, by the site as the manifest holds it."""
 
-    made: Made
+    workspace: Workspace
     site: Mapping[str, Any]
 
     def of(self, factor: str) -> tuple[str, str, str]:
@@ -200,9 +202,9 @@ class _Sources:
 
     def _resolution(self, path: str) -> str:
         """Pixel size from the header of an input, where the file is still there."""
-        site = site_of(self.made)
-        inputs = [] if site is None else [file for _, file in site.inputs() if file.name == Path(path).name]
-        for place in (Path(path), *inputs):
+        site = site_of(self.workspace)
+        files = [] if site is None else [file for _, file in site.inputs() if file.name == Path(path).name]
+        for place in (Path(path), *files):
             try:
                 info = read_info(place)
             except (LandslipError, OSError, ValueError):
@@ -216,10 +218,11 @@ def _base(path: Any) -> str:
     return Path(str(path)).name
 
 
-def split(made: Made) -> list[Block]:
-    run = made.run
+def split(workspace: Workspace) -> list[Block]:
+    """The parts of the ground, what they were for, and how they lie."""
+    run = workspace.run
     if run.split is None:
-        return made.lacks("split")
+        return workspace.lacks("split")
     path = run.split
 
     def blocks() -> Iterator[Block]:
@@ -236,21 +239,21 @@ def split(made: Made) -> list[Block]:
             ]
         )
         if run.valid is not None and run.label is not None:
-            yield _parts(made, grid)
+            yield _parts(workspace, grid)
         if run.stack is not None:
             stack = run.stack
-            yield made.drawn(
+            yield workspace.drawn(
                 "split.png",
                 lambda out: draw_split(stack, path, out),
                 "Map of the training, validation and test parts over the relief.",
                 f"Which ground was trained on, which chose the epoch, and which was kept for the test. {thinned(grid)}",
             )
 
-    return made.tried(path, blocks)
+    return workspace.tried(path, blocks)
 
 
-def _parts(made: Made, grid: Grid) -> Block:
-    counts = made.counts
+def _parts(workspace: Workspace, grid: Grid) -> Block:
+    counts = workspace.counts
     rows = []
     for name, (valid, landslide, labelled) in zip(("all valid ground", *PARTS), counts.tolist(), strict=True):
         share = f"{100 * landslide / labelled:.2f}" if labelled else "-"

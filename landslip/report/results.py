@@ -23,7 +23,7 @@ from landslip.plots.cartography import MOST
 from landslip.plots.curves import draw_history
 from landslip.preparation import figures
 from landslip.report.base import (
-    Made,
+    Workspace,
     figure_text,
     holding,
     km2,
@@ -54,18 +54,18 @@ COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 )
 
 
-def training(made: Made) -> list[Block]:
+def training(workspace: Workspace) -> list[Block]:
     """The network as it was trained, its curves, and calibrated models."""
     blocks: list[Block] = []
-    if made.run.model is not None:
-        model = made.run.model
-        blocks += made.tried(model, lambda: [_model_facts(read_json(model))])
+    if workspace.run.model is not None:
+        model = workspace.run.model
+        blocks += workspace.tried(model, lambda: [_model_facts(read_json(model))])
     calibrated: list[Block] = []
-    for path in holding(made, FACTS, "calibration"):
-        calibrated += made.tried(path, partial(_calibration, made, path))
-    if made.run.history is None:
-        return [*blocks, *made.lacks("history"), *calibrated]
-    history = made.run.history
+    for path in holding(workspace, FACTS, "calibration"):
+        calibrated += workspace.tried(path, partial(_calibration, workspace, path))
+    if workspace.run.history is None:
+        return [*blocks, *workspace.lacks("history"), *calibrated]
+    history = workspace.run.history
 
     def curves() -> Iterator[Block]:
         with history.open(encoding="utf-8") as file:
@@ -73,7 +73,7 @@ def training(made: Made) -> list[Block]:
         if not rows:
             raise ValueError("it holds no epoch")
         best = max((float(row["validation_kappa"] or "nan") for row in rows), default=math.nan)
-        yield made.drawn(
+        yield workspace.drawn(
             "history.svg",
             lambda out: draw_history(history, out),
             f"Curves of training and validation loss, validation kappa and F1 over {plural(len(rows), 'epoch')}.",
@@ -81,7 +81,7 @@ def training(made: Made) -> list[Block]:
             "Validation ground chose the epoch and the threshold and is no test.",
         )
 
-    return [*blocks, *made.tried(history, curves), *calibrated]
+    return [*blocks, *workspace.tried(history, curves), *calibrated]
 
 
 def _model_facts(facts: Mapping[str, Any]) -> Block:
@@ -102,12 +102,12 @@ def _model_facts(facts: Mapping[str, Any]) -> Block:
     return Facts(rows)
 
 
-def _calibration(made: Made, path: Path) -> Iterator[Block]:
+def _calibration(workspace: Workspace, path: Path) -> Iterator[Block]:
     """What calibration fitted and chose, and what it noted: of the ground, of its likeness to the training ground."""
     facts = read_json(path)
     calibration = facts["calibration"]
     before, after = calibration["expected_calibration_error"]
-    yield Text(f"Calibrated model: {made.name(path.parent)}/", "head")
+    yield Text(f"Calibrated model: {workspace.name(path.parent)}/", "head")
     rows = [
         ("Fitted on", f"the validation part, {int(number(calibration['pixels'])):,} pixels"),
         (
@@ -127,11 +127,11 @@ def _calibration(made: Made, path: Path) -> Iterator[Block]:
     yield Notes([f"{note}." for note in calibration["notes"]])
 
 
-def landslide_map(made: Made) -> list[Block]:
+def landslide_map(workspace: Workspace) -> list[Block]:
     """The map against the drawn landslides, its probability and, where it has them, its bands of uncertainty."""
-    run = made.run
+    run = workspace.run
     if run.probability is None:
-        return made.lacks("probability")
+        return workspace.lacks("probability")
     path = run.probability
 
     def figures_of_map() -> Iterator[Block]:
@@ -141,7 +141,7 @@ def landslide_map(made: Made) -> list[Block]:
         if run.label is not None and run.stack is not None:
             label, stack = run.label, run.stack
             framed = "Only the framed test part was kept from training: what lies elsewhere flatters the map. "
-            yield made.drawn(
+            yield workspace.drawn(
                 "judged.png",
                 lambda out: maps.draw_judged(
                     path, label, stack, threshold, out, title=f"Landslide map, threshold {threshold:g}", split=run.split
@@ -152,8 +152,8 @@ def landslide_map(made: Made) -> list[Block]:
                 + thinned(info.grid),
             )
         else:
-            yield from made.lacks("label", "stack")
-        yield made.drawn(
+            yield from workspace.lacks("label", "stack")
+        yield workspace.drawn(
             "probability.png",
             lambda out: maps.draw_probability(path, out),
             "Map of the landslide probability from 0 to 1.",
@@ -161,7 +161,7 @@ def landslide_map(made: Made) -> list[Block]:
             palette=True,
         )
         if info.count >= 4:
-            yield made.drawn(
+            yield workspace.drawn(
                 "uncertainty.png",
                 lambda out: maps.draw_uncertainty(path, out),
                 "Maps of probability, dissimilarity index and disagreement; hatched outside the area of applicability.",
@@ -176,7 +176,7 @@ def landslide_map(made: Made) -> list[Block]:
                 "remedy",
             )
 
-    return made.tried(path, figures_of_map)
+    return workspace.tried(path, figures_of_map)
 
 
 def _parts_held(split: Path) -> list[str]:
@@ -210,16 +210,16 @@ def _range_words(low: float, high: float) -> str:
     return f"{text}. So wide a range says little; calibrated probabilities (landslip calibrate) may narrow it"
 
 
-def inventory(made: Made) -> list[Block]:
+def inventory(workspace: Workspace) -> list[Block]:
     """The mapped landslides: their number, their areas, and the largest of them."""
-    if made.run.inventory is None:
-        return made.lacks("inventory")
-    path = made.run.inventory
+    if workspace.run.inventory is None:
+        return workspace.lacks("inventory")
+    path = workspace.run.inventory
 
     def blocks() -> Iterator[Block]:
-        frame = made.landslides
+        frame = workspace.landslides
         areas = frame["area_m2"].to_numpy(float)
-        share, mapped = made.share
+        share, mapped = workspace.share
         rows = [("Landslides", f"{len(frame):,}"), ("Area", km2(float(areas.sum())))]
         if mapped:
             rows.append(("Share", f"{100 * share:.2f} % of the {km2(mapped)} mapped"))
@@ -243,19 +243,19 @@ def inventory(made: Made) -> list[Block]:
                  f"{area_text(tail.x_min)} on ({plural(tail.count, 'landslide')}{rough})")
             )  # fmt: skip
         yield Facts(rows)
-        yield made.drawn(
+        yield workspace.drawn(
             "inventory.svg",
             lambda out: figures.draw_inventory_areas(areas, tail, out),
             f"Frequency density of {len(areas):,} landslide areas, and how many are as large or larger.",
             "Areas of the mapped landslides: frequency density with its power-law tail (bars: 1 sigma of counts), and "
             "how many are as large or larger.",
         )
-        yield _largest(made, frame)
+        yield _largest(workspace, frame)
 
-    return made.tried(path, blocks)
+    return workspace.tried(path, blocks)
 
 
-def _largest(made: Made, frame: Any) -> Block:
+def _largest(workspace: Workspace, frame: Any) -> Block:
     columns = [(name, head, text) for name, head, text in COLUMNS if name in frame and frame[name].notna().any()]
     if "review" in frame and set(frame["review"].dropna()) <= {"open"}:
         columns = [column for column in columns if column[0] != "review"]  # nothing was reviewed
@@ -273,17 +273,17 @@ def _largest(made: Made, frame: Any) -> Block:
         f"The {len(rows)} largest of {plural(len(frame), 'landslide')}.",
         ["Id", "Easting (m)", "Northing (m)", *(head for _, head, _ in columns)],
         rows,
-        f"A point inside each, in {frame.crs.name}. {made.name(made.run.inventory)} has all columns."
-        if made.run.inventory is not None
+        f"A point inside each, in {frame.crs.name}. {workspace.name(workspace.run.inventory)} has all columns."
+        if workspace.run.inventory is not None
         else "",
     )
 
 
-def complexity(made: Made) -> list[Block]:
+def complexity(workspace: Workspace) -> list[Block]:
     """What the network costs: parameters, multiply-adds, time and memory."""
-    if made.run.model is None:
-        return made.lacks("model")
-    path = made.run.model
+    if workspace.run.model is None:
+        return workspace.lacks("model")
+    path = workspace.run.model
 
     def costs() -> Iterator[Block]:
         from landslip.models import build_model  # torch, which only this section needs
@@ -311,11 +311,11 @@ def complexity(made: Made) -> list[Block]:
             rows.insert(6, ("Peak GPU memory", f"{number(facts['peak_gpu_mib']):,.0f} MiB"))
         yield Facts(rows)
 
-    blocks = made.tried(path, costs)
-    for path in made.run.comparison:
-        of = f"of {path.parent.name}/" if len(made.run.comparison) > 1 else ""
+    blocks = workspace.tried(path, costs)
+    for path in workspace.run.comparison:
+        of = f"of {path.parent.name}/" if len(workspace.run.comparison) > 1 else ""
         title = f"Complexity of all methods {of}".rstrip() + " (Table IX of the paper)."
-        blocks += made.tried(path, partial(_costs, path, title))
+        blocks += workspace.tried(path, partial(_costs, path, title))
     return blocks
 
 

@@ -21,7 +21,7 @@ from landslip.metrics.bootstrap import LEVEL
 from landslip.metrics.calibration import Reliability
 from landslip.metrics.confusion import SCORES
 from landslip.metrics.size_distribution import Tail
-from landslip.report.base import DAMAGE, Made, figure_text, holding, number, percent, read_json
+from landslip.report.base import DAMAGE, Workspace, figure_text, holding, number, percent, read_json
 from landslip.report.html import Block, Cell, Notes, Table, Text, picture
 
 TRANSFERRED = {"as_trained": "as trained", "fine_tuned": "fine-tuned"}
@@ -53,12 +53,12 @@ class _ScoreFile:
     audit: list[Cell]
 
 
-def scores(made: Made) -> list[Block]:
+def scores(workspace: Workspace) -> list[Block]:
     """Scores with their ground, what they stand on, and those on other sites."""
     elsewhere: list[Block] = []
-    for path in holding(made, "scores.json", "as_trained"):
-        elsewhere += made.tried(path, partial(_transfer, made, path))
-    if not made.run.scores:
+    for path in holding(workspace, "scores.json", "as_trained"):
+        elsewhere += workspace.tried(path, partial(_transfer, workspace, path))
+    if not workspace.run.scores:
         return [
             Text("This run holds no scores. They are made by: landslip evaluate RUN/map/probability.tif "
                  "RUN/prepared/label.tif --split RUN/model/split.tif --json RUN/scores/test.json", "remedy"),
@@ -66,14 +66,14 @@ def scores(made: Made) -> list[Block]:
         ]  # fmt: skip
     faults: list[Block] = []
     files: list[_ScoreFile] = []
-    for path in made.run.scores:
-        faults += made.tried(path, partial(_read_scores, path, files))
+    for path in workspace.run.scores:
+        faults += workspace.tried(path, partial(_read_scores, path, files))
     details: list[Block] = []
     warnings: dict[str, list[str]] = {}
     for file in files:
-        details += made.tried(file.path, partial(_score_details, made, file.path, file.content))
+        details += workspace.tried(file.path, partial(_score_details, workspace, file.path, file.content))
         if warning := loud_of(file.content):
-            warnings.setdefault(warning, []).append(made.name(file.path))
+            warnings.setdefault(warning, []).append(workspace.name(file.path))
     loud = [Text(f"{', '.join(names)}: {warning}", "warning") for warning, names in warnings.items()]
     return [*loud, *faults, *_score_tables(files), *details, *elsewhere]
 
@@ -100,9 +100,9 @@ def _score_tables(files: list[_ScoreFile]) -> list[Block]:
     ]  # fmt: skip
 
 
-def _transfer(made: Made, path: Path) -> Iterator[Block]:
+def _transfer(workspace: Workspace, path: Path) -> Iterator[Block]:
     """Scores of a model on a site that it was not trained on, and what makes that site unlike its training ground."""
-    content, folder = read_json(path), made.name(path.parent)
+    content, folder = read_json(path), workspace.name(path.parent)
     for text in content.get("warnings") or []:
         yield Text(f"{folder}/, on another site: {text}.", "warning")
     scored = {name: content[key] for key, name in TRANSFERRED.items() if key in content}
@@ -165,7 +165,7 @@ def between(content: Mapping[str, Any]) -> dict[str, tuple[float | None, float |
     return intervals
 
 
-def _score_details(made: Made, path: Path, content: Mapping[str, Any]) -> Iterator[Block]:
+def _score_details(workspace: Workspace, path: Path, content: Mapping[str, Any]) -> Iterator[Block]:
     notes = [str(note) for note in content.get("notes") or []]
     if notes:
         yield Notes([f"{path.stem}: {note}." for note in notes])
@@ -173,7 +173,7 @@ def _score_details(made: Made, path: Path, content: Mapping[str, Any]) -> Iterat
         table = [Reliability(**{key: number(value) for key, value in row.items()}) for row in content["reliability"]]  # type: ignore[arg-type]
         error = percent(content.get("expected_calibration_error"))
         where = "all mapped ground" if content["part"] == "all" else f"the {content['part']} part"
-        yield made.drawn(
+        yield workspace.drawn(
             f"reliability_{path.stem}.svg",
             lambda out: draw_reliability({path.stem: table}, out, f"Reliability on {where}"),
             f"Share of landslide against probability on {where}; expected calibration error {error}.",
@@ -184,7 +184,7 @@ def _score_details(made: Made, path: Path, content: Mapping[str, Any]) -> Iterat
         scores = _inventory_scores(content["inventory"])
         yield _matched(path.stem, scores)
         if scores.classes:
-            yield made.drawn(
+            yield workspace.drawn(
                 f"areas_{path.stem}.svg",
                 lambda out: draw_areas(scores, out),
                 "Frequency of landslide areas, map beside reference, and the share found by size.",
@@ -245,12 +245,12 @@ def sheet_table(caption: str, sheet: Any) -> list[Block]:
     return [Table(caption, sheet.heads, sheet.rows, sheet.note)] if sheet.rows else []
 
 
-def comparison(made: Made) -> list[Block]:
+def comparison(workspace: Workspace) -> list[Block]:
     """Networks and baselines beside each other, with the pictures that `landslip compare` drew."""
-    return made.each("comparison", lambda path: _comparison(made, path))
+    return workspace.each("comparison", lambda path: _comparison(workspace, path))
 
 
-def _comparison(made: Made, path: Path) -> list[Block]:
+def _comparison(workspace: Workspace, path: Path) -> list[Block]:
     def tables() -> Iterator[Block]:
         results = runs_of(path)
         every = summary(results)
@@ -267,14 +267,14 @@ def _comparison(made: Made, path: Path) -> list[Block]:
             yield Text("Some runs failed; the same command tries them again.", "warning")
             yield Notes(failed)
 
-    blocks = made.tried(path, tables)
+    blocks = workspace.tried(path, tables)
     for name in PICTURES:
         for file in sorted(path.parent.glob(f"{name}_*.png")):
             split = file.stem.removeprefix(f"{name}_")
             title = _picture_title(path, name, split) if split in ("apart", "paper", "given") else ""
             if title:
                 large = file.stat().st_size > MOST_BYTES
-                blocks += made.tried(file, partial(_picture, file, title, large))
+                blocks += workspace.tried(file, partial(_picture, file, title, large))
     return blocks
 
 
@@ -300,12 +300,12 @@ def _picture_title(path: Path, name: str, split: str) -> str:
     return f"{titles[name]}, split {split}."
 
 
-def importance(made: Made) -> list[Block]:
+def importance(workspace: Workspace) -> list[Block]:
     """The factors by how well they tell landslides apart (Fig. 9 of the paper)."""
-    return made.each("importance", lambda path: _importance(made, path))
+    return workspace.each("importance", lambda path: _importance(workspace, path))
 
 
-def _importance(made: Made, path: Path) -> list[Block]:
+def _importance(workspace: Workspace, path: Path) -> list[Block]:
     def shown() -> Iterator[Block]:
         content = read_json(path)
         by_measure = {m: [s for s in content["scores"] if s["measure"] == m] for m in MEASURES}
@@ -325,7 +325,7 @@ def _importance(made: Made, path: Path) -> list[Block]:
             for m, scores in ranked.items()
             if not m.endswith("_f1")
         }  # fmt: skip
-        yield made.drawn(
+        yield workspace.drawn(
             f"{path.parent.name}_importance.svg",
             lambda out: draw_ranking(panels, out),
             "Bars of the importance of each factor with intervals: " + "; ".join(panels) + ".",
@@ -342,7 +342,7 @@ def _importance(made: Made, path: Path) -> list[Block]:
             yield Table(f"{title}.", ["Factor", "Rank", "Estimate", "95 % interval", "Doubt"], rows, ends=True)
         yield Notes([f"{note}." for note in content["notes"]])
 
-    return made.tried(path, shown)
+    return workspace.tried(path, shown)
 
 
 def _doubts(score: Mapping[str, Any]) -> str:
@@ -351,12 +351,12 @@ def _doubts(score: Mapping[str, Any]) -> str:
     return ", ".join([*doubts, *([str(score["note"])] if score.get("note") else [])]) or "-"
 
 
-def intervals(made: Made) -> list[Block]:
+def intervals(workspace: Workspace) -> list[Block]:
     """Landslides by class of each factor (Fig. 10 of the paper)."""
-    return made.each("intervals", lambda path: _intervals(made, path))
+    return workspace.each("intervals", lambda path: _intervals(workspace, path))
 
 
-def _intervals(made: Made, path: Path) -> list[Block]:
+def _intervals(workspace: Workspace, path: Path) -> list[Block]:
     def shown() -> Iterator[Block]:
         content = read_json(path)
         panels: dict[str, list[tuple[str, float, float]]] = {}
@@ -373,7 +373,7 @@ def _intervals(made: Made, path: Path) -> list[Block]:
                  "undefined" if math.isnan(ratio) else f"{ratio:.2f}"]
             )  # fmt: skip
         mean = number(content["landslides"]) / number(content["pixels"])
-        yield made.drawn(
+        yield workspace.drawn(
             f"{path.parent.name}_intervals.svg",
             lambda out: draw_intervals(panels, mean, out),
             "Bars of landslide frequency and area share by class of each factor.",
@@ -384,4 +384,4 @@ def _intervals(made: Made, path: Path) -> list[Block]:
         yield Table("Landslides by class of each factor.", heads, table, left=2)
         yield Notes([f"{note}." for note in content["notes"]])
 
-    return made.tried(path, shown)
+    return workspace.tried(path, shown)
