@@ -1,4 +1,8 @@
-"""A network with z-score and probability as one ONNX graph."""
+"""A network with z-score and probability as one ONNX graph.
+
+torch's TorchScript-based exporter is used, not the one on torch.export: it needs no further package (onnxscript) and
+leaves H and W free without a proof that they are multiples of the poolings.
+"""
 
 from __future__ import annotations
 

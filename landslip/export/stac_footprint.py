@@ -1,4 +1,11 @@
-"""Where a raster lies, as STAC wants it said; on Earth, or on another body."""
+"""Where a raster lies, as STAC wants it said; on Earth, or on another body.
+
+On Earth the geometry is the grid's outline in WGS 84, split at the antimeridian. On another body it is in that body's
+own longitude and latitude, -180 to 180, and `ssys:targets` of the item names the body, as in the solar system
+extension's examples; a program that does not know the extension will take it for a place on Earth. The body is told by
+the radius of the CRS. Where that is no known body's, or the CRS is a local one, the geometry is null and `proj:` alone
+says where.
+"""
 
 from __future__ import annotations
 

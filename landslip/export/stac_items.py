@@ -1,4 +1,12 @@
-"""A map and a model as STAC items."""
+"""A map and a model as STAC items.
+
+STAC 1.1.0 (github.com/radiantearth/stac-spec, item-spec) with the extensions projection 2.0, file 2.1, classification
+2.0, processing 1.2, solar system 1.1 and, for models, machine-learning-model 1.4. Bands are STAC 1.1's own `bands`,
+which took the place of `raster:bands` and `eo:bands`.
+
+The time of a map is that of the dates in the inventory's `date` column, else that of the probability raster's tag
+`date`, else the time at which the file was last written; `landslip:datetime_from` says which.
+"""
 
 from __future__ import annotations
 

@@ -37,6 +37,7 @@ from landslip.errors import RasterError
 from landslip.geo.grid import Grid, Window
 from landslip.geo.preview import stretch
 from landslip.serve.layers import PageLayer
+from landslip.serve.schemas import LegendOut
 
 SIDE = 256  # of a tile, pixels
 THIN_SIDE = 2048  # most pixels a side of a thinned copy
@@ -119,15 +120,15 @@ class Tiles:
         at = Affine(step_x, 0, corner.c + window.column * grid.x_size, 0, -step_y, corner.f - window.row * grid.y_size)
         return self._pixels(layer.path, layer.bands[:1], window, shape)[0], Grid(grid.crs, at, *shape)
 
-    def legend(self, layer: PageLayer) -> dict[str, Any]:
+    def legend(self, layer: PageLayer) -> LegendOut:
         """How to read a layer's colours: `range` and `colours` of a ramp, or `classes` with a word and a colour."""
         if layer.kind in ("codes", "planes", "agreement"):
-            return {"classes": [{"name": name, "colour": colour} for _, name, colour in layer.codes]}
+            return LegendOut(classes=[{"name": name, "colour": colour} for _, name, colour in layer.codes])
         if layer.kind == "image":
-            return {"stretch": [list(self._stretch(layer, band)) for band in layer.bands]}
+            return LegendOut(stretch=[list(self._stretch(layer, band)) for band in layer.bands])
         ramp = _ramp(layer.ramp)[:: 255 // 15]
         colours = ["#{:02X}{:02X}{:02X}".format(*(int(part) for part in colour[:3])) for colour in ramp]
-        return {"range": list(self._range(layer)), "colours": colours}
+        return LegendOut(range=list(self._range(layer)), colours=colours)
 
     # -- colours ------------------------------------------------------------------------------------------------------
 
