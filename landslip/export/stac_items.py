@@ -27,7 +27,6 @@ from landslip.geo.raster import RasterInfo, open_raster, read_info, require_one_
 from landslip.geo.vector import read_vector
 from landslip.inventory.previous import layer_of
 from landslip.plots.qgis_style import COLOURS, NOT_VALID
-from landslip.runtime.atomic import refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
 from landslip.runtime.text import write_json
 from landslip.training.checkpoint import FACTS, SPLIT, WEIGHTS, Model, load_model
@@ -169,19 +168,6 @@ def model_item(
 def write_item(path: Path, item: Any, overwrite: bool = False) -> None:
     """Write a pystac Item as JSON, its assets' places relative to it."""
     write_json(path, placed(item, path), overwrite)
-
-
-def write_map_item(
-    out: Path,
-    probability: Path,
-    landslide_map: Path | None = None,
-    inventory: Path | None = None,
-    overwrite: bool = False,
-) -> None:
-    """Write the item of a map, `map_item`, as the JSON file `out`: beside the raster, say."""
-    refuse_existing(out, overwrite)
-    refuse_input(out, [path for path in (probability, landslide_map, inventory) if path is not None])
-    write_item(out, map_item(probability, landslide_map, inventory), overwrite)
 
 
 def weights_item(folder: Path) -> Any:
