@@ -35,12 +35,14 @@ def describe(path: Path) -> str:
             return _model(path)
         if (path / "stack.tif").exists():
             return _prepared(path)
-        held = [p for p in (path / "model", path / "prepared") if p.is_dir()]
-        if held:
-            return "\n\n".join([f"{path}: a run folder", *(describe(p) for p in held)])
+        parts = [p for p in (path / "model", path / "prepared") if p.is_dir()]
+        if parts:
+            return "\n\n".join([f"{path}: a run folder", *(describe(p) for p in parts)])
         raise RasterError(f"{path} is neither a prepared site, a model nor a run folder.")
-    whole = {FACTS: FACTS, WEIGHTS: FACTS, "channels.json": "stack.tif", "manifest.json": "stack.tif"}
-    if path.name in whole and (path.parent / whole[path.name]).is_file():  # a part of a model, or of a prepared site
+    companions = {FACTS: FACTS, WEIGHTS: FACTS, "channels.json": "stack.tif", "manifest.json": "stack.tif"}
+    if (
+        path.name in companions and (path.parent / companions[path.name]).is_file()
+    ):  # a part of a model, or of a prepared site
         return describe(path.parent)
     if path.suffix.lower() == ".toml" or (path.suffix.lower() == ".json" and not archived and not _is_geojson(path)):
         raise RasterError(
@@ -64,9 +66,9 @@ def describe(path: Path) -> str:
 
 def _own_path(path: Path) -> Path:
     """A path of GDAL's into an archive as a path of its own; what else GDAL knows as it is."""
-    own = Path(shown(path.as_posix()))
-    rooted = Path("/") / own  # Path makes one slash of the two in /vsizip//home/dem.zip
-    return rooted if archive_of(own) is None and archive_of(rooted) is not None else own
+    path_inside = Path(shown(path.as_posix()))
+    rooted = Path("/") / path_inside  # Path makes one slash of the two in /vsizip//home/dem.zip
+    return rooted if archive_of(path_inside) is None and archive_of(rooted) is not None else path_inside
 
 
 def _missing(path: Path) -> str:

@@ -9,14 +9,8 @@ are the z-score, zeros for undefined values after it, the network, the temperatu
 A pixel with an undefined channel has no probability, as in landslip's own maps: NaN in `model.onnx`, and 0 in
 `deepness.onnx`, since Deepness takes NaN for landslide. Aspect in degrees, undefined on flat ground, is exempt.
 
-torch's TorchScript-based exporter is used, not the one on torch.export: it needs no further package (onnxscript) and
-leaves H and W free without a proof that they are multiples of the poolings. Every file is compared with PyTorch before
-it gets its name, and refused where a probability differs by more than MOST_DIFFERENT.
-
-SegNet puts a value where a maximum was, and where two neighbours are equal but for rounding, that place depends on the
-order in which a processor adds: PyTorch differs from itself then, by any amount, at single pixels. SegNet is therefore
-compared with PyTorch given the graph's own places, each of which must be a maximum but for rounding; the share of
-pixels that another place moves is reported.
+`onnx_graph` writes the graphs, `onnx_check` compares each with PyTorch before it gets its name: a file whose
+probabilities differ by more than MOST_DIFFERENT is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A network with z-score and probability as one ONNX graph."""
+"""A network with z-score and probability as one ONNX graph.
+
+torch's TorchScript-based exporter is used, not the one on torch.export: it needs no further package (onnxscript) and
+leaves H and W free without a proof that they are multiples of the poolings.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +31,7 @@ EXTRA = ("onnx", "onnxruntime")
 
 
 def whole_network(model: Model) -> str:
+    """The name of a model's network, as its run file has it."""
     return str(model.facts["run"]["network"]["name"])
 
 
@@ -65,12 +70,12 @@ class RawToProbability(nn.Module):
     def forward(self, raw: Tensor) -> Any:
         defined = raw.abs() <= BEYOND  # neither NaN nor infinite
         if self.nodata is not None:
-            # Deepness's x / 255 / (1 / 255) moves the last digits of a value
+            # Deepness's x / 255 / (1 / 255) moves the last digits of a value, so that equality would miss it.
             defined = defined & ((raw - self.nodata).abs() > 1e-6 * abs(self.nodata))
         x = (raw - self.mean) / self.std
         x = torch.where(defined & (x.abs() <= BEYOND), x, self.zero)
-        found = self.network(x)
-        logits, *places = found if isinstance(found, tuple) else (found,)
+        outputs = self.network(x)
+        logits, *places = outputs if isinstance(outputs, tuple) else (outputs,)
         p = torch.sigmoid(logits / self.temperature)
         if len(self.needed):
             valid = torch.amin(defined.index_select(1, self.needed).float(), 1, keepdim=True) > 0.5
@@ -96,9 +101,9 @@ class _PlainSegNet(nn.Module):
             full = stage(x)
             x = F.max_pool2d(full, 2)
             places.append(_places(_corners(full), x))
-        told = [sum(i * here.float() for i, here in enumerate(four)) for four in places]
+        numbers = [sum(i * here.float() for i, here in enumerate(four)) for four in places]
         logits = _decode(self.network, x, places)
-        return (logits, *told) if self.tell else logits
+        return (logits, *numbers) if self.tell else logits
 
 
 def _corners(full: Tensor) -> list[Tensor]:
@@ -108,13 +113,13 @@ def _corners(full: Tensor) -> list[Tensor]:
 
 def _places(corners: list[Tensor], top: Tensor) -> list[Tensor]:
     """Which corner of each window is its maximum: four bool tensors, one of them True."""
-    found: list[Tensor] = []
-    taken = torch.zeros_like(top) > 1
+    places: list[Tensor] = []
+    earlier = torch.zeros_like(top) > 1
     for corner in corners:
-        here = (corner == top) & ~taken
-        taken = taken | here
-        found.append(here)
-    return found
+        here = (corner == top) & ~earlier
+        earlier = earlier | here
+        places.append(here)
+    return places
 
 
 def _decode(network: SegNet, x: Tensor, places: list[list[Tensor]]) -> Tensor:
@@ -134,16 +139,16 @@ def _unpool(x: Tensor, places: list[Tensor]) -> Tensor:
 
 @torch.inference_mode()
 def with_places(
-    network: SegNet, x: NDArray[np.float32], told: Sequence[NDArray[np.float32]], temperature: float
+    network: SegNet, x: NDArray[np.float32], numbers: Sequence[NDArray[np.float32]], temperature: float
 ) -> NDArray[np.float32] | None:
-    """PyTorch's probabilities (N, H, W) where the maxima lie as told; None where a place is no maximum."""
+    """PyTorch's probabilities (N, H, W) with the maxima at given places; None where one of these is no maximum."""
     y, places = torch.from_numpy(x), []
-    for stage, where in zip(network.encoder, told, strict=True):
+    for stage, where in zip(network.encoder, numbers, strict=True):
         full = stage(y)
         corners, y = _corners(full), F.max_pool2d(full, 2)
         four = [torch.from_numpy(where == i) for i in range(4)]
-        chosen = sum(torch.where(here, corner, 0) for here, corner in zip(four, corners, strict=True))
-        if float((y - chosen).max()) > ROUNDING * float(full.abs().max()):
+        maxima = sum(torch.where(here, corner, 0) for here, corner in zip(four, corners, strict=True))
+        if float((y - maxima).max()) > ROUNDING * float(full.abs().max()):
             return None
         places.append(four)
     return torch.sigmoid(_decode(network, y, places) / temperature)[:, 0].numpy()
@@ -184,14 +189,16 @@ def written_graph(
 
 
 def library_versions() -> dict[str, str]:
-    found = software()
+    """The versions of landslip, of what it stands on, and of the libraries of the export."""
+    versions = software()
     for name in EXTRA:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+            versions[name] = "unknown"
+    return versions
 
 
 def written(versions: dict[str, str]) -> str:
+    """The versions of the libraries of the export, in a line."""
     return ", ".join(f"{name} {versions[name]}" for name in ("torch", *EXTRA))

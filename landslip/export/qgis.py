@@ -133,7 +133,7 @@ def _class_maps(run: RunFolder) -> Iterator[ClassMap]:
 
 def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) -> list[_ProjectLayer]:
     """Layers from the top of the legend down; `home` is the project's folder, which sources start at."""
-    files = _Sources(home)
+    files = _ProjectFiles(home)
     layers = [*_inventory_layers(run, files), *_vectors(run, files)]
     if "hits_and_misses" in maps:
         layers.append(_classes("Map", files, *maps.pop("hits_and_misses")))
@@ -165,7 +165,7 @@ def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) 
 
 
 @dataclass(frozen=True)
-class _Sources:
+class _ProjectFiles:
     """Files as the project names them: relative to its folder, so that both can be moved together."""
 
     home: Path
@@ -179,14 +179,14 @@ class _Sources:
         return f"{file}|layername={layer}"
 
 
-def _classes(group: str, files: _Sources, classes: ClassMap, path: Path) -> _ProjectLayer:
+def _classes(group: str, files: _ProjectFiles, classes: ClassMap, path: Path) -> _ProjectLayer:
     words = {code: word for code, (word, _) in classes.classes.items()}
     colours = {code: rgba(colour) for code, (_, colour) in classes.classes.items()}
     renderer = classes_renderer(words, colours)
     return _ProjectLayer(group=group, name=classes.title, source=files.relative(path), renderer=renderer)
 
 
-def _inventory_layers(run: RunFolder, files: _Sources) -> Iterator[_ProjectLayer]:
+def _inventory_layers(run: RunFolder, files: _ProjectFiles) -> Iterator[_ProjectLayer]:
     if run.inventory is None:
         return
     tables = layer_names(run.inventory)
@@ -203,7 +203,7 @@ def _inventory_layers(run: RunFolder, files: _Sources) -> Iterator[_ProjectLayer
             )
 
 
-def _probability_layers(path: Path, files: _Sources) -> Iterator[_ProjectLayer]:
+def _probability_layers(path: Path, files: _ProjectFiles) -> Iterator[_ProjectLayer]:
     """A layer per band: the probability and, where it was asked for, its uncertainty."""
     for band, name in enumerate(read_info(path).names, start=1):
         is_probability = name in (PROBABILITY, None)
@@ -212,7 +212,7 @@ def _probability_layers(path: Path, files: _Sources) -> Iterator[_ProjectLayer]:
         yield _ProjectLayer(group="Map", name=name or PROBABILITY, source=files.relative(path), renderer=renderer)
 
 
-def _vectors(run: RunFolder, files: _Sources) -> Iterator[_ProjectLayer]:
+def _vectors(run: RunFolder, files: _ProjectFiles) -> Iterator[_ProjectLayer]:
     """The vectors that a site was prepared from, where they still are."""
     manifest = _manifest(run)
     for what, (title, colour) in VECTORS.items():

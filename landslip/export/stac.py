@@ -1,17 +1,6 @@
-"""STAC items of maps and models, and `landslip stac`: a run as a small static catalogue.
+"""`landslip stac`: a run's map and model as a small static catalogue of STAC items.
 
-STAC 1.1.0 (github.com/radiantearth/stac-spec, item-spec and catalog-spec) with the extensions projection 2.0, file 2.1,
-classification 2.0, processing 1.2, solar system 1.1 and, for models, machine-learning-model 1.4. Bands are STAC 1.1's
-own `bands`, which took the place of `raster:bands` and `eo:bands`. All links are relative.
-
-**Place.** On Earth the geometry is the grid's outline in WGS 84, split at the antimeridian. On another body it is in
-that body's own longitude and latitude, -180 to 180, and `ssys:targets` names the body, as in the solar system
-extension's examples; a program that does not know the extension will take it for a place on Earth. The body is told by
-the radius of the CRS. Where that is no known body's, or the CRS is a local one, the geometry is null and `proj:` alone
-says where.
-
-**Time.** The dates that the inventory's `date` column holds, else the probability raster's tag `date`, else the time
-at which the file was last written; `landslip:datetime_from` says which.
+STAC 1.1.0 (github.com/radiantearth/stac-spec, item-spec and catalog-spec). All links are relative.
 """
 
 from __future__ import annotations
@@ -41,15 +30,15 @@ def catalogue(run: Path, out: Path, copy: bool = False, overwrite: bool = False)
 
     refuse_existing(out, overwrite, folder=True)
     refuse_input(out, [run])
-    found = open_run(run)
-    title = _site_name(found.site, run)
+    folder = open_run(run)
+    title = _site_name(folder.site, run)
     items = []
-    if found.probability is not None:
-        items.append(map_item(found.probability, found.landslide_map, found.inventory, f"{title}-map"))
-    if found.model is not None:
-        items.append(weights_item(found.model.parent))
+    if folder.probability is not None:
+        items.append(map_item(folder.probability, folder.landslide_map, folder.inventory, f"{title}-map"))
+    if folder.model is not None:
+        items.append(weights_item(folder.model.parent))
     if not items:
-        found.require("probability", "model")
+        folder.require("probability", "model")
     index = pystac.Catalog(slug(title), f"Landslides of {title}, by landslip {version('landslip')}.", title)
     with atomic_folder(out, overwrite) as aside:
         for item in items:
@@ -84,6 +73,7 @@ def catalogue(run: Path, out: Path, copy: bool = False, overwrite: bool = False)
 
 
 def _site_name(site: Path | None, run: Path) -> str:
+    """The name in the site file, else that of the run folder."""
     if site is not None:
         name = read_toml(site, OutputError).get("name")
         if isinstance(name, str) and name:

@@ -1,4 +1,11 @@
-"""Where a raster lies, as STAC wants it said; on Earth, or on another body."""
+"""Where a raster lies, as STAC wants it said; on Earth, or on another body.
+
+On Earth the geometry is the grid's outline in WGS 84, split at the antimeridian. On another body it is in that body's
+own longitude and latitude, -180 to 180, and `ssys:targets` of the item names the body, as in the solar system
+extension's examples; a program that does not know the extension will take it for a place on Earth. The body is told by
+the radius of the CRS. Where that is no known body's, or the CRS is a local one, the geometry is null and `proj:` alone
+says where.
+"""
 
 from __future__ import annotations
 
@@ -70,12 +77,12 @@ def _body(crs: CRS) -> tuple[str | None, CRS]:
     """The body that a CRS is of, told by its radius, and the CRS of longitude and latitude to use for it."""
     import pyproj
 
-    own = pyproj.CRS.from_wkt(crs.to_wkt())
-    if own.ellipsoid is None or own.geodetic_crs is None:
+    parsed = pyproj.CRS.from_wkt(crs.to_wkt())
+    if parsed.ellipsoid is None or parsed.geodetic_crs is None:
         return None, crs
-    radius = own.ellipsoid.semi_major_metre / 1000
+    radius = parsed.ellipsoid.semi_major_metre / 1000
     body = next((name for name, (_, mean) in BODIES.items() if abs(radius / mean - 1) < 0.01), None)
-    return body, CRS.from_epsg(4326) if body == "Earth" else CRS.from_wkt(own.geodetic_crs.to_wkt())
+    return body, CRS.from_epsg(4326) if body == "Earth" else CRS.from_wkt(parsed.geodetic_crs.to_wkt())
 
 
 def projection(grid: Grid) -> dict[str, Any]:
@@ -83,11 +90,11 @@ def projection(grid: Grid) -> dict[str, Any]:
     import pyproj
 
     code = grid.crs.to_epsg()
-    found: dict[str, Any] = {"proj:code": f"EPSG:{code}" if code else None}
+    facts: dict[str, Any] = {"proj:code": f"EPSG:{code}" if code else None}
     if not code:
-        found["proj:wkt2"] = pyproj.CRS.from_wkt(grid.crs.to_wkt()).to_wkt()
+        facts["proj:wkt2"] = pyproj.CRS.from_wkt(grid.crs.to_wkt()).to_wkt()
     at = grid.transform
-    return found | {
+    return facts | {
         "proj:shape": list(grid.shape),
         "proj:transform": [at.a, at.b, at.c, at.d, at.e, at.f],
         "proj:bbox": list(grid.bounds),

@@ -1,4 +1,12 @@
-"""A map and a model as STAC items."""
+"""A map and a model as STAC items.
+
+STAC 1.1.0 (github.com/radiantearth/stac-spec, item-spec) with the extensions projection 2.0, file 2.1, classification
+2.0, processing 1.2, solar system 1.1 and, for models, machine-learning-model 1.4. Bands are STAC 1.1's own `bands`,
+which took the place of `raster:bands` and `eo:bands`.
+
+The time of a map is that of the dates in the inventory's `date` column, else that of the probability raster's tag
+`date`, else the time at which the file was last written; `landslip:datetime_from` says which.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +27,6 @@ from landslip.geo.raster import RasterInfo, open_raster, read_info, require_one_
 from landslip.geo.vector import read_vector
 from landslip.inventory.previous import layer_of
 from landslip.plots.qgis_style import COLOURS, NOT_VALID
-from landslip.runtime.atomic import refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
 from landslip.runtime.text import write_json
 from landslip.training.checkpoint import Model, load_model
@@ -162,19 +169,6 @@ def model_item(
 def write_item(path: Path, item: Any, overwrite: bool = False) -> None:
     """Write a pystac Item as JSON, its assets' places relative to it."""
     write_json(path, placed(item, path), overwrite)
-
-
-def write_map_item(
-    out: Path,
-    probability: Path,
-    landslide_map: Path | None = None,
-    inventory: Path | None = None,
-    overwrite: bool = False,
-) -> None:
-    """Write the item of a map, `map_item`, as the JSON file `out`: beside the raster, say."""
-    refuse_existing(out, overwrite)
-    refuse_input(out, [path for path in (probability, landslide_map, inventory) if path is not None])
-    write_item(out, map_item(probability, landslide_map, inventory), overwrite)
 
 
 def weights_item(folder: Path) -> Any:

@@ -1,9 +1,9 @@
-"""What every section of the report stands on: the run folder, figures drawn aside, files read with care."""
+"""What every section of the report uses: the run folder, figures drawn aside, files read with care, numbers as text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,16 +29,14 @@ from landslip.runtime.run_folder import PLACES, RunFolder
 from landslip.runtime.text import parse_json
 
 SIDE = 2048  # pixels a side of what is counted at a time
-
-
+# what a damaged file of the run may end in, whichever library reads it
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, OSError, RuntimeError)
-
 
 Step = Callable[[], Iterable[Block]]
 
 
 @dataclass(frozen=True)
-class Made:
+class Workspace:
     """The run folder, and a folder that figures are drawn in. What several sections need is read once."""
 
     run: RunFolder
@@ -52,12 +50,12 @@ class Made:
 
     @cached_property
     def share(self) -> tuple[float, float]:
-        """See `_share`."""
+        """The share of the mapped ground that is landslide, and that ground in square metres; see `_share`."""
         return _share(self.run)
 
     @cached_property
     def counts(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """See `_counted`."""
+        """(4, 3) valid pixels, of them landslide and of known label: of all ground, train, validation and test."""
         return _counted(self.run)
 
     def name(self, path: Path) -> str:
@@ -83,21 +81,25 @@ class Made:
         return blocks
 
     def tried(self, path: Path, step: Step) -> list[Block]:
-        """What a step makes of a file; where the file is damaged, what was made before and a line that names it."""
-        made: list[Block] = []
+        """The blocks that a step makes of a file.
+
+        Where the file is damaged they are those made before the damage, and a line that names the file.
+        """
+        blocks: list[Block] = []
         try:
-            made.extend(_kept(step(), made))
+            for block in step():  # One by one, so that those before an error stay.
+                blocks.append(block)
         except LandslipError as error:
-            made.append(Text(str(error).replace(f"{self.run.root}/", ""), "fault"))
+            blocks.append(Text(str(error).replace(f"{self.run.root}/", ""), "fault"))
         except DAMAGE as error:
             why = f"no {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {str(error)[:160]}"
-            made.append(
+            blocks.append(
                 Text(
                     f"{self.name(path)} is damaged, or is not what landslip writes there ({why}). Make it again.",
                     "fault",
                 )
             )
-        return made
+        return blocks
 
     def drawn(self, name: str, step: Callable[[Path], None], alt: str, caption: str, palette: bool = False) -> Picture:
         """A figure that `step` writes to the path it is given."""
@@ -106,14 +108,8 @@ class Made:
         return picture(path, alt, caption, palette)
 
 
-def _kept(blocks: Iterable[Block], made: list[Block]) -> Iterator[Block]:
-    """The blocks one by one, so that those before an error stay."""
-    for block in blocks:
-        made.append(block)
-    return iter(())
-
-
 def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds a table of names; TypeError where it holds anything else."""
     value = parse_json(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
         raise TypeError(f"a {type(value).__name__} where a table of names is due")
@@ -128,25 +124,29 @@ def read_quietly(path: Path | None) -> dict[str, Any]:
         return {}
 
 
-def holding(made: Made, name: str, key: str) -> list[Path]:
-    """The files of a name in the run's folders that hold a key, those of the run's own parts first."""
-    found = (path for path in made.run.root.glob(f"*/{name}") if not path.parent.name.startswith("."))  # half made
-    held = (path for path in found if key in read_quietly(path))
-    return sorted(held, key=lambda path: (path.parent.name not in FOLDERS, path.parent.name))
+def holding(workspace: Workspace, name: str, key: str) -> list[Path]:
+    """The files of a name in the run's folders that hold a key, those of the run's own parts first.
+
+    Hidden folders are left out: they hold what is half made.
+    """
+    paths = (path for path in workspace.run.root.glob(f"*/{name}") if not path.parent.name.startswith("."))
+    holders = (path for path in paths if key in read_quietly(path))
+    return sorted(holders, key=lambda path: (path.parent.name not in FOLDERS, path.parent.name))
 
 
-def site_name(made: Made) -> str:
-    site = read_quietly(made.run.manifest).get("site")
+def site_name(workspace: Workspace) -> str:
+    """The site's name, by the manifest or the site file."""
+    site = read_quietly(workspace.run.manifest).get("site")
     name = site.get("name") if isinstance(site, dict) else None
-    if not name and (given := site_of(made)) is not None:
-        name = given.name
+    if not name and (site_file := site_of(workspace)) is not None:
+        name = site_file.name
     return str(name or "an unnamed site")
 
 
-def site_of(made: Made) -> Site | None:
+def site_of(workspace: Workspace) -> Site | None:
     """The site file of the run, where there is one that can be read."""
     try:
-        return None if made.run.site is None else read_site(made.run.site)
+        return None if workspace.run.site is None else read_site(workspace.run.site)
     except LandslipError:
         return None
 
@@ -161,37 +161,43 @@ def number(value: Any) -> float:
 
 
 def figure_text(value: Any, digits: int = 4) -> str:
-    held = number(value)
-    if math.isnan(held):
+    """A number of a JSON file with so many digits, "undefined" for null."""
+    figure = number(value)
+    if math.isnan(figure):
         return "undefined"
-    return f"{held:,.0f}" if abs(held) >= 10**digits else f"{held:.{digits}g}"
+    return f"{figure:,.0f}" if abs(figure) >= 10**digits else f"{figure:.{digits}g}"
 
 
 def percent(value: Any, digits: int = 2) -> str:
-    held = number(value)
-    return "undefined" if math.isnan(held) else f"{100 * held:.{digits}f} %"
+    """A share of a JSON file in per cent, with so many digits after the point."""
+    share = number(value)
+    return "undefined" if math.isnan(share) else f"{100 * share:.{digits}f} %"
 
 
 def km2(square_metres: float) -> str:
+    """An area in km², or in m² where it is small."""
     if square_metres < 1e4:
         return f"{square_metres:,.0f} m²"
     return f"{square_metres / 1e6:,.{2 if square_metres < 1e8 else 1}f} km²"
 
 
 def where(grid: Grid) -> str:
+    """The centre and the bounds of a grid in degrees."""
     left, bottom, right, top = grid.bounds
-    found = to_degrees(grid, [left, (left + right) / 2, right], [bottom, (bottom + top) / 2, top])
-    if found is None:
+    degrees = to_degrees(grid, [left, (left + right) / 2, right], [bottom, (bottom + top) / 2, top])
+    if degrees is None:
         return "a grid of its own: where it lies is not known"
-    x, y = ([degree_text(float(v), axis) for v in values] for values, axis in zip(found, "xy", strict=True))
+    x, y = ([degree_text(float(v), axis) for v in values] for values, axis in zip(degrees, "xy", strict=True))
     return f"{x[1]}, {y[1]} (centre); {x[0]} to {x[2]}, {y[0]} to {y[2]}"
 
 
 def size_text(grid: Grid) -> str:
+    """Rows, columns and the size of a pixel."""
     return f"{grid.height:,} rows x {grid.width:,} columns of {grid.x_size:g} x {grid.y_size:g} m"
 
 
 def thinned(grid: Grid, most: int = MOST) -> str:
+    """How far a map is thinned that shows at most so many pixels a side; "" where it shows all."""
     every = max(1, -(-max(grid.shape) // most))
     return "" if every == 1 else f"Of each {every} x {every} pixels one is shown."
 
@@ -208,10 +214,10 @@ def _share(run: RunFolder) -> tuple[float, float]:
     with open_raster(run.landslide_map) as dataset:
         for window in tiles((info.height, info.width), SIDE):
             classes = read_stored_window(dataset, window)
-            here = int(np.count_nonzero(classes <= LANDSLIDE))
+            inside = int(np.count_nonzero(classes <= LANDSLIDE))
             pixels += int(np.count_nonzero(classes == LANDSLIDE))
-            mapped += here
-            area += here / window.area * window_area(window, info.grid) if here else 0
+            mapped += inside
+            area += inside / window.area * window_area(window, info.grid) if inside else 0
     return (pixels / mapped if mapped else math.nan), area
 
 
@@ -220,18 +226,18 @@ def _counted(run: RunFolder) -> np.ndarray[Any, np.dtype[np.int64]]:
     assert run.valid is not None and run.label is not None
     with open_raster(run.valid) as valid, open_raster(run.label) as label:
         shape = valid.height, valid.width
-        found = np.zeros((4, 3), np.int64)
+        counts = np.zeros((4, 3), np.int64)
         split = None if run.split is None or _shape(run.split) != shape else run.split
         for window in tiles(shape, SIDE):
-            inside, drawn = read_stored_window(valid, window) == 1, read_stored_window(label, window)
-            masks = [inside, inside & (drawn == LANDSLIDE), inside & (drawn <= LANDSLIDE)]
-            found[0] += [np.count_nonzero(mask) for mask in masks]
+            inside, classes = read_stored_window(valid, window) == 1, read_stored_window(label, window)
+            masks = [inside, inside & (classes == LANDSLIDE), inside & (classes <= LANDSLIDE)]
+            counts[0] += [np.count_nonzero(mask) for mask in masks]
             if split is not None:
                 with open_raster(split) as parts:
-                    own = read_stored_window(parts, window)
+                    codes = read_stored_window(parts, window)
                 for i, code in enumerate(PARTS.values(), start=1):
-                    found[i] += [np.count_nonzero(mask & (own == code)) for mask in masks]
-        return found
+                    counts[i] += [np.count_nonzero(mask & (codes == code)) for mask in masks]
+        return counts
 
 
 def _shape(path: Path) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from landslip.plots.maps import draw_split
 from landslip.preparation import figures
 from landslip.preparation.degrees import to_degrees
 from landslip.report.base import (
-    Made,
+    Workspace,
     figure_text,
     km2,
     number,
@@ -32,25 +32,26 @@ from landslip.report.base import (
 from landslip.report.html import Block, Cell, Facts, Table, Text
 
 
-def study_area(made: Made) -> list[Block]:
-    run = made.run
+def study_area(workspace: Workspace) -> list[Block]:
+    """Where the site lies, its ground and its drawn landslides, on a map."""
+    run = workspace.run
     if run.stack is None or run.valid is None or run.label is None:
-        return made.lacks("stack", "valid", "label")
+        return workspace.lacks("stack", "valid", "label")
     prepared = run.stack.parent
     stack = run.stack
 
     def figure() -> Iterator[Block]:
-        found = read_stack_info(stack)
-        grid, shown = found.grid, figures.study_area_parts(found, bool(made.counts[0, 1]))
-        yield made.drawn(
+        info = read_stack_info(stack)
+        grid, parts = info.grid, figures.study_area_parts(info, bool(workspace.counts[0, 1]))
+        yield workspace.drawn(
             "area.png",
             lambda path: figures.draw_study_area(prepared, path),
-            f"Map of the study area {site_name(made)}, {where(grid)}: {', '.join(shown)}.",
-            f"The study area: {', '.join(shown)}. {_ticks(grid)}{thinned(grid)}",
+            f"Map of the study area {site_name(workspace)}, {where(grid)}: {', '.join(parts)}.",
+            f"The study area: {', '.join(parts)}. {_ticks(grid)}{thinned(grid)}",
             palette=True,
         )
 
-    return made.tried(stack, lambda: [_ground_facts(made, stack)]) + made.tried(stack, figure)
+    return workspace.tried(stack, lambda: [_ground_facts(workspace, stack)]) + workspace.tried(stack, figure)
 
 
 def _ticks(grid: Grid) -> str:
@@ -58,40 +59,41 @@ def _ticks(grid: Grid) -> str:
     return f"Kilometres of {crs_name(grid.crs)}" + (", degrees at the top and right. " if degrees else ". ")
 
 
-def _ground_facts(made: Made, path: Path) -> Block:
+def _ground_facts(workspace: Workspace, path: Path) -> Block:
     stack = read_stack_info(path)
-    grid, counts = stack.grid, made.counts
-    valid, landslide, known = (int(v) for v in counts[0])
+    grid, counts = stack.grid, workspace.counts
+    valid, landslide, labelled = (int(v) for v in counts[0])
     groups = {group: sum(channel.group == group for channel in stack.channels) for group in ("band", "factor")}
     left, bottom, right, top = grid.bounds
-    area, whole = (pixels * grid.pixel_area for pixels in (valid, grid.height * grid.width))
+    area, grid_area = (pixels * grid.pixel_area for pixels in (valid, grid.height * grid.width))
     rows = [
-        ("Name", site_name(made)),
+        ("Name", site_name(workspace)),
         ("Grid", size_text(grid)),
         ("Coordinates", f"{crs_name(grid.crs)}: easting {left:,.0f} to {right:,.0f} m, northing "
          f"{bottom:,.0f} to {top:,.0f} m"),
         ("In degrees", where(grid)),
-        ("Valid ground", f"{valid:,} pixels, {km2(area)} of {km2(whole)}"),
+        ("Valid ground", f"{valid:,} pixels, {km2(area)} of {km2(grid_area)}"),
         (
             "Landslides, as drawn",
             f"{landslide:,} pixels, {km2(landslide * grid.pixel_area)}"
-            + (f", {100 * landslide / known:.2f} % of the valid ground whose label is known" if known else ""),
+            + (f", {100 * landslide / labelled:.2f} % of the valid ground whose label is known" if labelled else ""),
         ),
         ("Channels", f"{len(stack.channels)}: {groups['band']} of bands, {groups['factor']} of factors"),
     ]  # fmt: skip
     return Facts(rows)
 
 
-def factors(made: Made) -> list[Block]:
-    run = made.run
+def factors(workspace: Workspace) -> list[Block]:
+    """Maps of the factors, and Table II of the paper."""
+    run = workspace.run
     if run.stack is None:
-        return made.lacks("stack")
+        return workspace.lacks("stack")
     path = run.stack
 
     def maps() -> Iterator[Block]:
         stack = read_stack_info(path)
         names = [name.replace("_", " ") for name in figures.factor_names(stack)]
-        yield made.drawn(
+        yield workspace.drawn(
             "factors.png",
             lambda out: figures.draw_factors(path.parent, out),
             f"Maps of {', '.join(names)}, each with a scale.",
@@ -101,38 +103,38 @@ def factors(made: Made) -> list[Block]:
             palette=True,
         )
 
-    blocks = made.tried(path, maps)
+    blocks = workspace.tried(path, maps)
     if run.channels is None:
-        return blocks + made.lacks("channels")
+        return blocks + workspace.lacks("channels")
     table = run.channels
-    return blocks + made.tried(table, lambda: [_table_ii(made, read_stack_info(path), table)])
+    return blocks + workspace.tried(table, lambda: [_table_ii(workspace, read_stack_info(path), table)])
 
 
-def _table_ii(made: Made, stack: StackInfo, path: Path) -> Block:
+def _table_ii(workspace: Workspace, stack: StackInfo, path: Path) -> Block:
     """Table II: a row per band and factor, over the valid pixels."""
     by_name = {row["name"]: row for row in read_json(path)["channels"]}
-    site = read_quietly(made.run.manifest).get("site")
-    sources = _Sources(made, site if isinstance(site, dict) else {})
+    manifest_site = read_quietly(workspace.run.manifest).get("site")
+    sources = _Sources(workspace, manifest_site if isinstance(manifest_site, dict) else {})
     rows: list[list[Cell]] = []
     for factor in dict.fromkeys(channel.factor for channel in stack.channels):
-        own = [channel for channel in stack.channels if channel.factor == factor]
-        found = [by_name[channel.name] for channel in own]
-        source, resolution, how = sources.of(factor)
-        undefined = f"{100 * max(number(row['undefined_share']) for row in found):.2f}"
-        unit = {"degree": "°", "": "-", "class": "class", "stored": "as stored"}.get(own[0].unit, own[0].unit)
+        channels = [channel for channel in stack.channels if channel.factor == factor]
+        summaries = [by_name[channel.name] for channel in channels]
+        source, resolution, method = sources.of(factor)
+        undefined = f"{100 * max(number(row['undefined_share']) for row in summaries):.2f}"
+        unit = {"degree": "°", "": "-", "class": "class", "stored": "as stored"}.get(channels[0].unit, channels[0].unit)
         middle: list[Cell]
-        if len(own) == 2 and {channel.kind for channel in own} == {"sine", "cosine"}:
+        if len(channels) == 2 and {channel.kind for channel in channels} == {"sine", "cosine"}:
             unit, middle = "°", [("0 to 360: its sine and cosine are the channels; flat ground 0, 0", 3)]
-        elif own[0].kind == "class":
+        elif channels[0].kind == "class":
             shares = (
                 f"{channel.name.removeprefix(factor + '_').replace('_', ' ')} {100 * number(row['mean']):.1f} %"
-                for channel, row in zip(own, found, strict=True)
+                for channel, row in zip(channels, summaries, strict=True)
             )
             unit, middle = "class", [(", ".join(shares), 3)]
         else:
-            low, high = found[0]["range"]
-            middle = [figure_text(low), figure_text(found[0]["mean"]), figure_text(high)]
-        rows.append([factor.replace("_", " "), own[0].group, source, resolution, unit, *middle, undefined, how])
+            low, high = summaries[0]["range"]
+            middle = [figure_text(low), figure_text(summaries[0]["mean"]), figure_text(high)]
+        rows.append([factor.replace("_", " "), channels[0].group, source, resolution, unit, *middle, undefined, method])
     return Table(
         "Bands and factors over the valid pixels (Table II of the paper).",
         ["Channel", "Kind", "Source", "Resolution", "Unit", "Minimum", "Mean", "Maximum",
@@ -148,7 +150,7 @@ def _table_ii(made: Made, stack: StackInfo, path: Path) -> Block:
 class _Sources:
     """Where a factor comes from, by the site as the manifest holds it."""
 
-    made: Made
+    workspace: Workspace
     site: Mapping[str, Any]
 
     def of(self, factor: str) -> tuple[str, str, str]:
@@ -159,13 +161,13 @@ class _Sources:
                 return self._of_image(image, factor)
         if factor in ("elevation", "slope", "curvature", "aspect") and self._table("dem"):
             dem = self._table("dem")
-            how = "bilinear, or cut" if factor == "elevation" else "at the DEM's resolution, then bilinear"
+            method = "bilinear, or cut" if factor == "elevation" else "at the DEM's resolution, then bilinear"
             if dem.get("dem_resolution"):
-                return _base(dem["path"]), f"{figure_text(dem['dem_resolution'])} m", f"cubic, {how}"
-            return _base(dem["path"]), self._resolution(str(dem["path"])), how
-        made_of = {"ndvi": "red, nir", "mndwi": "green, swir1", "dndvi": "red, nir; before and after"}
-        if factor in made_of:
-            return f"bands {made_of[factor]}", "grid", "computed on the grid"
+                return _base(dem["path"]), f"{figure_text(dem['dem_resolution'])} m", f"cubic, {method}"
+            return _base(dem["path"]), self._resolution(str(dem["path"])), method
+        bands_of = {"ndvi": "red, nir", "mndwi": "green, swir1", "dndvi": "red, nir; before and after"}
+        if factor in bands_of:
+            return f"bands {bands_of[factor]}", "grid", "computed on the grid"
         if factor == "distance_to_river" and self._table("rivers"):
             rivers = self._table("rivers")
             if rivers.get("from_dem_km2"):
@@ -174,8 +176,8 @@ class _Sources:
             return _base(rivers["path"]), "vector", "exact distance on the grid"
         if factor == "distance_to_fault" and self._table("faults"):
             return _base(self._table("faults")["path"]), "vector", "exact distance on the grid"
-        named = [table for table in self._tables("factor") if table.get("name") == factor]
-        table = named[0] if named else self._table(factor)
+        tables = [table for table in self._tables("factor") if table.get("name") == factor]
+        table = tables[0] if tables else self._table(factor)
         if not table.get("path"):
             return "-", "-", "-"
         if table.get("field"):
@@ -195,14 +197,14 @@ class _Sources:
         return table if isinstance(table, dict) else {}
 
     def _tables(self, name: str) -> list[Mapping[str, Any]]:
-        found = self.site.get(name)
-        return [table for table in found if isinstance(table, dict)] if isinstance(found, list) else []
+        tables = self.site.get(name)
+        return [table for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
 
     def _resolution(self, path: str) -> str:
         """Pixel size from the header of an input, where the file is still there."""
-        site = site_of(self.made)
-        known = [] if site is None else [own for _, own in site.inputs() if own.name == Path(path).name]
-        for place in (Path(path), *known):
+        site = site_of(self.workspace)
+        files = [] if site is None else [file for _, file in site.inputs() if file.name == Path(path).name]
+        for place in (Path(path), *files):
             try:
                 info = read_info(place)
             except (LandslipError, OSError, ValueError):
@@ -216,13 +218,14 @@ def _base(path: Any) -> str:
     return Path(str(path)).name
 
 
-def split(made: Made) -> list[Block]:
-    run = made.run
+def split(workspace: Workspace) -> list[Block]:
+    """The parts of the ground, what they were for, and how they lie."""
+    run = workspace.run
     if run.split is None:
-        return made.lacks("split")
+        return workspace.lacks("split")
     path = run.split
 
-    def shown() -> Iterator[Block]:
+    def blocks() -> Iterator[Block]:
         info = read_info(path)
         tags, grid = info.tags, info.grid
         note = leakage_note(tags, "test")
@@ -236,24 +239,24 @@ def split(made: Made) -> list[Block]:
             ]
         )
         if run.valid is not None and run.label is not None:
-            yield _parts(made, grid)
+            yield _parts(workspace, grid)
         if run.stack is not None:
             stack = run.stack
-            yield made.drawn(
+            yield workspace.drawn(
                 "split.png",
                 lambda out: draw_split(stack, path, out),
                 "Map of the training, validation and test parts over the relief.",
                 f"Which ground was trained on, which chose the epoch, and which was kept for the test. {thinned(grid)}",
             )
 
-    return made.tried(path, shown)
+    return workspace.tried(path, blocks)
 
 
-def _parts(made: Made, grid: Grid) -> Block:
-    counts = made.counts
+def _parts(workspace: Workspace, grid: Grid) -> Block:
+    counts = workspace.counts
     rows = []
-    for name, (valid, landslide, known) in zip(("all valid ground", *PARTS), counts.tolist(), strict=True):
-        share = f"{100 * landslide / known:.2f}" if known else "-"
+    for name, (valid, landslide, labelled) in zip(("all valid ground", *PARTS), counts.tolist(), strict=True):
+        share = f"{100 * landslide / labelled:.2f}" if labelled else "-"
         of_all = f"{100 * valid / counts[0, 0]:.1f}" if counts[0, 0] else "-"
         area = [f"{pixels * grid.pixel_area / 1e6:,.3f}" for pixels in (valid, landslide)]
         rows.append([name, f"{valid:,}", area[0], of_all, area[1], share])

@@ -52,7 +52,7 @@ class Table:
 
     def cells(self) -> list[list[tuple[str, int, bool, str]]]:
         """(text, columns it spans, bold, "word" or "word long" or "" of a number) of every cell, row by row."""
-        found = []
+        rows = []
         for row in self.rows:
             cells, column = [], 0
             for cell in row:
@@ -62,8 +62,8 @@ class Table:
                 look = ["word"] * word + ["long"] * (len(text) > LONG)
                 cells.append((text[2:-2] if bold else text, span, bold, " ".join(look)))
                 column += span
-            found.append(cells)
-        return found
+            rows.append(cells)
+        return rows
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def picture(path: Path, alt: str, caption: str, palette: bool = False) -> Pictur
     """A PNG or SVG file as a figure; `palette` stores a PNG in 256 colours, for images of noise."""
     stored = path.read_bytes()
     if path.suffix == ".svg":
-        found = re.search(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"', stored[:2000])
-        width, height = (round(float(v) * 4 / 3) for v in found.groups()) if found is not None else (0, 0)
+        box = re.search(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"', stored[:2000])
+        width, height = (round(float(v) * 4 / 3) for v in box.groups()) if box is not None else (0, 0)
         data = base64.b64encode(stored).decode()
         return Picture(f"data:image/svg+xml;base64,{data}", width, height, alt, caption)
     with Image.open(io.BytesIO(stored)) as image:

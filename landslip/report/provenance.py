@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from landslip.dataset.split import by_part_text
 from landslip.errors import LandslipError
 from landslip.geo.raster import read_info
-from landslip.report.base import Made, holding, number, read_json, read_quietly
+from landslip.report.base import Workspace, holding, number, read_json, read_quietly
 from landslip.report.html import Block, Facts, Listing, Table, Text
 from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import plural
@@ -17,42 +18,42 @@ from landslip.runtime.run_folder import PLACES
 from landslip.training.model_files import WEIGHTS
 
 
-def agreement(made: Made) -> Iterator[Block]:
+def agreement(workspace: Workspace) -> Iterator[Block]:
     """A warning where the map is not of this folder's model, or the inventory not of this map's."""
-    model = read_quietly(made.run.model).get("weights_sha256")
-    paths = [path for path in (made.run.probability, made.run.landslide_map) if path is not None]
+    model = read_quietly(workspace.run.model).get("weights_sha256")
+    paths = [path for path in (workspace.run.probability, workspace.run.landslide_map) if path is not None]
     for path in paths:
-        own = read_info(path).tags.get("model_sha256")
-        if model and own and own != model:
+        sha256 = read_info(path).tags.get("model_sha256")
+        if model and sha256 and sha256 != model:
             yield Text(
-                f"{made.name(path)} was made by another model ({own[:12]}...) than the one in this folder "
+                f"{workspace.name(path)} was made by another model ({sha256[:12]}...) than the one in this folder "
                 f"({str(model)[:12]}...): the training below is not that of the map.",
                 "warning",
             )
 
 
-def provenance(made: Made) -> list[Block]:
-    run = made.run
+def provenance(workspace: Workspace) -> list[Block]:
+    """Inputs, software, corrections, the site and run files, and the commands that make the run again."""
+    run = workspace.run
     blocks: list[Block] = []
     if run.manifest is not None:
         manifest = run.manifest
-        blocks += made.tried(manifest, lambda: _prepared_from(read_json(manifest)))
+        blocks += workspace.tried(manifest, lambda: _prepared_from(read_json(manifest)))
     else:
-        blocks += made.lacks("manifest")
-    for corrected in holding(made, "manifest.json", "corrected"):
-        blocks += made.tried(corrected, lambda p=corrected: [_corrected(made, p)])  # type: ignore[misc]
+        blocks += workspace.lacks("manifest")
+    for corrected in holding(workspace, "manifest.json", "corrected"):
+        blocks += workspace.tried(corrected, partial(_corrected, workspace, corrected))
     if run.model is not None:
         model = run.model
-        blocks += made.tried(model, lambda: _trained_from(read_json(model)))
-        blocks += made.tried(model, lambda: _weights(made, model))
+        blocks += workspace.tried(model, lambda: _trained_from(read_json(model)))
+        blocks += workspace.tried(model, lambda: _weights(workspace, model))
     if run.probability is not None:
         probability = run.probability
-        blocks += made.tried(probability, lambda: _tags(made, probability))
+        blocks += workspace.tried(probability, lambda: _tags(workspace, probability))
     for path, what in ((run.site, "The site file"), (run.run, "The run file")):
         if path is not None:
-            text = f"{what}, {path.name}."
-            blocks += made.tried(path, lambda p=path, t=text: [Listing(t, p.read_text(encoding="utf-8-sig").rstrip())])  # type: ignore[misc]
-    blocks.append(Listing("Commands that make this run again; RUN is its folder.", "\n".join(_commands(made))))
+            blocks += workspace.tried(path, partial(_listed, path, f"{what}, {path.name}."))
+    blocks.append(Listing("Commands that make this run again; RUN is its folder.", "\n".join(_commands(workspace))))
     return blocks
 
 
@@ -78,15 +79,19 @@ def _prepared_from(manifest: Mapping[str, Any]) -> Iterator[Block]:
                    + (" ..." if len(lost) > 20 else ""))  # fmt: skip
 
 
-def _corrected(made: Made, path: Path) -> Block:
+def _listed(path: Path, caption: str) -> Iterator[Block]:
+    yield Listing(caption, path.read_text(encoding="utf-8-sig").rstrip())
+
+
+def _corrected(workspace: Workspace, path: Path) -> Iterator[Block]:
     """By what a label was corrected, and in which part of the split the pixels lie that changed."""
-    found = read_json(path)["corrected"]
-    states = ", ".join(f"{count} {state}" for state, count in found["landslides"].items())
-    changed = [f"{int(number(found[key])):,}" for key in ("pixels_to_landslide", "pixels_to_other")]
-    by_part = found.get("pixels_by_part") or {}
-    return Facts(
+    correction = read_json(path)["corrected"]
+    states = ", ".join(f"{count} {state}" for state, count in correction["landslides"].items())
+    changed = [f"{int(number(correction[key])):,}" for key in ("pixels_to_landslide", "pixels_to_other")]
+    by_part = correction.get("pixels_by_part") or {}
+    yield Facts(
         [
-            (f"Label of {made.name(path.parent)}/", f"corrected by {found['inventory']}: {states}"),
+            (f"Label of {workspace.name(path.parent)}/", f"corrected by {correction['inventory']}: {states}"),
             ("Pixels corrected", f"{changed[0]} to landslide, {changed[1]} to other ground"),
             (
                 "Corrected pixels by part",
@@ -123,25 +128,25 @@ def _trained_from(facts: Mapping[str, Any]) -> Iterator[Block]:
     yield Facts([(str(name), str(value)) for name, value in rows])
 
 
-def _weights(made: Made, path: Path) -> Iterator[Block]:
+def _weights(workspace: Workspace, path: Path) -> Iterator[Block]:
     weights = path.with_name(WEIGHTS)
     if weights.exists() and file_hash(weights) != read_json(path)["weights_sha256"]:
-        yield Text(f"{made.name(weights)} is not the file that training wrote: its SHA-256 differs.", "warning")
+        yield Text(f"{workspace.name(weights)} is not the file that training wrote: its SHA-256 differs.", "warning")
 
 
-def _tags(made: Made, path: Path) -> Iterator[Block]:
-    kept = {key: value for key, value in sorted(read_info(path).tags.items()) if key != "AREA_OR_POINT"}
-    if kept:
-        yield Facts([(f"Map, {key}", value) for key, value in kept.items()])
-    yield from agreement(made)
+def _tags(workspace: Workspace, path: Path) -> Iterator[Block]:
+    tags = {key: value for key, value in sorted(read_info(path).tags.items()) if key != "AREA_OR_POINT"}
+    if tags:
+        yield Facts([(f"Map, {key}", value) for key, value in tags.items()])
+    yield from agreement(workspace)
 
 
-def _versions(found: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in found.items())
+def _versions(software: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in software.items())
 
 
-def _commands(made: Made) -> list[str]:
-    run = made.run
+def _commands(workspace: Workspace) -> list[str]:
+    run = workspace.run
     encoding = read_quietly(run.channels).get("encoding")
     lines = []
     if run.stack is not None:
@@ -163,12 +168,12 @@ def _commands(made: Made) -> list[str]:
             further += f" --threshold {tags['threshold']}"
         lines.append(f"landslip inventory RUN/map/probability.tif RUN/inventory/landslides.gpkg{further}")
     for path in run.scores:
-        found = read_quietly(path)
-        split = " --split RUN/model/split.tif" if found.get("split") not in (None, "unknown") else ""
-        part = f" --part {found['part']}" if found.get("part") else ""
+        scores = read_quietly(path)
+        split = " --split RUN/model/split.tif" if scores.get("split") not in (None, "unknown") else ""
+        part = f" --part {scores['part']}" if scores.get("part") else ""
         lines.append(
             f"landslip evaluate RUN/map/probability.tif RUN/prepared/label.tif{split}{part} "
-            f"--json RUN/{made.name(path)}"
+            f"--json RUN/{workspace.name(path)}"
         )
     for name in ("intervals", "importance", "comparison"):
         for path in getattr(run, name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from landslip.plots.cartography import MOST
 from landslip.plots.curves import draw_history
 from landslip.preparation import figures
 from landslip.report.base import (
-    Made,
+    Workspace,
     figure_text,
     holding,
     km2,
@@ -36,18 +37,35 @@ from landslip.report.scores import runs_of, sheet_table
 from landslip.runtime.progress import plural
 from landslip.training.model_files import FACTS, WEIGHTS
 
+LARGEST = 15  # landslides that are listed
+WIDE = 4  # times the lower end of a range, beyond which it says little
+# as many as a page is wide; the GeoPackage has the rest
+COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("area_m2", "Area (m²)", lambda v: f"{v:,.0f}"),
+    ("length_m", "Length (m)", lambda v: f"{v:,.0f}"),
+    ("width_m", "Width (m)", lambda v: f"{v:,.0f}"),
+    ("height_drop_m", "Drop (m)", lambda v: f"{v:,.0f}"),
+    ("slope_mean", "Mean slope (°)", lambda v: f"{v:.1f}"),
+    ("lithology", "Lithology", str),
+    ("distance_to_river_m", "To river (m)", lambda v: f"{v:,.0f}"),
+    ("distance_to_fault_m", "To fault (m)", lambda v: f"{v:,.0f}"),
+    ("probability_mean", "Mean probability", lambda v: f"{v:.2f}"),
+    ("review", "Review", str),
+)
 
-def training(made: Made) -> list[Block]:
+
+def training(workspace: Workspace) -> list[Block]:
+    """The network as it was trained, its curves, and calibrated models."""
     blocks: list[Block] = []
-    if made.run.model is not None:
-        model = made.run.model
-        blocks += made.tried(model, lambda: [_model_facts(read_json(model))])
+    if workspace.run.model is not None:
+        model = workspace.run.model
+        blocks += workspace.tried(model, lambda: [_model_facts(read_json(model))])
     calibrated: list[Block] = []
-    for path in holding(made, FACTS, "calibration"):
-        calibrated += made.tried(path, lambda p=path: _calibration(made, p))  # type: ignore[misc]
-    if made.run.history is None:
-        return [*blocks, *made.lacks("history"), *calibrated]
-    history = made.run.history
+    for path in holding(workspace, FACTS, "calibration"):
+        calibrated += workspace.tried(path, partial(_calibration, workspace, path))
+    if workspace.run.history is None:
+        return [*blocks, *workspace.lacks("history"), *calibrated]
+    history = workspace.run.history
 
     def curves() -> Iterator[Block]:
         with history.open(encoding="utf-8") as file:
@@ -55,7 +73,7 @@ def training(made: Made) -> list[Block]:
         if not rows:
             raise ValueError("it holds no epoch")
         best = max((float(row["validation_kappa"] or "nan") for row in rows), default=math.nan)
-        yield made.drawn(
+        yield workspace.drawn(
             "history.svg",
             lambda out: draw_history(history, out),
             f"Curves of training and validation loss, validation kappa and F1 over {plural(len(rows), 'epoch')}.",
@@ -63,65 +81,70 @@ def training(made: Made) -> list[Block]:
             "Validation ground chose the epoch and the threshold and is no test.",
         )
 
-    return [*blocks, *made.tried(history, curves), *calibrated]
+    return [*blocks, *workspace.tried(history, curves), *calibrated]
 
 
 def _model_facts(facts: Mapping[str, Any]) -> Block:
     run = facts["run"]
-    chosen, validation = run["training"], facts["validation"]
-    validated = [f"{k.removeprefix('validation_')} {figure_text(v)}" for k, v in validation.items()]
+    choices, validation = run["training"], facts["validation"]
+    scores = [f"{k.removeprefix('validation_')} {figure_text(v)}" for k, v in validation.items()]
     names = [channel["name"] for channel in facts["channels"]]
     rows = [
         ("Network", str(run["network"]["name"])),
         ("Channels", f"{len(names)}: {', '.join(map(str, names))}"),
         ("Windows", f"{figure_text(facts['training_windows'], 9)} of {run['blocks']['window']} pixels a side"),
-        ("Loss, epochs, batch", f"{chosen['loss']}, {plural(chosen['epochs'], 'epoch')}, batches of {chosen['batch']}"),
-        ("Epoch kept", f"{facts['chosen_epoch']} (choose: {chosen['choose']})"),
-        ("Validation ground", ", ".join(validated)),
-        ("Threshold", f"{figure_text(facts['threshold'])}, by {chosen['threshold']} on validation ground"),
+        ("Loss, epochs, batch", f"{choices['loss']}, {plural(choices['epochs'], 'epoch')}, "
+         f"batches of {choices['batch']}"),
+        ("Epoch kept", f"{facts['chosen_epoch']} (choose: {choices['choose']})"),
+        ("Validation ground", ", ".join(scores)),
+        ("Threshold", f"{figure_text(facts['threshold'])}, by {choices['threshold']} on validation ground"),
     ]  # fmt: skip
     return Facts(rows)
 
 
-def _calibration(made: Made, path: Path) -> Iterator[Block]:
+def _calibration(workspace: Workspace, path: Path) -> Iterator[Block]:
     """What calibration fitted and chose, and what it noted: of the ground, of its likeness to the training ground."""
     facts = read_json(path)
-    found = facts["calibration"]
-    before, after = found["expected_calibration_error"]
-    yield Text(f"Calibrated model: {made.name(path.parent)}/", "head")
+    calibration = facts["calibration"]
+    before, after = calibration["expected_calibration_error"]
+    yield Text(f"Calibrated model: {workspace.name(path.parent)}/", "head")
     rows = [
-        ("Fitted on", f"the validation part, {int(number(found['pixels'])):,} pixels"),
-        ("Temperature", f"{figure_text(facts['temperature'])} (before: {figure_text(found['temperature_before'])})"),
+        ("Fitted on", f"the validation part, {int(number(calibration['pixels'])):,} pixels"),
+        (
+            "Temperature",
+            f"{figure_text(facts['temperature'])} (before: {figure_text(calibration['temperature_before'])})",
+        ),
         (
             "Threshold",
-            f"{figure_text(facts['threshold'])} by {found['threshold_chosen']['by']} (before: "
-            f"{figure_text(found['threshold_before'])})",
+            f"{figure_text(facts['threshold'])} by {calibration['threshold_chosen']['by']} (before: "
+            f"{figure_text(calibration['threshold_before'])})",
         ),
         ("Expected calibration error", f"{percent(after)} (before: {percent(before)}), on the ground it was fitted on"),
     ]
-    if found.get("promise"):
-        rows.append(("Promise", str(found["promise"])))
+    if calibration.get("promise"):
+        rows.append(("Promise", str(calibration["promise"])))
     yield Facts(rows)
-    yield Notes([f"{note}." for note in found["notes"]])
+    yield Notes([f"{note}." for note in calibration["notes"]])
 
 
-def landslide_map(made: Made) -> list[Block]:
-    run = made.run
+def landslide_map(workspace: Workspace) -> list[Block]:
+    """The map against the drawn landslides, its probability and, where it has them, its bands of uncertainty."""
+    run = workspace.run
     if run.probability is None:
-        return made.lacks("probability")
+        return workspace.lacks("probability")
     path = run.probability
 
-    def shown() -> Iterator[Block]:
+    def figures_of_map() -> Iterator[Block]:
         info = read_info(path)
         threshold, source = stated_threshold(None, info.tags.get("threshold"), path.name)
         yield Facts(_map_facts(info, threshold, source))
         if run.label is not None and run.stack is not None:
             label, stack = run.label, run.stack
             framed = "Only the framed test part was kept from training: what lies elsewhere flatters the map. "
-            yield made.drawn(
+            yield workspace.drawn(
                 "judged.png",
                 lambda out: maps.draw_judged(
-                    path, label, stack, threshold, out, f"Landslide map, threshold {threshold:g}", run.split
+                    path, label, stack, threshold, out, title=f"Landslide map, threshold {threshold:g}", split=run.split
                 ),
                 "Map of hits, misses and false alarms over the relief.",
                 "The map against the drawn landslides: hits, misses and false alarms. "
@@ -129,8 +152,8 @@ def landslide_map(made: Made) -> list[Block]:
                 + thinned(info.grid),
             )
         else:
-            yield from made.lacks("label", "stack")
-        yield made.drawn(
+            yield from workspace.lacks("label", "stack")
+        yield workspace.drawn(
             "probability.png",
             lambda out: maps.draw_probability(path, out),
             "Map of the landslide probability from 0 to 1.",
@@ -138,7 +161,7 @@ def landslide_map(made: Made) -> list[Block]:
             palette=True,
         )
         if info.count >= 4:
-            yield made.drawn(
+            yield workspace.drawn(
                 "uncertainty.png",
                 lambda out: maps.draw_uncertainty(path, out),
                 "Maps of probability, dissimilarity index and disagreement; hatched outside the area of applicability.",
@@ -153,7 +176,7 @@ def landslide_map(made: Made) -> list[Block]:
                 "remedy",
             )
 
-    return made.tried(path, shown)
+    return workspace.tried(path, figures_of_map)
 
 
 def _parts_held(split: Path) -> list[str]:
@@ -179,10 +202,6 @@ def _map_facts(info: RasterInfo, threshold: float, source: str) -> list[tuple[st
     return rows + [("Warning", text) for text in warnings_in(tags)]
 
 
-LARGEST = 15  # landslides that are listed
-WIDE = 4  # times the lower end of a range, beyond which it says little
-
-
 def _range_words(low: float, high: float) -> str:
     """The sums of area_low_m2 and area_high_m2, square metres, with what they mean."""
     text = f"{km2(low)} to {km2(high)}: every landslide at its surest pixels, every one with all ground that may belong"
@@ -191,30 +210,16 @@ def _range_words(low: float, high: float) -> str:
     return f"{text}. So wide a range says little; calibrated probabilities (landslip calibrate) may narrow it"
 
 
-# as many as a page is wide; the GeoPackage has the rest
-COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("area_m2", "Area (m²)", lambda v: f"{v:,.0f}"),
-    ("length_m", "Length (m)", lambda v: f"{v:,.0f}"),
-    ("width_m", "Width (m)", lambda v: f"{v:,.0f}"),
-    ("height_drop_m", "Drop (m)", lambda v: f"{v:,.0f}"),
-    ("slope_mean", "Mean slope (°)", lambda v: f"{v:.1f}"),
-    ("lithology", "Lithology", str),
-    ("distance_to_river_m", "To river (m)", lambda v: f"{v:,.0f}"),
-    ("distance_to_fault_m", "To fault (m)", lambda v: f"{v:,.0f}"),
-    ("probability_mean", "Mean probability", lambda v: f"{v:.2f}"),
-    ("review", "Review", str),
-)
+def inventory(workspace: Workspace) -> list[Block]:
+    """The mapped landslides: their number, their areas, and the largest of them."""
+    if workspace.run.inventory is None:
+        return workspace.lacks("inventory")
+    path = workspace.run.inventory
 
-
-def inventory(made: Made) -> list[Block]:
-    if made.run.inventory is None:
-        return made.lacks("inventory")
-    path = made.run.inventory
-
-    def shown() -> Iterator[Block]:
-        frame = made.landslides
+    def blocks() -> Iterator[Block]:
+        frame = workspace.landslides
         areas = frame["area_m2"].to_numpy(float)
-        share, mapped = made.share
+        share, mapped = workspace.share
         rows = [("Landslides", f"{len(frame):,}"), ("Area", km2(float(areas.sum())))]
         if mapped:
             rows.append(("Share", f"{100 * share:.2f} % of the {km2(mapped)} mapped"))
@@ -238,55 +243,56 @@ def inventory(made: Made) -> list[Block]:
                  f"{area_text(tail.x_min)} on ({plural(tail.count, 'landslide')}{rough})")
             )  # fmt: skip
         yield Facts(rows)
-        yield made.drawn(
+        yield workspace.drawn(
             "inventory.svg",
             lambda out: figures.draw_inventory_areas(areas, tail, out),
             f"Frequency density of {len(areas):,} landslide areas, and how many are as large or larger.",
             "Areas of the mapped landslides: frequency density with its power-law tail (bars: 1 sigma of counts), and "
             "how many are as large or larger.",
         )
-        yield _largest(made, frame)
+        yield _largest(workspace, frame)
 
-    return made.tried(path, shown)
+    return workspace.tried(path, blocks)
 
 
-def _largest(made: Made, frame: Any) -> Block:
-    held = [(name, head, text) for name, head, text in COLUMNS if name in frame and frame[name].notna().any()]
+def _largest(workspace: Workspace, frame: Any) -> Block:
+    columns = [(name, head, text) for name, head, text in COLUMNS if name in frame and frame[name].notna().any()]
     if "review" in frame and set(frame["review"].dropna()) <= {"open"}:
-        held = [column for column in held if column[0] != "review"]  # nothing was reviewed
+        columns = [column for column in columns if column[0] != "review"]  # nothing was reviewed
     # equal areas in the order of their ids, whatever the order of the file
-    ordered = frame.sort_values(
+    by_area = frame.sort_values(
         ["area_m2", "id"] if "id" in frame else ["area_m2"], ascending=[False, True][: 1 + ("id" in frame)]
     )
-    chosen = ordered.head(LARGEST)
-    points = chosen.geometry.representative_point()
+    largest = by_area.head(LARGEST)
+    points = largest.geometry.representative_point()
     rows: list[list[Cell]] = []
-    for (_, row), point in zip(chosen.iterrows(), points, strict=True):
-        texts = ["-" if row[name] is None or row[name] != row[name] else text(row[name]) for name, _, text in held]
+    for (_, row), point in zip(largest.iterrows(), points, strict=True):
+        texts = ["-" if row[name] is None or row[name] != row[name] else text(row[name]) for name, _, text in columns]
         rows.append([str(row["id"]) if "id" in row else "-", f"{point.x:,.0f}", f"{point.y:,.0f}", *texts])
     return Table(
         f"The {len(rows)} largest of {plural(len(frame), 'landslide')}.",
-        ["Id", "Easting (m)", "Northing (m)", *(head for _, head, _ in held)],
+        ["Id", "Easting (m)", "Northing (m)", *(head for _, head, _ in columns)],
         rows,
-        f"A point inside each, in {frame.crs.name}. {made.name(made.run.inventory)} has all columns."
-        if made.run.inventory is not None
+        f"A point inside each, in {frame.crs.name}. {workspace.name(workspace.run.inventory)} has all columns."
+        if workspace.run.inventory is not None
         else "",
     )
 
 
-def complexity(made: Made) -> list[Block]:
-    if made.run.model is None:
-        return made.lacks("model")
-    path = made.run.model
+def complexity(workspace: Workspace) -> list[Block]:
+    """What the network costs: parameters, multiply-adds, time and memory."""
+    if workspace.run.model is None:
+        return workspace.lacks("model")
+    path = workspace.run.model
 
-    def shown() -> Iterator[Block]:
+    def costs() -> Iterator[Block]:
         from landslip.models import build_model  # torch, which only this section needs
         from landslip.models.layers import macs, parameter_count
 
         facts = read_json(path)
         network, channels = facts["run"]["network"], len(facts["channels"])
-        built = build_model(network["name"], channels, **(network.get("options") or {}))
-        learnt, statistics, both = parameter_count(built)
+        model = build_model(network["name"], channels, **(network.get("options") or {}))
+        learnt, statistics, both = parameter_count(model)
         machine = facts["machine"]
         weights = path.with_name(WEIGHTS)
         rows = [
@@ -296,7 +302,7 @@ def complexity(made: Made) -> list[Block]:
                 "Model file",
                 f"{weights.stat().st_size / 2**20:.1f} MiB" if weights.exists() else f"{WEIGHTS} is missing",
             ),
-            ("Multiply-adds", f"{macs(built, channels) / 1e9:.3f} G for one block of 64 x 64 pixels"),
+            ("Multiply-adds", f"{macs(model, channels) / 1e9:.3f} G for one block of 64 x 64 pixels"),
             ("Training", f"{number(facts['training_seconds']):,.0f} s in batches"),
             ("Peak memory", f"{number(facts['peak_mib']):,.0f} MiB of the whole process"),
             ("Machine", f"{machine['processor']}, {plural(machine['threads'], 'thread')}, GPU {machine['gpu']}"),
@@ -305,9 +311,13 @@ def complexity(made: Made) -> list[Block]:
             rows.insert(6, ("Peak GPU memory", f"{number(facts['peak_gpu_mib']):,.0f} MiB"))
         yield Facts(rows)
 
-    blocks = made.tried(path, shown)
-    for path in made.run.comparison:
-        of = f"of {path.parent.name}/" if len(made.run.comparison) > 1 else ""
+    blocks = workspace.tried(path, costs)
+    for path in workspace.run.comparison:
+        of = f"of {path.parent.name}/" if len(workspace.run.comparison) > 1 else ""
         title = f"Complexity of all methods {of}".rstrip() + " (Table IX of the paper)."
-        blocks += made.tried(path, lambda p=path, t=title: sheet_table(t, cost_sheet(runs_of(p))))  # type: ignore[misc]
+        blocks += workspace.tried(path, partial(_costs, path, title))
     return blocks
+
+
+def _costs(path: Path, title: str) -> list[Block]:
+    return sheet_table(title, cost_sheet(runs_of(path)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,21 @@ from landslip.metrics.bootstrap import LEVEL
 from landslip.metrics.calibration import Reliability
 from landslip.metrics.confusion import SCORES
 from landslip.metrics.size_distribution import Tail
-from landslip.report.base import DAMAGE, Made, figure_text, holding, number, percent, read_json
+from landslip.report.base import DAMAGE, Workspace, figure_text, holding, number, percent, read_json
 from landslip.report.html import Block, Cell, Notes, Table, Text, picture
 
 TRANSFERRED = {"as_trained": "as trained", "fine_tuned": "fine-tuned"}
 MOST_BYTES = 300_000  # of a picture made elsewhere, beyond which it is stored by a palette
 
 
-def loud_of(found: Mapping[str, Any]) -> str:
+def loud_of(content: Mapping[str, Any]) -> str:
     """What must be said before a score is read; "" where nothing is."""
-    if found.get("leaky") is True:
+    if content.get("leaky") is True:
         return (
             "LEAKY. The ground that was scored, or its surroundings, was trained on: these scores say how well the "
             "network remembers, not what it makes of ground it has not seen."
         )
-    if found.get("leaky") is not False:
+    if content.get("leaky") is not False:
         return (
             "LEAKY OR NOT: UNKNOWN. Nothing says which ground was trained on, so that the scores may be those of the "
             "training ground. Score again with --split RUN/model/split.tif."
@@ -42,64 +43,74 @@ def loud_of(found: Mapping[str, Any]) -> str:
     return ""
 
 
-def scores(made: Made) -> list[Block]:
+@dataclass(frozen=True)
+class _ScoreFile:
+    """A file of scores, its row in the table of scores and that in the table of what they stand on."""
+
+    path: Path
+    content: Mapping[str, Any]
+    scores: list[Cell]
+    audit: list[Cell]
+
+
+def scores(workspace: Workspace) -> list[Block]:
+    """Scores with their ground, what they stand on, and those on other sites."""
     elsewhere: list[Block] = []
-    for path in holding(made, "scores.json", "as_trained"):
-        elsewhere += made.tried(path, lambda p=path: _transfer(made, p))  # type: ignore[misc]
-    if not made.run.scores:
+    for path in holding(workspace, "scores.json", "as_trained"):
+        elsewhere += workspace.tried(path, partial(_transfer, workspace, path))
+    if not workspace.run.scores:
         return [
             Text("This run holds no scores. They are made by: landslip evaluate RUN/map/probability.tif "
                  "RUN/prepared/label.tif --split RUN/model/split.tif --json RUN/scores/test.json", "remedy"),
             *elsewhere,
         ]  # fmt: skip
-    rows: list[list[Cell]] = []
-    audits: list[list[Cell]] = []
     faults: list[Block] = []
+    files: list[_ScoreFile] = []
+    for path in workspace.run.scores:
+        faults += workspace.tried(path, partial(_read_scores, path, files))
     details: list[Block] = []
-    loud: dict[str, list[str]] = {}
-    for path in made.run.scores:
-        found: dict[str, Any] = {}
-        faults += made.tried(path, lambda path=path, found=found: _read_scores(path, found, rows, audits))  # type: ignore[misc]
-        if found:
-            details += made.tried(path, lambda path=path, found=found: _score_details(made, path, found))  # type: ignore[misc]
-            if said := loud_of(found):
-                loud.setdefault(said, []).append(made.name(path))
-    blocks: list[Block] = [Text(f"{', '.join(names)}: {said}", "warning") for said, names in loud.items()] + faults
-    if rows:
-        blocks.append(
-            Table(
-                "Scores with their ground, per cent.",
-                ["Scores", "Part", "Split", "Leaky", *HEADS],
-                rows,
-                f"In brackets: {100 * LEVEL:g} % intervals, from blocks of ground drawn anew.",
-                left=4,
-            )
-        )
-        blocks.append(
-            Table(
-                "What the scores stand on: size of the ground, and how near it lies to training ground.",
-                ["Scores", "Pixels", "Hits", "False alarms", "Misses", "True negatives", "Threshold",
-                 "Nearest training ground, least (m)",
-                 "Median (m)", "On it (%)", "Near it (%)", "Not scored (%)"],
-                audits,
-                "Near: less than one training window away, or on it. Not scored: of the part's landslide area.",
-            )
-        )  # fmt: skip
-    return blocks + details + elsewhere
+    warnings: dict[str, list[str]] = {}
+    for file in files:
+        details += workspace.tried(file.path, partial(_score_details, workspace, file.path, file.content))
+        if warning := loud_of(file.content):
+            warnings.setdefault(warning, []).append(workspace.name(file.path))
+    loud = [Text(f"{', '.join(names)}: {warning}", "warning") for warning, names in warnings.items()]
+    return [*loud, *faults, *_score_tables(files), *details, *elsewhere]
 
 
-def _transfer(made: Made, path: Path) -> Iterator[Block]:
+def _score_tables(files: list[_ScoreFile]) -> list[Block]:
+    if not files:
+        return []
+    return [
+        Table(
+            "Scores with their ground, per cent.",
+            ["Scores", "Part", "Split", "Leaky", *HEADS],
+            [file.scores for file in files],
+            f"In brackets: {100 * LEVEL:g} % intervals, from blocks of ground drawn anew.",
+            left=4,
+        ),
+        Table(
+            "What the scores stand on: size of the ground, and how near it lies to training ground.",
+            ["Scores", "Pixels", "Hits", "False alarms", "Misses", "True negatives", "Threshold",
+             "Nearest training ground, least (m)",
+             "Median (m)", "On it (%)", "Near it (%)", "Not scored (%)"],
+            [file.audit for file in files],
+            "Near: less than one training window away, or on it. Not scored: of the part's landslide area.",
+        ),
+    ]  # fmt: skip
+
+
+def _transfer(workspace: Workspace, path: Path) -> Iterator[Block]:
     """Scores of a model on a site that it was not trained on, and what makes that site unlike its training ground."""
-    found, folder = read_json(path), made.name(path.parent)
-    for text in found.get("warnings") or []:
+    content, folder = read_json(path), workspace.name(path.parent)
+    for text in content.get("warnings") or []:
         yield Text(f"{folder}/, on another site: {text}.", "warning")
-    scored = {name: found[key] for key, name in TRANSFERRED.items() if key in found}
+    scored = {name: content[key] for key, name in TRANSFERRED.items() if key in content}
     rows: list[list[Cell]] = []
     for name, one in scored.items():
-        shown = cells({score: number(one[score]) for score in SCORES}, between(one))
-        shown = [text.replace(", ", ",\u00a0") for text in shown]
+        texts = map(_unbroken, cells({score: number(one[score]) for score in SCORES}, between(one)))
         rows.append(
-            [name, f"{int(number(one['pixels'])):,}", leakage(one["leaky"]), figure_text(one["threshold"]), *shown]
+            [name, f"{int(number(one['pixels'])):,}", leakage(one["leaky"]), figure_text(one["threshold"]), *texts]
         )
     yield Table(
         f"{folder}/: the model on another site, per cent.",
@@ -112,11 +123,12 @@ def _transfer(made: Made, path: Path) -> Iterator[Block]:
         yield Notes([f"{folder}: {note}." for note in sorted(notes)])
 
 
-def _read_scores(path: Path, found: dict[str, Any], rows: list[list[Cell]], audits: list[list[Cell]]) -> list[Block]:
-    read = read_json(path)
-    row = [path.stem, str(read["part"]), str(read["split"]), leakage(read["leaky"])]
-    shown = cells({name: number(read[name]) for name in SCORES}, between(read))
-    counts, audit = read["confusion"], read.get("audit") or {}
+def _read_scores(path: Path, files: list[_ScoreFile]) -> list[Block]:
+    """Add a file of scores to those that were read; a damaged one adds nothing."""
+    content = read_json(path)
+    start = [path.stem, str(content["part"]), str(content["split"]), leakage(content["leaky"])]
+    texts = cells({name: number(content[name]) for name in SCORES}, between(content))
+    counts, audit = content["confusion"], content.get("audit") or {}
     near = [
         f"{number(audit.get(key)):,.0f}" if audit.get(key) is not None else "-" for key in ("minimum_m", "median_m")
     ]
@@ -124,51 +136,55 @@ def _read_scores(path: Path, found: dict[str, Any], rows: list[list[Cell]], audi
         f"{100 * number(audit.get(key)):.1f}" if audit.get(key) is not None else "-"
         for key in ("share_inside", "share_near")
     ]
-    pixels = [f"{int(number(v)):,}" for v in (read["pixels"], *(counts[key] for key in ("tp", "fp", "fn", "tn")))]
-    lost = read.get("landslide_share_not_scored")
-    audits.append(
-        [
-            path.stem,
-            *pixels,
-            figure_text(read["threshold"]),
-            *near,
-            "-" if lost is None else f"{100 * number(lost):.2f}",
-        ]
+    pixels = [f"{int(number(v)):,}" for v in (content["pixels"], *(counts[key] for key in ("tp", "fp", "fn", "tn")))]
+    not_scored = content.get("landslide_share_not_scored")
+    last = "-" if not_scored is None else f"{100 * number(not_scored):.2f}"
+    files.append(
+        _ScoreFile(
+            path,
+            content,
+            scores=[*start, *map(_unbroken, texts)],
+            audit=[path.stem, *pixels, figure_text(content["threshold"]), *near, last],
+        )
     )
-    rows.append([*row, *(text.replace(", ", ",\u00a0") for text in shown)])
-    found.update(read)
     return []
 
 
-def between(found: Mapping[str, Any]) -> dict[str, tuple[float | None, float | None]]:
-    held = found.get("intervals") or {}
-    out: dict[str, tuple[float | None, float | None]] = {}
+def _unbroken(text: str) -> str:
+    """A score with its interval, which no line breaks."""
+    return text.replace(", ", ",\u00a0")
+
+
+def between(content: Mapping[str, Any]) -> dict[str, tuple[float | None, float | None]]:
+    """The intervals of the scores in a file, (None, None) where none was drawn."""
+    stored = content.get("intervals") or {}
+    intervals: dict[str, tuple[float | None, float | None]] = {}
     for name in SCORES:
-        low, high = held.get(name, (None, None))
-        out[name] = (None if low is None else number(low), None if high is None else number(high))
-    return out
+        low, high = stored.get(name, (None, None))
+        intervals[name] = (None if low is None else number(low), None if high is None else number(high))
+    return intervals
 
 
-def _score_details(made: Made, path: Path, found: Mapping[str, Any]) -> Iterator[Block]:
-    notes = [str(note) for note in found.get("notes") or []]
+def _score_details(workspace: Workspace, path: Path, content: Mapping[str, Any]) -> Iterator[Block]:
+    notes = [str(note) for note in content.get("notes") or []]
     if notes:
         yield Notes([f"{path.stem}: {note}." for note in notes])
-    if found.get("reliability"):
-        table = [Reliability(**{key: number(value) for key, value in row.items()}) for row in found["reliability"]]  # type: ignore[arg-type]
-        error = percent(found.get("expected_calibration_error"))
-        ground_ = "all mapped ground" if found["part"] == "all" else f"the {found['part']} part"
-        yield made.drawn(
+    if content.get("reliability"):
+        table = [Reliability(**{key: number(value) for key, value in row.items()}) for row in content["reliability"]]  # type: ignore[arg-type]
+        error = percent(content.get("expected_calibration_error"))
+        where = "all mapped ground" if content["part"] == "all" else f"the {content['part']} part"
+        yield workspace.drawn(
             f"reliability_{path.stem}.svg",
-            lambda out: draw_reliability({path.stem: table}, out, f"Reliability on {ground_}"),
-            f"Share of landslide against probability on {ground_}; expected calibration error {error}.",
-            f"{path.stem}: how far probabilities can be taken at their word on {ground_}; on the dotted line they can. "
+            lambda out: draw_reliability({path.stem: table}, out, f"Reliability on {where}"),
+            f"Share of landslide against probability on {where}; expected calibration error {error}.",
+            f"{path.stem}: how far probabilities can be taken at their word on {where}; on the dotted line they can. "
             f"Expected calibration error {error}.",
         )
-    if found.get("inventory"):
-        scores = _inventory_scores(found["inventory"])
+    if content.get("inventory"):
+        scores = _inventory_scores(content["inventory"])
         yield _matched(path.stem, scores)
         if scores.classes:
-            yield made.drawn(
+            yield workspace.drawn(
                 f"areas_{path.stem}.svg",
                 lambda out: draw_areas(scores, out),
                 "Frequency of landslide areas, map beside reference, and the share found by size.",
@@ -177,17 +193,17 @@ def _score_details(made: Made, path: Path, found: Mapping[str, Any]) -> Iterator
             )
 
 
-def _inventory_scores(found: Mapping[str, Any]) -> InventoryScores:
+def _inventory_scores(stored: Mapping[str, Any]) -> InventoryScores:
     """Scores of an inventory as a scores file holds them: null is NaN, and the single areas are not kept."""
-    plain: dict[str, Any] = dict(found)
-    plain["classes"] = [_size_class(row) for row in found["classes"]]
+    values: dict[str, Any] = dict(stored)
+    values["classes"] = [_size_class(row) for row in stored["classes"]]
     for name in ("reference_tail", "mapped_tail"):
-        plain[name] = Tail(**{key: number(value) for key, value in found[name].items()})  # type: ignore[arg-type]
+        values[name] = Tail(**{key: number(value) for key, value in stored[name].items()})  # type: ignore[arg-type]
     for name in ("number_bias", "area_bias", "completeness_m2", "reference_area_m2", "mapped_area_m2"):
-        plain[name] = number(found[name])
-    plain |= {"reference_areas": np.empty(0), "mapped_areas": np.empty(0), "boundary": []}
-    known = {field.name for field in fields(InventoryScores)}
-    return InventoryScores(**{key: value for key, value in plain.items() if key in known})
+        values[name] = number(stored[name])
+    values |= {"reference_areas": np.empty(0), "mapped_areas": np.empty(0), "boundary": []}
+    names = {field.name for field in fields(InventoryScores)}
+    return InventoryScores(**{key: value for key, value in values.items() if key in names})
 
 
 def _size_class(row: Mapping[str, Any]) -> SizeClass:
@@ -219,20 +235,23 @@ def _matched(name: str, scores: InventoryScores) -> Block:
 
 
 def runs_of(path: Path) -> list[dict[str, Any]]:
+    """The trainings of a comparison, as comparison.json holds them."""
     runs: list[dict[str, Any]] = read_json(path)["runs"]
     return runs
 
 
 def sheet_table(caption: str, sheet: Any) -> list[Block]:
+    """A sheet of a comparison as a table; nothing where it has no rows."""
     return [Table(caption, sheet.heads, sheet.rows, sheet.note)] if sheet.rows else []
 
 
-def comparison(made: Made) -> list[Block]:
-    return made.each("comparison", lambda path: _comparison(made, path))
+def comparison(workspace: Workspace) -> list[Block]:
+    """Networks and baselines beside each other, with the pictures that `landslip compare` drew."""
+    return workspace.each("comparison", lambda path: _comparison(workspace, path))
 
 
-def _comparison(made: Made, path: Path) -> list[Block]:
-    def shown() -> Iterator[Block]:
+def _comparison(workspace: Workspace, path: Path) -> list[Block]:
+    def tables() -> Iterator[Block]:
         results = runs_of(path)
         every = summary(results)
         for split in dict.fromkeys(row["split"] for row in every):
@@ -240,23 +259,27 @@ def _comparison(made: Made, path: Path) -> list[Block]:
             if rows[0]["leaky"] is not False:
                 yield Text(f"{ground(rows[0])}.", "warning")
             yield from sheet_table(f"{ground(rows[0])} (Tables VII and VIII of the paper).", score_sheet(rows))
-            own = [result for result in results if result["split"] == split and "failed" not in result]
-            if own:
-                yield from sheet_table(f"Split {split}: what the scores stand on.", trust_sheet(own))
+            scored = [result for result in results if result["split"] == split and "failed" not in result]
+            if scored:
+                yield from sheet_table(f"Split {split}: what the scores stand on.", trust_sheet(scored))
         failed = [f"{r['method']}, {r['channels']}, seed {r['seed']}: {r['failed']}" for r in results if "failed" in r]
         if failed:
             yield Text("Some runs failed; the same command tries them again.", "warning")
             yield Notes(failed)
 
-    blocks = made.tried(path, shown)
+    blocks = workspace.tried(path, tables)
     for name in PICTURES:
-        for drawn in sorted(path.parent.glob(f"{name}_*.png")):
-            split = drawn.stem.removeprefix(f"{name}_")
+        for file in sorted(path.parent.glob(f"{name}_*.png")):
+            split = file.stem.removeprefix(f"{name}_")
             title = _picture_title(path, name, split) if split in ("apart", "paper", "given") else ""
             if title:
-                large = drawn.stat().st_size > MOST_BYTES
-                blocks += made.tried(drawn, lambda d=drawn, t=title, p=large: [picture(d, t, t, p)])  # type: ignore[misc]
+                large = file.stat().st_size > MOST_BYTES
+                blocks += workspace.tried(file, partial(_picture, file, title, large))
     return blocks
+
+
+def _picture(path: Path, title: str, palette: bool) -> Iterator[Block]:
+    yield picture(path, title, title, palette)
 
 
 def _picture_title(path: Path, name: str, split: str) -> str:
@@ -264,7 +287,7 @@ def _picture_title(path: Path, name: str, split: str) -> str:
     try:
         results = [r for r in runs_of(path) if r["split"] == split and "failed" not in r and r["network"]]
     except DAMAGE:
-        results = []  # said already; the pictures are whole all the same
+        results = []  # The section names the damage already, and the pictures can be shown without the runs.
     bands, both = (any((r["channels"] == "bands") == alone for r in results) for alone in (True, False))
     titles = {
         "maps": "Maps on bands, and the last network's on bands and factors" if both else "Maps on bands",
@@ -277,33 +300,38 @@ def _picture_title(path: Path, name: str, split: str) -> str:
     return f"{titles[name]}, split {split}."
 
 
-def importance(made: Made) -> list[Block]:
-    return made.each("importance", lambda path: _importance(made, path))
+def importance(workspace: Workspace) -> list[Block]:
+    """The factors by how well they tell landslides apart (Fig. 9 of the paper)."""
+    return workspace.each("importance", lambda path: _importance(workspace, path))
 
 
-def _importance(made: Made, path: Path) -> list[Block]:
+def _importance(workspace: Workspace, path: Path) -> list[Block]:
     def shown() -> Iterator[Block]:
-        found = read_json(path)
-        by_measure = {m: [s for s in found["scores"] if s["measure"] == m] for m in MEASURES}
-        held = {m: scores for m, scores in by_measure.items() if scores}
+        content = read_json(path)
+        by_measure = {m: [s for s in content["scores"] if s["measure"] == m] for m in MEASURES}
+        ranked = {m: scores for m, scores in by_measure.items() if scores}
         panels = {
             MEASURES[m]: [
                 Whisker(
-                    str(s["factor"]), number(s["estimate"]), number(s["low"]), number(s["high"]), s["effect"],
-                    bool(s["unstable"]),
+                    name=str(s["factor"]),
+                    estimate=number(s["estimate"]),
+                    low=number(s["low"]),
+                    high=number(s["high"]),
+                    effect=s["effect"],
+                    unstable=bool(s["unstable"]),
                 )
                 for s in scores
             ]
-            for m, scores in held.items()
+            for m, scores in ranked.items()
             if not m.endswith("_f1")
         }  # fmt: skip
-        yield made.drawn(
+        yield workspace.drawn(
             f"{path.parent.name}_importance.svg",
             lambda out: draw_ranking(panels, out),
             "Bars of the importance of each factor with intervals: " + "; ".join(panels) + ".",
             "Which factors tell landslides from other ground, with 95 % intervals (Fig. 9 of the paper).",
         )
-        for m, scores in held.items():
+        for m, scores in ranked.items():
             rows = [
                 [str(s["factor"]).replace("_", " "), "-" if s["rank"] is None else str(s["rank"]),
                  figure_text(s["estimate"]),
@@ -312,27 +340,28 @@ def _importance(made: Made, path: Path) -> list[Block]:
             ]  # fmt: skip
             title = MEASURES[m][0].upper() + MEASURES[m][1:]
             yield Table(f"{title}.", ["Factor", "Rank", "Estimate", "95 % interval", "Doubt"], rows, ends=True)
-        yield Notes([f"{note}." for note in found["notes"]])
+        yield Notes([f"{note}." for note in content["notes"]])
 
-    return made.tried(path, shown)
+    return workspace.tried(path, shown)
 
 
 def _doubts(score: Mapping[str, Any]) -> str:
-    said = ["no effect shown"] if score["effect"] is False else []
-    said += ["place unstable"] if score["unstable"] else []
-    return ", ".join([*said, *([str(score["note"])] if score.get("note") else [])]) or "-"
+    doubts = ["no effect shown"] if score["effect"] is False else []
+    doubts += ["place unstable"] if score["unstable"] else []
+    return ", ".join([*doubts, *([str(score["note"])] if score.get("note") else [])]) or "-"
 
 
-def intervals(made: Made) -> list[Block]:
-    return made.each("intervals", lambda path: _intervals(made, path))
+def intervals(workspace: Workspace) -> list[Block]:
+    """Landslides by class of each factor (Fig. 10 of the paper)."""
+    return workspace.each("intervals", lambda path: _intervals(workspace, path))
 
 
-def _intervals(made: Made, path: Path) -> list[Block]:
+def _intervals(workspace: Workspace, path: Path) -> list[Block]:
     def shown() -> Iterator[Block]:
-        found = read_json(path)
+        content = read_json(path)
         panels: dict[str, list[tuple[str, float, float]]] = {}
         table: list[list[Cell]] = []
-        for row in found["rows"]:
+        for row in content["rows"]:
             plain = row["unit"] in ("", "class") or row["factor"] == "aspect"
             unit = "" if plain else f" ({'°' if row['unit'] == 'degree' else row['unit']})"
             title = str(row["factor"]).replace("_", " ") + unit
@@ -343,8 +372,8 @@ def _intervals(made: Made, path: Path) -> list[Block]:
                 [title, str(row["name"]), f"{int(number(row['pixels'])):,}", *shares, percent(row["frequency"]),
                  "undefined" if math.isnan(ratio) else f"{ratio:.2f}"]
             )  # fmt: skip
-        mean = number(found["landslides"]) / number(found["pixels"])
-        yield made.drawn(
+        mean = number(content["landslides"]) / number(content["pixels"])
+        yield workspace.drawn(
             f"{path.parent.name}_intervals.svg",
             lambda out: draw_intervals(panels, mean, out),
             "Bars of landslide frequency and area share by class of each factor.",
@@ -353,6 +382,6 @@ def _intervals(made: Made, path: Path) -> list[Block]:
         )
         heads = ["Factor", "Class", "Pixels", "Of the ground", "Of the landslides", "Frequency", "Ratio"]
         yield Table("Landslides by class of each factor.", heads, table, left=2)
-        yield Notes([f"{note}." for note in found["notes"]])
+        yield Notes([f"{note}." for note in content["notes"]])
 
-    return made.tried(path, shown)
+    return workspace.tried(path, shown)

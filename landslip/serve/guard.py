@@ -48,7 +48,7 @@ class Guard:
         if refusal is not None:
             await _refuse(send, *refusal)
             return
-        # Read whole before it is handled: a body without a stated length must not grow either.
+        # The body is read before the request is handled: one without a stated length must not grow either.
         body, more = bytearray(), True
         while more:
             message = await receive()
@@ -59,13 +59,13 @@ class Guard:
             if len(body) > MOST_SENT:
                 await _refuse(send, 413, f"more than {MOST_SENT} bytes were sent. Simplify the outline.")
                 return
-        given = False
+        delivered = False
 
-        async def whole() -> MutableMapping[str, Any]:
-            nonlocal given
-            if given:
+        async def receive_body() -> MutableMapping[str, Any]:
+            nonlocal delivered
+            if delivered:
                 return await receive()
-            given = True
+            delivered = True
             return {"type": "http.request", "body": bytes(body), "more_body": False}
 
         async def with_headers(message: MutableMapping[str, Any]) -> None:
@@ -77,9 +77,10 @@ class Guard:
                 ]
             await send(message)
 
-        await self.app(scope, whole, with_headers)
+        await self.app(scope, receive_body, with_headers)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        """Status and words, where a request is refused by its headers alone."""
         headers: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
@@ -90,7 +91,7 @@ class Guard:
             if origin.partition("://")[2].lower() != hosts[0].lower():
                 return 403, "a page of another site asked. Only the page of this server may."
         if any(site not in ("same-origin", "none") for site in headers.get("sec-fetch-site", [])):
-            # a link from elsewhere may open the page itself, and nothing else
+            # A link on a page of another site may open the page itself, and nothing else.
             navigates = headers.get("sec-fetch-mode") == ["navigate"] and scope["method"] == "GET"
             if not (navigates and scope["path"] == "/"):
                 return 403, "a page of another site asked. Only the page of this server may."
@@ -128,6 +129,7 @@ def _name(host: str) -> str:
 
 
 async def _refuse(send: Send, status: int, error: str) -> None:
+    """Answer without handing the request on."""
     body = json.dumps({"error": error}).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close", **HEADERS}
     coded = [(key.encode(), value.encode()) for key, value in headers.items()]

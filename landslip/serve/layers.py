@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from landslip.dataset.channels import Channel, StackInfo, read_stack_info
-from landslip.dataset.label import LANDSLIDE
+from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.errors import RasterError
 from landslip.geo.grid import Grid, same_grid, tiles
 from landslip.geo.raster import RasterInfo, open_raster, read_info, read_stored_window
@@ -34,12 +34,13 @@ Kind = Literal["image", "ramp", "angle", "planes", "codes", "agreement"]
 STRIP = 2048  # pixels a side of what is read of a label at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PageLayer:
     """One layer: `bands` of the raster at `path` (three for a colour image, one or more otherwise).
 
-    `ramp` names the colours of a continuous layer, `fixed` its range where it is not stretched to percentiles;
-    `codes` are (stored value, word, colour) of classes. `overlay` layers leave most pixels clear.
+    `ramp` names the colours of a continuous layer. `fixed` is its range where it is not stretched to percentiles;
+    `even` stretches it as far below 0 as above. `codes` are (stored value, word, colour) of classes. `overlay` layers
+    leave most pixels clear. `beside` is a second raster: the label, of the layer of hits and misses.
     """
 
     key: str
@@ -54,7 +55,7 @@ class PageLayer:
     even: bool = False
     codes: tuple[tuple[int, str, str], ...] = ()
     overlay: bool = False
-    beside: Path | None = None  # a second raster: the label, of the layer of agreement
+    beside: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -84,32 +85,21 @@ def layers_of(run: RunFolder) -> Shown:
     ]
     usable = {path: info for path, info in infos.items() if same_grid(info.grid, grid)}
     label = run.label if run.label in usable and _holds_landslides(run.label) else None
-    found: list[PageLayer] = []
+    layers: list[PageLayer] = []
     if run.stack in usable and run.stack is not None:
-        found += _of_stack(read_stack_info(run.stack))
+        layers += _of_stack(read_stack_info(run.stack))
     if run.probability in usable and run.probability is not None:
-        found += _of_probability(run.probability, usable[run.probability])
+        layers += _of_probability(run.probability, usable[run.probability])
         if label is not None:
-            codes = ((1, "hit", HITS), (2, "miss", MISSES), (3, "false alarm", FALSE_ALARMS))
-            found.append(
-                PageLayer(
-                    "agreement", "Hits, misses, false alarms", "Result", run.probability, (1,), "agreement",
-                    codes=codes, overlay=True, beside=label,
-                )
-            )  # fmt: skip
+            layers.append(_agreement(run.probability, label))
     if run.landslide_map in usable and run.landslide_map is not None:
-        codes_of_map = ((1, "landslide", LANDSLIDES),)
-        found.append(
-            PageLayer(
-                "map", "Landslide map", "Result", run.landslide_map, (1,), "codes", codes=codes_of_map, overlay=True
-            )
-        )
+        layers.append(_classes("map", "Landslide map", run.landslide_map, {1: ("landslide", LANDSLIDES)}))
     if label is not None:
-        known = ((1, "landslide", REFERENCE), (255, "unknown", NOT_KNOWN))
-        found.append(PageLayer("reference", "Reference", "Reference", label, (1,), "codes", codes=known, overlay=True))
-    if not found:
+        classes = {LANDSLIDE: ("landslide", REFERENCE), UNKNOWN: ("unknown", NOT_KNOWN)}
+        layers.append(_classes("reference", "Reference", label, classes, group="Reference"))
+    if not layers:
         raise RasterError(f"{run.root} holds no raster to show. Prepare a site, or map one, into it first.")
-    return Shown(grid, tuple(_told_apart(found)), tuple(left_out))
+    return Shown(grid, tuple(_with_own_keys(layers)), tuple(left_out))
 
 
 def _holds_landslides(label: Path | None) -> bool:
@@ -120,67 +110,135 @@ def _holds_landslides(label: Path | None) -> bool:
 
 
 def _of_stack(stack: StackInfo) -> Iterator[PageLayer]:
-    at = {channel.name: position for position, channel in enumerate(stack.channels, start=1)}
+    """The image in true and false colour where it has the bands, then every band and factor."""
+    positions = {channel.name: position for position, channel in enumerate(stack.channels, start=1)}
     for key, title, names in (
         ("true-colour", "True colour", TRUE_COLOUR),
         ("false-colour", "False colour (near infrared)", FALSE_COLOUR),
     ):
-        if set(names) <= at.keys():
-            yield PageLayer(key, title, "Image", stack.path, tuple(at[name] for name in names), "image")
-    factors: dict[str, list[Channel]] = {}
-    for channel in stack.channels:
-        factors.setdefault(channel.factor, []).append(channel)
+        if set(names) <= positions.keys():
+            bands = tuple(positions[name] for name in names)
+            yield PageLayer(key=key, title=title, group="Image", path=stack.path, bands=bands, kind="image")
+    factors: dict[str, list[tuple[int, Channel]]] = {}
+    for position, channel in enumerate(stack.channels, start=1):
+        factors.setdefault(channel.factor, []).append((position, channel))
     for factor, channels in factors.items():
-        bands = tuple(at[channel.name] for channel in channels)
-        title = _words(factor)
-        group = "Band" if channels[0].group == "band" else "Factor"
-        kinds = {channel.kind: at[channel.name] for channel in channels}
-        if {"sine", "cosine"} <= kinds.keys():
-            angle = kinds["sine"], kinds["cosine"]
-            yield PageLayer(_slug(factor), title, group, stack.path, angle, "angle", "degree", CYCLE, (0.0, 360.0))
-        elif "class" in kinds:
-            named = tuple(
-                (i, _words(channel.name.removeprefix(f"{factor}_")), class_colour(i))
-                for i, channel in enumerate(channels)
+        yield from _of_factor(stack.path, factor, channels)
+
+
+def _of_factor(path: Path, factor: str, channels: list[tuple[int, Channel]]) -> Iterator[PageLayer]:
+    """A band or factor from its channels: aspect as an angle, classes as one layer, all else a layer per channel."""
+    title = _words(factor)
+    group = "Band" if channels[0][1].group == "band" else "Factor"
+    kinds = {channel.kind: band for band, channel in channels}
+    if {"sine", "cosine"} <= kinds.keys():
+        yield PageLayer(
+            key=_slug(factor),
+            title=title,
+            group=group,
+            path=path,
+            bands=(kinds["sine"], kinds["cosine"]),
+            kind="angle",
+            unit="degree",
+            ramp=CYCLE,
+            fixed=(0.0, 360.0),
+        )
+    elif "class" in kinds:
+        names = [_words(channel.name.removeprefix(f"{factor}_")) for _, channel in channels]
+        yield PageLayer(
+            key=_slug(factor),
+            title=title,
+            group=group,
+            path=path,
+            bands=tuple(band for band, _ in channels),
+            kind="planes",
+            codes=tuple((i, name, class_colour(i)) for i, name in enumerate(names)),
+        )
+    else:
+        for band, channel in channels:
+            yield PageLayer(
+                key=_slug(channel.name),
+                title=title if len(channels) == 1 else _words(channel.name),
+                group=group,
+                path=path,
+                bands=(band,),
+                kind="ramp",
+                unit=channel.unit,
+                ramp="gray" if group == "Band" else RAMPS.get(factor, RAMP),
+                even=factor in DIVERGING,
             )
-            yield PageLayer(_slug(factor), title, group, stack.path, bands, "planes", codes=named)
-        else:
-            for channel in channels:
-                ramp = "gray" if group == "Band" else RAMPS.get(factor, RAMP)
-                own = title if len(channels) == 1 else _words(channel.name)
-                yield PageLayer(
-                    _slug(channel.name), own, group, stack.path, (at[channel.name],), "ramp", channel.unit, ramp,
-                    even=factor in DIVERGING,
-                )  # fmt: skip
 
 
 def _of_probability(path: Path, info: RasterInfo) -> Iterator[PageLayer]:
-    yield PageLayer("probability", "Landslide probability", "Result", path, (1,), "ramp", "", RAMP, (0.0, 1.0))
+    """The probability and, where the map has them, its bands of uncertainty."""
+    yield PageLayer(
+        key="probability",
+        title="Landslide probability",
+        group="Result",
+        path=path,
+        bands=(1,),
+        kind="ramp",
+        fixed=(0.0, 1.0),
+    )
     for band, name in enumerate(info.names[1:], start=2):
         title = _words(name or f"band {band}")
         if name == "area of applicability":
-            inside = ((0, "outside: unlike the training ground", FALSE_ALARMS),)
-            yield PageLayer(_slug(title), title, "Uncertainty", path, (band,), "codes", codes=inside, overlay=True)
+            outside = {0: ("outside: unlike the training ground", FALSE_ALARMS)}
+            yield _classes(_slug(title), title, path, outside, group="Uncertainty", band=band)
         else:
-            yield PageLayer(_slug(title), title, "Uncertainty", path, (band,), "ramp", "", DOUBT)
+            yield PageLayer(
+                key=_slug(title), title=title, group="Uncertainty", path=path, bands=(band,), kind="ramp", ramp=DOUBT
+            )
 
 
-def _told_apart(layers: list[PageLayer]) -> Iterator[PageLayer]:
-    """Layers with keys of their own: a channel may be called as anything."""
-    seen: set[str] = set()
+def _agreement(probability: Path, label: Path) -> PageLayer:
+    return PageLayer(
+        key="agreement",
+        title="Hits, misses, false alarms",
+        group="Result",
+        path=probability,
+        bands=(1,),
+        kind="agreement",
+        codes=((1, "hit", HITS), (2, "miss", MISSES), (3, "false alarm", FALSE_ALARMS)),
+        overlay=True,
+        beside=label,
+    )
+
+
+def _classes(
+    key: str,
+    title: str,
+    path: Path,
+    classes: Mapping[int, tuple[str, str]],
+    *,
+    group: str = "Result",
+    band: int = 1,
+) -> PageLayer:
+    """An overlay of classes: word and colour by stored value."""
+    codes = tuple((code, word, colour) for code, (word, colour) in classes.items())
+    return PageLayer(
+        key=key, title=title, group=group, path=path, bands=(band,), kind="codes", codes=codes, overlay=True
+    )
+
+
+def _with_own_keys(layers: list[PageLayer]) -> Iterator[PageLayer]:
+    """The layers, each with a key that no other has: a channel may be called as anything."""
+    keys: set[str] = set()
     for layer in layers:
         key, number = layer.key, 2
-        while key in seen:
+        while key in keys:
             key, number = f"{layer.key}-{number}", number + 1
-        seen.add(key)
-        yield layer if key == layer.key else PageLayer(**{**layer.__dict__, "key": key})
+        keys.add(key)
+        yield replace(layer, key=key)
 
 
 def _slug(name: str) -> str:
+    """A name as a key, which stands in addresses."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "layer"
 
 
 def _words(name: str) -> str:
+    """A channel's or a factor's name as words."""
     text = name.replace("_", " ").strip()
-    known = {"ndvi": "NDVI", "mndwi": "MNDWI", "dndvi": "dNDVI", "nir": "Near infrared"}
-    return known.get(text, text[:1].upper() + text[1:])
+    abbreviations = {"ndvi": "NDVI", "mndwi": "MNDWI", "dndvi": "dNDVI", "nir": "Near infrared"}
+    return abbreviations.get(text, text[:1].upper() + text[1:])

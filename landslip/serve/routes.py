@@ -60,8 +60,7 @@ def add_layers(app: FastAPI, session: Session) -> None:
     async def legend(key: Key) -> LegendOut:
         """How to read a layer's colours."""
         layer = session.layer(key)
-        content = await asyncio.get_running_loop().run_in_executor(session.readers, tiles.legend, layer)
-        return LegendOut(**content)
+        return await asyncio.get_running_loop().run_in_executor(session.readers, tiles.legend, layer)
 
     @app.get(
         "/api/tiles/{key}/{z}/{x}/{y}.png",

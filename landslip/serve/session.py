@@ -30,9 +30,8 @@ class Session:
     """What a server keeps of its run: tiles, the inventory, and scores as they are counted."""
 
     def __init__(self, run: RunFolder, warn: Callable[[str], None] = say) -> None:
-        shown = layers_of(run)
-        self.run, self.shown = run, shown
-        self.tiles = Tiles(shown.layers, shown.grid, warn)
+        self.run, self.shown = run, layers_of(run)
+        self.tiles = Tiles(self.shown.layers, self.shown.grid, warn)
         self.readers = ThreadPoolExecutor(MOST_READERS, "tiles")
         self.counters = ThreadPoolExecutor(1, "scores")
         self.scores: dict[tuple[Any, ...], Future[Counted]] = {}
@@ -58,8 +57,9 @@ class Session:
             return []
         if self.run.split is None:
             return ["all"]
-        whole = ["test", "validation", "train", "all"]
-        return whole[1:][::-1] if read_info(self.run.split).tags.get("split") == "paper" else whole
+        if read_info(self.run.split).tags.get("split") == "paper":  # such a split has no test part
+            return ["all", "train", "validation"]
+        return ["test", "validation", "train", "all"]
 
     def landslides(self) -> tuple[list[review.Landslide], shapely.STRtree | None]:
         """The inventory and a tree of its outlines, read anew where the file was made anew."""
@@ -69,8 +69,8 @@ class Session:
         mark = review.inventory_mark(path)
         with self.lock:
             if self.inventory[0] != mark:
-                found = review.read_inventory(path)
-                self.inventory = mark, found, shapely.STRtree([one.outline for one in found])
+                rows = review.read_inventory(path)
+                self.inventory = mark, rows, shapely.STRtree([one.outline for one in rows])
             return self.inventory[1], self.inventory[2]
 
     def reviews(self) -> dict[int, Review]:
@@ -109,7 +109,7 @@ class Session:
             try:
                 begin_inventory(path, self.shown.layers[0].path)
             except OutputError:
-                if not path.exists():  # else another window, or another server, was faster
+                if not path.exists():  # Where it is there now, another window or another server was faster.
                     raise
         return path
 
@@ -125,8 +125,8 @@ class Session:
             probability, label = self.run.probability, self.run.label
             if part not in self.parts() or probability is None or label is None:
                 raise HTTPException(404, f"the run cannot score the part {part}.")
-            used = [path for path in (probability, label, self.run.split) if path is not None]
-            key = part, *(stamp(path) for path in used)
+            rasters = [path for path in (probability, label, self.run.split) if path is not None]
+            key = part, *(stamp(path) for path in rasters)
             if key not in self.scores:
                 self.scores[key] = self.counters.submit(count_probabilities, probability, label, self.run.split, part)
             return self.scores[key]

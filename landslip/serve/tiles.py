@@ -37,6 +37,7 @@ from landslip.errors import RasterError
 from landslip.geo.grid import Grid, Window
 from landslip.geo.preview import stretch
 from landslip.serve.layers import PageLayer
+from landslip.serve.schemas import LegendOut
 
 SIDE = 256  # of a tile, pixels
 THIN_SIDE = 2048  # most pixels a side of a thinned copy
@@ -49,6 +50,7 @@ warnings.filterwarnings("ignore", category=NoOverviewWarning)
 
 Float = NDArray[np.float32]
 Stamp = tuple[int, int, int]  # of a file: inode, time of change, size
+BandKey = tuple[Path, Stamp, int]  # a band of a raster in one state of its file
 
 
 class Tiles:
@@ -62,11 +64,11 @@ class Tiles:
         while max(grid.shape) / self.thin > THIN_SIDE:
             self.thin *= 2
         self._warn, self._warned = warn, set[Path]()
-        self._own = threading.local()  # open files: a handle of GDAL's belongs to one thread
+        self._local = threading.local()  # open files: a handle of GDAL's belongs to one thread
         self._lock = threading.Lock()
-        self._making: dict[tuple[Any, ...], threading.Lock] = {}
-        self._held: OrderedDict[tuple[Any, ...], Float] = OrderedDict()
-        self._stretches: dict[tuple[Any, ...], tuple[float, float]] = {}
+        self._locks: dict[BandKey, threading.Lock] = {}  # of a thinned copy, while it is made
+        self._copies: OrderedDict[BandKey, Float] = OrderedDict()  # thinned ones, the one last used at the end
+        self._stretches: dict[BandKey, tuple[float, float]] = {}
 
     def mark(self, layer: PageLayer) -> str:
         """A word that changes when a file of the layer does."""
@@ -118,15 +120,15 @@ class Tiles:
         at = Affine(step_x, 0, corner.c + window.column * grid.x_size, 0, -step_y, corner.f - window.row * grid.y_size)
         return self._pixels(layer.path, layer.bands[:1], window, shape)[0], Grid(grid.crs, at, *shape)
 
-    def legend(self, layer: PageLayer) -> dict[str, Any]:
+    def legend(self, layer: PageLayer) -> LegendOut:
         """How to read a layer's colours: `range` and `colours` of a ramp, or `classes` with a word and a colour."""
         if layer.kind in ("codes", "planes", "agreement"):
-            return {"classes": [{"name": name, "colour": colour} for _, name, colour in layer.codes]}
+            return LegendOut(classes=[{"name": name, "colour": colour} for _, name, colour in layer.codes])
         if layer.kind == "image":
-            return {"stretch": [list(self._stretch(layer, band)) for band in layer.bands]}
+            return LegendOut(stretch=[list(self._stretch(layer, band)) for band in layer.bands])
         ramp = _ramp(layer.ramp)[:: 255 // 15]
         colours = ["#{:02X}{:02X}{:02X}".format(*(int(part) for part in colour[:3])) for colour in ramp]
-        return {"range": list(self._range(layer)), "colours": colours}
+        return LegendOut(range=list(self._range(layer)), colours=colours)
 
     # -- colours ------------------------------------------------------------------------------------------------------
 
@@ -136,13 +138,14 @@ class Tiles:
         """(h, w) uint8 positions in a palette, (N, 4) uint8 red, green, blue and opacity, whose first is clear."""
         if layer.kind not in ("ramp", "angle"):
             return _classes(layer, _codes(layer, values, label, threshold))
-        shown = values[0]
+        band = values[0]
         if layer.kind == "angle":
-            shown = (np.degrees(np.arctan2(values[0], values[1])) % 360).astype(np.float32)
-            shown[(values[0] == 0) & (values[1] == 0)] = np.nan  # flat ground faces nowhere
+            band = (np.degrees(np.arctan2(values[0], values[1])) % 360).astype(np.float32)
+            band[(values[0] == 0) & (values[1] == 0)] = np.nan  # flat ground faces nowhere
         palette = _ramp(layer.ramp).copy()
         palette[0] = 0
-        return np.where(np.isnan(shown), 0, np.maximum(_scaled(shown, self._range(layer)), 1)).astype(np.uint8), palette
+        positions = np.where(np.isnan(band), 0, np.maximum(_scaled(band, self._range(layer)), 1))
+        return positions.astype(np.uint8), palette
 
     def _range(self, layer: PageLayer) -> tuple[float, float]:
         low, high = layer.fixed or self._stretch(layer, layer.bands[0])
@@ -151,15 +154,15 @@ class Tiles:
     def _stretch(self, layer: PageLayer, band: int) -> tuple[float, float]:
         """The range that a band is stretched from, between percentiles of every n-th pixel of it."""
         key = layer.path, stamp(layer.path), band
-        found = self._stretches.get(key)
-        if found is None:
-            whole = Window(0, 0, *self.grid.shape)
+        if key not in self._stretches:
+            height, width = self.grid.shape
             factor = 1
-            while max(self.grid.shape) / factor > SAMPLE_SIDE:
+            while max(height, width) / factor > SAMPLE_SIDE:
                 factor *= 2
-            sample = self._pixels(layer.path, (band,), whole, (-(-whole.height // factor), -(-whole.width // factor)))
-            found = self._stretches[key] = stretch(sample)
-        return found
+            shape = -(-height // factor), -(-width // factor)
+            sample = self._pixels(layer.path, (band,), Window(0, 0, height, width), shape)
+            self._stretches[key] = stretch(sample)
+        return self._stretches[key]
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -169,13 +172,13 @@ class Tiles:
         if factor < self.thin or self.thin == 1 or self._overviews(path):
             return self._read(path, bands, window, shape)
         step = max(1, round(factor / self.thin))
-        found = []
+        planes = []
         for band in bands:
             copy = self._thinned(path, band)
             row, column = window.row // self.thin, window.column // self.thin
             part = copy[row::step, column::step][: shape[0], : shape[1]]
-            found.append(np.pad(part, ((0, shape[0] - part.shape[0]), (0, shape[1] - part.shape[1])), "edge"))
-        return np.stack(found)
+            planes.append(np.pad(part, ((0, shape[0] - part.shape[0]), (0, shape[1] - part.shape[1])), "edge"))
+        return np.stack(planes)
 
     def _read(self, path: Path, bands: tuple[int, ...], window: Window, shape: tuple[int, int]) -> Float:
         try:
@@ -186,7 +189,7 @@ class Tiles:
             raise RasterError(f"{path} cannot be read ({error}): make it again.") from error
         values = np.asarray(image.array.data, dtype=np.float32)
         hidden = np.ma.getmaskarray(image.array)
-        # 255 is a class of a label, declared as nodata so that other programs leave it out
+        # 255 is a class of a label, which is declared as nodata so that other programs leave it out.
         values[hidden & (values != UNKNOWN) if image.array.dtype == np.uint8 else hidden] = np.nan
         return values
 
@@ -194,12 +197,12 @@ class Tiles:
         """Every `thin`-th pixel of a band, made once for each state of the file."""
         key = path, stamp(path), band
         with self._lock:
-            lock = self._making.setdefault(key, threading.Lock())
+            lock = self._locks.setdefault(key, threading.Lock())
         with lock:
             with self._lock:
-                if key in self._held:
-                    self._held.move_to_end(key)
-                    return self._held[key]
+                if key in self._copies:
+                    self._copies.move_to_end(key)
+                    return self._copies[key]
             if path not in self._warned:
                 self._warned.add(path)
                 self._warn(
@@ -214,25 +217,25 @@ class Tiles:
                 part = copy[top // self.thin : -(-(top + strip.height) // self.thin)]
                 part[:] = self._read(path, (band,), strip, (part.shape[0], part.shape[1]))[0]
             with self._lock:
-                self._held[key] = copy
-                while len(self._held) > 1 and sum(one.nbytes for one in self._held.values()) > MOST_HELD:
-                    self._held.popitem(last=False)
+                self._copies[key] = copy
+                while len(self._copies) > 1 and sum(one.nbytes for one in self._copies.values()) > MOST_HELD:
+                    self._copies.popitem(last=False)
             return copy
 
     def _overviews(self, path: Path) -> bool:
         """Whether a raster has overviews coarse enough that the whole of it is a small read."""
-        found = self._reader(path).dataset.overviews(1)
-        return bool(found) and max(found) * 2 >= self.thin
+        factors = self._reader(path).dataset.overviews(1)
+        return bool(factors) and max(factors) * 2 >= self.thin
 
     def _reader(self, path: Path) -> Any:
         """This thread's open file, opened anew where the file was replaced."""
-        held: dict[Path, tuple[Stamp, Any]] = self._own.__dict__.setdefault("readers", {})
+        readers: dict[Path, tuple[Stamp, Any]] = self._local.__dict__.setdefault("readers", {})
         now = stamp(path)
-        if path in held and held[path][0] == now:
-            return held[path][1]
-        if path in held:
+        if path in readers and readers[path][0] == now:
+            return readers[path][1]
+        if path in readers:
             with suppress(Exception):
-                held.pop(path)[1].close()
+                readers.pop(path)[1].close()
         try:
             reader: Any = Reader(str(path))
         except (RasterioError, RioTilerError) as error:
@@ -240,7 +243,7 @@ class Tiles:
         if (reader.height, reader.width) != self.grid.shape:
             reader.close()
             raise RasterError(f"{path} was replaced by a raster on another grid. Start `landslip serve` again.")
-        held[path] = now, reader
+        readers[path] = now, reader
         return reader
 
 
@@ -278,11 +281,11 @@ def _codes(layer: PageLayer, values: Float, label: Float | None, threshold: floa
         return best
     if layer.kind == "agreement":
         assert label is not None
-        mapped, known = values[0] >= np.float32(threshold), ~np.isnan(values[0]) & ((label == 0) | (label == 1))
-        found = np.full(mapped.shape, -1, np.int32)
+        mapped, compared = values[0] >= np.float32(threshold), ~np.isnan(values[0]) & ((label == 0) | (label == 1))
+        codes = np.full(mapped.shape, -1, np.int32)
         for code, where in ((1, mapped & (label == 1)), (2, ~mapped & (label == 1)), (3, mapped & (label == 0))):
-            found[known & where] = code
-        return found
+            codes[compared & where] = code
+        return codes
     return np.asarray(np.nan_to_num(values[0], nan=-1)).astype(np.int32)
 
 
@@ -312,5 +315,5 @@ def paletted_png(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> byte
         (b"IDAT", zlib.compress(rows.tobytes(), 1)),
         (b"IEND", b""),
     )
-    written = (struct.pack(">I", len(of)) + name + of + struct.pack(">I", zlib.crc32(name + of)) for name, of in chunks)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+    packed = (struct.pack(">I", len(of)) + name + of + struct.pack(">I", zlib.crc32(name + of)) for name, of in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)

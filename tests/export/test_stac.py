@@ -26,7 +26,7 @@ from landslip.dataset.zscore import ZScore
 from landslip.errors import GridError, OutputError, RasterError
 from landslip.export import stac
 from landslip.export.stac_footprint import footprint
-from landslip.export.stac_items import CLASSIFICATION, FILE, PROCESSING, PROJECTION, SSYS, write_map_item
+from landslip.export.stac_items import CLASSIFICATION, FILE, PROCESSING, PROJECTION, SSYS, write_item
 from landslip.geo.geopackage import write_vector
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid
@@ -98,7 +98,7 @@ def require_valid(path: Path) -> dict[str, Any]:
 
 def test_the_validator_finds_faults(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "item.json"
-    write_map_item(out, run / "map" / "probability.tif")
+    write_item(out, stac.map_item(run / "map" / "probability.tif"))
     whole = require_valid(out)
     for fault in ({"bbox": None}, {"stac_version": "1.0"}, {"properties": {}}, {"geometry": {"type": "Polygon"}}):
         out.write_text(json.dumps(whole | fault))
@@ -151,7 +151,7 @@ def test_another_body_is_in_its_own_longitude_and_latitude(tmp_path: Path) -> No
     lat = [math.degrees(y / radius) for y in (-180_000, -160_000)]
     assert place.body == "Mars" and place.bbox == pytest.approx([lon[0], lat[0], lon[1], lat[1]], abs=1e-6)
     write_raster(tmp_path / "p.tif", np.full((1, *grid.shape), 0.2, np.float32), grid, [PROBABILITY], math.nan)
-    write_map_item(tmp_path / "p.json", tmp_path / "p.tif")
+    write_item(tmp_path / "p.json", stac.map_item(tmp_path / "p.tif"))
     item = require_valid(tmp_path / "p.json")
     assert item["properties"]["ssys:targets"] == ["Mars"] and item["properties"]["ssys:target_class"] == "planet"
     assert SSYS in item["stac_extensions"]
@@ -168,7 +168,7 @@ def test_nobody_knows_where_this_is(crs: CRS, tmp_path: Path) -> None:
     grid = Grid(crs, Affine(10, 0, 0, 0, -10, 1000), 20, 30)
     assert footprint(grid).geometry is None
     write_raster(tmp_path / "p.tif", np.full((1, 20, 30), 0.2, np.float32), grid, [PROBABILITY], math.nan)
-    write_map_item(tmp_path / "p.json", tmp_path / "p.tif")
+    write_item(tmp_path / "p.json", stac.map_item(tmp_path / "p.tif"))
     item = require_valid(tmp_path / "p.json")
     assert item["geometry"] is None and "bbox" not in item and "ssys:targets" not in item["properties"]
 
@@ -180,7 +180,7 @@ def test_the_map_of_a_run(run: Path, tmp_path: Path) -> None:
         run / "inventory" / "landslides.tif",
         run / "inventory" / "landslides.gpkg",
     ]
-    write_map_item(out, *files)
+    write_item(out, stac.map_item(*files))
     item = require_valid(out)
     out.unlink()
     properties, assets = item["properties"], item["assets"]
@@ -244,8 +244,6 @@ def test_files_that_are_no_map_are_refused(run: Path, tmp_path: Path) -> None:
     write_raster(tmp_path / "m.tif", np.zeros((1, 40, 60), np.uint8), other, ["landslide"], 255)
     with pytest.raises(GridError, match="do not lie on one grid"):
         stac.map_item(run / "map" / "probability.tif", tmp_path / "m.tif")
-    with pytest.raises(OutputError, match="read by this command"):
-        write_map_item(run / "map" / "probability.tif", run / "map" / "probability.tif", overwrite=True)
 
 
 def test_a_catalogue_is_whole_and_can_be_moved(run: Path, tmp_path: Path) -> None:

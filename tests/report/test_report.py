@@ -36,7 +36,7 @@ from landslip.plots.palette import class_colour
 from landslip.preparation.degrees import degree_text, degree_ticks, to_degrees
 from landslip.preparation.figures import draw_factors, draw_inventory_areas, draw_study_area, study_area_parts
 from landslip.preparation.prepare import prepare
-from landslip.report.base import Made, figure_text
+from landslip.report.base import Workspace, figure_text
 from landslip.report.html import Picture, Table, Text, render
 from landslip.report.html import Section as DocumentSection
 from landslip.report.report import SECTIONS, report
@@ -130,7 +130,7 @@ def copy(run: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figure is drawn, which takes most of the time."""
-    monkeypatch.setattr(Made, "drawn", lambda *given, **named: Picture("data:,", 1, 1, "", ""))
+    monkeypatch.setattr(Workspace, "drawn", lambda *given, **named: Picture("data:,", 1, 1, "", ""))
 
 
 def stored(path: Path) -> np.ndarray:
@@ -297,7 +297,7 @@ def test_a_damaged_file_is_named_in_its_section(
 ) -> None:
     (copy / file).write_bytes(damage)
     make = next(step for name, _, step in SECTIONS if name == section)
-    blocks = make(Made(open_run(copy), tmp_path))
+    blocks = make(Workspace(open_run(copy), tmp_path))
     faults = [block.text for block in blocks if isinstance(block, Text) and block.tone == "fault"]
     if file != "site.toml" or damage == DAMAGES[2]:  # a site file is only shown
         assert faults and all(file in fault and str(copy) not in fault for fault in faults)
@@ -413,8 +413,8 @@ def test_a_comparison_is_laid_out_and_a_failed_run_is_said(copy: Path, undrawn: 
     (copy / "comparison").mkdir()
     (copy / "comparison" / "comparison.json").write_text(json.dumps({"runs": runs}))
     chosen = [entry for entry in SECTIONS if entry[0] in ("comparison", "complexity")]
-    made = Made(open_run(copy), tmp_path)
-    text = render("t", "s", [DocumentSection(name, title, make(made)) for name, title, make in chosen], "f")
+    workspace = Workspace(open_run(copy), tmp_path)
+    text = render("t", "s", [DocumentSection(name, title, make(workspace)) for name, title, make in chosen], "f")
     found = Page(text)
     assert found.rows("comparison", "U-Net")[5] == "50.00" and "<strong>50.00</strong>" in text
     assert found.rows("comparison", "FCN-8s")[5] == "undefined"
@@ -435,8 +435,8 @@ def test_a_comparison_is_found_in_a_folder_of_any_name(copy: Path, undrawn: None
             shutil.copy(drawn, copy / folder / f"{name}.png")
     frequency_ratios(copy / "prepared", copy / "frequency")
     chosen = [entry for entry in SECTIONS if entry[0] in ("comparison", "intervals", "provenance")]
-    made = Made(open_run(copy), tmp_path)
-    page = Page(render("t", "s", [DocumentSection(name, title, make(made)) for name, title, make in chosen], "f"))
+    workspace = Workspace(open_run(copy), tmp_path)
+    page = Page(render("t", "s", [DocumentSection(name, title, make(workspace)) for name, title, make in chosen], "f"))
     said = page.text["comparison"]
     assert said.index("again/") < said.index("compare/") and len(page.tables["comparison"]) == 4
     assert "This run holds no comparison" not in said and "This run holds no intervals" not in page.text["intervals"]
