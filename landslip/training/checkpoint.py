@@ -40,6 +40,9 @@ FORMAT = 1  # of model.json
 BEYOND = float(np.finfo(np.float32).max)  # means and deviations lie below it, since the network takes float32
 
 
+ModelFacts = dict[str, Any]  # what model.json says; other versions write other keys
+
+
 class _Shape(BaseModel):
     """What mapping needs of a model's run, whose other choices may be those of another version."""
 
@@ -60,7 +63,7 @@ class Model:
     channels: tuple[Channel, ...]
     zscore: ZScore
     threshold: float
-    facts: dict[str, Any]
+    facts: ModelFacts
     temperature: float = 1.0
 
     @property
@@ -119,7 +122,7 @@ def load_model(folder: Path | str) -> Model:
     )
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
+def read_facts(folder: Path) -> ModelFacts:
     """What model.json says; ModelError where it is missing, no description of a model, or of another format."""
     path = folder / FACTS
     if not path.exists():
@@ -153,7 +156,7 @@ def save_model(
     channels: tuple[Channel, ...],
     zscore: ZScore,
     threshold: float,
-    facts: dict[str, Any],
+    facts: ModelFacts,
     overwrite: bool = False,
     half: bool = False,
 ) -> None:
@@ -179,7 +182,7 @@ def save_model(
     write_json(folder / FACTS, description, overwrite=True)
 
 
-def save_changed_model(model: Model, folder: Path, changes: dict[str, Any], overwrite: bool = False) -> None:
+def save_changed_model(model: Model, folder: Path, changes: ModelFacts, overwrite: bool = False) -> None:
     """Write a model's folder anew with other facts: the weights byte for byte, model.json with `changes` last."""
     refuse_existing(folder / FACTS, overwrite)
     # Weights without model.json were left by a killed run, and may be replaced.
@@ -297,7 +300,7 @@ def _stored(name: str, tensor: torch.Tensor, half: bool) -> torch.Tensor:
     return tensor
 
 
-def _channels(facts: dict[str, Any]) -> tuple[Channel, ...]:
+def _channels(facts: ModelFacts) -> tuple[Channel, ...]:
     """The channels that model.json describes."""
     return tuple(Channel(**channel) for channel in facts["channels"])
 
