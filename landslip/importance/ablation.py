@@ -142,7 +142,7 @@ def drops(tables: Mapping[str, NDArray[np.int64]], seed: int) -> tuple[list[Scor
     `tables` holds (B, 4) pixels by block (TP, FP, FN, TN) of each training by name, the blocks in one order. Every
     draw takes the same blocks for all trainings.
     """
-    scored = np.any([table.any(1) for table in tables.values()], 0)  # blocks
+    scored = np.any([table.any(1) for table in tables.values()], 0)  # of the blocks, those with a pixel that is scored
     tables = {name: table[scored] for name, table in tables.items()}
     weights = bootstrap_weights(np.random.default_rng(seed), int(scored.sum()), DRAWS)
     draws = {name: np.array([kappa_f1(weight @ table) for weight in weights]) for name, table in tables.items()}

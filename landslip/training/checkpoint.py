@@ -241,7 +241,7 @@ def pixel_size(model: Model) -> tuple[float, float] | None:
         width, height = (float(side) for side in model.facts["pixel_size"])
         if 0 < width < math.inf and 0 < height < math.inf:
             return width, height
-    with suppress(LandslipError):  # missing, or another model's
+    with suppress(LandslipError):  # where split.tif is missing, or another model's
         return metric_size(read_info(split_of(model)).grid)
     return None
 

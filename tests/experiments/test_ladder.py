@@ -19,8 +19,8 @@ from landslip.config.run import Run, read_run
 from landslip.dataset.split import TEST
 from landslip.errors import ChannelError, OutputError, ResumeError, RunError, SplitError
 from landslip.evaluation.evaluate import evaluate
-from landslip.experiments import compare as runs
 from landslip.experiments import ladder as module
+from landslip.experiments import trials as runs
 from landslip.experiments.ladder import ladder, ladder_table, plan_in_words
 from landslip.experiments.steps import train_step
 from landslip.experiments.trials import _make
