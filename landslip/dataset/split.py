@@ -30,7 +30,7 @@ TRIES = 1000  # arrangements of regions that are looked at, where each has at mo
 MOST_CELLS = 2**20  # of more cells fewer arrangements are looked at, since any two of them are much alike
 FEWEST_TRIES = 50  # arrangements that are looked at in any case
 SIDE = 2048  # pixels a side of the windows that parts are kept apart in
-PAPER_TRAIN_SHARE = 0.3  # III.A: 30 % of the blocks train, 70 % validate
+PAPER_TRAIN_SHARE = 0.3  # of the windows; the other 70 % validate (the paper's III.A)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,7 +362,7 @@ def _arrange(
     best_cost, best = np.inf, np.zeros(last + 1, np.uint8)
     for attempt in range(_tries(coarse.size)):
         part_of = np.full(last + 1, TRAIN, np.uint8)
-        part_of[0] = NONE  # no region
+        part_of[0] = NONE  # for ground in no region
         if tested is not None:
             part_of[tested] = TEST
         for part in random_parts:

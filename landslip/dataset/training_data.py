@@ -32,7 +32,10 @@ from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import say
 from landslip.runtime.run_folder import prepared_file
 
-CARRIED, CHOICE = "carried_from", "split_choice"  # tags: the weights whose parts these are, and their [split]
+CARRIED, CHOICE = (
+    "carried_from",
+    "split_choice",
+)  # tags of split.tif: the weights whose parts these are, and their [split]
 ENOUGH = 8  # training windows, a batch, that a choice leaves which is proposed where the run's own does not fit
 SMALLEST = 16  # pixels a side of the smallest window or region that a run file takes
 LONGEST_LOOK = 60.0  # seconds that such a choice is looked for
@@ -174,7 +177,7 @@ def require_window(run: Run, channels: int) -> None:
         raise SplitError(f"[blocks] window = {window} must be a multiple of {multiple} for {name}.")
     try:
         with torch.no_grad():
-            network.train()(block)  # shapes only; the last batch of an epoch may be a single block
+            network.train()(block)  # gives shapes only; the last batch of an epoch may be a single block
     except ValueError as error:
         raise SplitError(
             f"[blocks] window = {window} is too small for {name}: its poolings leave one pixel, of which batch "

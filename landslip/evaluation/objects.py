@@ -124,12 +124,12 @@ def score_polygons(
         boundary=[boundary.scores() for boundary in counted.boundaries],
         reference_areas=areas,
         mapped_areas=mapped_areas,
-        notes=[*polygons.notes, *_not_counted(counted), *_short_tails(tail, mapped_tail)],
+        notes=[*polygons.notes, *_not_counted(counted, judged, mapped_judged), *_short_tails(tail, mapped_tail)],
     )
 
 
 def edges(mask: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The pixels of (h, w) `mask` with one beside them (not at a corner) that is known and not of it."""
+    """The boundary of an (h, w) mask: its pixels that share a side with one that is known and not of it."""
     other = np.pad(known & ~mask, 1)
     return mask & (other[:-2, 1:-1] | other[2:, 1:-1] | other[1:-1, :-2] | other[1:-1, 2:])
 
@@ -200,12 +200,18 @@ def _count_pixels(polygons: Polygons, probability: Path, label: Path, split: Pat
     return _Counted(part, true, mapped, boundaries)
 
 
-def _not_counted(counted: _Counted) -> list[str]:
-    """Notes on landslides that reach into the scored ground and lie mostly beyond it; none where there are none."""
+def _not_counted(counted: _Counted, true: NDArray[np.bool_], mapped: NDArray[np.bool_]) -> list[str]:
+    """Notes on landslides that reach into the scored ground and lie mostly beyond it; none where there are none.
+
+    `true` (N,) and `mapped` (M,) say which landslides are judged.
+    """
     where = "on ground that is not scored" if counted.part == "all" else "in other parts"
     notes = []
-    for name, footprints in (("landslide", counted.true), ("mapped landslide", counted.mapped)):
-        out = (footprints.scored > 0) & ~footprints.mostly_scored()
+    for name, footprints, judged in (
+        ("landslide", counted.true, true),
+        ("mapped landslide", counted.mapped, mapped),
+    ):
+        out = (footprints.scored > 0) & ~judged
         if out.any():
             count, area = int(out.sum()), float(shapely.area(footprints.polygons[out]).sum())
             within = float(footprints.scored[out].sum()) * footprints.grid.pixel_area

@@ -15,7 +15,14 @@ from landslip.metrics.confusion import SCORES, Confusion
 from landslip.runtime.progress import plural
 from landslip.runtime.text import write_json
 
-HEADS = ("Accuracy (%)", "Precision (%)", "Recall (%)", "F1-score (%)", "Kappa (%)", "MIoU (%)")  # of SCORES
+HEADS = (
+    "Accuracy (%)",
+    "Precision (%)",
+    "Recall (%)",
+    "F1-score (%)",
+    "Kappa (%)",
+    "MIoU (%)",
+)  # as SCORES are ordered
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from landslip.config.run import Run
 from landslip.dataset.label import LANDSLIDE
@@ -20,6 +19,7 @@ from landslip.dataset.training_data import TrainingData, build_training_data, re
 from landslip.errors import ChannelError, RunError, SplitError
 from landslip.experiments.baselines import require_baseline
 from landslip.experiments.forecast import size_of
+from landslip.experiments.steps import Result
 from landslip.experiments.trials import COMPARISON, Sizes, Trial, make_runs, refuse_finished, runs_in_words
 from landslip.runtime.progress import plural
 
@@ -37,7 +37,7 @@ def plan(run: Run) -> list[Trial]:
     ]
 
 
-def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> list[dict[str, Any]]:
+def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> list[Result]:
     """Make all runs that are not made yet and return their results, one dict each, in the order of the plan.
 
     A run that fails by itself (a loss that is not finite, say) is reported in its result and does not stop the others;

@@ -13,7 +13,7 @@ from typing import Any
 
 from landslip.dataset.split import worst_leak
 from landslip.evaluation.result import HEADS
-from landslip.experiments.steps import PROBABILITY
+from landslip.experiments.steps import PROBABILITY, Result
 from landslip.experiments.trials import COMPARISON, SCORED_PART, Trial, mean_and_deviation, refuse_finished
 from landslip.metrics.confusion import SCORES
 from landslip.plots.curves import draw_curves
@@ -52,7 +52,8 @@ COLUMNS = (
 PICTURES = ("maps", "maps_factors", "maps_baselines", "curves")
 INTERVALS = ("f1", "kappa")  # the scores whose intervals are shown
 AUDITED = {"share_inside": "on_training_ground", "share_near": "near_training_ground", "median_m": "median_distance_m"}
-Results = Sequence[dict[str, Any]]
+Results = Sequence[Result]
+Row = dict[str, Any]  # of a summary: means and deviations over the seeds of one method
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,13 @@ def tables(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def summary(results: Results) -> list[dict[str, Any]]:
+def summary(results: Results) -> list[Row]:
     """Mean and standard deviation over seeds of each method on each choice of channels, split by split."""
     rows = []
     for split, channels, method in dict.fromkeys((r["split"], r["channels"], r["method"]) for r in results):
         alike = [r for r in results if (r["split"], r["channels"], r["method"]) == (split, channels, method)]
         finished = [r for r in alike if "failed" not in r]
-        row: dict[str, Any] = {"split": split, "method": method, "channels": channels, "runs": len(finished)}
+        row: Row = {"split": split, "method": method, "channels": channels, "runs": len(finished)}
         row["part"] = finished[0]["part"] if finished else None
         row["leaky"] = worst_leak(r["leaky"] for r in finished)
         for name in SCORES:
@@ -122,7 +123,7 @@ def summary(results: Results) -> list[dict[str, Any]]:
     return rows
 
 
-def ground(row: dict[str, Any]) -> str:
+def ground(row: Row) -> str:
     """What the rows of one split of a summary were scored on, and whether that leaks."""
     if row["split"] == "paper":
         return "Split paper: LEAKY, the whole study area scored, training windows included"
@@ -132,7 +133,7 @@ def ground(row: dict[str, Any]) -> str:
     return f"Split {row['split']}: {'leaky or not: unknown, ' * (row['leaky'] is None)}{part}, ground never trained on"
 
 
-def score_sheet(rows: Sequence[dict[str, Any]]) -> Sheet:
+def score_sheet(rows: Sequence[Row]) -> Sheet:
     """The six scores of one split of a summary.
 
     A mean over fewer seeds than the others says so and is never the best.
@@ -200,9 +201,10 @@ def cost_sheet(results: Results) -> Sheet:
     return Sheet(heads, lines, note)
 
 
-def _title(row: dict[str, Any]) -> str:
+def _title(row: Row) -> str:
     """What a table calls the method of a row, and whether it sees factors."""
-    name = TITLES.get(row["method"], row["method"])
+    method = str(row["method"])
+    name = TITLES.get(method, method)
     return name if row["channels"] == "bands" else f"{name} + factors"
 
 
@@ -216,7 +218,7 @@ def _span(low: float | None, high: float | None) -> str:
     return "-" if low is None or high is None else f"{_shown(low):.2f} to {_shown(high):.2f}"
 
 
-def _flat(result: dict[str, Any]) -> dict[str, Any]:
+def _flat(result: Result) -> Result:
     """A result with its intervals and audit as columns; undefined ones, and those of older results, are left out."""
     flat = dict(result)
     for name in INTERVALS:
@@ -235,7 +237,7 @@ def _csv(results: Results) -> str:
     return text.getvalue()
 
 
-def _trial_of(result: dict[str, Any]) -> Trial:
+def _trial_of(result: Result) -> Trial:
     """The trial that a result is of."""
     return Trial(
         split=result["split"],
@@ -275,7 +277,7 @@ def _figures(results: Results, split: str, prepared: Path, out: Path, aside: Pat
         draw_curves(dict(zip(names, histories, strict=True)), aside / f"curves_{split}.png", title)
 
 
-def _panel(result: dict[str, Any], out: Path) -> Panel:
+def _panel(result: Result, out: Path) -> Panel:
     """A run's map as a panel of a picture, under its method and kappa."""
     folder = _trial_of(result).folder(out)
     kappa = "undefined" if math.isnan(_number(result["kappa"])) else f"{result['kappa']:.3f}"

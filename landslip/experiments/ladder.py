@@ -60,11 +60,11 @@ def ladder(
 ) -> list[Rung]:
     """Train and score the run's network on every rung; one dict each, the headline first.
 
-    Rungs: `paper`; `apart`, or the pooled folds of it where [split] folds is above 1; and one for each prepared site
+    Rungs are `paper`; `apart`, or the pooled folds of it where [split] folds is above 1; and one for each prepared site
     in `elsewhere`, mapped by the network trained on the apart training ground (with `accept_range` also where its bands
-    or indices lie outside the training range). Writes ladder.json, .csv and .md into
-    `out`. A rung whose training fails by itself is reported as failed and does not stop the others; the same command
-    tries it again. Raises what cannot be run at all before any training, and OutputError for a finished ladder.
+    or indices lie outside the training range). Writes ladder.json, .csv and .md into `out`. A rung whose training fails
+    by itself is reported as failed and does not stop the others; the same command tries it again. Raises what cannot be
+    run at all before any training, and OutputError for a finished ladder.
     """
     run = run.model_copy(update={"compare": CompareChoice()})
     paper, tested, undivided = _trials_of(run)
@@ -75,21 +75,11 @@ def ladder(
         planned, run, prepared, out, overwrite=overwrite, about=plural(len(elsewhere), "other site"), sizes=sizes
     )
     result_of = dict(zip(planned, results, strict=True))
-    rungs = [
-        _one(
-            "paper",
-            "the whole site, training windows included",
-            result_of[paper],
-            prepared,
-            out=out,
-            trial=paper,
-            part="all",
-        )
-    ]
+    label, all_of_it = prepared / "label.tif", "the whole site, training windows included"
+    rungs = [_one("paper", all_of_it, result_of[paper], folder=paper.folder(out), label=label, part="all")]
     if len(tested) == 1:
-        rungs.append(
-            _one("apart", "the test part", result_of[undivided], prepared, out=out, trial=undivided, part="test")
-        )
+        folder = undivided.folder(out)
+        rungs.append(_one("apart", "the test part", result_of[undivided], folder=folder, label=label, part="test"))
     else:
         rungs.append(_pooled([result_of[trial] for trial in tested], tested, prepared, out))
     rungs += [_elsewhere(other, result_of[undivided], undivided, out, accept_range) for other in elsewhere]
@@ -210,12 +200,11 @@ def _require_runnable(run: Run, planned: Sequence[Trial], prepared: Path, elsewh
     return sizes
 
 
-def _one(rung: str, ground: str, result: Rung, prepared: Path, out: Path, trial: Trial, part: str) -> Rung:
-    """One training scored on a part of its site; failed where the training is."""
+def _one(rung: str, ground: str, result: Rung, *, folder: Path, label: Path, part: str) -> Rung:
+    """One training, kept in `folder`, scored on a part of its site; failed where the training is."""
     if "failed" in result:
         return {"rung": rung, "ground": ground, "failed": result["failed"]}
-    folder = trial.folder(out)
-    scored = evaluate(folder / PROBABILITY, prepared / "label.tif", folder / "model" / "split.tif", part)
+    scored = evaluate(folder / PROBABILITY, label, folder / "model" / "split.tif", part)
     return {"rung": rung, "ground": ground, **evaluation_json(scored)}
 
 

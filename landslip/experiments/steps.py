@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -22,10 +22,11 @@ from landslip.training.model_files import FACTS, WEIGHTS
 from landslip.training.train import is_trained, train
 
 RESULT, PROBABILITY = "result.json", "probability.tif"
+Result = dict[str, Any]  # what result.json says of a run, or what a step adds to it
 BLOCK = 64  # pixels a side of the block whose multiply-adds are compared, whatever the window
 
 
-def train_step(run: Run, prepared: Path, folder: Path, overwrite: bool) -> dict[str, Any]:
+def train_step(run: Run, prepared: Path, folder: Path, overwrite: bool) -> Result:
     """Train a network into `folder`/model, unless it is trained; returns what result.json says of it and its costs."""
     model = folder / "model"
     if not ((model / FACTS).exists() and is_trained(model, run, input_hashes(run, prepared))):
@@ -46,7 +47,7 @@ def train_step(run: Run, prepared: Path, folder: Path, overwrite: bool) -> dict[
     }
 
 
-def map_step(prepared: Path, folder: Path) -> dict[str, Any]:
+def map_step(prepared: Path, folder: Path) -> Result:
     """Map the site with the network in `folder`/model; returns what that cost."""
     model, out = load_model(folder / "model"), folder / PROBABILITY
     gone_on = is_begun(out)  # the rest of a map says nothing of the time that all of it takes
@@ -56,7 +57,7 @@ def map_step(prepared: Path, folder: Path) -> dict[str, Any]:
     return {"mapping_seconds": seconds, "mapping_peak_mib": peak_memory()}
 
 
-def baseline_step(name: str, run: Run, prepared: Path, folder: Path) -> dict[str, Any]:
+def baseline_step(name: str, run: Run, prepared: Path, folder: Path) -> Result:
     """Fit a pixel baseline and map the site with it; returns what result.json says of it and its costs."""
     ground = build_training_data(run, prepared)
     began = time.monotonic()
@@ -80,4 +81,4 @@ def baseline_step(name: str, run: Run, prepared: Path, folder: Path) -> dict[str
 
 def _macs(network: torch.nn.Module, channels: int) -> int | None:
     """Multiply-adds of a block of 64 x 64 pixels; None for a network so deep that it cannot take one."""
-    return None if BLOCK % int(network.multiple) else macs(network, channels, BLOCK)  # type: ignore[arg-type]
+    return None if BLOCK % cast(int, network.multiple) else macs(network, channels, BLOCK)

@@ -114,17 +114,8 @@ def transfer(
     )
     identity = {"model": str(model.facts["weights_sha256"]), "inputs": site_hashes(prepared)}
     write_text(out / TABLE, transfer_table(done) + "\n", overwrite=True)
-    write_json(out / SCORED, transfer_json(done) | identity, overwrite)
+    write_json(out / SCORED, _transfer_json(done) | identity, overwrite)
     return done
-
-
-def transfer_json(done: Transfer) -> dict[str, Any]:
-    """What scores.json holds: one evaluation for each model, the chosen blocks and the overlap by coordinates."""
-    scores = {"as_trained": evaluation_json(done.as_trained)}
-    if done.fine_tuned is not None:
-        scores["fine_tuned"] = evaluation_json(done.fine_tuned)
-    blocks = [asdict(window) for window in done.blocks]
-    return scores | {"blocks": blocks, "overlap": done.overlap, "warnings": list(done.warnings)}
 
 
 def transfer_table(done: Transfer) -> str:
@@ -343,8 +334,17 @@ def _tuned_so(folder: Path, model: Model, run: Run, ground: TrainingData) -> boo
         return False
     try:
         facts = load_model(folder).facts
-    except ModelError:  # stopped between its two files
+    except ModelError:  # a kill came between its two files
         return False
     expected = origin_of(model, ground) | {"run": run.model_dump(mode="json", exclude={"compare"})}
     same_site = facts["site_inputs"] == site_hashes(ground.stack.path.parent)
     return same_site and all(facts.get(key) == value for key, value in expected.items())
+
+
+def _transfer_json(done: Transfer) -> dict[str, Any]:
+    """What scores.json holds: one evaluation for each model, the chosen blocks and the overlap by coordinates."""
+    scores = {"as_trained": evaluation_json(done.as_trained)}
+    if done.fine_tuned is not None:
+        scores["fine_tuned"] = evaluation_json(done.fine_tuned)
+    blocks = [asdict(window) for window in done.blocks]
+    return scores | {"blocks": blocks, "overlap": done.overlap, "warnings": list(done.warnings)}

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from landslip.config.run import Run, settled
 from landslip.dataset.training_data import input_hashes
@@ -21,7 +20,7 @@ from landslip.evaluation.evaluate import evaluate
 from landslip.evaluation.result import trust
 from landslip.experiments.forecast import Pace, Size, forecast_table, seconds_of, timed_paces
 from landslip.experiments.isolated import NO_MEMORY, apart
-from landslip.experiments.steps import PROBABILITY, RESULT, baseline_step, map_step, train_step
+from landslip.experiments.steps import PROBABILITY, RESULT, Result, baseline_step, map_step, train_step
 from landslip.runtime.atomic import refuse_existing
 from landslip.runtime.disk import remove_file
 from landslip.runtime.locks import exclusive_lock
@@ -29,7 +28,7 @@ from landslip.runtime.progress import duration, plural, say
 from landslip.runtime.provenance import machine, software
 from landslip.runtime.text import read_json, write_json
 from landslip.training.model_files import FACTS
-from landslip.training.state import difference, kept_state
+from landslip.training.state import Identity, difference, kept_state
 from landslip.training.train import identity_of, is_trained
 
 COMPARISON = "comparison.json"
@@ -96,7 +95,7 @@ def make_runs(
     overwrite: bool = False,
     about: str = "",
     sizes: Sizes | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Result]:
     """Make those runs that are not made yet, one after another, and return the results of all in their order.
 
     `about` is said of them first, and how long they will take where their `sizes` are given. Raises ResumeError,
@@ -152,7 +151,7 @@ def refuse_finished(path: Path, overwrite: bool, planned: Iterable[str]) -> None
     )
 
 
-def mean_and_deviation(results: Iterable[dict[str, Any]], key: str) -> tuple[float, float]:
+def mean_and_deviation(results: Iterable[Result], key: str) -> tuple[float, float]:
     """Mean and standard deviation of a number over results; undefined ones are left out.
 
     The deviation is that of a sample, NaN for a single result; both are NaN for none.
@@ -168,7 +167,7 @@ def mean_and_deviation(results: Iterable[dict[str, Any]], key: str) -> tuple[flo
 
 def _make_runs(
     trials: Sequence[Trial], run: Run, prepared: Path, out: Path, overwrite: bool, about: str, sizes: Sizes
-) -> list[dict[str, Any]]:
+) -> list[Result]:
     """As `make_runs`, where this process alone writes into `out`."""
     identities, results = _kept(trials, run, prepared, out, overwrite)
     done = sum(result is not None for result in results)
@@ -193,11 +192,11 @@ def _make_runs(
 
 def _kept(
     trials: Sequence[Trial], run: Run, prepared: Path, out: Path, overwrite: bool
-) -> tuple[list[dict[str, Any]], list[dict[str, Any] | None]]:
+) -> tuple[list[Identity], list[Result | None]]:
     """The identity of every run, and its result where it is finished; ResumeError for those of other inputs."""
     hashes = {ground: input_hashes(trial.run(run), prepared) for ground, trial in {t.ground: t for t in trials}.items()}
     identities = [_identity(trial, run, hashes[trial.ground]) for trial in trials]
-    results: list[dict[str, Any] | None] = []
+    results: list[Result | None] = []
     for trial, identity in zip(trials, identities, strict=True):
         results.append(_finished(trial.folder(out), identity, overwrite))
         if results[-1] is None and trial.network:
@@ -211,12 +210,12 @@ def _kept(
     return identities, results
 
 
-def _identity(trial: Trial, run: Run, hashes: dict[str, str]) -> dict[str, Any]:
+def _identity(trial: Trial, run: Run, hashes: dict[str, str]) -> Identity:
     """What a result must agree with to be kept: the run's choices and the hashes of its inputs."""
     return {"run": trial.run(run).model_dump(mode="json", exclude={"compare"}), "inputs": hashes}
 
 
-def _finished(folder: Path, identity: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+def _finished(folder: Path, identity: Identity, overwrite: bool) -> Result | None:
     """The result of a finished run; None where there is none, it failed, or with `overwrite` it is of other choices.
 
     Raises ResumeError where it cannot be read, or is of other inputs or choices and not to be made again.
@@ -225,7 +224,7 @@ def _finished(folder: Path, identity: dict[str, Any], overwrite: bool) -> dict[s
     if not path.exists():
         return None
     try:
-        result: dict[str, Any] = read_json(path)
+        result: Result = read_json(path)
         made_of = result["identity"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ResumeError(
@@ -248,9 +247,7 @@ def _holds_scores(folder: Path) -> bool:
     return path.exists() and not read_json(path).get("failed")
 
 
-def _make(
-    trial: Trial, run: Run, prepared: Path, out: Path, identity: dict[str, Any], overwrite: bool
-) -> dict[str, Any]:
+def _make(trial: Trial, run: Run, prepared: Path, out: Path, identity: Identity, overwrite: bool) -> Result:
     """Make one run and write its result, also where it fails by itself.
 
     Raises ResumeError and OutputError, which are of what lies in its folder and not of the run.
@@ -283,7 +280,7 @@ def _make(
         return failed
     part = SCORED_PART[trial.split]
     scored = evaluate(folder / PROBABILITY, prepared / "label.tif", folder / "model" / "split.tif", part)
-    result: dict[str, Any] = {
+    result: Result = {
         **base,
         **scored.scores,
         "part": part,
@@ -342,7 +339,7 @@ def _in_a_line(error: Exception) -> str:
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
-def _seconds(trials: Sequence[Trial], results: Sequence[dict[str, Any] | None]) -> list[tuple[Trial, float]]:
+def _seconds(trials: Sequence[Trial], results: Sequence[Result | None]) -> list[tuple[Trial, float]]:
     """The seconds that each run took of those that are made and did not fail."""
     return [
         # Where a run was made in one go it counts from end to end: its steps leave out validation, scores and starts.

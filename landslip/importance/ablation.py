@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ from landslip.runtime.disk import remove_folder
 from landslip.runtime.progress import duration, plural, say
 from landslip.runtime.text import read_json, write_json
 from landslip.training.checkpoint import Model, load_model, run_of
-from landslip.training.state import difference
+from landslip.training.state import Identity, difference
 from landslip.training.train import is_trained, train
 
 ALL, SEED = "all factors", "another seed"
@@ -142,7 +142,7 @@ def drops(tables: Mapping[str, NDArray[np.int64]], seed: int) -> tuple[list[Scor
     `tables` holds (B, 4) pixels by block (TP, FP, FN, TN) of each training by name, the blocks in one order. Every
     draw takes the same blocks for all trainings.
     """
-    scored = np.any([table.any(1) for table in tables.values()], 0)  # blocks
+    scored = np.any([table.any(1) for table in tables.values()], 0)  # of the blocks, those with a pixel that is scored
     tables = {name: table[scored] for name, table in tables.items()}
     weights = bootstrap_weights(np.random.default_rng(seed), int(scored.sum()), DRAWS)
     draws = {name: np.array([kappa_f1(weight @ table) for weight in weights]) for name, table in tables.items()}
@@ -167,6 +167,15 @@ def drops(tables: Mapping[str, NDArray[np.int64]], seed: int) -> tuple[list[Scor
 
 
 # ---- trainings ----
+
+
+class _Plan(TypedDict):
+    """What a budget in minutes bought for trainings of this identity, and the seconds that one epoch took."""
+
+    identity: Identity
+    minutes: float
+    epochs: int
+    seconds_of_an_epoch: float
 
 
 def _without(factor: str) -> str:
@@ -200,7 +209,7 @@ def _epochs(planned: Ablation, folder: Path, overwrite: bool) -> tuple[int, str]
         return planned.budget.epochs, ""
     minutes = planned.budget.minutes or 0.0
     run = planned.trainings[ALL]
-    identity = {"run": run.model_dump(mode="json", exclude={"compare"}), "inputs": planned.inputs}
+    identity: Identity = {"run": run.model_dump(mode="json", exclude={"compare"}), "inputs": planned.inputs}
     plan = _kept_plan(folder / PLAN, identity, minutes, overwrite)
     if plan is None:
         training, mapping = _measured(run, planned.prepared, folder / "probe")
@@ -219,7 +228,7 @@ def _epochs(planned: Ablation, folder: Path, overwrite: bool) -> tuple[int, str]
     return plan["epochs"], f" (bought by {minutes:g} minutes: one epoch with all around it took {duration(seconds)})"
 
 
-def _kept_plan(path: Path, identity: dict[str, Any], minutes: float, overwrite: bool) -> dict[str, Any] | None:
+def _kept_plan(path: Path, identity: Identity, minutes: float, overwrite: bool) -> _Plan | None:
     """The plan that an earlier call kept; None where there is none, or with `overwrite` where it is of other choices.
 
     Raises ResumeError where it cannot be read, or is of other choices and not to be written anew.
@@ -227,7 +236,7 @@ def _kept_plan(path: Path, identity: dict[str, Any], minutes: float, overwrite: 
     if not path.exists():
         return None
     try:
-        plan: dict[str, Any] = read_json(path)
+        plan: _Plan = read_json(path)
         same = plan["identity"] == identity and plan["minutes"] == minutes and plan["epochs"] >= 1
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ResumeError(f"{path} cannot be read ({str(error)[:100]}). Remove it, and it is made again.") from error

@@ -133,6 +133,6 @@ def _codes_in(stack: StackInfo, position: int) -> list[float]:
 
 def _directions(values: NDArray[np.float32]) -> NDArray[np.intp]:
     """0 flat, 1 north, clockwise to 8 northwest, of aspect's sine and cosine, or of degrees, NaN on flat ground."""
-    # a plane in degrees cannot tell flat ground from undefined: `valid` does not hold the latter
-    found = direction_of(values) if len(values) == 2 else np.nan_to_num(eighth(values[0]), nan=0.0)
-    return np.nan_to_num(found, nan=-1.0).astype(np.intp)
+    # A plane in degrees holds nothing on flat ground; pixels that are undefined for another reason are not valid.
+    codes = direction_of(values) if len(values) == 2 else np.nan_to_num(eighth(values[0]), nan=0.0)
+    return np.nan_to_num(codes, nan=-1.0).astype(np.intp)

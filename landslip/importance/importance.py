@@ -268,4 +268,5 @@ def _write(rankings: Importance, out: Path, stack: StackInfo, facts: dict[str, A
 
 
 def _figure(value: float) -> str:
+    """A number of the table; "undefined" where it is NaN."""
     return "undefined" if math.isnan(value) else f"{value:.5f}"

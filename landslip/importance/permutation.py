@@ -131,9 +131,9 @@ def permutation_importance(
         (name, "factor", positions) for name, positions in held.factors.items()
     ]
     for names in together:
-        single = [name for name in names if name in held.factors]
-        if len(single) > 1:
-            groups.append((" + ".join(single), "together", [i for name in single for i in held.factors[name]]))
+        in_model = [name for name in names if name in held.factors]
+        if len(in_model) > 1:
+            groups.append((" + ".join(in_model), "together", [i for name in in_model for i in held.factors[name]]))
     if held.bands:
         groups.append(("bands", "bands", held.bands))
     rng = np.random.default_rng(seed)

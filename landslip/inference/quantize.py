@@ -16,7 +16,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,22 @@ from landslip.training.training_pixels import training_windows
 BLOCKS = 64  # blocks of training ground that are calibrated on at most; from 32 on more change nothing that counts
 SEED = 0  # that they are drawn from
 TOLERANCE = 0.01  # what int8 may lose of F1 and of kappa on validation ground
+
+
+class Comparison(TypedDict):
+    """How int8 compares with fp32 on `pixels` pixels, as int8.json holds it.
+
+    Differences are of probability, `changed` is the share of pixels that change class at the threshold, and the scores
+    are by precision.
+    """
+
+    pixels: int
+    threshold: float
+    max_difference: float
+    mean_difference: float
+    changed: float
+    f1: dict[str, float]
+    kappa: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -209,7 +225,7 @@ def _mapped(
 
 def _compare(
     model: Model, fp32: NDArray[np.float32], int8: NDArray[np.float32], label: NDArray[np.uint8]
-) -> dict[str, Any]:
+) -> Comparison:
     """How (n,) probabilities differ over all pixels, and both scores over those of known label, at one threshold."""
     difference = np.abs(int8.astype(np.float64) - fp32)
     landslide = [p >= np.float32(model.threshold) for p in (fp32, int8)]
@@ -226,7 +242,7 @@ def _compare(
     }
 
 
-def _require_as_good(folder: Path, compared: dict[str, Any], tolerance: float) -> None:
+def _require_as_good(folder: Path, compared: Comparison, tolerance: float) -> None:
     """Raise ModelError where int8 loses more than `tolerance` of F1, or of kappa where much is landslide."""
     for name, score in (("F1", compared["f1"]), ("kappa", compared["kappa"])):
         fp32, int8 = score["fp32"], score["int8"]

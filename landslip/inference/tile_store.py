@@ -90,7 +90,7 @@ class TileStore:
         base = _base(self.out)
         try:
             for plan in base.glob(f"*/{PLAN}"):
-                plan.unlink()  # before the windows, as in `_forget`
+                plan.unlink()  # goes before the windows, as in `_forget`
             shutil.rmtree(base)
         except FileNotFoundError:
             pass
@@ -160,7 +160,7 @@ def _kept_if_begun(ledger: TileStore) -> Iterator[None]:
             with suppress(LandslipError):  # the first error is the one to show
                 _forget(ledger.folder)
             with suppress(OSError):
-                _base(ledger.out).rmdir()  # unless another run's windows lie there
+                _base(ledger.out).rmdir()  # which fails where another run's windows lie there
         raise
 
 

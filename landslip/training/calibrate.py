@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ from landslip.models.forward import at_temperature, device, keep_memory, logits,
 from landslip.runtime.atomic import atomic_write, refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
 from landslip.runtime.provenance import software
-from landslip.training.checkpoint import Model, load_model, match_channels, save_changed_model, split_of
+from landslip.training.checkpoint import Model, ModelFacts, load_model, match_channels, save_changed_model, split_of
 from landslip.training.domain_check import require_similar_ground
 from landslip.training.model_files import FACTS, SPLIT, STATE
 from landslip.training.threshold import mapped_cores
@@ -48,6 +48,20 @@ Choice = Literal["f1", "kappa", "miss"]
 COPIED = (SPLIT, "history.csv", PIXELS)
 
 
+class Chosen(TypedDict, total=False):
+    """What a threshold was chosen by, as model.json holds it.
+
+    Only by "miss" there are the share that may be missed, the regions, the share missed in them and the guard between
+    them in pixels.
+    """
+
+    by: Choice
+    miss: float
+    regions: int
+    missed_here: float
+    guard: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Calibrated:
     """A calibrated model: its folder, what model.json says of it under `calibration`, reliability before and after."""
@@ -55,7 +69,7 @@ class Calibrated:
     folder: Path
     temperature: float
     threshold: float
-    facts: dict[str, Any]
+    facts: ModelFacts
     before: list[Reliability]
     after: list[Reliability]
 
@@ -120,7 +134,7 @@ def calibrate(
     )
 
 
-def promise(chosen: dict[str, Any]) -> str:
+def promise(chosen: Chosen) -> str:
     """What a threshold chosen by "miss" promises, and under which assumption, in words."""
     return (
         f"at most {100 * chosen['miss']:g} % of a region's landslide pixels are missed in expectation over regions "
@@ -179,7 +193,7 @@ class _Fit:
 
     temperature: float
     threshold: float
-    chosen: dict[str, Any]
+    chosen: Chosen
     scores: dict[str, float]
     before: list[Reliability]
     after: list[Reliability]
@@ -198,7 +212,7 @@ def _fit(model: Model, pixels: _Pixels, by: Choice, *, most: float, split: Split
         notes.append(f"the temperature stays {temperature:g}, since none fits: {str(error).rstrip('.')}")
     probability = at_temperature(pixels.logits, temperature)
     counts = pixels.counted(probability)
-    chosen: dict[str, Any] = {"by": by}
+    chosen: Chosen = {"by": by}
     if by == "miss":
         numbers = np.unique(pixels.region[pixels.landslide])
         landslides = [pixels.counted(probability, pixels.region == number).landslide for number in numbers]
@@ -298,7 +312,7 @@ def _map(
     return pixels
 
 
-def _facts(model: Model, pixels: _Pixels, fit: _Fit, notes: list[str]) -> dict[str, Any]:
+def _facts(model: Model, pixels: _Pixels, fit: _Fit, notes: list[str]) -> ModelFacts:
     """What model.json says of a calibration."""
     facts = {
         "pixels": len(pixels.logits),
@@ -315,7 +329,7 @@ def _facts(model: Model, pixels: _Pixels, fit: _Fit, notes: list[str]) -> dict[s
     return facts | ({"promise": promise(fit.chosen)} if fit.chosen["by"] == "miss" else {})
 
 
-def _save(model: Model, out: Path, fit: _Fit, facts: dict[str, Any], overwrite: bool) -> None:
+def _save(model: Model, out: Path, fit: _Fit, facts: ModelFacts, overwrite: bool) -> None:
     """Write the model's weights and model.json into `out`, with the new temperature and threshold."""
     validation = {
         "validation_f1": fit.scores["f1"],

@@ -39,6 +39,9 @@ FORMAT = 1  # of model.json
 BEYOND = float(np.finfo(np.float32).max)  # means and deviations lie below it, since the network takes float32
 
 
+ModelFacts = dict[str, Any]  # what model.json says; other versions write other keys
+
+
 class _Shape(BaseModel):
     """What mapping needs of a model's run, whose other choices may be those of another version."""
 
@@ -59,7 +62,7 @@ class Model:
     channels: tuple[Channel, ...]
     zscore: ZScore
     threshold: float
-    facts: dict[str, Any]
+    facts: ModelFacts
     temperature: float = 1.0
 
     @property
@@ -118,7 +121,7 @@ def load_model(folder: Path | str) -> Model:
     )
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
+def read_facts(folder: Path) -> ModelFacts:
     """What model.json says; ModelError where it is missing, no description of a model, or of another format."""
     path = folder / FACTS
     if not path.exists():
@@ -152,7 +155,7 @@ def save_model(
     channels: tuple[Channel, ...],
     zscore: ZScore,
     threshold: float,
-    facts: dict[str, Any],
+    facts: ModelFacts,
     overwrite: bool = False,
     half: bool = False,
 ) -> None:
@@ -178,7 +181,7 @@ def save_model(
     write_json(folder / FACTS, description, overwrite=True)
 
 
-def save_changed_model(model: Model, folder: Path, changes: dict[str, Any], overwrite: bool = False) -> None:
+def save_changed_model(model: Model, folder: Path, changes: ModelFacts, overwrite: bool = False) -> None:
     """Write a model's folder anew with other facts: the weights byte for byte, model.json with `changes` last."""
     refuse_existing(folder / FACTS, overwrite)
     # Weights without model.json were left by a killed run, and may be replaced.
@@ -237,7 +240,7 @@ def pixel_size(model: Model) -> tuple[float, float] | None:
         width, height = (float(side) for side in model.facts["pixel_size"])
         if 0 < width < math.inf and 0 < height < math.inf:
             return width, height
-    with suppress(LandslipError):  # missing, or another model's
+    with suppress(LandslipError):  # where split.tif is missing, or another model's
         return metric_size(read_info(split_of(model)).grid)
     return None
 
@@ -296,7 +299,7 @@ def _stored(name: str, tensor: torch.Tensor, half: bool) -> torch.Tensor:
     return tensor
 
 
-def _channels(facts: dict[str, Any]) -> tuple[Channel, ...]:
+def _channels(facts: ModelFacts) -> tuple[Channel, ...]:
     """The channels that model.json describes."""
     return tuple(Channel(**channel) for channel in facts["channels"])
 

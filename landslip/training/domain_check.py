@@ -36,7 +36,7 @@ PIXELS = 4096  # pixels drawn from a stack
 PLACES = 32  # cells of the raster that they are drawn from, each of which costs the reading of a stored block
 LOOKED = 8  # where most cells hold nothing valid, so many times PLACES are looked at
 SEED = 0  # the same pixels are drawn at every call
-INDICES = ("ndvi", "mndwi", "dndvi")  # as bands, they follow from the scale of the images
+INDICES = ("ndvi", "mndwi", "dndvi")  # factors that follow from the scale of the images, as bands do
 NAMED = 4  # channels that a message names at most
 
 
@@ -97,13 +97,13 @@ def require_similar_ground(
     warnings = _pixel_size_warning(model, stack)
     positions = match_channels(model, stack)
     sample = sample_pixels(stack, positions, valid_path, needed, cell)
-    if not len(sample):  # nothing valid, or nothing that can be read: mapping says which
+    if not len(sample):  # mapping says whether nothing is valid or nothing can be read
         return _tagged(warnings)
     pixels = None
     if "training_pixels" in model.facts:
         try:
             pixels = read_training_pixels(model)
-        except ModelError as error:  # the weights are whole, and map
+        except ModelError as error:  # the weights are whole, and can map
             warnings["training_pixels"] = f"ranges are taken from means and deviations alone: {error}"
     standardised = model.zscore.apply(sample.T[:, :, None])[:, :, 0].T
     warnings |= _range_warnings(
@@ -133,7 +133,7 @@ def training_range(model: Model, pixels: TrainingPixels | None) -> Ends:
         unknown = ~zscored
     else:
         low, high = range_of_pixels(pixels.values)
-        unknown = zscored & (low == high)  # of one value all over, as training has warned
+        unknown = zscored & (low == high)  # channels of one value all over, as training has warned
     low[unknown] = high[unknown] = np.nan
     return low, high
 
@@ -222,7 +222,7 @@ def _share_inapplicable(
     if area is None and pixels is not None:
         try:
             area = fit_applicability(pixels.values, pixels.folds, [channel.factor for channel in model.channels])
-        except ModelError:  # training pixels that are all alike
+        except ModelError:  # the training pixels are all alike
             return float("nan")
     if area is None:
         return float("nan")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +18,25 @@ from landslip.training.loop import State
 from landslip.training.model_files import STATE
 
 
+class Identity(TypedDict):
+    """What a training follows from: the choices of its run, and the SHA-256 of its input files by name."""
+
+    run: dict[str, dict[str, Any]]
+    inputs: dict[str, str]
+
+
+class KeptState(TypedDict):
+    """What a kept state says of itself beside its tensors; `identity` is an `Identity` as JSON."""
+
+    identity: str
+    epoch: int
+    step: int
+    best_score: float | None
+    best_epoch: int
+    threshold: float
+    history: list[dict[str, float]]
+
+
 def keep(state: State, path: Path, identity: str) -> None:
     """Write the state of a training, with what a later call must agree with to go on from it."""
     tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
@@ -25,7 +44,7 @@ def keep(state: State, path: Path, identity: str) -> None:
     tensors |= {f"best.{k}": v for k, v in state.best.items()}
     for index, slots in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
-    facts = {
+    facts: KeptState = {
         "identity": identity,
         "epoch": state.epoch,
         "step": state.step,
@@ -39,7 +58,7 @@ def keep(state: State, path: Path, identity: str) -> None:
         aside.write_bytes(save_tensors(tensors, {"landslip": json.dumps(facts)}))
 
 
-def kept_state(folder: Path, identity: str, overwrite: bool = False) -> dict[str, Any] | None:
+def kept_state(folder: Path, identity: str, overwrite: bool = False) -> KeptState | None:
     """What an interrupted training of these choices and inputs left in its folder; None where there is none.
 
     Raises ResumeError where it is another's or cannot be read; with `overwrite` that is as good as none.
@@ -55,7 +74,7 @@ def kept_state(folder: Path, identity: str, overwrite: bool = False) -> dict[str
         raise
 
 
-def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+def difference(before: Identity, now: Identity) -> str:
     """What tells two runs apart, in words; each holds the choices of a `run` and the hashes of its `inputs`."""
     try:
         return _difference(before, now)
@@ -63,7 +82,7 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         return "another run"
 
 
-def restore(state: State, path: Path, facts: dict[str, Any]) -> None:
+def restore(state: State, path: Path, facts: KeptState) -> None:
     """Bring a training to where its kept state left it; ResumeError where that is damaged."""
     try:
         _restore(state, path, facts)
@@ -72,11 +91,11 @@ def restore(state: State, path: Path, facts: dict[str, Any]) -> None:
         raise ResumeError(f"{path} cannot be read: {reason}. Start anew with --overwrite.") from error
 
 
-def _matching_state(path: Path, identity: str) -> dict[str, Any]:
+def _matching_state(path: Path, identity: str) -> KeptState:
     """What the kept state at a path says of itself; ResumeError where it is another's or cannot be read."""
     try:
         with safe_open(path, "pt") as file:
-            facts: dict[str, Any] = json.loads(file.metadata()["landslip"])
+            facts: KeptState = json.loads(file.metadata()["landslip"])
             before = json.loads(facts["identity"])
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise ResumeError(f"{path} cannot be read: {str(error)[:200]}. Start anew with --overwrite.") from error
@@ -85,7 +104,7 @@ def _matching_state(path: Path, identity: str) -> dict[str, Any]:
     return facts
 
 
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+def _difference(before: Identity, now: Identity) -> str:
     """As `difference`, of two runs that are both whole."""
     changed = [name for name in now["inputs"] if before["inputs"].get(name) != now["inputs"][name]]
     if changed and before["run"]["split"]["kind"] == now["run"]["split"]["kind"]:
@@ -98,7 +117,7 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     return "another run"
 
 
-def _restore(state: State, path: Path, facts: dict[str, Any]) -> None:
+def _restore(state: State, path: Path, facts: KeptState) -> None:
     """As `restore`; raises whatever a damaged file leads to."""
     with safe_open(path, "pt", device=str(device())) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict

@@ -50,7 +50,7 @@ from landslip.runtime.prefetch import prefetch
 from landslip.runtime.progress import duration, pace, plural, say
 from landslip.runtime.provenance import machine, peak_memory, software
 from landslip.runtime.text import write_text
-from landslip.training.checkpoint import Model, load_model, save_model, sites_of
+from landslip.training.checkpoint import Model, ModelFacts, load_model, save_model, sites_of
 from landslip.training.loop import State, new_state, train_network
 from landslip.training.model_files import FACTS, STATE, WEIGHTS
 from landslip.training.state import keep, kept_state, restore
@@ -107,7 +107,7 @@ def train(
     overwrite: bool = False,
     half: bool = False,
     draw: Drawing | None = None,
-) -> dict[str, Any]:
+) -> ModelFacts:
     """Train a network on a prepared site and write its model folder; returns the facts in model.json.
 
     Writes split.tif first and history.csv after each epoch (not beside an earlier model, which stays), and at the end
@@ -124,7 +124,7 @@ def train(
         return _train(settled(run), lay_out, hash_inputs, folder, overwrite=overwrite, half=half, draw=draw)
 
 
-def fine_tune(model: Model, run: Run, ground: TrainingData, folder: Path, overwrite: bool = False) -> dict[str, Any]:
+def fine_tune(model: Model, run: Run, ground: TrainingData, folder: Path, overwrite: bool = False) -> ModelFacts:
     """Go on training a model's weights on the ground of another site and write a model folder of its own.
 
     `run` has the model's network; the model's z-score and the statistics of its batch normalisation are kept, since
@@ -185,9 +185,9 @@ def _train(
     overwrite: bool,
     half: bool = False,
     begin: Model | None = None,
-    origin: dict[str, Any] | None = None,
+    origin: ModelFacts | None = None,
     draw: Drawing | None = None,
-) -> dict[str, Any]:
+) -> ModelFacts:
     """Train from new weights, or from those of the model to `begin` with, and write the model folder.
 
     `lay_out` and `hash_inputs` give the ground and the hashes of its files, and are called when they are needed.
@@ -295,9 +295,7 @@ def _training_pixels(
     return pixels if earlier is None else joined(earlier, pixels)
 
 
-def _facts(
-    run: Run, ground: TrainingData, state: State, scores: dict[str, float], arithmetic: Precision
-) -> dict[str, Any]:
+def _facts(run: Run, ground: TrainingData, state: State, scores: dict[str, float], arithmetic: Precision) -> ModelFacts:
     """What model.json says of a training, but for its inputs, its origin and its files."""
     row = state.history[state.best_epoch - 1]
     carried = ground.split.carried_from
@@ -330,7 +328,7 @@ def _write_model(
     pixels: TrainingPixels,
     state: State,
     *,
-    facts: dict[str, Any],
+    facts: ModelFacts,
     half: bool,
     draw: Drawing | None,
 ) -> None:

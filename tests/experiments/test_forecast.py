@@ -154,7 +154,7 @@ def test_whatever_fails_in_a_timing_is_said_in_a_line_and_the_runs_are_made(
     tried: list[Trial] = []
     monkeypatch.setattr("landslip.experiments.trials.apart", fails)
     monkeypatch.setattr(
-        "landslip.experiments.trials._make", lambda cell, *_: tried.append(cell) or {"failed": "made to fail"}
+        "landslip.experiments.trials._make", lambda trial, *_, **__: tried.append(trial) or {"failed": "made to fail"}
     )
     monkeypatch.setattr("landslip.runtime.progress._console", lambda: Console(stderr=True, highlight=False))
     compare(read_run(run_file), made.folder / "prepared", tmp_path / "out")

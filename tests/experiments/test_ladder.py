@@ -19,9 +19,8 @@ from landslip.config.run import Run, read_run
 from landslip.dataset.split import TEST
 from landslip.errors import ChannelError, OutputError, ResumeError, RunError, SplitError
 from landslip.evaluation.evaluate import evaluate
-from landslip.experiments import compare as runs
 from landslip.experiments import ladder as module
-from landslip.experiments import trials
+from landslip.experiments import trials as runs
 from landslip.experiments.ladder import ladder, ladder_table, plan_in_words
 from landslip.experiments.steps import train_step
 from landslip.experiments.trials import _make
@@ -47,7 +46,7 @@ def here(step: Callable[..., dict], *given: object) -> dict:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for where in (trials, module):
+    for where in (runs, module):
         monkeypatch.setattr(where, "apart", here)
 
 
@@ -55,7 +54,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def climbed(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[dict]]:
     out, other = tmp_path_factory.mktemp("ladder") / "out", other_site(made, tmp_path_factory.mktemp("b") / "prepared")
     with pytest.MonkeyPatch.context() as patch:
-        for where in (trials, module):
+        for where in (runs, module):
             patch.setattr(where, "apart", here)
         rungs = ladder(chosen(made, folds=FOLDS), made.folder / "prepared", out, [other])
     return out, other, rungs
