@@ -17,13 +17,13 @@ PACKAGE = ROOT / "landslip"
 POSITIONAL, FILE_LINES, FUNCTION_LINES, PROSE = 5, 400, 60, 120
 TARGETS = {  # the target, and what was reached
     "rooms": (25, 24),
-    "files of more than 400 lines": (0, 4),
-    "functions of more than 60 lines": (3, 19),
-    "own calls with more than 5 positional arguments": (0, 159),
+    "files of more than 400 lines": (0, 0),
+    "functions of more than 60 lines": (3, 0),
+    "own calls with more than 5 positional arguments": (0, 0),
     "classes defined twice": (0, 0),
-    "dict[str, Any]": (40, 145),
-    "type: ignore": (10, 32),
-    "public names without a docstring, per cent": (5, 7.8),
+    "dict[str, Any]": (40, 67),
+    "type: ignore": (10, 5),
+    "public names without a docstring, per cent": (5, 0.1),
     "lines of prose over 120 characters": (0, 0),
 }
 
