@@ -666,7 +666,7 @@ def test_a_step_ends_with_the_comparison_that_was_stopped(tmp_path: Path, name: 
     script = tmp_path / "script.py"
     script.write_text(
         "import os, pathlib, signal, time\n"
-        "from landslip.experiments.compare import apart\n"
+        "from landslip.experiments.isolated import apart\n"
         "def step():\n"
         "    pathlib.Path('pid').write_text(str(os.getpid()))\n"
         "    time.sleep(120)\n"
@@ -695,8 +695,8 @@ def test_a_comparison_and_its_step_that_are_stopped_together_leave_nothing(
     script.write_text(
         "import pathlib, signal, time\n"
         "from landslip.cli.main import main as cli\n"
-        "from landslip.experiments.compare import apart\n"
-        "from landslip.runtime.atomic import writing_folder\n"
+        "from landslip.experiments.isolated import apart\n"
+        "from  import writing_folder\n"
         "def step():\n"
         "    with writing_folder(pathlib.Path('new')):\n"
         "        pathlib.Path('begun').touch()\n"
