@@ -694,7 +694,7 @@ def test_a_comparison_and_its_step_that_are_stopped_together_leave_nothing(
     script = tmp_path / "script.py"
     script.write_text(
         "import pathlib, signal, time\n"
-        "from landslip.cli.main import main as cli\n"
+        "from landslip.cli import main as cli\n"
         "from landslip.experiments.isolated import apart\n"
         "from landslip.runtime.atomic import atomic_folder\n"
         "def step():\n"
