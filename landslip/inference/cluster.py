@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 
-from landslip import __version__
 from landslip.errors import RunError
 from landslip.geo.tiling import Tiling
 from landslip.inference.cluster_worker import AHEAD, SHARED, close, engine_here, import_distributed, window, write_job
@@ -28,6 +27,7 @@ from landslip.inference.engines import Engine, choose_engine
 from landslip.inference.predict import Job
 from landslip.inference.tile_store import TileStore
 from landslip.runtime.progress import forecasting, plural, say, track
+from landslip.runtime.provenance import own_version
 from landslip.training.checkpoint import Model
 
 MOST_HERE = 1024  # workers on one machine, since a slip of the finger would start processes until nothing goes
@@ -142,12 +142,13 @@ def _require_version(client: Any, workers: list[str]) -> None:
 
     It is asked of Python's own library, so that a worker without landslip answers too.
     """
+    here = own_version()
     versions = client.run(metadata.version, "landslip", workers=workers, on_error="return")
     for worker, version in versions.items():
-        if version != __version__:
+        if version != here:
             what = "no landslip" if isinstance(version, BaseException) else f"landslip {version}"
             raise RunError(
-                f"worker {worker} has {what}, and this machine has landslip {__version__}. Install one version in all "
+                f"worker {worker} has {what}, and this machine has landslip {here}. Install one version in all "
                 "places, with the extra `cluster`."
             )
 

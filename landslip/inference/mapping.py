@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip import __version__
 from landslip.dataset.channels import StackInfo, read_stack_info
 from landslip.errors import RasterError, RunError
 from landslip.geo.geotiff import create_raster, require_geotiff_name, write_window
@@ -43,6 +42,7 @@ from landslip.runtime.atomic import refuse_existing, refuse_input
 from landslip.runtime.disk import require_space
 from landslip.runtime.prefetch import prefetch
 from landslip.runtime.progress import forecasting, plural, say, track
+from landslip.runtime.provenance import own_version
 from landslip.runtime.text import write_text
 from landslip.training.checkpoint import Model, match_channels
 from landslip.training.domain_check import require_similar_ground
@@ -368,7 +368,7 @@ def _tags(order: _Order) -> dict[str, str]:
         "precision": engine.precision,
         "network": str(model.facts["run"]["network"]["name"]),
         "window": f"{order.plan.read[0]} x {order.plan.read[1]}",
-        "landslip": __version__,
+        "landslip": own_version(),
     }
     if model.temperature != 1:  # the weights alone no longer say what made the map
         tags["temperature"] = repr(model.temperature)

@@ -18,7 +18,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip import __version__
 from landslip.dataset.channels import read_stack_info
 from landslip.errors import ModelError, RasterError
 from landslip.geo.grid import Window, starts
@@ -27,6 +26,7 @@ from landslip.geo.tiling import Tile
 from landslip.inference.engines import Engine, choose_engine
 from landslip.metrics.applicability import Applicability
 from landslip.models.forward import Precision, at_temperature, disagreement, kind_of_machine
+from landslip.runtime.provenance import own_version
 from landslip.training.checkpoint import Model, load_model, match_channels
 
 Method = Literal["halo", "paper"]
@@ -112,7 +112,7 @@ def job_facts(job: Job, model: Model, engine: Engine) -> dict[str, Any]:
         "engine": f"{engine.name} {engine.version}",
         "precision": engine.precision,
         "threads": engine.threads,
-        "landslip": __version__,
+        "landslip": own_version(),
     }
 
 

@@ -13,6 +13,11 @@ LIBRARIES = ("landslip", "numpy", "scipy", "numba", "torch", "rasterio", "geopan
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
+def own_version() -> str:
+    """The version of landslip that runs."""
+    return version("landslip")
+
+
 def software() -> dict[str, str]:
     """Versions of Python and of the libraries that shape a result."""
     return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}

@@ -271,7 +271,7 @@ def test_a_scheduler_without_workers_is_one_error(
 def test_workers_of_another_version_are_named_with_both(
     ground: Ground, workers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "__version__", "9.9")
+    monkeypatch.setattr(cluster, "own_version", lambda: "9.9")
     said = refused(ground, workers.scheduler_address, tmp_path / "p.tif")
     assert "RunError: worker tcp://127.0.0.1:" in said
     assert "has landslip 0.1.0, and this machine has landslip 9.9. Install one version" in said
