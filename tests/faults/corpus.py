@@ -771,7 +771,7 @@ def main() -> int:
     given = parser.parse_args()
     import_all()
     from landslip.inference import mapping
-    from landslip.preparation import prepare
+    from landslip.preparation import channel_summary
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults") as scratch:
@@ -781,7 +781,7 @@ def main() -> int:
             in_fork(lambda: write_good(given.finished.resolve(), good))
             in_fork(lambda: _write_state(good))
             in_fork(lambda: _write_interrupted(good, MAP, mapping, "_assemble"))
-            in_fork(lambda: _write_interrupted(good, PREPARE, prepare, "table_csv"))
+            in_fork(lambda: _write_interrupted(good, PREPARE, channel_summary, "table_csv"))
         warm_up(good, place / "case")
         found = kinds()
         if given.kinds:
