@@ -1,6 +1,7 @@
 """The rooms of DESIGN.md: imports go down only, and in no circle; only geo/ opens rasters and vectors."""
 
 import ast
+from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -65,6 +66,12 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
 def test_every_room_has_a_floor() -> None:
     assert {room_of(path) for path in MODULES} == set(FLOOR)
+
+
+def test_no_class_has_the_name_of_another() -> None:
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in MODULES]
+    names = Counter(node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 @every_module
