@@ -45,6 +45,11 @@ class Channel:
         """Whether the channel is z-scored."""
         return self.kind == "continuous"
 
+    @property
+    def decides_valid(self) -> bool:
+        """Whether a pixel without this channel is undefined: all but aspect in degrees, which flat ground has not."""
+        return self.factor != "aspect" or self.kind != "continuous"
+
     def tags(self) -> dict[str, str]:
         """The channel as tags of a raster's band."""
         return {f"landslip_{key}": str(value) for key, value in asdict(self).items() if key != "name"}

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from landslip.dataset.channels import read_stack_info
 from landslip.errors import ModelError
 from landslip.export.onnx_graph import (
-    counts,
     library_versions,
     with_places,
     written,
@@ -106,7 +105,7 @@ def judge(
     The difference is inf where the two disagree on what is defined.
     """
     session, session_with_places = _session(graph), None if telling is None else _session(telling)
-    needed = [counts(channel) for channel in model.channels]
+    needed = [channel.decides_valid for channel in model.channels]
     worst = moved = 0.0
     for raw in blocks:
         defined = np.isfinite(raw) if nodata is None else np.isfinite(raw) & (raw != np.float32(nodata))

@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from landslip.dataset.channels import Channel
 from landslip.errors import ModelError
 from landslip.models.segnet import SegNet
 from landslip.runtime.provenance import software
@@ -33,11 +32,6 @@ EXTRA = ("onnx", "onnxruntime")
 def whole_network(model: Model) -> str:
     """The name of a model's network, as its run file has it."""
     return str(model.facts["run"]["network"]["name"])
-
-
-def counts(channel: Channel) -> bool:
-    """Whether a pixel without this channel is undefined: all but aspect in degrees, which flat ground does not have."""
-    return channel.factor != "aspect" or channel.kind != "continuous"
 
 
 class RawToProbability(nn.Module):
@@ -64,7 +58,7 @@ class RawToProbability(nn.Module):
         self.register_buffer("temperature", torch.tensor(model.temperature, dtype=torch.float32))
         self.register_buffer("undefined", torch.tensor(undefined, dtype=torch.float32))
         self.register_buffer("zero", torch.tensor(0.0))
-        needed = [i for i, channel in enumerate(model.channels) if counts(channel)]
+        needed = [i for i, channel in enumerate(model.channels) if channel.decides_valid]
         self.register_buffer("needed", torch.tensor(needed, dtype=torch.int64))
 
     def forward(self, raw: Tensor) -> Any:

@@ -1,4 +1,14 @@
-"""The five networks by name: (B, C, H, W) channels in, (B, 1, H, W) logits out.
+"""The networks by name: (B, C, H, W) channels in, (B, 1, H, W) logits out.
+
+What a network must be, so that training, mapping, importance and export work with it:
+
+- its class takes `in_channels`, all else by keyword with a default, and has an int attribute `multiple`, of which H and
+  W must be multiples (two to the number of its poolings);
+- its weights are those of Conv2d, Linear and BatchNorm2d layers, which one seed fills alike on every machine; others
+  are refused by `initialization.py`;
+- the last bias of a single number that it registers is that of its output, which is set to the share of landslide;
+- a pixel of its output depends on no more than 96 pixels around it, the halo that maps are read with: it pools nothing
+  over the whole window.
 
 Nothing here imports torch until a network is built, so that `landslip --help` stays quick.
 """

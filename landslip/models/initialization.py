@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from landslip.errors import ModelError
+
 
 def positive_unit_ball_(module: nn.Module, generator: torch.Generator) -> None:
     """Fill convolutions and linear layers with weights in [0, 1) that sum to 1 over each neuron's inputs.
@@ -56,10 +58,18 @@ def prior_bias_(module: nn.Module, share: float) -> None:
 
 
 def _weights(module: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """The weights and biases of all convolutions and linear layers, in the order of the modules."""
+    """The weights and biases of all convolutions and linear layers, in the order of the modules.
+
+    Raises ModelError for other layers with weights of their own, which the seed would leave as chance made them.
+    """
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
             yield part.weight, part.bias
+        elif not isinstance(part, nn.BatchNorm2d) and next(part.parameters(recurse=False), None) is not None:
+            raise ModelError(
+                f"{type(part).__name__} has weights that no seed fills. Build the network of Conv2d, Linear and "
+                "BatchNorm2d, or fill that layer in models/initialization.py too."
+            )
 
 
 def _fill(weight: Tensor, bias: Tensor | None, values: Tensor) -> None:

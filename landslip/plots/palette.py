@@ -36,11 +36,13 @@ RAMPS = {
     "elevation": "cividis",
     "slope": "magma",
     "curvature": "BrBG",
+    "plan_curvature": "BrBG",
+    "profile_curvature": "BrBG",
     "ndvi": "YlGn",
     "mndwi": "YlGnBu",
     "dndvi": "BrBG",
 }
-DIVERGING = {"curvature", "dndvi"}  # stretched evenly about 0
+DIVERGING = {"curvature", "plan_curvature", "profile_curvature", "dndvi"}  # stretched evenly about 0
 CYCLE = "twilight"  # of aspect: 359° and 1° look alike
 DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 FLAT = "#6E6E6E"  # ground that faces nowhere

@@ -223,8 +223,7 @@ def _finish(site: Site, grid: Grid, channels: list[Channel], totals: Totals, asi
     outline = None
     if site.outline is not None:
         outline = shapes_on(read_outline(site.outline, grid.crs).geometry, grid)
-    # Flat ground is valid, though aspect in degrees is undefined there.
-    needed = np.array([channel.factor != "aspect" or channel.kind != "continuous" for channel in channels])
+    needed = np.array([channel.decides_valid for channel in channels])
 
     def at(window: Window) -> tuple[Window, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.uint8], Any]:
         shape = (window.height, window.width)

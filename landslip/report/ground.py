@@ -159,7 +159,8 @@ class _Sources:
         for image, _ in images:
             if factor in image.get("bands", {}):
                 return self._of_image(image, factor)
-        if factor in ("elevation", "slope", "curvature", "aspect") and self._table("dem"):
+        terrain = ("elevation", "slope", "curvature", "plan_curvature", "profile_curvature", "aspect")
+        if factor in terrain and self._table("dem"):
             dem = self._table("dem")
             method = "bilinear, or cut" if factor == "elevation" else "at the DEM's resolution, then bilinear"
             if dem.get("dem_resolution"):

@@ -313,7 +313,7 @@ def test_a_graph_that_says_something_else_is_not_written(tmp_path: Path, monkeyp
     with pytest.raises(ModelError, match="deepness blocks"):
         export.export_model(folder, out, window=64)
     monkeypatch.undo()
-    monkeypatch.setattr("landslip.export.onnx_graph.counts", lambda channel: channel.name != "red")  # in the graph only
+    monkeypatch.setattr(Channel, "decides_valid", property(lambda channel: channel.name != "red"))  # in the graph only
     module = RawToProbability(load_model(folder), None, math.nan).eval()
     monkeypatch.undo()
     monkeypatch.setattr("landslip.export.onnx_graph.RawToProbability", lambda *args, **kwargs: module)

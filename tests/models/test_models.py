@@ -381,6 +381,21 @@ def test_one_seed_is_one_set_of_weights(fill: Any) -> None:
 
 
 @pytest.mark.parametrize("name", list(MODELS))
+def test_a_seed_fills_every_weight_of_a_network(name: str) -> None:
+    torch.manual_seed(0)
+    first, second = build_model(name, 3), build_model(name, 3)
+    assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    for network in (first, second):
+        he_(network, torch.Generator().manual_seed(1))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_a_layer_that_no_seed_fills_is_refused() -> None:
+    with pytest.raises(ModelError, match="ConvTranspose2d has weights that no seed fills"):
+        he_(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.ConvTranspose2d(4, 1, 2)), torch.Generator())
+
+
+@pytest.mark.parametrize("name", list(MODELS))
 def test_the_prior_bias_is_what_an_idle_network_gives(name: str) -> None:
     from landslip.models.initialization import prior_bias_
 
