@@ -69,11 +69,11 @@ def confusion_by_block(
     Returns (B, 4) TP, FP, FN and TN of the blocks of `block` pixels a side, row by row; 0 where nothing is scored.
     Raises as `evaluate` does.
     """
-    chosen = read_split(split, part)
+    chosen = scored_part(split, part)
     grid = one_grid(probability, label, split)
     limit, _ = stated_threshold(None, read_info(probability).tags.get("threshold"), probability.name)
     sums = np.zeros((4, *block_shape(grid.shape, block)), np.int64)
-    for window, values, truth, parts in label_windows((probability, label, split), grid, tiles(grid.shape, SIDE)):
+    for window, values, truth, parts in label_windows((probability, label, split), tiles(grid.shape, SIDE)):
         scored = scored_pixels(values, truth, inside_part(parts, chosen.part))
         for by_block, mask in zip(sums, four_counts(values >= limit, truth == LANDSLIDE, scored), strict=True):
             add_block_sums(by_block, mask, window.row, window.column, block)
@@ -82,10 +82,10 @@ def confusion_by_block(
 
 def count_probabilities(probability: Path, label: Path, split: Path | None = None, part: str | None = None) -> Counted:
     """Count the probabilities that `evaluate` would score, without intervals or audit. Raises as `evaluate` does."""
-    chosen = read_split(split, part)
+    chosen = scored_part(split, part)
     grid = one_grid(probability, label, split)
     counts, train = Histogram.empty(), 0
-    for _, values, truth, parts in label_windows((probability, label, split), grid, tiles(grid.shape, SIDE)):
+    for _, values, truth, parts in label_windows((probability, label, split), tiles(grid.shape, SIDE)):
         scored = scored_pixels(values, truth, inside_part(parts, chosen.part))
         counts += Histogram.from_arrays(values, truth, scored)
         if split is not None:
@@ -103,18 +103,18 @@ def known_windows(
     Each item is the window, its (h, w) label, where label and probability are known, and where they are scored. Raises
     as `evaluate` does for rasters and parts that do not fit.
     """
-    chosen = read_split(split, part)
-    grid = one_grid(probability, label, split)
+    chosen = scored_part(split, part)
+    one_grid(probability, label, split)
 
     def read() -> Iterator[tuple[Window, NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]]:
-        for window, values, truth, parts in label_windows((probability, label, split), grid, windows):
+        for window, values, truth, parts in label_windows((probability, label, split), windows):
             known = scored_pixels(values, truth, np.ones(truth.shape, bool))
             yield window, truth, known, known & inside_part(parts, chosen.part)
 
     return chosen.part, read()
 
 
-def read_split(split: Path | None, part: str | None) -> ScoredPart:
+def scored_part(split: Path | None, part: str | None) -> ScoredPart:
     """The part that is scored; by default "test" with a split and "all" without.
 
     Raises SplitError where there is no such part.
@@ -165,7 +165,7 @@ def one_grid(probability: Path, label: Path, split: Path | None) -> Grid:
 
 
 def label_windows(
-    paths: tuple[Path, Path, Path | None], grid: Grid, windows: Iterable[Window]
+    paths: tuple[Path, Path, Path | None], windows: Iterable[Window]
 ) -> Iterator[tuple[Window, NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]]:
     """(h, w) probabilities, labels and parts of one window after another; parts are 255 where there is no split.
 

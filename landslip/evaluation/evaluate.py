@@ -28,7 +28,7 @@ from landslip.evaluation.counts import (
     label_windows,
     leak,
     one_grid,
-    read_split,
+    scored_part,
     scored_pixels,
 )
 from landslip.evaluation.leakage import Audit, audit, count_cells, empty_cells, windows_of
@@ -62,7 +62,7 @@ def evaluate(
     probability, label, split = Path(probability), Path(label), None if split is None else Path(split)
     if block < 1:
         raise RunError(f"blocks of {block} pixels a side hold no ground. Give 1 or more; {BLOCK} is the default.")
-    chosen = read_split(split, part)
+    chosen = scored_part(split, part)
     grid = one_grid(probability, label, split)
     tags = read_info(probability).tags
     limit, source = stated_threshold(threshold, tags.get("threshold"), probability.name)
@@ -145,7 +145,7 @@ def _count_windows(
         cells=empty_cells(grid),
         histogram=Histogram.empty(),
     )
-    for window, values, truth, parts in label_windows(paths, grid, tiles(grid.shape, SIDE)):
+    for window, values, truth, parts in label_windows(paths, tiles(grid.shape, SIDE)):
         inside = inside_part(parts, chosen.part)
         landslide, scored = truth == LANDSLIDE, scored_pixels(values, truth, inside)
         for sums, mask in zip(counts.by_block, four_counts(values >= limit, landslide, scored), strict=True):
@@ -169,7 +169,7 @@ def _audit(
     """How far the scored pixels lie from training ground; the rasters are read again where that is not clear."""
 
     def off_training(cells: NDArray[np.bool_]) -> Iterator[tuple[Window, NDArray[np.bool_]]]:
-        for window, values, truth, parts in label_windows(paths, grid, windows_of(cells, grid, SIDE)):
+        for window, values, truth, parts in label_windows(paths, windows_of(cells, grid, SIDE)):
             yield window, scored_pixels(values, truth, inside_part(parts, chosen.part)) & (parts != PARTS["train"])
 
     return audit(split, grid, counts.train, cells=counts.cells, scored=off_training, window=chosen.window)

@@ -1,9 +1,9 @@
 """`landslip map --cluster`: the windows of a plan computed by the workers of a Dask cluster.
 
-A worker opens the job once, reads its windows itself and keeps them in the map's ledger itself: through the scheduler
-goes the place of a window, never a pixel. A window whose worker died is given to another. A worker computes one window
-at a time, with the threads that Dask grants it, and reads the next meanwhile; it refuses where it would not compute the
-bytes that the map was planned with (other files, weights, versions, threads).
+A worker opens the job once, reads its windows itself and keeps them in the map's tile store itself: through the
+scheduler goes the place of a window, never a pixel. A window whose worker died is given to another. A worker computes
+one window at a time, with the threads that Dask grants it, and reads the next meanwhile; it refuses where it would not
+compute the bytes that the map was planned with (other files, weights, versions, threads).
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ def engine_of_workers(address: str, model: Model, name: str = "auto", precision_
     return Engine(chosen, precision, threads, version, _nowhere)
 
 
-def run_on_cluster(job: Job, plan: Tiling, left: list[int], ledger: TileStore, address: str, strict: bool) -> None:
-    """Have the windows `left` of a plan computed on a cluster; when this returns, all of them are in the ledger.
+def run_on_cluster(job: Job, plan: Tiling, left: list[int], store: TileStore, address: str, strict: bool) -> None:
+    """Have the windows `left` of a plan computed on a cluster; when this returns, all of them are in the tile store.
 
     `address` is that of a running scheduler (tcp://host:port), or a number of processes on this machine (4, local:4).
     Raises RunError where the cluster cannot do it, and what a worker raises (with `strict`, a RasterError).
     """
     if not left:
         return
-    path = write_job(job, ledger)
+    path = write_job(job, store)
     with _connected(address, len(left)) as client:
         workers = len(client.nthreads())
         say(f"map: on {plural(workers, 'worker')} of {address}")
@@ -72,7 +72,7 @@ def run_on_cluster(job: Job, plan: Tiling, left: list[int], ledger: TileStore, a
         finally:
             with suppress(Exception):  # workers that have gone have closed their files by that
                 client.run(close, str(path), on_error="ignore")
-    _wait_until_seen(ledger, left)
+    _wait_until_seen(store, left)
 
 
 def workers_here(address: str) -> int:
@@ -220,14 +220,14 @@ def _result(future: Any, what: str) -> Any:
         ) from None
 
 
-def _wait_until_seen(ledger: TileStore, left: list[int]) -> None:
+def _wait_until_seen(store: TileStore, left: list[int]) -> None:
     """Wait until the windows that workers have kept are seen here too; RunError where they never are."""
     until = time.monotonic() + SEEN
-    while missing := [i for i in left if not ledger.finished(i)]:
+    while missing := [i for i in left if not store.finished(i)]:
         if time.monotonic() > until:
             raise RunError(
-                f"{ledger.folder} lacks {plural(len(missing), 'window')} that workers have finished, as seen "
+                f"{store.folder} lacks {plural(len(missing), 'window')} that workers have finished, as seen "
                 f"here. {SHARED}"
             )
         time.sleep(1)
-        os.listdir(ledger.folder)  # so that a network file system looks again
+        os.listdir(store.folder)  # so that a network file system looks again

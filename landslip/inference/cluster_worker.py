@@ -52,9 +52,9 @@ def import_distributed() -> Any:
         ) from error
 
 
-def write_job(job: Job, ledger: TileStore) -> Path:
-    """Keep a job in the ledger's folder, under a name of its own, so that no worker mixes two runs."""
-    folder = ledger.folder.absolute()
+def write_job(job: Job, store: TileStore) -> Path:
+    """Keep a job in the tile store's folder, under a name of its own, so that no worker mixes two runs."""
+    folder = store.folder.absolute()
     facts = {
         "at": str(Path.cwd()),  # where paths begin, and not in them: maps name damaged files as they were given
         "model": str(job.model),
@@ -91,13 +91,13 @@ def window(path: str, index: int, task: Tile, strict: bool) -> None:
     with _using(path, worker.address, worker.state.nthreads) as job:
         distributed.secede()  # has Dask begin the next window, which is read while this one is computed
         with job.room:
-            if job.ledger.finished(index):  # a worker kept it, and died before it could say so
+            if job.store.finished(index):  # a worker kept it, and died before it could say so
                 return
             read = job.files.submit(read_tile, job.source, task).result()
             if strict:
                 require_whole(read)
             values = job.network.submit(predict_tile, job.source, task, read).result()
-            job.files.submit(job.ledger.keep, index, values, read.damaged).result()
+            job.files.submit(job.store.keep, index, values, read.damaged).result()
 
 
 def close(path: str) -> None:
@@ -119,7 +119,7 @@ class _OpenJob:
 
     path: str
     source: TileReader
-    ledger: TileStore
+    store: TileStore
     network: ThreadPoolExecutor
     files: ThreadPoolExecutor
     room: threading.BoundedSemaphore
@@ -171,7 +171,7 @@ def _open(path: str, threads: int) -> _OpenJob:
         return _OpenJob(
             path=path,
             source=replace(source, job=job),
-            ledger=TileStore(Path(path).parent, Path(path).parent),
+            store=TileStore(Path(path).parent, Path(path).parent),
             network=network,
             files=files,
             room=threading.BoundedSemaphore(AHEAD),

@@ -248,18 +248,18 @@ def _carry_out(
     order: _Order, *, cluster: str | None, warnings: dict[str, str], strict: bool, overwrite: bool
 ) -> Mapping:
     """Compute the windows that no earlier run has finished, and put the map together."""
-    with open_tile_store(order.out, _facts(order), overwrite) as ledger:
-        left = ledger.left([(order.job.bands, task.core.height, task.core.width) for task in order.plan.tasks])
-        overwrite = overwrite or (not left and _is_made(order, ledger))
+    with open_tile_store(order.out, _facts(order), overwrite) as store:
+        left = store.left([(order.job.bands, task.core.height, task.core.width) for task in order.plan.tasks])
+        overwrite = overwrite or (not left and _is_made(order, store))
         refuse_existing(order.out, overwrite)
         _forecast(order, left)
         if cluster is None:
-            _run_here(order, left, ledger, strict)
+            _run_here(order, left, store, strict)
         else:
-            run_on_cluster(order.job, order.plan, left, ledger=ledger, address=cluster, strict=strict)
-        done = _assemble(order, ledger, _tags(order) | warnings, overwrite)
+            run_on_cluster(order.job, order.plan, left, store=store, address=cluster, strict=strict)
+        done = _assemble(order, store, _tags(order) | warnings, overwrite)
         _style(order.out)
-        ledger.remove()
+        store.remove()
     return done
 
 
@@ -276,13 +276,13 @@ def _facts(order: _Order) -> dict[str, Any]:
     return facts
 
 
-def _is_made(order: _Order, ledger: TileStore) -> bool:
+def _is_made(order: _Order, store: TileStore) -> bool:
     """Whether the map of these finished windows has its name already: a kill came after it had got it."""
     if not exists(order.out):
         return False
     info = read_info(order.out)
     return (info.grid.shape, info.count) == (order.plan.shape, order.job.bands) and all(
-        np.array_equal(read(order.out, window=task.core), ledger.load(i), equal_nan=True)
+        np.array_equal(read(order.out, window=task.core), store.load(i), equal_nan=True)
         for i, task in enumerate(order.plan.tasks)
     )
 
@@ -304,7 +304,7 @@ def _forecast(order: _Order, left: list[int]) -> None:
     )
 
 
-def _run_here(order: _Order, left: list[int], ledger: TileStore, strict: bool) -> None:
+def _run_here(order: _Order, left: list[int], store: TileStore, strict: bool) -> None:
     """Compute the windows `left` one after another; meanwhile a thread reads the next and keeps the one before."""
     with open_reader(order.job, order.model, order.engine) as source, ThreadPoolExecutor(1) as files:
         storing: Future[None] | None = None
@@ -315,17 +315,17 @@ def _run_here(order: _Order, left: list[int], ledger: TileStore, strict: bool) -
             values = predict_tile(source, order.plan.tasks[i], read)
             if storing is not None:
                 storing.result()
-            storing = files.submit(ledger.keep, i, values, read.damaged)
+            storing = files.submit(store.keep, i, values, read.damaged)
         if storing is not None:
             storing.result()
 
 
-def _assemble(order: _Order, ledger: TileStore, tags: dict[str, str], overwrite: bool) -> Mapping:
+def _assemble(order: _Order, store: TileStore, tags: dict[str, str], overwrite: bool) -> Mapping:
     """Put the finished windows together under the map's own name; RasterError where none of them holds a pixel."""
     plan, out, uncertainty = order.plan, order.out, order.job.uncertainty
     names = [PROBABILITY, *(DOUBT if uncertainty is not None else ())]
     valid = outside = 0
-    damaged = list(dict.fromkeys(text for i in range(len(plan.tasks)) for text in ledger.damaged(i)))
+    damaged = list(dict.fromkeys(text for i in range(len(plan.tasks)) for text in store.damaged(i)))
     if damaged:
         more = [f"and {len(damaged) - NAMED} more"] if len(damaged) > NAMED else []
         tags = {**tags, "damaged": "; ".join([*damaged[:NAMED], *more])}
@@ -333,7 +333,7 @@ def _assemble(order: _Order, ledger: TileStore, tags: dict[str, str], overwrite:
         out, order.grid, "float32", names, nodata=float("nan"), tags=tags, overwrite=overwrite, overviews="average"
     ) as target:
         for i, task in enumerate(plan.tasks):
-            values = ledger.load(i)
+            values = store.load(i)
             write_window(target, values, task.core)
             valid += int(np.count_nonzero(~np.isnan(values[0])))
             if uncertainty is not None:

@@ -2,8 +2,8 @@
 
 A folder `.NAME.tif.windows/` holds a folder named by the hash of what the map is made of (`plan.json` says it in
 words), and that a file per finished window, written aside and renamed: a file that is there is whole. Any number of
-processes may write into one ledger, since each file has one name and one content; who computes a map of other inputs
-or choices, or comes late from a run that was given up, writes where nobody looks.
+processes may write into one tile store, since each file has one name and one content; who computes a map of other
+inputs or choices, or comes late from a run that was given up, writes where nobody looks.
 """
 
 from __future__ import annotations
@@ -100,16 +100,16 @@ class TileStore:
 
 @contextmanager
 def open_tile_store(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterator[TileStore]:
-    """The ledger of the map `out` that is made of `facts`, anew or as a killed run left it; one run at a time has it.
+    """The tile store of the map `out` made of `facts`, anew or as a killed run left it; one run at a time has it.
 
     Raises ResumeError, with what differs, where a run of other inputs or choices left windows (not with `overwrite`:
     then they go), and OutputError where another run is writing this map.
     """
     base, text = _base(out), json.dumps(facts, sort_keys=True)
     now = json.loads(text)  # as plan.json gives it back, with lists for tuples
-    ledger = TileStore(base / hashlib.sha256(text.encode()).hexdigest()[:12], out)
-    with exclusive_lock(out), _kept_if_begun(ledger):
-        others = [plan.parent for plan in sorted(base.glob(f"*/{PLAN}")) if plan.parent != ledger.folder]
+    store = TileStore(base / hashlib.sha256(text.encode()).hexdigest()[:12], out)
+    with exclusive_lock(out), _kept_if_begun(store):
+        others = [plan.parent for plan in sorted(base.glob(f"*/{PLAN}")) if plan.parent != store.folder]
         if others and not overwrite:
             then = _facts_of(others[0])
             differing = [key for key in {**now, **then} if then.get(key) != now.get(key)] or ["kind"]
@@ -120,13 +120,13 @@ def open_tile_store(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterat
             )
         for folder in others:
             _forget(folder)
-        with _named_as_the_map(ledger):
-            if not (ledger.folder / PLAN).exists():
+        with _named_as_the_map(store):
+            if not (store.folder / PLAN).exists():
                 # A killed run was removing this folder, and what it knew of damage may be gone.
-                if ledger.folder.exists():
-                    remove_folder(ledger.folder)
-                write_json(ledger.folder / PLAN, now)
-        yield ledger
+                if store.folder.exists():
+                    remove_folder(store.folder)
+                write_json(store.folder / PLAN, now)
+        yield store
 
 
 def is_begun(out: Path) -> bool:
@@ -151,26 +151,26 @@ def refuse_existing_map(out: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def _kept_if_begun(ledger: TileStore) -> Iterator[None]:
-    """Whatever ends a run early, its finished windows stay for the next; a ledger without whole ones goes."""
+def _kept_if_begun(store: TileStore) -> Iterator[None]:
+    """Whatever ends a run early, its finished windows stay for the next; a tile store without whole ones goes."""
     try:
         yield
     except BaseException:
-        if all(path.with_suffix(".json").exists() for path in ledger.folder.glob("*.npy")):
+        if all(path.with_suffix(".json").exists() for path in store.folder.glob("*.npy")):
             with suppress(LandslipError):  # the first error is the one to show
-                _forget(ledger.folder)
+                _forget(store.folder)
             with suppress(OSError):
-                _base(ledger.out).rmdir()  # which fails where another run's windows lie there
+                _base(store.out).rmdir()  # which fails where another run's windows lie there
         raise
 
 
 @contextmanager
-def _named_as_the_map(ledger: TileStore) -> Iterator[None]:
+def _named_as_the_map(store: TileStore) -> Iterator[None]:
     """Where a window cannot be written, name the map that was asked for."""
     try:
         yield
     except OutputError as error:
-        named = re.sub(re.escape(str(ledger.folder)) + r"[^\s:]*", lambda _: str(ledger.out), str(error))
+        named = re.sub(re.escape(str(store.folder)) + r"[^\s:]*", lambda _: str(store.out), str(error))
         raise OutputError(named) from error
 
 

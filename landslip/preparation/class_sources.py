@@ -13,6 +13,7 @@ from landslip.errors import SiteError, VectorError
 from landslip.factors.lithology import ordinal, planes
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read_categories
+from landslip.geo.rasterize import burn_window, shapes_on
 from landslip.geo.warp import warp
 from landslip.preparation.source import BLOCK, ChannelSource, Encoding, resampling_of
 from landslip.runtime.parallel import parallel_map
@@ -26,7 +27,6 @@ def class_reader(table: ClassTable, grid: Grid) -> tuple[Callable[[Window], NDAr
     Codes are (h, w) int32, -1 where undefined. A code of a raster stands for the raster's own name of it, else for
     itself. Raises SiteError for a raster of something else than classes, VectorError for polygons without the field.
     """
-    from landslip.geo.rasterize import burn_window, shapes_on
     from landslip.geo.vector import read_vector
 
     if table.is_raster:

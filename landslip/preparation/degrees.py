@@ -53,12 +53,12 @@ def room_beside(figure: Figure, axes: Axes, latitudes: Sequence[tuple[float, str
     return beside
 
 
-def draw_edge(prepared: Path, most: int) -> NDArray[np.bool_]:
+def thinned_valid(prepared: Path, most: int) -> NDArray[np.bool_]:
     """Where ground is valid, (H, W) bool, thinned to `most` pixels a side as any raster of the site is."""
     return np.asarray(read_decimated(prepared / "valid.tif", [1], most, stored=True)[0][0] == 1)
 
 
-def outline(axes: Axes, edge: NDArray[np.bool_], grid: Grid, width: float = 0.9) -> list[Line2D | Patch]:
+def draw_edge(axes: Axes, edge: NDArray[np.bool_], grid: Grid, width: float = 0.9) -> list[Line2D | Patch]:
     """The edge of valid ground, black on white; nothing where all of the rectangle is valid."""
     if edge.all():
         return []

@@ -13,13 +13,12 @@ from landslip.dataset.channels import Channel
 from landslip.errors import SiteError, VectorError
 from landslip.factors.distance import distance_down, row_gaps
 from landslip.geo.grid import Grid, Window
+from landslip.geo.rasterize import SQUARE, Shapes, burn_window, shapes_on
 from landslip.preparation.source import COLUMNS, ChannelSource, Values
 from landslip.runtime.parallel import parallel_map
 
 if TYPE_CHECKING:
     import geopandas as gpd
-
-    from landslip.geo.rasterize import Shapes
 
 FIRST_REACH = 64  # pixels beyond the site where rivers and faults are looked for first
 NODES = 64  # along each side of the grid, from which the farthest place from any feature is judged
@@ -34,8 +33,6 @@ def distance_source(name: str, source: FileTable, grid: Grid) -> ChannelSource:
     """
 
     def begin(folder: Path) -> Values:
-        from landslip.geo.rasterize import SQUARE, burn_window
-
         shapes, inner = _features_around(source, grid)
         wide = shapes.grid
         strips = [Window(row, 0, SQUARE, wide.width).clip(wide.shape) for row in range(0, wide.height, SQUARE)]
@@ -74,7 +71,6 @@ def _features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
 
     Raises SiteError where they are so far away that the wider grid would be too large.
     """
-    from landslip.geo.rasterize import shapes_on
     from landslip.geo.vector import read_vector
 
     reach = FIRST_REACH

@@ -59,9 +59,9 @@ from landslip.preparation.degrees import (
     dress_with_degrees,
     lettered,
     map_sheet,
-    outline,
     panel_letters,
     room_beside,
+    thinned_valid,
 )
 from landslip.runtime.run_folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 
@@ -100,13 +100,13 @@ def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
     rows, columns = (count, 1) if wide else (1, count)
     figure, panels, size = map_sheet(stack.grid, rows, columns, 9.0)
     letters = iter(string.ascii_lowercase if count > 1 else [""])
-    edge = draw_edge(prepared, MOST)
+    edge = thinned_valid(prepared, MOST)
     handles: list[Line2D | Patch] = []
     if bands:
         axes = panels.pop(0)
         values, grid = read_decimated(stack.path, [names.index(name) + 1 for name in bands], MOST)
         axes.imshow(stretched(values), extent=extent(grid))
-        handles = outline(axes, edge, grid)
+        handles = draw_edge(axes, edge, grid)
         dress_with_degrees(axes, grid, lettered(next(letters), f"image: {', '.join(dict.fromkeys(bands))}"), size)
     if panels:
         axes = panels.pop(0)
@@ -116,7 +116,7 @@ def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
         else:
             draw_relief(axes, stack.path, grid)
         slide = label[0] == LANDSLIDE
-        handles = outline(axes, edge, grid)
+        handles = draw_edge(axes, edge, grid)
         if slide.any():
             draw_overlay(axes, slide, LANDSLIDES, grid)
             if min(slide.shape) > 1:  # The edge tells landslides from a tint that is as grey as their colour.
@@ -154,7 +154,7 @@ def draw_factors(prepared: Path, out: Path, overwrite: bool = False, each: bool 
     columns = min(len(names), 2 if stack.grid.width > 1.8 * stack.grid.height else 3)
     figure, panels, size = map_sheet(stack.grid, -(-len(names) // columns), columns, 12.0)
     most = SMALL if len(names) > 2 else MOST
-    edge = draw_edge(prepared, MOST if each else most)
+    edge = thinned_valid(prepared, MOST if each else most)
     handles: list[Line2D | Patch] = []
     for i, (axes, name) in enumerate(zip(panels, names, strict=False)):
         layer, grid = _layer(stack, name, MOST if each else most)
@@ -163,7 +163,7 @@ def draw_factors(prepared: Path, out: Path, overwrite: bool = False, each: bool 
             thin = -(-max(layer.values.shape) // most)
             layer = replace(layer, values=layer.values[::thin, ::thin])
         _show(figure, axes, layer, grid, height=size[1])
-        handles = outline(axes, edge, grid, 0.6)
+        handles = draw_edge(axes, edge, grid, 0.6)
         add_map_frame(axes, grid, lettered(panel_letters(i), layer.title), labels=False)
     for axes in panels[len(names) :]:
         axes.set_axis_off()
@@ -252,7 +252,7 @@ def _draw_layer(layer: _FactorMap, grid: Grid, edge: NDArray[np.bool_], out: Pat
     """Draw one factor into a picture of its own, with degrees at its sides."""
     figure, (axes,), size = map_sheet(grid, 1, 1, 9.0)
     _show(figure, axes, layer, grid, height=size[1], latitudes=degree_ticks(grid, "y", size[1]))
-    handles = outline(axes, edge, grid)
+    handles = draw_edge(axes, edge, grid)
     dress_with_degrees(axes, grid, layer.title, size)
     if handles:
         add_legend(figure, handles)

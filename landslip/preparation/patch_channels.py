@@ -101,7 +101,7 @@ class PatchFactorTable(Strict):
 
     def channel(self) -> Channel:
         """The factor as a channel."""
-        by_name = named(self.name, self.unit)
+        by_name = _channel_named(self.name, self.unit)
         return Channel(self.name, self.factor or by_name.factor, "factor", self.unit, self.kind or by_name.kind)
 
 
@@ -231,7 +231,7 @@ def read_content(
     return Content(bands=bands, resolution=resolution or image_size or _default_resolution())
 
 
-def named(name: str, unit: str) -> Channel:
+def _channel_named(name: str, unit: str) -> Channel:
     """A channel by its name alone: a factor where `landslip prepare` has one so called, else a band."""
     factor, kind = KINDS.get(name, (name, "continuous"))
     if name.startswith("lithology_"):
@@ -254,7 +254,7 @@ def geotiff_channels(path: Path) -> tuple[Channel, ...]:
     described = []
     for channel, band_tags, unit, dtype in zip(channels, tags, units, info.dtypes, strict=True):
         if not any(key.startswith("landslip_") for key in band_tags):
-            channel = named(channel.name, unit or (DISPLAY if dtype == "uint8" else UNSTATED))
+            channel = _channel_named(channel.name, unit or (DISPLAY if dtype == "uint8" else UNSTATED))
         described.append(channel)
     return tuple(described)
 
@@ -274,7 +274,7 @@ def _by_name(names: Sequence[str], first: Path, count: int) -> tuple[PatchBand, 
             raise PatchError(
                 f"--channels: {name!r} is not a name of its own in lower-case letters, digits and underscores."
             )
-    return tuple(PatchBand(named(name, unit), number) for number, name in enumerate(names, 1))
+    return tuple(PatchBand(_channel_named(name, unit), number) for number, name in enumerate(names, 1))
 
 
 def _require_count(stated: int, count: int, first: Path, what: str) -> None:
@@ -295,7 +295,7 @@ def _undescribed(first: Path, count: int) -> tuple[PatchBand, ...]:
     if not names:
         _require_count(0, count, first, "it is not known which")
     if count == len(LANDSLIDE4SENSE):
-        return tuple(PatchBand(named(name, OF_THE_MEAN), number) for number, name in enumerate(names, 1))
+        return tuple(PatchBand(_channel_named(name, OF_THE_MEAN), number) for number, name in enumerate(names, 1))
     return _by_name(names, first, count)
 
 

@@ -108,7 +108,7 @@ class Workspace:
         return picture(path, alt, caption, palette)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json_table(path: Path) -> dict[str, Any]:
     """A JSON file that holds a table of names; TypeError where it holds anything else."""
     value = parse_json(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
@@ -119,7 +119,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_quietly(path: Path | None) -> dict[str, Any]:
     """A JSON file where it can be read; its own section says so where it cannot."""
     try:
-        return {} if path is None else read_json(path)
+        return {} if path is None else read_json_table(path)
     except (OSError, ValueError, TypeError, RecursionError):
         return {}
 

@@ -21,7 +21,7 @@ from landslip.report.base import (
     figure_text,
     km2,
     number,
-    read_json,
+    read_json_table,
     read_quietly,
     site_name,
     site_of,
@@ -112,7 +112,7 @@ def factors(workspace: Workspace) -> list[Block]:
 
 def _table_ii(workspace: Workspace, stack: StackInfo, path: Path) -> Block:
     """Table II: a row per band and factor, over the valid pixels."""
-    by_name = {row["name"]: row for row in read_json(path)["channels"]}
+    by_name = {row["name"]: row for row in read_json_table(path)["channels"]}
     manifest_site = read_quietly(workspace.run.manifest).get("site")
     sources = _Sources(workspace, manifest_site if isinstance(manifest_site, dict) else {})
     rows: list[list[Cell]] = []

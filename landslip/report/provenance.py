@@ -10,7 +10,7 @@ from typing import Any
 from landslip.dataset.split import by_part_text
 from landslip.errors import LandslipError
 from landslip.geo.raster import read_info
-from landslip.report.base import Workspace, holding, number, read_json, read_quietly
+from landslip.report.base import Workspace, holding, number, read_json_table, read_quietly
 from landslip.report.html import Block, Facts, Listing, Table, Text
 from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import plural
@@ -38,14 +38,14 @@ def provenance(workspace: Workspace) -> list[Block]:
     blocks: list[Block] = []
     if run.manifest is not None:
         manifest = run.manifest
-        blocks += workspace.tried(manifest, lambda: _prepared_from(read_json(manifest)))
+        blocks += workspace.tried(manifest, lambda: _prepared_from(read_json_table(manifest)))
     else:
         blocks += workspace.lacks("manifest")
     for corrected in holding(workspace, "manifest.json", "corrected"):
         blocks += workspace.tried(corrected, partial(_corrected, workspace, corrected))
     if run.model is not None:
         model = run.model
-        blocks += workspace.tried(model, lambda: _trained_from(read_json(model)))
+        blocks += workspace.tried(model, lambda: _trained_from(read_json_table(model)))
         blocks += workspace.tried(model, lambda: _weights(workspace, model))
     if run.probability is not None:
         probability = run.probability
@@ -85,7 +85,7 @@ def _listed(path: Path, caption: str) -> Iterator[Block]:
 
 def _corrected(workspace: Workspace, path: Path) -> Iterator[Block]:
     """By what a label was corrected, and in which part of the split the pixels lie that changed."""
-    correction = read_json(path)["corrected"]
+    correction = read_json_table(path)["corrected"]
     states = ", ".join(f"{count} {state}" for state, count in correction["landslides"].items())
     changed = [f"{int(number(correction[key])):,}" for key in ("pixels_to_landslide", "pixels_to_other")]
     by_part = correction.get("pixels_by_part") or {}
@@ -130,7 +130,7 @@ def _trained_from(facts: Mapping[str, Any]) -> Iterator[Block]:
 
 def _weights(workspace: Workspace, path: Path) -> Iterator[Block]:
     weights = path.with_name(WEIGHTS)
-    if weights.exists() and file_hash(weights) != read_json(path)["weights_sha256"]:
+    if weights.exists() and file_hash(weights) != read_json_table(path)["weights_sha256"]:
         yield Text(f"{workspace.name(weights)} is not the file that training wrote: its SHA-256 differs.", "warning")
 
 

@@ -29,7 +29,7 @@ from landslip.report.base import (
     km2,
     number,
     percent,
-    read_json,
+    read_json_table,
     thinned,
 )
 from landslip.report.html import Block, Cell, Facts, Notes, Table, Text
@@ -59,7 +59,7 @@ def training(workspace: Workspace) -> list[Block]:
     blocks: list[Block] = []
     if workspace.run.model is not None:
         model = workspace.run.model
-        blocks += workspace.tried(model, lambda: [_model_facts(read_json(model))])
+        blocks += workspace.tried(model, lambda: [_model_facts(read_json_table(model))])
     calibrated: list[Block] = []
     for path in holding(workspace, FACTS, "calibration"):
         calibrated += workspace.tried(path, partial(_calibration, workspace, path))
@@ -104,7 +104,7 @@ def _model_facts(facts: Mapping[str, Any]) -> Block:
 
 def _calibration(workspace: Workspace, path: Path) -> Iterator[Block]:
     """What calibration fitted and chose, and what it noted: of the ground, of its likeness to the training ground."""
-    facts = read_json(path)
+    facts = read_json_table(path)
     calibration = facts["calibration"]
     before, after = calibration["expected_calibration_error"]
     yield Text(f"Calibrated model: {workspace.name(path.parent)}/", "head")
@@ -289,7 +289,7 @@ def complexity(workspace: Workspace) -> list[Block]:
         from landslip.models import build_model  # torch, which only this section needs
         from landslip.models.layers import macs, parameter_count
 
-        facts = read_json(path)
+        facts = read_json_table(path)
         network, channels = facts["run"]["network"], len(facts["channels"])
         model = build_model(network["name"], channels, **(network.get("options") or {}))
         learnt, statistics, both = parameter_count(model)

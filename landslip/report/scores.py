@@ -21,7 +21,7 @@ from landslip.metrics.bootstrap import LEVEL
 from landslip.metrics.calibration import Reliability
 from landslip.metrics.confusion import SCORES
 from landslip.metrics.size_distribution import Tail
-from landslip.report.base import DAMAGE, Workspace, figure_text, holding, number, percent, read_json
+from landslip.report.base import DAMAGE, Workspace, figure_text, holding, number, percent, read_json_table
 from landslip.report.html import Block, Cell, Notes, Table, Text, picture
 
 TRANSFERRED = {"as_trained": "as trained", "fine_tuned": "fine-tuned"}
@@ -102,7 +102,7 @@ def _score_tables(files: list[_ScoreFile]) -> list[Block]:
 
 def _transfer(workspace: Workspace, path: Path) -> Iterator[Block]:
     """Scores of a model on a site that it was not trained on, and what makes that site unlike its training ground."""
-    content, folder = read_json(path), workspace.name(path.parent)
+    content, folder = read_json_table(path), workspace.name(path.parent)
     for text in content.get("warnings") or []:
         yield Text(f"{folder}/, on another site: {text}.", "warning")
     scored = {name: content[key] for key, name in TRANSFERRED.items() if key in content}
@@ -125,7 +125,7 @@ def _transfer(workspace: Workspace, path: Path) -> Iterator[Block]:
 
 def _read_scores(path: Path, files: list[_ScoreFile]) -> list[Block]:
     """Add a file of scores to those that were read; a damaged one adds nothing."""
-    content = read_json(path)
+    content = read_json_table(path)
     start = [path.stem, str(content["part"]), str(content["split"]), leakage(content["leaky"])]
     texts = cells({name: number(content[name]) for name in SCORES}, between(content))
     counts, audit = content["confusion"], content.get("audit") or {}
@@ -236,7 +236,7 @@ def _matched(name: str, scores: InventoryScores) -> Block:
 
 def runs_of(path: Path) -> list[dict[str, Any]]:
     """The trainings of a comparison, as comparison.json holds them."""
-    runs: list[dict[str, Any]] = read_json(path)["runs"]
+    runs: list[dict[str, Any]] = read_json_table(path)["runs"]
     return runs
 
 
@@ -307,7 +307,7 @@ def importance(workspace: Workspace) -> list[Block]:
 
 def _importance(workspace: Workspace, path: Path) -> list[Block]:
     def shown() -> Iterator[Block]:
-        content = read_json(path)
+        content = read_json_table(path)
         by_measure = {m: [s for s in content["scores"] if s["measure"] == m] for m in MEASURES}
         ranked = {m: scores for m, scores in by_measure.items() if scores}
         panels = {
@@ -358,7 +358,7 @@ def intervals(workspace: Workspace) -> list[Block]:
 
 def _intervals(workspace: Workspace, path: Path) -> list[Block]:
     def shown() -> Iterator[Block]:
-        content = read_json(path)
+        content = read_json_table(path)
         panels: dict[str, list[tuple[str, float, float]]] = {}
         table: list[list[Cell]] = []
         for row in content["rows"]:

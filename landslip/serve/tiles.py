@@ -96,7 +96,7 @@ class Tiles:
         label = None if layer.beside is None else self._pixels(layer.beside, (1,), window, shape)[0]
         indices = np.zeros((SIDE, SIDE), np.uint8)  # 0 is clear
         indices[: shape[0], : shape[1]], palette = self._indices(layer, values, label, threshold)
-        return paletted_png(indices, palette)
+        return _paletted_png(indices, palette)
 
     def view(self, layer: PageLayer, bounds: tuple[float, float, float, float], most: int) -> tuple[Float, Grid] | None:
         """A layer's first band within bounds (left, bottom, right, top) and its grid, at most `most` pixels a side.
@@ -300,7 +300,7 @@ def _classes(layer: PageLayer, codes: NDArray[np.int32]) -> tuple[NDArray[np.uin
     return indices, palette
 
 
-def paletted_png(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
+def _paletted_png(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
     """(h, w) uint8 positions in an (N, 4) uint8 palette as PNG (ISO/IEC 15948, colour type 3).
 
     A quarter of the bytes to compress, and of the time, of a picture in red, green, blue and opacity.

@@ -97,13 +97,13 @@ def train_network(state: State, blocks: TrainingBlocks, choice: TrainingChoice, 
             with autocast(how, on):
                 logits = state.network(to_network(x, on))
             loss = masked_loss(logits[:, 0].float(), torch.from_numpy(y).to(on), choice.loss)
-            loss_sum += require_finite(float(loss.detach()), state.epoch + 1, choice.rate) * len(batch)
+            loss_sum += _require_finite(float(loss.detach()), state.epoch + 1, choice.rate) * len(batch)
 
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             state.optimizer.step()
             state.step += 1
-            average_weights(state, choice.average)
+            _average_weights(state, choice.average)
 
         seconds = time.monotonic() - began
         state.epoch += 1
@@ -157,7 +157,7 @@ def masked_loss(logits: torch.Tensor, label: torch.Tensor, kind: str) -> torch.T
     return loss
 
 
-def require_finite(loss: float, epoch: int, rate: float) -> float:
+def _require_finite(loss: float, epoch: int, rate: float) -> float:
     """The loss; TrainingError where it is NaN or infinite, since nothing is learnt from there on."""
     if not math.isfinite(loss):
         raise TrainingError(
@@ -167,7 +167,7 @@ def require_finite(loss: float, epoch: int, rate: float) -> float:
     return loss
 
 
-def average_weights(state: State, decay: float) -> None:
+def _average_weights(state: State, decay: float) -> None:
     """Bring the averaged weights nearer to the network's: an exponential mean, quicker over the first steps."""
     decay = min(decay, (1 + state.step) / (10 + state.step)) if decay else 0.0
     with torch.no_grad():

@@ -452,13 +452,13 @@ def test_a_state_that_does_not_say_of_what_it_is(tmp_path: Path, identity: str) 
 
 @pytest.mark.parametrize("header", ["{'descr': '<f4', \x07", "{'descr': ("])
 def test_a_kept_window_whose_header_is_damaged_is_computed_again(tmp_path: Path, header: str) -> None:
-    ledger = TileStore(tmp_path, tmp_path / "map.tif")
-    ledger.keep(0, np.zeros((1, 4, 5), np.float32), [])
-    assert ledger.left([(1, 4, 5)]) == []
+    store = TileStore(tmp_path, tmp_path / "map.tif")
+    store.keep(0, np.zeros((1, 4, 5), np.float32), [])
+    assert store.left([(1, 4, 5)]) == []
     content = bytearray((tmp_path / "0000000.npy").read_bytes())
     content[10 : 10 + len(header)] = header.encode()
     (tmp_path / "0000000.npy").write_bytes(content)
-    assert ledger.left([(1, 4, 5)]) == [0]
+    assert store.left([(1, 4, 5)]) == [0]
 
 
 def test_a_kept_window_that_cannot_be_removed_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,16 +100,16 @@ def test_killed_at_any_window_the_same_command_ends_with_the_same_bytes(
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole, out = tmp_path / "whole.tif", tmp_path / "killed.tif"
     subprocess.run(command(made, wide, whole), env=environment, check=True, capture_output=True)
-    ledger = tmp_path / ".killed.tif.windows"
+    store = tmp_path / ".killed.tif.windows"
     for enough in (1, 20):
         with subprocess.Popen(command(made, wide, out), env=environment, stderr=subprocess.PIPE) as process:
-            while process.poll() is None and len(list(ledger.glob("*/[0-9]*.npy"))) < enough:
+            while process.poll() is None and len(list(store.glob("*/[0-9]*.npy"))) < enough:
                 time.sleep(0.002)
             process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL and not out.exists()
     last = subprocess.run(command(made, wide, out), env=environment, check=True, capture_output=True, text=True)
     assert "finished by an earlier run" in last.stderr
-    assert file_hash(out) == file_hash(whole) and not ledger.exists()
+    assert file_hash(out) == file_hash(whole) and not store.exists()
     assert {path.name for path in tmp_path.iterdir()} == {"whole.tif", "whole.qml", "killed.tif", "killed.qml"}
 
 
@@ -272,14 +272,14 @@ def test_a_ledger_holds_what_it_is_given(tmp_path: Path) -> None:
     out = tmp_path / "map" / "p.tif"
     values = np.array([[[0.5, np.nan]]], np.float32)
     shapes = [(1, 1, 2)] * 4
-    with open_tile_store(out, {"a": 1}, overwrite=False) as ledger:
-        assert ledger.left(shapes) == [0, 1, 2, 3]
+    with open_tile_store(out, {"a": 1}, overwrite=False) as store:
+        assert store.left(shapes) == [0, 1, 2, 3]
         for index, damaged in ((1, []), (2, ["stack.tif: rows 0 to 9"]), (3, [])):
-            ledger.keep(index, values, damaged)
-        assert ledger.damaged(2) == ["stack.tif: rows 0 to 9"] and ledger.damaged(1) == []
+            store.keep(index, values, damaged)
+        assert store.damaged(2) == ["stack.tif: rows 0 to 9"] and store.damaged(1) == []
         with ThreadPoolExecutor(1) as another, pytest.raises(OutputError, match=r"p\.tif is being written by another"):
             another.submit(open_tile_store(out, {"a": 1}, overwrite=True).__enter__).result()
-    (ledger.folder / "0000003.npy").write_bytes(b"\x93NUMPY, cut short")
+    (store.folder / "0000003.npy").write_bytes(b"\x93NUMPY, cut short")
     with open_tile_store(out, {"a": 1}, overwrite=False) as again:
         assert again.left(shapes) == [0, 2, 3]  # what was damaged may be mended by now; what is not whole is none
         assert np.array_equal(again.load(1), values, equal_nan=True) and not again.finished(2)
@@ -291,7 +291,7 @@ def test_a_ledger_holds_what_it_is_given(tmp_path: Path) -> None:
     ):
         pass
     with open_tile_store(out, {"a": 2}, overwrite=True) as other:
-        assert other.left(shapes) == [0, 1, 2, 3] and not ledger.folder.exists()
+        assert other.left(shapes) == [0, 1, 2, 3] and not store.folder.exists()
         other.remove()
     assert not list(out.parent.iterdir())
 
@@ -299,13 +299,13 @@ def test_a_ledger_holds_what_it_is_given(tmp_path: Path) -> None:
 def test_windows_that_say_nothing_of_their_damage_any_more_are_not_taken(tmp_path: Path) -> None:
     """A run that was killed while it removed them: first the plan goes."""
     out, values = tmp_path / "p.tif", np.zeros((1, 1, 2), np.float32)
-    with open_tile_store(out, {"a": 1}, overwrite=False) as ledger:
-        ledger.keep(0, values, ["stack.tif: rows 0 to 9"])
-        ledger.keep(1, values, [])
-    (ledger.folder / "plan.json").unlink()
-    (ledger.folder / "0000000.json").unlink()
+    with open_tile_store(out, {"a": 1}, overwrite=False) as store:
+        store.keep(0, values, ["stack.tif: rows 0 to 9"])
+        store.keep(1, values, [])
+    (store.folder / "plan.json").unlink()
+    (store.folder / "0000000.json").unlink()
     with open_tile_store(out, {"a": 1}, overwrite=False) as again:
-        assert again.folder == ledger.folder and again.left([(1, 1, 2)] * 2) == [0, 1]
+        assert again.folder == store.folder and again.left([(1, 1, 2)] * 2) == [0, 1]
         again.remove()
 
 
@@ -319,19 +319,19 @@ def test_windows_lose_their_plan_first(tmp_path: Path, monkeypatch: pytest.Monke
             notes.unlink()
         raise SystemExit(137)
 
-    def keep(ledger: TileStore) -> None:
-        ledger.keep(0, values, ["stack.tif: rows 0 to 9"])
+    def keep(store: TileStore) -> None:
+        store.keep(0, values, ["stack.tif: rows 0 to 9"])
 
     if way == "replaced":
-        with open_tile_store(out, {"a": 1}, overwrite=False) as ledger:
-            keep(ledger)
+        with open_tile_store(out, {"a": 1}, overwrite=False) as store:
+            keep(store)
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr("shutil.rmtree", killed)
-        with open_tile_store(out, {"a": 2 if way == "replaced" else 1}, overwrite=True) as ledger:
-            keep(ledger)
+        with open_tile_store(out, {"a": 2 if way == "replaced" else 1}, overwrite=True) as store:
+            keep(store)
             if way == "ended":
                 raise ValueError
-            ledger.remove()
+            store.remove()
     with open_tile_store(out, {"a": 1}, overwrite=True) as again:
         assert again.left([(1, 1, 2)]) == [0]
 

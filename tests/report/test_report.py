@@ -43,7 +43,7 @@ from landslip.report.report import SECTIONS, report
 from landslip.report.results import COLUMNS, _range_words
 from landslip.review import reviews as review
 from landslip.runtime.run_folder import open_run
-from landslip.training import domain_check as likeness
+from landslip.training import domain_check
 from landslip.training.calibrate import calibrate
 from landslip.training.checkpoint import load_model
 
@@ -149,7 +149,7 @@ def further(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     review.decide(inventory, None, review.DRAWN, outline=DRAWN)
     correct(root / "prepared", inventory, root / "corrected")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(likeness, "MOST_OUTSIDE", -1.0)  # as on a site of mostly sea: every band lies outside
+        patch.setattr(domain_check, "MOST_OUTSIDE", -1.0)  # as on a site of mostly sea: every band lies outside
         calibrate(root / "model", root / "prepared", root / "calibrated")
     (root / "coarse.toml").write_text((root / "site.toml").read_text() + "[grid]\nresolution = 30\n")
     prepare(read_site(root / "coarse.toml"), root / "coarse")

@@ -39,7 +39,7 @@ class Sites:
 
 @pytest.fixture(scope="module")
 def sites(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> Sites:
-    folder = tmp_path_factory.mktemp("likeness")
+    folder = tmp_path_factory.mktemp("domain_check")
     text = made.site.read_text().replace('path = "', f'path = "{made.folder}/')
     dem = read_info(made.folder / "dem.tif").grid
     write_raster(folder / "dem.tif", read(made.folder / "dem.tif") * 3 + 4000, dem, ["elevation"], -9999.0)

@@ -1,6 +1,6 @@
 """How often the look at a stack before a map speaks: on a model's own ground, on other sites, at other scales.
 
-    python benchmarks/likeness.py RUN.toml PREPARED/ [PREPARED_B/ ...]
+    python benchmarks/domain_check.py RUN.toml PREPARED/ [PREPARED_B/ ...]
 
 For each prepared site the windows, the z-score and the training pixels of the run are made as training makes them, and
 no network is trained: the look does not ask it. Then samples are drawn, as `landslip map` draws them, of the whole
