@@ -13,7 +13,7 @@ from landslip.metrics.bootstrap import DRAWS, LEVEL, SEED, Interval
 from landslip.metrics.calibration import Reliability
 from landslip.metrics.confusion import SCORES, Confusion
 from landslip.runtime.progress import plural
-from landslip.runtime.text import write_json
+from landslip.runtime.text import percent, write_json
 
 HEADS = (
     "Accuracy (%)",
@@ -80,7 +80,7 @@ def score_table(evaluation: Evaluation) -> str:
         *([] if evaluation.audit is None else [_nearest_training_ground(evaluation.audit)]),
         "",
         *(
-            f"{names[key]:<10}{_percent(value):>12}{_between(evaluation.intervals[key])}"
+            f"{names[key]:<10}{percent(value):>12}{_between(evaluation.intervals[key])}"
             for key, value in evaluation.scores.items()
         ),
         *_about_intervals(evaluation),
@@ -203,11 +203,6 @@ def _calibration_error(evaluation: Evaluation) -> list[str]:
     if evaluation.reliability is None or evaluation.expected_calibration_error is None:
         return []
     return [
-        f"Calibration: expected calibration error {_percent(evaluation.expected_calibration_error)}, in "
+        f"Calibration: expected calibration error {percent(evaluation.expected_calibration_error)}, in "
         f"{len(evaluation.reliability)} classes of probability"
     ]
-
-
-def _percent(score: float) -> str:
-    """A score in per cent; "undefined" where it is NaN."""
-    return "undefined" if math.isnan(score) else f"{100 * score:.2f} %"

@@ -118,8 +118,8 @@ def _measure_pace(run: Run, ground: TrainingData, blocks: Blocks, most: float) -
     arithmetic, batch = precision(run.training.precision), run.training.batch
     few = replace(ground, windows=ground.windows[:batch], validation=ground.validation[:batch])
     state, began = start(run, ground, None), time.monotonic()
-    endless = run.training.model_copy(update={"epochs": 1 + TIMED})
-    epochs = train_network(state, SiteBlocks(few, blocks, run), endless, arithmetic)
+    timed = run.training.model_copy(update={"epochs": 1 + TIMED})
+    epochs = train_network(state, SiteBlocks(few, blocks, run), timed, arithmetic)
     seconds: list[tuple[float, float]] = []  # of a step and of a look, per window
     while len(seconds) < 1 + TIMED and (not seconds or time.monotonic() - began < most):
         begun = time.monotonic()

@@ -26,7 +26,7 @@ from landslip.runtime.disk import remove_file
 from landslip.runtime.locks import exclusive_lock
 from landslip.runtime.progress import duration, plural, say
 from landslip.runtime.provenance import machine, software
-from landslip.runtime.text import read_json, write_json
+from landslip.runtime.text import percent, read_json, write_json
 from landslip.training.model_files import FACTS
 from landslip.training.state import Identity, difference, kept_state
 from landslip.training.train import identity_of, is_trained
@@ -295,7 +295,7 @@ def _make(trial: Trial, run: Run, prepared: Path, out: Path, identity: Identity,
     }
     write_json(folder / RESULT, result, overwrite=True)
     leaky = " (leaky)" if scored.leaky else ""
-    say(f"{trial.name}{leaky}: F1 {_percent(scored.scores['f1'])}, kappa {_percent(scored.scores['kappa'])}")
+    say(f"{trial.name}{leaky}: F1 {percent(scored.scores['f1'])}, kappa {percent(scored.scores['kappa'])}")
     return result
 
 
@@ -366,8 +366,3 @@ def _time_left(
             return "time left is known after the first network"
         total += sum(alike) / len(alike) if alike else 0.0
     return f"about {duration(total)} left for all"
-
-
-def _percent(score: float) -> str:
-    """A score in per cent; "undefined" where it is NaN."""
-    return "undefined" if math.isnan(score) else f"{100 * score:.2f} %"

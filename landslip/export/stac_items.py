@@ -76,8 +76,6 @@ def map_item(
     GridError or VectorError for files that are not these.
     """
     require_pystac("a STAC item")
-    import pystac
-
     info = read_info(probability)
     require_probability(info)
     grid, tags = info.grid, info.tags
@@ -106,15 +104,7 @@ def map_item(
         assets |= _inventory_assets(inventory, len(frame))
     when, times = _times(sorted(dates), tags.get("date"), probability)
     extensions = [PROJECTION, FILE, PROCESSING, *([CLASSIFICATION] if landslide_map is not None else [])]
-    item = pystac.Item(
-        slug(name or probability.stem),
-        place.geometry,
-        place.bbox,
-        when,
-        properties=properties | times,
-        stac_extensions=extensions,
-    )
-    _say_body(item, place)
+    item = _item_at(place, name or probability.stem, when, properties | times, extensions)
     for key, asset in assets.items():
         item.add_asset(key, asset)
     return item
@@ -137,8 +127,6 @@ def model_item(
     standardised values, and not raw ones as ONNX does.
     """
     require_pystac("a STAC item")
-    import pystac
-
     raw = onnx_version is not None
     place = Footprint(None, None, None) if grid is None else footprint(grid)
     properties = _model_properties(model, next(iter(files.values()))[1], raw=raw, nodata=nodata)
@@ -146,15 +134,7 @@ def model_item(
     properties |= {} if grid is None else projection(grid)
     when, times = _times([], None, model.folder / FACTS)
     extensions = [MLM, FILE, PROCESSING, CLASSIFICATION, *([] if grid is None else [PROJECTION])]
-    item = pystac.Item(
-        slug(properties["mlm:name"]),
-        place.geometry,
-        place.bbox,
-        when,
-        properties=properties | times,
-        stac_extensions=extensions,
-    )
-    _say_body(item, place)
+    item = _item_at(place, properties["mlm:name"], when, properties | times, extensions)
     bands = [{"name": channel.name} for channel in model.channels]
     for path, (title, _) in files.items():
         kind = "onnx" if raw else "safetensors"
@@ -372,8 +352,11 @@ def _times(dates: Sequence[str], tag: str | None, file: Path) -> tuple[datetime 
     return None, {"start_datetime": span[0], "end_datetime": span[-1], **origin}
 
 
-def _say_body(item: Any, place: Footprint) -> None:
-    """Name the body that an item lies on, where it is another than the Earth."""
+def _item_at(place: Footprint, name: str, when: datetime | None, properties: Properties, extensions: list[str]) -> Any:
+    """A pystac Item without assets, which names the body that it lies on where that is another than the Earth."""
+    import pystac
+
     if place.body not in (None, "Earth"):
-        item.stac_extensions.append(SSYS)
-        item.properties |= {"ssys:targets": [place.body], "ssys:target_class": BODIES[str(place.body)][0]}
+        extensions = [*extensions, SSYS]
+        properties = properties | {"ssys:targets": [place.body], "ssys:target_class": BODIES[str(place.body)][0]}
+    return pystac.Item(slug(name), place.geometry, place.bbox, when, properties=properties, stac_extensions=extensions)

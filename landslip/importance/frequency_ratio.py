@@ -41,7 +41,7 @@ from landslip.runtime.atomic import refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import track
 from landslip.runtime.provenance import software
-from landslip.runtime.text import write_json, write_text
+from landslip.runtime.text import percent, write_json, write_text
 
 FILES = ("intervals.csv", "intervals.json", "intervals.png")
 
@@ -198,8 +198,8 @@ def frequency_table(made: Frequencies) -> str:
         lines.append(f"  {'class':<{width}}" + "".join(f"{head:>15}" for head in heads))
         for row in rows:
             cells = (
-                f"{row.pixels:,}", _percent(row.area_share, 1), f"{row.landslide_pixels:,}",
-                _percent(row.landslide_share, 1), _percent(row.frequency, 2),
+                f"{row.pixels:,}", percent(row.area_share, 1), f"{row.landslide_pixels:,}",
+                percent(row.landslide_share, 1), percent(row.frequency, 2),
                 "undefined" if math.isnan(row.frequency_ratio) else f"{row.frequency_ratio:.2f}",
             )  # fmt: skip
             lines.append(f"  {row.name:<{width}}" + "".join(f"{cell:>15}" for cell in cells))
@@ -287,8 +287,3 @@ def _title(stack: StackInfo, factor: str) -> str:
     channel: Channel = stack.channels[positions_of(stack, factor)[0]]
     unit = "" if factor == "aspect" or channel.unit in ("", "class") else f" ({channel.unit})"
     return factor.replace("_", " ") + unit
-
-
-def _percent(share: float, digits: int) -> str:
-    """A share in per cent; "undefined" where it is NaN."""
-    return "undefined" if math.isnan(share) else f"{100 * share:.{digits}f} %"

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.errors import RasterError, RunError
+from landslip.runtime.text import parse_number
 
 SCORES = ("accuracy", "precision", "recall", "f1", "kappa", "miou")
 BINS = 1000  # thresholds are then known to 0.001
@@ -158,7 +159,7 @@ def stated_threshold(given: float | None, tag: str | None, name: str) -> tuple[f
     if given is not None:
         threshold, source = given, "as given"
     elif tag is not None:
-        threshold, source = _number(tag), f"tag of {name}"
+        threshold, source = parse_number(tag), f"tag of {name}"
     else:
         threshold, source = DEFAULT_THRESHOLD, f"the default: {name} carries none"
     if not 0 <= threshold <= 1:
@@ -190,10 +191,3 @@ def _bin_counts(probability: NDArray[np.float32], bins: int) -> NDArray[np.int64
     bin_numbers -= probability < edges[bin_numbers]
     bin_numbers += probability >= edges[bin_numbers + 1]
     return np.bincount(bin_numbers, minlength=bins + 1).astype(np.int64)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

@@ -30,11 +30,18 @@ class Ground:
 
 def ground_of(outline: FileTable | None, grid: Grid) -> Ground:
     """The ground of a grid that lies inside an outline; all of it without one. Raises what reading the outline does."""
+    inside = inside_of(outline, grid)
     if outline is None:
-        return Ground(grid, _everywhere, grid.height * grid.width)
-    inside = partial(burn_window, shapes_on(read_outline(outline, grid.crs).geometry, grid))
+        return Ground(grid, inside, grid.height * grid.width)
     counts = parallel_map(lambda window: int(np.count_nonzero(inside(window))), tiles(grid.shape, BLOCK))
     return Ground(grid, inside, sum(counts))
+
+
+def inside_of(outline: FileTable | None, grid: Grid) -> Inside:
+    """Which pixels of a grid lie inside an outline; all of them without one. Raises what reading the outline does."""
+    if outline is None:
+        return _everywhere
+    return partial(burn_window, shapes_on(read_outline(outline, grid.crs).geometry, grid))
 
 
 def _everywhere(window: Window) -> NDArray[np.bool_]:

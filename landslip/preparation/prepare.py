@@ -23,14 +23,14 @@ from landslip.errors import OutputError, SiteError
 from landslip.geo.archive import own_file
 from landslip.geo.geotiff import TILE, create_blank, create_raster, find_tiles, put_tiles, take_tiles, write_window
 from landslip.geo.grid import Grid, Window, tiles
-from landslip.geo.rasterize import burn_window, shapes_on
 from landslip.preparation.channel_sources import channel_sources
 from landslip.preparation.channel_summary import Prepared, Totals, write_summaries
 from landslip.preparation.check import check_site
 from landslip.preparation.figures import draw_prepared
+from landslip.preparation.ground import inside_of
 from landslip.preparation.label_source import open_label, require_landslides
 from landslip.preparation.manifest import make_manifest, without_folders
-from landslip.preparation.site_grid import read_outline, site_grid
+from landslip.preparation.site_grid import site_grid
 from landslip.preparation.source import ChannelSource, Encoding, Values
 from landslip.runtime.atomic import atomic_folder, refuse_existing
 from landslip.runtime.disk import flush, require_space
@@ -220,19 +220,16 @@ def _finish(site: Site, grid: Grid, channels: list[Channel], totals: Totals, asi
     """Write valid.tif and label.tif and fill the totals; yields after every window."""
     stack, landslides = find_tiles(aside / "stack.tif"), open_label(site.landslides, grid)
     totals.states = {} if landslides.outlines is None else landslides.outlines.states
-    outline = None
-    if site.outline is not None:
-        outline = shapes_on(read_outline(site.outline, grid.crs).geometry, grid)
+    inside_at = inside_of(site.outline, grid)
     needed = np.array([channel.decides_valid for channel in channels])
 
     def at(window: Window) -> tuple[Window, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.uint8], Any]:
-        shape = (window.height, window.width)
-        inside = np.ones(shape, bool) if outline is None else burn_window(outline, window)
+        inside = inside_at(window)
         values = take_tiles(stack, window)
         valid = inside & ~np.isnan(values[needed]).any(axis=0)
         label = landslides.at(window)
         label[~inside] = UNKNOWN
-        parts = np.empty((len(values), -(-shape[0] // TILE) * -(-shape[1] // TILE), 5))
+        parts = np.empty((len(values), -(-window.height // TILE) * -(-window.width // TILE), 5))
         _add_up(values, inside, valid, TILE, parts)
         return window, inside, valid, label, parts
 

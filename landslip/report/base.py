@@ -24,6 +24,7 @@ from landslip.inventory.previous import layer_of
 from landslip.plots.cartography import MOST
 from landslip.preparation.degrees import degree_text, to_degrees
 from landslip.report.html import Block, Picture, Text, picture
+from landslip.runtime import text
 from landslip.runtime.run_folder import PARTS as FOLDERS
 from landslip.runtime.run_folder import PLACES, RunFolder
 from landslip.runtime.text import parse_json
@@ -170,8 +171,7 @@ def figure_text(value: Any, digits: int = 4) -> str:
 
 def percent(value: Any, digits: int = 2) -> str:
     """A share of a JSON file in per cent, with so many digits after the point."""
-    share = number(value)
-    return "undefined" if math.isnan(share) else f"{100 * share:.{digits}f} %"
+    return text.percent(number(value), digits)
 
 
 def km2(square_metres: float) -> str:

@@ -170,7 +170,8 @@ def _score_details(workspace: Workspace, path: Path, content: Mapping[str, Any])
     if notes:
         yield Notes([f"{path.stem}: {note}." for note in notes])
     if content.get("reliability"):
-        table = [Reliability(**{key: number(value) for key, value in row.items()}) for row in content["reliability"]]  # type: ignore[arg-type]
+        rows = ({key: number(value) for key, value in row.items()} for row in content["reliability"])
+        table = [Reliability(**row) for row in rows]  # type: ignore[arg-type]
         error = percent(content.get("expected_calibration_error"))
         where = "all mapped ground" if content["part"] == "all" else f"the {content['part']} part"
         yield workspace.drawn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,3 +99,16 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "item"):  # It is a numpy scalar.
         return _plain(value.item())
     return value
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """A share in per cent, with so many digits after the point; "undefined" where it is NaN."""
+    return "undefined" if math.isnan(share) else f"{100 * share:.{digits}f} %"
+
+
+def parse_number(text: str) -> float:
+    """A number written as text; NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landslip.errors import SiteError
-from landslip.runtime.text import parse_json
+from landslip.runtime.text import parse_json, parse_number
 from landslip.scenes.scene import (
     LANDSAT_MAXIMUM,
     LOWEST_SUN,
@@ -23,7 +23,6 @@ from landslip.scenes.scene import (
     Scene,
     corrupt,
     date_of,
-    parse_number,
     require_reflectance,
 )
 from landslip.scenes.scene_files import Folder

@@ -7,7 +7,6 @@ through raster.py.
 from __future__ import annotations
 
 import datetime
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,11 +122,3 @@ def date_of(path: Path, text: str) -> datetime.date:
         return datetime.date.fromisoformat(text[:10])
     except ValueError as error:
         raise corrupt(path, f"its date is {text!r}") from error
-
-
-def parse_number(text: str) -> float:
-    """A number written as text; NaN where it is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

@@ -13,7 +13,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from landslip.errors import SiteError
-from landslip.scenes.scene import SURFACE, Band, Quality, Scene, corrupt, date_of, parse_number, require_reflectance
+from landslip.runtime.text import parse_number
+from landslip.scenes.scene import SURFACE, Band, Quality, Scene, corrupt, date_of, require_reflectance
 from landslip.scenes.scene_files import SENTINEL_METADATA, Folder
 
 SENTINEL_BANDS = {
