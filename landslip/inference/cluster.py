@@ -122,7 +122,9 @@ def _connected(address: str, windows: int) -> Iterator[Any]:
             )
         try:
             client = resources.enter_context(distributed.Client(where, timeout=CONNECT, set_as_default=False))
-        except (OSError, ValueError) as error:  # there is no port, no such host, or no answer (a TimeoutError)
+        # There is no port, no such host or no answer (a TimeoutError), or this machine is so busy that Dask's own thread
+        # did not begin in time (an AssertionError).
+        except (OSError, ValueError, AssertionError) as error:
             raise RunError(
                 f"the scheduler at {address} cannot be reached ({str(error)[:200]}). Is it running there, and is its "
                 "port open to this machine? `dask scheduler` says its address when it starts."

@@ -4,6 +4,7 @@ import { $, warn } from "./dom.js";
 
 const LOST = "The server does not answer. Start `landslip serve` again; what it has confirmed is saved, and nothing is "
   + "saved until it is back.";
+const UNSAVED = "The server does not answer. Nothing was saved.";
 
 class Refused extends Error {
   constructor(status, text) { super(text); this.status = status; } // status 0: there was no answer
@@ -18,9 +19,9 @@ export async function ask(path, sent) {
     });
   } catch {
     warn(LOST);
-    throw new Refused(0, "The server does not answer. Nothing was saved.");
+    throw new Refused(0, UNSAVED);
   }
-  if ($("alert").textContent === LOST) warn("");
+  if ([LOST, UNSAVED].includes($("alert").textContent)) warn("");
   const content = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Refused(answer.status, content.error || `The server answered ${answer.status}.`);
   return content;

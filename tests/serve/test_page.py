@@ -132,7 +132,7 @@ def window(browser: object, server: Server, size: dict[str, int] | None = None, 
         "console",
         lambda message: (
             faults.append(message.text)
-            if message.type == "error" and "ERR_CONNECTION" not in message.text and "409" not in message.text
+            if message.type == "error" and "net::ERR_" not in message.text and "409" not in message.text
             else None
         ),
     )
@@ -288,6 +288,15 @@ def test_a_review_from_the_keyboard_outlives_both_page_and_server(browser: objec
     layer = gpd.read_file(server.gpkg, layer="review")
     assert layer[["landslide", "state", "note"]].values.tolist() == [[first, "accepted", "fresh scar"]]
     server.start()
+
+
+def test_what_was_not_saved_is_said_until_the_server_answers_again(browser: object, server: Server) -> None:
+    with window(browser, server) as page:
+        page.route("**/api/reviews", lambda route: route.abort("connectionrefused"))
+        page.keyboard.press("j")
+        page.keyboard.press("a")
+        page.wait_for_selector("#alert >> text=Nothing was saved")
+        page.wait_for_selector("#alert", state="hidden")  # the next question for what others decided is answered
 
 
 def test_redraw_and_draw_with_the_mouse(browser: object, server: Server) -> None:
