@@ -122,8 +122,8 @@ def _connected(address: str, windows: int) -> Iterator[Any]:
             )
         try:
             client = resources.enter_context(distributed.Client(where, timeout=CONNECT, set_as_default=False))
-        # There is no port, no such host or no answer (a TimeoutError), or this machine is so busy that Dask's thread did
-        # not begin in time (an AssertionError).
+        # There is no port, no such host or no answer (a TimeoutError), or this machine is so busy that Dask's thread
+        # did not begin in time (an AssertionError).
         except (OSError, ValueError, AssertionError) as error:
             raise RunError(
                 f"the scheduler at {address} cannot be reached ({str(error)[:200]}). Is it running there, and is its "
