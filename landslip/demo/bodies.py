@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +16,26 @@ SIZES = (2_000.0, 600_000.0)  # smallest and largest landslide, square metres
 SIZE_MEDIAN, SIZE_SPREAD = 35_000.0, 1.5  # of the lognormal that sizes are drawn from
 
 
-@dataclass(frozen=True)
-class Body:
-    """The pixels of one body, (n,) each, and the relief in metres that it leaves as a landslide."""
+@dataclass(frozen=True, kw_only=True)
+class Patch:
+    """Pixels of changed ground, (n,) each, and the metres that they were raised or lowered by."""
 
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
     relief: Float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body(Patch):
+    """A patch along a path; its relief is that which it leaves as a landslide.
+
+    `along` is how far down the path a pixel lies, from 0 at the crown to 1 at the toe, `across` how far from the path,
+    from 0 to 1 at the flank; `width` is that of the body in metres.
+    """
+
+    along: Float
+    across: Float
+    width: float
 
 
 class Bodies:
@@ -38,6 +52,12 @@ class Bodies:
         steepness = np.hypot(fall_row, fall_column) + 1e-9
         self.fall: tuple[Float, Float] = (fall_row / steepness, fall_column / steepness)
         self.taken = taken.copy()
+
+    def sideways(self) -> Bodies:
+        """Grows bodies of the same shapes along the contour instead, on the same free ground."""
+        other = copy(self)
+        other.fall = self.fall[1], -self.fall[0]
+        return other
 
     def place(self, where: Mask, weight: Float, sizes: Float) -> list[Body]:
         """Bodies of `sizes` (square metres) on ground `where`, started with chances by `weight`."""
@@ -116,7 +136,7 @@ class Bodies:
         t, across = along.reshape(mask.shape)[mask], (away / np.maximum(half, 0.5)).reshape(mask.shape)[mask]
         depth = min(6.0, 0.03 * width * self.size)
         relief = -depth * np.sin(2 * np.pi * np.clip(t, 0, 1)) * np.clip(1 - across**2, 0, 1)
-        return Body(rows, columns, relief)
+        return Body(rows=rows, columns=columns, along=t, across=across, width=width * self.size, relief=relief)
 
     def _path(self, free: Mask, row: int, column: int, length: float) -> Float:
         """Points half a pixel apart down the slope, (n, 2) as row, column; they end where the ground is not free."""

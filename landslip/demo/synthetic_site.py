@@ -129,7 +129,7 @@ def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: 
     for number, body in enumerate(slides, start=1):
         ids[body.rows, body.columns] = number
         relief[body.rows, body.columns] = body.relief
-    dem = _survey(rng, ground.z, relief)
+    dem = survey(rng, ground.z, relief)
     look_alikes = np.zeros(shape, np.uint8)
     for kind, bodies in others.items():
         for body in bodies:
@@ -139,8 +139,6 @@ def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: 
     lay_bare(rng, cover, [*slides, *(body for bodies in others.values() for body in bodies)])
     dem_grid = ground.dem_grid
     light = illumination(onto(dem, dem_grid, grid).astype(np.float64), resolution)
-    landslides = _chamfered(trace(ids, grid), grid)
-    landslides["area"] = landslides.area
     return SyntheticSite(
         seed=seed,
         grid=grid,
@@ -158,7 +156,7 @@ def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: 
         rivers=ground.rivers,
         faults=ground.faults,
         rocks=ground.rocks,
-        landslides=landslides,
+        landslides=outlines_of(ids, grid),
         outline=ground.outline,
     )
 
@@ -251,7 +249,7 @@ def _place_bodies(rng: np.random.Generator, ground: Landscape) -> tuple[list[Bod
     return slides, others
 
 
-def _survey(rng: np.random.Generator, z: Float, relief: Float) -> NDArray[np.float32]:
+def survey(rng: np.random.Generator, z: Float, relief: Float) -> NDArray[np.float32]:
     """The DEM: the terrain `z` with the relief of landslides, which is on the site's pixels, and the survey's noise."""
     dem = z.copy()
     dem[MARGIN:-MARGIN, MARGIN:-MARGIN] += halved(ndimage.gaussian_filter(relief, 1))
@@ -272,8 +270,12 @@ def _lay_roads_and_bars(
     paste(cover, 0.8 * bar, {"soil": 0.5, "rock": 0.5})
 
 
-def _chamfered(frame: gpd.GeoDataFrame, grid: Grid) -> gpd.GeoDataFrame:
-    """Outlines with their corners cut by half a pixel, which no pixel's centre crosses."""
+def outlines_of(ids: NDArray[np.int32], grid: Grid) -> gpd.GeoDataFrame:
+    """Outlines of landslides numbered in `ids`, (row, column), with `area`.
+
+    Corners are cut by half a pixel, which no pixel's centre crosses.
+    """
+    frame = trace(ids, grid)
 
     def cut(ring: shapely.LinearRing) -> Float:
         corner = np.asarray(ring.coords)[:-1]
@@ -284,4 +286,6 @@ def _chamfered(frame: gpd.GeoDataFrame, grid: Grid) -> gpd.GeoDataFrame:
 
     rings = [[cut(ring) for ring in (g.exterior, *g.interiors)] for g in frame.geometry]
     polygons = [shapely.Polygon(outer, inner).buffer(0) for outer, *inner in rings]
-    return frame.set_geometry(gpd.GeoSeries(polygons, crs=frame.crs))
+    frame = frame.set_geometry(gpd.GeoSeries(polygons, crs=frame.crs))
+    frame["area"] = frame.area
+    return frame
