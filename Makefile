@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test faults check format valles bench lock audit clean
+.PHONY: demo test faults check format valles bench dist lock audit clean
 
 # constraints.txt pins the versions that were tested together; pyproject.toml has the tested lower bounds.
 .venv/installed: pyproject.toml constraints.txt
@@ -50,6 +50,13 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/training.py --batch 8 --side 128
 	$(BIN)/python benchmarks/growth.py --megapixels 1 10 60
 
+# The files of a release in dist/, looked at as the package index looks at them.
+dist: .venv/installed
+	$(BIN)/python -m pip install --quiet "build>=1.2" "twine>=6"
+	rm -rf dist build
+	$(BIN)/python -m build --quiet
+	$(BIN)/python -m twine check --strict dist/*
+
 # What CI installs, with hashes, after constraints.txt has changed; pip-audit asks a package index for known weaknesses.
 lock: .venv/installed
 	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report .venv/report.json -c constraints.txt -e ".[dev]"
@@ -62,4 +69,4 @@ audit: .venv/installed
 	$(BIN)/python -m pip_audit --requirement .venv/audited.txt --no-deps --disable-pip
 
 clean:
-	rm -rf .venv demo valles build *.egg-info
+	rm -rf .venv demo valles build dist *.egg-info

@@ -63,7 +63,6 @@ class Pipeline(TyperGroup):
 app = typer.Typer(
     cls=Pipeline,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
