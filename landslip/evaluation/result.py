@@ -170,7 +170,7 @@ def _nearest_training_ground(audit: Audit) -> str:
     if math.isnan(audit.minimum_m):
         return "Nearest training ground: no distance to it, since nothing was scored or no training ground is known"
     return (
-        f"Nearest training ground: {_length(audit.minimum_m)} at least, {_length(audit.median_m)} in the median; "
+        f"Nearest training ground: {_length(audit.minimum_m)} at least, about {_length(audit.median_m)} in the median; "
         f"{100 * audit.share_inside:.1f} % of the pixels scored lie on it, {100 * audit.share_near:.1f} % nearer than "
         f"one window ({audit.window} pixels)"
     )

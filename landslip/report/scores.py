@@ -95,7 +95,8 @@ def _score_tables(files: list[_ScoreFile]) -> list[Block]:
              "Nearest training ground, least (m)",
              "Median (m)", "On it (%)", "Near it (%)", "Not scored (%)"],
             [file.audit for file in files],
-            "Near: less than one training window away, or on it. Not scored: of the part's landslide area.",
+            "Median: to about a pixel. Near: less than one training window away, or on it. Not scored: of the part's "
+            "landslide area.",
         ),
     ]  # fmt: skip
 
