@@ -12,7 +12,7 @@ from landslip.inference.int8 import QUANTIZED, quantized_facts
 from landslip.metrics.training_range import warnings_in
 from landslip.models import MODELS, build_model
 from landslip.runtime.progress import duration, plural
-from landslip.runtime.text import read_json
+from landslip.runtime.text import read_json, screen_table
 from landslip.training.checkpoint import Model, load_model, pixel_size
 from landslip.training.model_files import FACTS, WEIGHTS
 
@@ -149,10 +149,13 @@ def _prepared(path: Path) -> str:
 
 
 def _stack(stack: StackInfo) -> str:
-    rows = [f"{stack.path}: a stack of {plural(len(stack.channels), 'channel')}", f"grid  {stack.grid.describe()}"]
-    for i, channel in enumerate(stack.channels, start=1):
-        rows.append(f"{i:3d}   {channel.name:<24} {channel.unit or '-':<10} {channel.group} {channel.factor}")
-    return "\n".join(rows)
+    rows = [
+        (f"{i}", channel.name, channel.unit or "-", channel.group, channel.factor)
+        for i, channel in enumerate(stack.channels, start=1)
+    ]
+    table = screen_table(["", "channel", "unit", "group", "factor"], rows, text_columns=5)
+    channels = plural(len(stack.channels), "channel")
+    return f"{stack.path}: a stack of {channels}\ngrid  {stack.grid.describe()}\n{table}"
 
 
 def _probability(info: RasterInfo) -> str:
@@ -204,20 +207,14 @@ def network_table(name: str, in_channels: int = 7) -> str:
     from landslip.models.layers import layer_table, parameter_count
 
     network = build_model(name, in_channels)
-    head = ("block", "kind", "output", "parameters", "statistics", "MACs")
-    rows = [head]
+    rows = []
     for row in layer_table(network, in_channels):
         output = f"{row.rows} x {row.columns} x {row.channels}"
         figures = (f"{row.parameters:,}", f"{row.statistics:,}", f"{row.macs:,}")
         rows.append((row.name, row.kind, output, *figures))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = [
-        "  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
+    table = screen_table(["block", "kind", "output", "parameters", "statistics", "MACs"], rows, text_columns=3)
     parameters, statistics, total = parameter_count(network)
-    lines.append(
-        f"\n{name}, {plural(in_channels, 'channel')}: {parameters:,} parameters and {statistics:,} running "
+    return (
+        f"{table}\n\n{name}, {plural(in_channels, 'channel')}: {parameters:,} parameters and {statistics:,} running "
         f"statistics, {total:,} together. Networks: {', '.join(MODELS)}."
     )
-    return "\n".join(lines)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from landslip.cli.options import AcceptRange, Overwrite, require_inputs
+from landslip.cli.options import (
+    AcceptRange,
+    ModelFolder,
+    Overwrite,
+    ProbabilityFile,
+    Threshold,
+    refuse_outputs,
+    require_inputs,
+)
 from landslip.errors import RunError
 from landslip.runtime.progress import plural
 
@@ -63,10 +71,11 @@ ReliabilityPicture = Annotated[
 ]
 
 
-def map_(
-    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
+def map_command(
+    model: ModelFolder,
     stack: Annotated[Path, typer.Argument(metavar="STACK.tif")],
-    probability: Annotated[Path, typer.Argument(metavar="PROBABILITY.tif")],
+    probability: ProbabilityFile,
+    *,
     method: Method = "halo",
     engine: Engine = "auto",
     precision: Precision = "auto",
@@ -116,10 +125,11 @@ def map_(
         draw_uncertainty(probability, picture, overwrite)
 
 
-def inventory(
-    probability: Annotated[Path, typer.Argument(metavar="PROBABILITY.tif")],
+def inventory_command(
+    probability: ProbabilityFile,
     out: Annotated[Path, typer.Argument(metavar="OUT.gpkg")],
-    threshold: Annotated[float | None, typer.Option(help="default: the one the raster carries, else 0.5")] = None,
+    *,
+    threshold: Threshold = None,
     min_area: Annotated[float | None, typer.Option(help="square metres; default: 4 pixels")] = None,
     landslide_map: Annotated[Path | None, typer.Option("--map", help="landslide map; default: OUT.tif")] = None,
     stack: Annotated[
@@ -168,12 +178,13 @@ def inventory(
     )
 
 
-def evaluate(
-    probability: Annotated[Path, typer.Argument(metavar="PROBABILITY.tif")],
+def evaluate_command(
+    probability: ProbabilityFile,
     label: Annotated[Path, typer.Argument(metavar="LABEL.tif")],
+    *,
     split: Annotated[Path | None, typer.Option(help="split.tif that training wrote")] = None,
     part: ScoredPart = None,
-    threshold: Annotated[float | None, typer.Option(help="default: the one the raster carries, else 0.5")] = None,
+    threshold: Threshold = None,
     block: Annotated[int, typer.Option(help="side of the blocks that intervals are drawn from, pixels", min=1)] = 64,
     inventory: ScoredInventory = None,
     reference: Reference = None,
@@ -191,12 +202,12 @@ def evaluate(
     """
     _refuse_unpaired(inventory, reference, picture, (layer, inventory_layer))
     inputs = [path for path in (probability, label, split, inventory, reference) if path is not None]
-    _refuse_outputs([out, picture, reliability], inputs, overwrite)
+    refuse_outputs(out, picture, reliability, overwrite=overwrite, inputs=inputs)
     from landslip.geo.raster import read_info
 
     for path in (probability, label):
         read_info(path)
-    from landslip.evaluation.evaluate import evaluate as score
+    from landslip.evaluation.evaluate import evaluate
     from landslip.evaluation.result import write_scores
 
     polygons = None
@@ -205,7 +216,7 @@ def evaluate(
         from landslip.evaluation.objects import read_polygons
 
         polygons = read_polygons(inventory, reference, probability, layer, inventory_layer)
-    evaluation = score(probability, label, split=split, part=part, threshold=threshold, block=block)
+    evaluation = evaluate(probability, label, split=split, part=part, threshold=threshold, block=block)
     typer.echo(evaluation)
     if reliability is not None:
         _draw_reliability(evaluation, probability, reliability, overwrite)
@@ -232,23 +243,14 @@ def _model_for_map(
     from landslip.inference.tile_store import refuse_existing_map
 
     refuse_existing_map(probability, overwrite)
-    _refuse_outputs([picture], [stack, probability, *([] if valid is None else [valid])], overwrite)
+    inputs = [path for path in (stack, probability, valid) if path is not None]
+    refuse_outputs(picture, overwrite=overwrite, inputs=inputs)
     require_inputs(model)
     from landslip.dataset.channels import read_stack_info
     from landslip.training.checkpoint import load_model, require_channels
 
     require_channels(model, read_stack_info(stack))
     return load_model(model)
-
-
-def _refuse_outputs(outputs: list[Path | None], inputs: list[Path], overwrite: bool) -> None:
-    """Refuse outputs that exist without --overwrite, and those that are inputs too."""
-    from landslip.runtime.atomic import refuse_existing, refuse_input
-
-    for path in outputs:
-        if path is not None:
-            refuse_existing(path, overwrite)
-            refuse_input(path, inputs)
 
 
 def _uncertainty(model: Model, training: Path | None, samples: int | None) -> Uncertainty:

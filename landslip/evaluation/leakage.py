@@ -63,8 +63,8 @@ class TrainingDistances:
         self.reach = window * self.pixel  # as the guard of a split counts
         self.edge = training_edge(split)
         self.tree = cKDTree(self.edge * self.size)
-        self.radius = (CELL - 1) / 2 * float(np.hypot(*self.size))  # from a cell's centre to its outermost pixels
-        farthest = float(np.hypot(*(grid.shape * self.size)))
+        self.radius = (CELL - 1) / 2 * math.hypot(*self.size)  # from a cell's centre to its outermost pixels
+        farthest = math.hypot(grid.height * grid.y_size, grid.width * grid.x_size)
         self.pixels_at = np.zeros(math.ceil(farthest / self.pixel) + 2, np.int64)  # by distance in whole pixels
         self.inside = self.near = 0
         self.minimum = math.inf

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from landslip.metrics.size_distribution import FEWEST, Tail
 from landslip.runtime.progress import plural
+from landslip.runtime.text import screen_table
 
 COMPLETE = 0.8  # share of landslides that is found from the completeness limit on
 POOL = 5  # landslides that are judged together for the completeness limit, at least
@@ -126,12 +127,12 @@ def completeness(classes: Sequence[SizeClass], share: float = COMPLETE) -> float
 def object_table(scores: InventoryScores) -> str:
     """The scores of an inventory as text."""
     ground = "all mapped ground" if scores.part == "all" else f"the {scores.part} part"
+    rows = [_row(_size(c), c.reference, c.found, c.mapped, c.invented) for c in scores.classes]
+    rows.append(_row("all", scores.reference, scores.found, scores.mapped, scores.invented))
     lines = [
         f"Landslides of {ground}, matched where {100 * scores.overlap:g} % of the area is covered",
         "",
-        f"{'Size':<26}{'Reference':>10}{'Found':>8}{'':>8}{'Missed':>8}{'Mapped':>8}{'Invented':>10}",
-        *(_row(_size(c), c.reference, c.found, c.mapped, c.invented) for c in scores.classes),
-        _row("all", scores.reference, scores.found, scores.mapped, scores.invented),
+        screen_table(["Size", "Reference", "Found", "", "Missed", "Mapped", "Invented"], rows),
         "",
         f"Touched by the map, of those missed {scores.missed_touched:,}; touching a landslide, of those invented "
         f"{scores.invented_touching:,}",
@@ -171,10 +172,10 @@ def _size(size: SizeClass) -> str:
     return f"{size.low:,g} to {size.high:,.0f} m²"
 
 
-def _row(size: str, reference: int, found: int, mapped: int, invented: int) -> str:
+def _row(size: str, reference: int, found: int, mapped: int, invented: int) -> list[str]:
     """A row of the table of sizes."""
     share = f"{100 * found / reference:.1f} %" if reference else "-"
-    return f"{size:<26}{reference:>10,}{found:>8,}{share:>8}{reference - found:>8,}{mapped:>8,}{invented:>10,}"
+    return [size, f"{reference:,}", f"{found:,}", share, *(f"{n:,}" for n in (reference - found, mapped, invented))]
 
 
 def _times(bias: float) -> str:

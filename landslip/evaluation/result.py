@@ -13,7 +13,7 @@ from landslip.metrics.bootstrap import DRAWS, LEVEL, SEED, Interval
 from landslip.metrics.calibration import Reliability
 from landslip.metrics.confusion import SCORES, Confusion
 from landslip.runtime.progress import plural
-from landslip.runtime.text import percent, write_json
+from landslip.runtime.text import percent, screen_table, write_json
 
 HEADS = (
     "Accuracy (%)",
@@ -61,34 +61,28 @@ class Evaluation:
 
 def score_table(evaluation: Evaluation) -> str:
     """The scores in per cent and the confusion matrix laid out as the paper's Table VI, with the ground they cover."""
-    names = {
-        "accuracy": "Accuracy",
-        "precision": "Precision",
-        "recall": "Recall",
-        "f1": "F1-score",
-        "kappa": "Kappa",
-        "miou": "MIoU",
-    }
     ground = "all mapped ground" if evaluation.part == "all" else f"the {evaluation.part} part"
     leaky = {True: ", leaky", False: "", None: ", leaky or not: unknown"}[evaluation.leaky]
     counts = evaluation.confusion
-    width = max(15, *(len(f"{count:,}") + 2 for count in (counts.tp, counts.fp, counts.fn, counts.tn)))
+    scores = [
+        [head.removesuffix(" (%)"), percent(evaluation.scores[name]), _between(evaluation.intervals[name])]
+        for name, head in zip(SCORES, HEADS, strict=True)
+    ]
+    matrix = [
+        ["Landslide", f"{counts.tp:,}", f"{counts.fp:,}"],
+        ["Non-landslide", f"{counts.fn:,}", f"{counts.tn:,}"],
+    ]
     lines = [
         f"Taken over {ground}: {area(evaluation.area_m2)}, {evaluation.pixels:,} pixels "
         f"(split {evaluation.split}{leaky})",
         f"Threshold {evaluation.threshold:g} ({evaluation.threshold_source})",
         *([] if evaluation.audit is None else [_nearest_training_ground(evaluation.audit)]),
         "",
-        *(
-            f"{names[key]:<10}{percent(value):>12}{_between(evaluation.intervals[key])}"
-            for key, value in evaluation.scores.items()
-        ),
+        screen_table(["Score", "", f"{100 * LEVEL:g} % interval"], scores),
         *_about_intervals(evaluation),
         *_calibration_error(evaluation),
         "",
-        f"{'Mapped / true':<15}{'Landslide':>{width}}{'Non-landslide':>{width}}",
-        f"{'Landslide':<15}{counts.tp:>{width},}{counts.fp:>{width},}",
-        f"{'Non-landslide':<15}{counts.fn:>{width},}{counts.tn:>{width},}",
+        screen_table(["Mapped / true", "Landslide", "Non-landslide"], matrix),
     ]
     if evaluation.notes:
         lines += ["", *(f"Note: {note}." for note in evaluation.notes)]
@@ -183,7 +177,7 @@ def _length(metres: float) -> str:
 
 def _between(interval: Interval) -> str:
     """An interval beside its score; "" where it is undefined."""
-    return "" if math.isnan(interval.low) else f"   {100 * interval.low:6.2f} to {100 * interval.high:6.2f}"
+    return "" if math.isnan(interval.low) else f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
 
 
 def _about_intervals(evaluation: Evaluation) -> list[str]:
@@ -192,7 +186,7 @@ def _about_intervals(evaluation: Evaluation) -> list[str]:
         return []
     undefined = max(interval.undefined for interval in evaluation.intervals.values())
     return [
-        f"Beside them: {100 * LEVEL:g} % intervals, {DRAWS:,} draws of {plural(evaluation.blocks, 'block')} of "
+        f"Intervals: {DRAWS:,} draws of {plural(evaluation.blocks, 'block')} of "
         f"{evaluation.block} x {evaluation.block} pixels"
         + (f" (up to {undefined} undefined and left out)" if undefined else "")
     ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +17,7 @@ from landslip.metrics.confusion import SCORES
 from landslip.plots.curves import draw_curves
 from landslip.plots.maps import Panel, draw_panels
 from landslip.runtime.atomic import atomic_files
-from landslip.runtime.text import markdown_table, write_json, write_text
+from landslip.runtime.text import csv_table, markdown_table, write_json, write_text
 
 TITLES = {
     "fcn8s": "FCN-8s",
@@ -229,12 +227,7 @@ def _flat(result: Result) -> Result:
 
 def _csv(results: Results) -> str:
     """The results as CSV, a row each; a cell is empty where undefined."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for result in results:
-        writer.writerow(_flat(result))
-    return text.getvalue()
+    return csv_table(COLUMNS, map(_flat, results))
 
 
 def _trial_of(result: Result) -> Trial:

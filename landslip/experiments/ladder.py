@@ -8,8 +8,6 @@ and in a process of its own, so that the same command goes on where it stopped, 
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 from collections.abc import Sequence
@@ -40,7 +38,7 @@ from landslip.geo.raster import open_raster, read_info, read_stored_window, read
 from landslip.metrics.confusion import SCORES
 from landslip.runtime.atomic import atomic_files, refuse_existing
 from landslip.runtime.progress import plural, say
-from landslip.runtime.text import markdown_table, read_json, write_json, write_text
+from landslip.runtime.text import csv_table, markdown_table, read_json, write_json, write_text
 from landslip.training.checkpoint import find_channels, load_model
 
 LADDER = "ladder.json"
@@ -333,13 +331,11 @@ def _less(score: float | None, headline: float | None) -> float | None:
 def _csv(rungs: Sequence[Rung]) -> str:
     """The rungs as CSV: a row each, with scores, intervals and gaps; a cell is empty where undefined."""
     columns = [*COLUMNS, *(f"{name}{kind}" for name in SCORES for kind in ("", "_low", "_high", "_gap")), "failed"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    rows = []
     for rung in rungs:
         row = dict(rung)
         for name in SCORES:
             row[f"{name}_low"], row[f"{name}_high"] = rung.get("intervals", {}).get(name, (None, None))
             row[f"{name}_gap"] = rung.get("gap", {}).get(name)
-        writer.writerow({key: value for key, value in row.items() if value is not None and value == value})
-    return text.getvalue()
+        rows.append(row)
+    return csv_table(columns, rows)

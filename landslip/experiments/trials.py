@@ -18,8 +18,8 @@ from landslip.dataset.training_data import input_hashes
 from landslip.errors import LandslipError, OutputError, ResumeError
 from landslip.evaluation.evaluate import evaluate
 from landslip.evaluation.result import trust
-from landslip.experiments.forecast import Pace, Size, forecast_table, seconds_of, timed_paces
-from landslip.experiments.isolated import NO_MEMORY, apart
+from landslip.experiments.forecast import Size, forecast_table, paces, seconds_of
+from landslip.experiments.isolated import apart
 from landslip.experiments.steps import PROBABILITY, RESULT, Result, baseline_step, map_step, train_step
 from landslip.runtime.atomic import refuse_existing
 from landslip.runtime.disk import remove_file
@@ -33,7 +33,6 @@ from landslip.training.train import identity_of, is_trained
 
 COMPARISON = "comparison.json"
 SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area
-MOST_SAID = 200  # characters that are shown of an error that is not landslip's own
 
 Sizes = dict[tuple[str, int | None, bool], Size]  # by `Trial.ground`
 
@@ -313,30 +312,18 @@ def _forecast(todo: Sequence[Trial], run: Run, prepared: Path, sizes: Sizes) -> 
     say(f"timing a few batches of {', '.join(widest)}")
     began = time.monotonic()
     try:
-        timed = apart(timed_paces, [trial.run(run) for trial in widest.values()], prepared)
-        start = max(time.monotonic() - began - timed["seconds"], 0.0)
-        paces = {name: Pace(*pace) for name, pace in timed["paces"].items()}
-        return {trial: seconds_of(trial.run(run), sizes[trial.ground], paces[trial.method], start) for trial in todo}
-    except Exception as error:  # of any kind, as torch and the system raise many; Ctrl-C is no Exception
-        say(f"no forecast could be made of how long they take: {_in_a_line(error)}")
+        pace_of, timing = apart(paces, [trial.run(run) for trial in widest.values()], prepared)
+    except Exception as error:  # Torch and the system raise many kinds. Ctrl-C is no Exception.
+        say(f"no forecast could be made of how long they take: {str(error) or type(error).__name__}")
         return {}
+    start = max(time.monotonic() - began - timing, 0.0)
+    return {trial: seconds_of(trial.run(run), sizes[trial.ground], pace_of[trial.method], start) for trial in todo}
 
 
 def _in_words(todo: Sequence[Trial], seconds: dict[Trial, float]) -> str:
     """The forecast of the runs that are to be made, as a table; those without one are named."""
     unmeasured = [trial.method for trial in todo if trial not in seconds]
     return forecast_table([(trial.method, seconds[trial]) for trial in todo if trial in seconds], unmeasured)
-
-
-def _in_a_line(error: Exception) -> str:
-    """Why something failed, in a line: the words of a refusal, or else the kind of error and how its words begin."""
-    words = " ".join(str(error).split())
-    if isinstance(error, LandslipError):
-        return words
-    if isinstance(error, MemoryError) or any(text in words for text in NO_MEMORY):
-        return "not enough memory"
-    words = words if len(words) <= MOST_SAID else f"{words[:MOST_SAID]} ..."
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def _seconds(trials: Sequence[Trial], results: Sequence[Result | None]) -> list[tuple[Trial, float]]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from landslip.dataset.channels import Channel
+from landslip.dataset.label import LABEL_NAMES
 from landslip.errors import DependencyError
 from landslip.export.stac_footprint import BODIES, Footprint, footprint, projection
 from landslip.geo.grid import Grid, require_same_grid
@@ -51,8 +52,8 @@ ARCHITECTURES = {
     "fc_densenet_shallow": "FC-DenseNet",
 }
 CLASSES = [
-    {"value": 0, "name": "other", "title": "Not landslide"},
-    {"value": 1, "name": "landslide", "title": "Landslide"},
+    {"value": 0, "name": "other", "title": LABEL_NAMES[0].capitalize()},
+    {"value": 1, "name": "landslide", "title": LABEL_NAMES[1].capitalize()},
 ]
 
 

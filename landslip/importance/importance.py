@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from landslip.errors import LabelError, RunError
 from landslip.geo.grid import tiles
 from landslip.importance.ablation import Budget, ablation_importance, plan_ablation
 from landslip.importance.factor_classes import make_classes
-from landslip.importance.frequency_ratio import Counts, count_classes, frequency_csv
+from landslip.importance.frequency_ratio import Counts, count_classes
 from landslip.importance.impurity import (
     CORRELATED,
     TREES,
@@ -61,7 +61,7 @@ from landslip.runtime.atomic import refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import plural
 from landslip.runtime.provenance import software
-from landslip.runtime.text import write_json, write_text
+from landslip.runtime.text import csv_table, screen_table, write_json, write_text
 from landslip.training.checkpoint import load_model
 
 FILES = ("importance.csv", "importance.json", "importance.png")
@@ -129,15 +129,14 @@ def importance(
     return rankings
 
 
-def importance_table(made: Importance) -> str:
+def importance_table(rankings: Importance) -> str:
     """The rankings as text, with the notes."""
-    width = max(len(score.factor) for score in made.scores) + 2
     lines: list[str] = []
     for measure, title in MEASURES.items():
-        scores = [score for score in made.scores if score.measure == measure]
+        scores = [score for score in rankings.scores if score.measure == measure]
         if not scores:
             continue
-        lines += ["", title, f"  {'':>4}{'factor':<{width}}{'estimate':>10}{'95 % interval':>24}"]
+        rows = []
         for score in scores:
             marks = [
                 *(["unstable place"] if score.unstable else []),
@@ -145,10 +144,11 @@ def importance_table(made: Importance) -> str:
                 *([score.note] if score.note else []),
             ]
             rank = "-" if score.rank is None else str(score.rank)
-            span = f"{_figure(score.low)} to {_figure(score.high)}"
-            figures = f"{_figure(score.estimate):>10}{span:>24}"
-            lines.append(f"  {rank:>3} {score.factor:<{width}}{figures}  {', '.join(marks)}".rstrip())
-    return "\n".join([*lines[1:], "", *(f"Note: {note}." for note in made.notes)])
+            interval = f"{_figure(score.low)} to {_figure(score.high)}"
+            rows.append([rank, score.factor, _figure(score.estimate), interval, ", ".join(marks)])
+        heads = ["rank", "factor", "estimate", "95 % interval", ""]
+        lines += ["", title, screen_table(heads, rows, text_columns=2)]
+    return "\n".join([*lines[1:], "", *(f"Note: {note}." for note in rankings.notes)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +253,11 @@ def _notes_on_correlation(
 
 def _write(rankings: Importance, out: Path, stack: StackInfo, facts: dict[str, Any], overwrite: bool) -> None:
     """Write importance.csv, .png and .json, which also holds the `facts` that the rankings follow from."""
-    write_text(out / "importance.csv", frequency_csv([asdict(score) for score in rankings.scores]), overwrite)
+    write_text(
+        out / "importance.csv",
+        csv_table([field.name for field in fields(Score)], map(asdict, rankings.scores)),
+        overwrite,
+    )
     panels = {
         title: [
             Whisker(name=s.factor, estimate=s.estimate, low=s.low, high=s.high, effect=s.effect, unstable=s.unstable)

@@ -275,8 +275,8 @@ def test_table_reads_as_the_papers_table_6(tmp_path: Path) -> None:
     lines = score_table(evaluate(*store(tmp_path))).splitlines()
     assert lines[0] == "Taken over the test part: 1,125 m², 5 pixels (split apart)"
     assert lines[2] == (
-        "Nearest training ground: 15 m at least, about 30 m in the median; 0.0 % of the pixels scored lie on it, 100.0 % "
-        "nearer than one window (64 pixels)"
+        "Nearest training ground: 15 m at least, about 30 m in the median; 0.0 % of the pixels scored lie on it, "
+        "100.0 % nearer than one window (64 pixels)"
     )
     assert "Accuracy       60.00 %" in lines and "Precision      50.00 %" in lines
     at = next(i for i, line in enumerate(lines) if "Non-landslide" in line)
