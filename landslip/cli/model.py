@@ -139,7 +139,7 @@ def transfer_command(
     require_inputs(model, prepared)
     from landslip.experiments.transfer import transfer, transfer_table
 
-    scored = transfer(
+    result = transfer(
         model, prepared, out, blocks=blocks, epochs=epochs, overwrite=overwrite, accept_range=accept_range
     )
     typer.echo(transfer_table(result))

@@ -142,5 +142,5 @@ def ladder_command(
         return
     rungs = ladder(choices, prepared, out, elsewhere=elsewhere or (), overwrite=overwrite, accept_range=accept_range)
     typer.echo(ladder_table(rungs))
-    if any("failed" in rung for rung in rungs):
+    if any(rung.failed for rung in rungs):
         raise typer.Exit(1)

@@ -47,6 +47,7 @@ def evaluate(
     label: Path | str,
     split: Path | str | None = None,
     part: str | None = None,
+    *,
     threshold: float | None = None,
     block: int = BLOCK,
 ) -> Evaluation:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,7 +159,7 @@ def area_text(square_metres: float) -> str:
     return f"{square_metres:,.0f} m²" if square_metres < 1e6 else f"{square_metres / 1e6:,.6g} km²"
 
 
-def objects_json(scores: InventoryScores) -> dict[str, Any]:
+def objects_json(scores: InventoryScores) -> dict[str, object]:
     """The scores of an inventory as JSON holds them: without the single areas."""
     return {key: value for key, value in asdict(scores).items() if key not in ("reference_areas", "mapped_areas")}
 

@@ -77,6 +77,7 @@ def score_polygons(
     label: Path,
     split: Path | None = None,
     part: str | None = None,
+    *,
     overlap: float = OVERLAP,
 ) -> InventoryScores:
     """Score mapped landslides against those of a reference, where `evaluate` scores pixels.

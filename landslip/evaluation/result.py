@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from landslip.evaluation.leakage import Audit
 from landslip.metrics.bootstrap import DRAWS, LEVEL, SEED, Interval
@@ -78,7 +77,7 @@ def score_table(evaluation: Evaluation) -> str:
         f"Threshold {evaluation.threshold:g} ({evaluation.threshold_source})",
         *([] if evaluation.audit is None else [_nearest_training_ground(evaluation.audit)]),
         "",
-        screen_table(["Score", "", f"{100 * LEVEL:g} % interval"], scores),
+        screen_table(["Score", "Value", f"{100 * LEVEL:g} % interval"], scores),
         *_about_intervals(evaluation),
         *_calibration_error(evaluation),
         "",
@@ -90,7 +89,7 @@ def score_table(evaluation: Evaluation) -> str:
 
 
 def write_scores(
-    path: Path, evaluation: Evaluation, overwrite: bool = False, inventory: dict[str, Any] | None = None
+    path: Path, evaluation: Evaluation, overwrite: bool = False, inventory: Mapping[str, object] | None = None
 ) -> None:
     """Write an evaluation as JSON: scores are fractions, null where undefined; areas in square metres.
 
@@ -100,7 +99,7 @@ def write_scores(
     write_json(path, evaluation_json(evaluation) | ({} if inventory is None else {"inventory": inventory}), overwrite)
 
 
-def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
+def evaluation_json(evaluation: Evaluation) -> dict[str, object]:
     """An evaluation as JSON holds it."""
     confusion = evaluation.confusion
     scores = {
@@ -118,7 +117,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     return scores | trust(evaluation)
 
 
-def trust(evaluation: Evaluation) -> dict[str, Any]:
+def trust(evaluation: Evaluation) -> dict[str, object]:
     """What scores stand on, for JSON: intervals, how they were drawn, the audit and calibration; None: not known."""
     intervals = evaluation.intervals
     return {
@@ -147,6 +146,12 @@ def cells(scores: Mapping[str, float | None], between: Mapping[str, Sequence[flo
             text += f" [{100 * low:.1f}, {100 * high:.1f}]"
         texts.append(text)
     return texts
+
+
+def score_cells(evaluation: Evaluation) -> list[str]:
+    """The six scores of an evaluation as cells of a table, per cent, with their intervals."""
+    between = {name: (interval.low, interval.high) for name, interval in evaluation.intervals.items()}
+    return cells(evaluation.scores, between)
 
 
 def leakage(leaky: bool | None) -> str:

@@ -218,7 +218,7 @@ def _standardised(
 
 
 def _probability(
-    dataset: Any, ground: TrainingData, zscore: ZScore, estimator: Any, window: Window, mask: NDArray[np.bool_]
+    dataset: Any, ground: TrainingData, zscore: ZScore, estimator: Any, *, window: Window, mask: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """(h, w) probability of landslide at a window, NaN outside `mask`."""
     probability = np.full(mask.shape, np.nan, np.float32)

@@ -25,6 +25,7 @@ def choose_blocks(
     model: Model,
     stack: StackInfo,
     valid: NDArray[np.bool_],
+    *,
     probability: NDArray[np.float32],
     count: int,
     window: int,

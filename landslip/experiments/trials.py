@@ -91,6 +91,7 @@ def make_runs(
     run: Run,
     prepared: Path,
     out: Path,
+    *,
     overwrite: bool = False,
     about: str = "",
     sizes: Sizes | None = None,
@@ -109,6 +110,7 @@ def runs_in_words(
     run: Run,
     prepared: Path,
     out: Path,
+    *,
     overwrite: bool,
     sizes: Sizes,
     refuse: Callable[[], None],
@@ -165,7 +167,7 @@ def mean_and_deviation(results: Iterable[Result], key: str) -> tuple[float, floa
 
 
 def _make_runs(
-    trials: Sequence[Trial], run: Run, prepared: Path, out: Path, overwrite: bool, about: str, sizes: Sizes
+    trials: Sequence[Trial], run: Run, prepared: Path, out: Path, *, overwrite: bool, about: str, sizes: Sizes
 ) -> list[Result]:
     """As `make_runs`, where this process alone writes into `out`."""
     identities, results = _kept(trials, run, prepared, out, overwrite)
@@ -246,7 +248,7 @@ def _holds_scores(folder: Path) -> bool:
     return path.exists() and not read_json(path).get("failed")
 
 
-def _make(trial: Trial, run: Run, prepared: Path, out: Path, identity: Identity, overwrite: bool) -> Result:
+def _make(trial: Trial, run: Run, prepared: Path, out: Path, *, identity: Identity, overwrite: bool) -> Result:
     """Make one run and write its result, also where it fails by itself.
 
     Raises ResumeError and OutputError, which are of what lies in its folder and not of the run.

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landslip.dataset.label import LABEL_NAMES
 from landslip.errors import DependencyError, RunError
 from landslip.export.onnx_check import (
     deepness_input,

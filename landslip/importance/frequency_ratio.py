@@ -96,6 +96,7 @@ def frequency_ratios(
     prepared: Path,
     out: Path,
     factors: Sequence[str] = (),
+    *,
     classes: int = 5,
     sample: int = SAMPLE,
     seed: int = 0,

@@ -83,6 +83,7 @@ def importance(
     prepared: Path,
     out: Path,
     model: Path | None = None,
+    *,
     repeats: int = 20,
     block: int = 128,
     sample: int = SAMPLE,

@@ -110,6 +110,7 @@ def forest_importance(
     stack: StackInfo,
     drawn: Sample,
     factors: Sequence[str],
+    *,
     together: Sequence[tuple[str, ...]],
     repeats: int,
     block: int,

@@ -83,6 +83,7 @@ def add_class_sums(
     total: NDArray[np.signedinteger],
     probability: NDArray[np.float32],
     landslide: NDArray[np.bool_],
+    *,
     scored: NDArray[np.bool_],
     corner: tuple[int, int],
     side: int,

@@ -114,9 +114,9 @@ def test_what_tells_all_is_missed_and_a_stopped_run_goes_on(
 
     monkeypatch.setattr(landslip.importance.ablation, "train", stops)
     with pytest.raises(KeyboardInterrupt):
-        importance(prepared, out, model, 2, 16, 500, budget=Budget(epochs=2))
+        importance(prepared, out, model, repeats=2, block=16, sample=500, budget=Budget(epochs=2))
     assert not (out / "importance.json").exists()
-    made_now = importance(prepared, out, model, 2, 16, 500, budget=Budget(epochs=2))
+    made_now = importance(prepared, out, model, repeats=2, block=16, sample=500, budget=Budget(epochs=2))
     assert calls == ["all_factors", "another_seed", *["without_lithology"] * 2, "without_slope"]  # in the stack's order
 
     folders = {name: out / "ablation" / name for name in calls}
@@ -152,12 +152,12 @@ def test_what_tells_all_is_missed_and_a_stopped_run_goes_on(
 
     # nothing is made again, and other choices are refused
     with pytest.raises(OutputError, match="exists already"):
-        importance(prepared, out, model, 2, 16, 500, budget=Budget(epochs=2))
-    importance(prepared, out, model, 2, 16, 500, overwrite=True, budget=Budget(epochs=2))
+        importance(prepared, out, model, repeats=2, block=16, sample=500, budget=Budget(epochs=2))
+    importance(prepared, out, model, repeats=2, block=16, sample=500, overwrite=True, budget=Budget(epochs=2))
     assert len(calls) == 5
     (out / "importance.csv").unlink(), (out / "importance.json").unlink(), (out / "importance.png").unlink()
     with pytest.raises(OutputError, match=r"model\.json exists already"):
-        importance(prepared, out, model, 2, 16, 500, budget=Budget(epochs=1))
+        importance(prepared, out, model, repeats=2, block=16, sample=500, budget=Budget(epochs=1))
 
 
 # ---- budgets ----
