@@ -21,20 +21,9 @@ from landslip.errors import LandslipError
 
 # The commands in the order of the pipeline, under the groups that `landslip --help` lists them in.
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
-    "Site": {
-        "check": prepare.check_command,
-        "prepare": prepare.prepare_command,
-        "import": prepare.import_command,
-    },
-    "Train": {
-        "train": model.train_command,
-        "calibrate": model.calibrate_command,
-        "quantize": model.quantize_command,
-    },
-    "Map": {
-        "map": mapping.map_command,
-        "inventory": mapping.inventory_command,
-    },
+    "Site": {"check": prepare.check_command, "prepare": prepare.prepare_command, "import": prepare.import_command},
+    "Train": {"train": model.train_command, "calibrate": model.calibrate_command, "quantize": model.quantize_command},
+    "Map": {"map": mapping.map_command, "inventory": mapping.inventory_command},
     "Judge": {
         "evaluate": mapping.evaluate_command,
         "intervals": studies.intervals_command,
@@ -51,10 +40,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "export": outputs.export_command,
         "stac": outputs.stac_command,
     },
-    "Try and look": {
-        "demo": outputs.demo_command,
-        "info": outputs.info_command,
-    },
+    "Try and look": {"demo": outputs.demo_command, "info": outputs.info_command},
 }
 LONGEST = 200  # characters of a command's summary there, which none reaches, so that none is cut
 
@@ -75,11 +61,7 @@ class Pipeline(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Pipeline,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    cls=Pipeline, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
 for _group, _commands in COMMANDS.items():
     for _name, _command in _commands.items():

@@ -38,16 +38,14 @@ Precision = Annotated[
     typer.Option(help="auto: bf16 where it is native; int8: after `landslip quantize`"),
 ]
 Memory = Annotated[
-    str | None,
-    typer.Option(metavar="SIZE", help="ceiling, such as 2GB: sets the size of the windows; default: 4 GiB"),
+    str | None, typer.Option(metavar="SIZE", help="ceiling, such as 2GB: sets the size of the windows; default: 4 GiB")
 ]
 Cluster = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="compute on a Dask cluster: tcp://host:port, or a number of processes here"),
 ]
 Samples = Annotated[
-    int | None,
-    typer.Option(help="of dropout, each as long as the map, for --uncertainty; default: 8; 0: none", min=0),
+    int | None, typer.Option(help="of dropout, each as long as the map, for --uncertainty; default: 8; 0: none", min=0)
 ]
 TrainingPixels = Annotated[
     Path | None, typer.Option(metavar="PREPARED/", help="for --uncertainty; default: pixels kept with the model")

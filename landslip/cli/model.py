@@ -99,10 +99,7 @@ def calibrate_command(
     if picture is not None:
         from landslip.evaluation.plots import draw_reliability
 
-        tables = {
-            "before": calibrated.before,
-            f"temperature {calibrated.temperature:.3g}": calibrated.after,
-        }
+        tables = {"before": calibrated.before, f"temperature {calibrated.temperature:.3g}": calibrated.after}
         draw_reliability(tables, picture, "Reliability on the validation part", overwrite)
 
 

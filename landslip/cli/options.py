@@ -23,8 +23,7 @@ Change = Annotated[
     list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a choice of the run file.")
 ]
 AcceptRange = Annotated[
-    bool,
-    typer.Option("--accept-range", help="Go on where bands or indices lie outside what the model was trained on."),
+    bool, typer.Option("--accept-range", help="Go on where bands or indices lie outside what the model was trained on.")
 ]
 Plan = Annotated[bool, typer.Option("--plan", help="Say how long it will take, and train nothing.")]
 Data = Annotated[Path | None, typer.Option(help="Folder that the site file's paths start at.")]

@@ -16,9 +16,7 @@ class EndedByCtrlC(SystemExit):
 
 
 def report_command(
-    run: RunFolder,
-    out: Annotated[Path, typer.Argument(metavar="OUT.html")],
-    overwrite: Overwrite = False,
+    run: RunFolder, out: Annotated[Path, typer.Argument(metavar="OUT.html")], overwrite: Overwrite = False
 ) -> None:
     """Put a run folder into one HTML file that prints.
 
@@ -55,9 +53,7 @@ def serve_command(
 
 
 def qgis_command(
-    run: RunFolder,
-    out: Annotated[Path | None, typer.Argument(metavar="OUT.qgs")] = None,
-    overwrite: Overwrite = False,
+    run: RunFolder, out: Annotated[Path | None, typer.Argument(metavar="OUT.qgs")] = None, overwrite: Overwrite = False
 ) -> None:
     """Write a QGIS project of a run folder.
 

@@ -82,10 +82,7 @@ class InventoryScores:
 
 
 def size_classes(
-    areas: NDArray[np.float64],
-    found: NDArray[np.bool_],
-    mapped_areas: NDArray[np.float64],
-    invented: NDArray[np.bool_],
+    areas: NDArray[np.float64], found: NDArray[np.bool_], mapped_areas: NDArray[np.float64], invented: NDArray[np.bool_]
 ) -> list[SizeClass]:
     """Landslides counted by classes of size, which end at 1, 2 and 5 times the powers of ten square metres.
 

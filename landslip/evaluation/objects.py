@@ -53,11 +53,7 @@ class Polygons:
 
 
 def read_polygons(
-    inventory: Path,
-    reference: Path,
-    probability: Path,
-    layer: str | None = None,
-    inventory_layer: str | None = None,
+    inventory: Path, reference: Path, probability: Path, layer: str | None = None, inventory_layer: str | None = None
 ) -> Polygons:
     """The polygons of an inventory and of a reference that lie on the map `probability`.
 
@@ -208,10 +204,7 @@ def _not_counted(counted: _Counted, true: NDArray[np.bool_], mapped: NDArray[np.
     """
     where = "on ground that is not scored" if counted.part == "all" else "in other parts"
     notes = []
-    for name, footprints, judged in (
-        ("landslide", counted.true, true),
-        ("mapped landslide", counted.mapped, mapped),
-    ):
+    for name, footprints, judged in (("landslide", counted.true, true), ("mapped landslide", counted.mapped, mapped)):
         out = (footprints.scored > 0) & ~judged
         if out.any():
             count, area = int(out.sum()), float(shapely.area(footprints.polygons[out]).sum())

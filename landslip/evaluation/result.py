@@ -67,10 +67,7 @@ def score_table(evaluation: Evaluation) -> str:
         [head.removesuffix(" (%)"), percent(evaluation.scores[name]), _between(evaluation.intervals[name])]
         for name, head in zip(SCORES, HEADS, strict=True)
     ]
-    matrix = [
-        ["Landslide", f"{counts.tp:,}", f"{counts.fp:,}"],
-        ["Non-landslide", f"{counts.fn:,}", f"{counts.tn:,}"],
-    ]
+    matrix = [["Landslide", f"{counts.tp:,}", f"{counts.fp:,}"], ["Non-landslide", f"{counts.fn:,}", f"{counts.tn:,}"]]
     lines = [
         f"Taken over {ground}: {area(evaluation.area_m2)}, {evaluation.pixels:,} pixels "
         f"(split {evaluation.split}{leaky})",

@@ -50,14 +50,7 @@ class Score:
 
 
 def bootstrapped(
-    measure: str,
-    factor: str,
-    kind: Kind,
-    *,
-    estimate: float,
-    draws: Float,
-    effect: bool | None = None,
-    note: str = "",
+    measure: str, factor: str, kind: Kind, *, estimate: float, draws: Float, effect: bool | None = None, note: str = ""
 ) -> Score:
     """A score with the interval that holds the middle 95 % of its (N,) draws."""
     low, high = percentiles(draws)
