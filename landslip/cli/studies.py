@@ -109,7 +109,7 @@ def compare_command(
     results = compare(choices, prepared, out, overwrite)
     typer.echo(write_comparison(results, prepared, out, overwrite))
     typer.echo(f"{out / 'comparison.md'}, comparison.csv, comparison.json and pictures are in {out}")
-    if any("failed" in result for result in results):
+    if any(result.failed is not None for result in results):
         raise typer.Exit(1)
 
 

@@ -28,8 +28,9 @@ from landslip.evaluation.leakage import pooled
 from landslip.evaluation.result import HEADS, Evaluation, evaluation_json, leakage, score_cells
 from landslip.experiments.forecast import size_of
 from landslip.experiments.isolated import apart
-from landslip.experiments.steps import PROBABILITY, Result
+from landslip.experiments.steps import PROBABILITY
 from landslip.experiments.transfer import AS_TRAINED, SCORED, SPLIT, transfer
+from landslip.experiments.trial_result import TrialResult
 from landslip.experiments.trials import Sizes, Trial, make_runs, mean_and_deviation, refuse_finished, runs_in_words
 from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import tiles
@@ -228,23 +229,23 @@ def _require_runnable(run: Run, planned: Sequence[Trial], prepared: Path, elsewh
     return sizes
 
 
-def _one(rung: str, ground: str, result: Result, *, folder: Path, label: Path, part: str) -> Rung:
+def _one(rung: str, ground: str, result: TrialResult, *, folder: Path, label: Path, part: str) -> Rung:
     """One training, kept in `folder`, scored on a part of its site; failed where the training is."""
-    if "failed" in result:
-        return Rung(name=rung, ground=ground, failed=result["failed"])
+    if result.failed is not None:
+        return Rung(name=rung, ground=ground, failed=result.failed)
     scored = evaluate(folder / PROBABILITY, label, folder / "model" / "split.tif", part)
     return Rung(name=rung, ground=ground, scored=scored)
 
 
-def _pooled(results: Sequence[Result], tested: Sequence[Trial], prepared: Path, out: Path) -> Rung:
+def _pooled(results: Sequence[TrialResult], tested: Sequence[Trial], prepared: Path, out: Path) -> Rung:
     """All folds as one: each pixel's landslide or not by the network whose fold tests it, at that fold's threshold."""
     ground = f"the test parts of {len(tested)} folds, pooled"
-    failed = [result["failed"] for result in results if "failed" in result]
+    failed = [result.failed for result in results if result.failed is not None]
     if failed:
         return Rung(name="apart", ground=ground, failed=f"{plural(len(failed), 'fold')}: {failed[0]}")
     folders = [trial.folder(out) for trial in tested]
-    leaky = worst_leak(result["leaky"] for result in results)
-    _pool_folds(folders, [float(result["threshold"]) for result in results], leaky, out)
+    leaky = worst_leak(result.leaky for result in results)
+    _pool_folds(folders, [result.number("threshold") for result in results], leaky, out)
     label = prepared / "label.tif"
     scored = evaluate(out / POOLED, label, out / "folds_split.tif", "test")
     each = [evaluate(folder / PROBABILITY, label, folder / "model" / "split.tif", "test") for folder in folders]
@@ -257,7 +258,7 @@ def _pooled(results: Sequence[Result], tested: Sequence[Trial], prepared: Path, 
         ground=ground,
         scored=replace(scored, audit=distances, threshold=math.nan, notes=notes),
         folds=tuple(
-            {"fold": trial.fold, **{name: result[name] for name in names}}
+            {"fold": trial.fold, **{name: getattr(result, name) for name in names}}
             for trial, result in zip(tested, results, strict=True)
         ),
         spread={name: mean_and_deviation(results, name) for name in SCORES},
@@ -298,11 +299,11 @@ def _pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: boo
     )
 
 
-def _elsewhere(other: Path, trained: Result, trial: Trial, out: Path, accept_range: bool) -> Rung:
+def _elsewhere(other: Path, trained: TrialResult, trial: Trial, out: Path, accept_range: bool) -> Rung:
     """The network mapped and scored on another site, unless an earlier call has; failed where that fails."""
     ground = f"all of {_site_name(other)}"
-    if "failed" in trained:
-        return Rung(name="elsewhere", ground=ground, failed=trained["failed"])
+    if trained.failed is not None:
+        return Rung(name="elsewhere", ground=ground, failed=trained.failed)
     model, inputs = trial.folder(out) / "model", site_hashes(other)
     folder = out / "elsewhere" / inputs["stack.tif"][:12]
     if not _is_scored(folder, load_model(model).facts["weights_sha256"], inputs):

@@ -25,7 +25,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -252,7 +251,7 @@ def _notes_on_correlation(
     return notes
 
 
-def _write(rankings: Importance, out: Path, stack: StackInfo, facts: dict[str, Any], overwrite: bool) -> None:
+def _write(rankings: Importance, out: Path, stack: StackInfo, facts: Mapping[str, object], overwrite: bool) -> None:
     """Write importance.csv, .png and .json, which also holds the `facts` that the rankings follow from."""
     write_text(
         out / "importance.csv",

@@ -50,8 +50,9 @@ def draw_intervals(
         left = axes.bar(x - 0.2, frequency, 0.4, color=LINES[0], label="landslide frequency")
         line = axes.axhline(100 * mean, color="black", ls="--", lw=1, label="frequency of the site")
         right_axes = axes.twinx()
-        style: dict[str, Any] = {"facecolor": "white", "edgecolor": HATCH, "hatch": "////", "linewidth": 0.8}
-        right = right_axes.bar(x + 0.2, area, 0.4, label="area share (right)", **style)
+        right = right_axes.bar(
+            x + 0.2, area, 0.4, facecolor="white", edgecolor=HATCH, hatch="////", lw=0.8, label="area share (right)"
+        )
         for i in np.flatnonzero(np.isnan(frequency)):
             axes.text(i - 0.2, 0, "undefined", rotation=90, ha="center", va="bottom", fontsize=7)
         axes.set_title(title, fontsize=10)

@@ -15,6 +15,7 @@ from landslip.evaluation.object_scores import InventoryScores, SizeClass, area_t
 from landslip.evaluation.plots import draw_areas, draw_reliability
 from landslip.evaluation.result import HEADS, cells, leakage
 from landslip.experiments.comparison_tables import PICTURES, ground, score_sheet, summary, trust_sheet
+from landslip.experiments.trial_result import TrialResult
 from landslip.importance.plots import Whisker, draw_intervals, draw_ranking
 from landslip.importance.ranking import MEASURES
 from landslip.metrics.bootstrap import LEVEL
@@ -236,10 +237,9 @@ def _matched(name: str, scores: InventoryScores) -> Block:
     )  # fmt: skip
 
 
-def runs_of(path: Path) -> list[dict[str, Any]]:
+def runs_of(path: Path) -> list[TrialResult]:
     """The trainings of a comparison, as comparison.json holds them."""
-    runs: list[dict[str, Any]] = read_json_table(path)["runs"]
-    return runs
+    return [TrialResult.model_validate(run) for run in read_json_table(path)["runs"]]
 
 
 def sheet_table(caption: str, sheet: Any) -> list[Block]:
@@ -256,15 +256,15 @@ def _comparison(workspace: Workspace, path: Path) -> list[Block]:
     def tables() -> Iterator[Block]:
         results = runs_of(path)
         every = summary(results)
-        for split in dict.fromkeys(row["split"] for row in every):
-            rows = [row for row in every if row["split"] == split]
-            if rows[0]["leaky"] is not False:
+        for split in dict.fromkeys(row.split for row in every):
+            rows = [row for row in every if row.split == split]
+            if rows[0].leaky is not False:
                 yield Text(f"{ground(rows[0])}.", "warning")
             yield from sheet_table(f"{ground(rows[0])} (Tables VII and VIII of the paper).", score_sheet(rows))
-            scored = [result for result in results if result["split"] == split and "failed" not in result]
+            scored = [result for result in results if result.split == split and result.failed is None]
             if scored:
                 yield from sheet_table(f"Split {split}: what the scores stand on.", trust_sheet(scored))
-        failed = [f"{r['method']}, {r['channels']}, seed {r['seed']}: {r['failed']}" for r in results if "failed" in r]
+        failed = [f"{r.method}, {r.channels}, seed {r.seed}: {r.failed}" for r in results if r.failed is not None]
         if failed:
             yield Text("Some runs failed; the same command tries them again.", "warning")
             yield Notes(failed)
@@ -287,10 +287,10 @@ def _picture(path: Path, title: str, palette: bool) -> Iterator[Block]:
 def _picture_title(path: Path, name: str, split: str) -> str:
     """What a picture of a comparison shows, by the runs that it was made from; "" where another shows all of it."""
     try:
-        results = [r for r in runs_of(path) if r["split"] == split and "failed" not in r and r["network"]]
+        results = [r for r in runs_of(path) if r.split == split and r.failed is None and r.network]
     except DAMAGE:
         results = []  # The section names the damage already, and the pictures can be shown without the runs.
-    bands, both = (any((r["channels"] == "bands") == alone for r in results) for alone in (True, False))
+    bands, both = (any((r.channels == "bands") == alone for r in results) for alone in (True, False))
     titles = {
         "maps": "Maps on bands, and the last network's on bands and factors" if both else "Maps on bands",
         "maps_factors": "Maps on bands and factors",

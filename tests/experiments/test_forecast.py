@@ -16,8 +16,10 @@ from landslip.errors import LandslipError
 from landslip.experiments import forecast as module
 from landslip.experiments.compare import compare
 from landslip.experiments.forecast import Pace, Size, forecast_table, seconds_of, size_of
+from landslip.experiments.trial_result import TrialResult
 from landslip.experiments.trials import Trial, _time_left
 
+FAILED = TrialResult(split="apart", method="unet", channels="bands", seed=0, network=True, failed="made to fail")
 COMPARE = f"""
 [compare]
 networks = ["fc_densenet", "resunet"]
@@ -146,9 +148,7 @@ def test_whatever_fails_in_a_timing_is_said_in_a_line_and_the_runs_are_made(
 
     tried: list[Trial] = []
     monkeypatch.setattr("landslip.experiments.trials.apart", fails)
-    monkeypatch.setattr(
-        "landslip.experiments.trials._make", lambda trial, *_, **__: tried.append(trial) or {"failed": "made to fail"}
-    )
+    monkeypatch.setattr("landslip.experiments.trials._make", lambda trial, *_, **__: tried.append(trial) or FAILED)
     monkeypatch.setattr("landslip.runtime.progress._console", lambda: Console(stderr=True, highlight=False))
     compare(read_run(run_file), made.folder / "prepared", tmp_path / "out")
     said = capsys.readouterr().err.splitlines()

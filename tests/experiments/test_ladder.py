@@ -24,12 +24,14 @@ from landslip.experiments import ladder as module
 from landslip.experiments import trials as runs
 from landslip.experiments.ladder import Rung, ladder, ladder_table, plan_in_words
 from landslip.experiments.steps import train_step
+from landslip.experiments.trial_result import TrialResult
 from landslip.experiments.trials import _make
 from landslip.geo.raster import read, read_stored
 from landslip.metrics.confusion import SCORES, Confusion
 from landslip.training.checkpoint import load_model
 from landslip.training.train import train
 
+FAILED = TrialResult(split="apart", method="unet", channels="bands", seed=0, network=True, failed="made to fail")
 FOLDS = 2
 
 
@@ -78,7 +80,7 @@ def test_the_training_that_is_carried_elsewhere_is_counted_and_checked_with_the_
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     _, other, _ = climbed
-    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_, **__: {"failed": "made to fail"})
+    monkeypatch.setattr("landslip.experiments.trials._make", lambda *_, **__: FAILED)
     run, prepared = chosen(made, folds=FOLDS), made.folder / "prepared"
     ladder(run, prepared, tmp_path / "out", elsewhere=[other])
     said = capsys.readouterr()
@@ -159,9 +161,10 @@ def test_gaps_are_the_rung_less_the_headline(climbed: tuple[Path, Path, list[Run
 
 
 def test_a_score_that_is_undefined_has_no_gap(climbed: tuple[Path, Path, list[Rung]]) -> None:
-    _, _, (headline, apart, *_) = climbed
-    undefined = replace(apart.scored, scores=dict.fromkeys(SCORES, math.nan))
-    rungs = module._with_gaps([headline, Rung(name="apart", ground="all", scored=undefined)])
+    scored = replace(climbed[2][0].scored, notes=[])
+    undefined = replace(scored, scores=dict.fromkeys(SCORES, math.nan))
+    pair = (("paper", scored), ("apart", undefined))
+    rungs = module._with_gaps([Rung(name=name, ground="all", scored=one) for name, one in pair])
     assert set(rungs[1].gap.values()) == {None} and ladder_table(rungs).count("undefined") == 12
 
 
