@@ -18,8 +18,8 @@ from landslip.dataset.label import LANDSLIDE
 from landslip.dataset.split import NONE, PARTS
 from landslip.errors import RunError
 from landslip.evaluation.counts import (
+    COUNTING_SIDE,
     MAPPED,
-    SIDE,
     VALUES,
     ScoredPart,
     four_counts,
@@ -34,8 +34,8 @@ from landslip.evaluation.leakage import Audit, TrainingDistances
 from landslip.evaluation.result import Evaluation, area
 from landslip.geo.grid import Grid, tiles
 from landslip.geo.raster import read_info
-from landslip.metrics.bootstrap import BLOCK, add_block_sums, confidence_intervals, empty_sums
-from landslip.metrics.calibration import CLASSES, add_class_sums, expected_calibration_error, reliability
+from landslip.metrics.bootstrap import BOOTSTRAP_BLOCK, add_block_sums, confidence_intervals, empty_sums
+from landslip.metrics.calibration import RELIABILITY_CLASSES, add_class_sums, expected_calibration_error, reliability
 from landslip.metrics.confusion import SCORES, Confusion, Histogram, stated_threshold
 from landslip.runtime.progress import plural
 
@@ -49,7 +49,7 @@ def evaluate(
     part: str | None = None,
     *,
     threshold: float | None = None,
-    block: int = BLOCK,
+    block: int = BOOTSTRAP_BLOCK,
 ) -> Evaluation:
     """Score `probability` (float raster, NaN outside valid) against `label` (1, 0, 255 unknown) on one grid.
 
@@ -61,7 +61,9 @@ def evaluate(
     """
     probability, label, split = Path(probability), Path(label), None if split is None else Path(split)
     if block < 1:
-        raise RunError(f"blocks of {block} pixels a side hold no ground. Give 1 or more; {BLOCK} is the default.")
+        raise RunError(
+            f"blocks of {block} pixels a side hold no ground. Give 1 or more; {BOOTSTRAP_BLOCK} is the default."
+        )
     chosen = scored_part(split, part)
     grid = one_grid(probability, label, split)
     tags = read_info(probability).tags
@@ -82,7 +84,8 @@ def evaluate(
         )
     notes += [*_not_scored(counts, grid, chosen.part), *_undefined(confusion)]
     holds_probabilities = tags.get(VALUES) != MAPPED
-    classes = reliability(counts.histogram, counts.by_class.reshape(-1, CLASSES, 2)) if holds_probabilities else None
+    by_class = counts.by_class.reshape(-1, RELIABILITY_CLASSES, 2)
+    classes = reliability(counts.histogram, by_class) if holds_probabilities else None
     return Evaluation(
         confusion=confusion,
         scores=confusion.scores(),
@@ -140,11 +143,11 @@ def _count_windows(
     """Count the pixels of the rasters at `paths`: probability, label and split. What reaches `limit` is mapped."""
     counts = _PixelCounts(
         by_block=[empty_sums(grid.shape, block) for _ in range(4)],
-        by_class=empty_sums(grid.shape, block, CLASSES, 2),
+        by_class=empty_sums(grid.shape, block, RELIABILITY_CLASSES, 2),
         histogram=Histogram.empty(),
         distances=None if paths[2] is None else TrainingDistances(paths[2], grid, chosen.window),
     )
-    for window, values, truth, parts in label_windows(paths, tiles(grid.shape, SIDE)):
+    for window, values, truth, parts in label_windows(paths, tiles(grid.shape, COUNTING_SIDE)):
         inside = inside_part(parts, chosen.part)
         landslide, scored = truth == LANDSLIDE, scored_pixels(values, truth, inside)
         for sums, mask in zip(counts.by_block, four_counts(values >= limit, landslide, scored), strict=True):

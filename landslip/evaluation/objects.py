@@ -38,7 +38,7 @@ from landslip.review.landslides import OF_INVENTORY, read_landslides, read_mappe
 from landslip.runtime.progress import plural
 
 WITHIN = (1, 2)  # pixels that two boundaries may lie apart
-SIDE = 4 * TILE  # pixels per side of what is held in memory at a time
+MATCHING_SIDE = 4 * TILE  # pixels per side of what is held in memory at a time
 POLYGONS = ["Polygon", "MultiPolygon"]
 
 
@@ -180,7 +180,7 @@ def _count_pixels(polygons: Polygons, probability: Path, label: Path, split: Pat
     unknown = shapes_on(polygons.unknown, grid)
     true, mapped = _Footprints(polygons.true, grid), _Footprints(polygons.mapped, grid)
     boundaries = [_BoundaryCounts(pixels) for pixels in WITHIN]
-    cores = list(tiles(grid.shape, SIDE))
+    cores = list(tiles(grid.shape, MATCHING_SIDE))
     part, windows = known_windows(probability, label, split, part, [_grown(core, grid.shape) for core in cores])
     for core, (outer, truth, known, scored) in zip(cores, windows, strict=True):
         inner = core.within(outer)

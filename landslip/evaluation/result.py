@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from landslip.evaluation.leakage import Audit
-from landslip.metrics.bootstrap import DRAWS, LEVEL, SEED, Interval
+from landslip.metrics.bootstrap import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, LEVEL, Interval
 from landslip.metrics.calibration import Reliability
 from landslip.metrics.confusion import SCORES, Confusion
 from landslip.runtime.progress import plural
@@ -121,8 +121,8 @@ def trust(evaluation: Evaluation) -> dict[str, object]:
         "intervals": {name: [interval.low, interval.high] for name, interval in intervals.items()},
         "bootstrap": {
             "level": LEVEL,
-            "draws": DRAWS,
-            "seed": SEED,
+            "draws": BOOTSTRAP_DRAWS,
+            "seed": BOOTSTRAP_SEED,
             "block": evaluation.block,
             "blocks": evaluation.blocks,
             "undefined": {name: interval.undefined for name, interval in intervals.items()},
@@ -188,7 +188,7 @@ def _about_intervals(evaluation: Evaluation) -> list[str]:
         return []
     undefined = max(interval.undefined for interval in evaluation.intervals.values())
     return [
-        f"Intervals: {DRAWS:,} draws of {plural(evaluation.blocks, 'block')} of "
+        f"Intervals: {BOOTSTRAP_DRAWS:,} draws of {plural(evaluation.blocks, 'block')} of "
         f"{evaluation.block} x {evaluation.block} pixels"
         + (f" (up to {undefined} undefined and left out)" if undefined else "")
     ]

@@ -22,7 +22,7 @@ from landslip.dataset.label import LANDSLIDE
 from landslip.dataset.split import TEST, worst_leak
 from landslip.dataset.training_data import TrainingData, build_training_data, read_prepared, site_hashes
 from landslip.errors import LabelError, LandslipError, RunError
-from landslip.evaluation.counts import MAPPED, SIDE, VALUES
+from landslip.evaluation.counts import COUNTING_SIDE, MAPPED, VALUES
 from landslip.evaluation.evaluate import evaluate, nearness
 from landslip.evaluation.leakage import pooled
 from landslip.evaluation.result import HEADS, Evaluation, evaluation_json, leakage, score_cells
@@ -278,7 +278,7 @@ def _pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: boo
     with create_raster(
         out / POOLED, info.grid, "float32", ["landslide"], nodata=float("nan"), tags=tags, overwrite=True
     ) as target:
-        for window in tiles(info.grid.shape, SIDE):
+        for window in tiles(info.grid.shape, COUNTING_SIDE):
             mapped = np.full((window.height, window.width), nan, np.float32)
             for folder, threshold in zip(folders, thresholds, strict=True):
                 with (

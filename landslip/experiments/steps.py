@@ -23,7 +23,7 @@ from landslip.training.train import is_trained, train
 
 RESULT, PROBABILITY = "result.json", "probability.tif"
 Costs = dict[str, object]  # what a step adds to result.json: fields of TrialResult
-BLOCK = 64  # pixels a side of the block whose multiply-adds are compared, whatever the window
+MACS_BLOCK = 64  # pixels a side of the block whose multiply-adds are compared, whatever the window
 
 
 def train_step(run: Run, prepared: Path, folder: Path, overwrite: bool) -> Costs:
@@ -81,4 +81,4 @@ def baseline_step(name: str, run: Run, prepared: Path, folder: Path) -> Costs:
 
 def _macs(network: torch.nn.Module, channels: int) -> int | None:
     """Multiply-adds of a block of 64 x 64 pixels; None for a network so deep that it cannot take one."""
-    return None if BLOCK % cast(int, network.multiple) else macs(network, channels, BLOCK)
+    return None if MACS_BLOCK % cast(int, network.multiple) else macs(network, channels, MACS_BLOCK)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from landslip.dataset.channels import StackInfo
 from landslip.geo.grid import tiles
-from landslip.importance.sampling import SIDE, Sample, open_prepared, positions_of
+from landslip.importance.sampling import SAMPLING_SIDE, Sample, open_prepared, positions_of
 from landslip.plots.class_maps import direction_of, eighth
 
 DIRECTIONS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
@@ -124,7 +124,7 @@ def _codes_in(stack: StackInfo, position: int) -> list[float]:
     """The values that a channel of classes holds on valid ground of known label, in order."""
     codes: set[float] = set()
     with open_prepared(stack) as rasters:
-        for window in tiles(stack.grid.shape, SIDE):
+        for window in tiles(stack.grid.shape, SAMPLING_SIDE):
             known, _ = rasters.known(window)
             values = rasters.values(window, [position])[0][known]
             codes |= set(np.unique(values[~np.isnan(values)]).tolist())

@@ -24,9 +24,9 @@ from landslip.geo.grid import tiles
 from landslip.importance.factor_classes import FactorClasses, make_classes
 from landslip.importance.plots import draw_intervals
 from landslip.importance.sampling import (
-    BLOCK,
-    SAMPLE,
-    SIDE,
+    FACTOR_SAMPLE,
+    SAMPLING_SIDE,
+    SPATIAL_BLOCK,
     Sample,
     choose_factors,
     draw_sample,
@@ -40,7 +40,7 @@ from landslip.runtime.progress import track
 from landslip.runtime.provenance import software
 from landslip.runtime.text import csv_table, percent, screen_table, write_json, write_text
 
-FILES = ("intervals.csv", "intervals.json", "intervals.png")
+FREQUENCY_FILES = ("intervals.csv", "intervals.json", "intervals.png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ def frequency_ratios(
     factors: Sequence[str] = (),
     *,
     classes: int = 5,
-    sample: int = SAMPLE,
+    sample: int = FACTOR_SAMPLE,
     seed: int = 0,
     overwrite: bool = False,
 ) -> Frequencies:
@@ -108,7 +108,7 @@ def frequency_ratios(
     that they are exact on. Raises ChannelError for an unknown factor, LabelError where the label holds one class only,
     RunError for impossible numbers.
     """
-    for name in FILES:
+    for name in FREQUENCY_FILES:
         refuse_existing(out / name, overwrite)
     stack = read_prepared_info(prepared)
     chosen = choose_factors(stack, factors)
@@ -118,7 +118,9 @@ def frequency_ratios(
         raise RunError(f"a sample of {sample} pixels: give at least 100 (--sample).")
     refuse_input(out, [stack.path, prepared / "label.tif", prepared / "valid.tif"])
     site_sample = draw_sample(stack, sample, seed)
-    all_counts = count_classes(stack, [make_classes(stack, name, site_sample, classes) for name in chosen], BLOCK)
+    all_counts = count_classes(
+        stack, [make_classes(stack, name, site_sample, classes) for name in chosen], SPATIAL_BLOCK
+    )
     by_factor = {counts.classes.factor: _rows_of(counts) for counts in all_counts}
     rows = [row for of_factor in by_factor.values() for row in of_factor]
     frequencies = Frequencies(
@@ -148,7 +150,7 @@ def count_classes(stack: StackInfo, factors: Sequence[FactorClasses], block: int
     tables = [np.zeros((blocks, len(classes.names), 2), np.int64) for classes in factors]
     undefined = np.zeros(len(factors), np.int64)
     low, high = np.full(len(factors), np.inf), np.full(len(factors), -np.inf)
-    windows = list(tiles(shape, max(1, SIDE // block) * block))
+    windows = list(tiles(shape, max(1, SAMPLING_SIDE // block) * block))
     with open_prepared(stack) as rasters:
         for window in track(windows, len(windows), "count", "window"):
             known, label = rasters.known(window)

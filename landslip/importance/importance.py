@@ -47,8 +47,8 @@ from landslip.importance.permutation import held_out, permutation_importance
 from landslip.importance.plots import Whisker, draw_ranking
 from landslip.importance.ranking import FEWEST_BLOCKS, MEASURES, Score, ranked
 from landslip.importance.sampling import (
-    SAMPLE,
-    SIDE,
+    FACTOR_SAMPLE,
+    SAMPLING_SIDE,
     Sample,
     choose_factors,
     draw_sample,
@@ -63,8 +63,8 @@ from landslip.runtime.provenance import software
 from landslip.runtime.text import csv_table, screen_table, write_json, write_text
 from landslip.training.checkpoint import load_model
 
-FILES = ("importance.csv", "importance.json", "importance.png")
-CLASSES = 5  # natural breaks of a continuous factor
+RANKING_FILES = ("importance.csv", "importance.json", "importance.png")
+NATURAL_CLASSES = 5  # natural breaks of a continuous factor
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def importance(
     *,
     repeats: int = 20,
     block: int = 128,
-    sample: int = SAMPLE,
+    sample: int = FACTOR_SAMPLE,
     seed: int = 0,
     overwrite: bool = False,
     budget: Budget | None = None,
@@ -99,7 +99,7 @@ def importance(
     Raises LabelError where too few blocks hold landslides or other ground, ChannelError where the stack has no factor,
     RunError for impossible numbers.
     """
-    for name in FILES:
+    for name in RANKING_FILES:
         refuse_existing(out / name, overwrite)
     if repeats < 2 or block < 8 or sample < 100:
         raise RunError(
@@ -170,8 +170,8 @@ def _measure_site(
     stack: StackInfo, factors: Sequence[str], *, repeats: int, block: int, sample: int, seed: int
 ) -> _SiteMeasures:
     """Gini importance and gain ratio of the factors, and which of them are correlated."""
-    site_sample = draw_sample(stack, SAMPLE, seed)
-    counts = count_classes(stack, [make_classes(stack, name, site_sample, CLASSES) for name in factors], block)
+    site_sample = draw_sample(stack, FACTOR_SAMPLE, seed)
+    counts = count_classes(stack, [make_classes(stack, name, site_sample, NATURAL_CLASSES) for name in factors], block)
     rho = correlation(stack, site_sample)
     together = correlated_groups(rho, factors)
     gains = gain_ratios(counts, site_sample, stack.grid, block, seed)
@@ -198,7 +198,7 @@ def _require_blocks(stack: StackInfo, block: int) -> None:
     blocks = block_shape(stack.grid.shape, block)
     sums = {code: np.zeros(blocks, np.int64) for code in (LANDSLIDE, OTHER)}
     with open_prepared(stack) as rasters:
-        for window in tiles(stack.grid.shape, SIDE):
+        for window in tiles(stack.grid.shape, SAMPLING_SIDE):
             known, label = rasters.known(window)
             for code, total in sums.items():
                 add_block_sums(total, known & (label == code), window.row, window.column, block)
@@ -222,8 +222,8 @@ def _notes_on_pixels(sample: Sample, counts: Sequence[Counts], *, repeats: int, 
             if math.isnan(auc)
             else f"pixels; mean AUC {auc:.3f} on the blocks that a forest did not see (0.5: it knows nothing)"
         ),
-        f"gain ratio: continuous factors in {CLASSES} natural breaks of {len(sample.label):,} pixels, aspect in eight "
-        "directions and flat",
+        f"gain ratio: continuous factors in {NATURAL_CLASSES} natural breaks of {len(sample.label):,} pixels, "
+        "aspect in eight directions and flat",
         "a factor shows an effect where it beats itself carried from other blocks (one-sided, 5 %; the network: where "
         "at most 5 % of the draws do not drop); those that show none rank last",
         "a place is unstable where a factor's interval overlaps that of any other factor that shows an effect as it "

@@ -23,7 +23,7 @@ from landslip.dataset.label import LANDSLIDE
 from landslip.errors import LabelError
 from landslip.geo.grid import Grid
 from landslip.importance.frequency_ratio import Counts
-from landslip.importance.ranking import DRAWS, Float, Score, bootstrap_weights, bootstrapped, derangement
+from landslip.importance.ranking import RANKING_DRAWS, Float, Score, bootstrap_weights, bootstrapped, derangement
 from landslip.importance.sampling import Sample, block_of, positions_of
 from landslip.runtime.progress import track
 
@@ -65,7 +65,7 @@ def gain_ratios(counted: Sequence[Counts], drawn: Sample, grid: Grid, block: int
     from other spatial blocks, of `block` pixels a side.
     """
     rng = np.random.default_rng(seed)
-    weights = bootstrap_weights(rng, len(counted[0].table), DRAWS)
+    weights = bootstrap_weights(rng, len(counted[0].table), RANKING_DRAWS)
     blocks, offset = _places(drawn, grid, block)
     carried = [_donors(blocks, offset, derangement(rng, int(blocks.max()) + 1)) for _ in range(CUTS)]
     landslide = (drawn.label == LANDSLIDE).astype(np.intp)

@@ -20,8 +20,8 @@ from landslip.errors import LabelError, SplitError
 from landslip.geo.grid import require_same_grid, squares, tiles
 from landslip.geo.raster import open_raster, read_info, read_stored_window, require_one_band
 from landslip.importance.ranking import (
-    DRAWS,
     FEWEST_BLOCKS,
+    RANKING_DRAWS,
     Float,
     Kind,
     Score,
@@ -30,7 +30,7 @@ from landslip.importance.ranking import (
     derangement,
     kappa_f1,
 )
-from landslip.importance.sampling import SIDE, choose_factors, open_prepared
+from landslip.importance.sampling import SAMPLING_SIDE, choose_factors, open_prepared
 from landslip.models.forward import Precision, device, keep_memory, precision, probabilities
 from landslip.runtime.progress import plural, track
 from landslip.training.checkpoint import Model, match_channels, split_of
@@ -72,7 +72,7 @@ def held_out(model: Model, stack: StackInfo, block: int, seed: int) -> HeldOut:
     shape = stack.grid.shape
     rng = np.random.default_rng(seed)
     with open_prepared(stack) as rasters, open_raster(path) as split:
-        tested = any((read_stored_window(split, w) == PARTS["test"]).any() for w in tiles(shape, SIDE))
+        tested = any((read_stored_window(split, w) == PARTS["test"]).any() for w in tiles(shape, SAMPLING_SIDE))
         part = "test" if tested else "validation"
         meeting = []
         for window in squares(shape, size):
@@ -149,7 +149,7 @@ def permutation_importance(
         repeat, g = divmod(step, len(groups))
         if g == 0:
             donor = derangement(rng, len(held.x))
-            weights = bootstrap_weights(rng, blocks, max(1, DRAWS // repeats))
+            weights = bootstrap_weights(rng, blocks, max(1, RANKING_DRAWS // repeats))
             scored = held.valid[donor]
             before = _tables(base, held, scored, blocks)
         name, _, positions = groups[g]

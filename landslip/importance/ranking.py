@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from landslip.metrics.confusion import Confusion
 
 FEWEST_BLOCKS = 5  # spatial blocks that an interval stands on at least
-DRAWS = 1000  # bootstrap draws where they are made of tables of blocks, which costs nothing
+RANKING_DRAWS = 1000  # bootstrap draws where they are made of tables of blocks, which costs nothing
 MEASURES = {
     "gini": "Gini importance, random forest",
     "gain_ratio": "information gain ratio",

@@ -22,7 +22,7 @@ from landslip.errors import LabelError, ModelError, SplitError
 from landslip.geo.raster import open_raster
 from landslip.geo.tiling import CELL, cells_holding
 from landslip.metrics.calibration import (
-    CLASSES,
+    RELIABILITY_CLASSES,
     Reliability,
     conformal_threshold,
     expected_calibration_error,
@@ -152,7 +152,10 @@ def calibration_table(done: Calibrated) -> str:
     by = facts["threshold_chosen"]["by"]
     figures = [
         ["Log loss (nats)", *(f"{value:.4f}" for value in facts["log_loss"])],
-        [f"ECE ({CLASSES} classes)", *(f"{100 * value:.2f} %" for value in facts["expected_calibration_error"])],
+        [
+            f"ECE ({RELIABILITY_CLASSES} classes)",
+            *(f"{100 * value:.2f} %" for value in facts["expected_calibration_error"]),
+        ],
     ]
     rows = [
         f"Fitted on the validation part: {facts['pixels']:,} pixels",

@@ -233,7 +233,7 @@ def test_windows_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     label = rng.choice(np.array([0, 0, 1, 255], np.uint8), grid.shape)
     parts = rng.integers(0, 4, grid.shape).astype(np.uint8)
     paths = store(tmp_path, probability, label, parts, grid=grid)
-    monkeypatch.setattr(landslip.evaluation.evaluate, "SIDE", side)
+    monkeypatch.setattr(landslip.evaluation.evaluate, "COUNTING_SIDE", side)
     for part, code in (("train", 1), ("validation", 2), ("test", 3)):
         found = evaluate(*paths, part=part)
         # counted whole, with numpy
