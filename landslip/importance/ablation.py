@@ -25,18 +25,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.config.run import Run
-from landslip.dataset.split import TEST, leakage_note, leaky_of
+from landslip.dataset.split import TEST
 from landslip.dataset.training_data import input_hashes
 from landslip.errors import ModelError, ResumeError, RunError
 from landslip.evaluation.counts import confusion_by_block
 from landslip.geo.raster import read_info, read_stored
 from landslip.importance.ranking import (
-    FEWEST_BLOCKS,
     RANKING_DRAWS,
     Kind,
     Score,
     bootstrap_weights,
     bootstrapped,
+    held_out_notes,
     kappa_f1,
 )
 from landslip.inference.mapping import map_site
@@ -135,13 +135,7 @@ def ablation_importance(
         f"ablation: another seed alone changes kappa by {by_chance:.3f}; a factor shows an effect where its drop is "
         "surely larger (one-sided, 5 %). Intervals hold the ground that is scored, not the chance in a training",
     ]
-    if leakage := leakage_note(tags, part):
-        notes.append(leakage)
-    if part == "validation" and not leaky_of(tags):
-        notes.append("ablation: the split has no test part, and validation ground chose epochs and thresholds")
-    if blocks < FEWEST_BLOCKS:
-        notes.append(f"ablation intervals stand on {plural(blocks, 'spatial block')} only; give a smaller --block")
-    return scores, notes
+    return scores, notes + held_out_notes(tags, part, blocks, "ablation")
 
 
 def drops(tables: Mapping[str, NDArray[np.int64]], seed: int) -> tuple[list[Score], int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -73,51 +74,28 @@ def make_classes(stack: StackInfo, factor: str, drawn: Sample, classes: int) -> 
     positions = positions_of(stack, factor)
     channels = [stack.channels[i] for i in positions]
     unit = channels[0].unit
+    of_factor = partial(FactorClasses, factor=factor, unit=unit, positions=positions)
     if factor == "aspect" and ({channel.kind for channel in channels} == {"sine", "cosine"} or unit == "degree"):
         by_kind = sorted(positions, key=lambda i: stack.channels[i].kind != "sine")
-        return FactorClasses(
-            factor=factor, cut="directions", unit=unit, positions=tuple(by_kind), names=("flat", *DIRECTIONS)
-        )
+        return of_factor(cut="directions", positions=tuple(by_kind), names=("flat", *DIRECTIONS))
     if channels[0].kind == "class":
         names = tuple(channel.name.removeprefix(f"{factor}_") for channel in channels)
-        return FactorClasses(factor=factor, cut="classes", unit=unit, positions=positions, names=names)
+        return of_factor(cut="classes", names=names)
     values = drawn.values[:, positions[0]]
     values = values[~np.isnan(values)]
     if not values.size:
-        return FactorClasses(
-            factor=factor,
-            cut="natural breaks",
-            unit=unit,
-            positions=positions,
-            names=("all",),
-            upper=(math.inf,),
-            note="undefined all over the site",
-        )
+        return of_factor(cut="natural breaks", names=("all",), upper=(math.inf,), note="undefined all over the site")
     if unit == "class":  # one channel of ordinals, as the paper encodes classes
         codes = _codes_in(stack, positions[0])  # all of them, since a sample may miss a rare class
-        return FactorClasses(
-            factor=factor,
-            cut="classes",
-            unit=unit,
-            positions=positions,
-            names=tuple(f"{code:g}" for code in codes),
-            upper=tuple(codes),
-        )
+        return of_factor(cut="classes", names=tuple(f"{code:g}" for code in codes), upper=tuple(codes))
     upper = natural_breaks(values, classes)
     note = ""
     if len(upper) == 1:
         note = f"{upper[0]:g} all over the sample: one class, which says nothing"
     elif len(upper) < classes:
         note = f"{len(upper)} different values in the sample, each a class"
-    return FactorClasses(
-        factor=factor,
-        cut="natural breaks",
-        unit=unit,
-        positions=positions,
-        names=tuple(map(str, range(1, len(upper) + 1))),
-        upper=upper,
-        note=note,
-    )
+    numbers = tuple(map(str, range(1, len(upper) + 1)))
+    return of_factor(cut="natural breaks", names=numbers, upper=upper, note=note)
 
 
 def _codes_in(stack: StackInfo, position: int) -> list[float]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from landslip.dataset.channels import StackInfo
 from landslip.dataset.label import LANDSLIDE
@@ -75,17 +75,8 @@ def gain_ratios(counted: Sequence[Counts], drawn: Sample, grid: Grid, block: int
         _, estimate = gain_ratio(table.sum(0))
         if np.isnan(estimate):
             why = "no pixel is defined" if not table.any() else "one class holds all pixels, so it says nothing"
-            scores.append(
-                Score(
-                    measure="gain_ratio",
-                    factor=name,
-                    kind="factor",
-                    estimate=math.nan,
-                    low=math.nan,
-                    high=math.nan,
-                    note=why,
-                )
-            )
+            undefined = np.array([math.nan])
+            scores.append(bootstrapped("gain_ratio", name, "factor", estimate=math.nan, draws=undefined, note=why))
             continue
         _, draws = gain_ratio(np.tensordot(weights, table, 1))
         codes = counts.classes.codes(drawn.values[:, counts.classes.positions].T)
@@ -234,11 +225,8 @@ def correlation(stack: StackInfo, drawn: Sample) -> dict[str, dict[str, float]]:
     varying = np.array([len(np.unique(column)) > 1 for column in values.T])
     rho = np.full((len(varying), len(varying)), np.nan)
     if len(values) > 2 and varying.sum() > 1:
-        pairwise = np.atleast_2d(spearmanr(values[:, varying]).statistic)
-        pairwise = (
-            pairwise if pairwise.shape[0] == varying.sum() else np.array([[1, pairwise[0, 0]], [pairwise[0, 0], 1]])
-        )
-        rho[np.ix_(varying, varying)] = pairwise
+        # Ranks first: spearmanr gives one number, and no matrix, for two columns.
+        rho[np.ix_(varying, varying)] = np.corrcoef(rankdata(values[:, varying], axis=0), rowvar=False)
     names = list(dict.fromkeys(channel.factor for channel in stack.channels))
     positions = {name: list(positions_of(stack, name)) for name in names}
 
