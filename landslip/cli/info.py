@@ -40,9 +40,8 @@ def describe(path: Path) -> str:
             return "\n\n".join([f"{path}: a run folder", *(describe(p) for p in parts)])
         raise RasterError(f"{path} is neither a prepared site, a model nor a run folder.")
     companions = {FACTS: FACTS, WEIGHTS: FACTS, "channels.json": "stack.tif", "manifest.json": "stack.tif"}
-    if (
-        path.name in companions and (path.parent / companions[path.name]).is_file()
-    ):  # a part of a model, or of a prepared site
+    # A file of a model or of a prepared site stands for all of it.
+    if path.name in companions and (path.parent / companions[path.name]).is_file():
         return describe(path.parent)
     if path.suffix.lower() == ".toml" or (path.suffix.lower() == ".json" and not archived and not _is_geojson(path)):
         raise RasterError(
@@ -67,12 +66,12 @@ def describe(path: Path) -> str:
 def _own_path(path: Path) -> Path:
     """A path of GDAL's into an archive as a path of its own; what else GDAL knows as it is."""
     path_inside = Path(shown(path.as_posix()))
-    rooted = Path("/") / path_inside  # Path makes one slash of the two in /vsizip//home/dem.zip
+    rooted = Path("/") / path_inside  # Path makes one slash of the two in /vsizip//home/dem.zip.
     return rooted if archive_of(path_inside) is None and archive_of(rooted) is not None else path_inside
 
 
 def _missing(path: Path) -> str:
-    scheme, colon, rest = path.as_posix().partition(":/")  # one slash, since it has been a Path
+    scheme, colon, rest = path.as_posix().partition(":/")  # A Path keeps one slash of two.
     if colon and scheme in ("http", "https", "ftp"):
         return f"{path} is a URL. Give it as GDAL has it: /vsicurl/{scheme}://{rest.lstrip('/')}."
     return f"{path} does not exist. Check the path."

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from landslip.inference.predict import Uncertainty
     from landslip.training.checkpoint import Model
 
-# the options of `map` that take more than a line
+# The options of `map` that take more than a line.
 Method = Annotated[
     Literal["halo", "paper"], typer.Option(help="halo: cores with surroundings; paper: overlapping windows, mean")
 ]
@@ -50,7 +50,7 @@ Samples = Annotated[
 TrainingPixels = Annotated[
     Path | None, typer.Option(metavar="PREPARED/", help="for --uncertainty; default: pixels kept with the model")
 ]
-# the options of `evaluate` that take more than a line
+# The options of `evaluate` that take more than a line.
 ScoredPart = Annotated[
     Literal["train", "validation", "test", "all"] | None, typer.Option(help="default: test with a split, else all")
 ]

@@ -60,12 +60,12 @@ class TrainingDistances:
         self.window = window
         self.size = np.array([grid.y_size, grid.x_size])
         self.pixel = float(self.size.min())
-        self.reach = window * self.pixel  # as the guard of a split counts
+        self.reach = window * self.pixel  # The guard of a split is counted in the same way.
         self.edge = training_edge(split)
         self.tree = cKDTree(self.edge * self.size)
-        self.radius = (CELL - 1) / 2 * math.hypot(*self.size)  # from a cell's centre to its outermost pixels
+        self.radius = (CELL - 1) / 2 * math.hypot(*self.size)  # From a cell's centre to its corners.
         farthest = math.hypot(grid.height * grid.y_size, grid.width * grid.x_size)
-        self.pixels_at = np.zeros(math.ceil(farthest / self.pixel) + 2, np.int64)  # by distance in whole pixels
+        self.pixels_at = np.zeros(math.ceil(farthest / self.pixel) + 2, np.int64)  # By distance in whole pixels.
         self.inside = self.near = 0
         self.minimum = math.inf
 
@@ -88,7 +88,8 @@ class TrainingDistances:
             self._count(distances, np.ones(len(distances), np.int64))
             self.near += int(np.count_nonzero(distances < self.reach * (1 - ROUNDING)))
             self.minimum = min(self.minimum, float(distances.min()))
-        nearest = ~close & (lowest <= min(self.minimum, highest.min()))  # may hold the nearest pixel of all
+        # The nearest pixel of all may lie in a cell that is far from training ground.
+        nearest = ~close & (lowest <= min(self.minimum, highest.min()))
         if nearest.any():
             pixels = corner + np.argwhere(_pixels_of(cells[nearest], outside))
             self.minimum = min(self.minimum, float(self.tree.query(pixels * self.size)[0].min()))

@@ -189,7 +189,8 @@ def _count_pixels(polygons: Polygons, probability: Path, label: Path, split: Pat
         true.add(core, scored[inner])
         mapped.add(core, scored[inner])
         counted = np.zeros(scored.shape, bool)
-        counted[inner] = scored[inner]  # boundaries in the margin belong to the window beside this one
+        # Boundaries in the margin belong to the window beside this one.
+        counted[inner] = scored[inner]
         mapped_pixels = burn(polygons.mapped[mapped.near(outer)], grid.crop(outer)) & known
         edge, true_edge = edges(mapped_pixels, known), edges((truth == LANDSLIDE) & known, known)
         for boundary in boundaries:
@@ -290,7 +291,7 @@ class _BoundaryCounts:
         precision = self.mapped_near / self.mapped if self.mapped else math.nan
         recall = self.true_near / self.true if self.true else math.nan
         near = self.mapped_near * self.true + self.true_near * self.mapped
-        if self.mapped and self.true:  # the harmonic mean, as one fraction
+        if self.mapped and self.true:  # This is the harmonic mean as one fraction.
             f1 = 2 * self.mapped_near * self.true_near / near if near else 0.0
         else:
             f1 = 0.0 if self.mapped or self.true else math.nan

@@ -14,14 +14,8 @@ from landslip.metrics.confusion import SCORES, Confusion
 from landslip.runtime.progress import plural
 from landslip.runtime.text import percent, screen_table, write_json
 
-HEADS = (
-    "Accuracy (%)",
-    "Precision (%)",
-    "Recall (%)",
-    "F1-score (%)",
-    "Kappa (%)",
-    "MIoU (%)",
-)  # as SCORES are ordered
+# In the order of SCORES.
+HEADS = ("Accuracy (%)", "Precision (%)", "Recall (%)", "F1-score (%)", "Kappa (%)", "MIoU (%)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ def _svm(seed: int) -> Any:
     One sigmoid turns its distances into probabilities (Platt 1999), fitted on distances of held-out thirds; it keeps
     their order.
     """
-    machine = LinearSVC(dual=False)  # the solver for more pixels than columns, which draws nothing at random
+    machine = LinearSVC(dual=False)  # This solver draws nothing at random.
     calibrated = CalibratedClassifierCV(machine, method="sigmoid", cv=3, ensemble=False)
     return make_pipeline(Nystroem(n_components=500, random_state=seed), calibrated)
 

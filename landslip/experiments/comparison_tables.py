@@ -289,7 +289,7 @@ def _figures(results: Results, split: str, prepared: Path, out: Path, aside: Pat
     where = "LEAKY: training windows included" if split == "paper" else f"{leaky}kappa of the test part, framed"
     sets = {
         "maps": bands + both[-1:] if bands else [],
-        "maps_factors": both if len(both) > 1 or not bands else [],  # a single one is among the maps on bands
+        "maps_factors": both if len(both) > 1 or not bands else [],  # A single one is among the maps on bands.
         "maps_baselines": [r for r in first if not r.network],
     }
     for name, chosen in sets.items():

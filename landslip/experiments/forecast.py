@@ -113,7 +113,7 @@ def _measure_pace(run: Run, ground: TrainingData, blocks: Blocks, most: float) -
     state, began = start(run, ground, None), time.monotonic()
     timed = run.training.model_copy(update={"epochs": 1 + TIMED})
     epochs = train_network(state, SiteBlocks(few, blocks, run), timed, arithmetic)
-    seconds: list[tuple[float, float]] = []  # of a step and of a look, per window
+    seconds: list[tuple[float, float]] = []  # Of a step and of a look, for one window.
     while len(seconds) < 1 + TIMED and (not seconds or time.monotonic() - began < most):
         begun = time.monotonic()
         next(epochs)

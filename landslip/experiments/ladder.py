@@ -190,7 +190,7 @@ def _seen_from(out: Path, other: Path) -> str:
     """Where another site lies, however it was spelled and wherever all of it was moved."""
     try:
         return Path(os.path.relpath(other.resolve(), out.resolve())).as_posix()
-    except ValueError:  # of two disks of Windows neither is seen from the other
+    except ValueError:  # On Windows no relative path leads from one disk to another.
         return other.resolve().as_posix()
 
 

@@ -40,7 +40,7 @@ def train_step(run: Run, prepared: Path, folder: Path, overwrite: bool) -> Costs
         "training_seconds": facts["training_seconds"],
         "training_peak_mib": facts["peak_mib"],
         "training_peak_gpu_mib": facts["peak_gpu_mib"],
-        "arithmetic": facts["precision"],  # `precision` is a score
+        "arithmetic": facts["precision"],  # `precision` is the name of a score.
         "parameters": parameter_count(network)[2],
         "macs": _macs(network, len(facts["channels"])),
         "model_mib": (model / WEIGHTS).stat().st_size / 2**20,
@@ -50,7 +50,7 @@ def train_step(run: Run, prepared: Path, folder: Path, overwrite: bool) -> Costs
 def map_step(prepared: Path, folder: Path) -> Costs:
     """Map the site with the network in `folder`/model; returns what that cost."""
     model, out = load_model(folder / "model"), folder / PROBABILITY
-    gone_on = is_begun(out)  # the rest of a map says nothing of the time that all of it takes
+    gone_on = is_begun(out)  # Its time would be that of the rest of the map.
     began = time.monotonic()
     map_site(model, prepared / "stack.tif", out, overwrite=True)
     seconds = None if gone_on else time.monotonic() - began

@@ -192,7 +192,7 @@ def _overlap(model: Model, stack: StackInfo, valid: NDArray[np.bool_]) -> float:
         return math.nan
     try:
         meeting = covering_window(info, stack.grid, 0)
-    except GridError:  # there is no way from one CRS to the other
+    except GridError:  # Their coordinate systems cannot be compared.
         return math.nan
     if not meeting.height or not meeting.width:
         return 0.0
@@ -333,7 +333,7 @@ def _tuned_so(folder: Path, model: Model, run: Run, ground: TrainingData) -> boo
         return False
     try:
         facts = load_model(folder).facts
-    except ModelError:  # a kill came between its two files
+    except ModelError:  # A kill came between its two files.
         return False
     expected = origin_of(model, ground) | {"run": run.model_dump(mode="json", exclude={"compare"})}
     same_site = facts["site_inputs"] == site_hashes(ground.stack.path.parent)

@@ -48,7 +48,7 @@ class TrialResult(BaseModel):
     training_seconds: Number = None
     training_peak_mib: Number = None
     training_peak_gpu_mib: Number = None
-    arithmetic: str | None = None  # `precision` is a score.
+    arithmetic: str | None = None  # `precision` is the name of a score.
     parameters: int | None = None
     macs: int | None = None
     model_mib: Number = None

@@ -230,7 +230,7 @@ def _finished(folder: Path, identity: Identity, overwrite: bool) -> TrialResult 
             f"{path} cannot be read ({str(error)[:100]}). Remove it, and the run is made again."
         ) from error
     if result.failed is not None:
-        return None  # whatever its choices were, nothing is lost
+        return None  # It is made again, whatever its choices were.
     if result.identity != identity:
         if overwrite:
             return None
@@ -245,12 +245,11 @@ def _make(trial: Trial, run: Run, prepared: Path, out: Path, *, identity: Identi
     Raises ResumeError and OutputError, which are of what lies in its folder and not of the run.
     """
     began = time.monotonic()
-    folder = trial.folder(out)
-    choices = trial.run(run)
+    folder, choices = trial.folder(out), trial.run(run)
     if trial.network:
         # Scores of other choices must not outlive the model and the map that they are of.
         remove_file(folder / RESULT, folder)
-    head: dict[str, object] = {
+    values: dict[str, object] = {
         "identity": identity,
         "split": trial.split,
         "method": trial.method,
@@ -267,30 +266,29 @@ def _make(trial: Trial, run: Run, prepared: Path, out: Path, *, identity: Identi
         raise
     except LandslipError as error:
         say(f"failed: {error}")
-        failed = TrialResult.model_validate(head | {"failed": str(error)})
-        write_json(folder / RESULT, failed.json_fields(), overwrite=True)
-        return failed
+        values["failed"] = str(error)
+    else:
+        values |= _scores(trial, prepared, folder) | costs
+        values |= {"seconds": time.monotonic() - began, "machine": machine(), "software": software()}
+    result = TrialResult.model_validate(values)
+    write_json(folder / RESULT, result.json_fields(), overwrite=True)
+    return result
+
+
+def _scores(trial: Trial, prepared: Path, folder: Path) -> dict[str, object]:
+    """The scores of a run's map and what they stand on; a line says the main ones."""
     part = SCORED_PART[trial.split]
     scored = evaluate(folder / PROBABILITY, prepared / "label.tif", folder / "model" / "split.tif", part)
-    result = TrialResult.model_validate(
-        {
-            **head,
-            **scored.scores,
-            "part": part,
-            "leaky": scored.leaky,
-            "pixels": scored.pixels,
-            "threshold": scored.threshold,
-            **trust(scored),
-            **costs,
-            "seconds": time.monotonic() - began,
-            "machine": machine(),
-            "software": software(),
-        }
-    )
-    write_json(folder / RESULT, result.json_fields(), overwrite=True)
     leaky = " (leaky)" if scored.leaky else ""
     say(f"{trial.name}{leaky}: F1 {percent(scored.scores['f1'])}, kappa {percent(scored.scores['kappa'])}")
-    return result
+    return {
+        **scored.scores,
+        "part": part,
+        "leaky": scored.leaky,
+        "pixels": scored.pixels,
+        "threshold": scored.threshold,
+        **trust(scored),
+    }
 
 
 def _forecast(todo: Sequence[Trial], run: Run, prepared: Path, sizes: Sizes) -> dict[Trial, float]:

@@ -144,7 +144,7 @@ def drops(tables: Mapping[str, NDArray[np.int64]], seed: int) -> tuple[list[Scor
     `tables` holds (B, 4) pixels by block (TP, FP, FN, TN) of each training by name, the blocks in one order. Every
     draw takes the same blocks for all trainings.
     """
-    scored = np.any([table.any(1) for table in tables.values()], 0)  # of the blocks, those with a pixel that is scored
+    scored = np.any([table.any(1) for table in tables.values()], 0)  # Blocks with a pixel that is scored.
     tables = {name: table[scored] for name, table in tables.items()}
     weights = bootstrap_weights(np.random.default_rng(seed), int(scored.sum()), RANKING_DRAWS)
     draws = {name: np.array([kappa_f1(weight @ table) for weight in weights]) for name, table in tables.items()}
@@ -254,7 +254,7 @@ def _kept_plan(path: Path, identity: Identity, minutes: float, overwrite: bool) 
 
 def _measured(run: Run, prepared: Path, folder: Path) -> tuple[float, float]:
     """Seconds of a training of one epoch, reading and validation included, and of mapping the site."""
-    remove_folder(folder)  # of a call that was stopped in its midst: the rest of its training would be timed
+    remove_folder(folder)  # After a stopped call only the rest of its training would be timed.
     began = time.monotonic()
     train(_for(run, 1), prepared, folder / "model")
     trained = time.monotonic()

@@ -42,10 +42,10 @@ class FactorClasses:
         """
         if self.cut == "directions":
             return _directions(values)
-        if self.cut == "classes" and len(values) > 1:  # there is a plane for each class
+        if self.cut == "classes" and len(values) > 1:  # There is a plane for each class.
             largest = np.argmax(np.nan_to_num(values, nan=-1.0), axis=0)
             return np.where(np.nanmax(np.nan_to_num(values, nan=0.0), axis=0) > 0.5, largest, -1)
-        if self.cut == "classes" and not self.upper:  # one plane, and so a single class
+        if self.cut == "classes" and not self.upper:  # There is one plane, and so a single class.
             return np.where(values[0] > 0.5, 0, -1)
         codes = np.searchsorted(np.asarray(self.upper), values[0].astype(np.float64), side="left")
         return np.where(np.isnan(values[0]), -1, np.minimum(codes, len(self.upper) - 1))
@@ -62,7 +62,7 @@ def natural_breaks(values: NDArray[Any], classes: int) -> tuple[float, ...]:
     distinct = np.unique(ordered)
     if distinct.size <= classes:
         return tuple(distinct.tolist())
-    from mapclassify import FisherJenks  # here, because importing it compiles it for some seconds
+    from mapclassify import FisherJenks  # Importing it takes some seconds.
 
     scaled = (ordered - ordered.mean()) / ordered.std()
     at = np.searchsorted(scaled, FisherJenks(scaled, k=classes).bins)
@@ -85,8 +85,8 @@ def make_classes(stack: StackInfo, factor: str, drawn: Sample, classes: int) -> 
     values = values[~np.isnan(values)]
     if not values.size:
         return of_factor(cut="natural breaks", names=("all",), upper=(math.inf,), note="undefined all over the site")
-    if unit == "class":  # one channel of ordinals, as the paper encodes classes
-        codes = _codes_in(stack, positions[0])  # all of them, since a sample may miss a rare class
+    if unit == "class":  # The paper encodes classes as one channel of ordinals.
+        codes = _codes_in(stack, positions[0])  # A sample may miss a rare class.
         return of_factor(cut="classes", names=tuple(f"{code:g}" for code in codes), upper=tuple(codes))
     upper = natural_breaks(values, classes)
     note = ""

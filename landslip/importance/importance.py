@@ -113,7 +113,8 @@ def importance(
         raise RunError("what is trained anew without a factor is a model's network: give --model too.")
     loaded = None if model is None else load_model(model)
     planned = None if loaded is None or budget is None else plan_ablation(loaded, prepared, budget)
-    ground = None if loaded is None else held_out(loaded, stack, block, seed)  # refused before any long work
+    # What cannot be permuted is refused before any long work.
+    ground = None if loaded is None else held_out(loaded, stack, block, seed)
     _require_blocks(stack, block)
     site = _measure_site(stack, factors, repeats=repeats, block=block, sample=sample, seed=seed)
     scores, notes = site.scores, site.notes

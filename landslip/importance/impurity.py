@@ -148,7 +148,7 @@ def forest_importance(
 
 def _fit_forest(x: NDArray[np.float32], y: NDArray[np.bool_], weight: Float, seed: int) -> Any:
     """A random forest fitted on those of (N, C) pixels whose (N,) weight is above 0."""
-    from sklearn.ensemble import RandomForestClassifier  # here, because it takes a second to import
+    from sklearn.ensemble import RandomForestClassifier  # Importing it takes a second.
 
     inside = weight > 0
     # Impurities are summed tree by tree in order, so that the number of threads changes no digit.

@@ -112,7 +112,7 @@ def draw_sample(stack: StackInfo, wanted: int, seed: int, balanced: bool = False
     rng = np.random.default_rng(seed)
     windows = list(tiles(stack.grid.shape, SAMPLING_SIDE))
     with open_prepared(stack) as rasters:
-        counts = np.zeros((len(windows), 2), np.int64)  # of other ground and landslide
+        counts = np.zeros((len(windows), 2), np.int64)  # Of other ground and of landslide.
         for i, window in enumerate(windows):
             known, label = rasters.known(window)
             landslides = int(np.count_nonzero(known & (label == LANDSLIDE)))
