@@ -289,9 +289,10 @@ def _refuse_unpaired(
 
 
 def _draw_reliability(evaluation: Evaluation, probability: Path, picture: Path, overwrite: bool) -> None:
+    from landslip.evaluation.object_scores import part_text
     from landslip.evaluation.plots import draw_reliability
 
     if evaluation.reliability is None:
         raise RunError(f"{probability} holds landslide or not, and no probabilities to draw. Leave out --reliability.")
-    ground = "all mapped ground" if evaluation.part == "all" else f"the {evaluation.part} part"
-    draw_reliability({probability.name: evaluation.reliability}, picture, f"Reliability on {ground}", overwrite)
+    title = f"Reliability on {part_text(evaluation.part)}"
+    draw_reliability({probability.name: evaluation.reliability}, picture, title, overwrite)

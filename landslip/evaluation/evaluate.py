@@ -68,8 +68,7 @@ def evaluate(
     grid = one_grid(probability, label, split)
     tags = read_info(probability).tags
     limit, source = stated_threshold(threshold, tags.get("threshold"), probability.name)
-    paths = probability, label, split
-    counts = _count_windows(paths, grid, chosen, limit, block)
+    counts = _count_windows((probability, label, split), grid, chosen, limit, block)
     confusion = Confusion(*(int(pixels.sum()) for pixels in counts.by_block))
     audit = None if counts.distances is None else counts.distances.audit()
     matrices = np.stack(counts.by_block, -1).reshape(-1, 4)
@@ -77,11 +76,8 @@ def evaluate(
     leaky, notes = leak(chosen, 0 if counts.distances is None else counts.distances.inside, confusion.n)
     if audit is not None and not leaky:
         notes += nearness(audit)
-    if confusion.n and blocks < FEW_BLOCKS:
-        notes.append(
-            f"scored ground lies in {plural(blocks, 'block')} of {block} pixels only: the intervals are rough or "
-            "undefined"
-        )
+    if confusion.n:
+        notes += _few_blocks(blocks, block)
     notes += [*_not_scored(counts, grid, chosen.part), *_undefined(confusion)]
     holds_probabilities = tags.get(VALUES) != MAPPED
     by_class = counts.by_class.reshape(-1, RELIABILITY_CLASSES, 2)
@@ -161,6 +157,15 @@ def _count_windows(
         if counts.distances is not None:
             counts.distances.add(window, scored, parts == PARTS["train"])
     return counts
+
+
+def _few_blocks(blocks: int, side: int) -> list[str]:
+    """A note where scored ground lies in too few blocks for sure intervals; none where it does not."""
+    if blocks >= FEW_BLOCKS:
+        return []
+    return [
+        f"scored ground lies in {plural(blocks, 'block')} of {side} pixels only: the intervals are rough or undefined"
+    ]
 
 
 def _not_scored(counts: _PixelCounts, grid: Grid, part: str) -> list[str]:

@@ -122,11 +122,10 @@ def completeness(classes: Sequence[SizeClass], share: float = COMPLETE) -> float
 
 def object_table(scores: InventoryScores) -> str:
     """The scores of an inventory as text."""
-    ground = "all mapped ground" if scores.part == "all" else f"the {scores.part} part"
     rows = [_row(_size(c), c.reference, c.found, c.mapped, c.invented) for c in scores.classes]
     rows.append(_row("all", scores.reference, scores.found, scores.mapped, scores.invented))
     lines = [
-        f"Landslides of {ground}, matched where {100 * scores.overlap:g} % of the area is covered",
+        f"Landslides of {part_text(scores.part)}, matched where {100 * scores.overlap:g} % of the area is covered",
         "",
         screen_table(["Size", "Reference", "Found", "", "Missed", "Mapped", "Invented"], rows),
         "",
@@ -149,6 +148,11 @@ def object_table(scores: InventoryScores) -> str:
     if scores.notes:
         lines += ["", *(f"Note: {note}." for note in scores.notes)]
     return "\n".join(lines)
+
+
+def part_text(part: str) -> str:
+    """The ground that scores are of, in words."""
+    return "all mapped ground" if part == "all" else f"the {part} part"
 
 
 def area_text(square_metres: float) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from landslip.evaluation.object_scores import COMPLETE, InventoryScores, area_text
+from landslip.evaluation.object_scores import COMPLETE, InventoryScores, area_text, part_text
 from landslip.metrics.calibration import Reliability, expected_calibration_error
 from landslip.plots.cartography import log_ticks, save
 from landslip.plots.curves import draw_tail
@@ -64,8 +64,9 @@ def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> N
         log_ticks(axes.xaxis)
         axes.grid(alpha=0.3)
     log_ticks(density.yaxis)
-    ground = "all mapped ground" if scores.part == "all" else f"the {scores.part} part"
-    figure.suptitle(f"Inventory against reference, {ground} (bars: 1 sigma of counts; 95 % of shares)", fontsize=11)
+    figure.suptitle(
+        f"Inventory against reference, {part_text(scores.part)} (bars: 1 sigma of counts; 95 % of shares)", fontsize=11
+    )
     save(figure, out, overwrite)
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from landslip.evaluation.leakage import Audit
+from landslip.evaluation.object_scores import part_text
 from landslip.metrics.bootstrap import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, LEVEL, Interval
 from landslip.metrics.calibration import Reliability
 from landslip.metrics.confusion import SCORES, Confusion
@@ -54,7 +55,6 @@ class Evaluation:
 
 def score_table(evaluation: Evaluation) -> str:
     """The scores in per cent and the confusion matrix laid out as the paper's Table VI, with the ground they cover."""
-    ground = "all mapped ground" if evaluation.part == "all" else f"the {evaluation.part} part"
     leaky = {True: ", leaky", False: "", None: ", leaky or not: unknown"}[evaluation.leaky]
     counts = evaluation.confusion
     scores = [
@@ -63,7 +63,7 @@ def score_table(evaluation: Evaluation) -> str:
     ]
     matrix = [["Landslide", f"{counts.tp:,}", f"{counts.fp:,}"], ["Non-landslide", f"{counts.fn:,}", f"{counts.tn:,}"]]
     lines = [
-        f"Taken over {ground}: {area(evaluation.area_m2)}, {evaluation.pixels:,} pixels "
+        f"Taken over {part_text(evaluation.part)}: {area(evaluation.area_m2)}, {evaluation.pixels:,} pixels "
         f"(split {evaluation.split}{leaky})",
         f"Threshold {evaluation.threshold:g} ({evaluation.threshold_source})",
         *([] if evaluation.audit is None else [_nearest_training_ground(evaluation.audit)]),
