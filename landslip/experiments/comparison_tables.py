@@ -14,22 +14,13 @@ from landslip.experiments.steps import PROBABILITY
 from landslip.experiments.trial_result import TrialResult
 from landslip.experiments.trials import COMPARISON, SCORED_PART, Trial, mean_and_deviation, refuse_finished
 from landslip.metrics.confusion import SCORES
+from landslip.models import NETWORK_TITLES
 from landslip.plots.curves import draw_curves
 from landslip.plots.maps import Panel, draw_panels
 from landslip.runtime.atomic import atomic_files
 from landslip.runtime.text import csv_table, markdown_table, write_json, write_text
 
-TITLES = {
-    "fcn8s": "FCN-8s",
-    "segnet": "SegNet",
-    "unet": "U-Net",
-    "resunet": "ResU-Net",
-    "fc_densenet": "FC-DenseNet",
-    "fc_densenet_shallow": "FC-DenseNet (shallow)",
-    "random_forest": "random forest",
-    "svm": "SVM",
-    "ann": "ANN",
-}
+TITLES = NETWORK_TITLES | {"random_forest": "random forest", "svm": "SVM", "ann": "ANN"}
 COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("Parameters", "parameters", lambda v: f"{v:,.0f}"),
     ("Model file (MiB)", "model_mib", lambda v: f"{v:.1f}"),
