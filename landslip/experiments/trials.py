@@ -104,7 +104,22 @@ def make_runs(
     before any is made, where `out` holds runs of other inputs or choices, finished or half done.
     """
     with exclusive_lock(out, inside=True):
-        return _make_runs(trials, run, prepared, out, overwrite=overwrite, about=about, sizes=sizes or {})
+        identities, results = _kept(trials, run, prepared, out, overwrite)
+        done = sum(result is not None for result in results)
+        say(f"{plural(len(trials), 'run')}, {done} of them finished; {about}".rstrip("; "))
+        todo = [trial for trial, result in zip(trials, results, strict=True) if result is None]
+        ahead: dict[Trial, float] = {}
+        # A single network says itself what is left, after its first epoch.
+        if sum(trial.network for trial in todo) > 1:
+            ahead = _forecast(todo, run, prepared, sizes or {})
+        if ahead:
+            say(_in_words(todo, ahead))
+        for i, (trial, identity) in enumerate(zip(trials, identities, strict=True)):
+            if results[i] is None:
+                rest = [t for t, result in zip(trials, results, strict=True) if result is None]
+                say(f"-- run {i + 1}/{len(trials)}: {trial.name}; {_time_left(rest, _seconds(trials, results), ahead)}")
+                results[i] = _make(trial, run, prepared, out, identity=identity, overwrite=overwrite)
+    return [result for result in results if result is not None]
 
 
 def runs_in_words(
@@ -166,28 +181,6 @@ def mean_and_deviation(results: Iterable[TrialResult], key: str) -> tuple[float,
     if len(values) == 1:
         return mean, math.nan
     return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
-
-
-def _make_runs(
-    trials: Sequence[Trial], run: Run, prepared: Path, out: Path, *, overwrite: bool, about: str, sizes: Sizes
-) -> list[TrialResult]:
-    """As `make_runs`, where this process alone writes into `out`."""
-    identities, results = _kept(trials, run, prepared, out, overwrite)
-    done = sum(result is not None for result in results)
-    say(f"{plural(len(trials), 'run')}, {done} of them finished; {about}".rstrip("; "))
-    todo = [trial for trial, result in zip(trials, results, strict=True) if result is None]
-    ahead: dict[Trial, float] = {}
-    # A single network says itself what is left, after its first epoch.
-    if sum(trial.network for trial in todo) > 1:
-        ahead = _forecast(todo, run, prepared, sizes)
-    if ahead:
-        say(_in_words(todo, ahead))
-    for i, (trial, identity) in enumerate(zip(trials, identities, strict=True)):
-        if results[i] is None:
-            rest = [t for t, result in zip(trials, results, strict=True) if result is None]
-            say(f"-- run {i + 1}/{len(trials)}: {trial.name}; {_time_left(rest, _seconds(trials, results), ahead)}")
-            results[i] = _make(trial, run, prepared, out, identity=identity, overwrite=overwrite)
-    return [result for result in results if result is not None]
 
 
 def _kept(
