@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,7 +18,7 @@ class TrialResult(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
-    identity: dict[str, Any] = {}
+    identity: dict[str, object] = {}
     split: str
     method: str
     channels: str
@@ -63,6 +62,6 @@ class TrialResult(BaseModel):
         value = getattr(self, name)
         return math.nan if value is None else float(value)
 
-    def json_fields(self) -> dict[str, Any]:
+    def json_fields(self) -> dict[str, object]:
         """The fields that this run has, as JSON holds them."""
         return self.model_dump(exclude_unset=True)

@@ -44,7 +44,7 @@ from landslip.importance.impurity import (
     gain_ratios,
 )
 from landslip.importance.permutation import held_out, permutation_importance
-from landslip.importance.plots import Whisker, draw_ranking
+from landslip.importance.plots import draw_ranking
 from landslip.importance.ranking import FEWEST_BLOCKS, MEASURES, Score, ranked
 from landslip.importance.sampling import (
     FACTOR_SAMPLE,
@@ -259,15 +259,7 @@ def _write(rankings: Importance, out: Path, stack: StackInfo, facts: Mapping[str
         csv_table([field.name for field in fields(Score)], map(asdict, rankings.scores)),
         overwrite,
     )
-    panels = {
-        title: [
-            Whisker(name=s.factor, estimate=s.estimate, low=s.low, high=s.high, effect=s.effect, unstable=s.unstable)
-            for s in scores
-        ]
-        for measure, title in MEASURES.items()
-        if not measure.endswith("_f1") and (scores := [s for s in rankings.scores if s.measure == measure])
-    }
-    draw_ranking(panels, out / "importance.png", overwrite)
+    draw_ranking(rankings.scores, out / "importance.png", overwrite)
     origin = {"stack_sha256": file_hash(stack.path), "software": software()}
     write_json(out / "importance.json", {**asdict(rankings), **facts, **origin}, overwrite)
 

@@ -16,8 +16,8 @@ from landslip.evaluation.plots import draw_areas, draw_reliability
 from landslip.evaluation.result import HEADS, cells, leakage
 from landslip.experiments.comparison_tables import PICTURES, ground, score_sheet, summary, trust_sheet
 from landslip.experiments.trial_result import TrialResult
-from landslip.importance.plots import Whisker, draw_intervals, draw_ranking
-from landslip.importance.ranking import MEASURES
+from landslip.importance.plots import draw_intervals, draw_ranking
+from landslip.importance.ranking import MEASURES, Score
 from landslip.metrics.bootstrap import LEVEL
 from landslip.metrics.calibration import Reliability
 from landslip.metrics.confusion import SCORES
@@ -310,34 +310,21 @@ def importance(workspace: Workspace) -> list[Block]:
 def _importance(workspace: Workspace, path: Path) -> list[Block]:
     def shown() -> Iterator[Block]:
         content = read_json_table(path)
-        by_measure = {m: [s for s in content["scores"] if s["measure"] == m] for m in MEASURES}
+        figures = ("estimate", "low", "high")
+        every = [Score(**(score | {key: number(score[key]) for key in figures})) for score in content["scores"]]
+        by_measure = {m: [s for s in every if s.measure == m] for m in MEASURES}
         ranked = {m: scores for m, scores in by_measure.items() if scores}
-        panels = {
-            MEASURES[m]: [
-                Whisker(
-                    name=str(s["factor"]),
-                    estimate=number(s["estimate"]),
-                    low=number(s["low"]),
-                    high=number(s["high"]),
-                    effect=s["effect"],
-                    unstable=bool(s["unstable"]),
-                )
-                for s in scores
-            ]
-            for m, scores in ranked.items()
-            if not m.endswith("_f1")
-        }  # fmt: skip
+        shown_measures = "; ".join(MEASURES[m] for m in ranked if not m.endswith("_f1"))
         yield workspace.drawn(
             f"{path.parent.name}_importance.svg",
-            lambda out: draw_ranking(panels, out),
-            "Bars of the importance of each factor with intervals: " + "; ".join(panels) + ".",
+            lambda out: draw_ranking(every, out),
+            "Bars of the importance of each factor with intervals: " + shown_measures + ".",
             "Which factors tell landslides from other ground, with 95 % intervals (Fig. 9 of the paper).",
         )
         for m, scores in ranked.items():
             rows = [
-                [str(s["factor"]).replace("_", " "), "-" if s["rank"] is None else str(s["rank"]),
-                 figure_text(s["estimate"]),
-                 f"{figure_text(s['low'])} to {figure_text(s['high'])}", _doubts(s)]
+                [s.factor.replace("_", " "), "-" if s.rank is None else str(s.rank), figure_text(s.estimate),
+                 f"{figure_text(s.low)} to {figure_text(s.high)}", _doubts(s)]
                 for s in scores
             ]  # fmt: skip
             title = MEASURES[m][0].upper() + MEASURES[m][1:]
@@ -347,10 +334,10 @@ def _importance(workspace: Workspace, path: Path) -> list[Block]:
     return workspace.tried(path, shown)
 
 
-def _doubts(score: Mapping[str, Any]) -> str:
-    doubts = ["no effect shown"] if score["effect"] is False else []
-    doubts += ["place unstable"] if score["unstable"] else []
-    return ", ".join([*doubts, *([str(score["note"])] if score.get("note") else [])]) or "-"
+def _doubts(score: Score) -> str:
+    doubts = ["no effect shown"] if score.effect is False else []
+    doubts += ["place unstable"] if score.unstable else []
+    return ", ".join([*doubts, *([score.note] if score.note else [])]) or "-"
 
 
 def intervals(workspace: Workspace) -> list[Block]:
