@@ -12,7 +12,7 @@ from landslip.inference.int8 import QUANTIZED, quantized_facts
 from landslip.metrics.training_range import warnings_in
 from landslip.models import MODELS, build_model
 from landslip.runtime.progress import duration, plural
-from landslip.runtime.text import read_json
+from landslip.runtime.text import read_json, screen_table
 from landslip.training.checkpoint import Model, load_model, pixel_size
 from landslip.training.model_files import FACTS, WEIGHTS
 
@@ -40,9 +40,8 @@ def describe(path: Path) -> str:
             return "\n\n".join([f"{path}: a run folder", *(describe(p) for p in parts)])
         raise RasterError(f"{path} is neither a prepared site, a model nor a run folder.")
     companions = {FACTS: FACTS, WEIGHTS: FACTS, "channels.json": "stack.tif", "manifest.json": "stack.tif"}
-    if (
-        path.name in companions and (path.parent / companions[path.name]).is_file()
-    ):  # a part of a model, or of a prepared site
+    # A file of a model or of a prepared site stands for all of it.
+    if path.name in companions and (path.parent / companions[path.name]).is_file():
         return describe(path.parent)
     if path.suffix.lower() == ".toml" or (path.suffix.lower() == ".json" and not archived and not _is_geojson(path)):
         raise RasterError(
@@ -67,12 +66,12 @@ def describe(path: Path) -> str:
 def _own_path(path: Path) -> Path:
     """A path of GDAL's into an archive as a path of its own; what else GDAL knows as it is."""
     path_inside = Path(shown(path.as_posix()))
-    rooted = Path("/") / path_inside  # Path makes one slash of the two in /vsizip//home/dem.zip
+    rooted = Path("/") / path_inside  # Path makes one slash of the two in /vsizip//home/dem.zip.
     return rooted if archive_of(path_inside) is None and archive_of(rooted) is not None else path_inside
 
 
 def _missing(path: Path) -> str:
-    scheme, colon, rest = path.as_posix().partition(":/")  # one slash, since it has been a Path
+    scheme, colon, rest = path.as_posix().partition(":/")  # A Path keeps one slash of two.
     if colon and scheme in ("http", "https", "ftp"):
         return f"{path} is a URL. Give it as GDAL has it: /vsicurl/{scheme}://{rest.lstrip('/')}."
     return f"{path} does not exist. Check the path."
@@ -149,10 +148,13 @@ def _prepared(path: Path) -> str:
 
 
 def _stack(stack: StackInfo) -> str:
-    rows = [f"{stack.path}: a stack of {plural(len(stack.channels), 'channel')}", f"grid  {stack.grid.describe()}"]
-    for i, channel in enumerate(stack.channels, start=1):
-        rows.append(f"{i:3d}   {channel.name:<24} {channel.unit or '-':<10} {channel.group} {channel.factor}")
-    return "\n".join(rows)
+    rows = [
+        (f"{i}", channel.name, channel.unit or "-", channel.group, channel.factor)
+        for i, channel in enumerate(stack.channels, start=1)
+    ]
+    table = screen_table(["", "channel", "unit", "group", "factor"], rows, text_columns=5)
+    channels = plural(len(stack.channels), "channel")
+    return f"{stack.path}: a stack of {channels}\ngrid  {stack.grid.describe()}\n{table}"
 
 
 def _probability(info: RasterInfo) -> str:
@@ -204,20 +206,14 @@ def network_table(name: str, in_channels: int = 7) -> str:
     from landslip.models.layers import layer_table, parameter_count
 
     network = build_model(name, in_channels)
-    head = ("block", "kind", "output", "parameters", "statistics", "MACs")
-    rows = [head]
+    rows = []
     for row in layer_table(network, in_channels):
         output = f"{row.rows} x {row.columns} x {row.channels}"
         figures = (f"{row.parameters:,}", f"{row.statistics:,}", f"{row.macs:,}")
         rows.append((row.name, row.kind, output, *figures))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = [
-        "  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
+    table = screen_table(["block", "kind", "output", "parameters", "statistics", "MACs"], rows, text_columns=3)
     parameters, statistics, total = parameter_count(network)
-    lines.append(
-        f"\n{name}, {plural(in_channels, 'channel')}: {parameters:,} parameters and {statistics:,} running "
+    return (
+        f"{table}\n\n{name}, {plural(in_channels, 'channel')}: {parameters:,} parameters and {statistics:,} running "
         f"statistics, {total:,} together. Networks: {', '.join(MODELS)}."
     )
-    return "\n".join(lines)

@@ -19,28 +19,28 @@ from landslip.cli import mapping, model, outputs, prepare, studies
 from landslip.cli.outputs import EndedByCtrlC
 from landslip.errors import LandslipError
 
-# the commands in the order of the pipeline, under the groups that `landslip --help` lists them in
+# The commands in the order of the pipeline, under the groups that `landslip --help` lists them in.
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
-    "Site": {"check": prepare.check, "prepare": prepare.prepare, "import": prepare.import_},
-    "Train": {"train": model.train, "calibrate": model.calibrate, "quantize": model.quantize},
-    "Map": {"map": mapping.map_, "inventory": mapping.inventory},
+    "Site": {"check": prepare.check_command, "prepare": prepare.prepare_command, "import": prepare.import_command},
+    "Train": {"train": model.train_command, "calibrate": model.calibrate_command, "quantize": model.quantize_command},
+    "Map": {"map": mapping.map_command, "inventory": mapping.inventory_command},
     "Judge": {
-        "evaluate": mapping.evaluate,
-        "intervals": studies.intervals,
-        "importance": studies.importance,
-        "compare": studies.compare,
-        "ladder": studies.ladder,
-        "transfer": model.transfer,
+        "evaluate": mapping.evaluate_command,
+        "intervals": studies.intervals_command,
+        "importance": studies.importance_command,
+        "compare": studies.compare_command,
+        "ladder": studies.ladder_command,
+        "transfer": model.transfer_command,
     },
     "Hand over": {
-        "report": outputs.report,
-        "serve": outputs.serve,
-        "correct": prepare.correct,
-        "qgis": outputs.qgis,
-        "export": outputs.export,
-        "stac": outputs.stac,
+        "report": outputs.report_command,
+        "serve": outputs.serve_command,
+        "correct": prepare.correct_command,
+        "qgis": outputs.qgis_command,
+        "export": outputs.export_command,
+        "stac": outputs.stac_command,
     },
-    "Try and look": {"demo": outputs.demo, "info": outputs.info},
+    "Try and look": {"demo": outputs.demo_command, "info": outputs.info_command},
 }
 LONGEST = 200  # characters of a command's summary there, which none reaches, so that none is cut
 
@@ -60,12 +60,7 @@ class Pipeline(TyperGroup):
                 formatter.write_dl([(one.name.ljust(widest), one.get_short_help_str(LONGEST)) for one in commands])
 
 
-app = typer.Typer(
-    cls=Pipeline,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = typer.Typer(cls=Pipeline, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 for _group, _commands in COMMANDS.items():
     for _name, _command in _commands.items():
         app.command(_name, rich_help_panel=_group)(_command)
@@ -90,8 +85,6 @@ def main() -> None:
     handles_sigterm = in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     # Threads that wait without spinning leave the processor to others; it must be said before torch starts its own.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    _open_standard_streams()
-    sys.unraisablehook = _unraisable
     try:
         if handles_sigterm:
             signal.signal(signal.SIGTERM, terminated)
@@ -151,19 +144,6 @@ def _say(text: str) -> None:
     """Print a line on standard error; where that is a file on a full disk, the exit code alone still counts."""
     with suppress(OSError):
         print(f"landslip: {text}", file=sys.stderr)
-
-
-def _open_standard_streams() -> None:
-    """Open those of 0, 1 and 2 that are closed, or an output gets the number that libraries write their errors to."""
-    while (opened := os.open(os.devnull, os.O_RDWR)) < 3:
-        pass
-    os.close(opened)
-
-
-def _unraisable(what: sys.UnraisableHookArgs) -> None:
-    """Say nothing where rasterio cannot log GDAL's words about a damaged tag: the error itself is raised or mended."""
-    if not (isinstance(what.exc_value, UnicodeDecodeError) and "rasterio" in str(what.object)):
-        sys.__unraisablehook__(what)
 
 
 if __name__ == "__main__":

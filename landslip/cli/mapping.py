@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from landslip.cli.options import AcceptRange, Overwrite, require_inputs
+from landslip.cli.options import (
+    AcceptRange,
+    ModelFolder,
+    Overwrite,
+    ProbabilityFile,
+    Threshold,
+    refuse_outputs,
+    require_inputs,
+)
 from landslip.errors import RunError
 from landslip.runtime.progress import plural
 
@@ -18,7 +26,7 @@ if TYPE_CHECKING:
     from landslip.inference.predict import Uncertainty
     from landslip.training.checkpoint import Model
 
-# the options of `map` that take more than a line
+# The options of `map` that take more than a line.
 Method = Annotated[
     Literal["halo", "paper"], typer.Option(help="halo: cores with surroundings; paper: overlapping windows, mean")
 ]
@@ -30,21 +38,19 @@ Precision = Annotated[
     typer.Option(help="auto: bf16 where it is native; int8: after `landslip quantize`"),
 ]
 Memory = Annotated[
-    str | None,
-    typer.Option(metavar="SIZE", help="ceiling, such as 2GB: sets the size of the windows; default: 4 GiB"),
+    str | None, typer.Option(metavar="SIZE", help="ceiling, such as 2GB: sets the size of the windows; default: 4 GiB")
 ]
 Cluster = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="compute on a Dask cluster: tcp://host:port, or a number of processes here"),
 ]
 Samples = Annotated[
-    int | None,
-    typer.Option(help="of dropout, each as long as the map, for --uncertainty; default: 8; 0: none", min=0),
+    int | None, typer.Option(help="of dropout, each as long as the map, for --uncertainty; default: 8; 0: none", min=0)
 ]
 TrainingPixels = Annotated[
     Path | None, typer.Option(metavar="PREPARED/", help="for --uncertainty; default: pixels kept with the model")
 ]
-# the options of `evaluate` that take more than a line
+# The options of `evaluate` that take more than a line.
 ScoredPart = Annotated[
     Literal["train", "validation", "test", "all"] | None, typer.Option(help="default: test with a split, else all")
 ]
@@ -63,10 +69,11 @@ ReliabilityPicture = Annotated[
 ]
 
 
-def map_(
-    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
+def map_command(
+    model: ModelFolder,
     stack: Annotated[Path, typer.Argument(metavar="STACK.tif")],
-    probability: Annotated[Path, typer.Argument(metavar="PROBABILITY.tif")],
+    probability: ProbabilityFile,
+    *,
     method: Method = "halo",
     engine: Engine = "auto",
     precision: Precision = "auto",
@@ -116,10 +123,11 @@ def map_(
         draw_uncertainty(probability, picture, overwrite)
 
 
-def inventory(
-    probability: Annotated[Path, typer.Argument(metavar="PROBABILITY.tif")],
+def inventory_command(
+    probability: ProbabilityFile,
     out: Annotated[Path, typer.Argument(metavar="OUT.gpkg")],
-    threshold: Annotated[float | None, typer.Option(help="default: the one the raster carries, else 0.5")] = None,
+    *,
+    threshold: Threshold = None,
     min_area: Annotated[float | None, typer.Option(help="square metres; default: 4 pixels")] = None,
     landslide_map: Annotated[Path | None, typer.Option("--map", help="landslide map; default: OUT.tif")] = None,
     stack: Annotated[
@@ -168,12 +176,13 @@ def inventory(
     )
 
 
-def evaluate(
-    probability: Annotated[Path, typer.Argument(metavar="PROBABILITY.tif")],
+def evaluate_command(
+    probability: ProbabilityFile,
     label: Annotated[Path, typer.Argument(metavar="LABEL.tif")],
+    *,
     split: Annotated[Path | None, typer.Option(help="split.tif that training wrote")] = None,
     part: ScoredPart = None,
-    threshold: Annotated[float | None, typer.Option(help="default: the one the raster carries, else 0.5")] = None,
+    threshold: Threshold = None,
     block: Annotated[int, typer.Option(help="side of the blocks that intervals are drawn from, pixels", min=1)] = 64,
     inventory: ScoredInventory = None,
     reference: Reference = None,
@@ -191,12 +200,12 @@ def evaluate(
     """
     _refuse_unpaired(inventory, reference, picture, (layer, inventory_layer))
     inputs = [path for path in (probability, label, split, inventory, reference) if path is not None]
-    _refuse_outputs([out, picture, reliability], inputs, overwrite)
+    refuse_outputs(out, picture, reliability, overwrite=overwrite, inputs=inputs)
     from landslip.geo.raster import read_info
 
     for path in (probability, label):
         read_info(path)
-    from landslip.evaluation.evaluate import evaluate as score
+    from landslip.evaluation.evaluate import evaluate
     from landslip.evaluation.result import write_scores
 
     polygons = None
@@ -205,7 +214,7 @@ def evaluate(
         from landslip.evaluation.objects import read_polygons
 
         polygons = read_polygons(inventory, reference, probability, layer, inventory_layer)
-    evaluation = score(probability, label, split=split, part=part, threshold=threshold, block=block)
+    evaluation = evaluate(probability, label, split=split, part=part, threshold=threshold, block=block)
     typer.echo(evaluation)
     if reliability is not None:
         _draw_reliability(evaluation, probability, reliability, overwrite)
@@ -232,23 +241,14 @@ def _model_for_map(
     from landslip.inference.tile_store import refuse_existing_map
 
     refuse_existing_map(probability, overwrite)
-    _refuse_outputs([picture], [stack, probability, *([] if valid is None else [valid])], overwrite)
+    inputs = [path for path in (stack, probability, valid) if path is not None]
+    refuse_outputs(picture, overwrite=overwrite, inputs=inputs)
     require_inputs(model)
     from landslip.dataset.channels import read_stack_info
     from landslip.training.checkpoint import load_model, require_channels
 
     require_channels(model, read_stack_info(stack))
     return load_model(model)
-
-
-def _refuse_outputs(outputs: list[Path | None], inputs: list[Path], overwrite: bool) -> None:
-    """Refuse outputs that exist without --overwrite, and those that are inputs too."""
-    from landslip.runtime.atomic import refuse_existing, refuse_input
-
-    for path in outputs:
-        if path is not None:
-            refuse_existing(path, overwrite)
-            refuse_input(path, inputs)
 
 
 def _uncertainty(model: Model, training: Path | None, samples: int | None) -> Uncertainty:
@@ -289,9 +289,10 @@ def _refuse_unpaired(
 
 
 def _draw_reliability(evaluation: Evaluation, probability: Path, picture: Path, overwrite: bool) -> None:
+    from landslip.evaluation.object_scores import part_text
     from landslip.evaluation.plots import draw_reliability
 
     if evaluation.reliability is None:
         raise RunError(f"{probability} holds landslide or not, and no probabilities to draw. Leave out --reliability.")
-    ground = "all mapped ground" if evaluation.part == "all" else f"the {evaluation.part} part"
-    draw_reliability({probability.name: evaluation.reliability}, picture, f"Reliability on {ground}", overwrite)
+    title = f"Reliability on {part_text(evaluation.part)}"
+    draw_reliability({probability.name: evaluation.reliability}, picture, title, overwrite)

@@ -8,14 +8,25 @@ from typing import Annotated, Literal
 
 import typer
 
-from landslip.cli.options import AcceptRange, Change, Overwrite, overrides, require_inputs
+from landslip.cli.options import (
+    AcceptRange,
+    Change,
+    ModelFolder,
+    OutFolder,
+    Overwrite,
+    PreparedFolder,
+    overrides,
+    refuse_outputs,
+    require_inputs,
+)
 from landslip.errors import RunError
 
 
-def train(
+def train_command(
     run: Annotated[Path, typer.Argument(metavar="RUN.toml", help="Or the model.json of a model, to train it again.")],
-    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
-    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
+    prepared: PreparedFolder,
+    model: ModelFolder,
+    *,
     change: Change = None,
     half: Annotated[bool, typer.Option("--half", help="Keep the weights in half precision: half the file.")] = False,
     overwrite: Overwrite = False,
@@ -37,9 +48,9 @@ def train(
     refuse_trained(model, overwrite)
     from landslip.plots.curves import draw_history
     from landslip.runtime.provenance import repeated
-    from landslip.training.train import train as fit
+    from landslip.training.train import train
 
-    facts = fit(choices, prepared, model, overwrite=overwrite, half=half, draw=partial(draw_history, overwrite=True))
+    facts = train(choices, prepared, model, overwrite=overwrite, half=half, draw=partial(draw_history, overwrite=True))
     typer.echo(
         f"{model}: kappa {_figure(facts['validation']['validation_kappa'])}, F1 "
         f"{_figure(facts['validation']['validation_f1'])} on validation ground, epoch {facts['chosen_epoch']}"
@@ -48,10 +59,11 @@ def train(
         typer.echo(repeated(facts_before, read_json(model / FACTS)))
 
 
-def calibrate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
-    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+def calibrate_command(
+    model: ModelFolder,
+    prepared: PreparedFolder,
     out: Annotated[Path, typer.Argument(metavar="OUT_MODEL/")],
+    *,
     threshold: Annotated[
         Literal["f1", "kappa", "miss"] | None,
         typer.Option(help="what it is chosen by, default as in training; miss: see --miss"),
@@ -68,16 +80,13 @@ def calibrate(
 
     They are those of its validation ground, and its threshold is chosen there too.
     """
-    from landslip.runtime.atomic import refuse_existing
-
     if miss is not None and threshold != "miss":
         raise RunError(f"--miss {miss:g} is for --threshold miss: give that too, or leave --miss out.")
-    if picture is not None:
-        refuse_existing(picture, overwrite)
+    refuse_outputs(picture, overwrite=overwrite)
     require_inputs(model, prepared)
-    from landslip.training.calibrate import calibrate as fit
+    from landslip.training.calibrate import calibrate, calibration_table
 
-    calibrated = fit(
+    calibrated = calibrate(
         model,
         prepared,
         out,
@@ -86,22 +95,17 @@ def calibrate(
         overwrite=overwrite,
         accept_range=accept_range,
     )
-    from landslip.training.calibrate import calibration_table
-
     typer.echo(f"{out}\n{calibration_table(calibrated)}")
     if picture is not None:
         from landslip.evaluation.plots import draw_reliability
 
-        tables = {
-            "before": calibrated.before,
-            f"temperature {calibrated.temperature:.3g}": calibrated.after,
-        }
+        tables = {"before": calibrated.before, f"temperature {calibrated.temperature:.3g}": calibrated.after}
         draw_reliability(tables, picture, "Reliability on the validation part", overwrite)
 
 
-def quantize(
-    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
-    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+def quantize_command(
+    model: ModelFolder,
+    prepared: PreparedFolder,
     tolerance: Annotated[float, typer.Option(help="of F1 and kappa on validation ground, that int8 may lose")] = 0.01,
     overwrite: Overwrite = False,
 ) -> None:
@@ -110,16 +114,16 @@ def quantize(
     It is calibrated on the model's training ground; `landslip map --precision int8` then takes it.
     """
     require_inputs(model, prepared)
-    from landslip.inference.quantize import quantization_table
-    from landslip.inference.quantize import quantize as run
+    from landslip.inference.quantize import quantization_table, quantize
 
-    typer.echo(quantization_table(run(model, prepared, tolerance, overwrite)))
+    typer.echo(quantization_table(quantize(model, prepared, tolerance, overwrite)))
 
 
-def transfer(
-    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
+def transfer_command(
+    model: ModelFolder,
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED_B/")],
-    out: Annotated[Path, typer.Argument(metavar="OUT/")],
+    out: OutFolder,
+    *,
     blocks: Annotated[int, typer.Option(metavar="N", help="fine-tune on so many blocks, which the tool chooses")] = 0,
     epochs: Annotated[int, typer.Option(help="of fine-tuning", min=1)] = 20,
     accept_range: AcceptRange = False,
@@ -130,10 +134,11 @@ def transfer(
     The model is taken as it is and, with --blocks, fine-tuned on a few blocks there.
     """
     require_inputs(model, prepared)
-    from landslip.experiments.transfer import transfer as carry
-    from landslip.experiments.transfer import transfer_table
+    from landslip.experiments.transfer import transfer, transfer_table
 
-    result = carry(model, prepared, out, blocks=blocks, epochs=epochs, overwrite=overwrite, accept_range=accept_range)
+    result = transfer(
+        model, prepared, out, blocks=blocks, epochs=epochs, overwrite=overwrite, accept_range=accept_range
+    )
     typer.echo(transfer_table(result))
 
 

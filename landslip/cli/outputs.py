@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from landslip.cli.options import Overwrite, require_inputs
+from landslip.cli.options import ModelFolder, OutFolder, Overwrite, RunFolder, refuse_outputs, require_inputs
 from landslip.errors import DependencyError, RunError
 
 
@@ -15,30 +15,24 @@ class EndedByCtrlC(SystemExit):
     """Ctrl-C ended a command as it should, such as `serve`; its text is what there is to say of it."""
 
 
-def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN/")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.html")],
-    overwrite: Overwrite = False,
+def report_command(
+    run: RunFolder, out: Annotated[Path, typer.Argument(metavar="OUT.html")], overwrite: Overwrite = False
 ) -> None:
     """Put a run folder into one HTML file that prints.
 
     It holds figures, tables, scores and where they come from.
     """
-    from landslip.runtime.atomic import refuse_existing
-    from landslip.runtime.run_folder import open_run
+    require_inputs(run=run)
+    refuse_outputs(out, overwrite=overwrite)
+    from landslip.report.report import report
 
-    open_run(run)
-    refuse_existing(out, overwrite)
-    from landslip.report.report import report as make
-
-    faults = make(run, out, overwrite)
-    for fault in faults:
+    for fault in report(run, out, overwrite):
         typer.echo(f"not shown: {fault}", err=True)
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
-def serve(
-    run: Annotated[Path, typer.Argument(metavar="RUN/")],
+def serve_command(
+    run: RunFolder,
     port: Annotated[int, typer.Option(help="0: any that is free", min=0, max=65535)] = 8008,
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 lets other computers in")] = "127.0.0.1",
     browser: Annotated[bool, typer.Option("--open", help="open the page in this computer's browser too")] = False,
@@ -47,39 +41,34 @@ def serve(
 
     It prints the address of a page where each landslide can be accepted, rejected or redrawn, and new ones drawn.
     """
-    from landslip.runtime.run_folder import open_run
-
-    open_run(run)
+    require_inputs(run=run)
     try:
-        from landslip.serve.app import serve as listen
+        from landslip.serve.app import serve
     except ModuleNotFoundError as error:
         raise DependencyError(f"the page needs {error.name}: pip install 'landslip[serve]'.") from error
     try:
-        listen(run, port, host, browser)
+        serve(run, port, host, browser)
     except KeyboardInterrupt:
         raise EndedByCtrlC(f"{run} is served no more. Every decision that the page showed as saved is kept.") from None
 
 
-def qgis(
-    run: Annotated[Path, typer.Argument(metavar="RUN/")],
-    out: Annotated[Path | None, typer.Argument(metavar="OUT.qgs")] = None,
-    overwrite: Overwrite = False,
+def qgis_command(
+    run: RunFolder, out: Annotated[Path | None, typer.Argument(metavar="OUT.qgs")] = None, overwrite: Overwrite = False
 ) -> None:
     """Write a QGIS project of a run folder.
 
     It opens all layers, styled and grouped. Default: RUN/landslip.qgs.
     """
-    from landslip.runtime.run_folder import open_run
-
-    open_run(run)
+    require_inputs(run=run)
     from landslip.export.qgis import write_project
 
     typer.echo(f"{write_project(run, out, overwrite)}")
 
 
-def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL/")],
-    out: Annotated[Path, typer.Argument(metavar="OUT/")],
+def export_command(
+    model: ModelFolder,
+    out: OutFolder,
+    *,
     window: Annotated[int, typer.Option(help="side of the square blocks that Deepness will cut, pixels", min=1)] = 512,
     resolution: Annotated[
         float | None, typer.Option(metavar="METRES", help="side of a pixel; default: that of the model's split.tif")
@@ -96,10 +85,8 @@ def export(
 
     Its statistics are inside; Deepness runs it in QGIS. A STAC item lies beside it.
     """
-    from landslip.runtime.atomic import refuse_existing
-
     require_inputs(model)
-    refuse_existing(out, overwrite, folder=True)
+    refuse_outputs(out, overwrite=overwrite, folder=True)
     from landslip.export.onnx import export_model
 
     exported = export_model(
@@ -115,9 +102,9 @@ def export(
         typer.echo(f"SegNet puts {share} of the pixels otherwise than landslip map: ties of rounding")
 
 
-def stac(
-    run: Annotated[Path, typer.Argument(metavar="RUN/")],
-    out: Annotated[Path, typer.Argument(metavar="OUT/")],
+def stac_command(
+    run: RunFolder,
+    out: OutFolder,
     copy: Annotated[bool, typer.Option("--copy", help="Copy the files too, so that OUT/ can be moved alone.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -125,19 +112,16 @@ def stac(
 
     Makes catalog.json and an item for each.
     """
-    from landslip.runtime.atomic import refuse_existing
-    from landslip.runtime.run_folder import open_run
-
-    open_run(run)
-    refuse_existing(out, overwrite, folder=True)
+    require_inputs(run=run)
+    refuse_outputs(out, overwrite=overwrite, folder=True)
     from landslip.export.stac import catalogue
 
     items = catalogue(run, out, copy, overwrite)
     typer.echo(f"{out / 'catalog.json'}: {', '.join(items)}")
 
 
-def demo(
-    out: Annotated[Path, typer.Argument(metavar="OUT/")] = Path("demo"),
+def demo_command(
+    out: OutFolder = Path("demo"),
     quick: Annotated[bool, typer.Option("--quick", help="A smaller site, in at most 90 seconds.")] = False,
     seed: Annotated[int, typer.Option(help="Of the made-up site.", min=0)] = 2021,
     without_factors: Annotated[bool, typer.Option("--without-factors", help="Train on the bands alone.")] = False,
@@ -147,12 +131,12 @@ def demo(
 
     Runs prepare, train, map, inventory and evaluate, with pictures. The same command goes on where it was stopped.
     """
-    from landslip.demo.demo import demo as run
+    from landslip.demo.demo import demo
 
-    run(out, quick, seed, not without_factors, overwrite)
+    demo(out, quick, seed, not without_factors, overwrite)
 
 
-def info(
+def info_command(
     path: Annotated[Path | None, typer.Argument(metavar="FILE_OR_FOLDER")] = None,
     network: Annotated[str | None, typer.Option(help="Print this network's layers instead.")] = None,
     channels: Annotated[int, typer.Option(help="Input channels of the network.", min=1)] = 7,

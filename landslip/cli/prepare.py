@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from landslip.cli.options import Data, Overwrite, require_inputs
+from landslip.cli.options import Data, Overwrite, PreparedFolder, refuse_outputs, require_inputs
 from landslip.runtime.progress import plural
 
+SiteFile = Annotated[Path, typer.Argument(metavar="SITE.toml")]
 
-def check(site: Annotated[Path, typer.Argument(metavar="SITE.toml")], data: Data = None) -> None:
+
+def check_command(site: SiteFile, data: Data = None) -> None:
     """Read every input of a site and list what is wrong with it.
 
     All faults, warnings and notes come at once, with how far the DEM and the landslides lie from the image. The exit
@@ -31,9 +33,10 @@ def check(site: Annotated[Path, typer.Argument(metavar="SITE.toml")], data: Data
         raise typer.Exit(1)
 
 
-def prepare(
-    site: Annotated[Path, typer.Argument(metavar="SITE.toml")],
-    out: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+def prepare_command(
+    site: SiteFile,
+    out: PreparedFolder,
+    *,
     encoding: Annotated[
         Literal["planes", "paper"], typer.Option(help="planes: aspect as sine and cosine, a plane per class")
     ] = "planes",
@@ -48,15 +51,13 @@ def prepare(
     Makes stack.tif, valid.tif, label.tif, table.csv and figures. The same command goes on after a kill or Ctrl-C.
     """
     from landslip.config.site import read_site
-    from landslip.runtime.atomic import refuse_existing
 
     choices = read_site(site, data)
-    refuse_existing(out, overwrite, folder=True)
-    from landslip.preparation.prepare import prepare as run
-
-    prepared = run(choices, out, encoding, overwrite, figures=not no_figures)
+    refuse_outputs(out, overwrite=overwrite, folder=True)
     from landslip.preparation.channel_summary import channel_table
+    from landslip.preparation.prepare import prepare
 
+    prepared = prepare(choices, out, encoding, overwrite, figures=not no_figures)
     typer.echo(channel_table(prepared))
     typer.echo(
         f"\n{prepared.grid.describe()}: {plural(prepared.valid_pixels, 'valid pixel')}, "
@@ -64,9 +65,10 @@ def prepare(
     )
 
 
-def import_(
+def import_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER/")],
-    out: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+    out: PreparedFolder,
+    *,
     train: Annotated[str | None, typer.Option(metavar="NAME", help="default: train or TrainData")] = None,
     test: Annotated[
         str | None, typer.Option(metavar="NAME", help="what is scored; default: the test folder, else validation's")
@@ -93,9 +95,8 @@ def import_(
 
     Patches are images and masks. Train on them with [split] kind = "given".
     """
-    from landslip.runtime.atomic import refuse_existing
-
-    refuse_existing(out, overwrite, folder=True)
+    refuse_outputs(out, overwrite=overwrite, folder=True)
+    from landslip.preparation.channel_summary import channel_table
     from landslip.preparation.import_patches import import_patches, table_of_parts
 
     names: list[str] | Path = [name.strip() for name in channels.split(",")] if channels else []
@@ -113,15 +114,13 @@ def import_(
         names=names,
         overwrite=overwrite,
     )
-    from landslip.preparation.channel_summary import channel_table
-
     typer.echo(
         f"{channel_table(imported.prepared)}\n\n{table_of_parts(imported)}\n\n{imported.prepared.grid.describe()}"
     )
 
 
-def correct(
-    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
+def correct_command(
+    prepared: PreparedFolder,
     inventory: Annotated[Path, typer.Argument(metavar="INVENTORY.gpkg")],
     out: Annotated[Path, typer.Argument(metavar="OUT_PREPARED/")],
     model: Annotated[
@@ -133,14 +132,11 @@ def correct(
 
     The result is a prepared site.
     """
-    from landslip.runtime.atomic import refuse_existing
-
     require_inputs(prepared=prepared)
-    refuse_existing(out, overwrite, folder=True)
-    from landslip.inventory.correct import correct as run
-    from landslip.inventory.correct import parts_text
+    refuse_outputs(out, overwrite=overwrite, folder=True)
+    from landslip.inventory.correct import correct, parts_text
 
-    corrected = run(prepared, inventory, out, overwrite, model)
+    corrected = correct(prepared, inventory, out, overwrite, model)
     states = ", ".join(f"{count} {state}" for state, count in sorted(corrected.states.items()))
     off_site = f"; off the site: {plural(corrected.outside, 'outline')}" if corrected.outside else ""
     typer.echo(

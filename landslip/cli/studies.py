@@ -7,12 +7,23 @@ from typing import Annotated
 
 import typer
 
-from landslip.cli.options import AcceptRange, Change, Overwrite, Plan, overrides, require_inputs
+from landslip.cli.options import (
+    AcceptRange,
+    Change,
+    OutFolder,
+    Overwrite,
+    Plan,
+    PreparedFolder,
+    RunFile,
+    overrides,
+    require_inputs,
+)
 
 
-def intervals(
-    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
-    out: Annotated[Path, typer.Argument(metavar="OUT/")],
+def intervals_command(
+    prepared: PreparedFolder,
+    out: OutFolder,
+    *,
     factor: Annotated[list[str] | None, typer.Option(metavar="NAME", help="May be repeated; default: all.")] = None,
     classes: Annotated[int, typer.Option(help="natural breaks of a continuous factor")] = 5,
     sample: Annotated[int, typer.Option(metavar="N", help="pixels that natural breaks are exact on")] = 10_000,
@@ -24,16 +35,18 @@ def intervals(
     Prints frequency, area share and frequency ratio.
     """
     require_inputs(prepared=prepared)
-    from landslip.importance.frequency_ratio import frequency_ratios as count
-    from landslip.importance.frequency_ratio import frequency_table
+    from landslip.importance.frequency_ratio import frequency_ratios, frequency_table
 
-    result = count(prepared, out, factors=factor or (), classes=classes, sample=sample, seed=seed, overwrite=overwrite)
-    typer.echo(frequency_table(result))
+    frequencies = frequency_ratios(
+        prepared, out, factors=factor or (), classes=classes, sample=sample, seed=seed, overwrite=overwrite
+    )
+    typer.echo(frequency_table(frequencies))
 
 
-def importance(
-    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
-    out: Annotated[Path, typer.Argument(metavar="OUT/")],
+def importance_command(
+    prepared: PreparedFolder,
+    out: OutFolder,
+    *,
     model: Annotated[Path | None, typer.Option(metavar="MODEL/", help="also what this network makes of them")] = None,
     repeats: Annotated[int, typer.Option(help="forests, and permutations of the network's factors")] = 20,
     block: Annotated[int, typer.Option(help="side of the spatial blocks that are drawn anew, pixels")] = 128,
@@ -53,12 +66,9 @@ def importance(
     """
     require_inputs(model, prepared)
     from landslip.importance.ablation import Budget
-    from landslip.importance.importance import importance as rank
+    from landslip.importance.importance import importance, importance_table
 
-    training_budget = None if epochs is None and budget is None else Budget(epochs, budget)
-    from landslip.importance.importance import importance_table
-
-    ranking = rank(
+    rankings = importance(
         prepared,
         out,
         model=model,
@@ -67,15 +77,16 @@ def importance(
         sample=sample,
         seed=seed,
         overwrite=overwrite,
-        budget=training_budget,
+        budget=None if epochs is None and budget is None else Budget(epochs, budget),
     )
-    typer.echo(importance_table(ranking))
+    typer.echo(importance_table(rankings))
 
 
-def compare(
-    run: Annotated[Path, typer.Argument(metavar="RUN.toml")],
-    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
-    out: Annotated[Path, typer.Argument(metavar="OUT/")],
+def compare_command(
+    run: RunFile,
+    prepared: PreparedFolder,
+    out: OutFolder,
+    *,
     change: Change = None,
     plan: Plan = False,
     overwrite: Overwrite = False,
@@ -89,24 +100,24 @@ def compare(
 
     choices = read_run(run, overrides(change))
     require_inputs(prepared=prepared)
-    from landslip.experiments.compare import compare as run_all
-    from landslip.experiments.compare import plan_in_words
+    from landslip.experiments.compare import compare, plan_in_words
     from landslip.experiments.comparison_tables import write_comparison
 
     if plan:
         typer.echo(plan_in_words(choices, prepared, out, overwrite))
         return
-    results = run_all(choices, prepared, out, overwrite)
+    results = compare(choices, prepared, out, overwrite)
     typer.echo(write_comparison(results, prepared, out, overwrite))
     typer.echo(f"{out / 'comparison.md'}, comparison.csv, comparison.json and pictures are in {out}")
-    if any("failed" in result for result in results):
+    if any(result.failed is not None for result in results):
         raise typer.Exit(1)
 
 
-def ladder(
-    run: Annotated[Path, typer.Argument(metavar="RUN.toml")],
-    prepared: Annotated[Path, typer.Argument(metavar="PREPARED/")],
-    out: Annotated[Path, typer.Argument(metavar="OUT/")],
+def ladder_command(
+    run: RunFile,
+    prepared: PreparedFolder,
+    out: OutFolder,
+    *,
     elsewhere: Annotated[
         list[Path] | None, typer.Option(metavar="PREPARED_B/", help="Another site to score on. May be repeated.")
     ] = None,
@@ -124,15 +135,12 @@ def ladder(
     choices = read_run(run, overrides(change))
     for folder in (prepared, *(elsewhere or ())):
         require_inputs(prepared=folder)
-    from landslip.experiments.ladder import ladder as climb
-    from landslip.experiments.ladder import plan_in_words
+    from landslip.experiments.ladder import ladder, ladder_table, plan_in_words
 
     if plan:
         typer.echo(plan_in_words(choices, prepared, out, elsewhere or (), overwrite))
         return
-    rungs = climb(choices, prepared, out, elsewhere=elsewhere or (), overwrite=overwrite, accept_range=accept_range)
-    from landslip.experiments.ladder import ladder_table
-
+    rungs = ladder(choices, prepared, out, elsewhere=elsewhere or (), overwrite=overwrite, accept_range=accept_range)
     typer.echo(ladder_table(rungs))
-    if any("failed" in rung for rung in rungs):
+    if any(rung.failed for rung in rungs):
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from landslip.errors import LabelError
 
 LANDSLIDE, OTHER, UNKNOWN = 1, 0, 255
+LABEL_NAMES = {OTHER: "not landslide", LANDSLIDE: "landslide"}  # what other programs are told the values mean
 
 
 def known_label(label: NDArray[Any], path: Path | str) -> NDArray[np.uint8]:

@@ -27,7 +27,7 @@ from landslip.training.train import train
 
 FULL = (616, 976)  # the paper's Site 1
 QUICK = (320, 400)
-SEED = 2021
+DEMO_SEED = 2021
 
 FULL_RUN = """\
 # A run on the made-up site: choices, not facts about the place.
@@ -74,7 +74,7 @@ batch = 4
 
 
 def demo(
-    folder: Path, quick: bool = False, seed: int = SEED, factors: bool = True, overwrite: bool = False
+    folder: Path, quick: bool = False, seed: int = DEMO_SEED, factors: bool = True, overwrite: bool = False
 ) -> Evaluation:
     """Make a site, prepare, train, map, inventory and evaluate it in `folder`, a run folder.
 

@@ -24,11 +24,11 @@ from landslip.geo.raster import (
     require_one_band,
     require_probability,
 )
-from landslip.metrics.bootstrap import BLOCK, add_block_sums, block_shape
+from landslip.metrics.bootstrap import BOOTSTRAP_BLOCK, add_block_sums, block_shape
 from landslip.metrics.confusion import Histogram, require_probabilities, stated_threshold
 
-SIDE = 2 * TILE  # pixels per side of what is held in memory at a time
-WINDOW = 64  # side of a training window in pixels, where split.tif does not say
+COUNTING_SIDE = 2 * TILE  # pixels per side of what is held in memory at a time
+DEFAULT_WINDOW = 64  # side of a training window in pixels, where split.tif does not say
 VALUES, MAPPED = "values", "mapped"  # tag of a raster of landslide or not, 1 and 0, whose calibration says nothing
 
 
@@ -44,7 +44,7 @@ class ScoredPart:
     part: str
     leaky: bool | None
     notes: tuple[str, ...]
-    window: int = WINDOW
+    window: int = DEFAULT_WINDOW
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Counted:
 
 
 def confusion_by_block(
-    probability: Path, label: Path, split: Path | None = None, part: str | None = None, block: int = BLOCK
+    probability: Path, label: Path, split: Path | None = None, part: str | None = None, block: int = BOOTSTRAP_BLOCK
 ) -> NDArray[np.int64]:
     """Count the scored pixels of every spatial block, at the threshold that the raster carries.
 
@@ -73,7 +73,7 @@ def confusion_by_block(
     grid = one_grid(probability, label, split)
     limit, _ = stated_threshold(None, read_info(probability).tags.get("threshold"), probability.name)
     sums = np.zeros((4, *block_shape(grid.shape, block)), np.int64)
-    for window, values, truth, parts in label_windows((probability, label, split), tiles(grid.shape, SIDE)):
+    for window, values, truth, parts in label_windows((probability, label, split), tiles(grid.shape, COUNTING_SIDE)):
         scored = scored_pixels(values, truth, inside_part(parts, chosen.part))
         for by_block, mask in zip(sums, four_counts(values >= limit, truth == LANDSLIDE, scored), strict=True):
             add_block_sums(by_block, mask, window.row, window.column, block)
@@ -85,7 +85,7 @@ def count_probabilities(probability: Path, label: Path, split: Path | None = Non
     chosen = scored_part(split, part)
     grid = one_grid(probability, label, split)
     counts, train = Histogram.empty(), 0
-    for _, values, truth, parts in label_windows((probability, label, split), tiles(grid.shape, SIDE)):
+    for _, values, truth, parts in label_windows((probability, label, split), tiles(grid.shape, COUNTING_SIDE)):
         scored = scored_pixels(values, truth, inside_part(parts, chosen.part))
         counts += Histogram.from_arrays(values, truth, scored)
         if split is not None:
@@ -145,7 +145,7 @@ def scored_part(split: Path | None, part: str | None) -> ScoredPart:
     if part == "validation" and not leaky:
         notes.append("validation ground chose the epoch and the threshold: the test part is the unbiased one")
     stated = tags.get("window", "")
-    return ScoredPart(name, part, leaky, tuple(notes), int(stated) if stated.isdecimal() else WINDOW)
+    return ScoredPart(name, part, leaky, tuple(notes), int(stated) if stated.isdecimal() else DEFAULT_WINDOW)
 
 
 def one_grid(probability: Path, label: Path, split: Path | None) -> Grid:
@@ -218,7 +218,7 @@ def _codes(
     stored: NDArray[Any], known: tuple[int, ...], path: Path, error: type[LabelError] | type[SplitError]
 ) -> NDArray[np.uint8]:
     """Stored values as uint8; `error` where one is not among the known codes."""
-    strange = ~np.logical_or.reduce([stored == code for code in known])  # np.isin would take six times as long
+    strange = ~np.logical_or.reduce([stored == code for code in known])  # Six times as fast as np.isin.
     if strange.any():
         raise error(
             f"{path} holds {stored[strange][0]}, and only {', '.join(map(str, known))} have a meaning there. "

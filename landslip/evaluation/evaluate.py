@@ -8,7 +8,6 @@ other ground of the same kind.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from landslip.dataset.label import LANDSLIDE
 from landslip.dataset.split import NONE, PARTS
 from landslip.errors import RunError
 from landslip.evaluation.counts import (
+    COUNTING_SIDE,
     MAPPED,
-    SIDE,
     VALUES,
     ScoredPart,
     four_counts,
@@ -31,12 +30,12 @@ from landslip.evaluation.counts import (
     scored_part,
     scored_pixels,
 )
-from landslip.evaluation.leakage import Audit, audit, count_cells, empty_cells, windows_of
+from landslip.evaluation.leakage import Audit, TrainingDistances
 from landslip.evaluation.result import Evaluation, area
-from landslip.geo.grid import Grid, Window, tiles
+from landslip.geo.grid import Grid, tiles
 from landslip.geo.raster import read_info
-from landslip.metrics.bootstrap import BLOCK, add_block_sums, confidence_intervals, empty_sums
-from landslip.metrics.calibration import CLASSES, add_class_sums, expected_calibration_error, reliability
+from landslip.metrics.bootstrap import BOOTSTRAP_BLOCK, add_block_sums, confidence_intervals, empty_sums
+from landslip.metrics.calibration import RELIABILITY_CLASSES, add_class_sums, expected_calibration_error, reliability
 from landslip.metrics.confusion import SCORES, Confusion, Histogram, stated_threshold
 from landslip.runtime.progress import plural
 
@@ -48,8 +47,9 @@ def evaluate(
     label: Path | str,
     split: Path | str | None = None,
     part: str | None = None,
+    *,
     threshold: float | None = None,
-    block: int = BLOCK,
+    block: int = BOOTSTRAP_BLOCK,
 ) -> Evaluation:
     """Score `probability` (float raster, NaN outside valid) against `label` (1, 0, 255 unknown) on one grid.
 
@@ -61,28 +61,27 @@ def evaluate(
     """
     probability, label, split = Path(probability), Path(label), None if split is None else Path(split)
     if block < 1:
-        raise RunError(f"blocks of {block} pixels a side hold no ground. Give 1 or more; {BLOCK} is the default.")
+        raise RunError(
+            f"blocks of {block} pixels a side hold no ground. Give 1 or more; {BOOTSTRAP_BLOCK} is the default."
+        )
     chosen = scored_part(split, part)
     grid = one_grid(probability, label, split)
     tags = read_info(probability).tags
     limit, source = stated_threshold(threshold, tags.get("threshold"), probability.name)
-    paths = probability, label, split
-    counts = _count_windows(paths, grid, chosen, limit, block)
+    counts = _count_windows((probability, label, split), grid, chosen, limit, block)
     confusion = Confusion(*(int(pixels.sum()) for pixels in counts.by_block))
-    distances = None if split is None else _audit(paths, split, grid, chosen, counts)
+    audit = None if counts.distances is None else counts.distances.audit()
     matrices = np.stack(counts.by_block, -1).reshape(-1, 4)
     blocks = int(np.count_nonzero(matrices.any(1)))
-    leaky, notes = leak(chosen, counts.train, confusion.n)
-    if distances is not None and not leaky:
-        notes += nearness(distances)
-    if confusion.n and blocks < FEW_BLOCKS:
-        notes.append(
-            f"scored ground lies in {plural(blocks, 'block')} of {block} pixels only: the intervals are rough or "
-            "undefined"
-        )
+    leaky, notes = leak(chosen, 0 if counts.distances is None else counts.distances.inside, confusion.n)
+    if audit is not None and not leaky:
+        notes += nearness(audit)
+    if confusion.n:
+        notes += _few_blocks(blocks, block)
     notes += [*_not_scored(counts, grid, chosen.part), *_undefined(confusion)]
     holds_probabilities = tags.get(VALUES) != MAPPED
-    classes = reliability(counts.histogram, counts.by_class.reshape(-1, CLASSES, 2)) if holds_probabilities else None
+    by_class = counts.by_class.reshape(-1, RELIABILITY_CLASSES, 2)
+    classes = reliability(counts.histogram, by_class) if holds_probabilities else None
     return Evaluation(
         confusion=confusion,
         scores=confusion.scores(),
@@ -99,19 +98,19 @@ def evaluate(
         intervals=confidence_intervals(matrices),
         block=block,
         blocks=blocks,
-        audit=distances,
+        audit=audit,
         reliability=classes,
         expected_calibration_error=None if classes is None else expected_calibration_error(classes),
     )
 
 
-def nearness(found: Audit) -> list[str]:
+def nearness(audit: Audit) -> list[str]:
     """A note where scored pixels lie within a window of training ground; none where they do not or it is not known."""
-    if not found.share_near > 0:
+    if not audit.share_near > 0:
         return []
     return [
-        f"{100 * found.share_near:.1f} % of the pixels scored lie nearer to training ground than one window of "
-        f"{found.window} pixels: their surroundings were trained on"
+        f"{100 * audit.share_near:.1f} % of the pixels scored lie nearer to training ground than one window of "
+        f"{audit.window} pixels: their surroundings were trained on"
     ]
 
 
@@ -120,19 +119,18 @@ class _PixelCounts:
     """Pixels of the scored part, counted window after window.
 
     `by_block` holds the scored pixels that are TP, FP, FN and TN, each (rows, columns) of the bootstrap's blocks, and
-    `by_class` (rows, columns, classes, 2) those of each class of probability. `cells` counts the scored pixels off
-    training ground by cell of the audit. `landslide` are the part's landslide pixels, `missed` those of them without a
-    probability, `no_part` landslide pixels in no part, and `train` the scored pixels that are training ground.
+    `by_class` (rows, columns, classes, 2) those of each class of probability. `distances` to training ground is None
+    without a split. `landslide` are the part's landslide pixels, `missed` those of them without a probability, and
+    `no_part` landslide pixels in no part.
     """
 
     by_block: list[NDArray[np.signedinteger]]
     by_class: NDArray[np.signedinteger]
-    cells: NDArray[np.signedinteger]
     histogram: Histogram
+    distances: TrainingDistances | None
     landslide: int = 0
     missed: int = 0
     no_part: int = 0
-    train: int = 0
 
 
 def _count_windows(
@@ -141,11 +139,11 @@ def _count_windows(
     """Count the pixels of the rasters at `paths`: probability, label and split. What reaches `limit` is mapped."""
     counts = _PixelCounts(
         by_block=[empty_sums(grid.shape, block) for _ in range(4)],
-        by_class=empty_sums(grid.shape, block, CLASSES, 2),
-        cells=empty_cells(grid),
+        by_class=empty_sums(grid.shape, block, RELIABILITY_CLASSES, 2),
         histogram=Histogram.empty(),
+        distances=None if paths[2] is None else TrainingDistances(paths[2], grid, chosen.window),
     )
-    for window, values, truth, parts in label_windows(paths, tiles(grid.shape, SIDE)):
+    for window, values, truth, parts in label_windows(paths, tiles(grid.shape, COUNTING_SIDE)):
         inside = inside_part(parts, chosen.part)
         landslide, scored = truth == LANDSLIDE, scored_pixels(values, truth, inside)
         for sums, mask in zip(counts.by_block, four_counts(values >= limit, landslide, scored), strict=True):
@@ -156,23 +154,18 @@ def _count_windows(
         counts.landslide += int(np.count_nonzero(inside & landslide))
         counts.missed += int(np.count_nonzero(inside & landslide & ~np.isfinite(values)))
         counts.no_part += int(np.count_nonzero(landslide & (parts == NONE)))
-        if paths[2] is not None:
-            train = parts == PARTS["train"]
-            counts.train += int(np.count_nonzero(scored & train))
-            count_cells(counts.cells, scored & ~train, window)
+        if counts.distances is not None:
+            counts.distances.add(window, scored, parts == PARTS["train"])
     return counts
 
 
-def _audit(
-    paths: tuple[Path, Path, Path | None], split: Path, grid: Grid, chosen: ScoredPart, counts: _PixelCounts
-) -> Audit:
-    """How far the scored pixels lie from training ground; the rasters are read again where that is not clear."""
-
-    def off_training(cells: NDArray[np.bool_]) -> Iterator[tuple[Window, NDArray[np.bool_]]]:
-        for window, values, truth, parts in label_windows(paths, windows_of(cells, grid, SIDE)):
-            yield window, scored_pixels(values, truth, inside_part(parts, chosen.part)) & (parts != PARTS["train"])
-
-    return audit(split, grid, counts.train, cells=counts.cells, scored=off_training, window=chosen.window)
+def _few_blocks(blocks: int, side: int) -> list[str]:
+    """A note where scored ground lies in too few blocks for sure intervals; none where it does not."""
+    if blocks >= FEW_BLOCKS:
+        return []
+    return [
+        f"scored ground lies in {plural(blocks, 'block')} of {side} pixels only: the intervals are rough or undefined"
+    ]
 
 
 def _not_scored(counts: _PixelCounts, grid: Grid, part: str) -> list[str]:

@@ -1,11 +1,13 @@
 """Leakage audit: how far the scored pixels lie from the training ground, and how many lie on it.
 
-Distances are exact, centre to centre, and no array of the whole raster is held. The training pixel nearest to one
-outside lies on the edge of the training ground, so a tree of the edge's pixels answers every question; and a cell of
-16 x 16 pixels whose distances cannot decide the minimum, the median or the share near by is asked at its centre only.
-Where most pixels of a window must be asked, a distance transform of it answers them at once: its bounds say how far
-around it the nearest edge can lie. Memory follows the length of that edge (8 bytes a pixel of it for the tree's order,
-which has the pixels themselves in a mapped file where they are many) and the number of cells (1/256 of the pixels).
+Distances run from pixel centre to pixel centre. The training pixel that is nearest to a pixel outside lies on the edge
+of the training ground, so only the pixels of that edge are kept, in a k-d tree.
+
+The scored pixels are looked at in cells of 16 x 16 pixels. A cell that may hold a pixel nearer than one training window
+is measured pixel by pixel. All pixels of a cell farther away count as far as its centre is. So the minimum and the
+share near training ground are exact. The median comes from a histogram of bins one pixel wide, and is therefore rounded
+to a pixel near training ground and good to about one pixel elsewhere. Memory follows the window, the histogram and the
+length of the edge.
 
 A training window lies wholly on training ground, which may reach beyond the windows: to be on it is to be where the
 network may have trained.
@@ -14,10 +16,9 @@ network may have trained.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,22 +26,13 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from landslip.dataset.split import TRAIN
-from landslip.geo.geotiff import TILE
-from landslip.geo.grid import Grid, Window, tiles
-from landslip.geo.mapped_array import mapped_zeros, strips
+from landslip.geo.grid import Grid, Window
+from landslip.geo.mapped_array import strips
 from landslip.geo.raster import open_raster, read_stored_window
 from landslip.metrics.bootstrap import add_block_sums, empty_sums
 
-CELL = 16  # pixels a side of a cell, whose distances are decided on together
-FEW = 2**16  # values that are put in order at once
-LEAF = 64  # pixels of the edge in a leaf of the tree
-ROUNDING = 1e-6  # share that a bound is widened by, more than float32 loses of it
-TRANSFORMED = 8  # pixels that a distance transform takes in the time that the tree takes for one
-LARGEST = (4 * TILE) ** 2  # pixels of a distance transform at most, which holds some 20 bytes of each
-
-# From (rows, columns) bool cells: windows of the raster that hold one of them, each with its (h, w) scored pixels off
-# training ground.
-Scored = Callable[[NDArray[np.bool_]], Iterable[tuple[Window, NDArray[np.bool_]]]]
+CELL = 16  # pixels a side of a cell, whose pixels count together where it is far from training ground
+ROUNDING = 1e-9  # share of a distance that its last digits may be wrong by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +40,8 @@ class Audit:
     """Distance of the scored pixels to the nearest training pixel, metres (0 on training ground).
 
     All are NaN where nothing was scored or no training ground is known. Shares are of the pixels scored: `share_inside`
-    lies on training ground, `share_near` nearer to it than one window of `window` pixels, `reach_m` metres.
+    lies on training ground, `share_near` nearer to it than one window of `window` pixels, `reach_m` metres. The median
+    is read from a histogram of bins one pixel wide; the others are exact.
     """
 
     minimum_m: float
@@ -59,71 +52,80 @@ class Audit:
     reach_m: float
 
 
-def empty_cells(grid: Grid) -> NDArray[np.signedinteger]:
-    """Cells (rows, columns) in which no scored pixel is counted yet."""
-    return empty_sums(grid.shape, CELL)
+class TrainingDistances:
+    """Distances of scored pixels to the training ground of a split, counted window after window."""
 
+    def __init__(self, split: Path, grid: Grid, window: int) -> None:
+        """`split` is split.tif on `grid`, whose part 1 is training ground; `window` the side of a training window."""
+        self.window = window
+        self.size = np.array([grid.y_size, grid.x_size])
+        self.pixel = float(self.size.min())
+        self.reach = window * self.pixel  # The guard of a split is counted in the same way.
+        self.edge = training_edge(split)
+        self.tree = cKDTree(self.edge * self.size)
+        self.radius = (CELL - 1) / 2 * math.hypot(*self.size)  # From a cell's centre to its corners.
+        farthest = math.hypot(grid.height * grid.y_size, grid.width * grid.x_size)
+        self.pixels_at = np.zeros(math.ceil(farthest / self.pixel) + 2, np.int64)  # By distance in whole pixels.
+        self.inside = self.near = 0
+        self.minimum = math.inf
 
-def count_cells(cells: NDArray[np.signedinteger], mask: NDArray[np.bool_], window: Window) -> None:
-    """Count the scored pixels off training ground of one window by cell."""
-    add_block_sums(cells, mask, window.row, window.column, CELL)
+    def add(self, window: Window, scored: NDArray[np.bool_], train: NDArray[np.bool_]) -> None:
+        """Count the (h, w) pixels of a window that are `scored`; those that `train` are training ground."""
+        self.inside += int(np.count_nonzero(scored & train))
+        outside = scored & ~train
+        if not outside.any() or not self.tree.n:
+            return
+        counts = empty_sums(outside.shape, CELL)
+        add_block_sums(counts, outside, 0, 0, CELL)
+        cells = np.argwhere(counts)
+        corner = np.array([window.row, window.column])
+        centres = self.tree.query((corner + cells * CELL + (CELL - 1) / 2) * self.size)[0]
+        lowest, highest = centres - self.radius, centres + self.radius
+        close = lowest < self.reach
+        self._count(centres[~close], counts[tuple(cells[~close].T)])
+        if close.any():
+            distances = self._measured_nearby(window, _pixels_of(cells[close], outside))
+            self._count(distances, np.ones(len(distances), np.int64))
+            self.near += int(np.count_nonzero(distances < self.reach * (1 - ROUNDING)))
+            self.minimum = min(self.minimum, float(distances.min()))
+        # The nearest pixel of all may lie in a cell that is far from training ground.
+        nearest = ~close & (lowest <= min(self.minimum, highest.min()))
+        if nearest.any():
+            pixels = corner + np.argwhere(_pixels_of(cells[nearest], outside))
+            self.minimum = min(self.minimum, float(self.tree.query(pixels * self.size)[0].min()))
 
-
-def windows_of(cells: NDArray[np.bool_], grid: Grid, side: int) -> Iterator[Window]:
-    """Windows of `side` pixels over the grid that hold one of the cells."""
-    for window in tiles(grid.shape, side):
-        rows = slice(window.row // CELL, (window.row + window.height - 1) // CELL + 1)
-        columns = slice(window.column // CELL, (window.column + window.width - 1) // CELL + 1)
-        if cells[rows, columns].any():
-            yield window
-
-
-def audit(split: Path, grid: Grid, inside: int, cells: NDArray[np.signedinteger], scored: Scored, window: int) -> Audit:
-    """Measure how far the scored pixels lie from training ground.
-
-    `split` is split.tif, whose part 1 is training ground. `inside` is how many scored pixels lie on it, `cells` counts
-    the others by cell, and `scored` reads them again where cells do not decide. `window` is the side of a training
-    window in pixels.
-    """
-    reach = window * min(grid.x_size, grid.y_size)  # in pixels, as the guard of a split counts
-    total = inside + int(cells.sum())
-    distance = _Distance(training_edge(split), grid)
-    if not total or not (inside or distance.tree.n):
+    def audit(self) -> Audit:
+        """What the pixels counted so far say."""
+        pixels_at = self.pixels_at.copy()
+        pixels_at[0] += self.inside
+        total = int(pixels_at.sum())
+        # The median is the mean of the two middle pixels.
+        ranks = np.searchsorted(np.cumsum(pixels_at), [(total - 1) // 2, total // 2], side="right")
         return Audit(
-            minimum_m=math.nan,
-            median_m=math.nan,
-            share_inside=math.nan,
-            share_near=math.nan,
-            window=window,
-            reach_m=reach,
+            minimum_m=math.nan if not total else 0.0 if self.inside else self.minimum,
+            median_m=float(ranks.mean()) * self.pixel if total else math.nan,
+            share_inside=self.inside / total if total else math.nan,
+            share_near=(self.inside + self.near) / total if total else math.nan,
+            window=self.window,
+            reach_m=self.reach,
         )
-    if inside == total:
-        return Audit(minimum_m=0.0, median_m=0.0, share_inside=1.0, share_near=1.0, window=window, reach_m=reach)
 
-    low, high = distance.of_cells(cells)
-    # The median is the mean of the two middle ranks; those below `inside` are the zeros on training ground.
-    ranks = [rank - inside for rank in ((total - 1) // 2, total // 2)]
-    beyond = [rank for rank in ranks if rank >= 0]
-    first, last = (_at_rank(low, cells, beyond[0]), _at_rank(high, cells, beyond[-1])) if beyond else (math.inf, -1.0)
-    undecided = (high >= first) & (low <= last) | (low < reach) & (high >= reach)
-    if not inside:
-        undecided |= low <= high.min()
-    below, near = (int(cells[~undecided & (high < bound)].sum()) for bound in (first, reach))
-    high[~undecided] = 0
-    del low, undecided
-    values, times = _exact(distance, high, scored)
+    def _count(self, distances: NDArray[np.float64], times: NDArray[np.signedinteger]) -> None:
+        """Count distances in metres, each so many times."""
+        bins = np.rint(distances / self.pixel).astype(np.intp)
+        self.pixels_at += np.bincount(bins, times, len(self.pixels_at)).astype(np.int64)
 
-    middle = [_at_rank(values, times, rank - below) if rank >= 0 else 0.0 for rank in ranks]
-    near += inside + int(times[values < reach].sum())
-    minimum = 0.0 if inside else float(values.min())
-    return Audit(
-        minimum_m=minimum,
-        median_m=sum(middle) / 2,
-        share_inside=inside / total,
-        share_near=near / total,
-        window=window,
-        reach_m=reach,
-    )
+    def _measured_nearby(self, window: Window, pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(N,) distances of (h, w) `pixels`, by a transform of the window and all that may be nearest to them."""
+        down, across = np.ceil((self.reach + 2 * self.radius) / self.size).astype(int).tolist()
+        top, left = window.row - down, window.column - across
+        outside = np.ones((window.height + 2 * down, window.width + 2 * across), bool)
+        first, last = np.searchsorted(self.edge[:, 0], [top, top + len(outside)])
+        rows, columns = (self.edge[first:last] - (top, left)).T
+        here = (columns >= 0) & (columns < outside.shape[1])
+        outside[rows[here], columns[here]] = False
+        distances = distance_transform_edt(outside, self.size)
+        return np.asarray(distances[down : down + window.height, across : across + window.width][pixels])
 
 
 def pooled(audits: Sequence[Audit], pixels: Sequence[int]) -> Audit:
@@ -134,14 +136,11 @@ def pooled(audits: Sequence[Audit], pixels: Sequence[int]) -> Audit:
     """
     parts = [(part, n) for part, n in zip(audits, pixels, strict=True) if n]
     total = sum(n for _, n in parts)
-    minimum = min((part.minimum_m for part, _ in parts if not math.isnan(part.minimum_m)), default=math.nan)
-    inside = sum(n * part.share_inside for part, n in parts) / total if total else math.nan
-    near = sum(n * part.share_near for part, n in parts) / total if total else math.nan
     return Audit(
-        minimum_m=minimum,
+        minimum_m=min((part.minimum_m for part, _ in parts if not math.isnan(part.minimum_m)), default=math.nan),
         median_m=math.nan,
-        share_inside=inside,
-        share_near=near,
+        share_inside=sum(n * part.share_inside for part, n in parts) / total if total else math.nan,
+        share_near=sum(n * part.share_near for part, n in parts) / total if total else math.nan,
         window=audits[0].window,
         reach_m=audits[0].reach_m,
     )
@@ -149,119 +148,25 @@ def pooled(audits: Sequence[Audit], pixels: Sequence[int]) -> Audit:
 
 def training_edge(split: Path) -> NDArray[np.int32]:
     """(N, 2) rows and columns, by row, of the training pixels that have a pixel without training beside them."""
+    edges = [np.zeros((0, 2), np.int32)]
     with open_raster(split) as dataset:
         shape = dataset.height, dataset.width
-        edge, count = mapped_zeros((0, 2), np.int32), 0
         for strip in strips(shape):
-            pixels = _edge_of(dataset, strip, shape)
-            # Gathered where it will lie: the pieces of a long edge would fill the heap beside it.
-            if count + len(pixels) > len(edge):
-                longer = mapped_zeros((2 * (count + len(pixels)), 2), np.int32)
-                longer[:count] = edge[:count]
-                edge = longer
-            edge[count : count + len(pixels)] = pixels
-            count += len(pixels)
-    return edge[:count]
+            outer = Window(strip.row - 1, 0, strip.height + 2, strip.width).clip(shape)
+            # Nothing beyond the raster is scored, so its border is no edge.
+            train = np.ones((strip.height + 2, strip.width + 2), bool)
+            row = outer.row - strip.row + 1
+            train[row : row + outer.height, 1:-1] = read_stored_window(dataset, outer) == TRAIN
+            inner = train[:-2, 1:-1] & train[2:, 1:-1] & train[1:-1, :-2] & train[1:-1, 2:]
+            pixels = np.argwhere(train[1:-1, 1:-1] & ~inner)
+            pixels[:, 0] += strip.row
+            edges.append(pixels.astype(np.int32))
+    return np.concatenate(edges)
 
 
-def _edge_of(dataset: Any, strip: Window, shape: tuple[int, int]) -> NDArray[np.int32]:
-    """(N, 2) rows and columns of the edge's pixels in a strip of whole rows."""
-    outer = Window(strip.row - 1, 0, strip.height + 2, strip.width).clip(shape)
-    # Beyond the raster nothing is scored, so that its border is no edge.
-    train = np.ones((strip.height + 2, strip.width + 2), bool)
-    row = outer.row - strip.row + 1
-    train[row : row + outer.height, 1:-1] = read_stored_window(dataset, outer) == TRAIN
-    inner = train[:-2, 1:-1] & train[2:, 1:-1]
-    inner &= train[1:-1, :-2]
-    inner &= train[1:-1, 2:]
-    return np.asarray(np.argwhere(train[1:-1, 1:-1] & ~inner) + np.array([strip.row, 0]), np.int32)
-
-
-class _Distance:
-    """Distances to the edge of the training ground, metres."""
-
-    def __init__(self, edge: NDArray[np.int32], grid: Grid) -> None:
-        self.size = np.array([grid.y_size, grid.x_size])
-        # The tree keeps the array that it is given, and copies nothing.
-        self.tree = cKDTree(np.multiply(edge, self.size, mapped_zeros(edge.shape, float)), LEAF)
-
-    def of_pixels(self, at: NDArray[np.intp], farthest: float) -> NDArray[np.float64]:
-        """(N,) distances of pixels at (N, 2) rows and columns, none of them more than `farthest` metres away.
-
-        They follow from whole numbers of pixels, so that equal distances are equal numbers.
-        """
-        margin = np.ceil(farthest / self.size).astype(np.intp)
-        corner, end = at.min(0) - margin, at.max(0) + margin + 1
-        pixels = math.prod((end - corner).tolist())
-        if pixels > min(TRANSFORMED * len(at), LARGEST):
-            down, across = (self._edge(self.tree.query(at * self.size)[1]) - at).T
-        else:
-            first, behind = np.searchsorted(self.tree.data[:, 0], np.array([corner[0], end[0]]) * self.size[0])
-            inside = self._edge(slice(first, behind)) - corner
-            inside = inside[(inside[:, 1] >= 0) & (inside[:, 1] < end[1] - corner[1])]
-            away = np.ones(end - corner, bool)
-            away[inside[:, 0], inside[:, 1]] = False
-            row, column = (at - corner).T
-            rows, columns = distance_transform_edt(away, self.size, return_distances=False, return_indices=True)
-            down, across = rows[row, column] - row, columns[row, column] - column
-        return np.asarray(np.hypot(down * self.size[0], across * self.size[1]))
-
-    def of_cells(self, cells: NDArray[np.signedinteger]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Lower and upper bounds on the distances of the pixels of each cell, (rows, columns) each.
-
-        They are the distance of the cell's centre, less and more half its diagonal; infinite where no pixel is counted
-        in `cells`.
-        """
-        half = (CELL - 1) / 2
-        radius = half * float(np.hypot(*self.size)) * (1 + ROUNDING)
-        low, high = mapped_zeros(cells.shape, np.float32), mapped_zeros(cells.shape, np.float32)
-        for row, counted in enumerate(cells > 0):
-            at = np.stack(np.broadcast_arrays(row, np.flatnonzero(counted)), 1)
-            centre = self.tree.query((at * CELL + half) * self.size)[0]
-            low[row], high[row] = np.inf, np.inf
-            low[row, counted], high[row, counted] = centre * (1 - ROUNDING) - radius, centre * (1 + ROUNDING) + radius
-        return low, high
-
-    def _edge(self, which: slice | NDArray[np.intp]) -> NDArray[np.intp]:
-        """(N, 2) rows and columns of some pixels of the edge, which the tree holds in metres."""
-        return np.asarray(np.rint(self.tree.data[which] / self.size), np.intp)
-
-
-def _at_rank(values: NDArray[np.floating], times: NDArray[np.signedinteger], rank: int) -> float:
-    """The value at a rank, from 0, of all values in order, where each stands so many `times`."""
-    counted = times > 0
-    low, high = values.min(where=counted, initial=np.inf), values.max(where=counted, initial=-np.inf)
-    # Halved until few lie between: to put all of them in order would take several times their memory.
-    while np.count_nonzero(between := counted & (values >= low) & (values <= high)) > FEW:
-        middle = np.float64(low) + (np.float64(high) - np.float64(low)) / 2
-        upper = times.sum(where=values <= middle) <= rank
-        if upper:
-            low = values.min(where=between & (values > middle), initial=np.inf)
-        else:
-            high = values.max(where=between & (values <= middle), initial=-np.inf)
-        if low == high:
-            return float(low)
-    order = np.argsort(values[between], kind="stable")
-    behind = np.searchsorted(np.cumsum(times[between][order]), rank - times.sum(where=values < low), side="right")
-    return float(values[between][order[behind]])
-
-
-def _exact(
-    distance: _Distance, farthest: NDArray[np.float32], scored: Scored
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The distances of all scored pixels in some cells, each different one once in order, and how many have it.
-
-    `farthest` bounds the distances in those cells, metres, and is 0 in the others.
-    """
-    undecided = farthest > 0
-    values, times = np.zeros(0), np.zeros(0, np.int64)
-    for window, mask in scored(undecided):
-        row, column = (np.arange(*s.indices(s.stop)) // CELL for s in window.slices)
-        cells = np.ix_(row, column)
-        pixels = np.argwhere(mask & undecided[cells])
-        if len(pixels):
-            pixels += window.row, window.column
-            distances, counts = np.unique(distance.of_pixels(pixels, farthest[cells].max()), return_counts=True)
-            values, where = np.unique(np.concatenate([values, distances]), return_inverse=True)
-            times = np.bincount(where, np.concatenate([times, counts])).astype(np.int64)
-    return values, times
+def _pixels_of(cells: NDArray[np.intp], pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Those of (h, w) `pixels` that lie in (N, 2) cells of their window."""
+    height, width = pixels.shape
+    chosen = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
+    chosen[tuple(cells.T)] = True
+    return pixels & chosen.repeat(CELL, 0).repeat(CELL, 1)[:height, :width]

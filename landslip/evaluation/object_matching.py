@@ -29,7 +29,7 @@ class Match:
 
 def match(reference: NDArray[Any], mapped: NDArray[Any], overlap: float = OVERLAP) -> Match:
     """Match valid polygons (N,) and (M,) of one CRS by the area they share. Overlapping polygons count once."""
-    i, j = shapely.STRtree(mapped).query(reference, predicate="intersects")  # pairs that touch
+    i, j = shapely.STRtree(mapped).query(reference, predicate="intersects")  # These are the pairs that touch.
     shared = shapely.intersection(reference[i], mapped[j])
     area = shapely.area(shared)
     i, j, shared, area = i[area > 0], j[area > 0], shared[area > 0], area[area > 0]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landslip.metrics.size_distribution import FEWEST, Tail
 from landslip.runtime.progress import plural
+from landslip.runtime.text import screen_table
 
 COMPLETE = 0.8  # share of landslides that is found from the completeness limit on
 POOL = 5  # landslides that are judged together for the completeness limit, at least
@@ -82,10 +82,7 @@ class InventoryScores:
 
 
 def size_classes(
-    areas: NDArray[np.float64],
-    found: NDArray[np.bool_],
-    mapped_areas: NDArray[np.float64],
-    invented: NDArray[np.bool_],
+    areas: NDArray[np.float64], found: NDArray[np.bool_], mapped_areas: NDArray[np.float64], invented: NDArray[np.bool_]
 ) -> list[SizeClass]:
     """Landslides counted by classes of size, which end at 1, 2 and 5 times the powers of ten square metres.
 
@@ -125,13 +122,12 @@ def completeness(classes: Sequence[SizeClass], share: float = COMPLETE) -> float
 
 def object_table(scores: InventoryScores) -> str:
     """The scores of an inventory as text."""
-    ground = "all mapped ground" if scores.part == "all" else f"the {scores.part} part"
+    rows = [_row(_size(c), c.reference, c.found, c.mapped, c.invented) for c in scores.classes]
+    rows.append(_row("all", scores.reference, scores.found, scores.mapped, scores.invented))
     lines = [
-        f"Landslides of {ground}, matched where {100 * scores.overlap:g} % of the area is covered",
+        f"Landslides of {part_text(scores.part)}, matched where {100 * scores.overlap:g} % of the area is covered",
         "",
-        f"{'Size':<26}{'Reference':>10}{'Found':>8}{'':>8}{'Missed':>8}{'Mapped':>8}{'Invented':>10}",
-        *(_row(_size(c), c.reference, c.found, c.mapped, c.invented) for c in scores.classes),
-        _row("all", scores.reference, scores.found, scores.mapped, scores.invented),
+        screen_table(["Size", "Reference", "Found", "", "Missed", "Mapped", "Invented"], rows),
         "",
         f"Touched by the map, of those missed {scores.missed_touched:,}; touching a landslide, of those invented "
         f"{scores.invented_touching:,}",
@@ -154,12 +150,17 @@ def object_table(scores: InventoryScores) -> str:
     return "\n".join(lines)
 
 
+def part_text(part: str) -> str:
+    """The ground that scores are of, in words."""
+    return "all mapped ground" if part == "all" else f"the {part} part"
+
+
 def area_text(square_metres: float) -> str:
     """An area in m², or from 1 km² on in km²."""
     return f"{square_metres:,.0f} m²" if square_metres < 1e6 else f"{square_metres / 1e6:,.6g} km²"
 
 
-def objects_json(scores: InventoryScores) -> dict[str, Any]:
+def objects_json(scores: InventoryScores) -> dict[str, object]:
     """The scores of an inventory as JSON holds them: without the single areas."""
     return {key: value for key, value in asdict(scores).items() if key not in ("reference_areas", "mapped_areas")}
 
@@ -171,10 +172,10 @@ def _size(size: SizeClass) -> str:
     return f"{size.low:,g} to {size.high:,.0f} m²"
 
 
-def _row(size: str, reference: int, found: int, mapped: int, invented: int) -> str:
+def _row(size: str, reference: int, found: int, mapped: int, invented: int) -> list[str]:
     """A row of the table of sizes."""
     share = f"{100 * found / reference:.1f} %" if reference else "-"
-    return f"{size:<26}{reference:>10,}{found:>8,}{share:>8}{reference - found:>8,}{mapped:>8,}{invented:>10,}"
+    return [size, f"{reference:,}", f"{found:,}", share, *(f"{n:,}" for n in (reference - found, mapped, invented))]
 
 
 def _times(bias: float) -> str:

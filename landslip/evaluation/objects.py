@@ -38,7 +38,7 @@ from landslip.review.landslides import OF_INVENTORY, read_landslides, read_mappe
 from landslip.runtime.progress import plural
 
 WITHIN = (1, 2)  # pixels that two boundaries may lie apart
-SIDE = 4 * TILE  # pixels per side of what is held in memory at a time
+MATCHING_SIDE = 4 * TILE  # pixels per side of what is held in memory at a time
 POLYGONS = ["Polygon", "MultiPolygon"]
 
 
@@ -53,11 +53,7 @@ class Polygons:
 
 
 def read_polygons(
-    inventory: Path,
-    reference: Path,
-    probability: Path,
-    layer: str | None = None,
-    inventory_layer: str | None = None,
+    inventory: Path, reference: Path, probability: Path, layer: str | None = None, inventory_layer: str | None = None
 ) -> Polygons:
     """The polygons of an inventory and of a reference that lie on the map `probability`.
 
@@ -77,6 +73,7 @@ def score_polygons(
     label: Path,
     split: Path | None = None,
     part: str | None = None,
+    *,
     overlap: float = OVERLAP,
 ) -> InventoryScores:
     """Score mapped landslides against those of a reference, where `evaluate` scores pixels.
@@ -183,7 +180,7 @@ def _count_pixels(polygons: Polygons, probability: Path, label: Path, split: Pat
     unknown = shapes_on(polygons.unknown, grid)
     true, mapped = _Footprints(polygons.true, grid), _Footprints(polygons.mapped, grid)
     boundaries = [_BoundaryCounts(pixels) for pixels in WITHIN]
-    cores = list(tiles(grid.shape, SIDE))
+    cores = list(tiles(grid.shape, MATCHING_SIDE))
     part, windows = known_windows(probability, label, split, part, [_grown(core, grid.shape) for core in cores])
     for core, (outer, truth, known, scored) in zip(cores, windows, strict=True):
         inner = core.within(outer)
@@ -192,7 +189,8 @@ def _count_pixels(polygons: Polygons, probability: Path, label: Path, split: Pat
         true.add(core, scored[inner])
         mapped.add(core, scored[inner])
         counted = np.zeros(scored.shape, bool)
-        counted[inner] = scored[inner]  # boundaries in the margin belong to the window beside this one
+        # Boundaries in the margin belong to the window beside this one.
+        counted[inner] = scored[inner]
         mapped_pixels = burn(polygons.mapped[mapped.near(outer)], grid.crop(outer)) & known
         edge, true_edge = edges(mapped_pixels, known), edges((truth == LANDSLIDE) & known, known)
         for boundary in boundaries:
@@ -207,10 +205,7 @@ def _not_counted(counted: _Counted, true: NDArray[np.bool_], mapped: NDArray[np.
     """
     where = "on ground that is not scored" if counted.part == "all" else "in other parts"
     notes = []
-    for name, footprints, judged in (
-        ("landslide", counted.true, true),
-        ("mapped landslide", counted.mapped, mapped),
-    ):
+    for name, footprints, judged in (("landslide", counted.true, true), ("mapped landslide", counted.mapped, mapped)):
         out = (footprints.scored > 0) & ~judged
         if out.any():
             count, area = int(out.sum()), float(shapely.area(footprints.polygons[out]).sum())
@@ -296,7 +291,7 @@ class _BoundaryCounts:
         precision = self.mapped_near / self.mapped if self.mapped else math.nan
         recall = self.true_near / self.true if self.true else math.nan
         near = self.mapped_near * self.true + self.true_near * self.mapped
-        if self.mapped and self.true:  # the harmonic mean, as one fraction
+        if self.mapped and self.true:  # This is the harmonic mean as one fraction.
             f1 = 2 * self.mapped_near * self.true_near / near if near else 0.0
         else:
             f1 = 0.0 if self.mapped or self.true else math.nan

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from landslip.evaluation.object_scores import COMPLETE, InventoryScores, area_text
+from landslip.evaluation.object_scores import COMPLETE, InventoryScores, area_text, part_text
 from landslip.metrics.calibration import Reliability, expected_calibration_error
 from landslip.plots.cartography import log_ticks, save
 from landslip.plots.curves import draw_tail
@@ -65,8 +64,9 @@ def draw_areas(scores: InventoryScores, out: Path, overwrite: bool = False) -> N
         log_ticks(axes.xaxis)
         axes.grid(alpha=0.3)
     log_ticks(density.yaxis)
-    ground = "all mapped ground" if scores.part == "all" else f"the {scores.part} part"
-    figure.suptitle(f"Inventory against reference, {ground} (bars: 1 sigma of counts; 95 % of shares)", fontsize=11)
+    figure.suptitle(
+        f"Inventory against reference, {part_text(scores.part)} (bars: 1 sigma of counts; 95 % of shares)", fontsize=11
+    )
     save(figure, out, overwrite)
 
 
@@ -80,21 +80,19 @@ def draw_reliability(
     figure = Figure(figsize=(5.4, 7.2), layout="constrained")
     shares, counts = figure.subplots(2, 1, height_ratios=(3.2, 1))
     shares.plot([0, 1], [0, 1], color="black", ls=":", lw=1, label="calibrated")
-    looks: list[dict[str, Any]] = [
-        {"color": LINES[0], "marker": "o", "ls": "-", "mfc": LINES[0]},
-        {"color": LINES[4], "marker": "s", "ls": "--", "mfc": "white"},
-    ]
+    looks = [(LINES[0], "o", "-", LINES[0]), (LINES[4], "s", "--", "white")]
     for i, (name, table) in enumerate(tables.items()):
-        look = looks[i % len(looks)]
+        colour, marker, line, face = looks[i % len(looks)]
         filled = [row for row in table if row.pixels]
         mean, observed = np.array([row.probability for row in filled]), np.array([row.observed for row in filled])
         low, high = np.array([row.observed_low for row in filled]), np.array([row.observed_high for row in filled])
         label = f"{name}: ECE {100 * expected_calibration_error(list(table)):.1f} %"
-        shares.plot(mean, observed, lw=1.3, ms=5, clip_on=False, zorder=3, label=label, **look)
-        shares.vlines(mean, low, high, color=look["color"], lw=1.1)
-        shares.scatter([*mean, *mean], [*low, *high], 36, look["color"], "_", linewidths=1.1)
+        shares.plot(mean, observed, lw=1.3, ms=5, clip_on=False, zorder=3, label=label,
+                    color=colour, marker=marker, ls=line, mfc=face)  # fmt: skip
+        shares.vlines(mean, low, high, color=colour, lw=1.1)
+        shares.scatter([*mean, *mean], [*low, *high], 36, colour, "_", linewidths=1.1)
         edges = [row.low for row in table] + [table[-1].high]
-        counts.stairs([row.pixels for row in table], edges, baseline=None, color=look["color"], ls=look["ls"], lw=1.3)
+        counts.stairs([row.pixels for row in table], edges, baseline=None, color=colour, ls=line, lw=1.3)
     shares.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is landslide")
     shares.set_title(title, fontsize=11)
     figure.legend(loc="outside lower center", ncols=1 + len(tables), fontsize=8, frameon=False)

@@ -6,23 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from landslip.evaluation.leakage import Audit
-from landslip.metrics.bootstrap import DRAWS, LEVEL, SEED, Interval
+from landslip.evaluation.object_scores import part_text
+from landslip.metrics.bootstrap import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, LEVEL, Interval
 from landslip.metrics.calibration import Reliability
 from landslip.metrics.confusion import SCORES, Confusion
 from landslip.runtime.progress import plural
-from landslip.runtime.text import percent, write_json
+from landslip.runtime.text import percent, screen_table, write_json
 
-HEADS = (
-    "Accuracy (%)",
-    "Precision (%)",
-    "Recall (%)",
-    "F1-score (%)",
-    "Kappa (%)",
-    "MIoU (%)",
-)  # as SCORES are ordered
+# In the order of SCORES.
+HEADS = ("Accuracy (%)", "Precision (%)", "Recall (%)", "F1-score (%)", "Kappa (%)", "MIoU (%)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,34 +55,24 @@ class Evaluation:
 
 def score_table(evaluation: Evaluation) -> str:
     """The scores in per cent and the confusion matrix laid out as the paper's Table VI, with the ground they cover."""
-    names = {
-        "accuracy": "Accuracy",
-        "precision": "Precision",
-        "recall": "Recall",
-        "f1": "F1-score",
-        "kappa": "Kappa",
-        "miou": "MIoU",
-    }
-    ground = "all mapped ground" if evaluation.part == "all" else f"the {evaluation.part} part"
     leaky = {True: ", leaky", False: "", None: ", leaky or not: unknown"}[evaluation.leaky]
     counts = evaluation.confusion
-    width = max(15, *(len(f"{count:,}") + 2 for count in (counts.tp, counts.fp, counts.fn, counts.tn)))
+    scores = [
+        [head.removesuffix(" (%)"), percent(evaluation.scores[name]), _between(evaluation.intervals[name])]
+        for name, head in zip(SCORES, HEADS, strict=True)
+    ]
+    matrix = [["Landslide", f"{counts.tp:,}", f"{counts.fp:,}"], ["Non-landslide", f"{counts.fn:,}", f"{counts.tn:,}"]]
     lines = [
-        f"Taken over {ground}: {area(evaluation.area_m2)}, {evaluation.pixels:,} pixels "
+        f"Taken over {part_text(evaluation.part)}: {area(evaluation.area_m2)}, {evaluation.pixels:,} pixels "
         f"(split {evaluation.split}{leaky})",
         f"Threshold {evaluation.threshold:g} ({evaluation.threshold_source})",
         *([] if evaluation.audit is None else [_nearest_training_ground(evaluation.audit)]),
         "",
-        *(
-            f"{names[key]:<10}{percent(value):>12}{_between(evaluation.intervals[key])}"
-            for key, value in evaluation.scores.items()
-        ),
+        screen_table(["Score", "Value", f"{100 * LEVEL:g} % interval"], scores),
         *_about_intervals(evaluation),
         *_calibration_error(evaluation),
         "",
-        f"{'Mapped / true':<15}{'Landslide':>{width}}{'Non-landslide':>{width}}",
-        f"{'Landslide':<15}{counts.tp:>{width},}{counts.fp:>{width},}",
-        f"{'Non-landslide':<15}{counts.fn:>{width},}{counts.tn:>{width},}",
+        screen_table(["Mapped / true", "Landslide", "Non-landslide"], matrix),
     ]
     if evaluation.notes:
         lines += ["", *(f"Note: {note}." for note in evaluation.notes)]
@@ -96,7 +80,7 @@ def score_table(evaluation: Evaluation) -> str:
 
 
 def write_scores(
-    path: Path, evaluation: Evaluation, overwrite: bool = False, inventory: dict[str, Any] | None = None
+    path: Path, evaluation: Evaluation, overwrite: bool = False, inventory: Mapping[str, object] | None = None
 ) -> None:
     """Write an evaluation as JSON: scores are fractions, null where undefined; areas in square metres.
 
@@ -106,7 +90,7 @@ def write_scores(
     write_json(path, evaluation_json(evaluation) | ({} if inventory is None else {"inventory": inventory}), overwrite)
 
 
-def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
+def evaluation_json(evaluation: Evaluation) -> dict[str, object]:
     """An evaluation as JSON holds it."""
     confusion = evaluation.confusion
     scores = {
@@ -124,15 +108,15 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     return scores | trust(evaluation)
 
 
-def trust(evaluation: Evaluation) -> dict[str, Any]:
+def trust(evaluation: Evaluation) -> dict[str, object]:
     """What scores stand on, for JSON: intervals, how they were drawn, the audit and calibration; None: not known."""
     intervals = evaluation.intervals
     return {
         "intervals": {name: [interval.low, interval.high] for name, interval in intervals.items()},
         "bootstrap": {
             "level": LEVEL,
-            "draws": DRAWS,
-            "seed": SEED,
+            "draws": BOOTSTRAP_DRAWS,
+            "seed": BOOTSTRAP_SEED,
             "block": evaluation.block,
             "blocks": evaluation.blocks,
             "undefined": {name: interval.undefined for name, interval in intervals.items()},
@@ -155,6 +139,12 @@ def cells(scores: Mapping[str, float | None], between: Mapping[str, Sequence[flo
     return texts
 
 
+def score_cells(evaluation: Evaluation) -> list[str]:
+    """The six scores of an evaluation as cells of a table, per cent, with their intervals."""
+    between = {name: (interval.low, interval.high) for name, interval in evaluation.intervals.items()}
+    return cells(evaluation.scores, between)
+
+
 def leakage(leaky: bool | None) -> str:
     """Whether scores are leaky, as a cell of a table; `leaky` is None where nobody knows."""
     return {True: "LEAKY", False: "no", None: "unknown"}[leaky]
@@ -170,7 +160,7 @@ def _nearest_training_ground(audit: Audit) -> str:
     if math.isnan(audit.minimum_m):
         return "Nearest training ground: no distance to it, since nothing was scored or no training ground is known"
     return (
-        f"Nearest training ground: {_length(audit.minimum_m)} at least, {_length(audit.median_m)} in the median; "
+        f"Nearest training ground: {_length(audit.minimum_m)} at least, about {_length(audit.median_m)} in the median; "
         f"{100 * audit.share_inside:.1f} % of the pixels scored lie on it, {100 * audit.share_near:.1f} % nearer than "
         f"one window ({audit.window} pixels)"
     )
@@ -183,7 +173,7 @@ def _length(metres: float) -> str:
 
 def _between(interval: Interval) -> str:
     """An interval beside its score; "" where it is undefined."""
-    return "" if math.isnan(interval.low) else f"   {100 * interval.low:6.2f} to {100 * interval.high:6.2f}"
+    return "" if math.isnan(interval.low) else f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
 
 
 def _about_intervals(evaluation: Evaluation) -> list[str]:
@@ -192,7 +182,7 @@ def _about_intervals(evaluation: Evaluation) -> list[str]:
         return []
     undefined = max(interval.undefined for interval in evaluation.intervals.values())
     return [
-        f"Beside them: {100 * LEVEL:g} % intervals, {DRAWS:,} draws of {plural(evaluation.blocks, 'block')} of "
+        f"Intervals: {BOOTSTRAP_DRAWS:,} draws of {plural(evaluation.blocks, 'block')} of "
         f"{evaluation.block} x {evaluation.block} pixels"
         + (f" (up to {undefined} undefined and left out)" if undefined else "")
     ]

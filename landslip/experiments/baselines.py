@@ -2,9 +2,9 @@
 
 Each sees one pixel at a time, with no surroundings, and is trained on the ground that the networks are trained on: the
 valid pixels of known label in the union of the training windows, each once, z-scored with the same statistics. At most
-SAMPLE of them are drawn at random from the training seed, the same for every baseline; the share of landslide stays as
-it is on that ground, no class is weighted. The networks' augmentation has no meaning for single pixels and is left out.
-The threshold is chosen on the whole validation part by the run's criterion, as for the networks.
+BASELINE_SAMPLE of them are drawn at random from the training seed, the same for every baseline. The share of landslide
+stays as it is on that ground, and no class is weighted. The networks' augmentation has no meaning for single pixels and
+is left out. The threshold is chosen on the whole validation part by the run's criterion, as for the networks.
 
 Baselines are not kept as models, since scikit-learn's would have to be pickled: what stays is the probability raster.
 """
@@ -43,7 +43,7 @@ from landslip.runtime.atomic import refuse_existing, refuse_input
 from landslip.runtime.progress import say, track
 from landslip.training.training_pixels import training_ground
 
-SAMPLE = 40_000  # training pixels drawn at most
+BASELINE_SAMPLE = 40_000  # training pixels drawn at most
 FEWEST = 10  # pixels of a class at least, since calibration and early stopping divide the sample once more
 PIECE = 16_384  # pixels that an estimator sees at a time, so that the kernel's columns stay at 66 MB
 
@@ -59,7 +59,7 @@ def _svm(seed: int) -> Any:
     One sigmoid turns its distances into probabilities (Platt 1999), fitted on distances of held-out thirds; it keeps
     their order.
     """
-    machine = LinearSVC(dual=False)  # the solver for more pixels than columns, which draws nothing at random
+    machine = LinearSVC(dual=False)  # This solver draws nothing at random.
     calibrated = CalibratedClassifierCV(machine, method="sigmoid", cv=3, ensemble=False)
     return make_pipeline(Nystroem(n_components=500, random_state=seed), calibrated)
 
@@ -175,12 +175,12 @@ def size(estimator: Any) -> int:
 
 
 def _draw(candidates: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """At most SAMPLE of the (H, W) candidate pixels, drawn at random."""
+    """At most BASELINE_SAMPLE of the (H, W) candidate pixels, drawn at random."""
     pixels = np.flatnonzero(candidates)
-    if pixels.size <= SAMPLE:
+    if pixels.size <= BASELINE_SAMPLE:
         return candidates
     sample = np.zeros(candidates.shape, bool)
-    sample.flat[rng.choice(pixels, SAMPLE, replace=False)] = True
+    sample.flat[rng.choice(pixels, BASELINE_SAMPLE, replace=False)] = True
     return sample
 
 
@@ -218,7 +218,7 @@ def _standardised(
 
 
 def _probability(
-    dataset: Any, ground: TrainingData, zscore: ZScore, estimator: Any, window: Window, mask: NDArray[np.bool_]
+    dataset: Any, ground: TrainingData, zscore: ZScore, estimator: Any, *, window: Window, mask: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """(h, w) probability of landslide at a window, NaN outside `mask`."""
     probability = np.full(mask.shape, np.nan, np.float32)

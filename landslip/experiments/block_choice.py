@@ -25,6 +25,7 @@ def choose_blocks(
     model: Model,
     stack: StackInfo,
     valid: NDArray[np.bool_],
+    *,
     probability: NDArray[np.float32],
     count: int,
     window: int,
@@ -46,7 +47,7 @@ def choose_blocks(
     chosen = [int(i) for i in np.argsort(-doubt, kind="stable")[: (count + 1) // 2]]
     nearest = np.min([((features - features[i]) ** 2).sum(1) for i in chosen], axis=0)
     while len(chosen) < count:
-        nearest[chosen] = -1  # so that none is chosen twice, where candidates are alike
+        nearest[chosen] = -1  # Where candidates are alike, one could be chosen twice.
         chosen.append(int(np.argmax(nearest)))
         nearest = np.minimum(nearest, ((features - features[chosen[-1]]) ** 2).sum(1))
     return [candidates[i] for i in chosen]

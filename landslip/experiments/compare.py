@@ -19,7 +19,7 @@ from landslip.dataset.training_data import TrainingData, build_training_data, re
 from landslip.errors import ChannelError, RunError, SplitError
 from landslip.experiments.baselines import require_baseline
 from landslip.experiments.forecast import size_of
-from landslip.experiments.steps import Result
+from landslip.experiments.trial_result import TrialResult
 from landslip.experiments.trials import COMPARISON, Sizes, Trial, make_runs, refuse_finished, runs_in_words
 from landslip.runtime.progress import plural
 
@@ -37,8 +37,8 @@ def plan(run: Run) -> list[Trial]:
     ]
 
 
-def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> list[Result]:
-    """Make all runs that are not made yet and return their results, one dict each, in the order of the plan.
+def compare(run: Run, prepared: Path, out: Path, overwrite: bool = False) -> list[TrialResult]:
+    """Make all runs that are not made yet and return their results in the order of the plan.
 
     A run that fails by itself (a loss that is not finite, say) is reported in its result and does not stop the others;
     the same command tries it again. Raises what cannot be run at all before any training: RunError, SplitError,

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from landslip.dataset.split import worst_leak
 from landslip.evaluation.result import HEADS
-from landslip.experiments.steps import PROBABILITY, Result
+from landslip.experiments.steps import PROBABILITY
+from landslip.experiments.trial_result import TrialResult
 from landslip.experiments.trials import COMPARISON, SCORED_PART, Trial, mean_and_deviation, refuse_finished
 from landslip.metrics.confusion import SCORES
+from landslip.models import NETWORK_TITLES
 from landslip.plots.curves import draw_curves
 from landslip.plots.maps import Panel, draw_panels
 from landslip.runtime.atomic import atomic_files
-from landslip.runtime.text import markdown_table, write_json, write_text
+from landslip.runtime.text import csv_table, markdown_table, write_json, write_text
 
-TITLES = {
-    "fcn8s": "FCN-8s",
-    "segnet": "SegNet",
-    "unet": "U-Net",
-    "resunet": "ResU-Net",
-    "fc_densenet": "FC-DenseNet",
-    "fc_densenet_shallow": "FC-DenseNet (shallow)",
-    "random_forest": "random forest",
-    "svm": "SVM",
-    "ann": "ANN",
-}
+TITLES = NETWORK_TITLES | {"random_forest": "random forest", "svm": "SVM", "ann": "ANN"}
 COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("Parameters", "parameters", lambda v: f"{v:,.0f}"),
     ("Model file (MiB)", "model_mib", lambda v: f"{v:.1f}"),
@@ -52,8 +41,35 @@ COLUMNS = (
 PICTURES = ("maps", "maps_factors", "maps_baselines", "curves")
 INTERVALS = ("f1", "kappa")  # the scores whose intervals are shown
 AUDITED = {"share_inside": "on_training_ground", "share_near": "near_training_ground", "median_m": "median_distance_m"}
-Results = Sequence[Result]
-Row = dict[str, Any]  # of a summary: means and deviations over the seeds of one method
+Results = Sequence[TrialResult]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodScores:
+    """One method on one choice of channels and one split, over its seeds.
+
+    `runs` of `seeds` runs did not fail. `mean` and `deviation` of each score are over the runs that define it, NaN
+    where none does; there are `defined` of them.
+    """
+
+    split: str
+    method: str
+    channels: str
+    runs: int
+    part: str | None
+    leaky: bool | None
+    mean: dict[str, float]
+    deviation: dict[str, float]
+    defined: dict[str, int]
+    seeds: int
+
+    def json(self) -> dict[str, object]:
+        """The row as comparison.json holds it."""
+        row: dict[str, object] = {name: getattr(self, name) for name in ("split", "method", "channels", "runs", "part")}
+        row["leaky"] = self.leaky
+        for name in SCORES:
+            row |= {name: self.mean[name], f"{name}_sd": self.deviation[name], f"{name}_n": self.defined[name]}
+        return row | {"seeds": self.seeds}
 
 
 @dataclass(frozen=True)
@@ -77,15 +93,16 @@ def write_comparison(results: Results, prepared: Path, out: Path, overwrite: boo
     planned = [_trial_of(result).name for result in results]
     refuse_finished(out / COMPARISON, overwrite, planned)
     text = tables(results)
-    plain = [{key: value for key, value in result.items() if key != "identity"} for result in results]
+    plain = [{key: value for key, value in r.json_fields().items() if key != "identity"} for r in results]
+    rows = [row.json() for row in summary(results)]
     # Pictures of an earlier, larger comparison would stand beside tables that do not speak of them.
     pictures = [f"{name}_{split}.png" for name in PICTURES for split in SCORED_PART]
     with atomic_files(out, COMPARISON, replaces=pictures) as aside:
         write_text(aside / "comparison.csv", _csv(results))
         write_text(aside / "comparison.md", text)
-        write_json(aside / COMPARISON, {"runs": plain, "summary": summary(results), "planned": planned})
-        for split in dict.fromkeys(r["split"] for r in results):
-            finished = [r for r in results if r["split"] == split and "failed" not in r]
+        write_json(aside / COMPARISON, {"runs": plain, "summary": rows, "planned": planned})
+        for split in dict.fromkeys(r.split for r in results):
+            finished = [r for r in results if r.split == split and r.failed is None]
             _figures(finished, split, prepared, out, aside)
     return text
 
@@ -93,68 +110,76 @@ def write_comparison(results: Results, prepared: Path, out: Path, overwrite: boo
 def tables(results: Results) -> str:
     """The scores of each split in the layout of Tables VII and VIII, then Table IX, as Markdown."""
     parts = []
-    for split in dict.fromkeys(r["split"] for r in results):
-        rows = [row for row in summary(results) if row["split"] == split]
+    for split in dict.fromkeys(r.split for r in results):
+        rows = [row for row in summary(results) if row.split == split]
         parts.append(f"## {ground(rows[0])}\n\n{score_sheet(rows).text()}")
-        finished = [r for r in results if r["split"] == split and "failed" not in r]
+        finished = [r for r in results if r.split == split and r.failed is None]
         if finished:
             parts.append(f"### What the scores stand on\n\n{trust_sheet(finished).text()}")
     parts.append(f"## Complexity\n\n{cost_sheet(results).text()}")
-    failed = [f"- {_trial_of(r).name}: {r['failed']}" for r in results if "failed" in r]
+    failed = [f"- {_trial_of(r).name}: {r.failed}" for r in results if r.failed is not None]
     if failed:
         parts.append("## Failed\n\nThe same command tries these again.\n\n" + "\n".join(failed))
     return "\n\n".join(parts) + "\n"
 
 
-def summary(results: Results) -> list[Row]:
+def summary(results: Results) -> list[MethodScores]:
     """Mean and standard deviation over seeds of each method on each choice of channels, split by split."""
     rows = []
-    for split, channels, method in dict.fromkeys((r["split"], r["channels"], r["method"]) for r in results):
-        alike = [r for r in results if (r["split"], r["channels"], r["method"]) == (split, channels, method)]
-        finished = [r for r in alike if "failed" not in r]
-        row: Row = {"split": split, "method": method, "channels": channels, "runs": len(finished)}
-        row["part"] = finished[0]["part"] if finished else None
-        row["leaky"] = worst_leak(r["leaky"] for r in finished)
-        for name in SCORES:
-            row[name], row[f"{name}_sd"] = mean_and_deviation(finished, name)
-            row[f"{name}_n"] = sum(r[name] is not None and not math.isnan(r[name]) for r in finished)
-        row["seeds"] = len(alike)
-        rows.append(row)
+    for split, channels, method in dict.fromkeys((r.split, r.channels, r.method) for r in results):
+        alike = [r for r in results if (r.split, r.channels, r.method) == (split, channels, method)]
+        finished = [r for r in alike if r.failed is None]
+        both = {name: mean_and_deviation(finished, name) for name in SCORES}
+        rows.append(
+            MethodScores(
+                split=split,
+                method=method,
+                channels=channels,
+                runs=len(finished),
+                part=finished[0].part if finished else None,
+                leaky=worst_leak(r.leaky for r in finished),
+                mean={name: mean for name, (mean, _) in both.items()},
+                deviation={name: deviation for name, (_, deviation) in both.items()},
+                defined={name: sum(not math.isnan(r.number(name)) for r in finished) for name in SCORES},
+                seeds=len(alike),
+            )
+        )
     return rows
 
 
-def ground(row: Row) -> str:
+def ground(row: MethodScores) -> str:
     """What the rows of one split of a summary were scored on, and whether that leaks."""
-    if row["split"] == "paper":
+    if row.split == "paper":
         return "Split paper: LEAKY, the whole study area scored, training windows included"
-    part = f"the {row['part'] or 'test'} part"
-    if row["leaky"]:
-        return f"Split {row['split']}: LEAKY, {part}, which training windows reach into"
-    return f"Split {row['split']}: {'leaky or not: unknown, ' * (row['leaky'] is None)}{part}, ground never trained on"
+    part = f"the {row.part or 'test'} part"
+    if row.leaky:
+        return f"Split {row.split}: LEAKY, {part}, which training windows reach into"
+    return f"Split {row.split}: {'leaky or not: unknown, ' * (row.leaky is None)}{part}, ground never trained on"
 
 
-def score_sheet(rows: Sequence[Row]) -> Sheet:
+def score_sheet(rows: Sequence[MethodScores]) -> Sheet:
     """The six scores of one split of a summary.
 
     A mean over fewer seeds than the others says so and is never the best.
     """
     best = {
-        name: max((_shown(row[name]) for row in rows if row[f"{name}_n"] == row["seeds"]), default=None)
+        name: max((_shown(row.mean[name]) for row in rows if row.defined[name] == row.seeds), default=None)
         for name in SCORES
     }
     lines = []
     for row in rows:
         cells = []
         for name in SCORES:
-            text = "undefined" if math.isnan(row[name]) else f"{_shown(row[name]):.2f}"
-            if not math.isnan(row[f"{name}_sd"]):
-                text += f" ± {100 * row[f'{name}_sd']:.2f}"
-            of_all_seeds = row[f"{name}_n"] == row["seeds"]
-            if not of_all_seeds and not math.isnan(row[name]):
-                text += f" ({row[f'{name}_n']} of {row['seeds']})"
-            cells.append(f"**{text}**" if of_all_seeds and _shown(row[name]) == best[name] else text)
-        lines.append([_title(row), *cells])
-    seeds = max(row["runs"] for row in rows)
+            mean = row.mean[name]
+            text = "undefined" if math.isnan(mean) else f"{_shown(mean):.2f}"
+            if not math.isnan(row.deviation[name]):
+                text += f" ± {100 * row.deviation[name]:.2f}"
+            of_all_seeds = row.defined[name] == row.seeds
+            if not of_all_seeds and not math.isnan(mean):
+                text += f" ({row.defined[name]} of {row.seeds})"
+            cells.append(f"**{text}**" if of_all_seeds and _shown(mean) == best[name] else text)
+        lines.append([_title(row.method, row.channels), *cells])
+    seeds = max(row.runs for row in rows)
     note = f"Mean ± standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
     return Sheet(["Method", *HEADS], lines, f"{note}Bold: the best of its column.")
 
@@ -164,12 +189,11 @@ def trust_sheet(results: Results) -> Sheet:
     heads = ["Method", "Seed", "F1-score (%)", "Kappa (%)", "On training ground (%)", "Near it (%)", "Leaky"]
     lines = []
     for result in results:
-        flat = _flat(result)
-        spans = [_span(flat.get(f"{name}_low"), flat.get(f"{name}_high")) for name in INTERVALS]
-        near = [flat.get(AUDITED[name]) for name in ("share_inside", "share_near")]
-        shares = ["-" if share is None else f"{100 * share:.1f}" for share in near]
-        leaky = {True: "yes", False: "no"}.get(result["leaky"], "unknown")
-        lines.append([_title(result), str(result["seed"]), *spans, *shares, leaky])
+        spans = [_span(*result.intervals.get(name, (None, None))) for name in INTERVALS]
+        near = [(result.audit or {}).get(name) for name in ("share_inside", "share_near")]
+        shares = ["-" if share is None or math.isnan(share) else f"{100 * share:.1f}" for share in near]
+        leaky = {True: "yes", False: "no", None: "unknown"}[result.leaky]
+        lines.append([_title(result.method, result.channels), str(result.seed), *spans, *shares, leaky])
     return Sheet(
         heads,
         lines,
@@ -180,32 +204,32 @@ def trust_sheet(results: Results) -> Sheet:
 
 def cost_sheet(results: Results) -> Sheet:
     """What each method costs (Table IX), of runs that did not fail."""
-    finished = [r for r in results if "failed" not in r]
-    costs = [cost for cost in COSTS if "gpu" not in cost[1] or any(r.get(cost[1]) for r in finished)]
+    finished = [r for r in results if r.failed is None]
+    costs = [cost for cost in COSTS if "gpu" not in cost[1] or any(r.number(cost[1]) > 0 for r in finished)]
     lines = []
-    for channels, method in dict.fromkeys((r["channels"], r["method"]) for r in finished):
-        alike = [r for r in finished if (r["channels"], r["method"]) == (channels, method)]
+    for channels, method in dict.fromkeys((r.channels, r.method) for r in finished):
+        alike = [r for r in finished if (r.channels, r.method) == (channels, method)]
         means = [(mean_and_deviation(alike, key)[0], text_of) for _, key, text_of in costs]
-        title = _title({"method": method, "channels": channels})
-        lines.append([title, *("-" if math.isnan(value) else text_of(value) for value, text_of in means)])
+        lines.append(
+            [_title(method, channels), *("-" if math.isnan(value) else text_of(value) for value, text_of in means)]
+        )
     heads = ["Method", *(head for head, _, _ in costs)]
     note = (
         "Means over splits and seeds. Memory is that of the whole process at its peak; a network's training seconds "
         "are those of its batches, without validation."
     )
-    if any(r.get("mapping_seconds", 0) is None for r in finished):
+    if any("mapping_seconds" in r.model_fields_set and r.mapping_seconds is None for r in finished):
         note += " A map that was stopped and gone on with has no time."
-    machines = {json.dumps(r.get("machine"), sort_keys=True) for r in finished}
-    if len(machines) > 1 or len({r["arithmetic"] for r in finished if r.get("arithmetic")}) > 1:
+    machines = {json.dumps(r.machine, sort_keys=True) for r in finished}
+    if len(machines) > 1 or len({r.arithmetic for r in finished if r.arithmetic}) > 1:
         note += " NOT COMPARABLE: runs were made on different machines or in different precisions (comparison.json)."
     return Sheet(heads, lines, note)
 
 
-def _title(row: Row) -> str:
-    """What a table calls the method of a row, and whether it sees factors."""
-    method = str(row["method"])
+def _title(method: str, channels: str) -> str:
+    """What a table calls a method, and whether it sees factors."""
     name = TITLES.get(method, method)
-    return name if row["channels"] == "bands" else f"{name} + factors"
+    return name if channels == "bands" else f"{name} + factors"
 
 
 def _shown(score: float) -> float:
@@ -215,36 +239,30 @@ def _shown(score: float) -> float:
 
 def _span(low: float | None, high: float | None) -> str:
     """An interval of a score as a cell of a table."""
-    return "-" if low is None or high is None else f"{_shown(low):.2f} to {_shown(high):.2f}"
+    return "-" if low is None or high is None or math.isnan(low) else f"{_shown(low):.2f} to {_shown(high):.2f}"
 
 
-def _flat(result: Result) -> Result:
-    """A result with its intervals and audit as columns; undefined ones, and those of older results, are left out."""
-    flat = dict(result)
+def _flat(result: TrialResult) -> dict[str, object]:
+    """A result with its intervals and audit as columns."""
+    flat: dict[str, object] = result.json_fields()
     for name in INTERVALS:
-        flat[f"{name}_low"], flat[f"{name}_high"] = (result.get("intervals") or {}).get(name, (None, None))
-    flat |= {column: (result.get("audit") or {}).get(name) for name, column in AUDITED.items()}
-    return {key: value for key, value in flat.items() if value is not None and value == value}
+        flat[f"{name}_low"], flat[f"{name}_high"] = result.intervals.get(name, (None, None))
+    return flat | {column: (result.audit or {}).get(name) for name, column in AUDITED.items()}
 
 
 def _csv(results: Results) -> str:
     """The results as CSV, a row each; a cell is empty where undefined."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for result in results:
-        writer.writerow(_flat(result))
-    return text.getvalue()
+    return csv_table(COLUMNS, map(_flat, results))
 
 
-def _trial_of(result: Result) -> Trial:
+def _trial_of(result: TrialResult) -> Trial:
     """The trial that a result is of."""
     return Trial(
-        split=result["split"],
-        method=result["method"],
-        channels=result["channels"],
-        seed=result["seed"],
-        network=result["network"],
+        split=result.split,
+        method=result.method,
+        channels=result.channels,
+        seed=result.seed,
+        network=result.network,
     )
 
 
@@ -254,16 +272,16 @@ def _figures(results: Results, split: str, prepared: Path, out: Path, aside: Pat
     One picture holds the maps on bands, and the last network's on factors beside them; a second all maps on factors,
     and a third those of the baselines.
     """
-    first = [r for r in results if r["seed"] == min(s["seed"] for s in results)]
-    networks = [r for r in first if r["network"]]
-    bands = [r for r in networks if r["channels"] == "bands"]
-    both = [r for r in networks if r["channels"] != "bands"]
-    leaky = {True: "LEAKY; ", None: "leaky or not: unknown; ", False: ""}[worst_leak(r["leaky"] for r in results)]
+    first = [r for r in results if r.seed == min(s.seed for s in results)]
+    networks = [r for r in first if r.network]
+    bands = [r for r in networks if r.channels == "bands"]
+    both = [r for r in networks if r.channels != "bands"]
+    leaky = {True: "LEAKY; ", None: "leaky or not: unknown; ", False: ""}[worst_leak(r.leaky for r in results)]
     where = "LEAKY: training windows included" if split == "paper" else f"{leaky}kappa of the test part, framed"
     sets = {
         "maps": bands + both[-1:] if bands else [],
-        "maps_factors": both if len(both) > 1 or not bands else [],  # a single one is among the maps on bands
-        "maps_baselines": [r for r in first if not r["network"]],
+        "maps_factors": both if len(both) > 1 or not bands else [],  # A single one is among the maps on bands.
+        "maps_baselines": [r for r in first if not r.network],
     }
     for name, chosen in sets.items():
         if chosen:
@@ -271,20 +289,16 @@ def _figures(results: Results, split: str, prepared: Path, out: Path, aside: Pat
             label, stack = prepared / "label.tif", prepared / "stack.tif"
             draw_panels(panels, label, stack, aside / f"{name}_{split}.png", f"Split {split} ({where})")
     if networks:
-        names = [f"{TITLES.get(r['method'], r['method'])}, {r['channels']}" for r in networks]
+        names = [f"{TITLES.get(r.method, r.method)}, {r.channels}" for r in networks]
         histories = [_trial_of(r).folder(out) / "model" / "history.csv" for r in networks]
-        title = f"Split {split}{f' ({leaky[:-2]})' if leaky else ''}, seed {networks[0]['seed']}"
+        title = f"Split {split}{f' ({leaky[:-2]})' if leaky else ''}, seed {networks[0].seed}"
         draw_curves(dict(zip(names, histories, strict=True)), aside / f"curves_{split}.png", title)
 
 
-def _panel(result: Result, out: Path) -> Panel:
+def _panel(result: TrialResult, out: Path) -> Panel:
     """A run's map as a panel of a picture, under its method and kappa."""
     folder = _trial_of(result).folder(out)
-    kappa = "undefined" if math.isnan(_number(result["kappa"])) else f"{result['kappa']:.3f}"
-    title = f"{_title(result)}: kappa {kappa}"
-    return Panel(title, folder / PROBABILITY, result["threshold"], folder / "model" / "split.tif")
-
-
-def _number(value: float | None) -> float:
-    """A number of a result, NaN for None."""
-    return math.nan if value is None else value
+    kappa = result.number("kappa")
+    text = "undefined" if math.isnan(kappa) else f"{kappa:.3f}"
+    title = f"{_title(result.method, result.channels)}: kappa {text}"
+    return Panel(title, folder / PROBABILITY, result.number("threshold"), folder / "model" / "split.tif")

@@ -28,7 +28,7 @@ from landslip.training.threshold import AT_ONCE
 from landslip.training.train import SiteBlocks, start
 
 STARTS = 2  # processes of a run, of which one trains and one maps
-MOST = 20.0  # seconds of timing in all; a network whose single step takes longer than its share is timed by that step
+TIMING = 20.0  # seconds of timing in all; a network whose single step takes longer than its share is timed by that step
 TIMED = 3  # batches that a network's pace is taken from
 SCALED = 1e6  # what values are divided by, since fitting a z-score would read the site and timing needs none
 
@@ -60,11 +60,13 @@ def size_of(ground: TrainingData) -> Size:
     return Size(len(ground.windows), len(ground.validation), read)
 
 
-def paces(runs: Sequence[Run], prepared: Path) -> dict[str, Pace]:
-    """The pace of each run's network, by its name, timed one after another on the ground of the first run.
+def paces(runs: Sequence[Run], prepared: Path) -> tuple[dict[str, Pace], float]:
+    """The pace of each run's network, by its name, and the seconds that it took to time them.
 
-    Takes about MOST seconds, and more where a single step of a network takes longer than its share of them.
+    They are timed one after another on the ground of the first run. That takes about TIMING seconds, and more where a
+    single step of a network takes longer than its share of them.
     """
+    began = time.monotonic()
     ground = build_training_data(runs[0], prepared)
     by_network = {}
     with open_raster(ground.stack.path) as dataset:
@@ -72,15 +74,8 @@ def paces(runs: Sequence[Run], prepared: Path) -> dict[str, Pace]:
         zscore = ZScore(np.zeros(count), np.full(count, SCALED))
         blocks = Blocks(dataset, ground.positions, zscore, ground.valid, ground.label)
         for run in runs:
-            by_network[run.network.name] = _measure_pace(settled(run), ground, blocks, MOST / len(runs))
-    return by_network
-
-
-def timed_paces(runs: Sequence[Run], prepared: Path) -> dict[str, float | dict[str, tuple[float, float]]]:
-    """As `paces`, in plain numbers that another process can hand over, and the `seconds` that it took in all."""
-    began = time.monotonic()
-    numbers = {name: (pace.step, pace.look) for name, pace in paces(runs, prepared).items()}
-    return {"paces": numbers, "seconds": time.monotonic() - began}
+            by_network[run.network.name] = _measure_pace(settled(run), ground, blocks, TIMING / len(runs))
+    return by_network, time.monotonic() - began
 
 
 def seconds_of(run: Run, size: Size, pace: Pace, start: float) -> float:
@@ -95,18 +90,16 @@ def seconds_of(run: Run, size: Size, pace: Pace, start: float) -> float:
 
 def forecast_table(seconds: Sequence[tuple[str, float]], unmeasured: Sequence[str]) -> str:
     """A line per network with its runs and their time together, then all; `unmeasured` runs are counted and named."""
+    names = ", ".join(dict.fromkeys(unmeasured))
+    untimed = f"{plural(len(unmeasured), 'run')} of {names}, which are not timed beforehand"
+    if not seconds:
+        return untimed
     lines = []
     for name in dict.fromkeys(name for name, _ in seconds):
         of_network = [took for method, took in seconds if method == name]
         lines.append(f"  {name}: {plural(len(of_network), 'run')}, about {duration(sum(of_network))}")
-    if not lines:
-        names = ", ".join(dict.fromkeys(unmeasured))
-        return f"{plural(len(unmeasured), 'run')} of {names}, which are not timed beforehand"
-    lines.append(f"in all about {duration(sum(took for _, took in seconds))}")
-    if unmeasured:
-        names = ", ".join(dict.fromkeys(unmeasured))
-        lines[-1] += f", and {plural(len(unmeasured), 'run')} of {names}, which are not timed beforehand"
-    return "\n".join(lines)
+    total = f"in all about {duration(sum(took for _, took in seconds))}"
+    return "\n".join([*lines, f"{total}, and {untimed}" if unmeasured else total])
 
 
 def _measure_pace(run: Run, ground: TrainingData, blocks: Blocks, most: float) -> Pace:
@@ -120,7 +113,7 @@ def _measure_pace(run: Run, ground: TrainingData, blocks: Blocks, most: float) -
     state, began = start(run, ground, None), time.monotonic()
     timed = run.training.model_copy(update={"epochs": 1 + TIMED})
     epochs = train_network(state, SiteBlocks(few, blocks, run), timed, arithmetic)
-    seconds: list[tuple[float, float]] = []  # of a step and of a look, per window
+    seconds: list[tuple[float, float]] = []  # Of a step and of a look, for one window.
     while len(seconds) < 1 + TIMED and (not seconds or time.monotonic() - began < most):
         begun = time.monotonic()
         next(epochs)

@@ -1,77 +1,73 @@
-"""A step in a process of its own, so that its memory is its own and its end is a line in a table."""
+"""A step in a process of its own, so that its peak memory is its own and its end is a line in a table."""
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
 import threading
-import time
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from landslip.errors import TrainingError
 
 NO_MEMORY = ("allocate memory", "out of memory")  # words of torch's errors, on a processor and on a GPU
-GRACE = 2.0  # seconds that a step has to end by itself once the comparison has been stopped
+SMALLER = "Use a smaller [training] batch or [blocks] window, and run the same command again."
+T = TypeVar("T")
 
 
-class Ended(KeyboardInterrupt):
-    """SIGTERM came to the process of a step.
-
-    It may have come to that process alone, or to the comparison too, which then ends by its own signal.
-    """
-
-
-def apart(step: Any, *arguments: Any) -> dict[str, Any]:
-    """Run a step in a process of its own, which ends with this one; an error it raises is raised here.
+def apart(step: Callable[..., T], *arguments: Any) -> T:
+    """Run a step in a process of its own, which ends with this one; an error that it raises is raised here.
 
     Raises TrainingError where the process is killed or its memory does not do.
     """
     context = get_context("spawn")
-    own_end, other_end = context.Pipe()
-    with own_end, other_end, ProcessPoolExecutor(1, context, _end_with, (other_end,)) as pool:
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(sender, step, arguments))
+    process.start()
+    sender.close()
+    try:
+        result, error = receiver.recv()
+    except EOFError as ended:
+        raise TrainingError(
+            f"the process that did the work was killed, for want of memory most likely. {SMALLER}"
+        ) from ended
+    except KeyboardInterrupt:
+        process.terminate()  # Ctrl-C may have come to this process alone.
+        raise
+    finally:
+        process.join()
+    if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+        raise TrainingError(f"not enough memory. {SMALLER}") from error
+    if error is not None:
+        raise error
+    return cast(T, result)
+
+
+def _run(sender: Connection, step: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """In the process of a step: send what it returns and None, or None and the error that it raises."""
+
+    def stop(*_: object) -> None:
+        # A second signal would end the tidying up of what is half written.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(KeyboardInterrupt):
         try:
-            result: dict[str, Any] = pool.submit(step, *arguments).result()
-        except (BrokenProcessPool, Ended) as error:
-            raise TrainingError(
-                "the process that did the work was killed, for want of memory most likely. Use a smaller [training] "
-                "batch or [blocks] window, and run the same command again."
-            ) from error
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
-                raise
-            raise TrainingError(
-                "not enough memory. Use a smaller [training] batch or [blocks] window, and run the same command again."
-            ) from error
-        except KeyboardInterrupt:
-            # The signal may have come to this process alone, and leaving would wait for the other to finish.
-            own_end.close()
-            raise
-    return result
+            sender.send((step(*arguments), None))
+        except Exception as error:
+            sender.send((None, error))
 
 
-def _end_with(parent: Connection) -> None:
-    """In the process of a step: stop when the other end is closed, which it is too when the other process is killed.
-
-    A step that went on alone would write the same files as the same command given again.
-    """
-
-    def watch() -> None:
-        with suppress(EOFError, OSError):
-            parent.recv_bytes()
-        # A signal may have come to both processes, and what is half written is then being removed already.
-        time.sleep(GRACE)
-        _thread.interrupt_main()
-        time.sleep(GRACE)
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone: the same command given again writes the same files."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
         os._exit(1)
-
-    def ended(*_: object) -> None:
-        raise Ended
-
-    signal.signal(signal.SIGTERM, ended)
-    threading.Thread(target=watch, daemon=True).start()

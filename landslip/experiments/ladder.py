@@ -1,22 +1,19 @@
 """`landslip ladder`: one design of network on every rung of honesty, and what the headline loses from one to the next.
 
 The headline is the paper's: trained on random windows and scored on the whole site, training ground included. Below
-it the same design is scored on ground kept apart (in folds, where the run says so: every region is tested once, by a
-network that never saw it), and on other sites. Trainings are runs of a comparison (compare.py), each in its folder
-and in a process of its own, so that the same command goes on where it stopped, also in the midst of a training.
+it the same design is scored on ground kept apart, and on other sites. Where the run has folds, every region is tested
+once, by a network that never saw it. Trainings are runs of a comparison (trials.py), so that the same command goes on
+where it stopped, also in the midst of a training.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,14 +22,15 @@ from landslip.dataset.label import LANDSLIDE
 from landslip.dataset.split import TEST, worst_leak
 from landslip.dataset.training_data import TrainingData, build_training_data, read_prepared, site_hashes
 from landslip.errors import LabelError, LandslipError, RunError
-from landslip.evaluation.counts import MAPPED, SIDE, VALUES
+from landslip.evaluation.counts import COUNTING_SIDE, MAPPED, VALUES
 from landslip.evaluation.evaluate import evaluate, nearness
 from landslip.evaluation.leakage import pooled
-from landslip.evaluation.result import HEADS, cells, evaluation_json, leakage
+from landslip.evaluation.result import HEADS, Evaluation, evaluation_json, leakage, score_cells
 from landslip.experiments.forecast import size_of
 from landslip.experiments.isolated import apart
 from landslip.experiments.steps import PROBABILITY
-from landslip.experiments.transfer import SCORED, transfer
+from landslip.experiments.transfer import AS_TRAINED, SCORED, SPLIT, transfer
+from landslip.experiments.trial_result import TrialResult
 from landslip.experiments.trials import Sizes, Trial, make_runs, mean_and_deviation, refuse_finished, runs_in_words
 from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import tiles
@@ -40,25 +38,58 @@ from landslip.geo.raster import open_raster, read_info, read_stored_window, read
 from landslip.metrics.confusion import SCORES
 from landslip.runtime.atomic import atomic_files, refuse_existing
 from landslip.runtime.progress import plural, say
-from landslip.runtime.text import markdown_table, read_json, write_json, write_text
+from landslip.runtime.text import csv_table, markdown_table, read_json, write_json, write_text
 from landslip.training.checkpoint import find_channels, load_model
 
 LADDER = "ladder.json"
 CHANNELS = "chosen"  # what a trial's channels are called here: those that the run file chooses
 POOLED = "folds.tif"  # all folds as one map
 COLUMNS = ("rung", "ground", "leaky", "pixels", "threshold")
-Rung = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One rung: what was scored on which ground, or why its training `failed`.
+
+    `folds` are the scores and choices of each fold that was pooled, `spread` the mean and deviation of each score over
+    them. `overlap` is the share of another site that lies on the model's training ground. `gap` is each score less the
+    headline's, None where either is undefined.
+    """
+
+    name: str
+    ground: str
+    scored: Evaluation | None = None
+    failed: str = ""
+    folds: tuple[dict[str, object], ...] = ()
+    spread: dict[str, tuple[float, float]] = field(default_factory=dict)
+    overlap: float | None = None
+    gap: dict[str, float | None] = field(default_factory=dict)
+
+    def json(self) -> dict[str, object]:
+        """The rung as ladder.json holds it."""
+        start: dict[str, object] = {"rung": self.name, "ground": self.ground}
+        if self.scored is None:
+            return start | {"failed": self.failed}
+        content = start | evaluation_json(self.scored)
+        if self.folds:
+            # They are of probabilities, and folds.tif holds 1 and 0.
+            del content["expected_calibration_error"], content["reliability"]
+            content |= {"folds": self.folds, "spread": self.spread}
+        if self.overlap is not None:
+            content["overlap"] = self.overlap
+        return content | ({"gap": self.gap} if self.gap else {})
 
 
 def ladder(
     run: Run,
     prepared: Path,
     out: Path,
+    *,
     elsewhere: Sequence[Path] = (),
     overwrite: bool = False,
     accept_range: bool = False,
 ) -> list[Rung]:
-    """Train and score the run's network on every rung; one dict each, the headline first.
+    """Train and score the run's network on every rung; the headline comes first.
 
     Rungs are `paper`; `apart`, or the pooled folds of it where [split] folds is above 1; and one for each prepared site
     in `elsewhere`, mapped by the network trained on the apart training ground (with `accept_range` also where its bands
@@ -83,11 +114,11 @@ def ladder(
     else:
         rungs.append(_pooled([result_of[trial] for trial in tested], tested, prepared, out))
     rungs += [_elsewhere(other, result_of[undivided], undivided, out, accept_range) for other in elsewhere]
-    _measure_gaps(rungs)
+    rungs = _with_gaps(rungs)
     with atomic_files(out, LADDER) as aside:
         write_text(aside / "ladder.csv", _csv(rungs))
         write_text(aside / "ladder.md", ladder_table(rungs) + "\n")
-        write_json(aside / LADDER, {"runs": rungs, "planned": names})
+        write_json(aside / LADDER, {"runs": [rung.json() for rung in rungs], "planned": names})
     return rungs
 
 
@@ -112,27 +143,25 @@ def plan_in_words(run: Run, prepared: Path, out: Path, elsewhere: Sequence[Path]
 
 def ladder_table(rungs: Sequence[Rung]) -> str:
     """The ladder as Markdown: scores of each rung with 95 % intervals, then what is lost against the headline."""
-    scored = [rung for rung in rungs if "failed" not in rung]
-    rows = [[rung["rung"], rung["ground"], leakage(rung["leaky"]), *cells(rung, rung["intervals"])] for rung in scored]
-    parts = [markdown_table(["Rung", "Scored on", "Leaky", *HEADS], rows)] if rows else []
+    parts = []
+    scored = [(rung, rung.scored) for rung in rungs if rung.scored is not None]
+    if scored:
+        rows = [[rung.name, rung.ground, leakage(one.leaky), *score_cells(one)] for rung, one in scored]
+        parts.append(markdown_table(["Rung", "Scored on", "Leaky", *HEADS], rows))
     gaps = [
-        [
-            rung["rung"],
-            rung["ground"],
-            *("undefined" if gap is None else f"{100 * gap:+.2f}" for gap in rung["gap"].values()),
-        ]
-        for rung in scored
-        if "gap" in rung
+        [rung.name, rung.ground, *("undefined" if gap is None else f"{100 * gap:+.2f}" for gap in rung.gap.values())]
+        for rung in rungs
+        if rung.gap
     ]
     if gaps:
         heads = [head.replace("(%)", "(points)") for head in HEADS]
         parts += ["Gap to the headline, the rung `paper`:", markdown_table(["Rung", "Scored on", *heads], gaps)]
-    for rung in scored:
-        if "spread" in rung:
-            each = ", ".join(f"{n} {100 * m:.2f} ± {100 * s:.2f}" for n, (m, s) in rung["spread"].items())
-            parts.append(f"Mean ± standard deviation over the {len(rung['folds'])} folds, per cent: {each}.")
-        parts += [f"Note on {rung['rung']} ({rung['ground']}): {note}." for note in rung["notes"]]
-    parts += [f"Failed: {r['rung']} ({r['ground']}): {r['failed']}" for r in rungs if "failed" in r]
+    for rung, one in scored:
+        if rung.spread:
+            each = ", ".join(f"{name} {100 * mean:.2f} ± {100 * sd:.2f}" for name, (mean, sd) in rung.spread.items())
+            parts.append(f"Mean ± standard deviation over the {len(rung.folds)} folds, per cent: {each}.")
+        parts += [f"Note on {rung.name} ({rung.ground}): {note}." for note in one.notes]
+    parts += [f"Failed: {rung.name} ({rung.ground}): {rung.failed}" for rung in rungs if rung.failed]
     return "\n\n".join(parts)
 
 
@@ -161,7 +190,7 @@ def _seen_from(out: Path, other: Path) -> str:
     """Where another site lies, however it was spelled and wherever all of it was moved."""
     try:
         return Path(os.path.relpath(other.resolve(), out.resolve())).as_posix()
-    except ValueError:  # of two disks of Windows neither is seen from the other
+    except ValueError:  # On Windows no relative path leads from one disk to another.
         return other.resolve().as_posix()
 
 
@@ -200,42 +229,40 @@ def _require_runnable(run: Run, planned: Sequence[Trial], prepared: Path, elsewh
     return sizes
 
 
-def _one(rung: str, ground: str, result: Rung, *, folder: Path, label: Path, part: str) -> Rung:
+def _one(rung: str, ground: str, result: TrialResult, *, folder: Path, label: Path, part: str) -> Rung:
     """One training, kept in `folder`, scored on a part of its site; failed where the training is."""
-    if "failed" in result:
-        return {"rung": rung, "ground": ground, "failed": result["failed"]}
+    if result.failed is not None:
+        return Rung(name=rung, ground=ground, failed=result.failed)
     scored = evaluate(folder / PROBABILITY, label, folder / "model" / "split.tif", part)
-    return {"rung": rung, "ground": ground, **evaluation_json(scored)}
+    return Rung(name=rung, ground=ground, scored=scored)
 
 
-def _pooled(results: Sequence[Rung], tested: Sequence[Trial], prepared: Path, out: Path) -> Rung:
+def _pooled(results: Sequence[TrialResult], tested: Sequence[Trial], prepared: Path, out: Path) -> Rung:
     """All folds as one: each pixel's landslide or not by the network whose fold tests it, at that fold's threshold."""
     ground = f"the test parts of {len(tested)} folds, pooled"
-    failed = [result["failed"] for result in results if "failed" in result]
+    failed = [result.failed for result in results if result.failed is not None]
     if failed:
-        return {"rung": "apart", "ground": ground, "failed": f"{plural(len(failed), 'fold')}: {failed[0]}"}
+        return Rung(name="apart", ground=ground, failed=f"{plural(len(failed), 'fold')}: {failed[0]}")
     folders = [trial.folder(out) for trial in tested]
-    leaky = worst_leak(result["leaky"] for result in results)
-    _pool_folds(folders, [float(result["threshold"]) for result in results], leaky, out)
-    scored = evaluate(out / POOLED, prepared / "label.tif", out / "folds_split.tif", "test")
-    content = {"rung": "apart", "ground": ground, **evaluation_json(scored)}
+    leaky = worst_leak(result.leaky for result in results)
+    _pool_folds(folders, [result.number("threshold") for result in results], leaky, out)
     label = prepared / "label.tif"
+    scored = evaluate(out / POOLED, label, out / "folds_split.tif", "test")
     each = [evaluate(folder / PROBABILITY, label, folder / "model" / "split.tif", "test") for folder in folders]
     # Training ground and threshold are those of each fold: folds_split.tif and folds.tif have none.
     distances = pooled([fold.audit for fold in each if fold.audit], [fold.pixels for fold in each])
-    content["audit"] = asdict(distances)
-    content["threshold"] = None
-    if not leaky:
-        content["notes"] = [*content["notes"], *nearness(distances)]
-    for name in ("expected_calibration_error", "reliability"):  # of probabilities, and folds.tif holds 1 and 0
-        del content[name]
+    notes = scored.notes if leaky else [*scored.notes, *nearness(distances)]
     names = (*SCORES, "threshold", "pixels", "chosen_epoch", "training_windows")
-    content["folds"] = [
-        {"fold": trial.fold, **{name: result[name] for name in names}}
-        for trial, result in zip(tested, results, strict=True)
-    ]
-    content["spread"] = {name: mean_and_deviation(results, name) for name in SCORES}
-    return content
+    return Rung(
+        name="apart",
+        ground=ground,
+        scored=replace(scored, audit=distances, threshold=math.nan, notes=notes),
+        folds=tuple(
+            {"fold": trial.fold, **{name: getattr(result, name) for name in names}}
+            for trial, result in zip(tested, results, strict=True)
+        ),
+        spread={name: mean_and_deviation(results, name) for name in SCORES},
+    )
 
 
 def _pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: bool | None, out: Path) -> None:
@@ -251,7 +278,7 @@ def _pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: boo
     with create_raster(
         out / POOLED, info.grid, "float32", ["landslide"], nodata=float("nan"), tags=tags, overwrite=True
     ) as target:
-        for window in tiles(info.grid.shape, SIDE):
+        for window in tiles(info.grid.shape, COUNTING_SIDE):
             mapped = np.full((window.height, window.width), nan, np.float32)
             for folder, threshold in zip(folders, thresholds, strict=True):
                 with (
@@ -272,39 +299,38 @@ def _pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: boo
     )
 
 
-def _elsewhere(other: Path, trained: Rung, trial: Trial, out: Path, accept_range: bool) -> Rung:
+def _elsewhere(other: Path, trained: TrialResult, trial: Trial, out: Path, accept_range: bool) -> Rung:
     """The network mapped and scored on another site, unless an earlier call has; failed where that fails."""
     ground = f"all of {_site_name(other)}"
-    if "failed" in trained:
-        return {"rung": "elsewhere", "ground": ground, "failed": trained["failed"]}
+    if trained.failed is not None:
+        return Rung(name="elsewhere", ground=ground, failed=trained.failed)
     model, inputs = trial.folder(out) / "model", site_hashes(other)
     folder = out / "elsewhere" / inputs["stack.tif"][:12]
-    scores = _scored_before(folder, load_model(model).facts["weights_sha256"], inputs)
-    if scores is None:
+    if not _is_scored(folder, load_model(model).facts["weights_sha256"], inputs):
         say(f"-- elsewhere: {ground}")
         try:
             apart(_transfer, model, other, folder, accept_range)
         except LandslipError as error:
             say(f"failed: {error}")
-            return {"rung": "elsewhere", "ground": ground, "failed": str(error)}
-        scores = read_json(folder / SCORED)
-    notes = [*scores["as_trained"]["notes"], *scores.get("warnings", [])]
-    return {"rung": "elsewhere", "ground": ground, **scores["as_trained"], "notes": notes, "overlap": scores["overlap"]}
+            return Rung(name="elsewhere", ground=ground, failed=str(error))
+    content = read_json(folder / SCORED)
+    scored = evaluate(folder / AS_TRAINED, other / "label.tif", folder / SPLIT, "test")
+    scored = replace(scored, notes=[*scored.notes, *content.get("warnings", [])])
+    return Rung(name="elsewhere", ground=ground, scored=scored, overlap=content["overlap"])
 
 
-def _scored_before(folder: Path, weights: str, inputs: dict[str, str]) -> Rung | None:
-    """The scores that an earlier call left in a folder, of this model on this site; None where there are none."""
+def _is_scored(folder: Path, weights: str, inputs: dict[str, str]) -> bool:
+    """Whether an earlier call has left the scores of this model on this site in a folder."""
     try:
-        scores: Rung = read_json(folder / SCORED)
-    except (OSError, ValueError):
-        return None
-    return scores if (scores.get("model"), scores.get("inputs")) == (weights, inputs) else None
+        content = read_json(folder / SCORED)
+        return (content["model"], content["inputs"]) == (weights, inputs)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
-def _transfer(model: Path, prepared: Path, out: Path, accept_range: bool) -> dict[str, Any]:
+def _transfer(model: Path, prepared: Path, out: Path, accept_range: bool) -> None:
     """`transfer` as a step in a process of its own; the folder is the ladder's and may be written anew."""
     transfer(model, prepared, out, overwrite=True, accept_range=accept_range)
-    return {}
 
 
 def _site_name(prepared: Path) -> str:
@@ -315,31 +341,26 @@ def _site_name(prepared: Path) -> str:
         return str(prepared)
 
 
-def _measure_gaps(rungs: Sequence[Rung]) -> None:
-    """Give every rung but the first its `gap`: each score less the headline's, None where either is undefined."""
-    headline = rungs[0]
+def _with_gaps(rungs: Sequence[Rung]) -> list[Rung]:
+    """The rungs, each but the first with its `gap` to it where both were scored."""
+    headline = rungs[0].scored
+    with_gaps = [rungs[0]]
     for rung in rungs[1:]:
-        if "failed" not in rung and "failed" not in headline:
-            rung["gap"] = {name: _less(rung[name], headline[name]) for name in SCORES}
-
-
-def _less(score: float | None, headline: float | None) -> float | None:
-    """A score less the headline's; None where either is undefined."""
-    if score is None or headline is None or math.isnan(score) or math.isnan(headline):
-        return None
-    return score - headline
+        if rung.scored is not None and headline is not None:
+            gaps = {name: rung.scored.scores[name] - headline.scores[name] for name in SCORES}
+            rung = replace(rung, gap={name: None if math.isnan(gap) else gap for name, gap in gaps.items()})
+        with_gaps.append(rung)
+    return with_gaps
 
 
 def _csv(rungs: Sequence[Rung]) -> str:
     """The rungs as CSV: a row each, with scores, intervals and gaps; a cell is empty where undefined."""
     columns = [*COLUMNS, *(f"{name}{kind}" for name in SCORES for kind in ("", "_low", "_high", "_gap")), "failed"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    rows = []
     for rung in rungs:
-        row = dict(rung)
-        for name in SCORES:
-            row[f"{name}_low"], row[f"{name}_high"] = rung.get("intervals", {}).get(name, (None, None))
-            row[f"{name}_gap"] = rung.get("gap", {}).get(name)
-        writer.writerow({key: value for key, value in row.items() if value is not None and value == value})
-    return text.getvalue()
+        row = rung.json()
+        if rung.scored is not None:
+            for name, interval in rung.scored.intervals.items():
+                row |= {f"{name}_low": interval.low, f"{name}_high": interval.high, f"{name}_gap": rung.gap.get(name)}
+        rows.append(row)
+    return csv_table(columns, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 
@@ -22,11 +22,11 @@ from landslip.training.model_files import FACTS, WEIGHTS
 from landslip.training.train import is_trained, train
 
 RESULT, PROBABILITY = "result.json", "probability.tif"
-Result = dict[str, Any]  # what result.json says of a run, or what a step adds to it
-BLOCK = 64  # pixels a side of the block whose multiply-adds are compared, whatever the window
+Costs = dict[str, object]  # what a step adds to result.json: fields of TrialResult
+MACS_BLOCK = 64  # pixels a side of the block whose multiply-adds are compared, whatever the window
 
 
-def train_step(run: Run, prepared: Path, folder: Path, overwrite: bool) -> Result:
+def train_step(run: Run, prepared: Path, folder: Path, overwrite: bool) -> Costs:
     """Train a network into `folder`/model, unless it is trained; returns what result.json says of it and its costs."""
     model = folder / "model"
     if not ((model / FACTS).exists() and is_trained(model, run, input_hashes(run, prepared))):
@@ -40,24 +40,24 @@ def train_step(run: Run, prepared: Path, folder: Path, overwrite: bool) -> Resul
         "training_seconds": facts["training_seconds"],
         "training_peak_mib": facts["peak_mib"],
         "training_peak_gpu_mib": facts["peak_gpu_mib"],
-        "arithmetic": facts["precision"],  # `precision` is a score
+        "arithmetic": facts["precision"],  # `precision` is the name of a score.
         "parameters": parameter_count(network)[2],
         "macs": _macs(network, len(facts["channels"])),
         "model_mib": (model / WEIGHTS).stat().st_size / 2**20,
     }
 
 
-def map_step(prepared: Path, folder: Path) -> Result:
+def map_step(prepared: Path, folder: Path) -> Costs:
     """Map the site with the network in `folder`/model; returns what that cost."""
     model, out = load_model(folder / "model"), folder / PROBABILITY
-    gone_on = is_begun(out)  # the rest of a map says nothing of the time that all of it takes
+    gone_on = is_begun(out)  # Its time would be that of the rest of the map.
     began = time.monotonic()
     map_site(model, prepared / "stack.tif", out, overwrite=True)
     seconds = None if gone_on else time.monotonic() - began
     return {"mapping_seconds": seconds, "mapping_peak_mib": peak_memory()}
 
 
-def baseline_step(name: str, run: Run, prepared: Path, folder: Path) -> Result:
+def baseline_step(name: str, run: Run, prepared: Path, folder: Path) -> Costs:
     """Fit a pixel baseline and map the site with it; returns what result.json says of it and its costs."""
     ground = build_training_data(run, prepared)
     began = time.monotonic()
@@ -81,4 +81,4 @@ def baseline_step(name: str, run: Run, prepared: Path, folder: Path) -> Result:
 
 def _macs(network: torch.nn.Module, channels: int) -> int | None:
     """Multiply-adds of a block of 64 x 64 pixels; None for a network so deep that it cannot take one."""
-    return None if BLOCK % cast(int, network.multiple) else macs(network, channels, BLOCK)
+    return None if MACS_BLOCK % cast(int, network.multiple) else macs(network, channels, MACS_BLOCK)

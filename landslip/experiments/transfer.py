@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from landslip.dataset.split import NONE, TEST, TRAIN, VALIDATION, Split
 from landslip.dataset.training_data import TrainingData, read_prepared, site_hashes
 from landslip.errors import GridError, LabelError, ModelError, OutputError, RunError, SplitError
 from landslip.evaluation.evaluate import evaluate
-from landslip.evaluation.result import HEADS, Evaluation, cells, evaluation_json, leakage
+from landslip.evaluation.result import HEADS, Evaluation, evaluation_json, leakage, score_cells
 from landslip.experiments.block_choice import choose_blocks, require_candidates
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window
@@ -68,6 +67,7 @@ def transfer(
     folder: Path,
     prepared: Path,
     out: Path,
+    *,
     blocks: int = 0,
     epochs: int = EPOCHS,
     overwrite: bool = False,
@@ -123,8 +123,7 @@ def transfer_table(done: Transfer) -> str:
     rows = []
     for name, scored in (("as trained", done.as_trained), ("fine-tuned", done.fine_tuned)):
         if scored is not None:
-            between = {key: (interval.low, interval.high) for key, interval in scored.intervals.items()}
-            rows.append([name, leakage(scored.leaky), f"{scored.threshold:g}", *cells(scored.scores, between)])
+            rows.append([name, leakage(scored.leaky), f"{scored.threshold:g}", *score_cells(scored)])
     first = done.as_trained
     site = "a site that the model was not trained on"
     if done.leaky_reason:
@@ -193,7 +192,7 @@ def _overlap(model: Model, stack: StackInfo, valid: NDArray[np.bool_]) -> float:
         return math.nan
     try:
         meeting = covering_window(info, stack.grid, 0)
-    except GridError:  # there is no way from one CRS to the other
+    except GridError:  # Their coordinate systems cannot be compared.
         return math.nan
     if not meeting.height or not meeting.width:
         return 0.0
@@ -334,16 +333,16 @@ def _tuned_so(folder: Path, model: Model, run: Run, ground: TrainingData) -> boo
         return False
     try:
         facts = load_model(folder).facts
-    except ModelError:  # a kill came between its two files
+    except ModelError:  # A kill came between its two files.
         return False
     expected = origin_of(model, ground) | {"run": run.model_dump(mode="json", exclude={"compare"})}
     same_site = facts["site_inputs"] == site_hashes(ground.stack.path.parent)
     return same_site and all(facts.get(key) == value for key, value in expected.items())
 
 
-def _transfer_json(done: Transfer) -> dict[str, Any]:
+def _transfer_json(done: Transfer) -> dict[str, object]:
     """What scores.json holds: one evaluation for each model, the chosen blocks and the overlap by coordinates."""
-    scores = {"as_trained": evaluation_json(done.as_trained)}
+    scores: dict[str, object] = {"as_trained": evaluation_json(done.as_trained)}
     if done.fine_tuned is not None:
         scores["fine_tuned"] = evaluation_json(done.fine_tuned)
     blocks = [asdict(window) for window in done.blocks]

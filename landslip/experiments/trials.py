@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from landslip.config.run import Run, settled
 from landslip.dataset.training_data import input_hashes
 from landslip.errors import LandslipError, OutputError, ResumeError
 from landslip.evaluation.evaluate import evaluate
 from landslip.evaluation.result import trust
-from landslip.experiments.forecast import Pace, Size, forecast_table, seconds_of, timed_paces
-from landslip.experiments.isolated import NO_MEMORY, apart
-from landslip.experiments.steps import PROBABILITY, RESULT, Result, baseline_step, map_step, train_step
+from landslip.experiments.forecast import Size, forecast_table, paces, seconds_of
+from landslip.experiments.isolated import apart
+from landslip.experiments.steps import PROBABILITY, RESULT, baseline_step, map_step, train_step
+from landslip.experiments.trial_result import TrialResult
 from landslip.runtime.atomic import refuse_existing
 from landslip.runtime.disk import remove_file
 from landslip.runtime.locks import exclusive_lock
@@ -33,7 +35,6 @@ from landslip.training.train import identity_of, is_trained
 
 COMPARISON = "comparison.json"
 SCORED_PART = {"apart": "test", "given": "test", "paper": "all"}  # the paper scores its whole study area
-MOST_SAID = 200  # characters that are shown of an error that is not landslip's own
 
 Sizes = dict[tuple[str, int | None, bool], Size]  # by `Trial.ground`
 
@@ -92,17 +93,33 @@ def make_runs(
     run: Run,
     prepared: Path,
     out: Path,
+    *,
     overwrite: bool = False,
     about: str = "",
     sizes: Sizes | None = None,
-) -> list[Result]:
+) -> list[TrialResult]:
     """Make those runs that are not made yet, one after another, and return the results of all in their order.
 
     `about` is said of them first, and how long they will take where their `sizes` are given. Raises ResumeError,
     before any is made, where `out` holds runs of other inputs or choices, finished or half done.
     """
     with exclusive_lock(out, inside=True):
-        return _make_runs(trials, run, prepared, out, overwrite=overwrite, about=about, sizes=sizes or {})
+        identities, results = _kept(trials, run, prepared, out, overwrite)
+        done = sum(result is not None for result in results)
+        say(f"{plural(len(trials), 'run')}, {done} of them finished; {about}".rstrip("; "))
+        todo = [trial for trial, result in zip(trials, results, strict=True) if result is None]
+        ahead: dict[Trial, float] = {}
+        # A single network says itself what is left, after its first epoch.
+        if sum(trial.network for trial in todo) > 1:
+            ahead = _forecast(todo, run, prepared, sizes or {})
+        if ahead:
+            say(_in_words(todo, ahead))
+        for i, (trial, identity) in enumerate(zip(trials, identities, strict=True)):
+            if results[i] is None:
+                rest = [t for t, result in zip(trials, results, strict=True) if result is None]
+                say(f"-- run {i + 1}/{len(trials)}: {trial.name}; {_time_left(rest, _seconds(trials, results), ahead)}")
+                results[i] = _make(trial, run, prepared, out, identity=identity, overwrite=overwrite)
+    return [result for result in results if result is not None]
 
 
 def runs_in_words(
@@ -110,6 +127,7 @@ def runs_in_words(
     run: Run,
     prepared: Path,
     out: Path,
+    *,
     overwrite: bool,
     sizes: Sizes,
     refuse: Callable[[], None],
@@ -151,12 +169,12 @@ def refuse_finished(path: Path, overwrite: bool, planned: Iterable[str]) -> None
     )
 
 
-def mean_and_deviation(results: Iterable[Result], key: str) -> tuple[float, float]:
+def mean_and_deviation(results: Iterable[TrialResult], key: str) -> tuple[float, float]:
     """Mean and standard deviation of a number over results; undefined ones are left out.
 
     The deviation is that of a sample, NaN for a single result; both are NaN for none.
     """
-    values = [float(r[key]) for r in results if r.get(key) is not None and not math.isnan(float(r[key]))]
+    values = [value for result in results if not math.isnan(value := result.number(key))]
     if not values:
         return math.nan, math.nan
     mean = sum(values) / len(values)
@@ -165,38 +183,13 @@ def mean_and_deviation(results: Iterable[Result], key: str) -> tuple[float, floa
     return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
 
 
-def _make_runs(
-    trials: Sequence[Trial], run: Run, prepared: Path, out: Path, overwrite: bool, about: str, sizes: Sizes
-) -> list[Result]:
-    """As `make_runs`, where this process alone writes into `out`."""
-    identities, results = _kept(trials, run, prepared, out, overwrite)
-    done = sum(result is not None for result in results)
-    outdated = sum(r is None and _holds_scores(trial.folder(out)) for trial, r in zip(trials, results, strict=True))
-    if outdated:
-        say(f"warning: of other inputs or choices: {plural(outdated, 'finished run')}; --overwrite makes them again.")
-    say(f"{plural(len(trials), 'run')}, {done} of them finished; {about}".rstrip("; "))
-    todo = [trial for trial, result in zip(trials, results, strict=True) if result is None]
-    ahead: dict[Trial, float] = {}
-    # A single network says itself what is left, after its first epoch.
-    if sum(trial.network for trial in todo) > 1:
-        ahead = _forecast(todo, run, prepared, sizes)
-    if ahead:
-        say(_in_words(todo, ahead))
-    for i, (trial, identity) in enumerate(zip(trials, identities, strict=True)):
-        if results[i] is None:
-            rest = [t for t, result in zip(trials, results, strict=True) if result is None]
-            say(f"-- run {i + 1}/{len(trials)}: {trial.name}; {_time_left(rest, _seconds(trials, results), ahead)}")
-            results[i] = _make(trial, run, prepared, out, identity=identity, overwrite=overwrite)
-    return [result for result in results if result is not None]
-
-
 def _kept(
     trials: Sequence[Trial], run: Run, prepared: Path, out: Path, overwrite: bool
-) -> tuple[list[Identity], list[Result | None]]:
+) -> tuple[list[Identity], list[TrialResult | None]]:
     """The identity of every run, and its result where it is finished; ResumeError for those of other inputs."""
     hashes = {ground: input_hashes(trial.run(run), prepared) for ground, trial in {t.ground: t for t in trials}.items()}
     identities = [_identity(trial, run, hashes[trial.ground]) for trial in trials]
-    results: list[Result | None] = []
+    results: list[TrialResult | None] = []
     for trial, identity in zip(trials, identities, strict=True):
         results.append(_finished(trial.folder(out), identity, overwrite))
         if results[-1] is None and trial.network:
@@ -215,7 +208,7 @@ def _identity(trial: Trial, run: Run, hashes: dict[str, str]) -> Identity:
     return {"run": trial.run(run).model_dump(mode="json", exclude={"compare"}), "inputs": hashes}
 
 
-def _finished(folder: Path, identity: Identity, overwrite: bool) -> Result | None:
+def _finished(folder: Path, identity: Identity, overwrite: bool) -> TrialResult | None:
     """The result of a finished run; None where there is none, it failed, or with `overwrite` it is of other choices.
 
     Raises ResumeError where it cannot be read, or is of other inputs or choices and not to be made again.
@@ -224,41 +217,32 @@ def _finished(folder: Path, identity: Identity, overwrite: bool) -> Result | Non
     if not path.exists():
         return None
     try:
-        result: Result = read_json(path)
-        made_of = result["identity"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        result = TrialResult.model_validate(read_json(path))
+    except (OSError, ValueError) as error:
         raise ResumeError(
             f"{path} cannot be read ({str(error)[:100]}). Remove it, and the run is made again."
         ) from error
-    if result.get("failed"):
-        return None  # whatever its choices were, nothing is lost
-    if made_of != identity:
+    if result.failed is not None:
+        return None  # It is made again, whatever its choices were.
+    if result.identity != identity:
         if overwrite:
             return None
-        raise ResumeError(
-            f"{path} is of {difference(made_of, identity)}. Give another folder, or --overwrite to make it again."
-        )
+        of = difference(cast(Identity, result.identity), identity)
+        raise ResumeError(f"{path} is of {of}. Give another folder, or --overwrite to make it again.")
     return result
 
 
-def _holds_scores(folder: Path) -> bool:
-    """Whether a folder holds the result of a run that did not fail."""
-    path = folder / RESULT
-    return path.exists() and not read_json(path).get("failed")
-
-
-def _make(trial: Trial, run: Run, prepared: Path, out: Path, identity: Identity, overwrite: bool) -> Result:
+def _make(trial: Trial, run: Run, prepared: Path, out: Path, *, identity: Identity, overwrite: bool) -> TrialResult:
     """Make one run and write its result, also where it fails by itself.
 
     Raises ResumeError and OutputError, which are of what lies in its folder and not of the run.
     """
     began = time.monotonic()
-    folder = trial.folder(out)
-    choices = trial.run(run)
+    folder, choices = trial.folder(out), trial.run(run)
     if trial.network:
         # Scores of other choices must not outlive the model and the map that they are of.
         remove_file(folder / RESULT, folder)
-    base = {
+    values: dict[str, object] = {
         "identity": identity,
         "split": trial.split,
         "method": trial.method,
@@ -275,28 +259,29 @@ def _make(trial: Trial, run: Run, prepared: Path, out: Path, identity: Identity,
         raise
     except LandslipError as error:
         say(f"failed: {error}")
-        failed = {**base, "failed": str(error)}
-        write_json(folder / RESULT, failed, overwrite=True)
-        return failed
+        values["failed"] = str(error)
+    else:
+        values |= _scores(trial, prepared, folder) | costs
+        values |= {"seconds": time.monotonic() - began, "machine": machine(), "software": software()}
+    result = TrialResult.model_validate(values)
+    write_json(folder / RESULT, result.json_fields(), overwrite=True)
+    return result
+
+
+def _scores(trial: Trial, prepared: Path, folder: Path) -> dict[str, object]:
+    """The scores of a run's map and what they stand on; a line says the main ones."""
     part = SCORED_PART[trial.split]
     scored = evaluate(folder / PROBABILITY, prepared / "label.tif", folder / "model" / "split.tif", part)
-    result: Result = {
-        **base,
+    leaky = " (leaky)" if scored.leaky else ""
+    say(f"{trial.name}{leaky}: F1 {percent(scored.scores['f1'])}, kappa {percent(scored.scores['kappa'])}")
+    return {
         **scored.scores,
         "part": part,
         "leaky": scored.leaky,
         "pixels": scored.pixels,
         "threshold": scored.threshold,
         **trust(scored),
-        **costs,
-        "seconds": time.monotonic() - began,
-        "machine": machine(),
-        "software": software(),
     }
-    write_json(folder / RESULT, result, overwrite=True)
-    leaky = " (leaky)" if scored.leaky else ""
-    say(f"{trial.name}{leaky}: F1 {percent(scored.scores['f1'])}, kappa {percent(scored.scores['kappa'])}")
-    return result
 
 
 def _forecast(todo: Sequence[Trial], run: Run, prepared: Path, sizes: Sizes) -> dict[Trial, float]:
@@ -313,13 +298,12 @@ def _forecast(todo: Sequence[Trial], run: Run, prepared: Path, sizes: Sizes) -> 
     say(f"timing a few batches of {', '.join(widest)}")
     began = time.monotonic()
     try:
-        timed = apart(timed_paces, [trial.run(run) for trial in widest.values()], prepared)
-        start = max(time.monotonic() - began - timed["seconds"], 0.0)
-        paces = {name: Pace(*pace) for name, pace in timed["paces"].items()}
-        return {trial: seconds_of(trial.run(run), sizes[trial.ground], paces[trial.method], start) for trial in todo}
-    except Exception as error:  # of any kind, as torch and the system raise many; Ctrl-C is no Exception
-        say(f"no forecast could be made of how long they take: {_in_a_line(error)}")
+        pace_of, timing = apart(paces, [trial.run(run) for trial in widest.values()], prepared)
+    except Exception as error:  # Torch and the system raise many kinds. Ctrl-C is no Exception.
+        say(f"no forecast could be made of how long they take: {str(error) or type(error).__name__}")
         return {}
+    start = max(time.monotonic() - began - timing, 0.0)
+    return {trial: seconds_of(trial.run(run), sizes[trial.ground], pace_of[trial.method], start) for trial in todo}
 
 
 def _in_words(todo: Sequence[Trial], seconds: dict[Trial, float]) -> str:
@@ -328,24 +312,13 @@ def _in_words(todo: Sequence[Trial], seconds: dict[Trial, float]) -> str:
     return forecast_table([(trial.method, seconds[trial]) for trial in todo if trial in seconds], unmeasured)
 
 
-def _in_a_line(error: Exception) -> str:
-    """Why something failed, in a line: the words of a refusal, or else the kind of error and how its words begin."""
-    words = " ".join(str(error).split())
-    if isinstance(error, LandslipError):
-        return words
-    if isinstance(error, MemoryError) or any(text in words for text in NO_MEMORY):
-        return "not enough memory"
-    words = words if len(words) <= MOST_SAID else f"{words[:MOST_SAID]} ..."
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
-
-
-def _seconds(trials: Sequence[Trial], results: Sequence[Result | None]) -> list[tuple[Trial, float]]:
+def _seconds(trials: Sequence[Trial], results: Sequence[TrialResult | None]) -> list[tuple[Trial, float]]:
     """The seconds that each run took of those that are made and did not fail."""
     return [
         # Where a run was made in one go it counts from end to end: its steps leave out validation, scores and starts.
-        (trial, max(result.get("seconds", 0.0), result["training_seconds"] + (result["mapping_seconds"] or 0.0)))
+        (trial, max(result.seconds or 0.0, (result.training_seconds or 0.0) + (result.mapping_seconds or 0.0)))
         for trial, result in zip(trials, results, strict=True)
-        if result is not None and "failed" not in result
+        if result is not None and result.failed is None
     ]
 
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landslip.dataset.label import LABEL_NAMES
 from landslip.errors import DependencyError, RunError
 from landslip.export.onnx_check import (
     deepness_input,
@@ -57,7 +58,6 @@ from landslip.training.model_files import SPLIT
 
 ONNX, DEEPNESS, ITEM, MANIFEST = "model.onnx", "deepness.onnx", "item.json", "manifest.json"
 WINDOW = 512  # pixels a side of Deepness's blocks: overlapping by 38 % they leave landslip's halo of 96 on each side
-CLASSES = {0: "not landslide", 1: "landslide"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +260,7 @@ def deepness_metadata(model: Model, window: int, resolution: float | None) -> di
     mean, std = deepness_statistics(len(model.channels))
     return {
         "model_type": "Segmentor",
-        "class_names": {str(key): name for key, name in CLASSES.items()},
+        "class_names": {str(key): name for key, name in LABEL_NAMES.items()},
         "tile_size": window,
         "tiles_overlap": min(50, round(100 * 2 * HALO / window)),
         "seg_thresh": model.threshold,

@@ -20,6 +20,7 @@ from rasterio.crs import CRS
 
 from landslip.config.site import read_site
 from landslip.dataset.channels import Channel, StackInfo, read_stack_info
+from landslip.dataset.label import LABEL_NAMES
 from landslip.dataset.split import TEST, TRAIN, VALIDATION
 from landslip.errors import LandslipError, OutputError
 from landslip.geo.archive import archive_of, gdal_name, own_file
@@ -43,7 +44,6 @@ from landslip.plots.palette import (
     rgba,
 )
 from landslip.plots.qgis_style import (
-    CLASSES,
     COLOURS,
     FALSE_COLOUR,
     HEAD,
@@ -138,7 +138,7 @@ def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) 
     if "hits_and_misses" in maps:
         layers.append(_classes("Map", files, *maps.pop("hits_and_misses")))
     if run.landslide_map is not None:
-        renderer = classes_renderer(CLASSES, COLOURS)
+        renderer = classes_renderer(LABEL_NAMES, COLOURS)
         layers.append(
             _ProjectLayer(
                 group="Map", name="landslide map", source=files.relative(run.landslide_map), renderer=renderer
@@ -147,7 +147,7 @@ def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) 
     if run.probability is not None:
         layers += _probability_layers(run.probability, files)
     for name, path, words, colours in (
-        ("label", run.label, {0: "no landslide", 1: "landslide"}, LABEL_COLOURS),
+        ("label", run.label, LABEL_NAMES, LABEL_COLOURS),
         ("split", run.split, PART_NAMES, PART_COLOURS),
     ):
         if path is not None:

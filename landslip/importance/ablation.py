@@ -25,12 +25,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.config.run import Run
-from landslip.dataset.split import TEST, leakage_note, leaky_of
+from landslip.dataset.split import TEST
 from landslip.dataset.training_data import input_hashes
 from landslip.errors import ModelError, ResumeError, RunError
 from landslip.evaluation.counts import confusion_by_block
 from landslip.geo.raster import read_info, read_stored
-from landslip.importance.ranking import DRAWS, FEWEST_BLOCKS, Kind, Score, bootstrap_weights, bootstrapped, kappa_f1
+from landslip.importance.ranking import (
+    RANKING_DRAWS,
+    Kind,
+    Score,
+    bootstrap_weights,
+    bootstrapped,
+    held_out_notes,
+    kappa_f1,
+)
 from landslip.inference.mapping import map_site
 from landslip.runtime.disk import remove_folder
 from landslip.runtime.progress import duration, plural, say
@@ -39,7 +47,7 @@ from landslip.training.checkpoint import Model, load_model, run_of
 from landslip.training.state import Identity, difference
 from landslip.training.train import is_trained, train
 
-ALL, SEED = "all factors", "another seed"
+ALL_FACTORS, ANOTHER_SEED = "all factors", "another seed"
 PLAN, PROBABILITY = "plan.json", "probability.tif"
 
 
@@ -89,7 +97,7 @@ def plan_ablation(model: Model, prepared: Path, budget: Budget) -> Ablation:
     if not factors or (len(factors) == 1 and not bands):
         raise RunError(f"{model.folder} sees {', '.join(factors) or 'no factor'}, so that nothing can be left out.")
     other = run.training.model_copy(update={"seed": run.training.seed ^ 1})
-    trainings = {ALL: run, SEED: run.model_copy(update={"training": other})}
+    trainings = {ALL_FACTORS: run, ANOTHER_SEED: run.model_copy(update={"training": other})}
     for name in factors:
         others = tuple(factor for factor in factors if factor != name)
         channels = run.channels.model_copy(update={"factors": others or "none"})
@@ -118,22 +126,16 @@ def ablation_importance(
         tags = tags or read_info(split).tags
         tables[name] = confusion_by_block(home / PROBABILITY, planned.prepared / "label.tif", split, part, block)
     scores, blocks = drops(tables, seed)
-    kappa, f1 = kappa_f1(tables[ALL].sum(0))
-    by_chance = abs(kappa - kappa_f1(tables[SEED].sum(0))[0])
+    kappa, f1 = kappa_f1(tables[ALL_FACTORS].sum(0))
+    by_chance = abs(kappa - kappa_f1(tables[ANOTHER_SEED].sum(0))[0])
     notes = [
         f"ablation: {len(planned.trainings)} trainings of {plural(epochs, 'epoch')} each{note}, where the model itself "
-        f"had {planned.trainings[ALL].training.epochs}; scored on the {part} part in {blocks} spatial blocks of "
-        f"{block} pixels: kappa {kappa:.3f} and F1 {f1:.3f} with all factors",
+        f"had {planned.trainings[ALL_FACTORS].training.epochs}; scored on the {part} part in {blocks} spatial blocks "
+        f"of {block} pixels: kappa {kappa:.3f} and F1 {f1:.3f} with all factors",
         f"ablation: another seed alone changes kappa by {by_chance:.3f}; a factor shows an effect where its drop is "
         "surely larger (one-sided, 5 %). Intervals hold the ground that is scored, not the chance in a training",
     ]
-    if leakage := leakage_note(tags, part):
-        notes.append(leakage)
-    if part == "validation" and not leaky_of(tags):
-        notes.append("ablation: the split has no test part, and validation ground chose epochs and thresholds")
-    if blocks < FEWEST_BLOCKS:
-        notes.append(f"ablation intervals stand on {plural(blocks, 'spatial block')} only; give a smaller --block")
-    return scores, notes
+    return scores, notes + held_out_notes(tags, part, blocks, "ablation")
 
 
 def drops(tables: Mapping[str, NDArray[np.int64]], seed: int) -> tuple[list[Score], int]:
@@ -142,21 +144,21 @@ def drops(tables: Mapping[str, NDArray[np.int64]], seed: int) -> tuple[list[Scor
     `tables` holds (B, 4) pixels by block (TP, FP, FN, TN) of each training by name, the blocks in one order. Every
     draw takes the same blocks for all trainings.
     """
-    scored = np.any([table.any(1) for table in tables.values()], 0)  # of the blocks, those with a pixel that is scored
+    scored = np.any([table.any(1) for table in tables.values()], 0)  # Blocks with a pixel that is scored.
     tables = {name: table[scored] for name, table in tables.items()}
-    weights = bootstrap_weights(np.random.default_rng(seed), int(scored.sum()), DRAWS)
+    weights = bootstrap_weights(np.random.default_rng(seed), int(scored.sum()), RANKING_DRAWS)
     draws = {name: np.array([kappa_f1(weight @ table) for weight in weights]) for name, table in tables.items()}
     totals = {name: kappa_f1(table.sum(0)) for name, table in tables.items()}
     scores = []
     for i, measure in enumerate(("ablation_kappa", "ablation_f1")):
-        by_chance = abs(float(totals[ALL][i] - totals[SEED][i]))
+        by_chance = abs(float(totals[ALL_FACTORS][i] - totals[ANOTHER_SEED][i]))
         for name in tables:
-            if name == ALL:
+            if name == ALL_FACTORS:
                 continue
-            kind: Kind = "seed" if name == SEED else "factor"
+            kind: Kind = "seed" if name == ANOTHER_SEED else "factor"
             factor = name.removeprefix(_without(""))
-            estimate = float(totals[ALL][i] - totals[name][i])
-            differences = draws[ALL][:, i] - draws[name][:, i]
+            estimate = float(totals[ALL_FACTORS][i] - totals[name][i])
+            differences = draws[ALL_FACTORS][:, i] - draws[name][:, i]
             low = np.nanpercentile(differences, 5) if np.isfinite(differences).any() else math.nan
             note = "undefined: nothing mapped, or no landslide scored" if math.isnan(estimate) else ""
             effect = bool(low > by_chance)
@@ -208,7 +210,7 @@ def _epochs(planned: Ablation, folder: Path, overwrite: bool) -> tuple[int, str]
     if planned.budget.epochs is not None:
         return planned.budget.epochs, ""
     minutes = planned.budget.minutes or 0.0
-    run = planned.trainings[ALL]
+    run = planned.trainings[ALL_FACTORS]
     identity: Identity = {"run": run.model_dump(mode="json", exclude={"compare"}), "inputs": planned.inputs}
     plan = _kept_plan(folder / PLAN, identity, minutes, overwrite)
     if plan is None:
@@ -252,7 +254,7 @@ def _kept_plan(path: Path, identity: Identity, minutes: float, overwrite: bool) 
 
 def _measured(run: Run, prepared: Path, folder: Path) -> tuple[float, float]:
     """Seconds of a training of one epoch, reading and validation included, and of mapping the site."""
-    remove_folder(folder)  # of a call that was stopped in its midst: the rest of its training would be timed
+    remove_folder(folder)  # After a stopped call only the rest of its training would be timed.
     began = time.monotonic()
     train(_for(run, 1), prepared, folder / "model")
     trained = time.monotonic()

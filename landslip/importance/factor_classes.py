@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from landslip.dataset.channels import StackInfo
 from landslip.geo.grid import tiles
-from landslip.importance.sampling import SIDE, Sample, open_prepared, positions_of
+from landslip.importance.sampling import SAMPLING_SIDE, Sample, open_prepared, positions_of
 from landslip.plots.class_maps import direction_of, eighth
 
 DIRECTIONS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
@@ -41,10 +42,10 @@ class FactorClasses:
         """
         if self.cut == "directions":
             return _directions(values)
-        if self.cut == "classes" and len(values) > 1:  # there is a plane for each class
+        if self.cut == "classes" and len(values) > 1:  # There is a plane for each class.
             largest = np.argmax(np.nan_to_num(values, nan=-1.0), axis=0)
             return np.where(np.nanmax(np.nan_to_num(values, nan=0.0), axis=0) > 0.5, largest, -1)
-        if self.cut == "classes" and not self.upper:  # one plane, and so a single class
+        if self.cut == "classes" and not self.upper:  # There is one plane, and so a single class.
             return np.where(values[0] > 0.5, 0, -1)
         codes = np.searchsorted(np.asarray(self.upper), values[0].astype(np.float64), side="left")
         return np.where(np.isnan(values[0]), -1, np.minimum(codes, len(self.upper) - 1))
@@ -61,7 +62,7 @@ def natural_breaks(values: NDArray[Any], classes: int) -> tuple[float, ...]:
     distinct = np.unique(ordered)
     if distinct.size <= classes:
         return tuple(distinct.tolist())
-    from mapclassify import FisherJenks  # here, because importing it compiles it for some seconds
+    from mapclassify import FisherJenks  # Importing it takes some seconds.
 
     scaled = (ordered - ordered.mean()) / ordered.std()
     at = np.searchsorted(scaled, FisherJenks(scaled, k=classes).bins)
@@ -73,58 +74,35 @@ def make_classes(stack: StackInfo, factor: str, drawn: Sample, classes: int) -> 
     positions = positions_of(stack, factor)
     channels = [stack.channels[i] for i in positions]
     unit = channels[0].unit
+    of_factor = partial(FactorClasses, factor=factor, unit=unit, positions=positions)
     if factor == "aspect" and ({channel.kind for channel in channels} == {"sine", "cosine"} or unit == "degree"):
         by_kind = sorted(positions, key=lambda i: stack.channels[i].kind != "sine")
-        return FactorClasses(
-            factor=factor, cut="directions", unit=unit, positions=tuple(by_kind), names=("flat", *DIRECTIONS)
-        )
+        return of_factor(cut="directions", positions=tuple(by_kind), names=("flat", *DIRECTIONS))
     if channels[0].kind == "class":
         names = tuple(channel.name.removeprefix(f"{factor}_") for channel in channels)
-        return FactorClasses(factor=factor, cut="classes", unit=unit, positions=positions, names=names)
+        return of_factor(cut="classes", names=names)
     values = drawn.values[:, positions[0]]
     values = values[~np.isnan(values)]
     if not values.size:
-        return FactorClasses(
-            factor=factor,
-            cut="natural breaks",
-            unit=unit,
-            positions=positions,
-            names=("all",),
-            upper=(math.inf,),
-            note="undefined all over the site",
-        )
-    if unit == "class":  # one channel of ordinals, as the paper encodes classes
-        codes = _codes_in(stack, positions[0])  # all of them, since a sample may miss a rare class
-        return FactorClasses(
-            factor=factor,
-            cut="classes",
-            unit=unit,
-            positions=positions,
-            names=tuple(f"{code:g}" for code in codes),
-            upper=tuple(codes),
-        )
+        return of_factor(cut="natural breaks", names=("all",), upper=(math.inf,), note="undefined all over the site")
+    if unit == "class":  # The paper encodes classes as one channel of ordinals.
+        codes = _codes_in(stack, positions[0])  # A sample may miss a rare class.
+        return of_factor(cut="classes", names=tuple(f"{code:g}" for code in codes), upper=tuple(codes))
     upper = natural_breaks(values, classes)
     note = ""
     if len(upper) == 1:
         note = f"{upper[0]:g} all over the sample: one class, which says nothing"
     elif len(upper) < classes:
         note = f"{len(upper)} different values in the sample, each a class"
-    return FactorClasses(
-        factor=factor,
-        cut="natural breaks",
-        unit=unit,
-        positions=positions,
-        names=tuple(map(str, range(1, len(upper) + 1))),
-        upper=upper,
-        note=note,
-    )
+    numbers = tuple(map(str, range(1, len(upper) + 1)))
+    return of_factor(cut="natural breaks", names=numbers, upper=upper, note=note)
 
 
 def _codes_in(stack: StackInfo, position: int) -> list[float]:
     """The values that a channel of classes holds on valid ground of known label, in order."""
     codes: set[float] = set()
     with open_prepared(stack) as rasters:
-        for window in tiles(stack.grid.shape, SIDE):
+        for window in tiles(stack.grid.shape, SAMPLING_SIDE):
             known, _ = rasters.known(window)
             values = rasters.values(window, [position])[0][known]
             codes |= set(np.unique(values[~np.isnan(values)]).tolist())

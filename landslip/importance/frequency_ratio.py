@@ -8,14 +8,11 @@ and one small table per spatial block.
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +24,9 @@ from landslip.geo.grid import tiles
 from landslip.importance.factor_classes import FactorClasses, make_classes
 from landslip.importance.plots import draw_intervals
 from landslip.importance.sampling import (
-    BLOCK,
-    SAMPLE,
-    SIDE,
+    FACTOR_SAMPLE,
+    SAMPLING_SIDE,
+    SPATIAL_BLOCK,
     Sample,
     choose_factors,
     draw_sample,
@@ -41,9 +38,9 @@ from landslip.runtime.atomic import refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import track
 from landslip.runtime.provenance import software
-from landslip.runtime.text import percent, write_json, write_text
+from landslip.runtime.text import csv_table, percent, screen_table, write_json, write_text
 
-FILES = ("intervals.csv", "intervals.json", "intervals.png")
+FREQUENCY_FILES = ("intervals.csv", "intervals.json", "intervals.png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +96,9 @@ def frequency_ratios(
     prepared: Path,
     out: Path,
     factors: Sequence[str] = (),
+    *,
     classes: int = 5,
-    sample: int = SAMPLE,
+    sample: int = FACTOR_SAMPLE,
     seed: int = 0,
     overwrite: bool = False,
 ) -> Frequencies:
@@ -110,7 +108,7 @@ def frequency_ratios(
     that they are exact on. Raises ChannelError for an unknown factor, LabelError where the label holds one class only,
     RunError for impossible numbers.
     """
-    for name in FILES:
+    for name in FREQUENCY_FILES:
         refuse_existing(out / name, overwrite)
     stack = read_prepared_info(prepared)
     chosen = choose_factors(stack, factors)
@@ -120,13 +118,17 @@ def frequency_ratios(
         raise RunError(f"a sample of {sample} pixels: give at least 100 (--sample).")
     refuse_input(out, [stack.path, prepared / "label.tif", prepared / "valid.tif"])
     site_sample = draw_sample(stack, sample, seed)
-    all_counts = count_classes(stack, [make_classes(stack, name, site_sample, classes) for name in chosen], BLOCK)
+    all_counts = count_classes(
+        stack, [make_classes(stack, name, site_sample, classes) for name in chosen], SPATIAL_BLOCK
+    )
     by_factor = {counts.classes.factor: _rows_of(counts) for counts in all_counts}
     rows = [row for of_factor in by_factor.values() for row in of_factor]
     frequencies = Frequencies(
         rows, len(site_sample.label), site_sample.pixels, site_sample.landslides, _notes(all_counts, site_sample, seed)
     )
-    write_text(out / "intervals.csv", frequency_csv([asdict(row) for row in rows]), overwrite)
+    write_text(
+        out / "intervals.csv", csv_table([field.name for field in fields(ClassFrequency)], map(asdict, rows)), overwrite
+    )
     panels = {
         _title(stack, name): [(row.name, row.frequency, row.area_share) for row in of_factor]
         for name, of_factor in by_factor.items()
@@ -148,7 +150,7 @@ def count_classes(stack: StackInfo, factors: Sequence[FactorClasses], block: int
     tables = [np.zeros((blocks, len(classes.names), 2), np.int64) for classes in factors]
     undefined = np.zeros(len(factors), np.int64)
     low, high = np.full(len(factors), np.inf), np.full(len(factors), -np.inf)
-    windows = list(tiles(shape, max(1, SIDE // block) * block))
+    windows = list(tiles(shape, max(1, SAMPLING_SIDE // block) * block))
     with open_prepared(stack) as rasters:
         for window in track(windows, len(windows), "count", "window"):
             known, label = rasters.known(window)
@@ -173,37 +175,30 @@ def count_classes(stack: StackInfo, factors: Sequence[FactorClasses], block: int
     ]
 
 
-def frequency_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of one kind as CSV; a cell is empty where undefined."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: "" if value is None or value != value else value for key, value in row.items()})
-    return text.getvalue()
-
-
-def frequency_table(made: Frequencies) -> str:
-    """The classes as text, a block per factor, with the notes."""
-    width = max(12, *(len(row.name) for row in made.rows)) + 2
+def frequency_table(frequencies: Frequencies) -> str:
+    """The classes as text, a table for each factor, with the notes."""
+    pixels, landslides = frequencies.pixels, frequencies.landslides
     lines = [
-        f"{made.pixels:,} valid pixels of known label, {made.landslides:,} of them landslide "
-        f"({100 * made.landslides / made.pixels:.2f} %)"
+        f"{pixels:,} valid pixels of known label, {landslides:,} of them landslide ({100 * landslides / pixels:.2f} %)"
     ]
-    for factor in dict.fromkeys(row.factor for row in made.rows):
-        rows = [row for row in made.rows if row.factor == factor]
+    heads = ["class", "pixels", "area", "landslide px", "of landslides", "frequency", "ratio"]
+    for factor in dict.fromkeys(row.factor for row in frequencies.rows):
+        rows = [row for row in frequencies.rows if row.factor == factor]
         unit = f" ({rows[0].unit})" if rows[0].unit not in ("", "class") and factor != "aspect" else ""
-        lines += ["", factor + unit]
-        heads = ("pixels", "area", "landslide px", "of landslides", "frequency", "ratio")
-        lines.append(f"  {'class':<{width}}" + "".join(f"{head:>15}" for head in heads))
-        for row in rows:
-            cells = (
-                f"{row.pixels:,}", percent(row.area_share, 1), f"{row.landslide_pixels:,}",
-                percent(row.landslide_share, 1), percent(row.frequency, 2),
+        cells = [
+            [
+                row.name,
+                f"{row.pixels:,}",
+                percent(row.area_share, 1),
+                f"{row.landslide_pixels:,}",
+                percent(row.landslide_share, 1),
+                percent(row.frequency),
                 "undefined" if math.isnan(row.frequency_ratio) else f"{row.frequency_ratio:.2f}",
-            )  # fmt: skip
-            lines.append(f"  {row.name:<{width}}" + "".join(f"{cell:>15}" for cell in cells))
-    return "\n".join([*lines, "", *(f"Note: {note}." for note in made.notes)])
+            ]
+            for row in rows
+        ]
+        lines += ["", factor + unit, screen_table(heads, cells)]
+    return "\n".join([*lines, "", *(f"Note: {note}." for note in frequencies.notes)])
 
 
 def _rows_of(counts: Counts) -> list[ClassFrequency]:

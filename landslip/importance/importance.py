@@ -23,9 +23,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +34,7 @@ from landslip.errors import LabelError, RunError
 from landslip.geo.grid import tiles
 from landslip.importance.ablation import Budget, ablation_importance, plan_ablation
 from landslip.importance.factor_classes import make_classes
-from landslip.importance.frequency_ratio import Counts, count_classes, frequency_csv
+from landslip.importance.frequency_ratio import Counts, count_classes
 from landslip.importance.impurity import (
     CORRELATED,
     TREES,
@@ -45,11 +44,11 @@ from landslip.importance.impurity import (
     gain_ratios,
 )
 from landslip.importance.permutation import held_out, permutation_importance
-from landslip.importance.plots import Whisker, draw_ranking
+from landslip.importance.plots import draw_ranking
 from landslip.importance.ranking import FEWEST_BLOCKS, MEASURES, Score, ranked
 from landslip.importance.sampling import (
-    SAMPLE,
-    SIDE,
+    FACTOR_SAMPLE,
+    SAMPLING_SIDE,
     Sample,
     choose_factors,
     draw_sample,
@@ -61,11 +60,11 @@ from landslip.runtime.atomic import refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import plural
 from landslip.runtime.provenance import software
-from landslip.runtime.text import write_json, write_text
+from landslip.runtime.text import csv_table, screen_table, write_json, write_text
 from landslip.training.checkpoint import load_model
 
-FILES = ("importance.csv", "importance.json", "importance.png")
-CLASSES = 5  # natural breaks of a continuous factor
+RANKING_FILES = ("importance.csv", "importance.json", "importance.png")
+NATURAL_CLASSES = 5  # natural breaks of a continuous factor
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,10 @@ def importance(
     prepared: Path,
     out: Path,
     model: Path | None = None,
+    *,
     repeats: int = 20,
     block: int = 128,
-    sample: int = SAMPLE,
+    sample: int = FACTOR_SAMPLE,
     seed: int = 0,
     overwrite: bool = False,
     budget: Budget | None = None,
@@ -99,7 +99,7 @@ def importance(
     Raises LabelError where too few blocks hold landslides or other ground, ChannelError where the stack has no factor,
     RunError for impossible numbers.
     """
-    for name in FILES:
+    for name in RANKING_FILES:
         refuse_existing(out / name, overwrite)
     if repeats < 2 or block < 8 or sample < 100:
         raise RunError(
@@ -113,7 +113,8 @@ def importance(
         raise RunError("what is trained anew without a factor is a model's network: give --model too.")
     loaded = None if model is None else load_model(model)
     planned = None if loaded is None or budget is None else plan_ablation(loaded, prepared, budget)
-    ground = None if loaded is None else held_out(loaded, stack, block, seed)  # refused before any long work
+    # What cannot be permuted is refused before any long work.
+    ground = None if loaded is None else held_out(loaded, stack, block, seed)
     _require_blocks(stack, block)
     site = _measure_site(stack, factors, repeats=repeats, block=block, sample=sample, seed=seed)
     scores, notes = site.scores, site.notes
@@ -129,15 +130,14 @@ def importance(
     return rankings
 
 
-def importance_table(made: Importance) -> str:
+def importance_table(rankings: Importance) -> str:
     """The rankings as text, with the notes."""
-    width = max(len(score.factor) for score in made.scores) + 2
     lines: list[str] = []
     for measure, title in MEASURES.items():
-        scores = [score for score in made.scores if score.measure == measure]
+        scores = [score for score in rankings.scores if score.measure == measure]
         if not scores:
             continue
-        lines += ["", title, f"  {'':>4}{'factor':<{width}}{'estimate':>10}{'95 % interval':>24}"]
+        rows = []
         for score in scores:
             marks = [
                 *(["unstable place"] if score.unstable else []),
@@ -145,10 +145,11 @@ def importance_table(made: Importance) -> str:
                 *([score.note] if score.note else []),
             ]
             rank = "-" if score.rank is None else str(score.rank)
-            span = f"{_figure(score.low)} to {_figure(score.high)}"
-            figures = f"{_figure(score.estimate):>10}{span:>24}"
-            lines.append(f"  {rank:>3} {score.factor:<{width}}{figures}  {', '.join(marks)}".rstrip())
-    return "\n".join([*lines[1:], "", *(f"Note: {note}." for note in made.notes)])
+            interval = f"{_figure(score.low)} to {_figure(score.high)}"
+            rows.append([rank, score.factor, _figure(score.estimate), interval, ", ".join(marks)])
+        heads = ["rank", "factor", "estimate", "95 % interval", ""]
+        lines += ["", title, screen_table(heads, rows, text_columns=2)]
+    return "\n".join([*lines[1:], "", *(f"Note: {note}." for note in rankings.notes)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +171,8 @@ def _measure_site(
     stack: StackInfo, factors: Sequence[str], *, repeats: int, block: int, sample: int, seed: int
 ) -> _SiteMeasures:
     """Gini importance and gain ratio of the factors, and which of them are correlated."""
-    site_sample = draw_sample(stack, SAMPLE, seed)
-    counts = count_classes(stack, [make_classes(stack, name, site_sample, CLASSES) for name in factors], block)
+    site_sample = draw_sample(stack, FACTOR_SAMPLE, seed)
+    counts = count_classes(stack, [make_classes(stack, name, site_sample, NATURAL_CLASSES) for name in factors], block)
     rho = correlation(stack, site_sample)
     together = correlated_groups(rho, factors)
     gains = gain_ratios(counts, site_sample, stack.grid, block, seed)
@@ -198,7 +199,7 @@ def _require_blocks(stack: StackInfo, block: int) -> None:
     blocks = block_shape(stack.grid.shape, block)
     sums = {code: np.zeros(blocks, np.int64) for code in (LANDSLIDE, OTHER)}
     with open_prepared(stack) as rasters:
-        for window in tiles(stack.grid.shape, SIDE):
+        for window in tiles(stack.grid.shape, SAMPLING_SIDE):
             known, label = rasters.known(window)
             for code, total in sums.items():
                 add_block_sums(total, known & (label == code), window.row, window.column, block)
@@ -222,8 +223,8 @@ def _notes_on_pixels(sample: Sample, counts: Sequence[Counts], *, repeats: int, 
             if math.isnan(auc)
             else f"pixels; mean AUC {auc:.3f} on the blocks that a forest did not see (0.5: it knows nothing)"
         ),
-        f"gain ratio: continuous factors in {CLASSES} natural breaks of {len(sample.label):,} pixels, aspect in eight "
-        "directions and flat",
+        f"gain ratio: continuous factors in {NATURAL_CLASSES} natural breaks of {len(sample.label):,} pixels, "
+        "aspect in eight directions and flat",
         "a factor shows an effect where it beats itself carried from other blocks (one-sided, 5 %; the network: where "
         "at most 5 % of the draws do not drop); those that show none rank last",
         "a place is unstable where a factor's interval overlaps that of any other factor that shows an effect as it "
@@ -251,18 +252,14 @@ def _notes_on_correlation(
     return notes
 
 
-def _write(rankings: Importance, out: Path, stack: StackInfo, facts: dict[str, Any], overwrite: bool) -> None:
+def _write(rankings: Importance, out: Path, stack: StackInfo, facts: Mapping[str, object], overwrite: bool) -> None:
     """Write importance.csv, .png and .json, which also holds the `facts` that the rankings follow from."""
-    write_text(out / "importance.csv", frequency_csv([asdict(score) for score in rankings.scores]), overwrite)
-    panels = {
-        title: [
-            Whisker(name=s.factor, estimate=s.estimate, low=s.low, high=s.high, effect=s.effect, unstable=s.unstable)
-            for s in scores
-        ]
-        for measure, title in MEASURES.items()
-        if not measure.endswith("_f1") and (scores := [s for s in rankings.scores if s.measure == measure])
-    }
-    draw_ranking(panels, out / "importance.png", overwrite)
+    write_text(
+        out / "importance.csv",
+        csv_table([field.name for field in fields(Score)], map(asdict, rankings.scores)),
+        overwrite,
+    )
+    draw_ranking(rankings.scores, out / "importance.png", overwrite)
     origin = {"stack_sha256": file_hash(stack.path), "software": software()}
     write_json(out / "importance.json", {**asdict(rankings), **facts, **origin}, overwrite)
 

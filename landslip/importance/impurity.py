@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from landslip.dataset.channels import StackInfo
 from landslip.dataset.label import LANDSLIDE
 from landslip.errors import LabelError
 from landslip.geo.grid import Grid
 from landslip.importance.frequency_ratio import Counts
-from landslip.importance.ranking import DRAWS, Float, Score, bootstrap_weights, bootstrapped, derangement
+from landslip.importance.ranking import RANKING_DRAWS, Float, Score, bootstrap_weights, bootstrapped, derangement
 from landslip.importance.sampling import Sample, block_of, positions_of
 from landslip.runtime.progress import track
 
@@ -65,7 +65,7 @@ def gain_ratios(counted: Sequence[Counts], drawn: Sample, grid: Grid, block: int
     from other spatial blocks, of `block` pixels a side.
     """
     rng = np.random.default_rng(seed)
-    weights = bootstrap_weights(rng, len(counted[0].table), DRAWS)
+    weights = bootstrap_weights(rng, len(counted[0].table), RANKING_DRAWS)
     blocks, offset = _places(drawn, grid, block)
     carried = [_donors(blocks, offset, derangement(rng, int(blocks.max()) + 1)) for _ in range(CUTS)]
     landslide = (drawn.label == LANDSLIDE).astype(np.intp)
@@ -75,17 +75,8 @@ def gain_ratios(counted: Sequence[Counts], drawn: Sample, grid: Grid, block: int
         _, estimate = gain_ratio(table.sum(0))
         if np.isnan(estimate):
             why = "no pixel is defined" if not table.any() else "one class holds all pixels, so it says nothing"
-            scores.append(
-                Score(
-                    measure="gain_ratio",
-                    factor=name,
-                    kind="factor",
-                    estimate=math.nan,
-                    low=math.nan,
-                    high=math.nan,
-                    note=why,
-                )
-            )
+            undefined = np.array([math.nan])
+            scores.append(bootstrapped("gain_ratio", name, "factor", estimate=math.nan, draws=undefined, note=why))
             continue
         _, draws = gain_ratio(np.tensordot(weights, table, 1))
         codes = counts.classes.codes(drawn.values[:, counts.classes.positions].T)
@@ -110,6 +101,7 @@ def forest_importance(
     stack: StackInfo,
     drawn: Sample,
     factors: Sequence[str],
+    *,
     together: Sequence[tuple[str, ...]],
     repeats: int,
     block: int,
@@ -156,7 +148,7 @@ def forest_importance(
 
 def _fit_forest(x: NDArray[np.float32], y: NDArray[np.bool_], weight: Float, seed: int) -> Any:
     """A random forest fitted on those of (N, C) pixels whose (N,) weight is above 0."""
-    from sklearn.ensemble import RandomForestClassifier  # here, because it takes a second to import
+    from sklearn.ensemble import RandomForestClassifier  # Importing it takes a second.
 
     inside = weight > 0
     # Impurities are summed tree by tree in order, so that the number of threads changes no digit.
@@ -233,11 +225,8 @@ def correlation(stack: StackInfo, drawn: Sample) -> dict[str, dict[str, float]]:
     varying = np.array([len(np.unique(column)) > 1 for column in values.T])
     rho = np.full((len(varying), len(varying)), np.nan)
     if len(values) > 2 and varying.sum() > 1:
-        pairwise = np.atleast_2d(spearmanr(values[:, varying]).statistic)
-        pairwise = (
-            pairwise if pairwise.shape[0] == varying.sum() else np.array([[1, pairwise[0, 0]], [pairwise[0, 0], 1]])
-        )
-        rho[np.ix_(varying, varying)] = pairwise
+        # Ranks first: spearmanr gives one number, and no matrix, for two columns.
+        rho[np.ix_(varying, varying)] = np.corrcoef(rankdata(values[:, varying], axis=0), rowvar=False)
     names = list(dict.fromkeys(channel.factor for channel in stack.channels))
     positions = {name: list(positions_of(stack, name)) for name in names}
 

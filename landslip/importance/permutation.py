@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 
 from landslip.dataset.channels import StackInfo
 from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
-from landslip.dataset.split import PARTS, leakage_note, leaky_of
+from landslip.dataset.split import PARTS
 from landslip.errors import LabelError, SplitError
 from landslip.geo.grid import require_same_grid, squares, tiles
 from landslip.geo.raster import open_raster, read_info, read_stored_window, require_one_band
 from landslip.importance.ranking import (
-    DRAWS,
-    FEWEST_BLOCKS,
+    RANKING_DRAWS,
     Float,
     Kind,
     Score,
     bootstrap_weights,
     bootstrapped,
     derangement,
+    held_out_notes,
     kappa_f1,
 )
-from landslip.importance.sampling import SIDE, choose_factors, open_prepared
+from landslip.importance.sampling import SAMPLING_SIDE, choose_factors, open_prepared
 from landslip.models.forward import Precision, device, keep_memory, precision, probabilities
 from landslip.runtime.progress import plural, track
 from landslip.training.checkpoint import Model, match_channels, split_of
@@ -72,7 +72,7 @@ def held_out(model: Model, stack: StackInfo, block: int, seed: int) -> HeldOut:
     shape = stack.grid.shape
     rng = np.random.default_rng(seed)
     with open_prepared(stack) as rasters, open_raster(path) as split:
-        tested = any((read_stored_window(split, w) == PARTS["test"]).any() for w in tiles(shape, SIDE))
+        tested = any((read_stored_window(split, w) == PARTS["test"]).any() for w in tiles(shape, SAMPLING_SIDE))
         part = "test" if tested else "validation"
         meeting = []
         for window in squares(shape, size):
@@ -149,7 +149,7 @@ def permutation_importance(
         repeat, g = divmod(step, len(groups))
         if g == 0:
             donor = derangement(rng, len(held.x))
-            weights = bootstrap_weights(rng, blocks, max(1, DRAWS // repeats))
+            weights = bootstrap_weights(rng, blocks, max(1, RANKING_DRAWS // repeats))
             scored = held.valid[donor]
             before = _tables(base, held, scored, blocks)
         name, _, positions = groups[g]
@@ -177,16 +177,7 @@ def _notes_on_windows(tags: Mapping[str, str], part: str, windows: str, blocks: 
         f"permutation: {windows} on the {part} part, in {plural(blocks, 'spatial block')}; a "
         "factor's channels are swapped between whole windows, and pixels are scored where both windows are valid"
     ]
-    if leakage := leakage_note(tags, part):
-        notes.append(leakage)
-    if part == "validation" and not leaky_of(tags):
-        notes.append("the split has no test part: validation ground chose the epoch and the threshold")
-    if blocks < FEWEST_BLOCKS:
-        notes.append(
-            f"permutation intervals stand on {plural(blocks, 'spatial block')} only and are too narrow; give a "
-            "smaller --block"
-        )
-    return notes
+    return notes + held_out_notes(tags, part, blocks, "permutation")
 
 
 def _notes_on_factors(stack: StackInfo, of_network: Sequence[str]) -> list[str]:

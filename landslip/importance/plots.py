@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from landslip.importance.ranking import MEASURES, Score
 from landslip.plots.cartography import save
 from landslip.plots.palette import HATCH, LINES
-
-
-@dataclass(frozen=True)
-class Whisker:
-    """One bar of a ranking: a factor's estimate with its interval.
-
-    `effect` is None where it was not tested; `unstable` says that its place means little.
-    """
-
-    name: str
-    estimate: float
-    low: float
-    high: float
-    effect: bool | None
-    unstable: bool
 
 
 def draw_intervals(
@@ -50,8 +35,9 @@ def draw_intervals(
         left = axes.bar(x - 0.2, frequency, 0.4, color=LINES[0], label="landslide frequency")
         line = axes.axhline(100 * mean, color="black", ls="--", lw=1, label="frequency of the site")
         right_axes = axes.twinx()
-        style: dict[str, Any] = {"facecolor": "white", "edgecolor": HATCH, "hatch": "////", "linewidth": 0.8}
-        right = right_axes.bar(x + 0.2, area, 0.4, label="area share (right)", **style)
+        right = right_axes.bar(
+            x + 0.2, area, 0.4, facecolor="white", edgecolor=HATCH, hatch="////", lw=0.8, label="area share (right)"
+        )
         for i in np.flatnonzero(np.isnan(frequency)):
             axes.text(i - 0.2, 0, "undefined", rotation=90, ha="center", va="bottom", fontsize=7)
         axes.set_title(title, fontsize=10)
@@ -69,16 +55,20 @@ def draw_intervals(
     save(figure, out, overwrite)
 
 
-def draw_ranking(measures: Mapping[str, Sequence[Whisker]], out: Path, overwrite: bool = False) -> None:
-    """Importance of factors with intervals, a panel per measure, the first bar on top (Fig. 9).
+def draw_ranking(scores: Sequence[Score], out: Path, overwrite: bool = False) -> None:
+    """Importance of factors with intervals, a panel per measure but those of F1, the first bar on top (Fig. 9).
 
     White and hatched where no effect was shown; a name in brackets where its place is unstable.
     """
-    most = max(len(bars) for bars in measures.values())
-    figure = Figure(figsize=(5.2 * len(measures), 0.36 * most + 1.7), layout="constrained")
-    for axes, (title, bars) in zip(
-        figure.subplots(1, len(measures), squeeze=False).flat, measures.items(), strict=True
-    ):
+    panels = {
+        title: [score for score in scores if score.measure == measure]
+        for measure, title in MEASURES.items()
+        if not measure.endswith("_f1")
+    }
+    panels = {title: bars for title, bars in panels.items() if bars}
+    most = max(len(bars) for bars in panels.values())
+    figure = Figure(figsize=(5.2 * len(panels), 0.36 * most + 1.7), layout="constrained")
+    for axes, (title, bars) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True):
         for i, bar in enumerate(bars):
             no_effect = bar.effect is False
             axes.barh(
@@ -88,7 +78,7 @@ def draw_ranking(measures: Mapping[str, Sequence[Whisker]], out: Path, overwrite
             axes.plot([bar.low, bar.high], [i, i], color="black", lw=1.4, marker="|", ms=7, mew=1.4)
             if math.isnan(bar.estimate):
                 axes.text(0, i, " undefined", va="center", fontsize=8)
-        names = [f"({bar.name})" if bar.unstable else bar.name for bar in bars]
+        names = [f"({bar.factor})" if bar.unstable else bar.factor for bar in bars]
         axes.set_yticks(range(len(bars)), [name.replace("_", " ") for name in names], fontsize=9)
         axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.axvline(0, color="black", lw=0.8)

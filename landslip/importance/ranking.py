@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from landslip.dataset.split import leakage_note, leaky_of
 from landslip.metrics.confusion import Confusion
+from landslip.runtime.progress import plural
 
 FEWEST_BLOCKS = 5  # spatial blocks that an interval stands on at least
-DRAWS = 1000  # bootstrap draws where they are made of tables of blocks, which costs nothing
+RANKING_DRAWS = 1000  # bootstrap draws where they are made of tables of blocks, which costs nothing
 MEASURES = {
     "gini": "Gini importance, random forest",
     "gain_ratio": "information gain ratio",
@@ -50,14 +52,7 @@ class Score:
 
 
 def bootstrapped(
-    measure: str,
-    factor: str,
-    kind: Kind,
-    *,
-    estimate: float,
-    draws: Float,
-    effect: bool | None = None,
-    note: str = "",
+    measure: str, factor: str, kind: Kind, *, estimate: float, draws: Float, effect: bool | None = None, note: str = ""
 ) -> Score:
     """A score with the interval that holds the middle 95 % of its (N,) draws."""
     low, high = percentiles(draws)
@@ -92,6 +87,24 @@ def ranked(scores: Sequence[Score]) -> list[Score]:
 def bootstrap_weights(rng: np.random.Generator, blocks: int, draws: int) -> Float:
     """(draws, blocks): how often each block is drawn, with replacement."""
     return rng.multinomial(blocks, np.full(blocks, 1 / blocks), draws).astype(np.float64)
+
+
+def held_out_notes(tags: Mapping[str, str], part: str, blocks: int, measure: str) -> list[str]:
+    """What makes held-out ground less than that: a leaky split, validation ground, few spatial blocks.
+
+    `tags` are those of the split, `part` is the part that was scored, in so many `blocks`.
+    """
+    notes = []
+    if leakage := leakage_note(tags, part):
+        notes.append(leakage)
+    if part == "validation" and not leaky_of(tags):
+        notes.append(f"{measure}: the split has no test part; validation ground chose the epoch and the threshold")
+    if blocks < FEWEST_BLOCKS:
+        notes.append(
+            f"{measure}: intervals stand on {plural(blocks, 'spatial block')} only and are too narrow; give a smaller "
+            "--block"
+        )
+    return notes
 
 
 def derangement(rng: np.random.Generator, n: int) -> NDArray[np.intp]:

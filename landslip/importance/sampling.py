@@ -19,9 +19,9 @@ from landslip.geo.grid import Grid, Window, require_same_grid, tiles
 from landslip.geo.raster import open_raster, read_info, read_stored_window, read_window, require_one_band
 from landslip.runtime.progress import track
 
-SIDE = 1024  # pixels per side of what is held in memory at a time
-SAMPLE = 10_000  # pixels that natural breaks are exact on
-BLOCK = 128  # pixels per side of a spatial block, as of a split's region
+SAMPLING_SIDE = 1024  # pixels per side of what is held in memory at a time
+FACTOR_SAMPLE = 10_000  # pixels that natural breaks are exact on
+SPATIAL_BLOCK = 128  # pixels per side of a spatial block, as of a split's region
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +110,9 @@ def draw_sample(stack: StackInfo, wanted: int, seed: int, balanced: bool = False
     valid ground holds one class only.
     """
     rng = np.random.default_rng(seed)
-    windows = list(tiles(stack.grid.shape, SIDE))
+    windows = list(tiles(stack.grid.shape, SAMPLING_SIDE))
     with open_prepared(stack) as rasters:
-        counts = np.zeros((len(windows), 2), np.int64)  # of other ground and landslide
+        counts = np.zeros((len(windows), 2), np.int64)  # Of other ground and of landslide.
         for i, window in enumerate(windows):
             known, label = rasters.known(window)
             landslides = int(np.count_nonzero(known & (label == LANDSLIDE)))

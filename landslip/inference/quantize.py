@@ -37,7 +37,7 @@ from landslip.runtime.atomic import atomic_write, refuse_existing
 from landslip.runtime.disk import file_hash, require_space
 from landslip.runtime.progress import plural, say
 from landslip.runtime.provenance import software
-from landslip.runtime.text import markdown_table, write_json
+from landslip.runtime.text import screen_table, write_json
 from landslip.training.checkpoint import Model, load_model, match_channels, split_of
 from landslip.training.model_files import WEIGHTS
 from landslip.training.threshold import mapped_cores
@@ -144,7 +144,7 @@ def quantization_table(done: Quantized) -> str:
             f"Calibrated on {plural(facts['blocks']['count'], 'block')} of {facts['blocks']['window']} px of training "
             f"ground; compared on {compared['pixels']:,} pixels of validation ground, threshold "
             f"{compared['threshold']:g}:",
-            markdown_table(["", "fp32", "int8"], rows),
+            screen_table(["", "fp32", "int8"], rows),
             f"Probability differs by {compared['max_difference']:.3f} at most, {compared['mean_difference']:.4f} in "
             f"the mean; {100 * compared['changed']:.2f} % of the pixels change class.",
             f"Map with it: landslip map {done.folder} STACK.tif PROBABILITY.tif --precision int8",

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from landslip.errors import ModelError
 
-PART = 256  # pixels whose distances are computed at once, so that products stay in the processor's cache
+PIXELS_AT_ONCE = 256  # pixels whose distances are computed at once, so that products stay in the processor's cache
 WHISKER = 1.5  # interquartile ranges above the third quartile beyond which an index is an outlier
 
 
@@ -81,11 +81,11 @@ def nearest(pixels: NDArray[np.float32], training: NDArray[np.float32]) -> NDArr
         return np.full(len(pixels), np.inf, np.float32)
     table = np.vstack([-2 * training.T, (training**2).sum(1)])
     out = np.empty(len(pixels), np.float32)
-    ones = np.ones((PART, 1), np.float32)
-    for start in range(0, len(pixels), PART):
-        part = pixels[start : start + PART]
+    ones = np.ones((PIXELS_AT_ONCE, 1), np.float32)
+    for start in range(0, len(pixels), PIXELS_AT_ONCE):
+        part = pixels[start : start + PIXELS_AT_ONCE]
         places = (np.hstack([part, ones[: len(part)]]) @ table).argmin(1)
-        out[start : start + PART] = np.sqrt(((part - training[places]) ** 2).sum(1))
+        out[start : start + PIXELS_AT_ONCE] = np.sqrt(((part - training[places]) ** 2).sum(1))
     return out
 
 
@@ -94,8 +94,8 @@ def mean_distance(training: NDArray[np.float32]) -> float:
     points, total = training.astype(np.float64), 0.0
     points -= points.mean(0)
     squares = (points**2).sum(1)
-    for start in range(0, len(points), PART):
-        part, later = slice(start, start + PART), slice(start + PART, None)
+    for start in range(0, len(points), PIXELS_AT_ONCE):
+        part, later = slice(start, start + PIXELS_AT_ONCE), slice(start + PIXELS_AT_ONCE, None)
         among, beyond = (squares[part, None] + squares[to] - 2 * points[part] @ points[to].T for to in (part, later))
         total += float(np.sqrt(np.maximum(among, 0)).sum()) + 2 * float(np.sqrt(np.maximum(beyond, 0)).sum())
     return total / (len(points) * (len(points) - 1))

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from landslip.metrics.confusion import SCORES, Confusion
 
-BLOCK = 64  # pixels a side: a window
-DRAWS = 1000
+BOOTSTRAP_BLOCK = 64  # pixels a side: a window
+BOOTSTRAP_DRAWS = 1000
 LEVEL = 0.95  # of the intervals
-SEED = 2021
+BOOTSTRAP_SEED = 2021
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Interval:
 
 
 def confidence_intervals(
-    blocks: NDArray[np.signedinteger], draws: int = DRAWS, seed: int = SEED
+    blocks: NDArray[np.signedinteger], draws: int = BOOTSTRAP_DRAWS, seed: int = BOOTSTRAP_SEED
 ) -> dict[str, Interval]:
     """95 % percentile interval of each score from (B, 4) pixels by block: TP, FP, FN, TN. Blocks of no pixel drop out.
 

@@ -16,11 +16,11 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from landslip.errors import LabelError, RunError
-from landslip.metrics.bootstrap import DRAWS, SEED, Interval, percentile_interval
+from landslip.metrics.bootstrap import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, Interval, percentile_interval
 from landslip.metrics.confusion import Histogram
 from landslip.runtime.progress import plural
 
-CLASSES = 10  # of a reliability table: 0.1 wide
+RELIABILITY_CLASSES = 10  # of a reliability table: 0.1 wide
 SHARPEST, FLATTEST = 0.05, 20.0  # temperatures looked at
 CHUNK = 1 << 20  # pixels that are summed at a time
 
@@ -44,7 +44,7 @@ class Reliability:
 
 
 def reliability(
-    counted: Histogram, blocks: NDArray[np.signedinteger] | None = None, classes: int = CLASSES
+    counted: Histogram, blocks: NDArray[np.signedinteger] | None = None, classes: int = RELIABILITY_CLASSES
 ) -> list[Reliability]:
     """The reliability table of a histogram in `classes` of one width (DeGroot & Fienberg 1983).
 
@@ -83,6 +83,7 @@ def add_class_sums(
     total: NDArray[np.signedinteger],
     probability: NDArray[np.float32],
     landslide: NDArray[np.bool_],
+    *,
     scored: NDArray[np.bool_],
     corner: tuple[int, int],
     side: int,
@@ -204,7 +205,9 @@ def conformal_threshold(missed: NDArray[np.float64], most: float, name: str) -> 
     return int(np.flatnonzero(promised)[-1]) / (int(missed.shape[1]) - 1)
 
 
-def observed_intervals(blocks: NDArray[np.signedinteger], draws: int = DRAWS, seed: int = SEED) -> list[Interval]:
+def observed_intervals(
+    blocks: NDArray[np.signedinteger], draws: int = BOOTSTRAP_DRAWS, seed: int = BOOTSTRAP_SEED
+) -> list[Interval]:
     """95 % interval of each class's observed share from (B, K, 2) pixels by block and class: all, and landslide.
 
     As in `bootstrap.confidence_intervals`, whole blocks are drawn with replacement. Neighbouring pixels are landslide

@@ -104,11 +104,7 @@ class Histogram:
 
     @classmethod
     def from_arrays(
-        cls,
-        probability: NDArray[np.float32],
-        label: NDArray[np.uint8],
-        scored: NDArray[np.bool_],
-        bins: int = BINS,
+        cls, probability: NDArray[np.float32], label: NDArray[np.uint8], scored: NDArray[np.bool_], bins: int = BINS
     ) -> Histogram:
         """Count (H, W) probabilities in [0, 1] where `scored` and the label is 1 or 0; NaN and 255 never count."""
         scored = scored & ~np.isnan(probability)

@@ -34,6 +34,15 @@ MODELS: dict[str, tuple[str, str]] = {
     "fc_densenet": ("landslip.models.fc_densenet", "FCDenseNet"),
     "fc_densenet_shallow": ("landslip.models.fc_densenet", "fc_densenet_shallow"),
 }
+# Their names for people.
+NETWORK_TITLES = {
+    "fcn8s": "FCN-8s",
+    "segnet": "SegNet",
+    "unet": "U-Net",
+    "resunet": "ResU-Net",
+    "fc_densenet": "FC-DenseNet",
+    "fc_densenet_shallow": "FC-DenseNet (shallow)",
+}
 
 CHANNELS = 65_535  # bands that a GeoTIFF can have
 WIDEST = 4096  # maps or layers; beyond it a network is not refused by torch, but built for hours

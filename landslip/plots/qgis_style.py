@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import quoteattr
 
+from landslip.dataset.label import LABEL_NAMES
 from landslip.plots.palette import LANDSLIDES, NO_LANDSLIDE, RAMP, ramp, rgba
 from landslip.plots.palette import REVIEWS as REVIEW_COLOURS
 
@@ -18,7 +19,6 @@ NOT_VALID = 255
 TRUE_COLOUR, FALSE_COLOUR = ("red", "green", "blue"), ("nir", "red", "green")  # in false colour plants are red
 # By value; ground that was not mapped is transparent.
 COLOURS: dict[int, Colour] = {0: rgba(NO_LANDSLIDE), 1: rgba(LANDSLIDES), NOT_VALID: (0, 0, 0, 0)}
-CLASSES = {0: "no landslide", 1: "landslide"}
 # Of the inventory's landslides, by the state of their review: (outline, opacity of the fill, line).
 REVIEWS: dict[str, tuple[Colour, int, str]] = {
     "open": (rgba(REVIEW_COLOURS["open"]), 70, "solid"),
@@ -118,7 +118,7 @@ def _symbol(name: str, kind: str, parts: Sequence[tuple[str, Mapping[str, str]]]
 
 def map_style() -> str:
     """A landslide map: landslide on light grey, nothing outside valid."""
-    return _document(_pipe(classes_renderer(CLASSES, COLOURS)))
+    return _document(_pipe(classes_renderer(LABEL_NAMES, COLOURS)))
 
 
 def probability_style() -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 from landslip.dataset.channels import Channel
 from landslip.geo.grid import Grid
 from landslip.preparation.source import Encoding
-from landslip.runtime.text import write_json, write_text
+from landslip.runtime.text import csv_table, screen_table, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -82,28 +80,22 @@ def write_summaries(folder: Path, summaries: list[ChannelSummary], encoding: Enc
 
 def table_csv(summaries: Iterable[ChannelSummary]) -> str:
     """The paper's Table II as CSV: one row a channel, its range and mean over the valid pixels in its unit."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(("channel", "factor", "group", "unit", "minimum", "maximum", "mean", "undefined_share"))
+    columns = ("channel", "factor", "group", "unit", "minimum", "maximum", "mean", "undefined_share")
+    rows = []
     for s in summaries:
         figures = ("" if np.isnan(f) else f"{f:.7g}" for f in (s.minimum, s.maximum, s.mean, s.undefined))
-        rows.writerow((s.channel.name, s.channel.factor, s.channel.group, s.channel.unit, *figures))
-    return out.getvalue()
+        cells = (s.channel.name, s.channel.factor, s.channel.group, s.channel.unit, *figures)
+        rows.append(dict(zip(columns, cells, strict=True)))
+    return csv_table(columns, rows)
 
 
 def channel_table(prepared: Prepared) -> str:
     """The paper's Table II for a prepared site: unit, range, mean and undefined share of each channel."""
-    rows = [("channel", "unit", "minimum", "maximum", "mean", "undefined %")]
+    rows = []
     for s in prepared.summaries:
         figures = (f"{s.minimum:.4g}", f"{s.maximum:.4g}", f"{s.mean:.4g}", f"{100 * s.undefined:.2f}")
         rows.append((s.channel.name, s.channel.unit or "-", *figures))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+    return screen_table(["channel", "unit", "minimum", "maximum", "mean", "undefined %"], rows, text_columns=2)
 
 
 def _channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[str, object]:

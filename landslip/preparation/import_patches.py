@@ -15,8 +15,6 @@ Patches say nothing of where they lie: the CRS is a local one in metres, and its
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +41,7 @@ from landslip.runtime.atomic import atomic_folder, refuse_existing
 from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import plural, say
 from landslip.runtime.provenance import software
-from landslip.runtime.text import write_json, write_text
+from landslip.runtime.text import csv_table, screen_table, write_json, write_text
 
 SMALLEST = 16  # pixels a side of a patch: [blocks] window, which is to be as large, takes no less
 
@@ -131,20 +129,14 @@ def import_patches(
 
 def table_of_parts(imported: Imported) -> str:
     """What each part holds, and the [blocks] that put training windows exactly on patches."""
-    rows = [("part", "patches", "with landslide", "masked pixels", "landslide %")]
+    rows = []
     for name, part in imported.parts.items():
         share = f"{100 * part.landslide / part.known:.2f}" if part.known else "-"
         rows.append((name, f"{part.patches}", f"{part.with_landslide}", f"{part.known}", share))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    table = screen_table(["part", "patches", "with landslide", "masked pixels", "landslide %"], rows)
     side = imported.mosaic.side
-    lines.append(f'\nTo train on whole patches: [blocks] window = {side}, step = {side}, and [split] kind = "given".')
-    return "\n".join(lines)
+    choices = f'[blocks] window = {side}, step = {side}, and [split] kind = "given"'
+    return f"{table}\n\nTo train on whole patches: {choices}."
 
 
 def _require_possible(validation_share: float, resolution: float | None) -> None:
@@ -355,11 +347,9 @@ def _require_landslides(parts: dict[str, PartSummary], folder: Path) -> None:
 
 def _table_of_patches(patches: Sequence[Patch], mosaic: Mosaic, folder: Path) -> str:
     """patches.csv: where in the mosaic a patch's first pixel lies."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("patch", "part", "row", "column"))
+    rows = []
     for i, patch in enumerate(patches):
         window = mosaic.window(i)
         name = patch.image.relative_to(folder).as_posix()
-        writer.writerow((name, patch_name(patch.part), window.row, window.column))
-    return text.getvalue()
+        rows.append({"patch": name, "part": patch_name(patch.part), "row": window.row, "column": window.column})
+    return csv_table(["patch", "part", "row", "column"], rows)

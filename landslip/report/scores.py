@@ -15,8 +15,9 @@ from landslip.evaluation.object_scores import InventoryScores, SizeClass, area_t
 from landslip.evaluation.plots import draw_areas, draw_reliability
 from landslip.evaluation.result import HEADS, cells, leakage
 from landslip.experiments.comparison_tables import PICTURES, ground, score_sheet, summary, trust_sheet
-from landslip.importance.plots import Whisker, draw_intervals, draw_ranking
-from landslip.importance.ranking import MEASURES
+from landslip.experiments.trial_result import TrialResult
+from landslip.importance.plots import draw_intervals, draw_ranking
+from landslip.importance.ranking import MEASURES, Score
 from landslip.metrics.bootstrap import LEVEL
 from landslip.metrics.calibration import Reliability
 from landslip.metrics.confusion import SCORES
@@ -95,7 +96,8 @@ def _score_tables(files: list[_ScoreFile]) -> list[Block]:
              "Nearest training ground, least (m)",
              "Median (m)", "On it (%)", "Near it (%)", "Not scored (%)"],
             [file.audit for file in files],
-            "Near: less than one training window away, or on it. Not scored: of the part's landslide area.",
+            "Median: to about a pixel. Near: less than one training window away, or on it. Not scored: of the part's "
+            "landslide area.",
         ),
     ]  # fmt: skip
 
@@ -235,10 +237,9 @@ def _matched(name: str, scores: InventoryScores) -> Block:
     )  # fmt: skip
 
 
-def runs_of(path: Path) -> list[dict[str, Any]]:
+def runs_of(path: Path) -> list[TrialResult]:
     """The trainings of a comparison, as comparison.json holds them."""
-    runs: list[dict[str, Any]] = read_json_table(path)["runs"]
-    return runs
+    return [TrialResult.model_validate(run) for run in read_json_table(path)["runs"]]
 
 
 def sheet_table(caption: str, sheet: Any) -> list[Block]:
@@ -255,15 +256,15 @@ def _comparison(workspace: Workspace, path: Path) -> list[Block]:
     def tables() -> Iterator[Block]:
         results = runs_of(path)
         every = summary(results)
-        for split in dict.fromkeys(row["split"] for row in every):
-            rows = [row for row in every if row["split"] == split]
-            if rows[0]["leaky"] is not False:
+        for split in dict.fromkeys(row.split for row in every):
+            rows = [row for row in every if row.split == split]
+            if rows[0].leaky is not False:
                 yield Text(f"{ground(rows[0])}.", "warning")
             yield from sheet_table(f"{ground(rows[0])} (Tables VII and VIII of the paper).", score_sheet(rows))
-            scored = [result for result in results if result["split"] == split and "failed" not in result]
+            scored = [result for result in results if result.split == split and result.failed is None]
             if scored:
                 yield from sheet_table(f"Split {split}: what the scores stand on.", trust_sheet(scored))
-        failed = [f"{r['method']}, {r['channels']}, seed {r['seed']}: {r['failed']}" for r in results if "failed" in r]
+        failed = [f"{r.method}, {r.channels}, seed {r.seed}: {r.failed}" for r in results if r.failed is not None]
         if failed:
             yield Text("Some runs failed; the same command tries them again.", "warning")
             yield Notes(failed)
@@ -286,10 +287,10 @@ def _picture(path: Path, title: str, palette: bool) -> Iterator[Block]:
 def _picture_title(path: Path, name: str, split: str) -> str:
     """What a picture of a comparison shows, by the runs that it was made from; "" where another shows all of it."""
     try:
-        results = [r for r in runs_of(path) if r["split"] == split and "failed" not in r and r["network"]]
+        results = [r for r in runs_of(path) if r.split == split and r.failed is None and r.network]
     except DAMAGE:
         results = []  # The section names the damage already, and the pictures can be shown without the runs.
-    bands, both = (any((r["channels"] == "bands") == alone for r in results) for alone in (True, False))
+    bands, both = (any((r.channels == "bands") == alone for r in results) for alone in (True, False))
     titles = {
         "maps": "Maps on bands, and the last network's on bands and factors" if both else "Maps on bands",
         "maps_factors": "Maps on bands and factors",
@@ -309,34 +310,21 @@ def importance(workspace: Workspace) -> list[Block]:
 def _importance(workspace: Workspace, path: Path) -> list[Block]:
     def shown() -> Iterator[Block]:
         content = read_json_table(path)
-        by_measure = {m: [s for s in content["scores"] if s["measure"] == m] for m in MEASURES}
+        figures = ("estimate", "low", "high")
+        every = [Score(**(score | {key: number(score[key]) for key in figures})) for score in content["scores"]]
+        by_measure = {m: [s for s in every if s.measure == m] for m in MEASURES}
         ranked = {m: scores for m, scores in by_measure.items() if scores}
-        panels = {
-            MEASURES[m]: [
-                Whisker(
-                    name=str(s["factor"]),
-                    estimate=number(s["estimate"]),
-                    low=number(s["low"]),
-                    high=number(s["high"]),
-                    effect=s["effect"],
-                    unstable=bool(s["unstable"]),
-                )
-                for s in scores
-            ]
-            for m, scores in ranked.items()
-            if not m.endswith("_f1")
-        }  # fmt: skip
+        shown_measures = "; ".join(MEASURES[m] for m in ranked if not m.endswith("_f1"))
         yield workspace.drawn(
             f"{path.parent.name}_importance.svg",
-            lambda out: draw_ranking(panels, out),
-            "Bars of the importance of each factor with intervals: " + "; ".join(panels) + ".",
+            lambda out: draw_ranking(every, out),
+            "Bars of the importance of each factor with intervals: " + shown_measures + ".",
             "Which factors tell landslides from other ground, with 95 % intervals (Fig. 9 of the paper).",
         )
         for m, scores in ranked.items():
             rows = [
-                [str(s["factor"]).replace("_", " "), "-" if s["rank"] is None else str(s["rank"]),
-                 figure_text(s["estimate"]),
-                 f"{figure_text(s['low'])} to {figure_text(s['high'])}", _doubts(s)]
+                [s.factor.replace("_", " "), "-" if s.rank is None else str(s.rank), figure_text(s.estimate),
+                 f"{figure_text(s.low)} to {figure_text(s.high)}", _doubts(s)]
                 for s in scores
             ]  # fmt: skip
             title = MEASURES[m][0].upper() + MEASURES[m][1:]
@@ -346,10 +334,10 @@ def _importance(workspace: Workspace, path: Path) -> list[Block]:
     return workspace.tried(path, shown)
 
 
-def _doubts(score: Mapping[str, Any]) -> str:
-    doubts = ["no effect shown"] if score["effect"] is False else []
-    doubts += ["place unstable"] if score["unstable"] else []
-    return ", ".join([*doubts, *([str(score["note"])] if score.get("note") else [])]) or "-"
+def _doubts(score: Score) -> str:
+    doubts = ["no effect shown"] if score.effect is False else []
+    doubts += ["place unstable"] if score.unstable else []
+    return ", ".join([*doubts, *([score.note] if score.note else [])]) or "-"
 
 
 def intervals(workspace: Workspace) -> list[Block]:

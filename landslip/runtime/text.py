@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from landslip.runtime.run_folder import folder_given
 
 LONGEST_NUMBER = 300  # digits
 MOST_SHOWN = 200  # characters of what a file says, in a message
+WIDEST = 1000  # characters of a line of a table on the screen; the terminal wraps longer lines than its own
 
 
 def read_toml(path: Path, error_class: type[LandslipError]) -> dict[str, Any]:
@@ -71,6 +74,32 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
     return "\n".join([line(heads), rule, *map(line, rows)])
+
+
+def screen_table(heads: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 1) -> str:
+    """A table for the screen: the first `text_columns` columns aligned left, the others right."""
+    from rich.console import Console  # Imported here, so that training needs PyTorch and NumPy alone.
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for i, head in enumerate(heads):
+        table.add_column(Text(head), justify="left" if i < text_columns else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    screen = io.StringIO()
+    Console(file=screen, width=WIDEST, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in screen.getvalue().splitlines())
+
+
+def csv_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV under a line of column names; a cell is empty where a row has no such value, None or NaN."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: value for key, value in row.items() if value is not None and value == value})
+    return text.getvalue()
 
 
 def _text(path: Path) -> str:

@@ -22,7 +22,7 @@ from landslip.errors import LabelError, ModelError, SplitError
 from landslip.geo.raster import open_raster
 from landslip.geo.tiling import CELL, cells_holding
 from landslip.metrics.calibration import (
-    CLASSES,
+    RELIABILITY_CLASSES,
     Reliability,
     conformal_threshold,
     expected_calibration_error,
@@ -37,6 +37,7 @@ from landslip.models.forward import at_temperature, device, keep_memory, logits,
 from landslip.runtime.atomic import atomic_write, refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
 from landslip.runtime.provenance import software
+from landslip.runtime.text import screen_table
 from landslip.training.checkpoint import Model, ModelFacts, load_model, match_channels, save_changed_model, split_of
 from landslip.training.domain_check import require_similar_ground
 from landslip.training.model_files import FACTS, SPLIT, STATE
@@ -149,14 +150,18 @@ def calibration_table(done: Calibrated) -> str:
     """What was fitted and chosen, as text."""
     facts = done.facts
     by = facts["threshold_chosen"]["by"]
+    figures = [
+        ["Log loss (nats)", *(f"{value:.4f}" for value in facts["log_loss"])],
+        [
+            f"ECE ({RELIABILITY_CLASSES} classes)",
+            *(f"{100 * value:.2f} %" for value in facts["expected_calibration_error"]),
+        ],
+    ]
     rows = [
         f"Fitted on the validation part: {facts['pixels']:,} pixels",
         f"Temperature {done.temperature:.4f} (before: {facts['temperature_before']:g})",
         "",
-        f"{'':<28}{'before':>10}{'after':>10}",
-        f"{'Log loss (nats)':<28}" + "".join(f"{value:>10.4f}" for value in facts["log_loss"]),
-        f"{f'ECE ({CLASSES} classes)':<28}"
-        + "".join(f"{100 * value:>8.2f} %" for value in facts["expected_calibration_error"]),
+        screen_table(["", "before", "after"], figures),
         "",
         f"Threshold {done.threshold:g} by {by} (before: {facts['threshold_before']:g}); there "
         + ", ".join(f"{name} {100 * facts['scores'][name]:.2f} %" for name in ("precision", "recall", "f1", "kappa")),

@@ -31,7 +31,7 @@ PLACE = "128 x 192 pixels of 15 x 15, EPSG:32649, x 460000.0 to 462880.0, y 3428
 def test_a_stack(finished: Path) -> None:
     text = describe(finished / "prepared" / "stack.tif")
     assert "stack.tif: a stack of 18 channels" in text and PLACE in text
-    rows = re.findall(r"^ +(\d+) +(\w+) +(\S+(?: m)?) +(band|factor) (\w+)$", text, re.M)
+    rows = re.findall(r"^(\d+) +(\w+) +(\S+(?: m)?) +(band|factor) +(\w+)$", text, re.M)
     assert [int(row[0]) for row in rows] == list(range(1, 19)) and [row[1] for row in rows] == CHANNELS
     units = {row[1]: row[2] for row in rows}
     assert [units[name] for name in CHANNELS[7:11]] == ["m", "degree", "1/100 m", "-"]

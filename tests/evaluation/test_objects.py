@@ -169,7 +169,7 @@ def test_windows_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     paths = store(tmp_path)
     whole = objects_json(score_inventory(*paths))
     for side in (13, 32):
-        monkeypatch.setattr(module, "SIDE", side)
+        monkeypatch.setattr(module, "MATCHING_SIDE", side)
         assert repr(objects_json(score_inventory(*paths))) == repr(whole)
 
 

@@ -101,7 +101,7 @@ def test_a_sample_is_drawn_from_the_seed_and_leaves_the_share_of_landslide(
 ) -> None:
     ground, run = ground_of(made), read_run(made.run)
     whole = fit_baseline(spy, run, ground)
-    monkeypatch.setattr(landslip.experiments.baselines, "SAMPLE", 1500)
+    monkeypatch.setattr(landslip.experiments.baselines, "BASELINE_SAMPLE", 1500)
     first, again = (fit_baseline(spy, run, ground) for _ in range(2))
     other = fit_baseline(spy, read_run(made.run, {"training.seed": 1}), ground)
     assert first.pixels == len(first.estimator.x) == 1500 < whole.pixels

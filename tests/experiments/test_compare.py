@@ -34,6 +34,7 @@ from landslip.experiments import comparison_tables
 from landslip.experiments.compare import compare, plan, plan_in_words
 from landslip.experiments.comparison_tables import summary, tables, write_comparison
 from landslip.experiments.steps import _macs
+from landslip.experiments.trial_result import TrialResult
 from landslip.experiments.trials import Trial, _kept, _make, _seconds, _time_left, mean_and_deviation
 from landslip.geo.grid import Window
 from landslip.geo.raster import read_stored
@@ -80,7 +81,7 @@ def test_a_cell_changes_network_channels_split_and_seed_and_nothing_else() -> No
 
 
 @pytest.fixture(scope="module")
-def compared(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path, list[dict]]:
+def compared(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path, list[TrialResult]]:
     """Two networks and a baseline on both channels, both splits."""
     out = tmp_path_factory.mktemp("compare") / "out"
     run = chosen(
@@ -99,34 +100,36 @@ def here(step: Callable[..., dict], *given: object) -> dict:
     return step(*given)
 
 
-def test_every_run_has_its_scores_and_what_it_cost(compared: tuple[Run, Path, list[dict]], made: TinySite) -> None:
+def test_every_run_has_its_scores_and_what_it_cost(
+    compared: tuple[Run, Path, list[TrialResult]], made: TinySite
+) -> None:
     run, out, results = compared
-    assert len(results) == len(plan(run)) == 12 and not any("failed" in r for r in results)
+    assert len(results) == len(plan(run)) == 12 and not any(r.failed for r in results)
     for cell, result in zip(plan(run), results, strict=True):
         folder = cell.folder(out)
         part = "test" if cell.split == "apart" else "all"
         alone = evaluate(
             folder / "probability.tif", made.folder / "prepared" / "label.tif", folder / "model" / "split.tif", part
         )
-        assert {k: result[k] for k in alone.scores} == pytest.approx(alone.scores, nan_ok=True)
-        assert result["leaky"] is (cell.split == "paper")
+        assert {k: result.number(k) for k in alone.scores} == pytest.approx(alone.scores, nan_ok=True)
+        assert result.leaky is (cell.split == "paper")
         kappa = alone.intervals["kappa"]
-        assert result["intervals"]["kappa"] == pytest.approx([kappa.low, kappa.high], nan_ok=True)
-        assert alone.audit is not None and result["audit"]["share_near"] == alone.audit.share_near
-        assert result["training_peak_mib"] > 50 and result["training_seconds"] > 0 and result["mapping_seconds"] > 0
-    networks = [r for r in results if r["method"] == "fcn8s"]
-    assert {r["parameters"] for r in networks if r["channels"] == "bands"} == {6_300_549}  # Table IX, seven channels
-    assert {r["macs"] for r in networks if r["channels"] == "bands"} == {391_938_048}
+        assert result.intervals["kappa"] == pytest.approx([kappa.low, kappa.high], nan_ok=True)
+        assert alone.audit is not None and result.audit["share_near"] == alone.audit.share_near
+        assert result.training_peak_mib > 50 and result.training_seconds > 0 and result.mapping_seconds > 0
+    networks = [r for r in results if r.method == "fcn8s"]
+    assert {r.parameters for r in networks if r.channels == "bands"} == {6_300_549}  # Table IX, seven channels
+    assert {r.macs for r in networks if r.channels == "bands"} == {391_938_048}
 
 
-def test_all_methods_stand_on_the_same_ground(compared: tuple[Run, Path, list[dict]]) -> None:
+def test_all_methods_stand_on_the_same_ground(compared: tuple[Run, Path, list[TrialResult]]) -> None:
     run, out, results = compared
     for split in ("apart", "paper"):
         cells = [c for c in plan(run) if c.split == split]
         parts = [read_stored(c.folder(out) / "model" / "split.tif") for c in cells]
         assert all((p == parts[0]).all() for p in parts)
-        assert len({r["training_windows"] for r in results if r["split"] == split}) == 1
-        assert len({r["pixels"] for r in results if r["split"] == split}) == 1
+        assert len({r.training_windows for r in results if r.split == split}) == 1
+        assert len({r.pixels for r in results if r.split == split}) == 1
     models = [
         json.loads((c.folder(out) / "model" / "model.json").read_text())
         for c in plan(run)
@@ -147,7 +150,7 @@ def test_every_network_sees_the_windows_in_one_order(
     assert len(seen["unet"]) > 2 * 30 and seen["unet"] == seen["fcn8s"]
 
 
-def test_tables_name_the_split_and_mark_the_best(compared: tuple[Run, Path, list[dict]]) -> None:
+def test_tables_name_the_split_and_mark_the_best(compared: tuple[Run, Path, list[TrialResult]]) -> None:
     _, out, results = compared
     text = tables(results)
     assert text == (out / "comparison.md").read_text()
@@ -168,7 +171,7 @@ def test_tables_name_the_split_and_mark_the_best(compared: tuple[Run, Path, list
     assert [float(k.strip("*")) for k in kappas if k.startswith("**")] == [max(numbers)] * numbers.count(max(numbers))
 
 
-def test_tables_say_what_the_scores_stand_on(compared: tuple[Run, Path, list[dict]]) -> None:
+def test_tables_say_what_the_scores_stand_on(compared: tuple[Run, Path, list[TrialResult]]) -> None:
     _, out, results = compared
     tables_of = [text.split("\n## ")[0] for text in (out / "comparison.md").read_text().split("### What ")[1:]]
     rows = [
@@ -179,26 +182,26 @@ def test_tables_say_what_the_scores_stand_on(compared: tuple[Run, Path, list[dic
     ]
     assert len(rows) == len(results) == 12
     for row, result in zip(rows, results, strict=True):
-        low, high = result["intervals"]["f1"]
+        low, high = result.intervals["f1"]
         assert row[2] == ("-" if low is None or math.isnan(low) else f"{100 * low:.2f} to {100 * high:.2f}")
-        assert row[4:6] == [f"{100 * result['audit'][name]:.1f}" for name in ("share_inside", "share_near")]
-        assert row[6] == {"apart": "no", "paper": "yes"}[result["split"]]
+        assert row[4:6] == [f"{100 * result.audit[name]:.1f}" for name in ("share_inside", "share_near")]
+        assert row[6] == {"apart": "no", "paper": "yes"}[result.split]
     # paper scores its training windows, apart none of them
     assert all((float(row[4]) > 5) is (row[6] == "yes") for row in rows)
     columns = next(csv.DictReader((out / "comparison.csv").open()))
-    assert float(columns["near_training_ground"]) == results[0]["audit"]["share_near"]
-    assert float(columns["kappa_high"]) == pytest.approx(results[0]["intervals"]["kappa"][1])
+    assert float(columns["near_training_ground"]) == results[0].audit["share_near"]
+    assert float(columns["kappa_high"]) == pytest.approx(results[0].intervals["kappa"][1])
 
 
-def test_the_csv_holds_every_run(compared: tuple[Run, Path, list[dict]]) -> None:
+def test_the_csv_holds_every_run(compared: tuple[Run, Path, list[TrialResult]]) -> None:
     _, out, results = compared
     with (out / "comparison.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(r["split"], r["method"], r["channels"]) for r in rows] == [
-        (r["split"], r["method"], r["channels"]) for r in results
+    assert [(row["split"], row["method"], row["channels"]) for row in rows] == [
+        (r.split, r.method, r.channels) for r in results
     ]
     for row, result in zip(rows, results, strict=True):
-        kappa = result["kappa"]
+        kappa = result.kappa
         assert row["kappa"] == "" if kappa is None or math.isnan(kappa) else float(row["kappa"]) == pytest.approx(kappa)
     for name in (
         "maps_apart",
@@ -212,7 +215,7 @@ def test_the_csv_holds_every_run(compared: tuple[Run, Path, list[dict]]) -> None
 
 
 def test_no_map_is_shown_twice_nor_under_a_title_of_what_was_not_run(
-    compared: tuple[Run, Path, list[dict]], made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compared: tuple[Run, Path, list[TrialResult]], made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, results = compared
     drawn: dict[str, list[str]] = {}
@@ -222,13 +225,13 @@ def test_no_map_is_shown_twice_nor_under_a_title_of_what_was_not_run(
 
     monkeypatch.setattr(comparison_tables, "draw_panels", draw)
     monkeypatch.setattr(comparison_tables, "draw_curves", lambda *_: None)
-    networks = [r for r in results if r["network"] and r["split"] == "apart"]
-    names = list(dict.fromkeys(r["method"] for r in networks))
+    networks = [r for r in results if r.network and r.split == "apart"]
+    names = list(dict.fromkeys(r.method for r in networks))
     titles = [comparison_tables.TITLES[name] for name in names]
     for chosen_, expected in (
         (networks, {"maps_apart": [*titles, f"{titles[-1]} + factors"], "maps_factors_apart": titles}),
-        ([r for r in networks if r["channels"] != "bands"], {"maps_factors_apart": titles}),
-        ([r for r in networks if r["method"] == names[0]], {"maps_apart": [titles[0], f"{titles[0]} + factors"]}),
+        ([r for r in networks if r.channels != "bands"], {"maps_factors_apart": titles}),
+        ([r for r in networks if r.method == names[0]], {"maps_apart": [titles[0], f"{titles[0]} + factors"]}),
     ):
         drawn.clear()
         write_comparison(chosen_, made.folder / "prepared", tmp_path / str(len(chosen_)), overwrite=True)
@@ -239,14 +242,14 @@ def test_no_map_is_shown_twice_nor_under_a_title_of_what_was_not_run(
 
 
 def test_finished_runs_are_not_made_again(
-    compared: tuple[Run, Path, list[dict]], made: TinySite, monkeypatch: pytest.MonkeyPatch
+    compared: tuple[Run, Path, list[TrialResult]], made: TinySite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, out, results = compared
     monkeypatch.setattr("landslip.experiments.trials._make", lambda *_, **__: pytest.fail("made again"))
     with pytest.raises(OutputError, match="exists already"):
         compare(run, made.folder / "prepared", out)
     again = compare(run, made.folder / "prepared", out, overwrite=True)
-    assert [r["pixels"] for r in again] == [r["pixels"] for r in results]
+    assert [r.pixels for r in again] == [r.pixels for r in results]
     changed = run.model_copy(update={"training": run.training.model_copy(update={"batch": 2})})
     (out / "comparison.json").rename(out / "aside.json")
     try:
@@ -257,7 +260,7 @@ def test_finished_runs_are_not_made_again(
 
 
 def test_a_finished_comparison_can_be_planned_and_is_left_as_it_is(
-    compared: tuple[Run, Path, list[dict]], made: TinySite, monkeypatch: pytest.MonkeyPatch
+    compared: tuple[Run, Path, list[TrialResult]], made: TinySite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, out, _ = compared
     monkeypatch.setattr("landslip.experiments.trials._forecast", lambda *_: {})
@@ -298,11 +301,11 @@ def test_a_stopped_comparison_goes_on(made: TinySite, tmp_path: Path, monkeypatc
     results = compare(run, made.folder / "prepared", tmp_path / "out")
     assert [c.name for c in calls[3:]] == [c.name for c in plan(run)[2:]]
     assert first.stat().st_mtime_ns == before and len(results) == 4
-    rows = {r["method"]: r for r in summary(results)}
-    pair = [r["kappa"] for r in results if r["method"] == "fc_densenet"]
-    assert rows["fc_densenet"]["runs"] == 2
-    assert rows["fc_densenet"]["kappa"] == pytest.approx(np.mean(pair))
-    assert rows["fc_densenet"]["kappa_sd"] == pytest.approx(np.std(pair, ddof=1))
+    rows = {row.method: row for row in summary(results)}
+    pair = [r.kappa for r in results if r.method == "fc_densenet"]
+    assert rows["fc_densenet"].runs == 2
+    assert rows["fc_densenet"].mean["kappa"] == pytest.approx(np.mean(pair))
+    assert rows["fc_densenet"].deviation["kappa"] == pytest.approx(np.std(pair, ddof=1))
 
 
 def test_a_half_done_run_of_other_choices_is_refused_before_any_run(
@@ -344,10 +347,11 @@ def test_a_stopped_comparison_of_other_choices_is_refused_and_the_original_goes_
         with pytest.raises(ResumeError, match=r"\[training\] batch was"):
             compare(other, prepared, out)
     # what only says that a run of other choices failed does not stand in the way
-    failed = {"identity": {"run": {"other": 1}, "inputs": {}}, "failed": "made to fail"}
+    failed = {"split": "apart", "method": "fc_densenet", "channels": "bands", "seed": 0, "network": True}
+    failed |= {"identity": {"run": {"other": 1}, "inputs": {}}, "failed": "made to fail"}
     (cell.folder(out) / "result.json").write_text(json.dumps(failed))
     (result,) = compare(run, prepared, out)
-    assert "failed" not in result and result["chosen_epoch"] == 1
+    assert result.failed is None and result.chosen_epoch == 1
     (cell.folder(out) / "result.json").write_text(json.dumps(failed))
     with pytest.raises(ResumeError, match="holds a model of other inputs or choices"):
         compare(other, prepared, out)
@@ -376,7 +380,7 @@ def test_scores_do_not_outlive_the_map_they_are_of(
             compare(other, prepared, out, overwrite=True)
     assert made_of[0].read_bytes() != before[0]
     (again,) = compare(run, prepared, out, overwrite=True)
-    assert again["kappa"] == first["kappa"] and [path.read_bytes() for path in made_of] == before
+    assert again.kappa == first.kappa and [path.read_bytes() for path in made_of] == before
 
 
 def test_a_baseline_whose_fit_is_given_up_keeps_its_scores(
@@ -395,7 +399,7 @@ def test_a_baseline_whose_fit_is_given_up_keeps_its_scores(
         patch.setattr("landslip.experiments.steps.fit_baseline", pull)
         compare(other, prepared, out, overwrite=True)
     monkeypatch.setattr("landslip.experiments.steps.fit_baseline", lambda *_: pytest.fail("fitted again"))
-    assert compare(run, prepared, out)[0]["kappa"] == first[0]["kappa"]
+    assert compare(run, prepared, out)[0].kappa == first[0].kappa
 
 
 def test_a_failed_run_lets_only_the_same_comparison_be_written_again(
@@ -406,7 +410,7 @@ def test_a_failed_run_lets_only_the_same_comparison_be_written_again(
     both = both.model_copy(update={"training": both.training.model_copy(update={"learning_rate": 1e30, "epochs": 2})})
     prepared, out = made.folder / "prepared", tmp_path / "out"
     results = compare(both, prepared, out)
-    assert ["failed" in result for result in results] == [True, False]
+    assert [result.failed is not None for result in results] == [True, False]
     write_comparison(results, prepared, out)
     fewer = both.model_copy(update={"compare": both.compare.model_copy(update={"baselines": ()})})
     with pytest.raises(OutputError, match="exists already"):
@@ -431,14 +435,14 @@ def test_what_lies_in_a_folder_is_no_failure_of_a_run(
 
 
 def test_times_of_two_machines_or_precisions_are_not_put_side_by_side(
-    compared: tuple[Run, Path, list[dict]],
+    compared: tuple[Run, Path, list[TrialResult]],
 ) -> None:
     _, _, results = compared
-    networks = [dict(r) for r in results if r["network"]]
+    networks = [r for r in results if r.network]
     assert "NOT COMPARABLE" not in tables(networks) and "GPU" not in tables(networks)
-    networks[0]["machine"] = {**networks[0]["machine"], "threads": 99}
+    networks[0] = networks[0].model_copy(update={"machine": {**networks[0].machine, "threads": 99}})
     assert "NOT COMPARABLE" in tables(networks)
-    networks[0] = {**networks[1], "arithmetic": "bf16", "training_peak_gpu_mib": 512.0}
+    networks[0] = networks[1].model_copy(update={"arithmetic": "bf16", "training_peak_gpu_mib": 512.0})
     assert "NOT COMPARABLE" in tables(networks) and "GPU memory" in tables(networks)
 
 
@@ -469,7 +473,7 @@ def test_a_map_that_was_stopped_and_gone_on_with_has_no_time(
             compare(run, made.folder / "prepared", out)
     (result,) = compare(run, made.folder / "prepared", out)
     # what was left took a moment, which is not the time that mapping the site takes
-    assert result["mapping_seconds"] is None and result["mapping_peak_mib"] > 50
+    assert result.mapping_seconds is None and result.mapping_peak_mib > 50
     text = write_comparison([result], made.folder / "prepared", out)
     cells = [cell.strip() for cell in text.split("## Complexity")[1].splitlines()[4].strip("|").split("|")]
     assert cells[0] == "FC-DenseNet" and cells[-2] == "-" and cells[-1] != "-"
@@ -484,13 +488,14 @@ def test_a_network_too_deep_for_a_block_of_64_has_no_macs() -> None:
     assert _macs(shallow, 3) == macs(shallow, 3)
 
 
-def test_the_time_left_counts_whole_runs(compared: tuple[Run, Path, list[dict]]) -> None:
+def test_the_time_left_counts_whole_runs(compared: tuple[Run, Path, list[TrialResult]]) -> None:
     run, _, results = compared
     cells = plan(run)[:4]
-    assert all(r["seconds"] > r["training_seconds"] + r["mapping_seconds"] for r in results)
-    steps = {"training_seconds": 20.0, "mapping_seconds": 10.0}
-    # 100 s with validation and scores; gone on with, so that its 5 s are the least of it; of an older version
-    made = [steps | {"seconds": 100.0}, steps | {"seconds": 5.0, "mapping_seconds": None}, steps, None]
+    assert all(r.seconds > r.training_seconds + r.mapping_seconds for r in results)
+    steps = results[0].model_copy(update={"training_seconds": 20.0, "mapping_seconds": 10.0})
+    # 100 s with validation and scores; gone on with, so that its 5 s are the least of it; no time in all
+    changes = ({"seconds": 100.0}, {"seconds": 5.0, "mapping_seconds": None}, {"seconds": None})
+    made = [*(steps.model_copy(update=change) for change in changes), None]
     known = _seconds(cells, made)
     assert [seconds for _, seconds in known] == [100.0, 20.0, 30.0]
     assert _time_left([cells[0]], known[:1]) == "about 1 min 40 s left for all"
@@ -506,13 +511,17 @@ def test_the_time_left_counts_whole_runs(compared: tuple[Run, Path, list[dict]])
     ],
 )
 def test_pictures_say_what_was_scored_and_whether_it_leaks(
-    compared: tuple[Run, Path, list[dict]], monkeypatch: pytest.MonkeyPatch, split: str, leaky: bool | None, said: str
+    compared: tuple[Run, Path, list[TrialResult]],
+    monkeypatch: pytest.MonkeyPatch,
+    split: str,
+    leaky: bool | None,
+    said: str,
 ) -> None:
     _, out, results = compared
     titles: list[str] = []
     monkeypatch.setattr(comparison_tables, "draw_panels", lambda *given: titles.append(given[4]))
     monkeypatch.setattr(comparison_tables, "draw_curves", lambda *given: titles.append(given[2]))
-    rows = [r | {"split": split, "leaky": leaky} for r in results if r["split"] == "apart"]
+    rows = [r.model_copy(update={"split": split, "leaky": leaky}) for r in results if r.split == "apart"]
     comparison_tables._figures(rows, split, Path("prepared"), out, out)
     assert titles[:3] == [said] * 3
     words = {True: " (LEAKY)", None: " (leaky or not: unknown)", False: ""}[leaky]
@@ -526,7 +535,7 @@ def test_one_failed_run_does_not_stop_the_others(
     run = chosen(made, channels=["bands"], baselines=["random_forest"])
     run = run.model_copy(update={"training": run.training.model_copy(update={"learning_rate": 1e30, "epochs": 2})})
     results = compare(run, made.folder / "prepared", tmp_path / "out")
-    assert "the loss is" in results[0]["failed"] and "failed" not in results[1]
+    assert "the loss is" in results[0].failed and results[1].failed is None
     stale = tmp_path / "out" / "curves_paper.png"
     stale.touch()
     text = write_comparison(results, made.folder / "prepared", tmp_path / "out")
@@ -534,7 +543,7 @@ def test_one_failed_run_does_not_stop_the_others(
     assert "## Failed" in text and "fc_densenet on bands, split apart, seed 0: the loss is" in text
     assert "| FC-DenseNet   |    undefined |" in text
     again = compare(run, made.folder / "prepared", tmp_path / "out")  # the same command tries it again, as Failed says
-    assert "the loss is" in again[0]["failed"]
+    assert "the loss is" in again[0].failed
     write_comparison(again, made.folder / "prepared", tmp_path / "out")
 
 
@@ -554,7 +563,7 @@ def test_an_earlier_comparison_stays_until_all_of_the_new_one_is_made(
     before = contents()
     tables_and_maps = {"comparison.csv", "comparison.json", "comparison.md", "maps_apart.png"}
     assert set(before) == {*tables_and_maps, "curves_apart.png", "curves_paper.png"}
-    other = [{**results[0], "kappa": 0.1234}]
+    other = [results[0].model_copy(update={"kappa": 0.1234})]
 
     def full(*_: object) -> None:
         raise OutputError("No space left")
@@ -595,15 +604,15 @@ def test_an_earlier_comparison_stays_until_all_of_the_new_one_is_made(
 def test_a_mean_over_fewer_seeds_says_so_and_is_not_the_best() -> None:
     common = {"split": "apart", "channels": "bands", "network": True, "part": "test", "leaky": False}
     rows = [
-        common | dict.fromkeys(SCORES, value) | {"method": method, "seed": seed}
+        TrialResult.model_validate(common | dict.fromkeys(SCORES, value) | {"method": method, "seed": seed})
         for method, seed, value in (("unet", 0, 0.5), ("unet", 1, 0.6), ("segnet", 0, 0.9))
     ]
-    rows.append(common | {"method": "segnet", "seed": 1, "failed": "killed"})
+    rows.append(TrialResult.model_validate(common | {"method": "segnet", "seed": 1, "failed": "killed"}))
     lines = tables(rows).splitlines()
     unet, segnet = (next(line for line in lines if line.startswith(f"| {name}")) for name in ("U-Net", "SegNet"))
     assert unet.count("**55.00 ± 7.07**") == 6
     assert segnet.count("90.00 (1 of 2)") == 6 and "*" not in segnet
-    rows[0]["precision"] = None  # nothing was mapped with this seed
+    rows[0] = rows[0].model_copy(update={"precision": None})  # nothing was mapped with this seed
     assert "60.00 (1 of 2)" in tables(rows)
 
 
@@ -623,7 +632,7 @@ def test_a_finished_model_of_another_run_is_not_replaced_unasked(
     # --overwrite makes it again, also where it was stopped between the two files of the new model
     (folder / "model" / "model.safetensors").write_bytes(b"new")
     (made_again,) = compare(run, made.folder / "prepared", out, overwrite=True)
-    assert "failed" not in made_again and made_again["kappa"] == first["kappa"]
+    assert made_again.failed is None and made_again.kappa == first.kappa
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals of POSIX")
@@ -633,8 +642,8 @@ def test_a_process_that_is_killed_is_one_clear_failure(made: TinySite, tmp_path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("landslip.experiments.trials.train_step", partial(_killed, stop))
         results = compare(run, made.folder / "prepared", tmp_path / "out")
-    assert "was killed" in results[0]["failed"]
-    assert "failed" not in compare(run, made.folder / "prepared", tmp_path / "out")[0]
+    assert "was killed" in results[0].failed
+    assert compare(run, made.folder / "prepared", tmp_path / "out")[0].failed is None
 
 
 def _killed(stop: int, *_: object) -> dict:
@@ -647,7 +656,7 @@ def test_want_of_memory_is_one_failed_run(made: TinySite, tmp_path: Path, monkey
     for step in (_too_big, _too_big_for_numpy):
         monkeypatch.setattr("landslip.experiments.trials.train_step", step)
         results = compare(run, made.folder / "prepared", tmp_path / "out")
-        assert "not enough memory" in results[0]["failed"]
+        assert "not enough memory" in results[0].failed
 
 
 def _too_big(*_: object) -> dict:
@@ -759,7 +768,8 @@ def test_what_cannot_run_is_refused_before_any_training(made: TinySite, tmp_path
 
 
 def test_spread_by_hand() -> None:
-    rows = [{"kappa": 0.5}, {"kappa": 0.7}, {"kappa": None}, {"kappa": math.nan}]
+    one = TrialResult(split="apart", method="unet", channels="bands", seed=0, network=True)
+    rows = [one.model_copy(update={"kappa": kappa}) for kappa in (0.5, 0.7, None, math.nan)]
     assert mean_and_deviation(rows, "kappa") == pytest.approx((0.6, math.sqrt(0.02)))
     assert mean_and_deviation(rows[:1], "kappa") == (0.5, pytest.approx(math.nan, nan_ok=True))
     assert all(math.isnan(v) for v in mean_and_deviation([], "kappa"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,10 @@ from landslip.errors import LandslipError
 from landslip.experiments import forecast as module
 from landslip.experiments.compare import compare
 from landslip.experiments.forecast import Pace, Size, forecast_table, seconds_of, size_of
+from landslip.experiments.trial_result import TrialResult
 from landslip.experiments.trials import Trial, _time_left
 
+FAILED = TrialResult(split="apart", method="unet", channels="bands", seed=0, network=True, failed="made to fail")
 COMPARE = f"""
 [compare]
 networks = ["fc_densenet", "resunet"]
@@ -64,10 +65,8 @@ def test_the_plan_says_hours_by_network_and_leaves_no_file(
     made: TinySite, run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[tuple] = []
-    paces = {"fc_densenet": (2.0, 0.0), "resunet": (4.0, 0.0)}
-    monkeypatch.setattr(
-        "landslip.experiments.trials.apart", lambda *asked: given.append(asked) or {"paces": paces, "seconds": 1e9}
-    )  # fmt: skip
+    paces = {"fc_densenet": Pace(2.0, 0.0), "resunet": Pace(4.0, 0.0)}
+    monkeypatch.setattr("landslip.experiments.trials.apart", lambda *asked: given.append(asked) or (paces, 1e9))
     prepared, out = made.folder / "prepared", tmp_path / "out"
     before = contents(prepared)
     outcome = command("compare", run_file, prepared, out, "--plan")
@@ -80,7 +79,7 @@ def test_the_plan_says_hours_by_network_and_leaves_no_file(
     assert f"about {module.duration(2 * seconds)}\n" in outcome.out
     assert f"in all about {module.duration(6 * seconds)}, and 2 runs of random_forest" in outcome.out
     (step, timed, at), *others = given
-    assert step is module.timed_paces and at == prepared and not others
+    assert step is module.paces and at == prepared and not others
     # one choice of channels stands for both
     assert [(run.network.name, run.channels.factors) for run in timed] == [("fc_densenet", "all"), ("resunet", "all")]
     ladder = command("ladder", run_file, prepared, tmp_path / "ladder", "--plan", "--set", "split.folds=2")
@@ -95,10 +94,10 @@ def test_networks_are_timed_on_the_site_itself(made: TinySite, run_file: Path) -
         Trial(split="apart", method=name, channels="bands + factors", seed=0, network=True)
         for name in ("fc_densenet", "resunet")
     ]
-    found = module.timed_paces([cell.run(run) for cell in cells], prepared)
-    assert list(found["paces"]) == ["fc_densenet", "resunet"]
-    spent = np.array([found["paces"][name] for name in found["paces"]])
-    assert (spent > 0).all() and spent.sum() < found["seconds"]
+    paces, seconds = module.paces([cell.run(run) for cell in cells], prepared)
+    assert list(paces) == ["fc_densenet", "resunet"]
+    spent = np.array([(pace.step, pace.look) for pace in paces.values()])
+    assert (spent > 0).all() and spent.sum() < seconds
     assert contents(made.folder) == before
 
 
@@ -129,11 +128,7 @@ def test_a_timing_that_fails_stops_nothing(
 
 FAILURES = [
     (LandslipError("a loss that is not finite."), "a loss that is not finite."),
-    (MemoryError(), "not enough memory"),
-    (OSError(errno.ENOMEM, "Cannot allocate memory"), "not enough memory"),
-    (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "not enough memory"),
-    (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED\nwhen calling"), "RuntimeError: CUBLAS_STATUS_ALLOC_FAILED when calling"),
-    (ValueError("x" * 1000), f"ValueError: {200 * 'x'} ..."),
+    (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), "CUBLAS_STATUS_ALLOC_FAILED"),
     (KeyError(), "KeyError"),
 ]
 
@@ -153,9 +148,7 @@ def test_whatever_fails_in_a_timing_is_said_in_a_line_and_the_runs_are_made(
 
     tried: list[Trial] = []
     monkeypatch.setattr("landslip.experiments.trials.apart", fails)
-    monkeypatch.setattr(
-        "landslip.experiments.trials._make", lambda trial, *_, **__: tried.append(trial) or {"failed": "made to fail"}
-    )
+    monkeypatch.setattr("landslip.experiments.trials._make", lambda trial, *_, **__: tried.append(trial) or FAILED)
     monkeypatch.setattr("landslip.runtime.progress._console", lambda: Console(stderr=True, highlight=False))
     compare(read_run(run_file), made.folder / "prepared", tmp_path / "out")
     said = capsys.readouterr().err.splitlines()

@@ -42,7 +42,7 @@ def test_random_landslides_are_not_recognised_apart_and_are_on_the_papers_split(
         return RandomForestClassifier(40, random_state=seed)
 
     monkeypatch.setitem(baselines.BASELINES, "random_forest", small)
-    monkeypatch.setattr(baselines, "SAMPLE", 4000)
+    monkeypatch.setattr(baselines, "BASELINE_SAMPLE", 4000)
     prepared = site(tmp_path / "prepared", 0)
     (apart,) = scores(prepared, tmp_path / "apart", "apart", "test")
     whole, validation = scores(prepared, tmp_path / "paper", "paper", "all", "validation")

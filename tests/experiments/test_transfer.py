@@ -140,7 +140,7 @@ def test_blocks_are_the_most_uncertain_then_the_least_alike(made: TinySite, othe
     probability = np.full(GRID.shape, 0.01, np.float32)
     first, second, odd = Window(32, 128, 32, 32), Window(96, 96, 32, 32), Window(0, 160, 32, 32)
     probability[first.slices], probability[second.slices] = 0.5, 0.4
-    chosen = choose_blocks(model, stack, valid, probability, 4, WINDOW)
+    chosen = choose_blocks(model, stack, valid, probability=probability, count=4, window=WINDOW)
     assert chosen[:2] == [first, second] and len(set(chosen)) == 4
     assert all(w.column >= 96 for w in chosen)  # the half that holds them
     # by hand: farthest first over the same features, written apart from the module
@@ -156,9 +156,9 @@ def test_blocks_are_the_most_uncertain_then_the_least_alike(made: TinySite, othe
     assert chosen == [held[i] for i in taken]
     for window in (odd, Window(0, 0, 32, 32)):  # in both halves, so that they stay where they are
         valid[window.row + 15 : window.row + 32, window.column : window.column + 32] = False  # 15 of 32 rows are left
-    assert odd not in choose_blocks(model, stack, valid, probability, 11, WINDOW)
+    assert odd not in choose_blocks(model, stack, valid, probability=probability, count=11, window=WINDOW)
     with pytest.raises(SplitError, match=r"12 blocks are to be chosen and 11 windows of 32 px.*fewer --blocks"):
-        choose_blocks(model, stack, valid, probability, 12, WINDOW)
+        choose_blocks(model, stack, valid, probability=probability, count=12, window=WINDOW)
 
 
 def test_the_half_holds_half_of_the_valid_pixels_across_the_longer_side() -> None:

@@ -29,7 +29,6 @@ from conftest import CRS_UTM, TinySite, frame, polygon
 from safetensors import safe_open
 from safetensors.torch import save
 
-from landslip.cli import main
 from landslip.config.run import read_run
 from landslip.config.site import Site
 from landslip.config.site_tables import ImageTable
@@ -297,15 +296,6 @@ def test_a_tar_that_claims_more_than_it_holds(tmp_path: Path, monkeypatch: pytes
     assert 0 < max(asked) <= 2048
 
 
-def test_what_rasterio_cannot_log_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    from types import SimpleNamespace
-
-    error = UnicodeDecodeError("utf-8", b"\xa6", 0, 1, "invalid start byte")
-    facts = {"exc_type": UnicodeDecodeError, "exc_traceback": None, "err_msg": None}
-    main._unraisable(SimpleNamespace(exc_value=error, object="rasterio._env.log_error", **facts))  # type: ignore[arg-type]
-    assert capsys.readouterr().err == ""
-
-
 # ---- HDF5 ----
 
 
@@ -546,14 +536,6 @@ def test_numbers_that_no_machine_has_room_for() -> None:
     total = np.zeros((1, 1), np.int64)
     add_block_sums(total, np.ones((4, 5), np.bool_), 100, 200, 10**24)
     assert total[0, 0] == 20
-
-
-def test_closed_standard_streams_are_not_given_to_files(tmp_path: Path) -> None:
-    program = "import os; from landslip.cli.main import _open_standard_streams as f; f(); "
-    program += "print(os.open('x', os.O_CREAT | os.O_WRONLY), file=open('said', 'w'))"
-    words = ["bash", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, program]
-    subprocess.run(words, cwd=tmp_path, check=True)
-    assert int((tmp_path / "said").read_text()) > 2
 
 
 def test_a_refusal_that_cannot_be_printed_keeps_its_exit_code(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from landslip.errors import ModelError, OutputError, ResumeError, RunError
 from landslip.evaluation.evaluate import evaluate
 from landslip.geo.geotiff import write_raster
 from landslip.geo.raster import read_info, read_stored
-from landslip.importance.ablation import ALL, SEED, Ablation, Budget, drops, plan_ablation
+from landslip.importance.ablation import ALL_FACTORS, ANOTHER_SEED, Ablation, Budget, drops, plan_ablation
 from landslip.importance.importance import importance
 from landslip.training.checkpoint import load_model
 from landslip.training.train import train
@@ -33,13 +33,13 @@ def test_drops_by_closed_form() -> None:
     # Without an error kappa and F1 are 1. Half of each class mapped rightly: kappa 0, F1 0.5. So it is in every block,
     # and in whatever blocks are drawn.
     right, half = np.array([[50, 0, 0, 50]] * 4), np.array([[25, 25, 25, 25]] * 4)
-    scores, blocks = drops({ALL: right, SEED: right, "without slope": half}, 0)
+    scores, blocks = drops({ALL_FACTORS: right, ANOTHER_SEED: right, "without slope": half}, 0)
     found = {(s.measure, s.factor): s for s in scores}
     assert blocks == 4 and len(found) == 4
     kappa, f1 = found["ablation_kappa", "slope"], found["ablation_f1", "slope"]
     assert (kappa.estimate, kappa.low, kappa.high, kappa.effect, kappa.kind) == (1, 1, 1, True, "factor")
     assert (f1.estimate, f1.low, f1.high, f1.effect) == (0.5, 0.5, 0.5, True)
-    again = found["ablation_kappa", SEED]
+    again = found["ablation_kappa", ANOTHER_SEED]
     assert (again.estimate, again.effect, again.kind) == (0, False, "seed")
 
 
@@ -47,19 +47,19 @@ def test_the_same_blocks_are_drawn_for_both() -> None:
     # what differs from block to block and not between the two trainings falls out
     rng = np.random.default_rng(0)
     table = rng.integers(1, 100, (12, 4)) * rng.integers(1, 50, (12, 1))
-    scores, _ = drops({ALL: table, SEED: table, "without slope": table}, 0)
+    scores, _ = drops({ALL_FACTORS: table, ANOTHER_SEED: table, "without slope": table}, 0)
     assert all((s.estimate, s.low, s.high) == (0, 0, 0) for s in scores)
 
 
 def test_blocks_without_a_scored_pixel_are_no_blocks() -> None:
     table = np.array([[5, 1, 1, 9], [0, 0, 0, 0], [4, 0, 2, 8]])
-    _, blocks = drops({ALL: table, SEED: table, "without slope": table}, 0)
+    _, blocks = drops({ALL_FACTORS: table, ANOTHER_SEED: table, "without slope": table}, 0)
     assert blocks == 2
 
 
 def test_a_drop_no_larger_than_another_seeds_is_no_effect() -> None:
     right, half = np.array([[50, 0, 0, 50]] * 4), np.array([[25, 25, 25, 25]] * 4)
-    scores, _ = drops({ALL: right, SEED: half, "without slope": half}, 0)
+    scores, _ = drops({ALL_FACTORS: right, ANOTHER_SEED: half, "without slope": half}, 0)
     assert [s.effect for s in scores] == [False] * 4
 
 
@@ -114,9 +114,9 @@ def test_what_tells_all_is_missed_and_a_stopped_run_goes_on(
 
     monkeypatch.setattr(landslip.importance.ablation, "train", stops)
     with pytest.raises(KeyboardInterrupt):
-        importance(prepared, out, model, 2, 16, 500, budget=Budget(epochs=2))
+        importance(prepared, out, model, repeats=2, block=16, sample=500, budget=Budget(epochs=2))
     assert not (out / "importance.json").exists()
-    made_now = importance(prepared, out, model, 2, 16, 500, budget=Budget(epochs=2))
+    made_now = importance(prepared, out, model, repeats=2, block=16, sample=500, budget=Budget(epochs=2))
     assert calls == ["all_factors", "another_seed", *["without_lithology"] * 2, "without_slope"]  # in the stack's order
 
     folders = {name: out / "ablation" / name for name in calls}
@@ -152,12 +152,12 @@ def test_what_tells_all_is_missed_and_a_stopped_run_goes_on(
 
     # nothing is made again, and other choices are refused
     with pytest.raises(OutputError, match="exists already"):
-        importance(prepared, out, model, 2, 16, 500, budget=Budget(epochs=2))
-    importance(prepared, out, model, 2, 16, 500, overwrite=True, budget=Budget(epochs=2))
+        importance(prepared, out, model, repeats=2, block=16, sample=500, budget=Budget(epochs=2))
+    importance(prepared, out, model, repeats=2, block=16, sample=500, overwrite=True, budget=Budget(epochs=2))
     assert len(calls) == 5
     (out / "importance.csv").unlink(), (out / "importance.json").unlink(), (out / "importance.png").unlink()
     with pytest.raises(OutputError, match=r"model\.json exists already"):
-        importance(prepared, out, model, 2, 16, 500, budget=Budget(epochs=1))
+        importance(prepared, out, model, repeats=2, block=16, sample=500, budget=Budget(epochs=1))
 
 
 # ---- budgets ----
@@ -181,7 +181,7 @@ def test_a_budget_is_shared_and_measured_once(told: Told, tmp_path: Path, monkey
 
 
 def test_a_probe_measures_and_leaves_nothing(told: Told, tmp_path: Path) -> None:
-    run = planned(told, minutes=1).trainings[ALL]
+    run = planned(told, minutes=1).trainings[ALL_FACTORS]
     (tmp_path / "probe").mkdir()
     (tmp_path / "probe" / "half").touch()  # of a run that was stopped
     training, mapping = landslip.importance.ablation._measured(run, told.prepared, tmp_path / "probe")

@@ -177,7 +177,7 @@ def test_windows_and_blocks_do_not_matter(made: TinySite, monkeypatch: pytest.Mo
     drawn = draw_sample(stack, 500, 3)
     chosen = [make_classes(stack, name, drawn, 4) for name in names]
     whole = [counts.table.sum(0) for counts in count_classes(stack, chosen, 1000)]
-    monkeypatch.setattr(landslip.importance.frequency_ratio, "SIDE", 40)
+    monkeypatch.setattr(landslip.importance.frequency_ratio, "SAMPLING_SIDE", 40)
     again = draw_sample(stack, 500, 3)
     pieces = count_classes(stack, chosen, 20)
     assert pieces[0].table.shape[0] > 20

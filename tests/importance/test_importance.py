@@ -179,5 +179,5 @@ def test_the_command_prints_the_rankings(stated: Path, tmp_path: Path) -> None:
     outcome = command(
         "importance", stated, tmp_path / "o", "--repeats", "2", "--block", "20", "--sample", "1000", "--seed", "1"
     )
-    assert outcome.code == 0 and "information gain ratio" in outcome.out and "1 slope" in outcome.out
+    assert outcome.code == 0 and "information gain ratio" in outcome.out and "1     slope " in outcome.out
     assert dataclasses.is_dataclass(Score) and "permutation" not in outcome.out

@@ -80,8 +80,8 @@ def test_draws_of_one_class_are_skipped_and_counted(tmp_path: Path, monkeypatch:
     drawn = draw_sample(stack, 1000, 0)
     draws = iter([[0, 4, 0, 0], [1, 1, 1, 1], [0, 1, 2, 1]])
     monkeypatch.setattr(landslip.importance.impurity, "bootstrap_weights", lambda *_: np.array([next(draws)], float))
-    scores, _, skipped = forest_importance(stack, drawn, ["slope"], [], 3, 16, 0)
+    scores, _, skipped = forest_importance(stack, drawn, ["slope"], together=[], repeats=3, block=16, seed=0)
     assert skipped == 2 and scores[0].estimate == 1
     monkeypatch.setattr(landslip.importance.impurity, "bootstrap_weights", lambda *_: np.array([[0.0, 4, 0, 0]]))
     with pytest.raises(LabelError, match=r"label\.tif: none of 3 draws of 4 spatial blocks.*smaller --block"):
-        forest_importance(stack, drawn, ["slope"], [], 3, 16, 0)
+        forest_importance(stack, drawn, ["slope"], together=[], repeats=3, block=16, seed=0)

@@ -89,7 +89,9 @@ def test_a_trained_network_is_permuted_on_its_test_part(
 ) -> None:
     monkeypatch.setattr(landslip.importance.impurity, "TREES", 10)
     # landslides of the tiny site are bright in every band, and nothing else tells them (conftest)
-    found = importance(made.folder / "prepared", tmp_path / "o", made.folder / "model", 4, 16, 1000)
+    found = importance(
+        made.folder / "prepared", tmp_path / "o", made.folder / "model", repeats=4, block=16, sample=1000
+    )
     network = {score.factor: score for score in found.scores if score.measure == "permutation_kappa"}
     assert network["bands"].rank is None and network["bands"].estimate > 0.3
     assert all(score.estimate < 0.2 for name, score in network.items() if name != "bands")

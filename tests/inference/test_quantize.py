@@ -75,7 +75,7 @@ def test_what_is_written_and_said(made: TinySite, int8: Path) -> None:
     assert facts["files"] == {name: file_hash(int8 / name) for name in ("int8.xml", "int8.bin")}
     assert {"openvino", "nncf"} <= set(facts["software"])
     first, *_, last = said.splitlines()  # nothing of NNCF's own before, between or after
-    assert first.startswith(f"Calibrated on {facts['blocks']['count']} blocks of 32 px") and len(said.splitlines()) == 7
+    assert first.startswith(f"Calibrated on {facts['blocks']['count']} blocks of 32 px") and len(said.splitlines()) == 6
     assert last == f"Map with it: landslip map {int8} STACK.tif PROBABILITY.tif --precision int8"
     f1 = facts["validation"]["f1"]
     info = command("info", int8).out

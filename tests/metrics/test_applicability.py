@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from landslip.errors import ModelError
 from landslip.metrics.applicability import (
-    PART,
+    PIXELS_AT_ONCE,
     area_threshold,
     channel_weights,
     fit_applicability,
@@ -45,7 +45,7 @@ def test_two_clusters_of_known_distances() -> None:
 
 
 def test_a_training_pixel_is_exactly_nothing_from_itself() -> None:
-    values = np.random.default_rng(0).normal(3, 5, (PART + 44, 19)).astype(np.float32)
+    values = np.random.default_rng(0).normal(3, 5, (PIXELS_AT_ONCE + 44, 19)).astype(np.float32)
     area = fit_applicability(values, np.arange(len(values)) % 7, [f"f{i}" for i in range(19)])
     assert not area.index(values).any()
 
@@ -59,7 +59,7 @@ def test_the_nearest_is_that_of_all_distances(pixels: int, training: int, channe
 
 
 def test_the_mean_distance_is_that_of_all_pairs() -> None:
-    values = np.random.default_rng(1).normal(100, 1, (2 * PART + 1, 5)).astype(np.float32)
+    values = np.random.default_rng(1).normal(100, 1, (2 * PIXELS_AT_ONCE + 1, 5)).astype(np.float32)
     assert mean_distance(values) == pytest.approx(pdist(values.astype(float)).mean(), rel=1e-9)
 
 

@@ -175,12 +175,12 @@ def test_class_sums_do_not_depend_on_windows() -> None:
     landslide, scored = rng.random(p.shape) < 0.4, rng.random(p.shape) < 0.8
     p[~scored & (rng.random(p.shape) < 0.5)] = np.nan
     whole = np.zeros((4, 5, 10, 2), np.int64)
-    add_class_sums(whole, p, landslide, scored, (0, 0), 7)
+    add_class_sums(whole, p, landslide, scored=scored, corner=(0, 0), side=7)
     pieces = np.zeros_like(whole)
     for row in range(0, 23, 5):
         for column in range(0, 31, 8):
             at = slice(row, row + 5), slice(column, column + 8)
-            add_class_sums(pieces, p[at], landslide[at], scored[at], (row, column), 7)
+            add_class_sums(pieces, p[at], landslide[at], scored=scored[at], corner=(row, column), side=7)
     assert np.array_equal(whole, pieces)
     table = reliability(Histogram.from_arrays(p, landslide.astype(np.uint8), scored))
     assert whole.sum((0, 1))[:, 0].tolist() == [row.pixels for row in table]
