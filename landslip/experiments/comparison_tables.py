@@ -16,18 +16,13 @@ from landslip.evaluation.result import HEADS
 from landslip.experiments.steps import PROBABILITY, Result
 from landslip.experiments.trials import COMPARISON, SCORED_PART, Trial, mean_and_deviation, refuse_finished
 from landslip.metrics.confusion import SCORES
+from landslip.models import NETWORKS
 from landslip.plots.curves import draw_curves
 from landslip.plots.maps import Panel, draw_panels
 from landslip.runtime.atomic import atomic_files
 from landslip.runtime.text import markdown_table, write_json, write_text
 
-TITLES = {
-    "fcn8s": "FCN-8s",
-    "segnet": "SegNet",
-    "unet": "U-Net",
-    "resunet": "ResU-Net",
-    "fc_densenet": "FC-DenseNet",
-    "fc_densenet_shallow": "FC-DenseNet (shallow)",
+METHOD_TITLES = {name: network.title for name, network in NETWORKS.items()} | {
     "random_forest": "random forest",
     "svm": "SVM",
     "ann": "ANN",
@@ -204,7 +199,7 @@ def cost_sheet(results: Results) -> Sheet:
 def _title(row: Row) -> str:
     """What a table calls the method of a row, and whether it sees factors."""
     method = str(row["method"])
-    name = TITLES.get(method, method)
+    name = METHOD_TITLES.get(method, method)
     return name if row["channels"] == "bands" else f"{name} + factors"
 
 
@@ -271,7 +266,7 @@ def _figures(results: Results, split: str, prepared: Path, out: Path, aside: Pat
             label, stack = prepared / "label.tif", prepared / "stack.tif"
             draw_panels(panels, label, stack, aside / f"{name}_{split}.png", f"Split {split} ({where})")
     if networks:
-        names = [f"{TITLES.get(r['method'], r['method'])}, {r['channels']}" for r in networks]
+        names = [f"{METHOD_TITLES.get(r['method'], r['method'])}, {r['channels']}" for r in networks]
         histories = [_trial_of(r).folder(out) / "model" / "history.csv" for r in networks]
         title = f"Split {split}{f' ({leaky[:-2]})' if leaky else ''}, seed {networks[0]['seed']}"
         draw_curves(dict(zip(names, histories, strict=True)), aside / f"curves_{split}.png", title)

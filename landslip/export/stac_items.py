@@ -26,6 +26,7 @@ from landslip.geo.grid import Grid, require_same_grid
 from landslip.geo.raster import RasterInfo, open_raster, read_info, require_one_band, require_probability
 from landslip.geo.vector import read_vector
 from landslip.inventory.previous import layer_of
+from landslip.models import NETWORKS
 from landslip.plots.qgis_style import COLOURS, NOT_VALID
 from landslip.runtime.disk import file_hash
 from landslip.runtime.text import write_json
@@ -42,14 +43,6 @@ GEOTIFF = "image/tiff; application=geotiff"
 COG = f"{GEOTIFF}; profile=cloud-optimized"
 GEOPACKAGE, PARQUET = "application/geopackage+sqlite3", "application/vnd.apache.parquet"
 MULTIHASH_SHA256 = "1220"  # what a multihash puts before 32 bytes of SHA-256
-ARCHITECTURES = {
-    "fcn8s": "FCN-8s",
-    "segnet": "SegNet",
-    "unet": "U-Net",
-    "resunet": "ResU-Net",
-    "fc_densenet": "FC-DenseNet",
-    "fc_densenet_shallow": "FC-DenseNet",
-}
 CLASSES = [
     {"value": 0, "name": "other", "title": "Not landslide"},
     {"value": 1, "name": "landslide", "title": "Landslide"},
@@ -177,13 +170,14 @@ def slug(text: str) -> str:
 def _model_properties(model: Model, sides: list[int], *, raw: bool, nodata: float | None) -> Properties:
     """What a model is, takes and gives; `sides` are the rows and columns of a block that it takes, -1 for any."""
     facts = model.facts
-    network = str(facts["run"]["network"]["name"])
+    name = model.network_name
+    title = NETWORKS[name].title
     versions = facts.get("software", {})
     return {
-        "title": f"{ARCHITECTURES.get(network, network)} that recognises landslides",
+        "title": f"{title} that recognises landslides",
         "bands": [_channel_band(channel) for channel in model.channels],
-        "mlm:name": f"landslip-{network.replace('_', '-')}-{str(facts['weights_sha256'])[:12]}",
-        "mlm:architecture": ARCHITECTURES.get(network, network),
+        "mlm:name": f"landslip-{name.replace('_', '-')}-{str(facts['weights_sha256'])[:12]}",
+        "mlm:architecture": title,
         "mlm:tasks": ["semantic-segmentation"],
         "mlm:framework": "PyTorch",
         **({"mlm:framework_version": str(versions["torch"])} if "torch" in versions else {}),

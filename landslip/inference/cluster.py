@@ -49,8 +49,8 @@ def engine_of_workers(address: str, model: Model, name: str = "auto", precision_
     """
     count = workers_here(address)
     if count:
-        engine = choose_engine(model, name, precision_choice)
-        return replace(engine, threads=_threads_of_each(count)) if engine.threads else engine
+        here = choose_engine(model, name, precision_choice)
+        return replace(here, threads=_threads_of_each(count)) if here.threads else here
     with _connect(address, 0) as client:
         _require_version(client, list(client.nthreads()))
         future = client.submit(engine_here, model.folder.absolute(), name, precision_choice, pure=False)

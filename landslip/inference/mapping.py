@@ -195,7 +195,7 @@ def _say_what_is_unknown(model: Model, uncertainty: Uncertainty) -> None:
         )
     if uncertainty.samples and not dropout_layers(model.network):
         say(
-            f"warning: {model.facts['run']['network']['name']} was trained without dropout, so no samples can be drawn "
+            f"warning: {model.network_name} was trained without dropout, so no samples can be drawn "
             "from it: the disagreement is NaN all over, which does not mean that it is sure."
         )
 
@@ -366,7 +366,7 @@ def _tags(order: _Order) -> dict[str, str]:
         "method": job.method,
         "engine": engine.name,
         "precision": engine.precision,
-        "network": str(model.facts["run"]["network"]["name"]),
+        "network": model.network_name,
         "window": f"{order.plan.read[0]} x {order.plan.read[1]}",
         "landslip": own_version(),
     }

@@ -32,13 +32,12 @@ from landslip.inference.engines import Engine, graph_engine, openvino_graph
 from landslip.inference.int8 import GRAPH, GRAPH_WEIGHTS, QUANTIZED, read_graph
 from landslip.metrics.confusion import Confusion
 from landslip.models.forward import at_temperature
-from landslip.models.segnet import SegNet
 from landslip.runtime.atomic import atomic_write, refuse_existing
 from landslip.runtime.disk import file_hash, require_space
 from landslip.runtime.progress import plural, say
 from landslip.runtime.provenance import software
 from landslip.runtime.text import markdown_table, write_json
-from landslip.training.checkpoint import Model, load_model, match_channels, split_of
+from landslip.training.checkpoint import Model, load_model, match_channels, require_portable, split_of
 from landslip.training.model_files import WEIGHTS
 from landslip.training.threshold import mapped_cores
 from landslip.training.training_pixels import training_windows
@@ -88,11 +87,7 @@ def quantize(folder: Path, prepared: Path, tolerance: float = TOLERANCE, overwri
         raise RunError(f"--tolerance {tolerance:g} is not between 0 and 1, as scores are.")
     model = load_model(folder)
     refuse_existing(folder / QUANTIZED, overwrite)
-    if isinstance(model.network, SegNet):
-        raise RunError(
-            f"{folder} is a SegNet, whose unpooling OpenVINO does not have, so that there is no int8 of it. Map it "
-            "with --engine torch in fp32 or bf16."
-        )
+    require_portable(model)
     openvino, nncf = _libraries()
     split_path = split_of(model)
     stack, label, valid = read_prepared(prepared)

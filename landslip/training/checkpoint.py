@@ -20,10 +20,10 @@ from safetensors import SafetensorError
 from landslip.config.run import BlockChoice, NetworkChoice, Run
 from landslip.dataset.channels import DISPLAY, UNSTATED, Channel, StackInfo
 from landslip.dataset.zscore import ZScore
-from landslip.errors import ChannelError, LandslipError, ModelError
+from landslip.errors import ChannelError, LandslipError, ModelError, RunError
 from landslip.geo.grid import metric_size
 from landslip.geo.raster import read_info
-from landslip.models import build_model
+from landslip.models import NETWORKS, build_model
 from landslip.runtime.atomic import atomic_write, refuse_existing
 from landslip.runtime.disk import file_hash
 from landslip.runtime.run_folder import part_meant
@@ -69,6 +69,11 @@ class Model:
     def multiple(self) -> int:
         """Rows and columns of what the network takes are multiples of this."""
         return cast(int, self.network.multiple)
+
+    @property
+    def network_name(self) -> str:
+        """The name of the network, as run files have it: a key of NETWORKS."""
+        return str(self.facts["run"]["network"]["name"])
 
 
 def load_model(folder: Path | str) -> Model:
@@ -202,6 +207,16 @@ def run_of(model: Model) -> Run:
             f"{model.folder / FACTS} holds a run that this version cannot repeat "
             f"({' '.join(str(error).split())[:200]}). The model maps as it is; for this, train it again."
         ) from error
+
+
+def require_portable(model: Model) -> None:
+    """Raise RunError where no other program than PyTorch can run a model's network."""
+    network = NETWORKS[model.network_name]
+    if network.torch_only:
+        raise RunError(
+            f"{model.folder} is a {network.title}, whose {network.torch_only} only PyTorch has: there is no ONNX, "
+            "OpenVINO or int8 form of it. Map it with `landslip map --engine torch`, or train another network."
+        )
 
 
 def sites_of(model: Model) -> list[dict[str, str]]:

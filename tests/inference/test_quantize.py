@@ -275,7 +275,7 @@ def test_segnet_is_refused(made: TinySite, model: Path) -> None:
         facts.pop(key)
     network = build_model("segnet", 18)
     save_model(model, network.state_dict(), loaded.channels, loaded.zscore, 0.5, facts, overwrite=True)
-    with pytest.raises(RunError, match="is a SegNet, whose unpooling OpenVINO does not have"):
+    with pytest.raises(RunError, match="is a SegNet, whose unpooling only PyTorch has"):
         quantize(model, made.folder / "prepared")
 
 
