@@ -18,10 +18,14 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from landslip.errors import DependencyError, RunError
 from landslip.export.onnx_check import (
@@ -67,6 +71,7 @@ class Exported:
 def export_model(
     folder: Path,
     out: Path,
+    *,
     window: int = WINDOW,
     resolution: float | None = None,
     nodata: float | None = None,
@@ -100,15 +105,7 @@ def export_model(
     began = time.perf_counter()
     graph = written_graph(model, nodata, undefined=math.nan, window=None)
     square = written_graph(model, nodata, undefined=0.0, window=window)
-    random = random_blocks(model, nodata, RANDOM_SIDE)
-    of_window = random_blocks(model, nodata, window)[:1]
-    differences = {
-        "random": largest_difference(model, graph, random, nodata=nodata, undefined=math.nan),
-        "real": largest_difference(model, graph, stack_blocks, nodata=nodata, undefined=math.nan),
-        "deepness": largest_difference(model, square, of_window, nodata=nodata, undefined=0.0, altered=deepness_input),
-    }
-    if not stack_blocks:
-        del differences["real"]
+    differences = _differences(model, graph, square, nodata=nodata, window=window, stack_blocks=stack_blocks)
     require_close(model, differences)
     metadata = _metadata(model, resolution, nodata, differences)
     contents = {
@@ -119,7 +116,7 @@ def export_model(
         for name, content in contents.items():
             with atomic_write(aside / name) as part:
                 part.write_bytes(content)
-        write_item(aside / ITEM, _item(model, aside, window, grid, resolution, nodata=nodata))
+        write_item(aside / ITEM, _item(model, aside, window=window, grid=grid, resolution=resolution, nodata=nodata))
         manifest = {
             "weights_sha256": model.facts["weights_sha256"],
             "files": {name: file_hash(aside / name) for name in (ONNX, DEEPNESS, ITEM)},
@@ -134,6 +131,29 @@ def export_model(
         resolution=resolution,
         seconds=time.perf_counter() - began,
     )
+
+
+def _differences(
+    model: Model,
+    graph: bytes,
+    square: bytes,
+    *,
+    nodata: float | None,
+    window: int,
+    stack_blocks: list[NDArray[np.float32]],
+) -> dict[str, float]:
+    """The largest difference of the graphs from PyTorch by kind of block; `square` is the graph for Deepness."""
+    blocks = {"random": random_blocks(model, nodata, RANDOM_SIDE), "real": stack_blocks}
+    differences = {
+        kind: largest_difference(model, graph, of_kind, nodata=nodata, undefined=math.nan)
+        for kind, of_kind in blocks.items()
+        if of_kind
+    }
+    of_window = random_blocks(model, nodata, window)[:1]
+    differences["deepness"] = largest_difference(
+        model, square, of_window, nodata=nodata, undefined=0.0, altered=deepness_input
+    )
+    return differences
 
 
 def _require_extra() -> None:
@@ -169,7 +189,7 @@ def _metadata(
     model: Model, resolution: float | None, nodata: float | None, differences: dict[str, float]
 ) -> dict[str, object]:
     """What both files say of the model, each value as JSON under `landslip_...`."""
-    facts = model.facts
+    facts: Mapping[str, object] = model.facts
     channels = [
         {
             "name": channel.name,
@@ -186,7 +206,7 @@ def _metadata(
     metadata = {
         "channels": channels,
         "network": model.network_name,
-        "options": facts["run"]["network"].get("options", {}),
+        "options": model.facts["run"]["network"].get("options", {}),
         "multiple": model.multiple,
         "threshold": model.threshold,
         "temperature": model.temperature,
@@ -235,7 +255,7 @@ def _with_metadata(graph: bytes, metadata: dict[str, object]) -> bytes:
 
 
 def _item(
-    model: Model, folder: Path, window: int, grid: Grid | None, resolution: float | None, nodata: float | None
+    model: Model, folder: Path, *, window: int, grid: Grid | None, resolution: float | None, nodata: float | None
 ) -> Any:
     """The STAC item of the files in `folder`, a pystac Item."""
     files = {

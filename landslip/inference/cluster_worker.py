@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,16 @@ import torch
 from landslip.errors import DependencyError, LandslipError, RunError
 from landslip.geo.tiling import Tile
 from landslip.inference.engines import Engine, choose_engine
-from landslip.inference.predict import Job, TileReader, job_facts, open_reader, predict_tile, read_tile, require_whole
+from landslip.inference.predict import (
+    Job,
+    JobFacts,
+    TileReader,
+    job_facts,
+    open_reader,
+    predict_tile,
+    read_tile,
+    require_whole,
+)
 from landslip.inference.tile_store import PLAN, TileStore
 from landslip.training.checkpoint import load_model
 
@@ -128,7 +137,7 @@ def _open(shared: SharedJob, threads: int) -> _OpenJob:
     )
 
 
-def _require_same(here: dict[str, Any], plan: dict[str, Any]) -> None:
+def _require_same(here: JobFacts, plan: Mapping[str, object]) -> None:
     """Raise RunError where this worker would compute other bytes than the map was planned with."""
     for key, value in json.loads(json.dumps(here)).items():
         if value != plan.get(key):

@@ -107,8 +107,8 @@ def openvino_engine(model: Model, precision_choice: str = "auto") -> Engine:
     return graph_engine(_graph_of(model.network, len(model.channels)), precision(precision_choice))
 
 
-def graph_engine(graph: Any, how: str, of: str = "") -> Engine:
-    """An OpenVINO graph of free shape, compiled for the processor in the precision `how`.
+def graph_engine(graph: Any, precision: str, of: str = "") -> Engine:
+    """An OpenVINO graph of free shape, compiled for the processor in a precision.
 
     `of` is added to the engine's version.
     """
@@ -117,7 +117,7 @@ def graph_engine(graph: Any, how: str, of: str = "") -> Engine:
     threads = torch.get_num_threads()
     # The precision is stated, since OpenVINO would choose bf16 by itself where the processor has it.
     choices = {
-        "INFERENCE_PRECISION_HINT": "bf16" if how == "bf16" else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # else several processes of one machine would all take its first processors
@@ -138,7 +138,7 @@ def graph_engine(graph: Any, how: str, of: str = "") -> Engine:
             ) from error
         return np.array(next(iter(outputs.values()))[:, 0], np.float32)
 
-    return Engine("openvino", how, threads, f"{openvino.__version__}{of}", run)
+    return Engine("openvino", precision, threads, f"{openvino.__version__}{of}", run)
 
 
 def openvino_graph(network: torch.nn.Module, channels: int) -> Any:

@@ -11,7 +11,6 @@ import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +72,7 @@ def map_site(
     model: Model,
     stack_path: Path | str,
     out: Path | str,
+    *,
     method: Method = "halo",
     precision_choice: str = "auto",
     valid_path: Path | None = None,
@@ -263,10 +263,13 @@ def _carry_out(
     return done
 
 
-def _facts(order: _Order) -> dict[str, Any]:
+def _facts(order: _Order) -> dict[str, object]:
     """What decides every byte of a map: a killed run is gone on with where all of it is the same."""
     plan, uncertainty = order.plan, order.job.uncertainty
-    facts = {**job_facts(order.job, order.model, order.engine), "windows": [len(plan.tasks), *plan.read]}
+    facts: dict[str, object] = {
+        **job_facts(order.job, order.model, order.engine),
+        "windows": [len(plan.tasks), *plan.read],
+    }
     if uncertainty is not None:
         facts["uncertainty"] = [
             uncertainty.samples,

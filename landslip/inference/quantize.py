@@ -16,7 +16,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from landslip.errors import DependencyError, ModelError, OutputError, RunError, 
 from landslip.geo.grid import Window
 from landslip.geo.raster import open_raster
 from landslip.inference.engines import Engine, graph_engine, openvino_graph
-from landslip.inference.int8 import GRAPH, GRAPH_WEIGHTS, QUANTIZED, read_graph
+from landslip.inference.int8 import GRAPH, GRAPH_WEIGHTS, QUANTIZED, Comparison, QuantizedFacts, read_graph
 from landslip.metrics.confusion import Confusion
 from landslip.models.forward import at_temperature
 from landslip.runtime.atomic import atomic_write, refuse_existing
@@ -43,24 +43,8 @@ from landslip.training.threshold import mapped_cores
 from landslip.training.training_pixels import training_windows
 
 BLOCKS = 64  # blocks of training ground that are calibrated on at most; from 32 on more change nothing that counts
-SEED = 0  # that they are drawn from
+BLOCKS_SEED = 0  # that they are drawn from
 TOLERANCE = 0.01  # what int8 may lose of F1 and of kappa on validation ground
-
-
-class Comparison(TypedDict):
-    """How int8 compares with fp32 on `pixels` pixels, as int8.json holds it.
-
-    Differences are of probability, `changed` is the share of pixels that change class at the threshold, and the scores
-    are by precision.
-    """
-
-    pixels: int
-    threshold: float
-    max_difference: float
-    mean_difference: float
-    changed: float
-    f1: dict[str, float]
-    kappa: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -68,7 +52,7 @@ class Quantized:
     """An int8 model: the folder it lies in, and what int8.json says of it."""
 
     folder: Path
-    facts: dict[str, Any]
+    facts: QuantizedFacts
 
 
 def quantize(folder: Path, prepared: Path, tolerance: float = TOLERANCE, overwrite: bool = False) -> Quantized:
@@ -101,7 +85,7 @@ def quantize(folder: Path, prepared: Path, tolerance: float = TOLERANCE, overwri
                 "with fp32 there. Train with another split."
             )
     windows = training_windows(model, prepared, split, label, valid)
-    numbers = np.random.default_rng(SEED).choice(len(windows), min(BLOCKS, len(windows)), replace=False)
+    numbers = np.random.default_rng(BLOCKS_SEED).choice(len(windows), min(BLOCKS, len(windows)), replace=False)
     windows = [windows[i] for i in np.sort(numbers)]
     require_space(folder / GRAPH, 2 * (folder / WEIGHTS).stat().st_size)
     with open_raster(stack.path) as dataset:
@@ -116,9 +100,9 @@ def quantize(folder: Path, prepared: Path, tolerance: float = TOLERANCE, overwri
             engines = graph_engine(plain, "fp32"), graph_engine(read_graph(xml), "int8")
             compared = _compare(model, *_mapped(model, engines, blocks, scored))
             _require_as_good(folder, compared, tolerance)
-    facts = {
+    facts: QuantizedFacts = {
         "weights_sha256": model.facts["weights_sha256"],
-        "blocks": {"count": len(windows), "window": windows[0].height, "seed": SEED},
+        "blocks": {"count": len(windows), "window": windows[0].height, "seed": BLOCKS_SEED},
         "validation": compared,
         "files": {name: file_hash(folder / name) for name in (GRAPH, GRAPH_WEIGHTS)},
         "software": software() | {name: version(name) for name in ("openvino", "nncf")},
@@ -131,8 +115,8 @@ def quantization_table(done: Quantized) -> str:
     """How int8 compares with fp32, as text."""
     facts, compared = done.facts, done.facts["validation"]
     rows = [
-        [name, *(f"{100 * compared[name.lower()][precision]:.2f} %" for precision in ("fp32", "int8"))]
-        for name in ("F1", "kappa")
+        [name, *(f"{100 * scores[precision]:.2f} %" for precision in ("fp32", "int8"))]
+        for name, scores in (("F1", compared["f1"]), ("kappa", compared["kappa"]))
     ]
     return "\n".join(
         [

@@ -80,6 +80,7 @@ def require_similar_ground(
     model: Model,
     stack: StackInfo,
     valid_path: Path | None,
+    *,
     needed: NDArray[np.bool_],
     cell: int,
     accept_range: bool = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,7 @@ from landslip.training.model_files import STATE
 class Identity(TypedDict):
     """What a training follows from: the choices of its run, and the SHA-256 of its input files by name."""
 
-    run: dict[str, dict[str, Any]]
+    run: dict[str, dict[str, object]]
     inputs: dict[str, str]
 
 

@@ -32,6 +32,7 @@ from landslip.runtime.atomic import atomic_write
 from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import say
 from landslip.training.checkpoint import Model, match_channels, run_of, split_of
+from landslip.training.model_facts import PixelTable
 from landslip.training.model_files import FACTS, SPLIT
 
 PIXELS = "training_pixels.safetensors"
@@ -61,6 +62,7 @@ def draw_training_pixels(
     positions: Sequence[int],
     zscore: ZScore,
     ground: NDArray[np.bool_],
+    *,
     window: int,
     seed: int,
     most: int = MOST,
@@ -97,7 +99,7 @@ def joined(before: TrainingPixels, after: TrainingPixels) -> TrainingPixels:
     return TrainingPixels(np.concatenate([before.values, after.values]), folds)
 
 
-def write_training_pixels(pixels: TrainingPixels, folder: Path) -> dict[str, Any]:
+def write_training_pixels(pixels: TrainingPixels, folder: Path) -> PixelTable:
     """Write training_pixels.safetensors into a model folder; returns what model.json says of it."""
     path = folder / PIXELS
     with atomic_write(path, overwrite=True) as aside:

@@ -88,7 +88,7 @@ def write_model(
         "software": {"torch": torch.__version__},
         "temperature": temperature,
     }
-    save_model(folder, network.state_dict(), channels, zscore, 0.345, facts)
+    save_model(folder, network.state_dict(), channels, zscore, 0.345, facts=facts)
     return folder
 
 

@@ -306,7 +306,7 @@ def test_workers_that_see_another_model_or_stack_are_one_error(
     moved = replace(ground, model=replace(model, folder=tmp_path / "model"), stack=tmp_path / "stack.tif")
     facts = {key: model.facts[key] for key in ("run", "split")}
     other = {name: tensor * 2 for name, tensor in model.network.state_dict().items()}
-    save_model(tmp_path / "model", other, model.channels, model.zscore, 0.5, facts)
+    save_model(tmp_path / "model", other, model.channels, model.zscore, 0.5, facts=facts)
     said = refused(moved, workers.scheduler_address, tmp_path / "p.tif")
     assert said.startswith("ModelError: worker tcp://") and "holds other weights here" in said
     shutil.rmtree(tmp_path / "model")

@@ -62,7 +62,7 @@ def changed(int8: Path, tmp_path: Path) -> Path:
 
 
 def mapped(folder: Path, made: TinySite, out: Path, precision: str, **options: Any) -> NDArray[np.float32]:
-    map_site(load_model(folder), made.folder / "prepared" / "stack.tif", out, "halo", precision, **options)
+    map_site(load_model(folder), made.folder / "prepared" / "stack.tif", out, precision_choice=precision, **options)
     return read_stored(out)
 
 
@@ -274,7 +274,7 @@ def test_segnet_is_refused(made: TinySite, model: Path) -> None:
     for key in ("format", "channels", "mean", "std", "threshold", "weights_sha256"):
         facts.pop(key)
     network = build_model("segnet", 18)
-    save_model(model, network.state_dict(), loaded.channels, loaded.zscore, 0.5, facts, overwrite=True)
+    save_model(model, network.state_dict(), loaded.channels, loaded.zscore, 0.5, facts=facts, overwrite=True)
     with pytest.raises(RunError, match="is a SegNet, whose unpooling only PyTorch has"):
         quantize(model, made.folder / "prepared")
 
