@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.errors import DependencyError, RunError
+from landslip.errors import RunError
 from landslip.export.onnx_check import (
     deepness_input,
     deepness_statistics,
@@ -37,12 +36,13 @@ from landslip.export.onnx_check import (
     require_close,
 )
 from landslip.export.onnx_graph import EXTRA, OPSET, RANDOM_SIDE, library_versions, written_graph
-from landslip.export.stac_items import model_item, require_pystac, write_item
+from landslip.export.stac_items import model_item, write_item
 from landslip.geo.grid import Grid
 from landslip.geo.raster import read_info
 from landslip.geo.tiling import HALO
 from landslip.runtime.atomic import atomic_folder, atomic_write, refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
+from landslip.runtime.extras import require_extra
 from landslip.runtime.progress import say
 from landslip.runtime.text import write_json
 from landslip.training.checkpoint import BEYOND, Model, load_model, require_portable, split_of
@@ -50,7 +50,7 @@ from landslip.training.model_files import SPLIT
 
 ONNX, DEEPNESS, ITEM, MANIFEST = "model.onnx", "deepness.onnx", "item.json", "manifest.json"
 WINDOW = 512  # pixels a side of Deepness's blocks: overlapping by 38 % they leave landslip's halo of 96 on each side
-CLASSES = {0: "not landslide", 1: "landslide"}
+CLASS_NAMES = {0: "not landslide", 1: "landslide"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,6 @@ class Exported:
     sizes: dict[str, int]
     differences: dict[str, float]
     resolution: float | None
-    seconds: float
 
 
 def export_model(
@@ -84,12 +83,11 @@ def export_model(
     read from the model's split.tif where not given, and left out of the metadata where that is missing. `nodata` is a
     value that stands for undefined besides NaN and infinity. `check` names a stack whose blocks are compared too.
 
-    Raises DependencyError without the libraries of landslip[export], ModelError for a model that cannot be read or
-    whose graph does not say what PyTorch says, RunError for SegNet, which only PyTorch runs, and for an impossible
-    window, resolution or nodata, ChannelError for a stack without the model's channels, OutputError where `out` exists
-    (unless `overwrite`).
+    Raises DependencyError without the extra, ModelError for a model that cannot be read or whose graph does not say
+    what PyTorch says, RunError for SegNet, which only PyTorch runs, and for an impossible window, resolution or nodata,
+    ChannelError for a stack without the model's channels, OutputError where `out` exists (unless `overwrite`).
     """
-    _require_extra()
+    require_extra("export", "landslip export", *EXTRA, "pystac")
     refuse_existing(out, overwrite, folder=True)
     refuse_input(out, [folder])
     model = load_model(folder)
@@ -102,7 +100,6 @@ def export_model(
     if resolution is None:
         say(f"warning: {folder} has no {SPLIT} to read the size of a pixel from. Give --resolution METRES.")
     stack_blocks = [] if check is None else real_blocks(model, check)
-    began = time.perf_counter()
     graph = written_graph(model, nodata, undefined=math.nan, window=None)
     square = written_graph(model, nodata, undefined=0.0, window=window)
     differences = _differences(model, graph, square, nodata=nodata, window=window, stack_blocks=stack_blocks)
@@ -129,7 +126,6 @@ def export_model(
         sizes={name: len(content) for name, content in contents.items()},
         differences=differences,
         resolution=resolution,
-        seconds=time.perf_counter() - began,
     )
 
 
@@ -154,19 +150,6 @@ def _differences(
         model, square, of_window, nodata=nodata, undefined=0.0, altered=deepness_input
     )
     return differences
-
-
-def _require_extra() -> None:
-    """Raise DependencyError where a library of landslip[export] is missing."""
-    for name in EXTRA:
-        try:
-            __import__(name)
-        except ImportError as error:
-            raise DependencyError(
-                f"landslip export needs {name}, which is not installed. Install it with landslip's extra: "
-                "pip install landslip[export]."
-            ) from error
-    require_pystac("landslip export")
 
 
 def _require_sound(model: Model, window: int, resolution: float | None, nodata: float | None) -> None:
@@ -230,7 +213,7 @@ def deepness_metadata(model: Model, window: int, resolution: float | None) -> di
     mean, std = deepness_statistics(len(model.channels))
     return {
         "model_type": "Segmentor",
-        "class_names": {str(key): name for key, name in CLASSES.items()},
+        "class_names": {str(key): name for key, name in CLASS_NAMES.items()},
         "tile_size": window,
         "tiles_overlap": min(50, round(100 * 2 * HALO / window)),
         "seg_thresh": model.threshold,

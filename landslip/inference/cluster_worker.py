@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import torch
 
-from landslip.errors import DependencyError, LandslipError, RunError
+from landslip.errors import LandslipError, RunError
 from landslip.geo.tiling import Tile
 from landslip.inference.engines import Engine, choose_engine
 from landslip.inference.predict import (
@@ -29,6 +29,7 @@ from landslip.inference.predict import (
     require_whole,
 )
 from landslip.inference.tile_store import PLAN, TileStore
+from landslip.runtime.extras import require_extra
 from landslip.training.checkpoint import load_model
 
 SHARED = "This machine and all workers must see the model, the stack and the map's folder under one path."
@@ -68,13 +69,8 @@ _opening = threading.Lock()  # so that windows which begin together do not each 
 
 def import_distributed() -> Any:
     """Dask's module `distributed`; DependencyError where it is not installed."""
-    try:
-        return import_module("distributed")
-    except ImportError as error:
-        raise DependencyError(
-            "--cluster needs Dask distributed, which is not installed. Install it with landslip's extra, here and "
-            "where the workers run: pip install landslip[cluster]."
-        ) from error
+    require_extra("cluster", "--cluster", "distributed")
+    return import_module("distributed")
 
 
 def engine_here(model: Path, name: str, precision_choice: str) -> Engine:

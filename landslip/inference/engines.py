@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landslip.errors import DependencyError, RunError
+from landslip.errors import RunError
 from landslip.inference.int8 import QUANTIZED, quantized_graph
 from landslip.models import NETWORKS
 from landslip.models.forward import device, keep_memory, logits, precision
 from landslip.runtime.disk import file_hash
+from landslip.runtime.extras import require_extra
 from landslip.runtime.progress import plural
 from landslip.runtime.provenance import machine_memory
 from landslip.training.checkpoint import Model, require_portable
@@ -93,13 +94,7 @@ def torch_engine(model: Model, precision_choice: str = "auto") -> Engine:
 
 def openvino_engine(model: Model, precision_choice: str = "auto") -> Engine:
     """OpenVINO on the processor, compiled for the shape of the blocks it is given (another shape: once more)."""
-    try:
-        import openvino  # noqa: F401
-    except ImportError as error:
-        raise DependencyError(
-            "--engine openvino needs OpenVINO, which is not installed. Install it with landslip's extra: "
-            "pip install landslip[fast]; or use --engine torch."
-        ) from error
+    require_extra("fast", "--engine openvino", "openvino")
     require_portable(model)
     if precision_choice == "int8":
         # Named by its calibration, since a model that is calibrated again gives other maps.

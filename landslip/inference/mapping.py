@@ -46,7 +46,7 @@ from landslip.runtime.text import write_text
 from landslip.training.checkpoint import Model, match_channels
 from landslip.training.domain_check import require_similar_ground
 
-NAMED = 20  # damaged parts that a map's tag names
+NAMED_PARTS = 20  # damaged parts that a map's tag names
 PAPER_CORE = 512  # pixels a side of what the paper's method computes at once
 
 
@@ -330,8 +330,8 @@ def _assemble(order: _Order, store: TileStore, tags: dict[str, str], overwrite: 
     valid = outside = 0
     damaged = list(dict.fromkeys(text for i in range(len(plan.tasks)) for text in store.damaged(i)))
     if damaged:
-        more = [f"and {len(damaged) - NAMED} more"] if len(damaged) > NAMED else []
-        tags = {**tags, "damaged": "; ".join([*damaged[:NAMED], *more])}
+        more = [f"and {len(damaged) - NAMED_PARTS} more"] if len(damaged) > NAMED_PARTS else []
+        tags = {**tags, "damaged": "; ".join([*damaged[:NAMED_PARTS], *more])}
     with create_raster(
         out, order.grid, "float32", names, nodata=float("nan"), tags=tags, overwrite=overwrite, overviews="average"
     ) as target:

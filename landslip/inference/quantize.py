@@ -25,7 +25,7 @@ from landslip.dataset.blocks import Blocks
 from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.dataset.split import VALIDATION
 from landslip.dataset.training_data import read_prepared, read_split
-from landslip.errors import DependencyError, ModelError, OutputError, RunError, SplitError
+from landslip.errors import ModelError, OutputError, RunError, SplitError
 from landslip.geo.grid import Window
 from landslip.geo.raster import open_raster
 from landslip.inference.engines import Engine, graph_engine, openvino_graph
@@ -34,6 +34,7 @@ from landslip.metrics.confusion import Confusion
 from landslip.models.forward import at_temperature
 from landslip.runtime.atomic import atomic_write, refuse_existing
 from landslip.runtime.disk import file_hash, require_space
+from landslip.runtime.extras import require_extra
 from landslip.runtime.progress import plural, say
 from landslip.runtime.provenance import software
 from landslip.runtime.text import markdown_table, write_json
@@ -42,7 +43,7 @@ from landslip.training.model_files import WEIGHTS
 from landslip.training.threshold import mapped_cores
 from landslip.training.training_pixels import training_windows
 
-BLOCKS = 64  # blocks of training ground that are calibrated on at most; from 32 on more change nothing that counts
+MOST_BLOCKS = 64  # blocks of training ground that are calibrated on at most; from 32 on more change nothing that counts
 BLOCKS_SEED = 0  # that they are drawn from
 TOLERANCE = 0.01  # what int8 may lose of F1 and of kappa on validation ground
 
@@ -58,8 +59,8 @@ class Quantized:
 def quantize(folder: Path, prepared: Path, tolerance: float = TOLERANCE, overwrite: bool = False) -> Quantized:
     """Calibrate a model for int8 on the prepared site that it was trained on; write int8.xml, int8.bin, int8.json last.
 
-    Up to BLOCKS of its training windows are drawn from a fixed seed. `tolerance` is what int8 may lose of F1 and of
-    kappa on the validation part at the model's threshold; int8.json holds the scores, differences and versions.
+    Up to 64 of its training windows are drawn from a fixed seed. `tolerance` is what int8 may lose of F1 and of kappa
+    on the validation part at the model's threshold; int8.json holds the scores, differences and versions.
 
     Raises DependencyError where OpenVINO or NNCF is not installed, RunError for SegNet, which OpenVINO does not run,
     and for a tolerance outside 0 to 1, ModelError where split.tif is missing or another model's, where nothing was
@@ -85,7 +86,7 @@ def quantize(folder: Path, prepared: Path, tolerance: float = TOLERANCE, overwri
                 "with fp32 there. Train with another split."
             )
     windows = training_windows(model, prepared, split, label, valid)
-    numbers = np.random.default_rng(BLOCKS_SEED).choice(len(windows), min(BLOCKS, len(windows)), replace=False)
+    numbers = np.random.default_rng(BLOCKS_SEED).choice(len(windows), min(MOST_BLOCKS, len(windows)), replace=False)
     windows = [windows[i] for i in np.sort(numbers)]
     require_space(folder / GRAPH, 2 * (folder / WEIGHTS).stat().st_size)
     with open_raster(stack.path) as dataset:
@@ -136,18 +137,15 @@ def _libraries() -> tuple[Any, Any]:
     before = os.environ.get("NNCF_CI")
     os.environ["NNCF_CI"] = "1"
     try:
-        import nncf
-        import openvino
-    except ImportError as error:
-        raise DependencyError(
-            f"landslip quantize needs OpenVINO and NNCF ({error}). Install them with landslip's extra: "
-            "pip install landslip[int8]."
-        ) from error
+        require_extra("int8", "landslip quantize", "openvino", "nncf")
     finally:
         if before is None:
             del os.environ["NNCF_CI"]
         else:
             os.environ["NNCF_CI"] = before
+    import nncf
+    import openvino
+
     nncf.set_log_level(logging.ERROR)
     return openvino, nncf
 

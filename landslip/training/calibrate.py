@@ -41,9 +41,9 @@ from landslip.training.domain_check import require_similar_ground
 from landslip.training.model_facts import CalibrationTable, Choice, Chosen, ModelFacts
 from landslip.training.model_files import FACTS, SPLIT, STATE
 from landslip.training.threshold import mapped_cores
-from landslip.training.training_pixels import PIXELS, read_training_pixels
+from landslip.training.training_pixels import PIXELS_FILE, read_training_pixels
 
-COPIED = (SPLIT, "history.csv", PIXELS)
+COPIED = (SPLIT, "history.csv", PIXELS_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)

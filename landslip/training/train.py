@@ -57,7 +57,7 @@ from landslip.training.model_files import FACTS, STATE, WEIGHTS
 from landslip.training.state import keep, kept_state, restore
 from landslip.training.threshold import choose_threshold
 from landslip.training.training_pixels import (
-    PIXELS,
+    PIXELS_FILE,
     TrainingPixels,
     draw_training_pixels,
     joined,
@@ -239,7 +239,7 @@ def _refuse_others(folder: Path, overwrite: bool) -> None:
     """Raise OutputError for a finished model, or for files of one that this training did not begin."""
     refuse_existing(folder / FACTS, overwrite)
     if not (folder / STATE).exists():
-        for name in (WEIGHTS, PIXELS, "history.csv"):
+        for name in (WEIGHTS, PIXELS_FILE, "history.csv"):
             refuse_existing(folder / name, overwrite)
 
 

@@ -13,7 +13,7 @@ from landslip.geo.grid import Window
 from landslip.geo.raster import open_raster, read, read_stored
 from landslip.training.checkpoint import Model, load_model
 from landslip.training.training_pixels import (
-    PIXELS,
+    PIXELS_FILE,
     area_of,
     draw_training_pixels,
     pixels_of_prepared,
@@ -33,7 +33,7 @@ def older(folder: Path) -> Model:
     facts = json.loads((folder / "model.json").read_text())
     del facts["training_pixels"]
     (folder / "model.json").write_text(json.dumps(facts))
-    (folder / PIXELS).unlink()
+    (folder / PIXELS_FILE).unlink()
     return load_model(folder)
 
 
@@ -112,7 +112,7 @@ def test_an_older_model_says_how_to_give_its_pixels(copied: Path) -> None:
     ],
 )
 def test_altered_pixels_are_refused(copied: Path, harm) -> None:  # type: ignore[no-untyped-def]
-    harm(copied / PIXELS)
+    harm(copied / PIXELS_FILE)
     with pytest.raises(ModelError, match=r"training_pixels.safetensors.*[Cc]opy"):
         area_of(load_model(copied))
 
