@@ -219,6 +219,15 @@ def test_a_number_starts_workers_here_which_share_its_threads(
         torch.set_num_threads(1)
 
 
+def test_a_worker_of_two_threads_has_two_windows_at_once_and_changes_no_byte(ground: Ground, tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    try:
+        alone = ground.map(tmp_path / "alone.tif")
+        assert ground.map(tmp_path / "p.tif", cluster="1") == alone
+    finally:
+        torch.set_num_threads(1)
+
+
 # ---- refusals ----
 
 
