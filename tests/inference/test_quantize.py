@@ -142,7 +142,7 @@ def test_calibration_sees_training_ground_alone(made: TinySite, model: Path, mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr(landslip.inference.quantize, "_calibrated", stop)
-    monkeypatch.setattr(landslip.inference.quantize, "BLOCKS", 9)
+    monkeypatch.setattr(landslip.inference.quantize, "MOST_BLOCKS", 9)
     parts = read_stored(model / "split.tif")
     draws = []
     for _ in range(2):
