@@ -48,7 +48,9 @@ def trained(run: Run, prepared: Path) -> tuple[TrainingData, Model, TrainingPixe
     on = training_ground(ground.windows, ground.label, ground.valid)
     with open_raster(ground.stack.path) as dataset:
         zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
-        pixels = draw_training_pixels(dataset, ground.positions, zscore, on, run.blocks.window, run.split.seed)
+        pixels = draw_training_pixels(
+            dataset, ground.positions, zscore, on, window=run.blocks.window, seed=run.split.seed
+        )
     return ground, Model(prepared, torch.nn.Identity(), ground.channels, zscore, 0.5, {}), pixels
 
 

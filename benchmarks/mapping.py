@@ -181,7 +181,7 @@ def untrained_site(site: Site, name: str, folder: Path) -> Site:
         zscore = fit(dataset, range(len(stack.channels)), stack.channels, lattice(known.shape, 64, 64), known)
     model = untrained(name, {}, stack.channels, zscore)
     run = Run(network=NetworkChoice(name=name)).model_dump(mode="json")
-    save_model(folder, model.network.state_dict(), stack.channels, zscore, 0.5, {"run": run}, overwrite=True)
+    save_model(folder, model.network.state_dict(), stack.channels, zscore, 0.5, facts={"run": run}, overwrite=True)
     return Site(folder, site.stack, site.valid, site.label, None)
 
 

@@ -15,11 +15,11 @@ from mapping_ways import measured
 from virtual import repeated
 
 from landslip.inference.engines import FLOAT, HELD_INPUTS, SHARE_HELD
-from landslip.models import MODELS
+from landslip.models import NETWORKS
 from landslip.runtime.progress import say
 from landslip.training.checkpoint import load_model
 
-FIVE = [name for name in MODELS if name != "fc_densenet_shallow"]
+FIVE = [name for name in NETWORKS if name != "fc_densenet_shallow"]
 CHANNELS = 16  # of the memory table: the paper's
 SMALL = 256  # pixels a side: the memory of a pixel is what more of them take
 GROWTH_COLUMNS = {

@@ -45,7 +45,9 @@ def measure(run_file: Path, prepared: Path) -> dict[str, float]:
         zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
         at.append(time.process_time())
         trained_on = training_ground(ground.windows, ground.label, ground.valid)
-        draw_training_pixels(dataset, ground.positions, zscore, trained_on, run.blocks.window, run.split.seed)
+        draw_training_pixels(
+            dataset, ground.positions, zscore, trained_on, window=run.blocks.window, seed=run.split.seed
+        )
         at.append(time.process_time())
         blocks = Blocks(dataset, ground.positions, zscore, ground.valid, ground.label)
         order = np.random.default_rng(0).choice(len(ground.windows), READ)

@@ -10,7 +10,7 @@ from landslip.geo.archive import archive_of, gdal_name, is_virtual, shown
 from landslip.geo.raster import RasterInfo, read_info
 from landslip.inference.int8 import QUANTIZED, quantized_facts
 from landslip.metrics.training_range import warnings_in
-from landslip.models import MODELS, build_model
+from landslip.models import NETWORKS, build_model
 from landslip.runtime.progress import duration, plural
 from landslip.runtime.text import read_json, screen_table
 from landslip.training.checkpoint import Model, load_model, pixel_size
@@ -215,5 +215,5 @@ def network_table(name: str, in_channels: int = 7) -> str:
     parameters, statistics, total = parameter_count(network)
     return (
         f"{table}\n\n{name}, {plural(in_channels, 'channel')}: {parameters:,} parameters and {statistics:,} running "
-        f"statistics, {total:,} together. Networks: {', '.join(MODELS)}."
+        f"statistics, {total:,} together. Networks: {', '.join(NETWORKS)}."
     )

@@ -97,9 +97,6 @@ def export_command(
     names = {"random": "random blocks", "deepness": "random blocks through Deepness's arithmetic", "real": f"{check}"}
     differences = ", ".join(f"{value:.1e} on {names[what]}" for what, value in exported.differences.items())
     typer.echo(f"largest difference from PyTorch in probability: {differences}")
-    if exported.moved:
-        share = f"{100 * exported.moved:.2g} %"
-        typer.echo(f"SegNet puts {share} of the pixels otherwise than landslip map: ties of rounding")
 
 
 def stac_command(

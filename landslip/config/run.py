@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from landslip.config.strict import Strict, validated
 from landslip.errors import RunError
+from landslip.models import NETWORKS, NetworkFacts
 from landslip.runtime.text import read_json, read_toml
 
 PAPER_TRAINING: dict[str, Any] = {
@@ -26,10 +27,6 @@ PAPER_TRAINING: dict[str, Any] = {
     "threshold": 0.5,
     "precision": "fp32",
 }
-
-# The learning rate of recipe "best", and of networks that need another. U-Net has no batch norm: at 2e-3 its
-# activations grow until the head is dead everywhere.
-RATE, RATES = 2e-3, {"unet": 2e-4}
 
 
 def _listed(value: Any) -> Any:
@@ -160,10 +157,11 @@ class Run(Strict):
 
 
 def settled(run: Run) -> Run:
-    """The run with its network's own learning rate where none is given: 2e-3, and 2e-4 for U-Net."""
+    """The run with its network's own learning rate where none is given."""
     if run.training.learning_rate is not None:
         return run
-    rate = RATES.get(run.network.name, RATE)
+    network = NETWORKS.get(run.network.name)
+    rate = NetworkFacts.rate if network is None else network.rate
     return run.model_copy(update={"training": run.training.model_copy(update={"learning_rate": rate})})
 
 

@@ -14,13 +14,17 @@ from landslip.experiments.steps import PROBABILITY
 from landslip.experiments.trial_result import TrialResult
 from landslip.experiments.trials import COMPARISON, SCORED_PART, Trial, mean_and_deviation, refuse_finished
 from landslip.metrics.confusion import SCORES
-from landslip.models import NETWORK_TITLES
+from landslip.models import NETWORKS
 from landslip.plots.curves import draw_curves
 from landslip.plots.maps import Panel, draw_panels
 from landslip.runtime.atomic import atomic_files
 from landslip.runtime.text import csv_table, markdown_table, write_json, write_text
 
-TITLES = NETWORK_TITLES | {"random_forest": "random forest", "svm": "SVM", "ann": "ANN"}
+METHOD_TITLES = {name: network.title for name, network in NETWORKS.items()} | {
+    "random_forest": "random forest",
+    "svm": "SVM",
+    "ann": "ANN",
+}
 COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("Parameters", "parameters", lambda v: f"{v:,.0f}"),
     ("Model file (MiB)", "model_mib", lambda v: f"{v:.1f}"),
@@ -228,7 +232,7 @@ def cost_sheet(results: Results) -> Sheet:
 
 def _title(method: str, channels: str) -> str:
     """What a table calls a method, and whether it sees factors."""
-    name = TITLES.get(method, method)
+    name = METHOD_TITLES.get(method, method)
     return name if channels == "bands" else f"{name} + factors"
 
 
@@ -289,7 +293,7 @@ def _figures(results: Results, split: str, prepared: Path, out: Path, aside: Pat
             label, stack = prepared / "label.tif", prepared / "stack.tif"
             draw_panels(panels, label, stack, aside / f"{name}_{split}.png", f"Split {split} ({where})")
     if networks:
-        names = [f"{TITLES.get(r.method, r.method)}, {r.channels}" for r in networks]
+        names = [f"{METHOD_TITLES.get(r.method, r.method)}, {r.channels}" for r in networks]
         histories = [_trial_of(r).folder(out) / "model" / "history.csv" for r in networks]
         title = f"Split {split}{f' ({leaky[:-2]})' if leaky else ''}, seed {networks[0].seed}"
         draw_curves(dict(zip(names, histories, strict=True)), aside / f"curves_{split}.png", title)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import math
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,33 +27,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.dataset.label import LABEL_NAMES
-from landslip.errors import DependencyError, RunError
+from landslip.errors import RunError
 from landslip.export.onnx_check import (
     deepness_input,
     deepness_statistics,
-    judge,
+    largest_difference,
     random_blocks,
     real_blocks,
     require_close,
 )
-from landslip.export.onnx_graph import (
-    EXTRA,
-    OPSET,
-    SIDE,
-    library_versions,
-    whole_network,
-    written_graph,
-)
-from landslip.export.stac_items import model_item, require_pystac, write_item
+from landslip.export.onnx_graph import EXTRA, OPSET, RANDOM_SIDE, library_versions, written_graph
+from landslip.export.stac_items import model_item, write_item
 from landslip.geo.grid import Grid
 from landslip.geo.raster import read_info
 from landslip.geo.tiling import HALO
-from landslip.models.segnet import SegNet
 from landslip.runtime.atomic import atomic_folder, atomic_write, refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
+from landslip.runtime.extras import require_extra
 from landslip.runtime.progress import say
 from landslip.runtime.text import write_json
-from landslip.training.checkpoint import BEYOND, Model, load_model, split_of
+from landslip.training.checkpoint import BEYOND, Model, load_model, require_portable, split_of
 from landslip.training.model_files import SPLIT
 
 ONNX, DEEPNESS, ITEM, MANIFEST = "model.onnx", "deepness.onnx", "item.json", "manifest.json"
@@ -65,30 +58,19 @@ class Exported:
     """What an export made: its files' sizes in bytes and the largest differences from PyTorch, in probability.
 
     `differences` are those on "random" blocks, on "deepness" ones through Deepness's arithmetic, and on "real" ones
-    where a stack was given. `moved` is the largest share of pixels that SegNet gives otherwise than `landslip map` does
-    on this machine; 0 for the others. `resolution` in metres, None where unknown.
+    where a stack was given. `resolution` in metres, None where unknown.
     """
 
     folder: Path
     sizes: dict[str, int]
     differences: dict[str, float]
-    moved: float
     resolution: float | None
-    seconds: float
-
-
-@dataclass(frozen=True)
-class _Graphs:
-    """The model as ONNX: for blocks of any size, for Deepness, and of SegNet one that also gives its places."""
-
-    free: bytes
-    deepness: bytes
-    with_places: bytes | None
 
 
 def export_model(
     folder: Path,
     out: Path,
+    *,
     window: int = WINDOW,
     resolution: float | None = None,
     nodata: float | None = None,
@@ -101,14 +83,15 @@ def export_model(
     read from the model's split.tif where not given, and left out of the metadata where that is missing. `nodata` is a
     value that stands for undefined besides NaN and infinity. `check` names a stack whose blocks are compared too.
 
-    Raises DependencyError without the libraries of landslip[export], ModelError for a model that cannot be read or
-    whose graph does not say what PyTorch says, RunError for an impossible window, resolution or nodata, ChannelError
-    for a stack without the model's channels, OutputError where `out` exists (unless `overwrite`).
+    Raises DependencyError without the extra, ModelError for a model that cannot be read or whose graph does not say
+    what PyTorch says, RunError for SegNet, which only PyTorch runs, and for an impossible window, resolution or nodata,
+    ChannelError for a stack without the model's channels, OutputError where `out` exists (unless `overwrite`).
     """
-    _require_extra()
+    require_extra("export", "landslip export", *EXTRA, "pystac")
     refuse_existing(out, overwrite, folder=True)
     refuse_input(out, [folder])
     model = load_model(folder)
+    require_portable(model)
     nodata = None if nodata is not None and math.isnan(nodata) else nodata
     _require_sound(model, window, resolution, nodata)
     grid = read_info(split_of(model)).grid if (folder / SPLIT).exists() else None
@@ -117,24 +100,24 @@ def export_model(
     if resolution is None:
         say(f"warning: {folder} has no {SPLIT} to read the size of a pixel from. Give --resolution METRES.")
     stack_blocks = [] if check is None else real_blocks(model, check)
-    began = time.perf_counter()
-    graphs = _written_graphs(model, nodata, window)
-    differences, moved = _compared(model, graphs, nodata, window, stack_blocks)
-    comparison = {"differences": differences, "moved": moved}
-    metadata = _metadata(model, resolution, nodata, comparison)
+    graph = written_graph(model, nodata, undefined=math.nan, window=None)
+    square = written_graph(model, nodata, undefined=0.0, window=window)
+    differences = _differences(model, graph, square, nodata=nodata, window=window, stack_blocks=stack_blocks)
+    require_close(model, differences)
+    metadata = _metadata(model, resolution, nodata, differences)
     contents = {
-        ONNX: _with_metadata(graphs.free, metadata),
-        DEEPNESS: _with_metadata(graphs.deepness, {**metadata, **deepness_metadata(model, window, resolution)}),
+        ONNX: _with_metadata(graph, metadata),
+        DEEPNESS: _with_metadata(square, metadata | deepness_metadata(model, window, resolution)),
     }
     with atomic_folder(out, overwrite) as aside:
         for name, content in contents.items():
             with atomic_write(aside / name) as part:
                 part.write_bytes(content)
-        write_item(aside / ITEM, _item(model, aside, window, grid, resolution, nodata=nodata))
+        write_item(aside / ITEM, _item(model, aside, window=window, grid=grid, resolution=resolution, nodata=nodata))
         manifest = {
             "weights_sha256": model.facts["weights_sha256"],
             "files": {name: file_hash(aside / name) for name in (ONNX, DEEPNESS, ITEM)},
-            **comparison,
+            "differences": differences,
             "software": library_versions(),
         }
         write_json(aside / MANIFEST, manifest)
@@ -142,68 +125,38 @@ def export_model(
         folder=out,
         sizes={name: len(content) for name, content in contents.items()},
         differences=differences,
-        moved=max(moved.values()),
         resolution=resolution,
-        seconds=time.perf_counter() - began,
     )
 
 
-def _written_graphs(model: Model, nodata: float | None, window: int) -> _Graphs:
-    return _Graphs(
-        free=written_graph(model, nodata, undefined=math.nan, window=None),
-        deepness=written_graph(model, nodata, undefined=0.0, window=window),
-        with_places=(
-            written_graph(model, nodata, undefined=math.nan, window=None, tell=True)
-            if isinstance(model.network, SegNet)
-            else None
-        ),
+def _differences(
+    model: Model,
+    graph: bytes,
+    square: bytes,
+    *,
+    nodata: float | None,
+    window: int,
+    stack_blocks: list[NDArray[np.float32]],
+) -> dict[str, float]:
+    """The largest difference of the graphs from PyTorch by kind of block; `square` is the graph for Deepness."""
+    blocks = {"random": random_blocks(model, nodata, RANDOM_SIDE), "real": stack_blocks}
+    differences = {
+        kind: largest_difference(model, graph, of_kind, nodata=nodata, undefined=math.nan)
+        for kind, of_kind in blocks.items()
+        if of_kind
+    }
+    of_window = random_blocks(model, nodata, window)[:1]
+    differences["deepness"] = largest_difference(
+        model, square, of_window, nodata=nodata, undefined=0.0, altered=deepness_input
     )
-
-
-def _compared(
-    model: Model, graphs: _Graphs, nodata: float | None, window: int, stack_blocks: list[NDArray[np.float32]]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """The largest difference from PyTorch, and the share of pixels that SegNet moves, by kind of block.
-
-    ModelError where a difference is too large.
-    """
-    comparisons: dict[str, tuple[float, float]] = {}
-    for kind, blocks in {"random": random_blocks(model, nodata, SIDE), "real": stack_blocks}.items():
-        if blocks:
-            comparisons[kind] = judge(model, graphs.free, graphs.with_places, blocks, nodata=nodata, undefined=math.nan)
-    comparisons["deepness"] = judge(
-        model,
-        graphs.deepness,
-        graphs.with_places,
-        random_blocks(model, nodata, window)[:1],
-        nodata=nodata,
-        undefined=0.0,
-        altered=deepness_input,
-    )
-    for kind, (difference, _) in comparisons.items():
-        require_close(model, f"on {kind} blocks", difference)
-    differences = {kind: difference for kind, (difference, _) in comparisons.items()}
-    return differences, {kind: moved for kind, (_, moved) in comparisons.items()}
-
-
-def _require_extra() -> None:
-    """Raise DependencyError where a library of landslip[export] is missing."""
-    for name in EXTRA:
-        try:
-            __import__(name)
-        except ImportError as error:
-            raise DependencyError(
-                f"landslip export needs {name}, which is not installed. Install it with landslip's extra: "
-                "pip install landslip[export]."
-            ) from error
-    require_pystac("landslip export")
+    return differences
 
 
 def _require_sound(model: Model, window: int, resolution: float | None, nodata: float | None) -> None:
     """Raise RunError for a window, a resolution or a nodata value that cannot be."""
     if window < model.multiple or window % model.multiple:
         raise RunError(
-            f"--window {window} does not fit {whole_network(model)}, whose poolings need a multiple of "
+            f"--window {window} does not fit {model.network_name}, whose poolings need a multiple of "
             f"{model.multiple}. Give {max(1, round(window / model.multiple)) * model.multiple}, say."
         )
     if resolution is not None and not (math.isfinite(resolution) and resolution > 0):
@@ -216,10 +169,10 @@ def _require_sound(model: Model, window: int, resolution: float | None, nodata: 
 
 
 def _metadata(
-    model: Model, resolution: float | None, nodata: float | None, comparison: dict[str, dict[str, float]]
-) -> dict[str, Any]:
+    model: Model, resolution: float | None, nodata: float | None, differences: dict[str, float]
+) -> dict[str, object]:
     """What both files say of the model, each value as JSON under `landslip_...`."""
-    facts = model.facts
+    facts: Mapping[str, object] = model.facts
     channels = [
         {
             "name": channel.name,
@@ -235,15 +188,15 @@ def _metadata(
     copied = ("site_inputs", "earlier_site_inputs", "split", "validation", "seed", "weights_sha256")
     metadata = {
         "channels": channels,
-        "network": whole_network(model),
-        "options": facts["run"]["network"].get("options", {}),
+        "network": model.network_name,
+        "options": model.facts["run"]["network"].get("options", {}),
         "multiple": model.multiple,
         "threshold": model.threshold,
         "temperature": model.temperature,
         "nodata": nodata,
         "resolution_m": resolution,
         "opset": OPSET,
-        **comparison,
+        "differences": differences,
         "trained_with": facts.get("software", {}),
         "exported_with": library_versions(),
         **{key: facts[key] for key in copied if key in facts},
@@ -251,7 +204,7 @@ def _metadata(
     return {f"landslip_{key}": value for key, value in metadata.items()}
 
 
-def deepness_metadata(model: Model, window: int, resolution: float | None) -> dict[str, Any]:
+def deepness_metadata(model: Model, window: int, resolution: float | None) -> dict[str, object]:
     """The keys that Deepness reads, each as JSON; `resolution` there is in centimetres, the overlap in per cent.
 
     See docs/source/creators/creators_add_metadata_to_model.rst of PUTvision/qgis-plugin-deepness; the two statistics
@@ -271,7 +224,7 @@ def deepness_metadata(model: Model, window: int, resolution: float | None) -> di
     }
 
 
-def _with_metadata(graph: bytes, metadata: dict[str, Any]) -> bytes:
+def _with_metadata(graph: bytes, metadata: dict[str, object]) -> bytes:
     """An ONNX graph with these entries, each value as JSON."""
     import onnx
 
@@ -285,7 +238,7 @@ def _with_metadata(graph: bytes, metadata: dict[str, Any]) -> bytes:
 
 
 def _item(
-    model: Model, folder: Path, window: int, grid: Grid | None, resolution: float | None, nodata: float | None
+    model: Model, folder: Path, *, window: int, grid: Grid | None, resolution: float | None, nodata: float | None
 ) -> Any:
     """The STAC item of the files in `folder`, a pystac Item."""
     files = {

@@ -9,22 +9,19 @@ those of the site file, where they still are. The elements are those that QGIS 3
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from xml.sax.saxutils import escape, quoteattr
-
-from rasterio.crs import CRS
+from typing import Any, TypedDict, cast
 
 from landslip.config.site import read_site
 from landslip.dataset.channels import Channel, StackInfo, read_stack_info
 from landslip.dataset.label import LABEL_NAMES
 from landslip.dataset.split import TEST, TRAIN, VALIDATION
 from landslip.errors import LandslipError, OutputError
+from landslip.export.qgis_project import ProjectLayer, project_file
 from landslip.geo.archive import archive_of, gdal_name, own_file
-from landslip.geo.grid import Grid
 from landslip.geo.preview import read_decimated, stretch
 from landslip.geo.raster import PROBABILITY, read_info
 from landslip.geo.vector import layer_facts, layer_names
@@ -46,7 +43,6 @@ from landslip.plots.palette import (
 from landslip.plots.qgis_style import (
     COLOURS,
     FALSE_COLOUR,
-    HEAD,
     TRUE_COLOUR,
     classes_renderer,
     colours_renderer,
@@ -76,20 +72,11 @@ VECTORS = {  # of the site file: how each is called, and its colour
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class _ProjectLayer:
-    """A layer of the project: its group, name and source, its renderer, and whether it is shown at first.
+class _Manifest(TypedDict, total=False):
+    """What is read of a prepared folder's manifest.json: the site file's tables, and the inputs with their hashes."""
 
-    `shape` is the kind of geometry of a vector layer, "" of a raster; `crs` its own where it is not the run's.
-    """
-
-    group: str
-    name: str
-    source: str
-    renderer: str
-    shown: bool = False
-    shape: str = ""
-    crs: CRS | None = None
+    site: dict[str, dict[str, str | None]]
+    inputs: list[dict[str, str]]
 
 
 def write_project(root: Path, out: Path | None = None, overwrite: bool = False) -> Path:
@@ -116,7 +103,7 @@ def write_project(root: Path, out: Path | None = None, overwrite: bool = False) 
             for one in maps:
                 write_class_map(one, aside / f"{one.name}.tif")
             write_json(aside / "manifest.json", {"of": out.name, "layers": {one.name: one.title for one in maps}})
-    write_text(out, _project(root.resolve().name, read_info(first).grid, layers), overwrite)
+    write_text(out, project_file(root.resolve().name, read_info(first).grid, layers), overwrite)
     return out
 
 
@@ -131,7 +118,7 @@ def _class_maps(run: RunFolder) -> Iterator[ClassMap]:
         yield from factor_maps(read_stack_info(run.stack))
 
 
-def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) -> list[_ProjectLayer]:
+def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) -> list[ProjectLayer]:
     """Layers from the top of the legend down; `home` is the project's folder, which sources start at."""
     files = _ProjectFiles(home)
     layers = [*_inventory_layers(run, files), *_vectors(run, files)]
@@ -140,9 +127,7 @@ def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) 
     if run.landslide_map is not None:
         renderer = classes_renderer(LABEL_NAMES, COLOURS)
         layers.append(
-            _ProjectLayer(
-                group="Map", name="landslide map", source=files.relative(run.landslide_map), renderer=renderer
-            )
+            ProjectLayer(group="Map", name="landslide map", source=files.relative(run.landslide_map), renderer=renderer)
         )
     if run.probability is not None:
         layers += _probability_layers(run.probability, files)
@@ -152,7 +137,7 @@ def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) 
     ):
         if path is not None:
             renderer = classes_renderer(words, colours)
-            layers.append(_ProjectLayer(group="Ground", name=name, source=files.relative(path), renderer=renderer))
+            layers.append(ProjectLayer(group="Ground", name=name, source=files.relative(path), renderer=renderer))
     if run.stack is not None:
         stack, source = read_stack_info(run.stack), files.relative(run.stack)
         layers += _pictures(stack, source)
@@ -179,21 +164,21 @@ class _ProjectFiles:
         return f"{file}|layername={layer}"
 
 
-def _classes(group: str, files: _ProjectFiles, classes: ClassMap, path: Path) -> _ProjectLayer:
+def _classes(group: str, files: _ProjectFiles, classes: ClassMap, path: Path) -> ProjectLayer:
     words = {code: word for code, (word, _) in classes.classes.items()}
     colours = {code: rgba(colour) for code, (_, colour) in classes.classes.items()}
     renderer = classes_renderer(words, colours)
-    return _ProjectLayer(group=group, name=classes.title, source=files.relative(path), renderer=renderer)
+    return ProjectLayer(group=group, name=classes.title, source=files.relative(path), renderer=renderer)
 
 
-def _inventory_layers(run: RunFolder, files: _ProjectFiles) -> Iterator[_ProjectLayer]:
+def _inventory_layers(run: RunFolder, files: _ProjectFiles) -> Iterator[ProjectLayer]:
     if run.inventory is None:
         return
     tables = layer_names(run.inventory)
     renderers = {REVIEWS: ("review", review_renderer()), LAYER: ("inventory", inventory_renderer())}
     for table, (name, renderer) in renderers.items():
         if table in tables:
-            yield _ProjectLayer(
+            yield ProjectLayer(
                 group="Landslides",
                 name=name,
                 source=f"{files.relative(run.inventory)}|layername={table}",
@@ -203,16 +188,16 @@ def _inventory_layers(run: RunFolder, files: _ProjectFiles) -> Iterator[_Project
             )
 
 
-def _probability_layers(path: Path, files: _ProjectFiles) -> Iterator[_ProjectLayer]:
+def _probability_layers(path: Path, files: _ProjectFiles) -> Iterator[ProjectLayer]:
     """A layer per band: the probability and, where it was asked for, its uncertainty."""
     for band, name in enumerate(read_info(path).names, start=1):
         is_probability = name in (PROBABILITY, None)
         top = 1.0 if is_probability else max(_stretch(path, band)[1], 1e-6)
         renderer = ramp_renderer(band, 0, top, RAMP if is_probability else DOUBT)
-        yield _ProjectLayer(group="Map", name=name or PROBABILITY, source=files.relative(path), renderer=renderer)
+        yield ProjectLayer(group="Map", name=name or PROBABILITY, source=files.relative(path), renderer=renderer)
 
 
-def _vectors(run: RunFolder, files: _ProjectFiles) -> Iterator[_ProjectLayer]:
+def _vectors(run: RunFolder, files: _ProjectFiles) -> Iterator[ProjectLayer]:
     """The vectors that a site was prepared from, where they still are."""
     manifest = _manifest(run)
     for what, (title, colour) in VECTORS.items():
@@ -226,7 +211,7 @@ def _vectors(run: RunFolder, files: _ProjectFiles) -> Iterator[_ProjectLayer]:
             renderer = outline_renderer(colour, "solid") if "Polygon" in shape else line_renderer(colour)
             if reviewed:  # Rejected landslides are in the file too; the renderer of reviews tells them apart.
                 title, renderer = f"{title}, as reviewed", review_renderer()
-            yield _ProjectLayer(
+            yield ProjectLayer(
                 group="Site",
                 name=f"{title} (changed since prepare)" if changed else title,
                 source=files.vector(path, name),
@@ -238,7 +223,7 @@ def _vectors(run: RunFolder, files: _ProjectFiles) -> Iterator[_ProjectLayer]:
             break
 
 
-def _places(run: RunFolder, manifest: dict[str, Any], what: str) -> Iterator[tuple[Path, str | None]]:
+def _places(run: RunFolder, manifest: _Manifest, what: str) -> Iterator[tuple[Path, str | None]]:
     """Where the site file of a run, and that which the prepared folder remembers, say that an input lies."""
     with suppress(LandslipError):
         table: Any = None if run.site is None else getattr(read_site(run.site), what)
@@ -246,17 +231,17 @@ def _places(run: RunFolder, manifest: dict[str, Any], what: str) -> Iterator[tup
             yield table.path, table.layer
     with suppress(AttributeError, KeyError, TypeError):
         entry = manifest["site"][what]
-        yield Path(entry["path"]), entry.get("layer")
+        yield Path(str(entry["path"])), entry.get("layer")
 
 
-def _manifest(run: RunFolder) -> dict[str, Any]:
+def _manifest(run: RunFolder) -> _Manifest:
     with suppress(OSError, ValueError):
         manifest = None if run.manifest is None else read_json(run.manifest)
-        return manifest if isinstance(manifest, dict) else {}
+        return cast(_Manifest, manifest if isinstance(manifest, dict) else {})
     return {}
 
 
-def _hashes(manifest: dict[str, Any], what: str, path: Path) -> list[str]:
+def _hashes(manifest: _Manifest, what: str, path: Path) -> list[str]:
     """The SHA-256 that an input had when the site was prepared."""
     with suppress(AttributeError, KeyError, TypeError):
         return [
@@ -267,7 +252,7 @@ def _hashes(manifest: dict[str, Any], what: str, path: Path) -> list[str]:
     return []
 
 
-def _pictures(info: StackInfo, source: str) -> list[_ProjectLayer]:
+def _pictures(info: StackInfo, source: str) -> list[ProjectLayer]:
     """The image in true and false colour; its first band in grey where it has bands for neither. The first is shown."""
     bands = {channel.name: band for band, channel in enumerate(info.channels, start=1)}
     renderers: dict[str, str] = {}
@@ -281,12 +266,12 @@ def _pictures(info: StackInfo, source: str) -> list[_ProjectLayer]:
         band = bands[image_bands[0]]
         renderers[image_bands[0]] = gray_renderer(band, *_stretch(info.path, band))
     return [
-        _ProjectLayer(group="Image", name=name, source=source, renderer=renderer, shown=number == 0)
+        ProjectLayer(group="Image", name=name, source=source, renderer=renderer, shown=number == 0)
         for number, (name, renderer) in enumerate(renderers.items())
     ]
 
 
-def _continuous(info: StackInfo, source: str, factor: str) -> Iterator[_ProjectLayer]:
+def _continuous(info: StackInfo, source: str, factor: str) -> Iterator[ProjectLayer]:
     """A layer per channel of a factor, in the factor's colours."""
     for band, channel in enumerate(info.channels, start=1):
         if channel.factor == factor:
@@ -294,7 +279,7 @@ def _continuous(info: StackInfo, source: str, factor: str) -> Iterator[_ProjectL
             if factor in DIVERGING:
                 low, high = -max(-low, high), max(-low, high)
             renderer = ramp_renderer(band, low, high, RAMPS.get(factor, RAMP))
-            yield _ProjectLayer(group="Factors", name=_title(channel), source=source, renderer=renderer)
+            yield ProjectLayer(group="Factors", name=_title(channel), source=source, renderer=renderer)
 
 
 def _title(channel: Channel) -> str:
@@ -305,95 +290,3 @@ def _title(channel: Channel) -> str:
 def _stretch(path: Path, band: int) -> tuple[float, float]:
     """The range that a band is stretched over, from a thinned one."""
     return stretch(read_decimated(path, [band], SEEN)[0])
-
-
-def _project(title: str, grid: Grid, layers: Sequence[_ProjectLayer]) -> str:
-    """The project file, as QGIS 3.22 writes it."""
-    crs = _crs(grid.crs)
-    left, bottom, right, top = grid.bounds
-    groups = list(dict.fromkeys(layer.group for layer in layers))
-    numbered = list(enumerate(layers))
-    tree = "\n".join(_group(group, [(i, one) for i, one in numbered if one.group == group]) for group in groups)
-    maps = "\n".join(_map_layer(i, layer, crs) for i, layer in numbered)
-    order = "\n".join(f'    <layer id="{_id(i, layer)}"/>' for i, layer in numbered)
-    return f"""{HEAD}<qgis version="3.22.0" projectname={quoteattr(title)}>
-  <homePath path=""/>
-  <title>{escape(title)}</title>
-  <projectCrs>
-{crs}
-  </projectCrs>
-  <layer-tree-group>
-{tree}
-    <custom-order enabled="0"/>
-  </layer-tree-group>
-  <mapcanvas name="theMapCanvas" annotationsVisible="1">
-    <units>meters</units>
-    <extent>
-      <xmin>{left!r}</xmin>
-      <ymin>{bottom!r}</ymin>
-      <xmax>{right!r}</xmax>
-      <ymax>{top!r}</ymax>
-    </extent>
-    <rotation>0</rotation>
-    <destinationsrs>
-{crs}
-    </destinationsrs>
-  </mapcanvas>
-  <projectlayers>
-{maps}
-  </projectlayers>
-  <layerorder>
-{order}
-  </layerorder>
-  <properties>
-    <Paths>
-      <Absolute type="bool">false</Absolute>
-    </Paths>
-    <SpatialRefSys>
-      <ProjectionsEnabled type="int">1</ProjectionsEnabled>
-    </SpatialRefSys>
-  </properties>
-</qgis>
-"""
-
-
-def _id(i: int, layer: _ProjectLayer) -> str:
-    word = "".join(c if c.isalnum() else "_" for c in layer.name)
-    return f"{word}_landslip_{i:03d}"  # QGIS gives a layer another id where its own is short.
-
-
-def _group(name: str, members: Sequence[tuple[int, _ProjectLayer]]) -> str:
-    rows = "\n".join(
-        f'      <layer-tree-layer id="{_id(i, layer)}" name={quoteattr(layer.name)} '
-        f'checked="{"Qt::Checked" if layer.shown else "Qt::Unchecked"}" expanded="0" '
-        f'providerKey="{"ogr" if layer.shape else "gdal"}" source={quoteattr(layer.source)}/>'
-        for i, layer in members
-    )
-    opened = int(name in ("Landslides", "Map"))
-    head = f'    <layer-tree-group name="{name}" checked="Qt::Checked" expanded="{opened}">'
-    return f"{head}\n{rows}\n    </layer-tree-group>"
-
-
-def _map_layer(i: int, layer: _ProjectLayer, crs: str) -> str:
-    kind = "vector" if layer.shape else "raster"
-    plain = layer.shape.removeprefix("Multi").replace("LineString", "Line")
-    shape = f' geometry="{plain}" wkbType="{layer.shape}"' if layer.shape else ""
-    look = layer.renderer if layer.shape else f" <pipe>\n{layer.renderer}\n </pipe>"
-    encoding = ' encoding="UTF-8"' if layer.shape else ""
-    return f"""    <maplayer type="{kind}"{shape} autoRefreshEnabled="0">
-      <id>{_id(i, layer)}</id>
-      <datasource>{escape(layer.source)}</datasource>
-      <layername>{escape(layer.name)}</layername>
-      <srs>
-{_crs(layer.crs) if layer.crs is not None else crs}
-      </srs>
-      <provider{encoding}>{"ogr" if layer.shape else "gdal"}</provider>
-{look}
-      <blendMode>0</blendMode>
-    </maplayer>"""
-
-
-def _crs(crs: CRS) -> str:
-    code = crs.to_epsg()
-    authority = f"<authid>EPSG:{code}</authid>" if code else "<authid></authid>"
-    return f'    <spatialrefsys nativeFormat="Wkt"><wkt>{escape(crs.to_wkt())}</wkt>{authority}</spatialrefsys>'

@@ -10,8 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from landslip.errors import OutputError
-from landslip.export.stac_items import map_item, placed, require_pystac, slug, weights_item
+from landslip.export.stac_items import map_item, placed, slug, weights_item
 from landslip.runtime.atomic import atomic_folder, refuse_existing, refuse_input
+from landslip.runtime.extras import require_extra
 from landslip.runtime.run_folder import open_run
 from landslip.runtime.text import read_toml, write_json
 
@@ -25,7 +26,7 @@ def catalogue(run: Path, out: Path, copy: bool = False, overwrite: bool = False)
     folder can be moved alone. Raises RasterError where the run holds neither a map nor a model, OutputError where `out`
     exists (unless `overwrite`).
     """
-    require_pystac("landslip stac")
+    require_extra("export", "landslip stac", "pystac")
     import pystac
 
     refuse_existing(out, overwrite, folder=True)

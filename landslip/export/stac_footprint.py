@@ -10,7 +10,6 @@ says where.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import shapely
@@ -35,7 +34,7 @@ BODIES = {
 class Footprint:
     """Where a grid lies: GeoJSON geometry and bounding box in longitude and latitude of `body`; None where unknown."""
 
-    geometry: dict[str, Any] | None
+    geometry: dict[str, object] | None
     bbox: list[float] | None
     body: str | None
 
@@ -85,12 +84,12 @@ def _body(crs: CRS) -> tuple[str | None, CRS]:
     return body, CRS.from_epsg(4326) if body == "Earth" else CRS.from_wkt(parsed.geodetic_crs.to_wkt())
 
 
-def projection(grid: Grid) -> dict[str, Any]:
+def projection(grid: Grid) -> dict[str, object]:
     """A grid as the projection extension has it: a code where there is one, WKT2 where there is none."""
     import pyproj
 
     code = grid.crs.to_epsg()
-    facts: dict[str, Any] = {"proj:code": f"EPSG:{code}" if code else None}
+    facts: dict[str, object] = {"proj:code": f"EPSG:{code}" if code else None}
     if not code:
         facts["proj:wkt2"] = pyproj.CRS.from_wkt(grid.crs.to_wkt()).to_wkt()
     at = grid.transform

@@ -17,24 +17,27 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from landslip.dataset.channels import Channel
 from landslip.dataset.label import LABEL_NAMES
-from landslip.errors import DependencyError
 from landslip.export.stac_footprint import BODIES, Footprint, footprint, projection
 from landslip.geo.grid import Grid, require_same_grid
 from landslip.geo.raster import RasterInfo, open_raster, read_info, require_one_band, require_probability
 from landslip.geo.vector import read_vector
 from landslip.inventory.previous import layer_of
-from landslip.models import NETWORK_TITLES
+from landslip.models import NETWORKS
 from landslip.plots.qgis_style import COLOURS, NOT_VALID
 from landslip.runtime.disk import file_hash
+from landslip.runtime.extras import require_extra
 from landslip.runtime.text import write_json
 from landslip.training.checkpoint import Model, load_model
 from landslip.training.model_files import FACTS, SPLIT, WEIGHTS
 
-Properties = dict[str, Any]  # of a STAC object, as JSON has it
+if TYPE_CHECKING:
+    import pystac
+
+Properties = dict[str, object]  # of a STAC object, as JSON has it
 
 ROOT = "https://stac-extensions.github.io"
 PROJECTION, FILE = f"{ROOT}/projection/v2.0.0/schema.json", f"{ROOT}/file/v2.1.0/schema.json"
@@ -44,32 +47,21 @@ GEOTIFF = "image/tiff; application=geotiff"
 COG = f"{GEOTIFF}; profile=cloud-optimized"
 GEOPACKAGE, PARQUET = "application/geopackage+sqlite3", "application/vnd.apache.parquet"
 MULTIHASH_SHA256 = "1220"  # what a multihash puts before 32 bytes of SHA-256
-CLASSES = [
+STAC_CLASSES = [
     {"value": 0, "name": "other", "title": LABEL_NAMES[0].capitalize()},
     {"value": 1, "name": "landslide", "title": LABEL_NAMES[1].capitalize()},
 ]
 
 
-def require_pystac(what: str) -> None:
-    """Raise DependencyError where pystac is not installed."""
-    try:
-        import pystac  # noqa: F401
-    except ImportError as error:
-        raise DependencyError(
-            f"{what} needs pystac, which is not installed. Install it with landslip's extra: pip install "
-            "landslip[export]."
-        ) from error
-
-
 def map_item(
     probability: Path, landslide_map: Path | None = None, inventory: Path | None = None, name: str | None = None
-) -> Any:
+) -> pystac.Item:
     """The pystac Item of a map: a probability raster and, where given, the landslide map and inventory made from it.
 
     Its assets point at the files where they lie. `name` becomes its id, by default the raster's. Raises RasterError,
     GridError or VectorError for files that are not these.
     """
-    require_pystac("a STAC item")
+    require_extra("export", "a STAC item", "pystac")
     info = read_info(probability)
     require_probability(info)
     grid, tags = info.grid, info.tags
@@ -112,7 +104,7 @@ def model_item(
     resolution: float | None = None,
     nodata: float | None = None,
     onnx_version: str | None = None,
-) -> Any:
+) -> pystac.Item:
     """The pystac Item of a model, with the machine-learning-model extension.
 
     `files` has (title, [rows, columns] it takes, -1 for any) by path. `grid` is where the model was trained, None where
@@ -120,7 +112,7 @@ def model_item(
     item's time is the age of the model's model.json. `onnx_version` is None for a folder of weights, which takes
     standardised values, and not raw ones as ONNX does.
     """
-    require_pystac("a STAC item")
+    require_extra("export", "a STAC item", "pystac")
     raw = onnx_version is not None
     place = Footprint(None, None, None) if grid is None else footprint(grid)
     properties = _model_properties(model, next(iter(files.values()))[1], raw=raw, nodata=nodata)
@@ -128,7 +120,7 @@ def model_item(
     properties |= {} if grid is None else projection(grid)
     when, times = _times([], None, model.folder / FACTS)
     extensions = [MLM, FILE, PROCESSING, CLASSIFICATION, *([] if grid is None else [PROJECTION])]
-    item = _item_at(place, properties["mlm:name"], when, properties | times, extensions)
+    item = _item_at(place, str(properties["mlm:name"]), when, properties | times, extensions)
     bands = [{"name": channel.name} for channel in model.channels]
     for path, (title, _) in files.items():
         kind = "onnx" if raw else "safetensors"
@@ -140,12 +132,12 @@ def model_item(
     return item
 
 
-def write_item(path: Path, item: Any, overwrite: bool = False) -> None:
+def write_item(path: Path, item: pystac.Item, overwrite: bool = False) -> None:
     """Write a pystac Item as JSON, its assets' places relative to it."""
     write_json(path, placed(item, path), overwrite)
 
 
-def weights_item(folder: Path) -> Any:
+def weights_item(folder: Path) -> pystac.Item:
     """The pystac Item of a model folder as landslip reads it: weights and model.json."""
     model = load_model(folder)
     grid = read_info(folder / SPLIT).grid if (folder / SPLIT).exists() else None
@@ -153,9 +145,9 @@ def weights_item(folder: Path) -> Any:
     return model_item(model, files, grid=grid, resolution=None if grid is None else grid.x_size)
 
 
-def placed(item: Any, path: Path) -> Properties:
+def placed(item: pystac.Item, path: Path) -> Properties:
     """An item as JSON, its assets' places relative to where it is written."""
-    content: Properties = item.to_dict(include_self_link=False, transform_hrefs=False)
+    content = item.to_dict(include_self_link=False, transform_hrefs=False)
     for asset in content["assets"].values():
         relative = Path(os.path.relpath(Path(asset["href"]).resolve(), path.resolve().parent)).as_posix()
         asset["href"] = relative if relative.startswith("../") else f"./{relative}"
@@ -171,14 +163,14 @@ def slug(text: str) -> str:
 def _model_properties(model: Model, sides: list[int], *, raw: bool, nodata: float | None) -> Properties:
     """What a model is, takes and gives; `sides` are the rows and columns of a block that it takes, -1 for any."""
     facts = model.facts
-    network = str(facts["run"]["network"]["name"])
-    architecture = NETWORK_TITLES.get(network, network).removesuffix(" (shallow)")
+    name = model.network_name
+    title = NETWORKS[name].title
     versions = facts.get("software", {})
     return {
-        "title": f"{architecture} that recognises landslides",
+        "title": f"{title} that recognises landslides",
         "bands": [_channel_band(channel) for channel in model.channels],
-        "mlm:name": f"landslip-{network.replace('_', '-')}-{str(facts['weights_sha256'])[:12]}",
-        "mlm:architecture": architecture,
+        "mlm:name": f"landslip-{name.replace('_', '-')}-{str(facts['weights_sha256'])[:12]}",
+        "mlm:architecture": title,
         "mlm:tasks": ["semantic-segmentation"],
         "mlm:framework": "PyTorch",
         **({"mlm:framework_version": str(versions["torch"])} if "torch" in versions else {}),
@@ -228,18 +220,18 @@ def _model_output(facts: Mapping[str, Any], sides: list[int], *, raw: bool) -> P
         "tasks": ["semantic-segmentation"],
         "result": _array([-1, 1, *sides], ["batch", "channel", "height", "width"]),
         "description": f"Probability of landslide{calibrated}{undefined}",
-        "classification:classes": CLASSES,
+        "classification:classes": STAC_CLASSES,
     }
 
 
-def _asset(path: Path, title: str, kind: str, roles: list[str]) -> Any:
+def _asset(path: Path, title: str, kind: str, roles: list[str]) -> pystac.Asset:
     import pystac
 
     facts = {"file:size": path.stat().st_size, "file:checksum": MULTIHASH_SHA256 + file_hash(path)}
     return pystac.Asset(str(path.resolve()), title=title, media_type=kind, roles=roles, extra_fields=facts)
 
 
-def _inventory_assets(inventory: Path, landslides: int) -> dict[str, Any]:
+def _inventory_assets(inventory: Path, landslides: int) -> dict[str, pystac.Asset]:
     """The GeoPackage and, where it lies beside it, the GeoParquet of an inventory."""
     geopackage = _asset(inventory, "Landslides as polygons", GEOPACKAGE, ["data"])
     geopackage.extra_fields["landslip:landslides"] = landslides
@@ -250,7 +242,7 @@ def _inventory_assets(inventory: Path, landslides: int) -> dict[str, Any]:
     return {"inventory": geopackage, "inventory_parquet": _asset(parquet, title, PARQUET, ["data"])}
 
 
-def _raster_asset(info: RasterInfo, title: str) -> Any:
+def _raster_asset(info: RasterInfo, title: str) -> pystac.Asset:
     with open_raster(info.path) as dataset:
         kind = COG if dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG" else GEOTIFF
     asset = _asset(info.path, title, kind, ["data"])
@@ -277,7 +269,7 @@ def _nodata(value: float) -> float | str:
 
 def _coloured_classes() -> list[Properties]:
     classes: list[Properties] = []
-    for one in CLASSES:
+    for one in STAC_CLASSES:
         red, green, blue, _ = COLOURS[int(str(one["value"]))]
         classes.append({**one, "color_hint": f"{red:02X}{green:02X}{blue:02X}"})
     return [*classes, {"value": NOT_VALID, "name": "not_mapped", "title": "Outside the valid ground", "nodata": True}]
@@ -347,7 +339,9 @@ def _times(dates: Sequence[str], tag: str | None, file: Path) -> tuple[datetime 
     return None, {"start_datetime": span[0], "end_datetime": span[-1], **origin}
 
 
-def _item_at(place: Footprint, name: str, when: datetime | None, properties: Properties, extensions: list[str]) -> Any:
+def _item_at(
+    place: Footprint, name: str, when: datetime | None, properties: Properties, extensions: list[str]
+) -> pystac.Item:
     """A pystac Item without assets, which names the body that it lies on where that is another than the Earth."""
     import pystac
 

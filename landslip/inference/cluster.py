@@ -1,9 +1,7 @@
 """`landslip map --cluster`: the windows of a plan computed by the workers of a Dask cluster.
 
-A worker opens the job once, reads its windows itself and keeps them in the map's tile store itself: through the
-scheduler goes the place of a window, never a pixel. A window whose worker died is given to another. A worker computes
-one window at a time, with the threads that Dask grants it, and reads the next meanwhile; it refuses where it would not
-compute the bytes that the map was planned with (other files, weights, versions, threads).
+Through Dask's scheduler goes the place of a window, never a pixel: a worker reads its windows and keeps them in the
+map's tile store itself. Dask gives the windows of a worker that died to another.
 """
 
 from __future__ import annotations
@@ -22,7 +20,14 @@ import torch
 
 from landslip.errors import RunError
 from landslip.geo.tiling import Tiling
-from landslip.inference.cluster_worker import AHEAD, SHARED, close, engine_here, import_distributed, window, write_job
+from landslip.inference.cluster_worker import (
+    SHARED,
+    SharedJob,
+    close_job,
+    compute_window,
+    engine_here,
+    import_distributed,
+)
 from landslip.inference.engines import Engine, choose_engine
 from landslip.inference.predict import Job
 from landslip.inference.tile_store import TileStore
@@ -30,7 +35,7 @@ from landslip.runtime.progress import forecasting, plural, say, track
 from landslip.runtime.provenance import own_version
 from landslip.training.checkpoint import Model
 
-MOST_HERE = 1024  # workers on one machine, since a slip of the finger would start processes until nothing goes
+AHEAD = 2  # windows that a worker has at once, so that one is read while another is computed
 CONNECT = 10.0  # seconds that a scheduler has to answer
 WORKERS = 60.0  # seconds for the first worker to come, and for another where all have gone
 SEEN = 120.0  # seconds after which the last windows must be seen here, as a network file system shows them late
@@ -44,16 +49,16 @@ def engine_of_workers(address: str, model: Model, name: str = "auto", precision_
     """
     count = workers_here(address)
     if count:
-        engine = choose_engine(model, name, precision_choice)
-        return replace(engine, threads=_threads_of_each(count)) if engine.threads else engine
-    with _connected(address, 0) as client:
+        here = choose_engine(model, name, precision_choice)
+        return replace(here, threads=_threads_of_each(count)) if here.threads else here
+    with _connect(address, 0) as client:
         _require_version(client, list(client.nthreads()))
-        future = client.submit(engine_here, str(model.folder.absolute()), name, precision_choice, pure=False)
-        chosen, precision, threads, version = _result(future, f"the model of {model.folder}")
-    return Engine(chosen, precision, threads, version, _nowhere)
+        future = client.submit(engine_here, model.folder.absolute(), name, precision_choice, pure=False)
+        engine: Engine = _result(future, f"the model of {model.folder}")
+        return engine
 
 
-def run_on_cluster(job: Job, plan: Tiling, left: list[int], store: TileStore, address: str, strict: bool) -> None:
+def run_on_cluster(job: Job, plan: Tiling, left: list[int], store: TileStore, *, address: str, strict: bool) -> None:
     """Have the windows `left` of a plan computed on a cluster; when this returns, all of them are in the tile store.
 
     `address` is that of a running scheduler (tcp://host:port), or a number of processes on this machine (4, local:4).
@@ -61,25 +66,23 @@ def run_on_cluster(job: Job, plan: Tiling, left: list[int], store: TileStore, ad
     """
     if not left:
         return
-    path = write_job(job, store)
-    with _connected(address, len(left)) as client:
+    shared = SharedJob(job=job, folder=store.folder.absolute())
+    with _connect(address, len(left)) as client:
         workers = len(client.nthreads())
         say(f"map: on {plural(workers, 'worker')} of {address}")
-        finished = _windows(client, str(path), plan, left, strict)
+        finished = _windows(client, shared, plan, left, strict)
         try:
             for _ in forecasting(track(finished, len(left), "map", "window"), len(left), "map", "window", workers):
                 pass
         finally:
             with suppress(Exception):  # workers that have gone have closed their files by that
-                client.run(close, str(path), on_error="ignore")
+                client.run(close_job, shared.run, on_error="ignore")
     _wait_until_seen(store, left)
 
 
 def workers_here(address: str) -> int:
     """How many workers `address` asks for on this machine; 0 where it is that of a scheduler, RunError for neither."""
-    if number := re.fullmatch(r"(?:local:)?([1-9]\d*)", address):
-        if len(number[1]) > 9 or int(number[1]) > MOST_HERE:
-            raise RunError(f"--cluster {address}: no machine has room for so many. Give at most {MOST_HERE} workers.")
+    if number := re.fullmatch(r"(?:local:)?([1-9]\d{0,3})", address):
         return int(number[1])
     if re.fullmatch(r"\w+://.+", address):
         return 0
@@ -94,13 +97,8 @@ def _threads_of_each(count: int) -> int:
     return max(1, torch.get_num_threads() // count)
 
 
-def _nowhere(_: Any) -> Any:
-    """The logits of an engine that must never be asked for any here."""
-    raise AssertionError("the engine of a cluster computes on its workers")
-
-
 @contextmanager
-def _connected(address: str, windows: int) -> Iterator[Any]:
+def _connect(address: str, windows: int) -> Iterator[Any]:
     """A Dask client of a running cluster, or of one started here for so many windows; it has a worker.
 
     Raises RunError where the scheduler cannot be reached or has no worker.
@@ -108,9 +106,9 @@ def _connected(address: str, windows: int) -> Iterator[Any]:
     distributed = import_distributed()
     count = workers_here(address)
     with ExitStack() as resources:
-        where: Any = address
+        cluster: Any = address
         if count:
-            where = resources.enter_context(
+            cluster = resources.enter_context(
                 distributed.LocalCluster(
                     n_workers=min(count, windows),
                     threads_per_worker=_threads_of_each(count),
@@ -121,7 +119,7 @@ def _connected(address: str, windows: int) -> Iterator[Any]:
                 )
             )
         try:
-            client = resources.enter_context(distributed.Client(where, timeout=CONNECT, set_as_default=False))
+            client = resources.enter_context(distributed.Client(cluster, timeout=CONNECT, set_as_default=False))
         # There is no port, no such host or no answer (a TimeoutError), or this machine is so busy that Dask's thread
         # did not begin in time (an AssertionError).
         except (OSError, ValueError, AssertionError) as error:
@@ -140,11 +138,9 @@ def _connected(address: str, windows: int) -> Iterator[Any]:
 
 
 def _require_version(client: Any, workers: list[str]) -> None:
-    """Raise RunError where a worker has another landslip than this machine.
-
-    It is asked of Python's own library, so that a worker without landslip answers too.
-    """
+    """Raise RunError where a worker has another landslip than this machine, or none."""
     here = own_version()
+    # Asked of Python's own library, so that a worker without landslip answers too.
     versions = client.run(metadata.version, "landslip", workers=workers, on_error="return")
     for worker, version in versions.items():
         if version != here:
@@ -155,12 +151,18 @@ def _require_version(client: Any, workers: list[str]) -> None:
             )
 
 
-def _windows(client: Any, path: str, plan: Tiling, left: list[int], strict: bool) -> Iterator[int]:
-    """Each of the windows `left` as it is finished. A worker is never given more than it can begin with."""
+def _windows(client: Any, shared: SharedJob, plan: Tiling, left: list[int], strict: bool) -> Iterator[int]:
+    """Each of the windows `left` as it is finished.
+
+    Dask would give a worker as many windows as it has threads, and one window uses all of them. So each worker is
+    given its next window here, and has AHEAD of them at most. Dask's `as_completed` would wait for ever where all
+    workers have gone.
+    """
+    distributed = import_distributed()
     queue, running, checked = deque(left), dict[Any, tuple[int, str]](), set[str]()
     last_seen = time.monotonic()
     while queue or running:
-        workers = client.nthreads()
+        workers = list(client.nthreads())
         if workers:
             last_seen = time.monotonic()
         elif time.monotonic() - last_seen > WORKERS:
@@ -171,33 +173,24 @@ def _windows(client: Any, path: str, plan: Tiling, left: list[int], strict: bool
         if new := [worker for worker in workers if worker not in checked]:
             _require_version(client, new)
             checked.update(new)
-        loads = Counter(worker for _, worker in running.values())
-        for full in range(1, AHEAD + 1):  # each worker is given a first window before any is given a second
-            for worker in workers:
-                if queue and loads[worker] < full:
-                    loads[worker] += 1
-                    i = queue.popleft()
-                    future = client.submit(
-                        window, path, i, plan.tasks[i], strict, workers=[worker], allow_other_workers=True, pure=False
-                    )
-                    running[future] = i, worker
-        for future in _finished(list(running)):
-            i, _ = running.pop(future)
-            core = plan.tasks[i].core
-            rows, columns = f"rows from {core.row}", f"columns from {core.column}"
-            _result(future, f"the window of {plan.read[0]} x {plan.read[1]} pixels at {rows}, {columns}")
-            yield i
-
-
-def _finished(futures: list[Any]) -> list[Any]:
-    """The futures that are finished, well or not, as soon as one is; none after a while without."""
-    if not futures:
-        time.sleep(ROUND)
-        return []
-    distributed = import_distributed()
-    with suppress(TimeoutError, distributed.CancelledError):  # `_result` says which was cancelled
-        distributed.wait(futures, timeout=ROUND, return_when="FIRST_COMPLETED")
-    return [future for future in futures if future.done()]
+        while queue and len(running) < AHEAD * len(workers):
+            loads = Counter(worker for _, worker in running.values())
+            worker = min(workers, key=loads.__getitem__)
+            index = queue.popleft()
+            arguments = shared, index, plan.tasks[index], strict
+            # Where this worker dies, Dask may give the window to another.
+            future = client.submit(compute_window, *arguments, workers=[worker], allow_other_workers=True, pure=False)
+            running[future] = index, worker
+        if not running:
+            time.sleep(ROUND)
+        with suppress(TimeoutError, distributed.CancelledError):  # `_result` says which was cancelled
+            distributed.wait(list(running), timeout=ROUND, return_when="FIRST_COMPLETED")
+        for future in [future for future in running if future.done()]:
+            index, _ = running.pop(future)
+            core, (height, width) = plan.tasks[index].core, plan.read
+            at = f"rows from {core.row}, columns from {core.column}"
+            _result(future, f"the window of {height} x {width} pixels at {at}")
+            yield index
 
 
 def _result(future: Any, what: str) -> Any:
@@ -225,11 +218,9 @@ def _result(future: Any, what: str) -> Any:
 def _wait_until_seen(store: TileStore, left: list[int]) -> None:
     """Wait until the windows that workers have kept are seen here too; RunError where they never are."""
     until = time.monotonic() + SEEN
-    while missing := [i for i in left if not store.finished(i)]:
+    while missing := [index for index in left if not store.finished(index)]:
         if time.monotonic() > until:
-            raise RunError(
-                f"{store.folder} lacks {plural(len(missing), 'window')} that workers have finished, as seen "
-                f"here. {SHARED}"
-            )
+            count = plural(len(missing), "window")
+            raise RunError(f"{store.folder} lacks {count} that workers have finished, as seen here. {SHARED}")
         time.sleep(1)
         os.listdir(store.folder)  # so that a network file system looks again

@@ -1,8 +1,8 @@
 """What turns standardised blocks into logits: PyTorch, or the processor's own compiler, OpenVINO.
 
 Both give what the network gives, up to rounding in fp32. PyTorch runs everywhere and any shape; OpenVINO needs half the
-memory and less time on a processor. SegNet stays with PyTorch: it puts values where maxima were, and OpenVINO has no
-operator for that. int8 is OpenVINO's too, after `landslip quantize` has calibrated the model on training ground.
+memory and less time on a processor. SegNet stays with PyTorch, since OpenVINO lacks its unpooling (`torch_only` in the
+table of networks). int8 is OpenVINO's too, after `landslip quantize` has calibrated the model on training ground.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landslip.errors import DependencyError, RunError
+from landslip.errors import RunError
 from landslip.inference.int8 import QUANTIZED, quantized_graph
+from landslip.models import NETWORKS
 from landslip.models.forward import device, keep_memory, logits, precision
-from landslip.models.segnet import SegNet
 from landslip.runtime.disk import file_hash
+from landslip.runtime.extras import require_extra
 from landslip.runtime.progress import plural
 from landslip.runtime.provenance import machine_memory
-from landslip.training.checkpoint import Model
+from landslip.training.checkpoint import Model, require_portable
 
 EngineName = Literal["torch", "openvino"]
 
@@ -93,25 +94,16 @@ def torch_engine(model: Model, precision_choice: str = "auto") -> Engine:
 
 def openvino_engine(model: Model, precision_choice: str = "auto") -> Engine:
     """OpenVINO on the processor, compiled for the shape of the blocks it is given (another shape: once more)."""
-    try:
-        import openvino  # noqa: F401
-    except ImportError as error:
-        raise DependencyError(
-            "--engine openvino needs OpenVINO, which is not installed. Install it with landslip's extra: "
-            "pip install landslip[fast]; or use --engine torch."
-        ) from error
-    if isinstance(model.network, SegNet):
-        raise RunError(
-            f"{model.folder} is a SegNet, whose unpooling OpenVINO does not have. Use --engine torch in fp32 or bf16."
-        )
+    require_extra("fast", "--engine openvino", "openvino")
+    require_portable(model)
     if precision_choice == "int8":
         # Named by its calibration, since a model that is calibrated again gives other maps.
         return graph_engine(quantized_graph(model), "int8", f" int8 {file_hash(model.folder / QUANTIZED)[:12]}")
     return graph_engine(_graph_of(model.network, len(model.channels)), precision(precision_choice))
 
 
-def graph_engine(graph: Any, how: str, of: str = "") -> Engine:
-    """An OpenVINO graph of free shape, compiled for the processor in the precision `how`.
+def graph_engine(graph: Any, precision: str, of: str = "") -> Engine:
+    """An OpenVINO graph of free shape, compiled for the processor in a precision.
 
     `of` is added to the engine's version.
     """
@@ -120,7 +112,7 @@ def graph_engine(graph: Any, how: str, of: str = "") -> Engine:
     threads = torch.get_num_threads()
     # The precision is stated, since OpenVINO would choose bf16 by itself where the processor has it.
     choices = {
-        "INFERENCE_PRECISION_HINT": "bf16" if how == "bf16" else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # else several processes of one machine would all take its first processors
@@ -141,7 +133,7 @@ def graph_engine(graph: Any, how: str, of: str = "") -> Engine:
             ) from error
         return np.array(next(iter(outputs.values()))[:, 0], np.float32)
 
-    return Engine("openvino", how, threads, f"{openvino.__version__}{of}", run)
+    return Engine("openvino", precision, threads, f"{openvino.__version__}{of}", run)
 
 
 def openvino_graph(network: torch.nn.Module, channels: int) -> Any:
@@ -235,7 +227,7 @@ def size_in_bytes(text: str) -> float:
 def _suits(model: Model) -> bool:
     """Whether OpenVINO is installed and runs the model's network on what this machine computes with."""
     installed = find_spec("openvino") is not None
-    return installed and device().type == "cpu" and not isinstance(model.network, SegNet)
+    return installed and device().type == "cpu" and not NETWORKS[model.network_name].torch_only
 
 
 def _graph_of(network: torch.nn.Module, channels: int) -> Any:

@@ -11,7 +11,6 @@ import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +46,7 @@ from landslip.runtime.text import write_text
 from landslip.training.checkpoint import Model, match_channels
 from landslip.training.domain_check import require_similar_ground
 
-NAMED = 20  # damaged parts that a map's tag names
+NAMED_PARTS = 20  # damaged parts that a map's tag names
 PAPER_CORE = 512  # pixels a side of what the paper's method computes at once
 
 
@@ -73,6 +72,7 @@ def map_site(
     model: Model,
     stack_path: Path | str,
     out: Path | str,
+    *,
     method: Method = "halo",
     precision_choice: str = "auto",
     valid_path: Path | None = None,
@@ -195,7 +195,7 @@ def _say_what_is_unknown(model: Model, uncertainty: Uncertainty) -> None:
         )
     if uncertainty.samples and not dropout_layers(model.network):
         say(
-            f"warning: {model.facts['run']['network']['name']} was trained without dropout, so no samples can be drawn "
+            f"warning: {model.network_name} was trained without dropout, so no samples can be drawn "
             "from it: the disagreement is NaN all over, which does not mean that it is sure."
         )
 
@@ -263,10 +263,13 @@ def _carry_out(
     return done
 
 
-def _facts(order: _Order) -> dict[str, Any]:
+def _facts(order: _Order) -> dict[str, object]:
     """What decides every byte of a map: a killed run is gone on with where all of it is the same."""
     plan, uncertainty = order.plan, order.job.uncertainty
-    facts = {**job_facts(order.job, order.model, order.engine), "windows": [len(plan.tasks), *plan.read]}
+    facts: dict[str, object] = {
+        **job_facts(order.job, order.model, order.engine),
+        "windows": [len(plan.tasks), *plan.read],
+    }
     if uncertainty is not None:
         facts["uncertainty"] = [
             uncertainty.samples,
@@ -327,8 +330,8 @@ def _assemble(order: _Order, store: TileStore, tags: dict[str, str], overwrite: 
     valid = outside = 0
     damaged = list(dict.fromkeys(text for i in range(len(plan.tasks)) for text in store.damaged(i)))
     if damaged:
-        more = [f"and {len(damaged) - NAMED} more"] if len(damaged) > NAMED else []
-        tags = {**tags, "damaged": "; ".join([*damaged[:NAMED], *more])}
+        more = [f"and {len(damaged) - NAMED_PARTS} more"] if len(damaged) > NAMED_PARTS else []
+        tags = {**tags, "damaged": "; ".join([*damaged[:NAMED_PARTS], *more])}
     with create_raster(
         out, order.grid, "float32", names, nodata=float("nan"), tags=tags, overwrite=overwrite, overviews="average"
     ) as target:
@@ -366,7 +369,7 @@ def _tags(order: _Order) -> dict[str, str]:
         "method": job.method,
         "engine": engine.name,
         "precision": engine.precision,
-        "network": str(model.facts["run"]["network"]["name"]),
+        "network": model.network_name,
         "window": f"{order.plan.read[0]} x {order.plan.read[1]}",
         "landslip": own_version(),
     }

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ from landslip.training.checkpoint import Model, load_model, match_channels
 Method = Literal["halo", "paper"]
 
 NAN = np.float32(np.nan)
-SEED = 0  # of the dropout samples, with the place of each core, so that no two cores draw the same
+DROPOUT_SEED = 0  # of the dropout samples, with the place of each core, so that no two cores draw the same
 BATCH = 16  # windows of the paper's method that the network sees at once
 DOUBT = ("dissimilarity index", "area of applicability", "disagreement")  # bands after the probability
 
@@ -97,8 +97,26 @@ class TileInput:
     damaged: list[str]
 
 
-def job_facts(job: Job, model: Model, engine: Engine) -> dict[str, Any]:
-    """What decides every byte of a window besides its place, and is the same for all processes that compute a map."""
+# What decides every byte of a window besides its place; `model.json` is a hash of what of it counts.
+JobFacts = TypedDict(
+    "JobFacts",
+    {
+        "weights": str,
+        "model.json": str,
+        "processor": str,
+        "stack": list[object],
+        "valid": list[object] | None,
+        "method": Method,
+        "engine": str,
+        "precision": str,
+        "threads": int,
+        "landslip": str,
+    },
+)
+
+
+def job_facts(job: Job, model: Model, engine: Engine) -> JobFacts:
+    """What all processes that compute a map must agree in, so that they give the same bytes."""
     run = model.facts["run"]
     described = [[asdict(c) for c in model.channels], model.zscore.mean.tolist(), model.zscore.std.tolist()]
     described += [run["network"], run["blocks"]["window"], model.temperature]
@@ -207,6 +225,7 @@ def _doubt(
     source: TileReader,
     uncertainty: Uncertainty,
     block: NDArray[np.float32],
+    *,
     at: tuple[slice, slice],
     valid: NDArray[np.bool_],
     core: Window,
@@ -219,7 +238,7 @@ def _doubt(
     if valid.any():
         out[0, valid] = uncertainty.area.index(np.ascontiguousarray(block[0][:, at[0], at[1]][:, valid].T))
         out[1, valid] = uncertainty.area.inside(out[0, valid])
-    seed = int(np.random.default_rng((SEED, core.row, core.column)).integers(2**62))
+    seed = int(np.random.default_rng((DROPOUT_SEED, core.row, core.column)).integers(2**62))
     arithmetic: Precision = "bf16" if source.engine.precision == "bf16" else "fp32"
     model = source.model
     out[2] = disagreement(

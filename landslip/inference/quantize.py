@@ -16,7 +16,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,43 +25,27 @@ from landslip.dataset.blocks import Blocks
 from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.dataset.split import VALIDATION
 from landslip.dataset.training_data import read_prepared, read_split
-from landslip.errors import DependencyError, ModelError, OutputError, RunError, SplitError
+from landslip.errors import ModelError, OutputError, RunError, SplitError
 from landslip.geo.grid import Window
 from landslip.geo.raster import open_raster
 from landslip.inference.engines import Engine, graph_engine, openvino_graph
-from landslip.inference.int8 import GRAPH, GRAPH_WEIGHTS, QUANTIZED, read_graph
+from landslip.inference.int8 import GRAPH, GRAPH_WEIGHTS, QUANTIZED, Comparison, QuantizedFacts, read_graph
 from landslip.metrics.confusion import Confusion
 from landslip.models.forward import at_temperature
-from landslip.models.segnet import SegNet
 from landslip.runtime.atomic import atomic_write, refuse_existing
 from landslip.runtime.disk import file_hash, require_space
+from landslip.runtime.extras import require_extra
 from landslip.runtime.progress import plural, say
 from landslip.runtime.provenance import software
 from landslip.runtime.text import screen_table, write_json
-from landslip.training.checkpoint import Model, load_model, match_channels, split_of
+from landslip.training.checkpoint import Model, load_model, match_channels, require_portable, split_of
 from landslip.training.model_files import WEIGHTS
 from landslip.training.threshold import mapped_cores
 from landslip.training.training_pixels import training_windows
 
-BLOCKS = 64  # blocks of training ground that are calibrated on at most; from 32 on more change nothing that counts
-SEED = 0  # that they are drawn from
+MOST_BLOCKS = 64  # blocks of training ground that are calibrated on at most; from 32 on more change nothing that counts
+BLOCKS_SEED = 0  # that they are drawn from
 TOLERANCE = 0.01  # what int8 may lose of F1 and of kappa on validation ground
-
-
-class Comparison(TypedDict):
-    """How int8 compares with fp32 on `pixels` pixels, as int8.json holds it.
-
-    Differences are of probability, `changed` is the share of pixels that change class at the threshold, and the scores
-    are by precision.
-    """
-
-    pixels: int
-    threshold: float
-    max_difference: float
-    mean_difference: float
-    changed: float
-    f1: dict[str, float]
-    kappa: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -69,14 +53,14 @@ class Quantized:
     """An int8 model: the folder it lies in, and what int8.json says of it."""
 
     folder: Path
-    facts: dict[str, Any]
+    facts: QuantizedFacts
 
 
 def quantize(folder: Path, prepared: Path, tolerance: float = TOLERANCE, overwrite: bool = False) -> Quantized:
     """Calibrate a model for int8 on the prepared site that it was trained on; write int8.xml, int8.bin, int8.json last.
 
-    Up to BLOCKS of its training windows are drawn from a fixed seed. `tolerance` is what int8 may lose of F1 and of
-    kappa on the validation part at the model's threshold; int8.json holds the scores, differences and versions.
+    Up to 64 of its training windows are drawn from a fixed seed. `tolerance` is what int8 may lose of F1 and of kappa
+    on the validation part at the model's threshold; int8.json holds the scores, differences and versions.
 
     Raises DependencyError where OpenVINO or NNCF is not installed, RunError for SegNet, which OpenVINO does not run,
     and for a tolerance outside 0 to 1, ModelError where split.tif is missing or another model's, where nothing was
@@ -88,11 +72,7 @@ def quantize(folder: Path, prepared: Path, tolerance: float = TOLERANCE, overwri
         raise RunError(f"--tolerance {tolerance:g} is not between 0 and 1, as scores are.")
     model = load_model(folder)
     refuse_existing(folder / QUANTIZED, overwrite)
-    if isinstance(model.network, SegNet):
-        raise RunError(
-            f"{folder} is a SegNet, whose unpooling OpenVINO does not have, so that there is no int8 of it. Map it "
-            "with --engine torch in fp32 or bf16."
-        )
+    require_portable(model)
     openvino, nncf = _libraries()
     split_path = split_of(model)
     stack, label, valid = read_prepared(prepared)
@@ -106,7 +86,7 @@ def quantize(folder: Path, prepared: Path, tolerance: float = TOLERANCE, overwri
                 "with fp32 there. Train with another split."
             )
     windows = training_windows(model, prepared, split, label, valid)
-    numbers = np.random.default_rng(SEED).choice(len(windows), min(BLOCKS, len(windows)), replace=False)
+    numbers = np.random.default_rng(BLOCKS_SEED).choice(len(windows), min(MOST_BLOCKS, len(windows)), replace=False)
     windows = [windows[i] for i in np.sort(numbers)]
     require_space(folder / GRAPH, 2 * (folder / WEIGHTS).stat().st_size)
     with open_raster(stack.path) as dataset:
@@ -121,9 +101,9 @@ def quantize(folder: Path, prepared: Path, tolerance: float = TOLERANCE, overwri
             engines = graph_engine(plain, "fp32"), graph_engine(read_graph(xml), "int8")
             compared = _compare(model, *_mapped(model, engines, blocks, scored))
             _require_as_good(folder, compared, tolerance)
-    facts = {
+    facts: QuantizedFacts = {
         "weights_sha256": model.facts["weights_sha256"],
-        "blocks": {"count": len(windows), "window": windows[0].height, "seed": SEED},
+        "blocks": {"count": len(windows), "window": windows[0].height, "seed": BLOCKS_SEED},
         "validation": compared,
         "files": {name: file_hash(folder / name) for name in (GRAPH, GRAPH_WEIGHTS)},
         "software": software() | {name: version(name) for name in ("openvino", "nncf")},
@@ -136,8 +116,8 @@ def quantization_table(done: Quantized) -> str:
     """How int8 compares with fp32, as text."""
     facts, compared = done.facts, done.facts["validation"]
     rows = [
-        [name, *(f"{100 * compared[name.lower()][precision]:.2f} %" for precision in ("fp32", "int8"))]
-        for name in ("F1", "kappa")
+        [name, *(f"{100 * scores[precision]:.2f} %" for precision in ("fp32", "int8"))]
+        for name, scores in (("F1", compared["f1"]), ("kappa", compared["kappa"]))
     ]
     return "\n".join(
         [
@@ -157,18 +137,15 @@ def _libraries() -> tuple[Any, Any]:
     before = os.environ.get("NNCF_CI")
     os.environ["NNCF_CI"] = "1"
     try:
-        import nncf
-        import openvino
-    except ImportError as error:
-        raise DependencyError(
-            f"landslip quantize needs OpenVINO and NNCF ({error}). Install them with landslip's extra: "
-            "pip install landslip[int8]."
-        ) from error
+        require_extra("int8", "landslip quantize", "openvino", "nncf")
     finally:
         if before is None:
             del os.environ["NNCF_CI"]
         else:
             os.environ["NNCF_CI"] = before
+    import nncf
+    import openvino
+
     nncf.set_log_level(logging.ERROR)
     return openvino, nncf
 

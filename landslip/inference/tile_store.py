@@ -14,12 +14,11 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +98,7 @@ class TileStore:
 
 
 @contextmanager
-def open_tile_store(out: Path, facts: dict[str, Any], overwrite: bool) -> Iterator[TileStore]:
+def open_tile_store(out: Path, facts: Mapping[str, object], overwrite: bool) -> Iterator[TileStore]:
     """The tile store of the map `out` made of `facts`, anew or as a killed run left it; one run at a time has it.
 
     Raises ResumeError, with what differs, where a run of other inputs or choices left windows (not with `overwrite`:
@@ -194,7 +193,7 @@ def _holds(path: Path, shape: tuple[int, int, int]) -> bool:
     return bool(values.shape == shape and values.dtype == np.float32)
 
 
-def _facts_of(folder: Path) -> dict[str, Any]:
+def _facts_of(folder: Path) -> dict[str, object]:
     """What the map of a folder of windows is made of; nothing where that cannot be read."""
     try:
         return dict(read_json(folder / PLAN))

@@ -10,7 +10,7 @@ What a network must be, so that training, mapping, importance and export work wi
 - a pixel of its output depends on no more than 96 pixels around it, the halo that maps are read with: it pools nothing
   over the whole window.
 
-Nothing here imports torch until a network is built, so that `landslip --help` stays quick.
+NETWORKS has a row for each. Nothing here imports torch until a network is built, so that `landslip --help` stays quick.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from landslip.errors import RunError
@@ -25,23 +26,33 @@ from landslip.errors import RunError
 if TYPE_CHECKING:
     import torch
 
-# By name, the module and what builds the network, in the order of the paper's Table IX.
-MODELS: dict[str, tuple[str, str]] = {
-    "fcn8s": ("landslip.models.fcn8s", "FCN8s"),
-    "segnet": ("landslip.models.segnet", "SegNet"),
-    "unet": ("landslip.models.unet", "UNet"),
-    "resunet": ("landslip.models.resunet", "ResUNet"),
-    "fc_densenet": ("landslip.models.fc_densenet", "FCDenseNet"),
-    "fc_densenet_shallow": ("landslip.models.fc_densenet", "fc_densenet_shallow"),
-}
-# Their names for people.
-NETWORK_TITLES = {
-    "fcn8s": "FCN-8s",
-    "segnet": "SegNet",
-    "unet": "U-Net",
-    "resunet": "ResU-Net",
-    "fc_densenet": "FC-DenseNet",
-    "fc_densenet_shallow": "FC-DenseNet (shallow)",
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFacts:
+    """What landslip has to know of a network: the module and what builds it there, and what its run takes from it.
+
+    `title` is its name for people, `rate` the learning rate of recipe "best". `torch_only` says what of it no other
+    program can run: it is mapped by PyTorch, and has no int8 model and no ONNX file.
+    """
+
+    title: str
+    module: str
+    builder: str
+    rate: float = 2e-3
+    torch_only: str = ""
+
+
+# By name, in the order of the paper's Table IX.
+NETWORKS: dict[str, NetworkFacts] = {
+    "fcn8s": NetworkFacts(title="FCN-8s", module="fcn8s", builder="FCN8s"),
+    "segnet": NetworkFacts(title="SegNet", module="segnet", builder="SegNet", torch_only="unpooling"),
+    # U-Net has no batch norm: at 2e-3 its activations grow until the head is dead everywhere.
+    "unet": NetworkFacts(title="U-Net", module="unet", builder="UNet", rate=2e-4),
+    "resunet": NetworkFacts(title="ResU-Net", module="resunet", builder="ResUNet"),
+    "fc_densenet": NetworkFacts(title="FC-DenseNet", module="fc_densenet", builder="FCDenseNet"),
+    "fc_densenet_shallow": NetworkFacts(
+        title="FC-DenseNet (shallow)", module="fc_densenet", builder="fc_densenet_shallow"
+    ),
 }
 
 CHANNELS = 65_535  # bands that a GeoTIFF can have
@@ -57,13 +68,13 @@ def build_model(name: str, in_channels: int, **options: Any) -> torch.nn.Module:
 
     Raises RunError for an unknown name, an unknown option or a value the network cannot be built with.
     """
-    if name not in MODELS:
-        refuse_unknown("network", name, list(MODELS))
+    if name not in NETWORKS:
+        refuse_unknown("network", name, list(NETWORKS))
     if isinstance(in_channels, bool) or not isinstance(in_channels, int) or not 1 <= in_channels <= CHANNELS:
         channels = f"1 channel or more and at most {CHANNELS}"
         raise RunError(f"network {name} needs {channels}, not {in_channels!r}; check the run's channels")
-    module, attribute = MODELS[name]
-    build = getattr(importlib.import_module(module), attribute)
+    facts = NETWORKS[name]
+    build = getattr(importlib.import_module(f"landslip.models.{facts.module}"), facts.builder)
     options_of_network = [key for key in inspect.signature(build).parameters if key != "in_channels"]
     for key, value in options.items():
         if key not in options_of_network:

@@ -51,7 +51,9 @@ class DenseLayer(nn.Module):
 class DenseBlock(nn.Module):
     """Dense layers, each fed with the block's input and all maps before it: w maps -> w + k l maps."""
 
-    def __init__(self, width: int, layers: int, growth_rate: int, dropout: float, bias: bool, checkpoint: bool) -> None:
+    def __init__(
+        self, width: int, layers: int, growth_rate: int, *, dropout: float, bias: bool, checkpoint: bool
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             DenseLayer(width + i * growth_rate, growth_rate, dropout, bias) for i in range(layers)

@@ -54,31 +54,31 @@ def precision(choice: str) -> Precision:
     return "bf16" if native else "fp32"
 
 
-def autocast(choice: Precision, on: torch.device) -> torch.autocast:
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """The context in which a network runs in a precision."""
-    return torch.autocast(on.type, dtype=torch.bfloat16, enabled=choice == "bf16")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def to_network(x: NDArray[np.float32], on: torch.device) -> torch.Tensor:
+def to_network(x: NDArray[np.float32], device: torch.device) -> torch.Tensor:
     """(B, C, H, W) float32 as a channels-last tensor: convolutions on the processor are about twice as fast so."""
-    return torch.from_numpy(x).to(on, memory_format=torch.channels_last)
+    return torch.from_numpy(x).to(device, memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
 def probabilities(
-    network: torch.nn.Module, x: NDArray[np.float32], how: Precision, temperature: float = 1.0
+    network: torch.nn.Module, x: NDArray[np.float32], precision: Precision, temperature: float = 1.0
 ) -> NDArray[np.float32]:
     """Probability of landslide (B, H, W) for standardised blocks (B, C, H, W), H and W multiples of the poolings.
 
     The logits are divided by the temperature; by 1 they stay what they are, to the bit.
     """
-    return torch.sigmoid(_logits(network, x, how) / temperature).cpu().numpy()
+    return torch.sigmoid(_logits(network, x, precision) / temperature).cpu().numpy()
 
 
 @torch.inference_mode()
-def logits(network: torch.nn.Module, x: NDArray[np.float32], how: Precision) -> NDArray[np.float32]:
+def logits(network: torch.nn.Module, x: NDArray[np.float32], precision: Precision) -> NDArray[np.float32]:
     """What `probabilities` takes the sigmoid of, (B, H, W)."""
-    return _logits(network, x, how).cpu().numpy()
+    return _logits(network, x, precision).cpu().numpy()
 
 
 @torch.inference_mode()
@@ -90,9 +90,10 @@ def at_temperature(logits: NDArray[np.float32], temperature: float) -> NDArray[n
 def disagreement(
     network: torch.nn.Module,
     x: NDArray[np.float32],
-    how: Precision,
+    precision: Precision,
     samples: int,
     seed: int,
+    *,
     temperature: float = 1.0,
 ) -> NDArray[np.float32]:
     """Standard deviation (B, H, W) of the probability over `samples` (0, or 2 or more) networks drawn by dropout.
@@ -110,7 +111,7 @@ def disagreement(
         try:
             for layer in layers:
                 layer.train()
-            samples_drawn = [probabilities(network, x, how, temperature) for _ in range(samples)]
+            samples_drawn = [probabilities(network, x, precision, temperature) for _ in range(samples)]
         finally:
             for layer in layers:
                 layer.eval()

@@ -1,4 +1,4 @@
-"""What the networks share (the check of their input, a 1x1 convolution, padding) and what can be counted about them.
+"""What the networks share (the check of their input, a 1x1 convolution) and what can be counted about them.
 
 Counts follow the paper's Table IX: it was made with Keras, which counts four numbers per batch-normalised
 channel, two of them moving statistics. Torch calls those two buffers.
@@ -30,24 +30,8 @@ def check_input(x: Tensor, in_channels: int, multiple: int) -> None:
     if height % multiple or width % multiple or not height or not width:
         raise ModelError(
             f"the network cannot take {height} x {width} pixels: rows and columns must be a multiple of "
-            f"{multiple}; use blocks of such a size or pad_to_multiple"
+            f"{multiple}; give it blocks of such a size"
         )
-
-
-def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
-    """Pad (B, C, H, W) at the bottom and the right until H and W are multiples of `multiple`.
-
-    The image is reflected, or its edge repeated along an axis shorter than the padding needs. Returns the
-    padded array and (H, W) before, so that `out[..., :H, :W]` undoes it.
-    """
-    height, width = int(x.shape[-2]), int(x.shape[-1])
-    bottom, right = -height % multiple, -width % multiple
-    # torch's reflection needs an axis longer than the padding; along a shorter one the edge is repeated.
-    if bottom:
-        x = F.pad(x, (0, 0, 0, bottom), mode="reflect" if bottom < height else "replicate")
-    if right:
-        x = F.pad(x, (0, right, 0, 0), mode="reflect" if right < width else "replicate")
-    return x, (height, width)
 
 
 class Pointwise(nn.Conv2d):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,29 +37,14 @@ from landslip.runtime.atomic import atomic_write, refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
 from landslip.runtime.provenance import software
 from landslip.runtime.text import screen_table
-from landslip.training.checkpoint import Model, ModelFacts, load_model, match_channels, save_changed_model, split_of
+from landslip.training.checkpoint import Model, load_model, match_channels, save_changed_model, split_of
 from landslip.training.domain_check import require_similar_ground
+from landslip.training.model_facts import CalibrationTable, Choice, Chosen, ModelFacts
 from landslip.training.model_files import FACTS, SPLIT, STATE
 from landslip.training.threshold import mapped_cores
-from landslip.training.training_pixels import PIXELS, read_training_pixels
+from landslip.training.training_pixels import PIXELS_FILE, read_training_pixels
 
-Choice = Literal["f1", "kappa", "miss"]
-
-COPIED = (SPLIT, "history.csv", PIXELS)
-
-
-class Chosen(TypedDict, total=False):
-    """What a threshold was chosen by, as model.json holds it.
-
-    Only by "miss" there are the share that may be missed, the regions, the share missed in them and the guard between
-    them in pixels.
-    """
-
-    by: Choice
-    miss: float
-    regions: int
-    missed_here: float
-    guard: int
+COPIED = (SPLIT, "history.csv", PIXELS_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +54,7 @@ class Calibrated:
     folder: Path
     temperature: float
     threshold: float
-    facts: ModelFacts
+    facts: CalibrationTable
     before: list[Reliability]
     after: list[Reliability]
 
@@ -81,6 +65,7 @@ def calibrate(
     out: Path,
     by: Choice | None = None,
     most: float = 0.1,
+    *,
     overwrite: bool = False,
     accept_range: bool = False,
 ) -> Calibrated:
@@ -289,6 +274,7 @@ def _map(
     model: Model,
     stack: StackInfo,
     label: NDArray[np.uint8],
+    *,
     valid: NDArray[np.bool_],
     scored: NDArray[np.bool_],
     regions: NDArray[np.int32],
@@ -317,9 +303,9 @@ def _map(
     return pixels
 
 
-def _facts(model: Model, pixels: _Pixels, fit: _Fit, notes: list[str]) -> ModelFacts:
+def _facts(model: Model, pixels: _Pixels, fit: _Fit, notes: list[str]) -> CalibrationTable:
     """What model.json says of a calibration."""
-    facts = {
+    facts: CalibrationTable = {
         "pixels": len(pixels.logits),
         "temperature_before": model.temperature,
         "threshold_before": model.threshold,
@@ -331,23 +317,26 @@ def _facts(model: Model, pixels: _Pixels, fit: _Fit, notes: list[str]) -> ModelF
         "notes": notes,
         "software": software(),
     }
-    return facts | ({"promise": promise(fit.chosen)} if fit.chosen["by"] == "miss" else {})
+    if fit.chosen["by"] == "miss":
+        facts["promise"] = promise(fit.chosen)
+    return facts
 
 
-def _save(model: Model, out: Path, fit: _Fit, facts: ModelFacts, overwrite: bool) -> None:
+def _save(model: Model, out: Path, fit: _Fit, facts: CalibrationTable, overwrite: bool) -> None:
     """Write the model's weights and model.json into `out`, with the new temperature and threshold."""
     validation = {
         "validation_f1": fit.scores["f1"],
         "validation_kappa": fit.scores["kappa"],
         "threshold": fit.threshold,
     }
-    changes = {
+    changed: ModelFacts = {
+        **model.facts,
         "temperature": fit.temperature,
         "threshold": fit.threshold,
         "validation": {**model.facts.get("validation", {}), **validation},
         "calibration": facts,
     }
-    save_changed_model(model, out, changes, overwrite)
+    save_changed_model(model, out, changed, overwrite)
 
 
 def _notes(model: Model, prepared: Path, split: Split) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from pydantic import BaseModel
@@ -20,14 +20,15 @@ from safetensors import SafetensorError
 from landslip.config.run import BlockChoice, NetworkChoice, Run
 from landslip.dataset.channels import DISPLAY, UNSTATED, Channel, StackInfo
 from landslip.dataset.zscore import ZScore
-from landslip.errors import ChannelError, LandslipError, ModelError
+from landslip.errors import ChannelError, LandslipError, ModelError, RunError
 from landslip.geo.grid import metric_size
 from landslip.geo.raster import read_info
-from landslip.models import build_model
+from landslip.models import NETWORKS, build_model
 from landslip.runtime.atomic import atomic_write, refuse_existing
 from landslip.runtime.disk import file_hash
 from landslip.runtime.run_folder import part_meant
 from landslip.runtime.text import read_json, write_json
+from landslip.training.model_facts import ChannelTable, ModelFacts, RunTable, TrainingFacts
 from landslip.training.model_files import FACTS, SPLIT, STATE, WEIGHTS
 
 if TYPE_CHECKING:
@@ -37,9 +38,6 @@ SITE_INPUTS = ("stack.tif", "valid.tif", "label.tif", "split.tif")  # files by w
 TABLES = ("run", "site_inputs", "split", "validation", "machine", "software")  # of model.json, where it has them
 FORMAT = 1  # of model.json
 BEYOND = float(np.finfo(np.float32).max)  # means and deviations lie below it, since the network takes float32
-
-
-ModelFacts = dict[str, Any]  # what model.json says; other versions write other keys
 
 
 class _Shape(BaseModel):
@@ -69,6 +67,11 @@ class Model:
     def multiple(self) -> int:
         """Rows and columns of what the network takes are multiples of this."""
         return cast(int, self.network.multiple)
+
+    @property
+    def network_name(self) -> str:
+        """The name of the network, as run files have it: a key of NETWORKS."""
+        return self.facts["run"]["network"]["name"]
 
 
 def load_model(folder: Path | str) -> Model:
@@ -109,7 +112,7 @@ def load_model(folder: Path | str) -> Model:
             "train it again."
         ) from error
     with suppress(ValueError):  # keys that this version has added take their defaults
-        facts["run"] = Run.model_validate(facts["run"]).model_dump(mode="json", exclude={"compare"})
+        facts["run"] = run_table(Run.model_validate(facts["run"]))
     return Model(
         folder=folder,
         network=network.eval(),
@@ -146,7 +149,7 @@ def read_facts(folder: Path) -> ModelFacts:
         raise ModelError(
             f"{path} has format {version!r}; this version of landslip reads {FORMAT}. Train the model again."
         )
-    return dict(facts)
+    return cast(ModelFacts, facts)
 
 
 def save_model(
@@ -155,7 +158,8 @@ def save_model(
     channels: tuple[Channel, ...],
     zscore: ZScore,
     threshold: float,
-    facts: ModelFacts,
+    *,
+    facts: TrainingFacts,
     overwrite: bool = False,
     half: bool = False,
 ) -> None:
@@ -169,9 +173,9 @@ def save_model(
     tensors = {name: _stored(name, tensor, half) for name, tensor in weights.items()}
     with atomic_write(folder / WEIGHTS, overwrite) as aside:
         aside.write_bytes(save_tensors(tensors))
-    description = {
+    description: ModelFacts = {
         "format": FORMAT,
-        "channels": [asdict(channel) for channel in channels],
+        "channels": cast(list[ChannelTable], [asdict(channel) for channel in channels]),
         "mean": zscore.mean.tolist(),
         "std": zscore.std.tolist(),
         "threshold": threshold,
@@ -181,13 +185,18 @@ def save_model(
     write_json(folder / FACTS, description, overwrite=True)
 
 
-def save_changed_model(model: Model, folder: Path, changes: ModelFacts, overwrite: bool = False) -> None:
-    """Write a model's folder anew with other facts: the weights byte for byte, model.json with `changes` last."""
+def save_changed_model(model: Model, folder: Path, facts: ModelFacts, overwrite: bool = False) -> None:
+    """Write a model's folder anew with other facts: the weights byte for byte, model.json last."""
     refuse_existing(folder / FACTS, overwrite)
     # Weights without model.json were left by a killed run, and may be replaced.
     with atomic_write(folder / WEIGHTS, overwrite=True) as aside:
         aside.write_bytes((model.folder / WEIGHTS).read_bytes())
-    write_json(folder / FACTS, {**model.facts, **changes}, overwrite)
+    write_json(folder / FACTS, facts, overwrite)
+
+
+def run_table(run: Run) -> RunTable:
+    """A run as model.json holds it: without what a comparison chooses."""
+    return cast(RunTable, run.model_dump(mode="json", exclude={"compare"}))
 
 
 def run_of(model: Model) -> Run:
@@ -202,6 +211,16 @@ def run_of(model: Model) -> Run:
             f"{model.folder / FACTS} holds a run that this version cannot repeat "
             f"({' '.join(str(error).split())[:200]}). The model maps as it is; for this, train it again."
         ) from error
+
+
+def require_portable(model: Model) -> None:
+    """Raise RunError where no other program than PyTorch can run a model's network."""
+    network = NETWORKS[model.network_name]
+    if network.torch_only:
+        raise RunError(
+            f"{model.folder} is a {network.title}, whose {network.torch_only} only PyTorch has: there is no ONNX, "
+            "OpenVINO or int8 form of it. Map it with `landslip map --engine torch`, or train another network."
+        )
 
 
 def sites_of(model: Model) -> list[dict[str, str]]:
@@ -236,8 +255,8 @@ def pixel_size(model: Model) -> tuple[float, float] | None:
 
     None where neither is there, whole, and in metres.
     """
-    with suppress(KeyError, TypeError, ValueError):
-        width, height = (float(side) for side in model.facts["pixel_size"])
+    with suppress(TypeError, ValueError):
+        width, height = (float(side) for side in model.facts.get("pixel_size") or ())
         if 0 < width < math.inf and 0 < height < math.inf:
             return width, height
     with suppress(LandslipError):  # where split.tif is missing, or another model's

@@ -32,12 +32,12 @@ from landslip.runtime.disk import file_hash
 from landslip.training.checkpoint import Model, match_channels, pixel_size, sites_of
 from landslip.training.training_pixels import TrainingPixels, read_training_pixels
 
-PIXELS = 4096  # pixels drawn from a stack
-PLACES = 32  # cells of the raster that they are drawn from, each of which costs the reading of a stored block
-LOOKED = 8  # where most cells hold nothing valid, so many times PLACES are looked at
-SEED = 0  # the same pixels are drawn at every call
+SAMPLED_PIXELS = 4096  # pixels drawn from a stack
+SAMPLED_CELLS = 32  # cells of the raster that they are drawn from, each of which costs the reading of a stored block
+MOST_TRIED = 8  # where most cells hold nothing valid, so many times SAMPLED_CELLS are looked at
+SAMPLE_SEED = 0  # the same pixels are drawn at every call
 INDICES = ("ndvi", "mndwi", "dndvi")  # factors that follow from the scale of the images, as bands do
-NAMED = 4  # channels that a message names at most
+NAMED_CHANNELS = 4  # channels that a message names at most
 
 
 def sample_pixels(
@@ -48,16 +48,16 @@ def sample_pixels(
     They are drawn from 32 of the cells (squares of `cell` pixels) that are `needed`, (rows, columns), so that what is
     read does not grow with the raster. What is stored damaged counts as undefined. N is 0 where nothing valid is found.
     """
-    rng = np.random.default_rng(SEED)
-    places = rng.permutation(np.flatnonzero(needed))[: LOOKED * PLACES]
-    most = PIXELS // max(min(PLACES, len(places)), 1)
+    rng = np.random.default_rng(SAMPLE_SEED)
+    places = rng.permutation(np.flatnonzero(needed))[: MOST_TRIED * SAMPLED_CELLS]
+    most = SAMPLED_PIXELS // max(min(SAMPLED_CELLS, len(places)), 1)
     bands = [position + 1 for position in positions]
     samples: list[NDArray[np.float32]] = []
     with ExitStack() as open_files:
         dataset = open_files.enter_context(open_raster(stack.path))
         valid = None if valid_path is None else open_files.enter_context(open_raster(valid_path))
         for place in places.tolist():
-            if len(samples) == PLACES:
+            if len(samples) == SAMPLED_CELLS:
                 break
             row, column = divmod(place, needed.shape[1])
             window = Window(row * cell, column * cell, cell, cell).clip(stack.grid.shape)
@@ -80,6 +80,7 @@ def require_similar_ground(
     model: Model,
     stack: StackInfo,
     valid_path: Path | None,
+    *,
     needed: NDArray[np.bool_],
     cell: int,
     accept_range: bool = False,
@@ -206,13 +207,13 @@ def _named(
     low, high = (end * model.zscore.std + model.zscore.mean for end in ends)
     here = range_of_pixels(sample)
     texts = []
-    for i in chosen[:NAMED]:
+    for i in chosen[:NAMED_CHANNELS]:
         channel = model.channels[i]
         texts.append(
             f"{channel.name} {100 * shares[i]:.0f} % ({here[0][i]:.4g} to {here[1][i]:.4g}, trained on {low[i]:.4g} to "
             f"{high[i]:.4g}{f' {channel.unit}' if channel.unit else ''})"
         )
-    return ", ".join(texts) + (f" and {len(chosen) - NAMED} more" if len(chosen) > NAMED else "")
+    return ", ".join(texts) + (f" and {len(chosen) - NAMED_CHANNELS} more" if len(chosen) > NAMED_CHANNELS else "")
 
 
 def _share_inapplicable(

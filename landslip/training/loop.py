@@ -73,13 +73,13 @@ def new_state(network: torch.nn.Module, choice: TrainingChoice, fine: bool = Fal
     return State(network, weights, fine, optimizer, {name: tensor.clone() for name, tensor in weights.items()})
 
 
-def train_network(state: State, blocks: TrainingBlocks, choice: TrainingChoice, how: Precision) -> Iterator[None]:
+def train_network(state: State, blocks: TrainingBlocks, choice: TrainingChoice, precision: Precision) -> Iterator[None]:
     """Train from the epoch that `state` has reached to the last; yields after each, when `state` can be kept.
 
     All randomness of an epoch follows from (seed, epoch), so that a training gone on with ends with the same weights.
     Raises TrainingError where the loss or the weights are no longer finite.
     """
-    on = device()
+    where = device()
     while state.epoch < choice.epochs:
         rng = np.random.default_rng((choice.seed, state.epoch))
         torch.manual_seed(int(rng.integers(2**62)))  # dropout
@@ -94,9 +94,9 @@ def train_network(state: State, blocks: TrainingBlocks, choice: TrainingChoice, 
             rate = learning_rate(choice, state.step, len(batches) * choice.epochs)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
-            with autocast(how, on):
-                logits = state.network(to_network(x, on))
-            loss = masked_loss(logits[:, 0].float(), torch.from_numpy(y).to(on), choice.loss)
+            with autocast(precision, where):
+                logits = state.network(to_network(x, where))
+            loss = masked_loss(logits[:, 0].float(), torch.from_numpy(y).to(where), choice.loss)
             loss_sum += _require_finite(float(loss.detach()), state.epoch + 1, choice.rate) * len(batch)
 
             state.optimizer.zero_grad(set_to_none=True)
@@ -110,7 +110,7 @@ def train_network(state: State, blocks: TrainingBlocks, choice: TrainingChoice, 
         row = {"epoch": state.epoch, "loss": loss_sum / len(order), "learning_rate": rate}
 
         # The averaged weights are the model. They are scored on validation ground, and kept where they are the best.
-        histogram, validation_loss = validate(state, blocks, choice, how)
+        histogram, validation_loss = validate(state, blocks, choice, precision)
         threshold, scores = choose(state, histogram, choice)
         row |= {"validation_loss": validation_loss, "validation_f1": scores["f1"], "validation_kappa": scores["kappa"]}
         row |= {"threshold": threshold, "seconds": seconds, "blocks_per_second": len(order) / seconds}
@@ -178,7 +178,9 @@ def _average_weights(state: State, decay: float) -> None:
                 state.averaged[name].copy_(tensor)
 
 
-def validate(state: State, blocks: TrainingBlocks, choice: TrainingChoice, how: Precision) -> tuple[Histogram, float]:
+def validate(
+    state: State, blocks: TrainingBlocks, choice: TrainingChoice, precision: Precision
+) -> tuple[Histogram, float]:
     """Probabilities that the averaged weights give the validation part, by class, and their mean cross-entropy.
 
     Raises TrainingError where the weights are no longer finite: no loss of its own judges an epoch's last step.
@@ -188,7 +190,7 @@ def validate(state: State, blocks: TrainingBlocks, choice: TrainingChoice, how: 
     state.network.eval()
     histogram, loss_sum, pixels = Histogram.empty(), 0.0, 0
     for x, y, scored in blocks.validation(max(1, choice.batch)):
-        p = probabilities(state.network, x, how)
+        p = probabilities(state.network, x, precision)
         known = scored & (y != UNKNOWN)
         histogram += Histogram.from_arrays(p, y, known)
         of_class = np.where(y == LANDSLIDE, p, 1 - p)[known]

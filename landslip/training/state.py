@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +22,7 @@ from landslip.training.model_files import STATE
 class Identity(TypedDict):
     """What a training follows from: the choices of its run, and the SHA-256 of its input files by name."""
 
-    run: dict[str, dict[str, Any]]
+    run: dict[str, dict[str, object]]
     inputs: dict[str, str]
 
 
@@ -74,12 +75,18 @@ def kept_state(folder: Path, identity: str, overwrite: bool = False) -> KeptStat
         raise
 
 
-def difference(before: Identity, now: Identity) -> str:
+def _difference(before: Identity, now: Identity) -> str:
     """What tells two runs apart, in words; each holds the choices of a `run` and the hashes of its `inputs`."""
-    try:
-        return _difference(before, now)
-    except (KeyError, TypeError, AttributeError):  # the file that told of the earlier one is damaged
-        return "another run"
+    with suppress(KeyError, TypeError, AttributeError):  # the file that told of the earlier one is damaged
+        changed = [name for name in now["inputs"] if before["inputs"].get(name) != now["inputs"][name]]
+        if changed and before["run"]["split"]["kind"] == now["run"]["split"]["kind"]:
+            return f"other inputs: {', '.join(changed)} changed since"
+        for table, choices in now["run"].items():
+            for key, value in choices.items():
+                old = before["run"].get(table, {}).get(key)
+                if old != value:
+                    return f"another run: [{table}] {key} was {old!r} and is {value!r}"
+    return "another run"
 
 
 def restore(state: State, path: Path, facts: KeptState) -> None:
@@ -100,21 +107,8 @@ def _matching_state(path: Path, identity: str) -> KeptState:
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise ResumeError(f"{path} cannot be read: {str(error)[:200]}. Start anew with --overwrite.") from error
     if before != (now := json.loads(identity)):
-        raise ResumeError(f"{path} belongs to {difference(before, now)}. Start anew with --overwrite, or undo that.")
+        raise ResumeError(f"{path} belongs to {_difference(before, now)}. Start anew with --overwrite, or undo that.")
     return facts
-
-
-def _difference(before: Identity, now: Identity) -> str:
-    """As `difference`, of two runs that are both whole."""
-    changed = [name for name in now["inputs"] if before["inputs"].get(name) != now["inputs"][name]]
-    if changed and before["run"]["split"]["kind"] == now["run"]["split"]["kind"]:
-        return f"other inputs: {', '.join(changed)} changed since"
-    for table, choices in now["run"].items():
-        for key, value in choices.items():
-            old = before["run"].get(table, {}).get(key)
-            if old != value:
-                return f"another run: [{table}] {key} was {old!r} and is {value!r}"
-    return "another run"
 
 
 def _restore(state: State, path: Path, facts: KeptState) -> None:

@@ -23,7 +23,7 @@ AT_ONCE = 448 * 448  # pixels of validation ground that are mapped at once
 
 
 def choose_threshold(
-    choice: TrainingChoice, ground: TrainingData, blocks: Blocks, state: State, how: Precision
+    choice: TrainingChoice, ground: TrainingData, blocks: Blocks, state: State, precision: Precision
 ) -> dict[str, float]:
     """Choose the threshold anew for the weights that were chosen, on validation ground mapped as `landslip map` does.
 
@@ -34,7 +34,7 @@ def choose_threshold(
     state.network.eval()
     histogram, scored = Histogram.empty(), ground.scored()
     for core, x, inside in mapped_cores(blocks, scored, cast(int, state.network.multiple)):
-        p = probabilities(state.network, x, how)[0][inside]
+        p = probabilities(state.network, x, precision)[0][inside]
         histogram += Histogram.from_arrays(p, ground.label[core.slices], scored[core.slices])
     threshold, scores = threshold_of(histogram, choice)
     state.threshold = threshold if math.isfinite(threshold) else state.threshold

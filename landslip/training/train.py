@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -50,13 +50,14 @@ from landslip.runtime.prefetch import prefetch
 from landslip.runtime.progress import duration, pace, plural, say
 from landslip.runtime.provenance import machine, peak_memory, software
 from landslip.runtime.text import write_text
-from landslip.training.checkpoint import Model, ModelFacts, load_model, save_model, sites_of
+from landslip.training.checkpoint import Model, load_model, run_table, save_model, sites_of
 from landslip.training.loop import State, new_state, train_network
+from landslip.training.model_facts import MachineTable, SplitTable, TrainingFacts
 from landslip.training.model_files import FACTS, STATE, WEIGHTS
 from landslip.training.state import keep, kept_state, restore
 from landslip.training.threshold import choose_threshold
 from landslip.training.training_pixels import (
-    PIXELS,
+    PIXELS_FILE,
     TrainingPixels,
     draw_training_pixels,
     joined,
@@ -105,9 +106,10 @@ def train(
     prepared: Path | str,
     folder: Path | str,
     overwrite: bool = False,
+    *,
     half: bool = False,
     draw: Drawing | None = None,
-) -> ModelFacts:
+) -> TrainingFacts:
     """Train a network on a prepared site and write its model folder; returns the facts in model.json.
 
     Writes split.tif first and history.csv after each epoch (not beside an earlier model, which stays), and at the end
@@ -124,7 +126,7 @@ def train(
         return _train(settled(run), lay_out, hash_inputs, folder, overwrite=overwrite, half=half, draw=draw)
 
 
-def fine_tune(model: Model, run: Run, ground: TrainingData, folder: Path, overwrite: bool = False) -> ModelFacts:
+def fine_tune(model: Model, run: Run, ground: TrainingData, folder: Path, overwrite: bool = False) -> TrainingFacts:
     """Go on training a model's weights on the ground of another site and write a model folder of its own.
 
     `run` has the model's network; the model's z-score and the statistics of its batch normalisation are kept, since
@@ -159,8 +161,7 @@ def is_trained(folder: Path, run: Run, hashes: dict[str, str]) -> bool:
         facts = load_model(folder).facts
     except ModelError:  # there is none, or a kill came between its two files
         return False
-    chosen = run.model_dump(mode="json", exclude={"compare"})
-    return bool(facts["run"] == chosen and facts["site_inputs"] == hashes)
+    return facts["run"] == run_table(run) and facts["site_inputs"] == hashes
 
 
 def start(run: Run, ground: TrainingData, begin: Model | None) -> State:
@@ -185,9 +186,9 @@ def _train(
     overwrite: bool,
     half: bool = False,
     begin: Model | None = None,
-    origin: ModelFacts | None = None,
+    origin: dict[str, str] | None = None,
     draw: Drawing | None = None,
-) -> ModelFacts:
+) -> TrainingFacts:
     """Train from new weights, or from those of the model to `begin` with, and write the model folder.
 
     `lay_out` and `hash_inputs` give the ground and the hashes of its files, and are called when they are needed.
@@ -199,7 +200,7 @@ def _train(
     _refuse_others(folder, overwrite)
     earlier_pixels = read_training_pixels(begin) if begin is not None and "training_pixels" in begin.facts else None
     began, arithmetic = time.monotonic(), precision(run.training.precision)
-    inputs, origin = hash_inputs(), dict(origin or {})
+    inputs, origin = hash_inputs(), origin or {}
     identity = identity_of(run, inputs | origin)
     earlier_state = kept_state(folder, identity, overwrite)
     ground = lay_out()
@@ -222,11 +223,11 @@ def _train(
         stopped = _run_epochs(state, blocks, arithmetic, identity, folder, replacing=replacing)
         scores = choose_threshold(run.training, ground, blocks.cut, state, arithmetic)
         pixels = _training_pixels(dataset, ground, zscore, run, earlier_pixels)
+    facts = cast(TrainingFacts, {**_facts(run, ground, state, scores, arithmetic), "site_inputs": inputs, **origin})
     if begin is not None:
-        origin |= {"earlier_site_inputs": sites_of(begin)}
+        facts["earlier_site_inputs"] = sites_of(begin)
     if stopped is not None:
-        folder, origin = folder / STOPPED, origin | {"stopped": str(stopped)}
-    facts = _facts(run, ground, state, scores, arithmetic) | {"site_inputs": inputs} | origin
+        folder, facts["stopped"] = folder / STOPPED, str(stopped)
     _write_model(folder, ground, zscore, pixels, state, facts=facts, half=half, draw=draw)
     say(f"chose epoch {state.best_epoch} of {state.epoch}; it took {duration(time.monotonic() - began)}")
     if stopped is not None:
@@ -238,7 +239,7 @@ def _refuse_others(folder: Path, overwrite: bool) -> None:
     """Raise OutputError for a finished model, or for files of one that this training did not begin."""
     refuse_existing(folder / FACTS, overwrite)
     if not (folder / STATE).exists():
-        for name in (WEIGHTS, PIXELS, "history.csv"):
+        for name in (WEIGHTS, PIXELS_FILE, "history.csv"):
             refuse_existing(folder / name, overwrite)
 
 
@@ -295,18 +296,17 @@ def _training_pixels(
     return pixels if earlier is None else joined(earlier, pixels)
 
 
-def _facts(run: Run, ground: TrainingData, state: State, scores: dict[str, float], arithmetic: Precision) -> ModelFacts:
+def _facts(
+    run: Run, ground: TrainingData, state: State, scores: dict[str, float], arithmetic: Precision
+) -> TrainingFacts:
     """What model.json says of a training, but for its inputs, its origin and its files."""
     row = state.history[state.best_epoch - 1]
-    carried = ground.split.carried_from
+    split: SplitTable = {"kind": ground.split.kind, "leaky": ground.split.leaky, "guard": ground.split.guard}
+    if ground.split.carried_from:
+        split["carried_from"] = ground.split.carried_from
     return {
-        "run": run.model_dump(mode="json", exclude={"compare"}),
-        "split": {
-            "kind": ground.split.kind,
-            "leaky": ground.split.leaky,
-            "guard": ground.split.guard,
-            **({"carried_from": carried} if carried else {}),
-        },
+        "run": run_table(run),
+        "split": split,
         "pixel_size": metric_size(ground.stack.grid),
         "training_windows": len(ground.windows),
         "chosen_epoch": state.best_epoch,
@@ -316,7 +316,7 @@ def _facts(run: Run, ground: TrainingData, state: State, scores: dict[str, float
         "training_seconds": sum(r["seconds"] for r in state.history),
         "peak_mib": peak_memory(),
         "peak_gpu_mib": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None,
-        "machine": machine(),
+        "machine": cast(MachineTable, machine()),
         "software": software(),
     }
 
@@ -328,7 +328,7 @@ def _write_model(
     pixels: TrainingPixels,
     state: State,
     *,
-    facts: ModelFacts,
+    facts: TrainingFacts,
     half: bool,
     draw: Drawing | None,
 ) -> None:

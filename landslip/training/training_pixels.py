@@ -32,10 +32,11 @@ from landslip.runtime.atomic import atomic_write
 from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import say
 from landslip.training.checkpoint import Model, match_channels, run_of, split_of
+from landslip.training.model_facts import PixelTable
 from landslip.training.model_files import FACTS, SPLIT
 
-PIXELS = "training_pixels.safetensors"
-MOST = 5000  # training pixels that are drawn
+PIXELS_FILE = "training_pixels.safetensors"
+MOST_PIXELS = 5000  # training pixels that are drawn
 FOLD_WINDOWS = 4  # training windows along a side of the squares of ground, where there is ground enough
 FEWEST_FOLDS = 5  # where fewer squares of ground hold pixels their side is halved, down to one window
 
@@ -61,9 +62,10 @@ def draw_training_pixels(
     positions: Sequence[int],
     zscore: ZScore,
     ground: NDArray[np.bool_],
+    *,
     window: int,
     seed: int,
-    most: int = MOST,
+    most: int = MOST_PIXELS,
 ) -> TrainingPixels:
     """Draw up to `most` pixels of (H, W) `ground` at random from an open stack, by a random stream of their own.
 
@@ -97,9 +99,9 @@ def joined(before: TrainingPixels, after: TrainingPixels) -> TrainingPixels:
     return TrainingPixels(np.concatenate([before.values, after.values]), folds)
 
 
-def write_training_pixels(pixels: TrainingPixels, folder: Path) -> dict[str, Any]:
+def write_training_pixels(pixels: TrainingPixels, folder: Path) -> PixelTable:
     """Write training_pixels.safetensors into a model folder; returns what model.json says of it."""
-    path = folder / PIXELS
+    path = folder / PIXELS_FILE
     with atomic_write(path, overwrite=True) as aside:
         aside.write_bytes(save_arrays({"values": pixels.values, "folds": pixels.folds}))
     return {"count": len(pixels.values), "blocks": int(np.unique(pixels.folds).size), "sha256": file_hash(path)}
@@ -107,7 +109,7 @@ def write_training_pixels(pixels: TrainingPixels, folder: Path) -> dict[str, Any
 
 def read_training_pixels(model: Model) -> TrainingPixels:
     """The training pixels in a model's folder; ModelError where there are none, or where they were altered."""
-    path = model.folder / PIXELS
+    path = model.folder / PIXELS_FILE
     facts = model.facts.get("training_pixels")
     if facts is None:
         raise ModelError(

@@ -15,7 +15,7 @@ from made_up import served
 
 from landslip.cli.info import describe, network_table
 from landslip.geo.geotiff import write_raster
-from landslip.models import MODELS, build_model
+from landslip.models import NETWORKS, build_model
 from landslip.models.layers import parameter_count
 from landslip.runtime.disk import file_hash
 from landslip.training.checkpoint import load_model
@@ -200,7 +200,7 @@ def test_the_table_of_a_network_adds_up(name: str) -> None:
     assert statistics == sum(b.numel() for n, b in network.named_buffers() if "running_" in n)
     assert (parameters, statistics, parameters + statistics) == parameter_count(network) and macs > 0
     assert f"{name}, 16 channels: {parameters:,} parameters and {statistics:,} running statistics" in text
-    assert all(other in text for other in MODELS)
+    assert all(other in text for other in NETWORKS)
 
 
 def test_the_first_layer_of_a_table_by_hand() -> None:

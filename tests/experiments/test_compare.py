@@ -25,7 +25,7 @@ from command import contents
 from conftest import TinySite
 from safetensors.torch import save
 
-from landslip.config.run import RATE, RATES, Run, read_run
+from landslip.config.run import Run, read_run
 from landslip.dataset.blocks import Blocks
 from landslip.dataset.training_data import input_hashes
 from landslip.errors import ChannelError, OutputError, ResumeError, RunError, SplitError
@@ -75,7 +75,7 @@ def test_a_cell_changes_network_channels_split_and_seed_and_nothing_else() -> No
         assert (cell.split.kind, cell.split.seed, cell.training.seed) == ("paper", 3, 7)
         assert cell.blocks == run.blocks
         assert cell.training.model_copy(update={"seed": 0, "learning_rate": None}) == run.training
-    assert (bands.training.rate, both.training.rate) == (RATES["unet"], RATE)  # no rate was given: each its own
+    assert (bands.training.rate, both.training.rate) == (2e-4, 2e-3)  # no rate was given: each its own
     given = run.model_copy(update={"training": run.training.model_copy(update={"learning_rate": 0.5})})
     assert Trial(split="paper", method="unet", channels="bands", seed=7, network=True).run(given).training.rate == 0.5
 
@@ -227,7 +227,7 @@ def test_no_map_is_shown_twice_nor_under_a_title_of_what_was_not_run(
     monkeypatch.setattr(comparison_tables, "draw_curves", lambda *_: None)
     networks = [r for r in results if r.network and r.split == "apart"]
     names = list(dict.fromkeys(r.method for r in networks))
-    titles = [comparison_tables.TITLES[name] for name in names]
+    titles = [comparison_tables.METHOD_TITLES[name] for name in names]
     for chosen_, expected in (
         (networks, {"maps_apart": [*titles, f"{titles[-1]} + factors"], "maps_factors_apart": titles}),
         ([r for r in networks if r.channels != "bands"], {"maps_factors_apart": titles}),

@@ -30,15 +30,15 @@ from landslip.errors import (
     RunError,
 )
 from landslip.export import onnx as export
-from landslip.export.onnx_graph import RawToProbability, _PlainSegNet, with_places
+from landslip.export.onnx_graph import RawToProbability
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid
-from landslip.models import build_model, fcn8s, resunet, segnet, unet
+from landslip.models import NETWORKS, build_model, fcn8s, resunet, segnet, unet
 from landslip.models.forward import probabilities
 from landslip.runtime.disk import file_hash
 from landslip.training.checkpoint import load_model, save_model
 
-NETWORKS = ["fcn8s", "segnet", "unet", "resunet", "fc_densenet", "fc_densenet_shallow"]
+PORTABLE = [name for name, network in NETWORKS.items() if not network.torch_only]
 SMALL = {"layers": [1, 1, 1], "first_width": 8, "growth_rate": 4}
 PLANES = (
     Channel("red", "red", "band", "reflectance"),
@@ -88,7 +88,7 @@ def write_model(
         "software": {"torch": torch.__version__},
         "temperature": temperature,
     }
-    save_model(folder, network.state_dict(), channels, zscore, 0.345, facts)
+    save_model(folder, network.state_dict(), channels, zscore, 0.345, facts=facts)
     return folder
 
 
@@ -121,7 +121,7 @@ def metadata(path: Path) -> dict[str, Any]:
     return {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", PORTABLE)
 def test_every_network_says_what_pytorch_says(tmp_path: Path, name: str) -> None:
     folder = write_model(tmp_path / "model", name, temperature=2.5)
     done = export.export_model(folder, tmp_path / "out", window=64)
@@ -139,25 +139,11 @@ def test_every_network_says_what_pytorch_says(tmp_path: Path, name: str) -> None
     assert set(done.differences) == {"random", "deepness"} and max(done.differences.values()) <= 1e-4
 
 
-def test_segnet_is_compared_at_the_same_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two maxima that are equal but for rounding are no fault of the graph; a place that is no maximum is."""
-    model = load_model(write_model(tmp_path / "model", "segnet"))
-    network = model.network
-    assert isinstance(network, segnet.SegNet)
-    x = np.random.default_rng(3).standard_normal((1, 4, 64, 64)).astype(np.float32)
-    with torch.inference_mode():
-        logits, *told = _PlainSegNet(network, tell=True)(torch.from_numpy(x))
-        assert torch.equal(logits, network(torch.from_numpy(x)))  # torch's own pooling and unpooling, to the bit
-        expected = torch.sigmoid(logits / 2)[:, 0].numpy()
-    places = [where.numpy() for where in told]
-    assert sorted(np.unique(places[0])) == [0, 1, 2, 3]
-    np.testing.assert_array_equal(with_places(network, x, places, 2.0), expected)
-    places[0][0, 0, 5, 5] = (places[0][0, 0, 5, 5] + 1) % 4
-    assert with_places(network, x, places, 2.0) is None
-    monkeypatch.setattr("landslip.export.onnx_graph.ROUNDING", 10.0)
-    places[0] = (places[0] + 1) % 4
-    moved = with_places(network, x, places, 2.0)
-    assert moved is not None and np.abs(moved - expected).max() > 1e-4
+def test_a_network_that_only_pytorch_runs_is_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", "segnet")
+    with pytest.raises(RunError, match=r"is a SegNet, whose unpooling only PyTorch has.*Map it with .*--engine torch"):
+        export.export_model(folder, tmp_path / "out", window=64)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_temperature_is_in_the_graph(tmp_path: Path) -> None:

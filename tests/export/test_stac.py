@@ -65,7 +65,7 @@ def write_run(root: Path) -> Path:
         "software": {"torch": "2.13.0+cpu"},
     }
     zscore = ZScore(np.array([0.1, 900.0]), np.array([0.03, 150.0]))
-    save_model(root / "model", torch_model.state_dict(), CHANNELS, zscore, 0.3, facts)
+    save_model(root / "model", torch_model.state_dict(), CHANNELS, zscore, 0.3, facts=facts)
     write_raster(root / "model" / "split.tif", np.ones((1, *GRID.shape), np.uint8), GRID, ["part"])
     tags = {
         "threshold": "0.3",

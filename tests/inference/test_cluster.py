@@ -26,11 +26,9 @@ from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid
 from landslip.geo.raster import exists, file_facts, read, read_info
 from landslip.inference import cluster, cluster_worker, mapping
-from landslip.inference.cluster_worker import _read_job, write_job
 from landslip.inference.engines import BASE, bytes_of_a_pixel
 from landslip.inference.mapping import map_site
-from landslip.inference.predict import Job, Uncertainty
-from landslip.inference.tile_store import TileStore
+from landslip.inference.predict import Uncertainty
 from landslip.runtime.disk import file_hash
 from landslip.training.checkpoint import Model, load_model, save_model
 from landslip.training.training_pixels import area_of
@@ -221,6 +219,15 @@ def test_a_number_starts_workers_here_which_share_its_threads(
         torch.set_num_threads(1)
 
 
+def test_a_worker_of_two_threads_has_two_windows_at_once_and_changes_no_byte(ground: Ground, tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    try:
+        alone = ground.map(tmp_path / "alone.tif")
+        assert ground.map(tmp_path / "p.tif", cluster="1") == alone
+    finally:
+        torch.set_num_threads(1)
+
+
 # ---- refusals ----
 
 
@@ -232,7 +239,9 @@ def refused(ground: Ground, address: str, out: Path, **choices: Any) -> str:
     return f"{type(found.value).__name__}: {found.value}"
 
 
-@pytest.mark.parametrize("address", ["", "0", "-1", "local:", "local:0", "host:8786", "two", "tcp://"])
+@pytest.mark.parametrize(
+    "address", ["", "0", "-1", "local:", "local:0", "host:8786", "two", "tcp://", "10000", "9" * 5000]
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(RunError, match=r"--cluster .* is neither a scheduler's address.*nor a number of workers"):
         cluster.workers_here(address)
@@ -306,7 +315,7 @@ def test_workers_that_see_another_model_or_stack_are_one_error(
     moved = replace(ground, model=replace(model, folder=tmp_path / "model"), stack=tmp_path / "stack.tif")
     facts = {key: model.facts[key] for key in ("run", "split")}
     other = {name: tensor * 2 for name, tensor in model.network.state_dict().items()}
-    save_model(tmp_path / "model", other, model.channels, model.zscore, 0.5, facts)
+    save_model(tmp_path / "model", other, model.channels, model.zscore, 0.5, facts=facts)
     said = refused(moved, workers.scheduler_address, tmp_path / "p.tif")
     assert said.startswith("ModelError: worker tcp://") and "holds other weights here" in said
     shutil.rmtree(tmp_path / "model")
@@ -349,28 +358,6 @@ def test_a_window_that_kills_its_workers_is_named_with_the_remedy(ground: Ground
         said = refused(ground, deadly.scheduler_address, tmp_path / "p.tif")
     assert "RunError: 1 worker died with the window of 256 x 256 pixels at rows from 0, columns from" in said
     assert "smaller --memory" in said and not (tmp_path / ".p.tif.windows").exists()  # nothing was finished
-
-
-def test_a_job_is_read_as_it_was_written(tmp_path: Path, ground: Ground) -> None:
-    area = replace(area_of(ground.model), threshold=float("nan"))
-    for asked in (None, Uncertainty(area, 3)):
-        job = Job(
-            model=Path("m"),
-            weights="ab",
-            stack=Path("/vsis3/b/s.tif"),
-            valid=None,
-            method="halo",
-            engine="torch",
-            precision="bf16",
-            uncertainty=asked,
-        )
-        found, at = _read_job(write_job(job, TileStore(tmp_path, tmp_path)))
-        assert at == Path.cwd() and replace(found, uncertainty=None) == replace(job, uncertainty=None)
-        if asked is not None:
-            assert found.uncertainty is not None and found.uncertainty.samples == 3
-            one, other = found.uncertainty.area, asked.area
-            assert one.mean_distance == other.mean_distance and np.isnan(one.threshold)
-            assert np.array_equal(one.training, other.training) and np.array_equal(one.weights, other.weights)
 
 
 # ---- files behind GDAL's virtual paths ----

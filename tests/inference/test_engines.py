@@ -25,7 +25,7 @@ from landslip.inference.engines import (
     size_in_bytes,
     torch_engine,
 )
-from landslip.models import build_model
+from landslip.models import NETWORKS, build_model
 from landslip.models.initialization import he_
 from landslip.training.checkpoint import Model, load_model
 
@@ -41,10 +41,11 @@ def untrained(name: str, made: TinySite, **options: Any) -> Model:
             tensor.normal_(0, 0.1, generator=generator)
         elif key.endswith("running_var"):
             tensor.uniform_(0.5, 1.5, generator=generator)
-    return replace(model, network=network.eval())
+    facts = {**model.facts, "run": {**model.facts["run"], "network": {"name": name, "options": options}}}
+    return replace(model, network=network.eval(), facts=facts)
 
 
-@pytest.mark.parametrize("name", ["fcn8s", "unet", "resunet", "fc_densenet"])
+@pytest.mark.parametrize("name", [name for name, network in NETWORKS.items() if not network.torch_only])
 def test_openvino_gives_the_networks_logits(made: TinySite, name: str) -> None:
     pytest.importorskip("openvino", reason="the engine openvino needs OpenVINO")
     model = untrained(name, made)

@@ -30,7 +30,7 @@ def test_every_valid_pixel_is_mapped_and_no_other(made: TinySite, tmp_path: Path
     valid[50:60, 70:90] = 0
     write_raster(tmp_path / "valid.tif", valid[None], GRID, ["valid"])
     done = map_site(
-        load_model(made.folder / "model"), stack, tmp_path / "p.tif", method, valid_path=tmp_path / "valid.tif"
+        load_model(made.folder / "model"), stack, tmp_path / "p.tif", method=method, valid_path=tmp_path / "valid.tif"
     )  # type: ignore[arg-type]
     p = read(tmp_path / "p.tif")[0]
     assert np.array_equal(~np.isnan(p), valid == 1) and done.valid_pixels == (valid == 1).sum()
@@ -64,7 +64,7 @@ def test_one_window_is_the_network_on_the_whole_raster(made: TinySite, tmp_path:
 def test_the_papers_method_is_the_mean_of_overlapping_windows(made: TinySite, tmp_path: Path) -> None:
     model = load_model(made.folder / "model")
     stack = made.folder / "prepared" / "stack.tif"
-    map_site(model, stack, tmp_path / "p.tif", "paper", "fp32")
+    map_site(model, stack, tmp_path / "p.tif", method="paper", precision_choice="fp32")
     x = model.zscore.apply(read(stack))
     sums, counts = np.zeros(GRID.shape), np.zeros(GRID.shape)
     for row in range(0, GRID.height - 31, 16):  # windows of 32 at step 16 fit this raster exactly
@@ -119,7 +119,7 @@ def test_weights_in_half_precision_map_alike(made: TinySite, tmp_path: Path) -> 
 
     model = load_model(made.folder / "model")
     facts = {k: model.facts[k] for k in ("run", "split")}
-    save_model(tmp_path, model.network.state_dict(), model.channels, model.zscore, 0.4, facts, half=True)
+    save_model(tmp_path, model.network.state_dict(), model.channels, model.zscore, 0.4, facts=facts, half=True)
     again = load_model(tmp_path)
     x = np.random.default_rng(0).normal(size=(1, 18, 64, 64)).astype(np.float32)
     a, b = probabilities(model.network, x, "fp32"), probabilities(again.network, x, "fp32")
@@ -309,7 +309,7 @@ def test_uncertainty_by_the_papers_method_or_of_one_sample_is_refused(made: Tiny
     model, stack = load_model(made.folder / "model"), made.folder / "prepared" / "stack.tif"
     area = area_of(model)
     with pytest.raises(RunError, match="--method halo"):
-        map_site(model, stack, tmp_path / "p.tif", "paper", uncertainty=Uncertainty(area))
+        map_site(model, stack, tmp_path / "p.tif", method="paper", uncertainty=Uncertainty(area))
     with pytest.raises(RunError, match="2 or more"):
         map_site(model, stack, tmp_path / "p.tif", uncertainty=Uncertainty(area, 1))
     with pytest.raises(RunError, match="2 or more"):

@@ -62,7 +62,7 @@ def changed(int8: Path, tmp_path: Path) -> Path:
 
 
 def mapped(folder: Path, made: TinySite, out: Path, precision: str, **options: Any) -> NDArray[np.float32]:
-    map_site(load_model(folder), made.folder / "prepared" / "stack.tif", out, "halo", precision, **options)
+    map_site(load_model(folder), made.folder / "prepared" / "stack.tif", out, precision_choice=precision, **options)
     return read_stored(out)
 
 
@@ -142,7 +142,7 @@ def test_calibration_sees_training_ground_alone(made: TinySite, model: Path, mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr(landslip.inference.quantize, "_calibrated", stop)
-    monkeypatch.setattr(landslip.inference.quantize, "BLOCKS", 9)
+    monkeypatch.setattr(landslip.inference.quantize, "MOST_BLOCKS", 9)
     parts = read_stored(model / "split.tif")
     draws = []
     for _ in range(2):
@@ -274,8 +274,8 @@ def test_segnet_is_refused(made: TinySite, model: Path) -> None:
     for key in ("format", "channels", "mean", "std", "threshold", "weights_sha256"):
         facts.pop(key)
     network = build_model("segnet", 18)
-    save_model(model, network.state_dict(), loaded.channels, loaded.zscore, 0.5, facts, overwrite=True)
-    with pytest.raises(RunError, match="is a SegNet, whose unpooling OpenVINO does not have"):
+    save_model(model, network.state_dict(), loaded.channels, loaded.zscore, 0.5, facts=facts, overwrite=True)
+    with pytest.raises(RunError, match="is a SegNet, whose unpooling only PyTorch has"):
         quantize(model, made.folder / "prepared")
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from landslip.errors import ModelError, RunError
-from landslip.models import MODELS, build_model
+from landslip.models import NETWORKS, build_model
 from landslip.models.fc_densenet import DenseBlock, FCDenseNet, TransitionDown, TransitionUp
 from landslip.models.fcn8s import FCN8s
 from landslip.models.initialization import he_, positive_unit_ball_
@@ -59,7 +59,7 @@ def _drawn(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(5))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_counts_equal_table_ix(name: str) -> None:
     parameters, statistics, total, total_16, macs_7, macs_16 = COUNTS[name]
     seven, sixteen = build_model(name, 7), build_model(name, 16)
@@ -74,7 +74,7 @@ def test_fc_densenet_at_19_channels() -> None:
     assert parameter_count(build_model("fc_densenet", 19))[2] == 2_966_860 == 2_961_676 + 12 * 48 * 9
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_any_multiple_gives_one_logit_a_pixel(name: str) -> None:
     model = _built(name, 5).eval()
     multiple = MULTIPLES[name]
@@ -90,7 +90,7 @@ def test_any_multiple_gives_one_logit_a_pixel(name: str) -> None:
         model(_drawn(1, 6, multiple, multiple))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_gradient_reaches_every_parameter_and_channel(name: str) -> None:
     model = _built(name, 5).train()
     x = _drawn(4, 5, 32, 32).requires_grad_()
@@ -102,7 +102,7 @@ def test_gradient_reaches_every_parameter_and_channel(name: str) -> None:
     assert x.grad is not None and bool((x.grad.abs().amax((0, 2, 3)) > 0).all())
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_eval_is_deterministic_and_blind_to_the_batch(name: str) -> None:
     model = _built(name, 5).eval()
     x = _drawn(2, 5, 32, 32)
@@ -112,7 +112,7 @@ def test_eval_is_deterministic_and_blind_to_the_batch(name: str) -> None:
         torch.testing.assert_close(both[1:], model(x[1:]), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_channels_last_and_bf16_give_the_same_map(name: str) -> None:
     model = _built(name, 5).train()
     x = _drawn(4, 5, 32, 32)
@@ -380,7 +380,7 @@ def test_one_seed_is_one_set_of_weights(fill: Any) -> None:
     assert not torch.equal(first[0], filled(2)[0])
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", list(NETWORKS))
 def test_a_seed_fills_every_weight_of_a_network(name: str) -> None:
     torch.manual_seed(0)
     first, second = build_model(name, 3), build_model(name, 3)
@@ -395,7 +395,7 @@ def test_a_layer_that_no_seed_fills_is_refused() -> None:
         he_(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.ConvTranspose2d(4, 1, 2)), torch.Generator())
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", list(NETWORKS))
 def test_the_prior_bias_is_what_an_idle_network_gives(name: str) -> None:
     from landslip.models.initialization import prior_bias_
 

@@ -25,7 +25,7 @@ from landslip.preparation.prepare import prepare
 from landslip.report import results
 from landslip.training import domain_check
 from landslip.training.checkpoint import load_model, pixel_size
-from landslip.training.domain_check import PIXELS, sample_pixels
+from landslip.training.domain_check import SAMPLED_PIXELS, sample_pixels
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def test_a_sample_is_of_valid_pixels_and_what_is_read_does_not_grow(
     stack = read_stack_info(tmp_path / "stack.tif")
     found = sample_pixels(stack, [0], tmp_path / "valid.tif", needed, 64)[:, 0]
     assert pixels <= 2 * 34 * 64 * 64 < side * side / 8  # 32 cells, and those within the undefined rows
-    assert PIXELS * 0.9 < len(found) <= PIXELS and len(set(found.tolist())) == len(found)
+    assert SAMPLED_PIXELS * 0.9 < len(found) <= SAMPLED_PIXELS and len(set(found.tolist())) == len(found)
     at = found.astype(int)
     assert valid.ravel()[at].all() and not np.isnan(found).any()
     assert len(set((at // side // 64 * 32 + at % side // 64).tolist())) == 32

@@ -13,7 +13,7 @@ from landslip.geo.grid import Window
 from landslip.geo.raster import open_raster, read, read_stored
 from landslip.training.checkpoint import Model, load_model
 from landslip.training.training_pixels import (
-    PIXELS,
+    PIXELS_FILE,
     area_of,
     draw_training_pixels,
     pixels_of_prepared,
@@ -33,7 +33,7 @@ def older(folder: Path) -> Model:
     facts = json.loads((folder / "model.json").read_text())
     del facts["training_pixels"]
     (folder / "model.json").write_text(json.dumps(facts))
-    (folder / PIXELS).unlink()
+    (folder / PIXELS_FILE).unlink()
     return load_model(folder)
 
 
@@ -62,12 +62,12 @@ def test_pixels_are_drawn_from_the_ground_alone_each_once(tmp_path: Path) -> Non
     ground = np.random.default_rng(0).random((300, 520)) < 0.3
     same = ZScore(np.zeros(1), np.ones(1))
     with open_raster(tmp_path / "stack.tif") as dataset:
-        few = draw_training_pixels(dataset, [0], same, ground, 32, 3, 700)
-        every = draw_training_pixels(dataset, [0], same, ground, 32, 3, ground.size)
-        again = draw_training_pixels(dataset, [0], same, ground, 32, 3, 700)
-        other = draw_training_pixels(dataset, [0], same, ground, 32, 4, 700)
+        few = draw_training_pixels(dataset, [0], same, ground, window=32, seed=3, most=700)
+        every = draw_training_pixels(dataset, [0], same, ground, window=32, seed=3, most=ground.size)
+        again = draw_training_pixels(dataset, [0], same, ground, window=32, seed=3, most=700)
+        other = draw_training_pixels(dataset, [0], same, ground, window=32, seed=4, most=700)
         with pytest.raises(LabelError, match="no valid pixel"):
-            draw_training_pixels(dataset, [0], same, ground & False, 32, 3)
+            draw_training_pixels(dataset, [0], same, ground & False, window=32, seed=3)
     assert np.array_equal(np.sort(every.values[:, 0]), np.flatnonzero(ground))
     drawn = few.values[:, 0].astype(int)
     assert len(set(drawn)) == 700 and ground.flat[drawn].all()
@@ -83,8 +83,8 @@ def test_blocks_of_ground_are_smaller_where_there_is_little(tmp_path: Path) -> N
     ground = np.zeros(GRID.shape, bool)
     ground[:64, :64] = True
     with open_raster(tmp_path / "s.tif") as dataset:
-        drawn = draw_training_pixels(dataset, [0], ZScore(np.zeros(1), np.ones(1)), ground, 32, 0, 500)
-        fewer = draw_training_pixels(dataset, [0], ZScore(np.zeros(1), np.ones(1)), ground, 16, 0, 500)
+        drawn = draw_training_pixels(dataset, [0], ZScore(np.zeros(1), np.ones(1)), ground, window=32, seed=0, most=500)
+        fewer = draw_training_pixels(dataset, [0], ZScore(np.zeros(1), np.ones(1)), ground, window=16, seed=0, most=500)
     assert set(drawn.folds) == {0, 1, 2, 3}  # side 32: no smaller than a window
     assert len(set(fewer.folds)) == 16  # sides 64 and 32 hold too few, 16 is a window
 
@@ -112,7 +112,7 @@ def test_an_older_model_says_how_to_give_its_pixels(copied: Path) -> None:
     ],
 )
 def test_altered_pixels_are_refused(copied: Path, harm) -> None:  # type: ignore[no-untyped-def]
-    harm(copied / PIXELS)
+    harm(copied / PIXELS_FILE)
     with pytest.raises(ModelError, match=r"training_pixels.safetensors.*[Cc]opy"):
         area_of(load_model(copied))
 
