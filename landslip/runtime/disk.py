@@ -30,9 +30,9 @@ def require_name(path: Path) -> None:
         )
 
 
-def require_writable(path: Path, inside: bool = False) -> None:
-    """Raise OutputError where there is no folder, or no right, to make `path` or, with `inside`, a file in it."""
-    parent = existing_parent(path if inside else path.parent)
+def require_writable(path: Path) -> None:
+    """Raise OutputError where there is no folder, or no right, to make `path`."""
+    parent = existing_parent(path.parent)
     if not parent.is_dir():
         raise OutputError(f"{path} cannot be written: {parent} is not a folder. Give another name.")
     if not os.access(parent, os.W_OK):

@@ -334,7 +334,8 @@ def _write_model(
 ) -> None:
     """Write a model folder, whole or not at all, and complete its `facts`; the kept state goes."""
     # Weights come first: others than those that model.json names do not load.
-    with atomic_files(folder, last=FACTS, first=WEIGHTS, replaces=["history.png"]) as aside:
+    names = [WEIGHTS, "split.tif", "history.csv", "history.png", PIXELS, FACTS]
+    with atomic_files(folder, names) as aside:
         facts["split_sha256"] = write_split(ground, aside)
         write_text(aside / "history.csv", _history(state))
         if draw is not None:
