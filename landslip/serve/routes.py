@@ -1,8 +1,9 @@
-"""What the page asks of a run as a whole: grid and layers, legends, tiles, and the counts that scores follow from."""
+"""What the page asks of a run as a whole: grid and layers, legends, tiles and scores."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
@@ -11,9 +12,21 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from landslip.geo.grid import Grid, crs_name
+from landslip.metrics.confusion import BINS, Confusion
 from landslip.runtime.run_folder import RunFolder
 from landslip.runtime.text import read_json
-from landslip.serve.schemas import REFUSED, GridOut, Key, LayerOut, LegendOut, Parts, RunOut, ScoresOut, Threshold
+from landslip.serve.schemas import (
+    REFUSED,
+    GridOut,
+    Key,
+    LayerOut,
+    LegendOut,
+    Parts,
+    RunOut,
+    ScoresAt,
+    ScoresOut,
+    Threshold,
+)
 from landslip.serve.session import Session
 from landslip.serve.tiles import SIDE
 
@@ -99,11 +112,11 @@ def add_layers(app: FastAPI, session: Session) -> None:
 
 
 def add_scores(app: FastAPI, session: Session) -> None:
-    """Answer what scores are computed from in the page: /api/scores."""
+    """Answer how well the map does: /api/scores."""
 
     @app.get("/api/scores", status_code=200, responses={s: REFUSED[s] for s in (404, 422, 503)})
     async def scores(part: Parts) -> ScoresOut:
-        """Counts of probability by label over a part, from which the scores of any threshold follow."""
+        """The scores of a part at every threshold, so that the page need not ask while a slider moves."""
         future = asyncio.wrap_future(session.count(part))
         try:
             counted = await asyncio.wait_for(asyncio.shield(future), PATIENCE)
@@ -115,9 +128,13 @@ def add_scores(app: FastAPI, session: Session) -> None:
             split=counted.split,
             leaky=counted.leaky,
             notes=list(counted.notes),
-            landslide=counted.counts.landslide.tolist(),
-            other=counted.counts.other.tolist(),
+            thresholds=[_scores_at(counted.counts.confusion(i / BINS)) for i in range(BINS + 1)],
         )
+
+
+def _scores_at(pixels: Confusion) -> ScoresAt:
+    scores = {name: None if math.isnan(score) else score for name, score in pixels.scores().items()}
+    return ScoresAt(tp=pixels.tp, fp=pixels.fp, fn=pixels.fn, tn=pixels.tn, **scores)
 
 
 def _grid_out(grid: Grid, levels: int) -> GridOut:

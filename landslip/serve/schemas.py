@@ -8,7 +8,6 @@ from fastapi import Path as PathParameter
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from landslip.metrics.confusion import BINS
 from landslip.review import reviews as review
 
 Parts = Literal["train", "validation", "test", "all"]
@@ -155,17 +154,30 @@ class LandslidesOut(BaseModel):
     landslides: list[LandslideOut]
 
 
+class ScoresAt(BaseModel):
+    """Pixels of a part by class at a threshold, and the six scores; null where one is undefined."""
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+    accuracy: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    kappa: float | None
+    miou: float | None
+
+
 class ScoresOut(BaseModel):
-    """Pixels of a part by class of probability (bin i holds i/bins to (i + 1)/bins, the last only 1) and label."""
+    """The scores of a part at evenly spaced thresholds, from 0 to 1."""
 
     counting: bool
     part: str
     split: str | None = None
     leaky: bool | None = None
     notes: list[str] = []
-    bins: int = BINS
-    landslide: list[int] = []
-    other: list[int] = []
+    thresholds: list[ScoresAt] = []
 
 
 Left = Annotated[float, Query(allow_inf_nan=False, ge=-1e9, le=1e9)]

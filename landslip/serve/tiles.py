@@ -10,10 +10,9 @@ in memory. What is held follows the thinned copies (`MOST_HELD`) and the tile, n
 
 from __future__ import annotations
 
-import struct
+import io
 import threading
 import warnings
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
+from PIL import Image
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 from rio_tiler.colormap import cmap
@@ -301,19 +301,12 @@ def _classes(layer: PageLayer, codes: NDArray[np.int32]) -> tuple[NDArray[np.uin
 
 
 def _paletted_png(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
-    """(h, w) uint8 positions in an (N, 4) uint8 palette as PNG (ISO/IEC 15948, colour type 3).
+    """(h, w) uint8 positions in an (N, 4) uint8 palette as a PNG of colours in a palette.
 
     A quarter of the bytes to compress, and of the time, of a picture in red, green, blue and opacity.
     """
-    height, width = indices.shape
-    rows = np.zeros((height, width + 1), np.uint8)  # each row begins with its filter, 0 for none
-    rows[:, 1:] = indices
-    chunks = (
-        (b"IHDR", struct.pack(">2I5B", width, height, 8, 3, 0, 0, 0)),
-        (b"PLTE", palette[:, :3].tobytes()),
-        (b"tRNS", palette[:, 3].tobytes()),
-        (b"IDAT", zlib.compress(rows.tobytes(), 1)),
-        (b"IEND", b""),
-    )
-    packed = (struct.pack(">I", len(of)) + name + of + struct.pack(">I", zlib.crc32(name + of)) for name, of in chunks)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+    picture = Image.fromarray(indices)
+    picture.putpalette(palette[:, :3].tobytes())
+    file = io.BytesIO()
+    picture.save(file, "PNG", compress_level=1, transparency=palette[:, 3].tobytes())
+    return file.getvalue()
