@@ -179,21 +179,6 @@ def put_tiles(tiles: StoredTiles, values: NDArray[np.float32], window: Window, b
                     file.write(tile.data)
 
 
-def take_tiles(tiles: StoredTiles, window: Window) -> NDArray[np.float32]:
-    """Read (B, h, w) values of all bands, at a window as `put_tiles` takes it."""
-    out = np.empty((len(tiles.offsets), window.height, window.width), np.float32)
-    tile = np.empty((TILE, TILE), np.float32)
-    with tiles.path.open("rb", buffering=0) as file:
-        for plane, offsets in zip(out, tiles.offsets, strict=True):
-            for row in range(0, window.height, TILE):
-                for column in range(0, window.width, TILE):
-                    part = plane[row : row + TILE, column : column + TILE]
-                    file.seek(int(offsets[(window.row + row) // TILE, (window.column + column) // TILE]))
-                    file.readinto(tile.data)
-                    part[:] = tile[: part.shape[0], : part.shape[1]]
-    return out
-
-
 def _profile(grid: Grid, dtype: str, count: int, nodata: float | None, compress: bool) -> dict[str, Any]:
     """How rasterio is told to make a GeoTIFF of `count` bands on a grid."""
     predictor = 3 if dtype.startswith("float") else 2

@@ -19,7 +19,7 @@ from rasterio.warp import transform as transform_points
 
 from landslip.errors import GridError
 from landslip.geo.grid import Grid, Window, crs_name
-from landslip.geo.raster import RasterInfo, open_raster, read_info, read_stored_window, read_window
+from landslip.geo.raster import RasterInfo, info_of, open_raster, read_info, read_stored_window, read_window
 from landslip.geo.resample import reach, resample
 
 MOST_AT_ONCE = 16_000_000  # pixels of a raster; a window that needs more of them is divided
@@ -42,7 +42,7 @@ def warp(
     not depend on how `grid` was cropped, to the bit.
     """
     with open_raster(path) as dataset:
-        source = read_info(path).grid
+        source = info_of(dataset, path).grid
         with _leading(path, source.crs, grid.crs):
             window = needed_window(source, grid, resampling).clip(source.shape)
         if window.area > MOST_AT_ONCE and max(grid.shape) > 1:
@@ -54,7 +54,7 @@ def warp(
 def warp_stored(path: Path, grid: Grid, band: int = 1) -> NDArray[np.float32]:
     """One band brought onto `grid` by the nearest pixel, (H, W) float32: nodata stays a value; NaN beyond it."""
     with open_raster(path) as dataset:
-        source = read_info(path).grid
+        source = info_of(dataset, path).grid
         with _leading(path, source.crs, grid.crs):
             window = needed_window(source, grid, "nearest").clip(source.shape)
         if 0 in (window.height, window.width):
