@@ -139,7 +139,7 @@ def _polygons(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Valid polygons (N,) that touch the grid, in its CRS, and those (K,) that are still open in a reference."""
     read, option = (read_landslides, "--layer NAME") if what == "reference" else (read_mapped, OF_INVENTORY)
-    features = read(path, layer, grid.crs, grid.bounds, option)
+    features = read(path, layer, grid.crs, grid.bounds, option=option)
     strange = {*features.outlines.geom_type, *features.unknown.geom_type} - set(POLYGONS)
     if strange:
         raise LabelError(
@@ -148,7 +148,9 @@ def _polygons(
         )
     if features.note:
         notes.append(features.note if path.name in features.note else f"{path.name}: {features.note}")
-    if features.outlines.empty and (what == "reference" or len(read(path, layer, grid.crs, None, option).outlines)):
+    if features.outlines.empty and (
+        what == "reference" or len(read(path, layer, grid.crs, None, option=option).outlines)
+    ):
         why = f" ({features.note})" if features.reviewed else ""
         raise LabelError(f"{path} has no landslide on the map ({grid.describe()}){why}. Is it of the same place?")
     polygons = np.asarray(features.outlines.geometry.values, dtype=object)

@@ -23,7 +23,7 @@ from landslip.errors import OutputError
 from landslip.geo.vector import named, unreadable
 from landslip.runtime.atomic import atomic_write
 
-STYLES = "layer_styles"
+STYLE_TABLE = "layer_styles"
 TEXT = (pa.null(), pa.string(), pa.large_string())  # types of Arrow that are stored as text
 VERSION = "1.3"  # of a GeoPackage that QGIS 3.22 reads without a warning
 
@@ -104,10 +104,10 @@ def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:
         }
         for layer, qml in styles.items()
     ]
-    options = {"layer": STYLES, "driver": "GPKG", "layer_options": {"FID": "id"}}
+    options = {"layer": STYLE_TABLE, "driver": "GPKG", "layer_options": {"FID": "id"}}
     with _written(path):
         pyogrio.write_dataframe(pd.DataFrame(rows), aside, **options)
-        _require_features(aside, STYLES, len(rows))
+        _require_features(aside, STYLE_TABLE, len(rows))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
+from rasterio.profiles import Profile
 from rasterio.windows import Window as RasterioWindow
 
 from landslip.errors import GridError, OutputError
@@ -37,6 +38,7 @@ def write_raster(
     grid: Grid,
     names: Sequence[str],
     nodata: float | None = None,
+    *,
     tags: Mapping[str, str] | None = None,
     compress: bool = True,
     overwrite: bool = False,
@@ -57,6 +59,7 @@ def create_raster(
     dtype: str,
     names: Sequence[str],
     nodata: float | None,
+    *,
     tags: Mapping[str, str] | None = None,
     compress: bool = True,
     overwrite: bool = False,
@@ -179,26 +182,26 @@ def put_tiles(tiles: StoredTiles, values: NDArray[np.float32], window: Window, b
                     file.write(tile.data)
 
 
-def _profile(grid: Grid, dtype: str, count: int, nodata: float | None, compress: bool) -> dict[str, Any]:
+def _profile(grid: Grid, dtype: str, count: int, nodata: float | None, compress: bool) -> Profile:
     """How rasterio is told to make a GeoTIFF of `count` bands on a grid."""
     predictor = 3 if dtype.startswith("float") else 2
     compression = {"compress": "deflate", "predictor": predictor, "zlevel": 6} if compress else {}
-    return {
-        "driver": "GTiff",
-        "height": grid.height,
-        "width": grid.width,
-        "count": count,
-        "dtype": dtype,
-        "crs": grid.crs,
-        "transform": grid.transform,
-        "nodata": nodata,
-        "tiled": True,
-        "blockxsize": TILE,
-        "blockysize": TILE,
-        "interleave": "band",
-        "bigtiff": "if_safer",
+    return Profile(
+        driver="GTiff",
+        height=grid.height,
+        width=grid.width,
+        count=count,
+        dtype=dtype,
+        crs=grid.crs,
+        transform=grid.transform,
+        nodata=nodata,
+        tiled=True,
+        blockxsize=TILE,
+        blockysize=TILE,
+        interleave="band",
+        bigtiff="if_safer",
         **compression,
-    }
+    )
 
 
 def _to_cog(plain: Path, aside: Path, overviews: str, dtype: str) -> None:

@@ -64,6 +64,7 @@ def make_inventory(
     out_gpkg: Path | str,
     threshold: float | None = None,
     min_area: float | None = None,
+    *,
     map_path: Path | None = None,
     overwrite: bool = False,
     stack_path: Path | None = None,
@@ -212,6 +213,7 @@ def _frames(
     threshold: float,
     ids_path: Path,
     measured: Measured,
+    *,
     earlier: Earlier | None,
     simplify: float | None,
 ) -> Iterable[gpd.GeoDataFrame]:

@@ -189,6 +189,7 @@ def landslide_frame(
     part: slice,
     outlines_in_pixels: list[Any],
     info: RasterInfo,
+    *,
     earlier: Earlier | None = None,
     simplify: float | None = None,
 ) -> gpd.GeoDataFrame:
@@ -255,7 +256,7 @@ def fill_map(dataset: Any, info: RasterInfo, ids_path: Path, pieces: LandslidePi
 
 
 def _measure_tile(
-    rasters: _Rasters, tile: Window, around: Window, numbers: NDArray[np.int32], measured: Measured, threshold: float
+    rasters: _Rasters, tile: Window, around: Window, numbers: NDArray[np.int32], *, measured: Measured, threshold: float
 ) -> None:
     """Add what a tile holds of each landslide to what is measured.
 

@@ -9,7 +9,6 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -106,8 +105,8 @@ def draw_uncertainty(probability: Path, out: Path, overwrite: bool = False) -> N
             axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center")
         else:
             most = float(np.nanpercentile(values, 99)) if most is None else most
-            look: dict[str, Any] = {"cmap": "Greys" if letter == "a" else RAMP, "vmin": 0, "vmax": max(most, 1e-9)}
-            shown = axes.imshow(values, extent=extent(grid), **look)
+            ramp = "Greys" if letter == "a" else RAMP
+            shown = axes.imshow(values, extent=extent(grid), cmap=ramp, vmin=0, vmax=max(most, 1e-9))
             figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02, extend="neither" if letter == "a" else "max")
         if letter == "a" and (area == 0).any():
             x, y = centres(grid)
@@ -133,26 +132,16 @@ def draw_split(stack: Path, split: Path, out: Path, overwrite: bool = False) -> 
     finish(figure, axes, grid, f"Split: {kind}", out=out, overwrite=overwrite)
 
 
-def draw_judged(
-    probability: Path,
-    label: Path,
-    stack: Path,
-    threshold: float,
-    out: Path,
-    title: str,
-    split: Path | None = None,
-    overwrite: bool = False,
-) -> None:
+def draw_judged(panel: Panel, label: Path, stack: Path, out: Path, overwrite: bool = False) -> None:
     """The landslide map with hits, misses and false alarms over the relief; the test part framed where given."""
-    _, grid = read_decimated(probability, [1], MOST)
+    _, grid = read_decimated(panel.probability, [1], MOST)
     figure, axes = map_figure(grid)
-    panel = Panel(title, probability, threshold, split)
     add_legend(figure, _draw_judged_map(axes, panel, label, stack))
-    finish(figure, axes, grid, title, out=out, overwrite=overwrite)
+    finish(figure, axes, grid, panel.title, out=out, overwrite=overwrite)
 
 
 def draw_panels(
-    panels: Sequence[Panel], label: Path, stack: Path, out: Path, title: str, overwrite: bool = False
+    panels: Sequence[Panel], label: Path, stack: Path, out: Path, title: str, *, overwrite: bool = False
 ) -> None:
     """Maps of one site side by side, lettered (a), (b) ..., with hits, misses and false alarms (Figs. 7 and 8)."""
     _, grid = read_decimated(label, [1], MOST, stored=True)

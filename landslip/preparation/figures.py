@@ -201,7 +201,7 @@ def draw_inventory_areas(areas: ArrayLike, tail: Tail, out: Path, overwrite: boo
         middle, counts[some] / scale, off, color=LANDSLIDES, marker="s", ms=4, lw=0.8, ls="", capsize=2,
         label=f"{len(ordered):,} landslides",
     )  # fmt: skip
-    draw_tail(density, tail, len(ordered), float(ordered[-1]), REFERENCE, name="tail")
+    draw_tail(density, tail, len(ordered), float(ordered[-1]), colour=REFERENCE, name="tail")
     density.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="frequency density (1/m²)")
     density.legend(fontsize=8)
     larger.step(ordered, len(ordered) - np.arange(len(ordered)), where="pre", color=LANDSLIDES, lw=1.6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,7 +109,7 @@ class Workspace:
         return picture(path, alt, caption, palette)
 
 
-def read_json_table(path: Path) -> dict[str, Any]:
+def read_json_table(path: Path) -> Mapping[str, Any]:
     """A JSON file that holds a table of names; TypeError where it holds anything else."""
     value = parse_json(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
@@ -117,7 +117,7 @@ def read_json_table(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_quietly(path: Path | None) -> dict[str, Any]:
+def read_quietly(path: Path | None) -> Mapping[str, Any]:
     """A JSON file where it can be read; its own section says so where it cannot."""
     try:
         return {} if path is None else read_json_table(path)

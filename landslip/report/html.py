@@ -152,7 +152,7 @@ def render(title: str, subtitle: str, sections: Sequence[Section], foot: str) ->
 
 
 def write_document(
-    out: Path, title: str, subtitle: str, sections: Sequence[Section], foot: str, overwrite: bool = False
+    out: Path, title: str, subtitle: str, sections: Sequence[Section], foot: str, *, overwrite: bool = False
 ) -> None:
     """Write the document aside and rename it. Raises OutputError where `out` exists (unless `overwrite`)."""
     write_text(out, render(title, subtitle, sections, foot), overwrite)

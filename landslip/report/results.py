@@ -13,7 +13,6 @@ import numpy as np
 
 from landslip.dataset.split import PARTS
 from landslip.evaluation.object_scores import area_text
-from landslip.experiments.comparison_tables import cost_sheet
 from landslip.geo.raster import RasterInfo, read_info
 from landslip.metrics.confusion import stated_threshold
 from landslip.metrics.size_distribution import SURE, fit_tail
@@ -140,12 +139,11 @@ def landslide_map(workspace: Workspace) -> list[Block]:
         yield Facts(_map_facts(info, threshold, source))
         if run.label is not None and run.stack is not None:
             label, stack = run.label, run.stack
+            panel = maps.Panel(f"Landslide map, threshold {threshold:g}", path, threshold, run.split)
             framed = "Only the framed test part was kept from training: what lies elsewhere flatters the map. "
             yield workspace.drawn(
                 "judged.png",
-                lambda out: maps.draw_judged(
-                    path, label, stack, threshold, out, title=f"Landslide map, threshold {threshold:g}", split=run.split
-                ),
+                lambda out: maps.draw_judged(panel, label, stack, out),
                 "Map of hits, misses and false alarms over the relief.",
                 "The map against the drawn landslides: hits, misses and false alarms. "
                 + (framed if run.split is not None and "test" in _parts_held(run.split) else "")
@@ -320,4 +318,6 @@ def complexity(workspace: Workspace) -> list[Block]:
 
 
 def _costs(path: Path, title: str) -> list[Block]:
+    from landslip.experiments.comparison_tables import cost_sheet  # torch and scikit-learn come with it
+
     return sheet_table(title, cost_sheet(runs_of(path)))

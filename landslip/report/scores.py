@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from landslip.evaluation.object_scores import InventoryScores, SizeClass, area_text
 from landslip.evaluation.plots import draw_areas, draw_reliability
 from landslip.evaluation.result import HEADS, cells, leakage
-from landslip.experiments.comparison_tables import PICTURES, ground, score_sheet, summary, trust_sheet
 from landslip.importance.plots import Whisker, draw_intervals, draw_ranking
 from landslip.importance.ranking import MEASURES
 from landslip.metrics.bootstrap import LEVEL
@@ -23,6 +22,9 @@ from landslip.metrics.confusion import SCORES
 from landslip.metrics.size_distribution import Tail
 from landslip.report.base import DAMAGE, Workspace, figure_text, holding, number, percent, read_json_table
 from landslip.report.html import Block, Cell, Notes, Table, Text, picture
+
+if TYPE_CHECKING:
+    from landslip.experiments.steps import Result
 
 TRANSFERRED = {"as_trained": "as trained", "fine_tuned": "fine-tuned"}
 MOST_BYTES = 300_000  # of a picture made elsewhere, beyond which it is stored by a palette
@@ -235,9 +237,9 @@ def _matched(name: str, scores: InventoryScores) -> Block:
     )  # fmt: skip
 
 
-def runs_of(path: Path) -> list[dict[str, Any]]:
+def runs_of(path: Path) -> list[Result]:
     """The trainings of a comparison, as comparison.json holds them."""
-    runs: list[dict[str, Any]] = read_json_table(path)["runs"]
+    runs: list[Result] = read_json_table(path)["runs"]
     return runs
 
 
@@ -252,6 +254,9 @@ def comparison(workspace: Workspace) -> list[Block]:
 
 
 def _comparison(workspace: Workspace, path: Path) -> list[Block]:
+    # Imported here, with torch and scikit-learn: most runs hold no comparison.
+    from landslip.experiments.comparison_tables import PICTURES, ground, score_sheet, summary, trust_sheet
+
     def tables() -> Iterator[Block]:
         results = runs_of(path)
         every = summary(results)

@@ -16,7 +16,6 @@ from landslip.metrics.confusion import BINS, Confusion
 from landslip.runtime.run_folder import RunFolder
 from landslip.runtime.text import read_json
 from landslip.serve.schemas import (
-    REFUSED,
     GridOut,
     Key,
     LayerOut,
@@ -26,6 +25,7 @@ from landslip.serve.schemas import (
     ScoresAt,
     ScoresOut,
     Threshold,
+    refused,
 )
 from landslip.serve.session import Session
 from landslip.serve.tiles import SIDE
@@ -36,7 +36,7 @@ PATIENCE = 1.5  # seconds that a request waits for scores before it is told to c
 def add_run(app: FastAPI, session: Session) -> None:
     """Answer what the page is made from: /api/run."""
 
-    @app.get("/api/run", responses={503: REFUSED[503]})
+    @app.get("/api/run", responses=refused(503))
     def about() -> RunOut:
         """What the page is made from: grid, layers, threshold."""
         session.threshold, session.source, session.inventory_threshold = session.thresholds()
@@ -69,7 +69,7 @@ def add_layers(app: FastAPI, session: Session) -> None:
     """Answer how layers look: /api/layers/.../legend and /api/tiles/..."""
     tiles = session.tiles
 
-    @app.get("/api/layers/{key}/legend", responses={s: REFUSED[s] for s in (404, 422, 503)})
+    @app.get("/api/layers/{key}/legend", responses=refused(404, 422, 503))
     async def legend(key: Key) -> LegendOut:
         """How to read a layer's colours."""
         layer = session.layer(key)
@@ -81,11 +81,12 @@ def add_layers(app: FastAPI, session: Session) -> None:
         responses={
             200: {"content": {"image/png": {}}, "description": "a tile of 256 x 256 pixels, clear where undefined"},
             304: {"description": "the tile that the browser has is still right"},
-            **{s: REFUSED[s] for s in (404, 422, 503)},
+            **refused(404, 422, 503),
         },
     )
     async def tile(
         request: Request,
+        *,
         key: Key,
         z: Annotated[int, PathParameter(ge=0, le=40)],
         x: Annotated[int, PathParameter(ge=0, le=2**40)],
@@ -114,7 +115,7 @@ def add_layers(app: FastAPI, session: Session) -> None:
 def add_scores(app: FastAPI, session: Session) -> None:
     """Answer how well the map does: /api/scores."""
 
-    @app.get("/api/scores", status_code=200, responses={s: REFUSED[s] for s in (404, 422, 503)})
+    @app.get("/api/scores", status_code=200, responses=refused(404, 422, 503))
     async def scores(part: Parts) -> ScoresOut:
         """The scores of a part at every threshold, so that the page need not ask while a slider moves."""
         future = asyncio.wrap_future(session.count(part))

@@ -43,7 +43,9 @@ def grid_of(height: int, width: int) -> Grid:
 
 def store(folder: Path, probability: NDArray[np.float32], tags: dict[str, str] | None = None) -> Path:
     path = folder / "probability.tif"
-    write_raster(path, probability[None], grid_of(*probability.shape), ["probability"], np.nan, tags, overwrite=True)
+    write_raster(
+        path, probability[None], grid_of(*probability.shape), ["probability"], np.nan, tags=tags, overwrite=True
+    )
     return path
 
 
@@ -241,7 +243,12 @@ def test_the_ground_of_a_landslide(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     probability[16:18, 30:33] = 0.96
     path = prepared(tmp_path, probability.shape, encoding)
     write_raster(
-        path, probability[None], grid_of(*probability.shape), ["landslide probability"], np.nan, {"model_sha256": "ab"}
+        path,
+        probability[None],
+        grid_of(*probability.shape),
+        ["landslide probability"],
+        np.nan,
+        tags={"model_sha256": "ab"},
     )
     assert stack_of(path) == tmp_path / "prepared" / "stack.tif"
     made = make_inventory(path, tmp_path / "i.gpkg", 0.5, stack_path=stack_of(path))
