@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
+from PIL import Image
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
 
 from landslip.errors import RasterError
 from landslip.geo.grid import Grid, Window
-from landslip.geo.raster import open_raster, read_info, read_window, unreadable
+from landslip.geo.raster import info_of, open_raster, read_window, unreadable
 
 PERCENTILES = (2, 98)  # of a band's values, which a picture is stretched between
 
@@ -33,22 +32,14 @@ def read_picture(path: Path) -> NDArray[np.float32]:
 
 
 def require_whole_png(path: Path) -> None:
-    """Raise RasterError for a PNG that is cut short or altered: GDAL reads such a file as if nothing were wrong.
-
-    Every chunk carries its length and a CRC, and the last is IEND (ISO/IEC 15948, 5.3).
-    """
+    """Raise RasterError for a PNG that is cut short or altered: GDAL reads such a file as if nothing were wrong."""
     if not path.exists():
         raise RasterError(f"{path} does not exist. Check the path.")
-    stored, position, name = path.read_bytes(), 8, b""
-    intact = stored[:8] == b"\x89PNG\r\n\x1a\n"
-    while intact and name != b"IEND":
-        length = int.from_bytes(stored[position : position + 4])
-        name, end = stored[position + 4 : position + 8], position + 8 + length
-        checksum = stored[end : end + 4]
-        intact = len(checksum) == 4 and zlib.crc32(stored[position + 4 : end]) == int.from_bytes(checksum)
-        position = end + 4
-    if not intact:
-        raise unreadable(path, RasterioError("its PNG chunks are not whole"))
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            picture.verify()
+    except (OSError, SyntaxError, ValueError) as error:  # What Pillow raises for damaged chunks.
+        raise unreadable(path, error) from error
 
 
 def read_decimated(path: Path, bands: Sequence[int], most: int, stored: bool = False) -> tuple[NDArray[Any], Grid]:
@@ -57,7 +48,7 @@ def read_decimated(path: Path, bands: Sequence[int], most: int, stored: bool = F
     Every n-th pixel is read, so classes stay classes; `stored` keeps nodata as it is instead of turning it into NaN.
     """
     with open_raster(path) as dataset:
-        grid = read_info(path).grid
+        grid = info_of(dataset, path).grid
         thin = max(1, -(-max(grid.shape) // most))
         height, width = -(-grid.height // thin), -(-grid.width // thin)
         values = dataset.read(list(bands), out_shape=(len(bands), height, width), masked=not stored)

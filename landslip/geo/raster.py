@@ -149,12 +149,6 @@ def read_band_tags(path: Path) -> list[dict[str, str]]:
         return [dict(dataset.tags(band)) for band in dataset.indexes]
 
 
-def read_band_units(path: Path) -> list[str]:
-    """The unit that each band states, in band order; "" where it states none."""
-    with open_raster(path) as dataset:
-        return [unit or "" for unit in dataset.units]
-
-
 def read_categories(path: Path) -> dict[int, str]:
     """What a raster itself calls its codes, in the file or in its .aux.xml: {code: name}, without empty names.
 

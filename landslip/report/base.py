@@ -227,7 +227,7 @@ def _counted(run: RunFolder) -> np.ndarray[Any, np.dtype[np.int64]]:
     with open_raster(run.valid) as valid, open_raster(run.label) as label:
         shape = valid.height, valid.width
         counts = np.zeros((4, 3), np.int64)
-        split = None if run.split is None or _shape(run.split) != shape else run.split
+        split = None if run.split is None or read_info(run.split).grid.shape != shape else run.split
         for window in tiles(shape, SIDE):
             inside, classes = read_stored_window(valid, window) == 1, read_stored_window(label, window)
             masks = [inside, inside & (classes == LANDSLIDE), inside & (classes <= LANDSLIDE)]
@@ -238,8 +238,3 @@ def _counted(run: RunFolder) -> np.ndarray[Any, np.dtype[np.int64]]:
                 for i, code in enumerate(PARTS.values(), start=1):
                     counts[i] += [np.count_nonzero(mask & (codes == code)) for mask in masks]
         return counts
-
-
-def _shape(path: Path) -> tuple[int, int]:
-    info = read_info(path)
-    return info.height, info.width

@@ -19,15 +19,11 @@ from landslip.runtime.locks import exclusive_lock
 def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
     """Raise OutputError where `path`, a file or a folder to be, may not be written. Call before long work."""
     require_name(path)
-    if path.is_symlink() and not path.exists():
-        raise OutputError(
-            f"{path} is a link to {path.readlink()}, which is not there. Remove it, or give another name."
-        )
     if is_stream(path):
         raise OutputError(f"{path} is neither a file nor a folder. Give another name.")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already. Give another name, or --overwrite to replace it.")
-    if path.is_dir() and not _is_our_folder(path):
+    if path.is_dir() and any(path.iterdir()) and not (path / "manifest.json").exists():
         raise OutputError(
             f"{path} is a folder that landslip did not write (no manifest.json in it), so --overwrite "
             "does not replace it. Give another name."
@@ -140,10 +136,6 @@ def _clean_up(path: Path, aside: Path, ledger: str = "") -> Iterator[None]:
     finally:
         if not unfinished:
             give_up(aside)
-
-
-def _is_our_folder(path: Path) -> bool:
-    return (path / "manifest.json").exists() or not any(path.iterdir())
 
 
 def _bring_back(replaced: Path, path: Path) -> None:

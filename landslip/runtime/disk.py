@@ -6,28 +6,16 @@ import errno
 import hashlib
 import os
 import shutil
-import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
 from landslip.errors import OutputError
 
-LONGEST_NAME = 200  # bytes; most disks take 255, and files beside an output have longer names
-
 
 def require_name(path: Path) -> None:
-    """Raise OutputError for a path that an output, or the files that lie beside it meanwhile, cannot have."""
+    """Raise OutputError for a path that is a folder's by itself: `.`, `..` or `/`."""
     if path.name in ("", ".."):
         raise OutputError(f"{path} is a folder, and no name that an output can have. Give a name in it.")
-    # Control characters (Cc), and bytes that are not UTF-8 (Cs).
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(path)):
-        raise OutputError(f"{str(path)!a} holds what is no text. Give a name of letters, digits and signs.")
-    # Hidden names are those of the files beside an output, whose own name was found short enough.
-    if (length := len(path.name.encode())) > LONGEST_NAME and not path.name.startswith("."):
-        raise OutputError(
-            f"{path.name} is a name of {length} bytes, and files beside it get longer ones. Give one of {LONGEST_NAME} "
-            "at most."
-        )
 
 
 def require_writable(path: Path) -> None:
