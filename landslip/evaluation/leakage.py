@@ -25,7 +25,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from landslip.dataset.split import TRAIN
-from landslip.geo.geotiff import TILE
+from landslip.geo.geotiff import STORED_TILE
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.mapped_array import mapped_zeros, strips
 from landslip.geo.raster import open_raster, read_stored_window
@@ -36,7 +36,7 @@ FEW = 2**16  # values that are put in order at once
 LEAF = 64  # pixels of the edge in a leaf of the tree
 ROUNDING = 1e-6  # share that a bound is widened by, more than float32 loses of it
 TRANSFORMED = 8  # pixels that a distance transform takes in the time that the tree takes for one
-LARGEST = (4 * TILE) ** 2  # pixels of a distance transform at most, which holds some 20 bytes of each
+LARGEST = (4 * STORED_TILE) ** 2  # pixels of a distance transform at most, which holds some 20 bytes of each
 
 # From (rows, columns) bool cells: windows of the raster that hold one of them, each with its (h, w) scored pixels off
 # training ground.

@@ -29,7 +29,7 @@ from landslip.errors import LabelError, RunError
 from landslip.evaluation.counts import known_windows
 from landslip.evaluation.object_matching import OVERLAP, match
 from landslip.evaluation.object_scores import Boundary, InventoryScores, area_text, completeness, size_classes
-from landslip.geo.geotiff import TILE
+from landslip.geo.geotiff import STORED_TILE
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read_info
 from landslip.geo.rasterize import burn, burn_alone, burn_window, shapes_on
@@ -38,7 +38,7 @@ from landslip.review.landslides import OF_INVENTORY, read_landslides, read_mappe
 from landslip.runtime.progress import plural
 
 WITHIN = (1, 2)  # pixels that two boundaries may lie apart
-SIDE = 4 * TILE  # pixels per side of what is held in memory at a time
+SIDE = 4 * STORED_TILE  # pixels per side of what is held in memory at a time
 POLYGONS = ["Polygon", "MultiPolygon"]
 
 

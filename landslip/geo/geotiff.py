@@ -24,7 +24,7 @@ from landslip.geo.raster import open_raster, reason
 from landslip.runtime.atomic import atomic_write, scratch_file
 from landslip.runtime.disk import require_space
 
-TILE = 256  # side of the tiles that rasters are stored in, pixels
+STORED_TILE = 256  # side of the tiles that rasters are stored in, pixels
 COG_TILE = 512  # side of the tiles of rasters with overviews, pixels
 GEOTIFF_SUFFIXES = {".tif", ".tiff"}
 
@@ -45,7 +45,7 @@ def write_raster(
         raise GridError(f"{path}: values of shape {values.shape} do not fit {len(names)} bands of {grid.describe()}.")
     dtype = str(values.dtype)
     with create_raster(path, grid, dtype, names, nodata, tags=tags, compress=compress, overwrite=overwrite) as dataset:
-        for window in tiles(grid.shape, 16 * TILE):
+        for window in tiles(grid.shape, 16 * STORED_TILE):
             write_window(dataset, values[:, window.slices[0], window.slices[1]], window)
 
 
@@ -146,7 +146,7 @@ def create_blank(path: Path, grid: Grid, names: Sequence[str], tags: Sequence[Ma
 def find_tiles(path: Path) -> StoredTiles:
     """Where the tiles of a raster lie that `create_blank` made; OutputError where it could not place them."""
     with open_raster(path) as dataset:
-        rows, columns = -(-dataset.height // TILE), -(-dataset.width // TILE)
+        rows, columns = -(-dataset.height // STORED_TILE), -(-dataset.width // STORED_TILE)
         places = [
             dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
             for band in dataset.indexes
@@ -165,16 +165,18 @@ def put_tiles(tiles: StoredTiles, values: NDArray[np.float32], window: Window, b
     They go straight into their places, past GDAL, so that several threads may write at once, and a run that goes on
     after an interruption leaves the same bytes as one that was not interrupted.
     """
-    tile = np.full((TILE, TILE), np.nan, np.float32)
+    tile = np.full((STORED_TILE, STORED_TILE), np.nan, np.float32)
     with tiles.path.open("rb+", buffering=0) as file:
         for plane, band in zip(values, bands, strict=True):
-            for row in range(0, window.height, TILE):
-                for column in range(0, window.width, TILE):
-                    part = plane[row : row + TILE, column : column + TILE]
+            for row in range(0, window.height, STORED_TILE):
+                for column in range(0, window.width, STORED_TILE):
+                    part = plane[row : row + STORED_TILE, column : column + STORED_TILE]
                     if part.shape != tile.shape:
                         tile[:] = np.nan
                     tile[: part.shape[0], : part.shape[1]] = part
-                    offset = tiles.offsets[band - 1, (window.row + row) // TILE, (window.column + column) // TILE]
+                    offset = tiles.offsets[
+                        band - 1, (window.row + row) // STORED_TILE, (window.column + column) // STORED_TILE
+                    ]
                     file.seek(int(offset))
                     file.write(tile.data)
 
@@ -193,8 +195,8 @@ def _profile(grid: Grid, dtype: str, count: int, nodata: float | None, compress:
         transform=grid.transform,
         nodata=nodata,
         tiled=True,
-        blockxsize=TILE,
-        blockysize=TILE,
+        blockxsize=STORED_TILE,
+        blockysize=STORED_TILE,
         interleave="band",
         bigtiff="if_safer",
         **compression,

@@ -42,7 +42,7 @@ from landslip.runtime.text import read_json, write_json
 from landslip.training.checkpoint import load_model, run_of, split_of
 from landslip.training.model_files import FACTS, SPLIT
 
-SIDE = 2048  # pixels a side of the windows that labels are corrected in
+LABEL_SIDE = 2048  # pixels a side of the windows that labels are corrected in
 KEPT = ("stack.tif", "valid.tif", "channels.json", "split.tif")  # files of the folder that stay as they are
 
 
@@ -196,7 +196,7 @@ def _write_label(path: Path, label: RasterInfo, reviews: Sequence[Review], valid
         nullcontext() if split is None else open_raster(split) as split_file,
         create_raster(path, label.grid, "uint8", ["label"], UNKNOWN, tags=tags) as new,
     ):
-        for window in tiles(label.grid.shape, SIDE):
+        for window in tiles(label.grid.shape, LABEL_SIDE):
             before = known_label(read_stored_window(old, window), label.path)
             after, inside = before.copy(), read_stored_window(valid_file, window) == 1
             # Landslides last, so that they win where a rejected outline overlaps one.
@@ -291,7 +291,7 @@ def _keep_files(prepared: Path, folder: Path, parts: _Parts, grid: Grid) -> None
         open_raster(parts.path) as old,
         create_raster(folder / SPLIT, grid, "uint8", ["part"], None, tags=parts.tags) as new,
     ):
-        for window in tiles(grid.shape, SIDE):
+        for window in tiles(grid.shape, LABEL_SIDE):
             write_window(new, read_stored_window(old, window)[None], window)
 
 

@@ -29,7 +29,7 @@ from landslip.geo.vector import layer_names
 from landslip.inventory.measure import LandslidePieces, Measured, fill_map, find, landslide_frame, measure
 from landslip.inventory.previous import Earlier, earlier_inventory, kept_as_read
 from landslip.metrics.confusion import stated_threshold
-from landslip.plots.qgis_style import COLOURS, NOT_VALID, inventory_style, map_style, review_style
+from landslip.plots.qgis_style import MAP_COLOURS, NOT_VALID, inventory_style, map_style, review_style
 from landslip.review.review_tables import LAYER, REVIEWS
 from landslip.runtime.atomic import atomic_write, refuse_existing, scratch_file
 from landslip.runtime.disk import require_name
@@ -252,7 +252,7 @@ def _open_map(map_path: Path, grid: Grid, tags: dict[str, str], overwrite: bool)
     with create_raster(
         map_path, grid, "uint8", ["landslide"], NOT_VALID, tags=tags, overwrite=overwrite, overviews="nearest"
     ) as dataset:
-        dataset.write_colormap(1, COLOURS)
+        dataset.write_colormap(1, MAP_COLOURS)
         yield dataset
 
 

@@ -21,15 +21,14 @@ from landslip.geo.grid import Grid, tiles
 from landslip.geo.raster import open_raster, read_info, read_stored_window
 from landslip.geo.vector import read_vector
 from landslip.inventory.previous import layer_of
-from landslip.plots.cartography import MOST
+from landslip.plots.cartography import MOST_DRAWN
 from landslip.preparation.degrees import degree_text, to_degrees
 from landslip.report.html import Block, Picture, Text, picture
 from landslip.runtime import text
-from landslip.runtime.run_folder import PARTS as FOLDERS
-from landslip.runtime.run_folder import PLACES, RunFolder
+from landslip.runtime.run_folder import FOLDERS, PLACES, RunFolder
 from landslip.runtime.text import parse_json
 
-SIDE = 2048  # pixels a side of what is counted at a time
+COUNTED_SIDE = 2048  # pixels a side of what is counted at a time
 # what a damaged file of the run may end in, whichever library reads it
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, OSError, RuntimeError)
 
@@ -196,7 +195,7 @@ def size_text(grid: Grid) -> str:
     return f"{grid.height:,} rows x {grid.width:,} columns of {grid.x_size:g} x {grid.y_size:g} m"
 
 
-def thinned(grid: Grid, most: int = MOST) -> str:
+def thinned(grid: Grid, most: int = MOST_DRAWN) -> str:
     """How far a map is thinned that shows at most so many pixels a side; "" where it shows all."""
     every = max(1, -(-max(grid.shape) // most))
     return "" if every == 1 else f"Of each {every} x {every} pixels one is shown."
@@ -212,7 +211,7 @@ def _share(run: RunFolder) -> tuple[float, float]:
     info = read_info(run.landslide_map)
     pixels, mapped, area = 0, 0, 0.0
     with open_raster(run.landslide_map) as dataset:
-        for window in tiles((info.height, info.width), SIDE):
+        for window in tiles((info.height, info.width), COUNTED_SIDE):
             classes = read_stored_window(dataset, window)
             inside = int(np.count_nonzero(classes <= LANDSLIDE))
             pixels += int(np.count_nonzero(classes == LANDSLIDE))
@@ -228,7 +227,7 @@ def _counted(run: RunFolder) -> np.ndarray[Any, np.dtype[np.int64]]:
         shape = valid.height, valid.width
         counts = np.zeros((4, 3), np.int64)
         split = None if run.split is None or read_info(run.split).grid.shape != shape else run.split
-        for window in tiles(shape, SIDE):
+        for window in tiles(shape, COUNTED_SIDE):
             inside, classes = read_stored_window(valid, window) == 1, read_stored_window(label, window)
             masks = [inside, inside & (classes == LANDSLIDE), inside & (classes <= LANDSLIDE)]
             counts[0] += [np.count_nonzero(mask) for mask in masks]

@@ -18,7 +18,7 @@ from landslip.metrics.confusion import stated_threshold
 from landslip.metrics.size_distribution import SURE, fit_tail
 from landslip.metrics.training_range import warnings_in
 from landslip.plots import maps
-from landslip.plots.cartography import MOST
+from landslip.plots.cartography import MOST_DRAWN
 from landslip.plots.curves import draw_history
 from landslip.preparation import figures
 from landslip.report.base import (
@@ -164,7 +164,7 @@ def landslide_map(workspace: Workspace) -> list[Block]:
                 lambda out: maps.draw_uncertainty(path, out),
                 "Maps of probability, dissimilarity index and disagreement; hatched outside the area of applicability.",
                 "Where not to trust the map: probability, how unlike the training ground (dissimilarity index), and "
-                f"how far draws of the network disagree. {thinned(info.grid, MOST // 2)}",
+                f"how far draws of the network disagree. {thinned(info.grid, MOST_DRAWN // 2)}",
                 palette=True,
             )
         else:

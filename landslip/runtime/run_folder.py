@@ -27,7 +27,7 @@ from landslip.errors import DependencyError, ModelError, OutputError, RasterErro
 
 FIGURES, STUDY_AREA, FACTOR_SHEET = "figures", "study_area.png", "factors.png"  # in prepared/
 RASTERS = ("stack", "valid", "label", "split", "probability", "landslide_map")
-PARTS = ("prepared", "model", "map", "inventory", "scores", "comparison", "importance", "intervals")
+FOLDERS = ("prepared", "model", "map", "inventory", "scores", "comparison", "importance", "intervals")
 ANALYSES = {name: f"{name}.json" for name in ("comparison", "importance", "intervals")}  # in a folder of any name
 MOST_MEANT = 3  # files that a message names where a folder is given for a file
 PLACES = {
@@ -129,7 +129,7 @@ def open_run(root: Path | str) -> RunFolder:
     scores = tuple(sorted((root / "scores").glob("*.json")))
     if not (any(files.values()) or any(analyses.values()) or scores):
         raise OutputError(
-            f"{root} holds none of a run's folders ({', '.join(PARTS)}). "
+            f"{root} holds none of a run's folders ({', '.join(FOLDERS)}). "
             f"{_run_meant(root) or 'Give the folder that holds them.'}"
         )
     return RunFolder(

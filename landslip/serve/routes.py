@@ -28,7 +28,7 @@ from landslip.serve.schemas import (
     refused,
 )
 from landslip.serve.session import Session
-from landslip.serve.tiles import SIDE
+from landslip.serve.tiles import TILE_SIDE
 
 PATIENCE = 1.5  # seconds that a request waits for scores before it is told to come again
 
@@ -151,7 +151,7 @@ def _grid_out(grid: Grid, levels: int) -> GridOut:
         width=grid.width,
         height=grid.height,
         levels=levels,
-        tile=SIDE,
+        tile=TILE_SIDE,
     )
 
 

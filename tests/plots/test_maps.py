@@ -29,8 +29,7 @@ from landslip.plots.maps import (
     draw_split,
     draw_uncertainty,
 )
-from landslip.plots.palette import FALSE_ALARMS, HITS, LANDSLIDES, LINES, MISSES
-from landslip.plots.palette import PARTS as PART_COLOURS
+from landslip.plots.palette import FALSE_ALARMS, HITS, LANDSLIDES, LINES, MISSES, PART_COLOURS
 
 SHAPE = (40, 60)
 GRID = Grid(CRS_UTM, Affine(30, 0, 460_000, 0, -30, 3_430_000), *SHAPE)
