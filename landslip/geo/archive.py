@@ -127,7 +127,7 @@ def names(archive: Path) -> list[str]:
     if archive.suffix.lower() == ".zip":
         with zipfile.ZipFile(archive) as zipped:
             return sorted(zipped.namelist())
-    with tar(archive) as opened:
+    with open_tar(archive) as opened:
         return sorted(member.name for member in opened.getmembers() if member.isfile())
 
 
@@ -136,7 +136,7 @@ def text_in(archive: Path, name: str) -> str:
     if archive.suffix.lower() == ".zip":
         with zipfile.ZipFile(archive) as zipped:
             return zipped.read(name).decode("utf-8-sig")
-    with tar(archive) as opened:
+    with open_tar(archive) as opened:
         file = opened.extractfile(name)
         if file is None:
             raise ValueError("it is no file")
@@ -144,7 +144,7 @@ def text_in(archive: Path, name: str) -> str:
 
 
 @contextmanager
-def tar(path: Path) -> Iterator[tarfile.TarFile]:
+def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     """An open .tar, compressed or not; one of UNREADABLE where it is none."""
     with tarfile.open(path, "r:" if path.suffix.lower() == ".tar" else "r:gz") as opened:
         yield opened

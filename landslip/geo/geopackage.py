@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pyogrio.errors import DataSourceError
 
 from landslip.errors import OutputError
-from landslip.geo.vector import named, unreadable
+from landslip.geo.vector import name_in_errors, unreadable
 from landslip.runtime.atomic import atomic_write
 
 STYLE_TABLE = "layer_styles"
@@ -60,7 +60,7 @@ def open_vector_writer(
     """
     require_geopackage_name(path)
     if base is not None:
-        with _written(path):
+        with _report_failed_write(path):
             _copy_geopackage(base, aside)
     lengths: list[int] = []
     boxes: list[NDArray[np.float64]] = []
@@ -69,13 +69,13 @@ def open_vector_writer(
         options = {"layer": layer, "driver": "GPKG", "engine": "pyogrio", "promote_to_multi": multi, "VERSION": VERSION}
         if multi and frame.empty:  # No geometry says of what kind those to come are.
             options["geometry_type"] = "MultiPolygon"
-        with _written(path):
+        with _report_failed_write(path):
             frame.to_file(aside, mode="a" if lengths else "w", **options)
         lengths.append(len(frame))
         boxes.append(frame.total_bounds)
 
     yield add
-    with _written(path):
+    with _report_failed_write(path):
         _require_features(aside, layer, sum(lengths))
         _require_geometry(aside, layer, sum(lengths), np.array(boxes))
 
@@ -105,7 +105,7 @@ def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:
         for layer, qml in styles.items()
     ]
     options = {"layer": STYLE_TABLE, "driver": "GPKG", "layer_options": {"FID": "id"}}
-    with _written(path):
+    with _report_failed_write(path):
         pyogrio.write_dataframe(pd.DataFrame(rows), aside, **options)
         _require_features(aside, STYLE_TABLE, len(rows))
 
@@ -135,7 +135,7 @@ def highest_value(path: Path, layer: str, column: str) -> int:
     """The largest number in a column of a layer, or of a table without geometries; 0 where there is none."""
     import pyogrio
 
-    with named(path):
+    with name_in_errors(path):
         values = pyogrio.read_dataframe(path, layer=layer, columns=[column], read_geometry=False)
         numbers = values[column].dropna() if column in values else ()
         return int(max(numbers, default=0))
@@ -182,7 +182,7 @@ def _copy_geopackage(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[None]:
+def _report_failed_write(path: Path) -> Iterator[None]:
     """Raise OutputError where GDAL or SQLite cannot write what `path` is to hold."""
     try:
         yield

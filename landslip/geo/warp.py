@@ -43,7 +43,7 @@ def warp(
     """
     with open_raster(path) as dataset:
         source = info_of(dataset, path).grid
-        with _leading(path, source.crs, grid.crs):
+        with _require_way(path, source.crs, grid.crs):
             window = needed_window(source, grid, resampling).clip(source.shape)
         if window.area > MOST_AT_ONCE and max(grid.shape) > 1:
             return in_quarters(lambda part: warp(path, grid.crop(part), bands, resampling, nodata), grid.shape)
@@ -55,7 +55,7 @@ def warp_stored(path: Path, grid: Grid, band: int = 1) -> NDArray[np.float32]:
     """One band brought onto `grid` by the nearest pixel, (H, W) float32: nodata stays a value; NaN beyond it."""
     with open_raster(path) as dataset:
         source = info_of(dataset, path).grid
-        with _leading(path, source.crs, grid.crs):
+        with _require_way(path, source.crs, grid.crs):
             window = needed_window(source, grid, "nearest").clip(source.shape)
         if 0 in (window.height, window.width):
             return np.full(grid.shape, np.nan, np.float32)
@@ -119,7 +119,7 @@ def covering_window(raster: RasterInfo, grid: Grid, margin: int = 4) -> Window:
     Raises GridError where no way leads from the grid's CRS to the raster's.
     """
     source = raster.grid
-    with _leading(raster.path, source.crs, grid.crs):
+    with _require_way(raster.path, source.crs, grid.crs):
         left, bottom, right, top = transform_bounds(grid.crs, source.crs, *grid.bounds, densify_pts=41)
     x, y = source.transform.c, source.transform.f
     across = (right - left) / source.x_size / max(grid.width, 1)  # source pixels in one target pixel
@@ -139,7 +139,7 @@ def default_grid(info: RasterInfo, crs: CRS, resolution: float | None) -> Grid:
     Raises GridError where it takes none.
     """
     source = info.grid
-    with _leading(info.path, source.crs, crs):
+    with _require_way(info.path, source.crs, crs):
         transform, width, height = calculate_default_transform(
             source.crs, crs, source.width, source.height, *source.bounds, resolution=resolution
         )
@@ -240,7 +240,7 @@ def _cut_array(values: NDArray[np.float32], window: Window) -> NDArray[np.float3
 
 
 @contextmanager
-def _leading(path: Path, crs: CRS, other: CRS) -> Iterator[None]:
+def _require_way(path: Path, crs: CRS, other: CRS) -> Iterator[None]:
     """Name the file, and both CRSs, where PROJ knows no way from one to the other."""
     try:
         yield

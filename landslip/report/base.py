@@ -80,7 +80,7 @@ class Workspace:
             blocks += shown(path)
         return blocks
 
-    def tried(self, path: Path, step: Step) -> list[Block]:
+    def attempt(self, path: Path, step: Step) -> list[Block]:
         """The blocks that a step makes of a file.
 
         Where the file is damaged they are those made before the damage, and a line that names the file.
@@ -101,7 +101,7 @@ class Workspace:
             )
         return blocks
 
-    def drawn(self, name: str, step: Callable[[Path], None], alt: str, caption: str, palette: bool = False) -> Picture:
+    def draw(self, name: str, step: Callable[[Path], None], alt: str, caption: str, palette: bool = False) -> Picture:
         """A figure that `step` writes to the path it is given."""
         path = self.scratch / name
         step(path)

@@ -59,7 +59,7 @@ def scores(workspace: Workspace) -> list[Block]:
     """Scores with their ground, what they stand on, and those on other sites."""
     elsewhere: list[Block] = []
     for path in holding(workspace, "scores.json", "as_trained"):
-        elsewhere += workspace.tried(path, partial(_transfer, workspace, path))
+        elsewhere += workspace.attempt(path, partial(_transfer, workspace, path))
     if not workspace.run.scores:
         return [
             Text("This run holds no scores. They are made by: landslip evaluate RUN/map/probability.tif "
@@ -69,11 +69,11 @@ def scores(workspace: Workspace) -> list[Block]:
     faults: list[Block] = []
     files: list[_ScoreFile] = []
     for path in workspace.run.scores:
-        faults += workspace.tried(path, partial(_read_scores, path, files))
+        faults += workspace.attempt(path, partial(_read_scores, path, files))
     details: list[Block] = []
     warnings: dict[str, list[str]] = {}
     for file in files:
-        details += workspace.tried(file.path, partial(_score_details, workspace, file.path, file.content))
+        details += workspace.attempt(file.path, partial(_score_details, workspace, file.path, file.content))
         if warning := loud_of(file.content):
             warnings.setdefault(warning, []).append(workspace.name(file.path))
     loud = [Text(f"{', '.join(names)}: {warning}", "warning") for warning, names in warnings.items()]
@@ -176,7 +176,7 @@ def _score_details(workspace: Workspace, path: Path, content: Mapping[str, Any])
         table = [Reliability(**row) for row in rows]  # type: ignore[arg-type]
         error = percent(content.get("expected_calibration_error"))
         where = "all mapped ground" if content["part"] == "all" else f"the {content['part']} part"
-        yield workspace.drawn(
+        yield workspace.draw(
             f"reliability_{path.stem}.svg",
             lambda out: draw_reliability({path.stem: table}, out, f"Reliability on {where}"),
             f"Share of landslide against probability on {where}; expected calibration error {error}.",
@@ -187,7 +187,7 @@ def _score_details(workspace: Workspace, path: Path, content: Mapping[str, Any])
         scores = _inventory_scores(content["inventory"])
         yield _matched(path.stem, scores)
         if scores.classes:
-            yield workspace.drawn(
+            yield workspace.draw(
                 f"areas_{path.stem}.svg",
                 lambda out: draw_areas(scores, out),
                 "Frequency of landslide areas, map beside reference, and the share found by size.",
@@ -273,14 +273,14 @@ def _comparison(workspace: Workspace, path: Path) -> list[Block]:
             yield Text("Some runs failed; the same command tries them again.", "warning")
             yield Notes(failed)
 
-    blocks = workspace.tried(path, tables)
+    blocks = workspace.attempt(path, tables)
     for name in PICTURES:
         for file in sorted(path.parent.glob(f"{name}_*.png")):
             split = file.stem.removeprefix(f"{name}_")
             title = _picture_title(path, name, split) if split in ("apart", "paper", "given") else ""
             if title:
                 large = file.stat().st_size > MOST_BYTES
-                blocks += workspace.tried(file, partial(_picture, file, title, large))
+                blocks += workspace.attempt(file, partial(_picture, file, title, large))
     return blocks
 
 
@@ -331,7 +331,7 @@ def _importance(workspace: Workspace, path: Path) -> list[Block]:
             for m, scores in ranked.items()
             if not m.endswith("_f1")
         }  # fmt: skip
-        yield workspace.drawn(
+        yield workspace.draw(
             f"{path.parent.name}_importance.svg",
             lambda out: draw_ranking(panels, out),
             "Bars of the importance of each factor with intervals: " + "; ".join(panels) + ".",
@@ -348,7 +348,7 @@ def _importance(workspace: Workspace, path: Path) -> list[Block]:
             yield Table(f"{title}.", ["Factor", "Rank", "Estimate", "95 % interval", "Doubt"], rows, ends=True)
         yield Notes([f"{note}." for note in content["notes"]])
 
-    return workspace.tried(path, shown)
+    return workspace.attempt(path, shown)
 
 
 def _doubts(score: Mapping[str, Any]) -> str:
@@ -379,7 +379,7 @@ def _intervals(workspace: Workspace, path: Path) -> list[Block]:
                  "undefined" if math.isnan(ratio) else f"{ratio:.2f}"]
             )  # fmt: skip
         mean = number(content["landslides"]) / number(content["pixels"])
-        yield workspace.drawn(
+        yield workspace.draw(
             f"{path.parent.name}_intervals.svg",
             lambda out: draw_intervals(panels, mean, out),
             "Bars of landslide frequency and area share by class of each factor.",
@@ -390,4 +390,4 @@ def _intervals(workspace: Workspace, path: Path) -> list[Block]:
         yield Table("Landslides by class of each factor.", heads, table, left=2)
         yield Notes([f"{note}." for note in content["notes"]])
 
-    return workspace.tried(path, shown)
+    return workspace.attempt(path, shown)
