@@ -198,15 +198,14 @@ def _score_details(workspace: Workspace, path: Path, content: Mapping[str, Any])
 
 def _inventory_scores(stored: Mapping[str, Any]) -> InventoryScores:
     """Scores of an inventory as a scores file holds them: null is NaN, and the single areas are not kept."""
-    values: dict[str, Any] = dict(stored)
-    values["classes"] = [_size_class(row) for row in stored["classes"]]
-    for name in ("reference_tail", "mapped_tail"):
-        values[name] = Tail(**{key: number(value) for key, value in stored[name].items()})  # type: ignore[arg-type]
+    names = {field.name for field in fields(InventoryScores)}
+    values = {key: value for key, value in stored.items() if key in names}
     for name in ("number_bias", "area_bias", "completeness_m2", "reference_area_m2", "mapped_area_m2"):
         values[name] = number(stored[name])
-    values |= {"reference_areas": np.empty(0), "mapped_areas": np.empty(0), "boundary": []}
-    names = {field.name for field in fields(InventoryScores)}
-    return InventoryScores(**{key: value for key, value in values.items() if key in names})
+    for name in ("reference_tail", "mapped_tail"):
+        values[name] = Tail(**{key: number(value) for key, value in stored[name].items()})  # type: ignore[arg-type]
+    values["classes"] = [_size_class(row) for row in stored["classes"]]
+    return InventoryScores(**values | {"reference_areas": np.empty(0), "mapped_areas": np.empty(0), "boundary": []})
 
 
 def _size_class(row: Mapping[str, Any]) -> SizeClass:

@@ -13,7 +13,7 @@ from landslip.errors import OutputError
 
 
 def require_name(path: Path) -> None:
-    """Raise OutputError for a path that is a folder's by itself: `.`, `..` or `/`."""
+    """Raise OutputError for `.`, `..` and `/`, which are folders and no names that an output can have."""
     if path.name in ("", ".."):
         raise OutputError(f"{path} is a folder, and no name that an output can have. Give a name in it.")
 
