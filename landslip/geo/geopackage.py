@@ -1,4 +1,4 @@
-"""GeoPackages and GeoParquet files written, and found whole once written."""
+"""Write GeoPackages and GeoParquet files, and check that a GeoPackage is whole before it gets its name."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def covering_window(raster: RasterInfo, grid: Grid, margin: int = 4) -> Window:
     """The window of a raster that covers `grid` with `margin` of its pixels to spare, clipped to the raster.
 
     Where the grid's pixels are larger the margin grows with them, as GDAL's kernels do (cubic: two target pixels).
-    Raises GridError where no way leads from the grid's CRS to the raster's.
+    Raises GridError where PROJ cannot convert between the two CRSs.
     """
     source = raster.grid
     with _require_way(raster.path, source.crs, grid.crs):
@@ -241,13 +241,13 @@ def _cut_array(values: NDArray[np.float32], window: Window) -> NDArray[np.float3
 
 @contextmanager
 def _require_way(path: Path, crs: CRS, other: CRS) -> Iterator[None]:
-    """Name the file, and both CRSs, where PROJ knows no way from one to the other."""
+    """Raise GridError that names the file and both CRSs where PROJ cannot convert between them."""
     try:
         yield
     except MemoryError:
         raise
     except Exception as error:  # GDAL's own errors, for which rasterio has no public name.
         raise GridError(
-            f"{path} is in {crs_name(crs)}, to which no way leads from {crs_name(other)} "
+            f"{path} is in {crs_name(crs)}, and PROJ cannot convert between that and {crs_name(other)} "
             f"({' '.join(str(error).split())[:200]}). Give it in a CRS of the same body."
         ) from error

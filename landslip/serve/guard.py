@@ -1,4 +1,4 @@
-"""What every request passes before it is answered: who asks, how much is sent, and what a browser may do with it.
+"""Check every request before it is answered: who asks, and how much is sent. Tell browsers what a page may do.
 
 A page of another site can make a browser ask a server on this computer. It cannot choose the Host that the browser
 names, except by pointing a name of its own at this computer (DNS rebinding), and it cannot hide its Origin: both are
