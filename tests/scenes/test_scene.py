@@ -324,8 +324,7 @@ def zipped_sentinel(folder: Path) -> bytes:
     "local, central, value, said",
     [
         (6, 8, b"\x01\x00", "encrypted"),  # flags (APPNOTE.TXT 4.4.4)
-        (8, 10, b"\x63\x00", "compressed in a way"),  # method (4.4.5)
-        (8, 10, b"\x0e\x00", "compressed in a way"),  # LZMA, which GDAL does not read
+        (8, 10, b"\x63\x00", "compression method"),  # method (4.4.5)
         (8, 10, b"\x08\x00", "invalid|decompressing"),  # deflate, which it is not
         (4, 6, b"\xff\x00", "version"),  # needed to extract (4.4.3)
     ],
