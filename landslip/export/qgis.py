@@ -66,9 +66,7 @@ from landslip.runtime.text import read_json, write_json, write_text
 SEEN = 512  # pixels a side that a stretch is taken from
 LABEL_COLOURS = {0: rgba(NO_LANDSLIDE), 1: rgba(REFERENCE)}
 PART_NAMES = {TRAIN: "training", VALIDATION: "validation", TEST: "test"}
-SPLIT_COLOURS = {
-    code: rgba(colour) for code, colour in zip((TRAIN, VALIDATION, TEST), PART_COLOURS.values(), strict=True)
-}
+SPLIT_COLOURS = dict(zip((TRAIN, VALIDATION, TEST), map(rgba, PART_COLOURS.values()), strict=True))
 PICTURES = {"true colour": TRUE_COLOUR, "false colour": FALSE_COLOUR}
 VECTORS = {  # of the site file: how each is called, and its colour
     "landslides": ("reference", rgba(REFERENCE)),
