@@ -65,10 +65,10 @@ def write_rasters(folder: Path, megapixels: float, side: int = REGION) -> list[P
     tags = {"split": "apart", "leaky": "no", "window": "64"}
     with (
         create_raster(
-            paths[0], grid, "float32", ["probability"], float("nan"), {"threshold": "0.5"}, overwrite=True
+            paths[0], grid, "float32", ["probability"], float("nan"), tags={"threshold": "0.5"}, overwrite=True
         ) as probability,
         create_raster(paths[1], grid, "uint8", ["label"], None, overwrite=True) as label,
-        create_raster(paths[2], grid, "uint8", ["part"], None, tags, overwrite=True) as split,
+        create_raster(paths[2], grid, "uint8", ["part"], None, tags=tags, overwrite=True) as split,
     ):
         for window in tiles(grid.shape, 2048):
             coarse = rng.random((window.height // 16 + 1, window.width // 16 + 1))

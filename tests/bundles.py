@@ -71,7 +71,7 @@ def write_landsat(
         name: str, values: np.ndarray, dtype: type = np.uint16, on: Grid = grid, nodata: float | None = 0
     ) -> None:
         point = {"AREA_OR_POINT": "Point"}
-        write_raster(home / f"{product}_{name}.TIF", values[None].astype(dtype), on, [name], nodata, point)
+        write_raster(home / f"{product}_{name}.TIF", values[None].astype(dtype), on, [name], nodata, tags=point)
 
     rest = np.full(grid.shape, 20_000)
     prefix = "B" if pan is not None else "SR_B"

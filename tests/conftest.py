@@ -145,7 +145,7 @@ path = "landslides.gpkg"
 
 def rewrite_split(model: Path, parts: np.ndarray, tags: dict[str, str]) -> None:
     """Give a model folder another split, as if it had been trained by it."""
-    geotiff.write_raster(model / "split.tif", parts[None], GRID, ["part"], None, tags, overwrite=True)
+    geotiff.write_raster(model / "split.tif", parts[None], GRID, ["part"], None, tags=tags, overwrite=True)
     facts = json.loads((model / "model.json").read_text())
     facts["split_sha256"] = file_hash(model / "split.tif")
     (model / "model.json").write_text(json.dumps(facts))

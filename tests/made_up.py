@@ -103,7 +103,7 @@ def write_run(folder: Path, made: TinySite) -> Path:
     label = read_stored(made.folder / "prepared" / "label.tif")
     write_raster(
         folder / "map" / "probability.tif", made_up_probability(label)[None], GRID, [PROBABILITY], np.nan,
-        {"threshold": "0.4"},
+        tags={"threshold": "0.4"},
     )  # fmt: skip
     make_inventory(folder / "map" / "probability.tif", folder / "inventory" / "landslides.gpkg")
     return folder

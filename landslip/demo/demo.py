@@ -16,7 +16,7 @@ from landslip.evaluation.result import Evaluation, score_table, write_scores
 from landslip.inference.mapping import map_site
 from landslip.inventory.inventory import make_inventory
 from landslip.plots.curves import draw_history
-from landslip.plots.maps import draw_input, draw_judged, draw_label, draw_probability, draw_split
+from landslip.plots.maps import Panel, draw_input, draw_judged, draw_label, draw_probability, draw_split
 from landslip.preparation.channel_summary import channel_table
 from landslip.preparation.prepare import prepare
 from landslip.runtime.progress import duration, say
@@ -192,6 +192,5 @@ def _pictures(folder: Path, scored: Evaluation, seed: int) -> None:
     draw_history(folder / "model" / "history.csv", pictures / "4_training.png", True)
     draw_probability(probability, pictures / "5_probability.png", True)
     title = f"Made-up site {seed}: kappa {scored.scores['kappa']:.3f} on ground never trained on"
-    draw_judged(
-        probability, label, stack, scored.threshold, pictures / "6_map.png", title=title, split=split, overwrite=True
-    )
+    panel = Panel(title, probability, scored.threshold, split)
+    draw_judged(panel, label, stack, pictures / "6_map.png", overwrite=True)

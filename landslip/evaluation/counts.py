@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.dataset.split import NONE, PARTS, leaky_of
 from landslip.errors import LabelError, SplitError
-from landslip.geo.geotiff import TILE
+from landslip.geo.geotiff import STORED_TILE
 from landslip.geo.grid import Grid, Window, require_metric, require_same_grid, tiles
 from landslip.geo.raster import (
     open_raster,
@@ -27,7 +27,7 @@ from landslip.geo.raster import (
 from landslip.metrics.bootstrap import BOOTSTRAP_BLOCK, add_block_sums, block_shape
 from landslip.metrics.confusion import Histogram, require_probabilities, stated_threshold
 
-COUNTING_SIDE = 2 * TILE  # pixels per side of what is held in memory at a time
+COUNTING_SIDE = 2 * STORED_TILE  # pixels per side of what is held in memory at a time
 DEFAULT_WINDOW = 64  # side of a training window in pixels, where split.tif does not say
 VALUES, MAPPED = "values", "mapped"  # tag of a raster of landslide or not, 1 and 0, whose calibration says nothing
 

@@ -29,7 +29,7 @@ from landslip.errors import LabelError, RunError
 from landslip.evaluation.counts import known_windows
 from landslip.evaluation.object_matching import OVERLAP, match
 from landslip.evaluation.object_scores import Boundary, InventoryScores, area_text, completeness, size_classes
-from landslip.geo.geotiff import TILE
+from landslip.geo.geotiff import STORED_TILE
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read_info
 from landslip.geo.rasterize import burn, burn_alone, burn_window, shapes_on
@@ -38,7 +38,7 @@ from landslip.review.landslides import OF_INVENTORY, read_landslides, read_mappe
 from landslip.runtime.progress import plural
 
 WITHIN = (1, 2)  # pixels that two boundaries may lie apart
-MATCHING_SIDE = 4 * TILE  # pixels per side of what is held in memory at a time
+MATCHING_SIDE = 4 * STORED_TILE  # pixels per side of what is held in memory at a time
 POLYGONS = ["Polygon", "MultiPolygon"]
 
 
@@ -136,7 +136,7 @@ def _polygons(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Valid polygons (N,) that touch the grid, in its CRS, and those (K,) that are still open in a reference."""
     read, option = (read_landslides, "--layer NAME") if what == "reference" else (read_mapped, OF_INVENTORY)
-    features = read(path, layer, grid.crs, grid.bounds, option)
+    features = read(path, layer, grid.crs, grid.bounds, option=option)
     strange = {*features.outlines.geom_type, *features.unknown.geom_type} - set(POLYGONS)
     if strange:
         raise LabelError(
@@ -145,7 +145,9 @@ def _polygons(
         )
     if features.note:
         notes.append(features.note if path.name in features.note else f"{path.name}: {features.note}")
-    if features.outlines.empty and (what == "reference" or len(read(path, layer, grid.crs, None, option).outlines)):
+    if features.outlines.empty and (
+        what == "reference" or len(read(path, layer, grid.crs, None, option=option).outlines)
+    ):
         why = f" ({features.note})" if features.reviewed else ""
         raise LabelError(f"{path} has no landslide on the map ({grid.describe()}){why}. Is it of the same place?")
     polygons = np.asarray(features.outlines.geometry.values, dtype=object)

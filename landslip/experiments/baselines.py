@@ -33,7 +33,7 @@ from landslip.dataset.split import VALIDATION
 from landslip.dataset.training_data import TrainingData
 from landslip.dataset.zscore import ZScore, fit
 from landslip.errors import LabelError
-from landslip.geo.geotiff import TILE, create_raster, write_window
+from landslip.geo.geotiff import STORED_TILE, create_raster, write_window
 from landslip.geo.grid import Window, tiles
 from landslip.geo.raster import open_raster, read_window
 from landslip.inference.mapping import Mapping
@@ -145,7 +145,7 @@ def map_baseline(baseline: Baseline, ground: TrainingData, out: Path, overwrite:
     refuse_input(out, [ground.stack.path, ground.stack.valid_path])
     tags = {"threshold": repr(baseline.threshold), "method": baseline.name}
     grid = ground.stack.grid
-    windows = list(tiles(grid.shape, TILE))
+    windows = list(tiles(grid.shape, STORED_TILE))
     mapped = [window for window in windows if ground.valid[window.slices].any()]
     with (
         open_raster(ground.stack.path) as dataset,
@@ -201,7 +201,7 @@ def _samples(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """(N, C) standardised channels and (N,) labels of the pixels of the (H, W) sample, window by window."""
     x, y = [], []
-    for window in tiles(sample.shape, TILE):
+    for window in tiles(sample.shape, STORED_TILE):
         here = sample[window.slices]
         if here.any():
             x.append(_standardised(dataset, ground, zscore, window, here))
@@ -235,7 +235,7 @@ def _choose_threshold(
     """The threshold that the run's criterion chooses on the validation part, and kappa and F1 at it."""
     by = run.training.threshold
     scored = (ground.split.parts == VALIDATION) & ground.valid & (ground.label != UNKNOWN)
-    windows = [window for window in tiles(scored.shape, TILE) if scored[window.slices].any()]
+    windows = [window for window in tiles(scored.shape, STORED_TILE) if scored[window.slices].any()]
     counts = Histogram.empty()
     for window in track(windows, len(windows), "validation", "window"):
         part = scored[window.slices]

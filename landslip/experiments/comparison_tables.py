@@ -101,7 +101,7 @@ def write_comparison(results: Results, prepared: Path, out: Path, overwrite: boo
     rows = [row.json() for row in summary(results)]
     # Pictures of an earlier, larger comparison would stand beside tables that do not speak of them.
     pictures = [f"{name}_{split}.png" for name in PICTURES for split in SCORED_PART]
-    with atomic_files(out, COMPARISON, replaces=pictures) as aside:
+    with atomic_files(out, ["comparison.csv", "comparison.md", *pictures, COMPARISON]) as aside:
         write_text(aside / "comparison.csv", _csv(results))
         write_text(aside / "comparison.md", text)
         write_json(aside / COMPARISON, {"runs": plain, "summary": rows, "planned": planned})

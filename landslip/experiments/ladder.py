@@ -115,7 +115,7 @@ def ladder(
         rungs.append(_pooled([result_of[trial] for trial in tested], tested, prepared, out))
     rungs += [_elsewhere(other, result_of[undivided], undivided, out, accept_range) for other in elsewhere]
     rungs = _with_gaps(rungs)
-    with atomic_files(out, LADDER) as aside:
+    with atomic_files(out, ["ladder.csv", "ladder.md", LADDER]) as aside:
         write_text(aside / "ladder.csv", _csv(rungs))
         write_text(aside / "ladder.md", ladder_table(rungs) + "\n")
         write_json(aside / LADDER, {"runs": [rung.json() for rung in rungs], "planned": names})

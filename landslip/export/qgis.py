@@ -33,7 +33,7 @@ from landslip.plots.palette import (
     FAULT,
     NO_LANDSLIDE,
     OUTLINE,
-    PARTS,
+    PART_COLOURS,
     RAMP,
     RAMPS,
     REFERENCE,
@@ -41,8 +41,8 @@ from landslip.plots.palette import (
     rgba,
 )
 from landslip.plots.qgis_style import (
-    COLOURS,
     FALSE_COLOUR,
+    MAP_COLOURS,
     TRUE_COLOUR,
     classes_renderer,
     colours_renderer,
@@ -62,7 +62,7 @@ from landslip.runtime.text import read_json, write_json, write_text
 SEEN = 512  # pixels a side that a stretch is taken from
 LABEL_COLOURS = {0: rgba(NO_LANDSLIDE), 1: rgba(REFERENCE)}
 PART_NAMES = {TRAIN: "training", VALIDATION: "validation", TEST: "test"}
-PART_COLOURS = {code: rgba(colour) for code, colour in zip((TRAIN, VALIDATION, TEST), PARTS.values(), strict=True)}
+SPLIT_COLOURS = dict(zip((TRAIN, VALIDATION, TEST), map(rgba, PART_COLOURS.values()), strict=True))
 PICTURES = {"true colour": TRUE_COLOUR, "false colour": FALSE_COLOUR}
 VECTORS = {  # of the site file: how each is called, and its colour
     "landslides": ("reference", rgba(REFERENCE)),
@@ -125,7 +125,7 @@ def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) 
     if "hits_and_misses" in maps:
         layers.append(_classes("Map", files, *maps.pop("hits_and_misses")))
     if run.landslide_map is not None:
-        renderer = classes_renderer(LABEL_NAMES, COLOURS)
+        renderer = classes_renderer(LABEL_NAMES, MAP_COLOURS)
         layers.append(
             ProjectLayer(group="Map", name="landslide map", source=files.relative(run.landslide_map), renderer=renderer)
         )
@@ -133,7 +133,7 @@ def _layers(run: RunFolder, home: Path, maps: dict[str, tuple[ClassMap, Path]]) 
         layers += _probability_layers(run.probability, files)
     for name, path, words, colours in (
         ("label", run.label, LABEL_NAMES, LABEL_COLOURS),
-        ("split", run.split, PART_NAMES, PART_COLOURS),
+        ("split", run.split, PART_NAMES, SPLIT_COLOURS),
     ):
         if path is not None:
             renderer = classes_renderer(words, colours)

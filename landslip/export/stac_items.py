@@ -27,7 +27,7 @@ from landslip.geo.raster import RasterInfo, open_raster, read_info, require_one_
 from landslip.geo.vector import read_vector
 from landslip.inventory.previous import layer_of
 from landslip.models import NETWORKS
-from landslip.plots.qgis_style import COLOURS, NOT_VALID
+from landslip.plots.qgis_style import MAP_COLOURS, NOT_VALID
 from landslip.runtime.disk import file_hash
 from landslip.runtime.extras import require_extra
 from landslip.runtime.text import write_json
@@ -270,7 +270,7 @@ def _nodata(value: float) -> float | str:
 def _coloured_classes() -> list[Properties]:
     classes: list[Properties] = []
     for one in STAC_CLASSES:
-        red, green, blue, _ = COLOURS[int(str(one["value"]))]
+        red, green, blue, _ = MAP_COLOURS[int(str(one["value"]))]
         classes.append({**one, "color_hint": f"{red:02X}{green:02X}{blue:02X}"})
     return [*classes, {"value": NOT_VALID, "name": "not_mapped", "title": "Outside the valid ground", "nodata": True}]
 

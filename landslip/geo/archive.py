@@ -7,8 +7,6 @@ how a path was written.
 
 from __future__ import annotations
 
-import io
-import os
 import re
 import struct
 import tarfile
@@ -17,7 +15,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 ARCHIVES = {".zip": "/vsizip/", ".tar": "/vsitar/", ".tar.gz": "/vsitar/", ".tgz": "/vsitar/"}
 KINDS = ".zip, .tar, .tar.gz or .tgz"
@@ -26,8 +23,6 @@ NETWORK = (
     *("webhdfs", "curl"),
 )  # before :// and, with some others, after /vsi
 ELSEWHERE = re.compile(rf"[/{{]/?vsi({'|'.join(NETWORK)}|adls)(_streaming)?(/|$)")
-MEMBERS = 100_000  # files of an archive that are looked at
-LARGEST_METADATA = 2 * 2**20  # bytes; real ones have some tens of thousands
 MOST_SHOWN = 5  # names of an archive's files in a message
 START = "Check the path; paths in a site file start at its own folder, or at the one that `data` or --data names."
 # What a damaged archive raises. RuntimeError comes of what is encrypted, packed in a way of its own, a link to itself,
@@ -131,54 +126,30 @@ def names(archive: Path) -> list[str]:
     """The names in an archive, in order; one of UNREADABLE where it is damaged."""
     if archive.suffix.lower() == ".zip":
         with zipfile.ZipFile(archive) as zipped:
-            return sorted(zipped.namelist()[:MEMBERS])
-    with tar(archive) as opened:
-        return sorted(member.name for member in opened.getmembers()[:MEMBERS] if member.isfile())
+            return sorted(zipped.namelist())
+    with open_tar(archive) as opened:
+        return sorted(member.name for member in opened.getmembers() if member.isfile())
 
 
 def text_in(archive: Path, name: str) -> str:
     """The text of a file in a .zip or .tar; one of UNREADABLE where it cannot be read."""
-    if archive.suffix.lower() != ".zip":
-        with tar(archive) as opened:
-            return decoded(opened.extractfile(name))
-    with zipfile.ZipFile(archive) as zipped:
-        if zipped.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError("it is compressed in a way that neither we nor GDAL read")
-        return decoded(zipped.open(name))
+    if archive.suffix.lower() == ".zip":
+        with zipfile.ZipFile(archive) as zipped:
+            return zipped.read(name).decode("utf-8-sig")
+    with open_tar(archive) as opened:
+        file = opened.extractfile(name)
+        if file is None:
+            raise ValueError("it is no file")
+        return file.read().decode("utf-8-sig")
 
 
 @contextmanager
-def tar(path: Path) -> Iterator[tarfile.TarFile]:
+def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     """An open .tar, compressed or not; one of UNREADABLE where it is none."""
-    with (
-        _Bounded(path) as file,
-        tarfile.open(fileobj=file, mode="r:" if path.suffix.lower() == ".tar" else "r:gz") as opened,
-    ):
+    with tarfile.open(path, "r:" if path.suffix.lower() == ".tar" else "r:gz") as opened:
         yield opened
-
-
-def decoded(file: IO[bytes] | None) -> str:
-    """The text of an open file, which is closed; one of UNREADABLE where there is none, or it is too long."""
-    if file is None:
-        raise ValueError("it is no file")
-    with file:
-        stored = file.read(LARGEST_METADATA + 1)
-    if len(stored) > LARGEST_METADATA:
-        raise ValueError(f"over {LARGEST_METADATA:,} bytes")
-    return stored.decode("utf-8-sig")
 
 
 def _is_archive(path: Path) -> bool:
     """Whether the name is that of an archive."""
     return path.name.lower().endswith(tuple(ARCHIVES))
-
-
-class _Bounded(io.FileIO):
-    """A file that is never asked for more than it holds.
-
-    tarfile believes the sizes that a header claims, and would take that much memory.
-    """
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        remaining = max(0, os.fstat(self.fileno()).st_size - self.tell())
-        return super().read(remaining if size is None or size < 0 else min(size, remaining)) or b""

@@ -1,11 +1,10 @@
-"""GeoPackages and GeoParquet files written, and found whole once written."""
+"""Write GeoPackages and GeoParquet files, and check that a GeoPackage is whole before it gets its name."""
 
 from __future__ import annotations
 
 import io
 import json
 import sqlite3
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -21,18 +20,11 @@ from numpy.typing import NDArray
 from pyogrio.errors import DataSourceError
 
 from landslip.errors import OutputError
-from landslip.geo.vector import named, unreadable
+from landslip.geo.vector import name_in_errors, unreadable
 from landslip.runtime.atomic import atomic_write
 
-STYLES = "layer_styles"
+STYLE_TABLE = "layer_styles"
 TEXT = (pa.null(), pa.string(), pa.large_string())  # types of Arrow that are stored as text
-# What tables of a GeoPackage say of a layer, as a text in SQL, without what differs from one writing to the next.
-FACTS = {
-    "sqlite_master": "type || ' ' || name",
-    "gpkg_contents": "table_name || ' ' || data_type || ' ' || identifier",
-    "gpkg_geometry_columns": "table_name || ' ' || column_name || ' ' || geometry_type_name",
-    "gpkg_extensions": "ifnull(table_name, '') || ' ' || ifnull(column_name, '') || ' ' || extension_name",
-}
 VERSION = "1.3"  # of a GeoPackage that QGIS 3.22 reads without a warning
 
 
@@ -67,31 +59,25 @@ def open_vector_writer(
     by default that is so where what is added has both kinds.
     """
     require_geopackage_name(path)
-    version = VERSION
     if base is not None:
-        with _written(path):
+        with _report_failed_write(path):
             _copy_geopackage(base, aside)
-            version = _version_of(aside)
-    added: list[int] = []
+    lengths: list[int] = []
     boxes: list[NDArray[np.float64]] = []
-    expected: set[str] = set()
 
     def add(frame: gpd.GeoDataFrame) -> None:
-        options = {"layer": layer, "driver": "GPKG", "engine": "pyogrio", "promote_to_multi": multi, "VERSION": version}
+        options = {"layer": layer, "driver": "GPKG", "engine": "pyogrio", "promote_to_multi": multi, "VERSION": VERSION}
         if multi and frame.empty:  # No geometry says of what kind those to come are.
             options["geometry_type"] = "MultiPolygon"
-        with _written(path):
-            frame.to_file(aside, mode="a" if added else "w", **options)
-            if not added:
-                twin = io.BytesIO()
-                frame.iloc[:1].to_file(twin, **options)
-                expected.update(_facts(twin, layer))
-        added.append(len(frame))
+        with _report_failed_write(path):
+            frame.to_file(aside, mode="a" if lengths else "w", **options)
+        lengths.append(len(frame))
         boxes.append(frame.total_bounds)
 
     yield add
-    with _written(path):
-        _require_whole(aside, layer, sum(added), expected, np.array(boxes))
+    with _report_failed_write(path):
+        _require_features(aside, layer, sum(lengths))
+        _require_geometry(aside, layer, sum(lengths), np.array(boxes))
 
 
 def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:
@@ -118,11 +104,10 @@ def fill_styles(aside: Path, path: Path, styles: Mapping[str, str]) -> None:
         }
         for layer, qml in styles.items()
     ]
-    options = {"layer": STYLES, "driver": "GPKG", "layer_options": {"FID": "id"}}
-    with _written(path):
+    options = {"layer": STYLE_TABLE, "driver": "GPKG", "layer_options": {"FID": "id"}}
+    with _report_failed_write(path):
         pyogrio.write_dataframe(pd.DataFrame(rows), aside, **options)
-        pyogrio.write_dataframe(pd.DataFrame(rows), twin := io.BytesIO(), **options)
-        _require_whole(aside, STYLES, len(rows), _facts(twin, STYLES))
+        _require_features(aside, STYLE_TABLE, len(rows))
 
 
 @contextmanager
@@ -150,7 +135,7 @@ def highest_value(path: Path, layer: str, column: str) -> int:
     """The largest number in a column of a layer, or of a table without geometries; 0 where there is none."""
     import pyogrio
 
-    with named(path):
+    with name_in_errors(path):
         values = pyogrio.read_dataframe(path, layer=layer, columns=[column], read_geometry=False)
         numbers = values[column].dropna() if column in values else ()
         return int(max(numbers, default=0))
@@ -196,15 +181,8 @@ def _copy_geopackage(source: Path, target: Path) -> None:
         old.backup(new)
 
 
-def _version_of(path: Path) -> str:
-    """The version of a GeoPackage, as far as it decides which triggers a layer has: 1.4 has others than all before."""
-    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as file:
-        (number,) = file.execute("PRAGMA user_version").fetchone()
-    return "1.4" if number >= 10400 else VERSION
-
-
 @contextmanager
-def _written(path: Path) -> Iterator[None]:
+def _report_failed_write(path: Path) -> Iterator[None]:
     """Raise OutputError where GDAL or SQLite cannot write what `path` is to hold."""
     try:
         yield
@@ -214,46 +192,35 @@ def _written(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _require_whole(
-    aside: Path, layer: str, features: int, expected: set[str], boxes: NDArray[np.float64] | None = None
-) -> None:
-    """Raise RuntimeError where a layer lacks features, or what GDAL writes about it into the file's tables.
-
-    GDAL writes much of that, and the index, while it closes the file, and says nothing of what it could not store then.
-    `expected`: what the tables say of the same layer written to memory; `boxes`: the bounds (n, 4) of what was added.
-    """
-    lacking = expected - _facts(aside, layer)
-    with closing(sqlite3.connect(f"file:{quote(str(aside))}?mode=ro", uri=True)) as connection:
-        counts = [connection.execute(f'SELECT count(*) FROM "{layer}"').fetchone()]
-        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'gpkg_ogr_contents'").fetchone():
-            feature_count = "SELECT feature_count FROM gpkg_ogr_contents WHERE table_name = ?"
-            counts.append(connection.execute(feature_count, [layer]).fetchone())
-        else:  # This table is GDAL's own, and an earlier GeoPackage of another program has none.
-            lacking = {fact for fact in lacking if "feature_count" not in fact}
-        if boxes is not None:
-            counts.append(connection.execute(f'SELECT count(*) FROM "rtree_{layer}_geom"').fetchone())
-            extent = "SELECT min_x, min_y, max_x, max_y FROM gpkg_contents WHERE table_name = ?"
-            stored = np.array(connection.execute(extent, [layer]).fetchone(), np.float64)
-            finite = boxes[~np.isnan(boxes).any(axis=1)]
-            if len(finite) and not np.allclose(stored, [*finite[:, :2].min(axis=0), *finite[:, 2:].max(axis=0)]):
-                lacking.add("extent")
-    if lacking or any(count != (features,) for count in counts):
-        missing = ", ".join(sorted(lacking) or ["features"])[:60]
-        raise RuntimeError(f"the file holds less than what was written into it: {missing}")
-
-
-def _facts(file: Path | io.BytesIO, layer: str) -> set[str]:
-    """What a GeoPackage's tables hold on a layer: its triggers and indexes, extensions, geometry and CRS."""
+def _require_features(aside: Path, layer: str, features: int) -> None:
+    """Raise RuntimeError where a GeoPackage is damaged, or a layer in it holds fewer features than were written."""
     import pyogrio
 
-    facts: set[str] = set()
-    with warnings.catch_warnings(action="ignore"):  # A file in memory has no extension.
-        for table, text in FACTS.items():
-            if table == "sqlite_master" or f"table {table}" in facts:
-                rows = pyogrio.read_dataframe(file, sql=f"SELECT {text} AS fact FROM {table}", read_geometry=False)
-                facts.update(rows["fact"])
-        crs = pyogrio.read_info(file, layer=layer)["crs"]
-    return {*(fact for fact in facts if layer in fact), f"CRS {crs}"}
+    # GDAL says nothing of what it could not store while it closed the file.
+    with closing(sqlite3.connect(f"file:{quote(str(aside))}?mode=ro", uri=True)) as connection:
+        (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        (count,) = connection.execute(f'SELECT count(*) FROM "{layer}"').fetchone()
+    counted = pyogrio.read_info(aside, layer=layer, force_feature_count=True)["features"]
+    if state != "ok" or not count == counted == features:
+        raise RuntimeError(f"the file holds less than what was written into it: {state}, {count} features")
+
+
+def _require_geometry(aside: Path, layer: str, features: int, boxes: NDArray[np.float64]) -> None:
+    """Raise RuntimeError where a GeoPackage lacks a layer's geometry, CRS, extent or index.
+
+    `boxes`: the bounds (n, 4) of what was added, NaN where that had none.
+    """
+    with closing(sqlite3.connect(f"file:{quote(str(aside))}?mode=ro", uri=True)) as connection:
+        facts = connection.execute(
+            "SELECT min_x, min_y, max_x, max_y FROM gpkg_contents JOIN gpkg_geometry_columns USING (table_name, srs_id)"
+            " JOIN gpkg_spatial_ref_sys USING (srs_id) WHERE table_name = ?",
+            [layer],
+        ).fetchone()
+        (indexed,) = connection.execute(f'SELECT count(*) FROM "rtree_{layer}_geom"').fetchone()
+    finite = boxes[~np.isnan(boxes).any(axis=1)]
+    extent = [*finite[:, :2].min(axis=0), *finite[:, 2:].max(axis=0)] if len(finite) else ()
+    if facts is None or indexed != features or (extent and not np.allclose(np.array(facts, np.float64), extent)):
+        raise RuntimeError("the file holds less than what was written into it: its geometry, index or extent")
 
 
 def _all_groups(groups: list[_GeoMetadata]) -> _GeoMetadata:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
+from rasterio.profiles import Profile
 from rasterio.windows import Window as RasterioWindow
 
 from landslip.errors import GridError, OutputError
@@ -24,9 +24,7 @@ from landslip.geo.raster import open_raster, reason
 from landslip.runtime.atomic import atomic_write, scratch_file
 from landslip.runtime.disk import require_space
 
-TILE = 256  # side of the tiles that rasters are stored in, pixels
-BIGTIFF = 43  # version of a TIFF with 64-bit offsets
-FIRST_REQUEST = 16384  # bytes that a browser asks for first
+STORED_TILE = 256  # side of the tiles that rasters are stored in, pixels
 COG_TILE = 512  # side of the tiles of rasters with overviews, pixels
 GEOTIFF_SUFFIXES = {".tif", ".tiff"}
 
@@ -37,6 +35,7 @@ def write_raster(
     grid: Grid,
     names: Sequence[str],
     nodata: float | None = None,
+    *,
     tags: Mapping[str, str] | None = None,
     compress: bool = True,
     overwrite: bool = False,
@@ -46,7 +45,7 @@ def write_raster(
         raise GridError(f"{path}: values of shape {values.shape} do not fit {len(names)} bands of {grid.describe()}.")
     dtype = str(values.dtype)
     with create_raster(path, grid, dtype, names, nodata, tags=tags, compress=compress, overwrite=overwrite) as dataset:
-        for window in tiles(grid.shape, 16 * TILE):
+        for window in tiles(grid.shape, 16 * STORED_TILE):
             write_window(dataset, values[:, window.slices[0], window.slices[1]], window)
 
 
@@ -57,6 +56,7 @@ def create_raster(
     dtype: str,
     names: Sequence[str],
     nodata: float | None,
+    *,
     tags: Mapping[str, str] | None = None,
     compress: bool = True,
     overwrite: bool = False,
@@ -85,7 +85,7 @@ def create_raster(
                 raise RasterioError("the file is shorter than what was written into it")
             if overviews:
                 _to_cog(plain, aside, overviews, dtype)
-                if not (_is_whole(aside, header) and _begins_with_its_directory(aside)):
+                if not _is_whole(aside, header):
                     raise RasterioError("the file is shorter than what was written into it")
         except RasterioError as error:
             raise OutputError(
@@ -146,7 +146,7 @@ def create_blank(path: Path, grid: Grid, names: Sequence[str], tags: Sequence[Ma
 def find_tiles(path: Path) -> StoredTiles:
     """Where the tiles of a raster lie that `create_blank` made; OutputError where it could not place them."""
     with open_raster(path) as dataset:
-        rows, columns = -(-dataset.height // TILE), -(-dataset.width // TILE)
+        rows, columns = -(-dataset.height // STORED_TILE), -(-dataset.width // STORED_TILE)
         places = [
             dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
             for band in dataset.indexes
@@ -165,55 +165,42 @@ def put_tiles(tiles: StoredTiles, values: NDArray[np.float32], window: Window, b
     They go straight into their places, past GDAL, so that several threads may write at once, and a run that goes on
     after an interruption leaves the same bytes as one that was not interrupted.
     """
-    tile = np.full((TILE, TILE), np.nan, np.float32)
+    tile = np.full((STORED_TILE, STORED_TILE), np.nan, np.float32)
     with tiles.path.open("rb+", buffering=0) as file:
         for plane, band in zip(values, bands, strict=True):
-            for row in range(0, window.height, TILE):
-                for column in range(0, window.width, TILE):
-                    part = plane[row : row + TILE, column : column + TILE]
+            for row in range(0, window.height, STORED_TILE):
+                for column in range(0, window.width, STORED_TILE):
+                    part = plane[row : row + STORED_TILE, column : column + STORED_TILE]
                     if part.shape != tile.shape:
                         tile[:] = np.nan
                     tile[: part.shape[0], : part.shape[1]] = part
-                    offset = tiles.offsets[band - 1, (window.row + row) // TILE, (window.column + column) // TILE]
+                    offset = tiles.offsets[
+                        band - 1, (window.row + row) // STORED_TILE, (window.column + column) // STORED_TILE
+                    ]
                     file.seek(int(offset))
                     file.write(tile.data)
 
 
-def take_tiles(tiles: StoredTiles, window: Window) -> NDArray[np.float32]:
-    """Read (B, h, w) values of all bands, at a window as `put_tiles` takes it."""
-    out = np.empty((len(tiles.offsets), window.height, window.width), np.float32)
-    tile = np.empty((TILE, TILE), np.float32)
-    with tiles.path.open("rb", buffering=0) as file:
-        for plane, offsets in zip(out, tiles.offsets, strict=True):
-            for row in range(0, window.height, TILE):
-                for column in range(0, window.width, TILE):
-                    part = plane[row : row + TILE, column : column + TILE]
-                    file.seek(int(offsets[(window.row + row) // TILE, (window.column + column) // TILE]))
-                    file.readinto(tile.data)
-                    part[:] = tile[: part.shape[0], : part.shape[1]]
-    return out
-
-
-def _profile(grid: Grid, dtype: str, count: int, nodata: float | None, compress: bool) -> dict[str, Any]:
+def _profile(grid: Grid, dtype: str, count: int, nodata: float | None, compress: bool) -> Profile:
     """How rasterio is told to make a GeoTIFF of `count` bands on a grid."""
     predictor = 3 if dtype.startswith("float") else 2
     compression = {"compress": "deflate", "predictor": predictor, "zlevel": 6} if compress else {}
-    return {
-        "driver": "GTiff",
-        "height": grid.height,
-        "width": grid.width,
-        "count": count,
-        "dtype": dtype,
-        "crs": grid.crs,
-        "transform": grid.transform,
-        "nodata": nodata,
-        "tiled": True,
-        "blockxsize": TILE,
-        "blockysize": TILE,
-        "interleave": "band",
-        "bigtiff": "if_safer",
+    return Profile(
+        driver="GTiff",
+        height=grid.height,
+        width=grid.width,
+        count=count,
+        dtype=dtype,
+        crs=grid.crs,
+        transform=grid.transform,
+        nodata=nodata,
+        tiled=True,
+        blockxsize=STORED_TILE,
+        blockysize=STORED_TILE,
+        interleave="band",
+        bigtiff="if_safer",
         **compression,
-    }
+    )
 
 
 def _to_cog(plain: Path, aside: Path, overviews: str, dtype: str) -> None:
@@ -260,14 +247,3 @@ def _is_whole(path: Path, header: list[Any]) -> bool:
                         return False
         dataset.read(window=RasterioWindow(dataset.width - 1, dataset.height - 1, 1, 1))
     return True
-
-
-def _begins_with_its_directory(path: Path) -> bool:
-    """Whether a TIFF's first directory lies in the bytes that a browser asks for first."""
-    # Where a write into the first directory fails, GDAL puts another at the end of the file.
-    with path.open("rb") as file:
-        head = file.read(16)
-    order = "<" if head[:2] == b"II" else ">"
-    (version,) = struct.unpack(f"{order}H", head[2:4])
-    (offset,) = struct.unpack(f"{order}Q", head[8:]) if version == BIGTIFF else struct.unpack(f"{order}I", head[4:8])
-    return bool(offset < FIRST_REQUEST)

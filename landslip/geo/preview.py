@@ -15,7 +15,7 @@ from rasterio.errors import RasterioError
 
 from landslip.errors import RasterError
 from landslip.geo.grid import Grid, Window
-from landslip.geo.raster import open_raster, read_info, read_window, unreadable
+from landslip.geo.raster import info_of, open_raster, read_window, unreadable
 
 PERCENTILES = (2, 98)  # of a band's values, which a picture is stretched between
 
@@ -57,7 +57,7 @@ def read_decimated(path: Path, bands: Sequence[int], most: int, stored: bool = F
     Every n-th pixel is read, so classes stay classes; `stored` keeps nodata as it is instead of turning it into NaN.
     """
     with open_raster(path) as dataset:
-        grid = read_info(path).grid
+        grid = info_of(dataset, path).grid
         thin = max(1, -(-max(grid.shape) // most))
         height, width = -(-grid.height // thin), -(-grid.width // thin)
         values = dataset.read(list(bands), out_shape=(len(bands), height, width), masked=not stored)

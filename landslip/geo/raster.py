@@ -119,35 +119,34 @@ def open_raster(path: Path) -> Iterator[Any]:
 def read_info(path: Path) -> RasterInfo:
     """Read a raster's header."""
     with open_raster(path) as dataset:
-        transform = dataset.transform
-        return RasterInfo(
-            path=path,
-            count=dataset.count,
-            height=dataset.height,
-            width=dataset.width,
-            crs=dataset.crs,
-            transform=transform,
-            dtypes=tuple(dataset.dtypes),
-            nodata=tuple(dataset.nodatavals),
-            names=tuple(dataset.descriptions),
-            scales=tuple(dataset.scales),
-            offsets=tuple(dataset.offsets),
-            tags=dict(dataset.tags()),
-            rotated=transform.b != 0 or transform.d != 0 or transform.a <= 0 or transform.e >= 0,
-            units=tuple(dataset.units),
-        )
+        return info_of(dataset, path)
+
+
+def info_of(dataset: Any, path: Path) -> RasterInfo:
+    """What the header of the open raster at `path` says."""
+    transform = dataset.transform
+    return RasterInfo(
+        path=path,
+        count=dataset.count,
+        height=dataset.height,
+        width=dataset.width,
+        crs=dataset.crs,
+        transform=transform,
+        dtypes=tuple(dataset.dtypes),
+        nodata=tuple(dataset.nodatavals),
+        names=tuple(dataset.descriptions),
+        scales=tuple(dataset.scales),
+        offsets=tuple(dataset.offsets),
+        tags=dict(dataset.tags()),
+        rotated=transform.b != 0 or transform.d != 0 or transform.a <= 0 or transform.e >= 0,
+        units=tuple(dataset.units),
+    )
 
 
 def read_band_tags(path: Path) -> list[dict[str, str]]:
     """The tags of every band, in band order."""
     with open_raster(path) as dataset:
         return [dict(dataset.tags(band)) for band in dataset.indexes]
-
-
-def read_band_units(path: Path) -> list[str]:
-    """The unit that each band states, in band order; "" where it states none."""
-    with open_raster(path) as dataset:
-        return [unit or "" for unit in dataset.units]
 
 
 def read_categories(path: Path) -> dict[int, str]:

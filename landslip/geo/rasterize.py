@@ -99,12 +99,8 @@ def unburnt(geometries: list[Any], grid: Grid, how: str = "centre") -> list[int]
                 ids = _burn_square(shapes, near, square, (shapes.index[near] + 1).astype(np.int32))
                 visible.update((np.unique(ids) - 1).tolist())
     indices = set(shapes.index.tolist())
-    burnt = {i for i in indices if i in visible or _burns(geometries[i], grid, how)}
+    burnt = {i for i in indices if i in visible or burn_alone(geometries[i], grid, how)[1].any()}
     return [i for i in range(len(geometries)) if i not in burnt]
-
-
-def _burns(geometry: Any, grid: Grid, how: str) -> bool:
-    return bool(burn_alone(geometry, grid, how)[1].any())
 
 
 def _squares_of(shapes: Shapes, window: Window) -> Iterator[Window]:

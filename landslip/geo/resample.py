@@ -27,6 +27,7 @@ def resample(
     first: tuple[int, int],
     rows: NDArray[np.float64],
     columns: NDArray[np.float64],
+    *,
     method: str,
     scale: tuple[float, float] = (1.0, 1.0),
 ) -> NDArray[np.float32]:
@@ -40,7 +41,7 @@ def resample(
     out = np.empty((len(values), *rows.shape), np.float32)
     down, across = (_kernel_scale(s) for s in scale)
     values = np.ascontiguousarray(values, np.float32)  # For each other kind of array the code would be compiled anew.
-    _resample(values, first, rows, columns, order=METHODS[method], scale=(down, across), out=out)
+    _resample(values, first, (rows, columns), (METHODS[method], down, across), out)
     return out
 
 
@@ -50,10 +51,12 @@ def _kernel_scale(scale: float) -> float:
 
 
 @jit
-def _resample(values: Any, first: Any, rows: Any, columns: Any, order: int, scale: Any, out: Any) -> None:
-    """Fill `out` (B, h, w) by a method of METHODS' `order`; arguments are else those of `resample`."""
+def _resample(values: Any, first: Any, positions: Any, kernel: Any, out: Any) -> None:
+    """Fill `out` (B, h, w). `kernel`: the order of a method, and how far it is widened down and across."""
+    order, down, across = kernel
+    rows, columns = positions
     bands, height, width = values.shape
-    weights = np.empty((2, 2 * int(order * max(scale[0], scale[1]) + 1) + 2))  # down, across
+    weights = np.empty((2, 2 * int(order * max(down, across) + 1) + 2))  # down, across
     for i in range(rows.shape[0]):
         for j in range(rows.shape[1]):
             row, column = _pixel_at(rows[i, j], first[0]), _pixel_at(columns[i, j], first[1])
@@ -64,32 +67,40 @@ def _resample(values: Any, first: Any, rows: Any, columns: Any, order: int, scal
                 for b in range(bands):
                     out[b, i, j] = values[b, row, column]
                 continue
-            b, degree = 0, order
-            while b < bands:  # There is a second round, bilinear, where the cubic kernel meets undefined pixels.
-                top, high, high_sum = _weigh(weights, 0, rows[i, j], degree, scale[0])
-                left, wide, wide_sum = _weigh(weights, 1, columns[i, j], degree, scale[1])
-                box = top - first[0], left - first[1], high, wide
-                inside = box[0] >= 0 and box[1] >= 0 and box[0] + high <= height and box[1] + wide <= width
-                while b < bands:
-                    if values[b, row, column] != values[b, row, column]:
-                        out[b, i, j] = np.nan
-                        b += 1
-                        continue
-                    total = _sum_of_all(values, b, box, weights) if inside else np.nan
-                    if total == total:
-                        out[b, i, j] = total / (high_sum * wide_sum)
-                    elif degree == 1:
-                        out[b, i, j] = _mean_of_defined(values, b, box, weights)
-                    else:
-                        break
-                    b += 1
-                degree = 1
+            box = _weigh_box(values, weights, (first, (rows[i, j], columns[i, j])), kernel)
+            is_complete = True
+            for b in range(bands):
+                mean = _mean_of_all(values, b, box, weights)
+                is_complete = is_complete and mean == mean
+                out[b, i, j] = mean
+            if is_complete:
+                continue
+            # The kernel meets undefined pixels. Linear weights are taken, since cubic ones may add up to nothing.
+            box = _weigh_box(values, weights, (first, (rows[i, j], columns[i, j])), (1, down, across))
+            for b in range(bands):
+                if values[b, row, column] != values[b, row, column]:
+                    out[b, i, j] = np.nan
+                elif out[b, i, j] != out[b, i, j]:
+                    mean = _mean_of_all(values, b, box, weights)
+                    out[b, i, j] = mean if mean == mean else _mean_of_defined(values, b, box, weights)
 
 
 @jit
 def _pixel_at(position: float, first: int) -> int:
     """The pixel of an axis, counted from `first`, that a position lies in; -1 for NaN and what no raster reaches."""
     return int(np.floor(position)) - first if abs(position) < 1e12 else -1
+
+
+@jit
+def _weigh_box(values: Any, weights: Any, place: Any, kernel: Any) -> Any:
+    """Fill `weights` (down, across) for a kernel around a position; where it lies, their sum, and if all is inside."""
+    first, at = place
+    order, down, across = kernel
+    top, high, high_sum = _weigh(weights, 0, at[0], order, down)
+    left, wide, wide_sum = _weigh(weights, 1, at[1], order, across)
+    top, left = top - first[0], left - first[1]
+    is_inside = top >= 0 and left >= 0 and top + high <= values.shape[1] and left + wide <= values.shape[2]
+    return (top, left, high, wide), high_sum * wide_sum, is_inside
 
 
 @jit
@@ -115,30 +126,31 @@ def _weigh(weights: Any, axis: int, position: float, degree: int, scale: float) 
 
 
 @jit
-def _sum_of_all(values: Any, b: int, box: Any, weights: Any) -> Any:
-    """The weighted sum over a box (top, left, rows, columns) that lies inside the array; NaN where a pixel is."""
-    top, left, high, wide = box
+def _mean_of_all(values: Any, b: int, box: Any, weights: Any) -> Any:
+    """The weighted mean over a box; NaN where a pixel of it is undefined or beyond the array."""
+    (top, left, high, wide), weight, is_inside = box
+    if not is_inside:
+        return np.nan
     if high == 2 and wide == 2:  # The usual case, which needs no loops.
-        return weights[0, 0] * (
-            weights[1, 0] * values[b, top, left] + weights[1, 1] * values[b, top, left + 1]
-        ) + weights[0, 1] * (weights[1, 0] * values[b, top + 1, left] + weights[1, 1] * values[b, top + 1, left + 1])
+        upper = weights[1, 0] * values[b, top, left] + weights[1, 1] * values[b, top, left + 1]
+        lower = weights[1, 0] * values[b, top + 1, left] + weights[1, 1] * values[b, top + 1, left + 1]
+        return (weights[0, 0] * upper + weights[0, 1] * lower) / weight
     total = 0.0
     for k in range(high):
         line = 0.0
         for m in range(wide):
             line += weights[1, m] * values[b, top + k, left + m]
         total += weights[0, k] * line
-    return total
+    return total / weight
 
 
 @jit
 def _mean_of_defined(values: Any, b: int, box: Any, weights: Any) -> float:
     """The weighted mean of those pixels of a box that are defined and inside the array."""
-    top, left, high, wide = box
-    height, width = values.shape[1:]
+    (top, left, high, wide), _, _ = box
     total, weight = 0.0, 0.0
-    for k in range(max(0, -top), min(high, height - top)):
-        for m in range(max(0, -left), min(wide, width - left)):
+    for k in range(max(0, -top), min(high, values.shape[1] - top)):
+        for m in range(max(0, -left), min(wide, values.shape[2] - left)):
             value = values[b, top + k, left + m]
             if value == value:
                 total += weights[0, k] * weights[1, m] * value

@@ -1,10 +1,10 @@
 """The windows of a map, planned once: cores that are kept and, around each, the window that the network sees.
 
-All windows of a plan have one size, so that an engine compiles one shape and memory is known beforehand. Cores cover
-the cells of ground that hold valid pixels, greedily: strip by strip from the first row that holds any, in a strip from
-the first column that holds any. Windows are shifted inwards at the raster's edge. Of the sizes that memory allows the
-one is taken that computes the fewest pixels. Every corner is a multiple of the network's poolings, so that they fall
-on the same pixels whatever the size of the cores.
+All windows of a plan have one size, so that an engine compiles one shape and memory is known beforehand. Among the
+sizes that fit into memory, the plan takes the one that computes the fewest pixels. Cores cover the cells of ground that
+hold valid pixels: strip by strip from the first row with such a cell, and in a strip from the first column with one.
+Windows at the raster's edge are shifted inwards. The corners of all windows are multiples of the network's poolings, so
+that a pooling falls on the same pixels whatever the size of the cores.
 """
 
 from __future__ import annotations

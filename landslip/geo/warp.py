@@ -19,7 +19,7 @@ from rasterio.warp import transform as transform_points
 
 from landslip.errors import GridError
 from landslip.geo.grid import Grid, Window, crs_name
-from landslip.geo.raster import RasterInfo, open_raster, read_info, read_stored_window, read_window
+from landslip.geo.raster import RasterInfo, info_of, open_raster, read_info, read_stored_window, read_window
 from landslip.geo.resample import reach, resample
 
 MOST_AT_ONCE = 16_000_000  # pixels of a raster; a window that needs more of them is divided
@@ -42,8 +42,8 @@ def warp(
     not depend on how `grid` was cropped, to the bit.
     """
     with open_raster(path) as dataset:
-        source = read_info(path).grid
-        with _leading(path, source.crs, grid.crs):
+        source = info_of(dataset, path).grid
+        with _require_way(path, source.crs, grid.crs):
             window = needed_window(source, grid, resampling).clip(source.shape)
         if window.area > MOST_AT_ONCE and max(grid.shape) > 1:
             return in_quarters(lambda part: warp(path, grid.crop(part), bands, resampling, nodata), grid.shape)
@@ -54,8 +54,8 @@ def warp(
 def warp_stored(path: Path, grid: Grid, band: int = 1) -> NDArray[np.float32]:
     """One band brought onto `grid` by the nearest pixel, (H, W) float32: nodata stays a value; NaN beyond it."""
     with open_raster(path) as dataset:
-        source = read_info(path).grid
-        with _leading(path, source.crs, grid.crs):
+        source = info_of(dataset, path).grid
+        with _require_way(path, source.crs, grid.crs):
             window = needed_window(source, grid, "nearest").clip(source.shape)
         if 0 in (window.height, window.width):
             return np.full(grid.shape, np.nan, np.float32)
@@ -116,10 +116,10 @@ def covering_window(raster: RasterInfo, grid: Grid, margin: int = 4) -> Window:
     """The window of a raster that covers `grid` with `margin` of its pixels to spare, clipped to the raster.
 
     Where the grid's pixels are larger the margin grows with them, as GDAL's kernels do (cubic: two target pixels).
-    Raises GridError where no way leads from the grid's CRS to the raster's.
+    Raises GridError where PROJ cannot convert between the two CRSs.
     """
     source = raster.grid
-    with _leading(raster.path, source.crs, grid.crs):
+    with _require_way(raster.path, source.crs, grid.crs):
         left, bottom, right, top = transform_bounds(grid.crs, source.crs, *grid.bounds, densify_pts=41)
     x, y = source.transform.c, source.transform.f
     across = (right - left) / source.x_size / max(grid.width, 1)  # source pixels in one target pixel
@@ -139,7 +139,7 @@ def default_grid(info: RasterInfo, crs: CRS, resolution: float | None) -> Grid:
     Raises GridError where it takes none.
     """
     source = info.grid
-    with _leading(info.path, source.crs, crs):
+    with _require_way(info.path, source.crs, crs):
         transform, width, height = calculate_default_transform(
             source.crs, crs, source.width, source.height, *source.bounds, resolution=resolution
         )
@@ -240,14 +240,14 @@ def _cut_array(values: NDArray[np.float32], window: Window) -> NDArray[np.float3
 
 
 @contextmanager
-def _leading(path: Path, crs: CRS, other: CRS) -> Iterator[None]:
-    """Name the file, and both CRSs, where PROJ knows no way from one to the other."""
+def _require_way(path: Path, crs: CRS, other: CRS) -> Iterator[None]:
+    """Raise GridError that names the file and both CRSs where PROJ cannot convert between them."""
     try:
         yield
     except MemoryError:
         raise
     except Exception as error:  # GDAL's own errors, for which rasterio has no public name.
         raise GridError(
-            f"{path} is in {crs_name(crs)}, to which no way leads from {crs_name(other)} "
+            f"{path} is in {crs_name(crs)}, and PROJ cannot convert between that and {crs_name(other)} "
             f"({' '.join(str(error).split())[:200]}). Give it in a CRS of the same body."
         ) from error

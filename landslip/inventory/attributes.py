@@ -96,6 +96,7 @@ def area_range(
     probability: NDArray[np.float32],
     core: tuple[slice, slice],
     threshold: float,
+    *,
     low: NDArray[np.int64],
     high: NDArray[np.int64],
 ) -> None:

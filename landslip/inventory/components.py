@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from landslip.errors import RasterError
 from landslip.geo.grid import Window, tiles
 
-MOST = 2**31 - 2  # ids of pieces within tiles, stored in 32 bits
+MOST_IDS = 2**31 - 2  # ids of pieces within tiles, stored in 32 bits
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def label_components(
             row, above, below = window.row, below, np.zeros(shape[1], np.int32)
             left = np.zeros(window.height, np.int32)
         ids, count = ndimage.label(landslide(window), structure=structure, output=np.int32)
-        if highest + count > MOST:
-            raise RasterError(f"more than {MOST:,} pieces of landslide: raise the threshold.")
+        if highest + count > MOST_IDS:
+            raise RasterError(f"more than {MOST_IDS:,} pieces of landslide: raise the threshold.")
         counts.append(np.bincount(ids[ids > 0], minlength=count + 1)[1:].astype(np.int64))
         ids[ids > 0] += highest
         highest += count

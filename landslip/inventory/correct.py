@@ -42,7 +42,7 @@ from landslip.runtime.text import read_json, write_json
 from landslip.training.checkpoint import load_model, run_of, split_of
 from landslip.training.model_files import FACTS, SPLIT
 
-SIDE = 2048  # pixels a side of the windows that labels are corrected in
+LABEL_SIDE = 2048  # pixels a side of the windows that labels are corrected in
 KEPT = ("stack.tif", "valid.tif", "channels.json", "split.tif")  # files of the folder that stay as they are
 
 
@@ -189,14 +189,14 @@ def _write_label(path: Path, label: RasterInfo, reviews: Sequence[Review], valid
     """Write the corrected label window by window, and count what changes; by part where there is a `split`."""
     rejected = [review.outline for review in reviews if review.state == REJECTED]
     landslides = [review.outline for review in reviews if review.state != REJECTED]
-    changes = _Changes()
+    changes, tags = _Changes(), _own_tags(label.tags) | {"corrected": "yes"}
     with (
         open_raster(label.path) as old,
         open_raster(valid) as valid_file,
         nullcontext() if split is None else open_raster(split) as split_file,
-        create_raster(path, label.grid, "uint8", ["label"], UNKNOWN, tags=_label_tags(label.tags)) as new,
+        create_raster(path, label.grid, "uint8", ["label"], UNKNOWN, tags=tags) as new,
     ):
-        for window in tiles(label.grid.shape, SIDE):
+        for window in tiles(label.grid.shape, LABEL_SIDE):
             before = known_label(read_stored_window(old, window), label.path)
             after, inside = before.copy(), read_stored_window(valid_file, window) == 1
             # Landslides last, so that they win where a rejected outline overlaps one.
@@ -214,9 +214,9 @@ def _write_label(path: Path, label: RasterInfo, reviews: Sequence[Review], valid
     return changes
 
 
-def _label_tags(tags: dict[str, str]) -> dict[str, str]:
-    """The tags of the corrected label: those of the label before, and that it was corrected."""
-    return {key: value for key, value in tags.items() if key != "AREA_OR_POINT"} | {"corrected": "yes"}
+def _own_tags(tags: dict[str, str]) -> dict[str, str]:
+    """The tags of a raster without the one that GDAL adds."""
+    return {key: value for key, value in tags.items() if key != "AREA_OR_POINT"}
 
 
 def _require_both(changes: _Changes, inventory: Path, label: Path) -> None:
@@ -262,8 +262,7 @@ def _parts_to_keep(prepared: Path, inventory: Path, model: Path | None, grid: Gr
         obstacle = f"{model_folder} was trained on blocks of a transfer"
     if obstacle:
         return unchanged if prepared_split.exists() else _Parts(note=obstacle)
-    tags = {key: value for key, value in info.tags.items() if key != "AREA_OR_POINT"}
-    return _Parts(path, tags | carried_tags(run, str(loaded.facts["weights_sha256"])))
+    return _Parts(path, _own_tags(info.tags) | carried_tags(run, str(loaded.facts["weights_sha256"])))
 
 
 def _model_of(prepared: Path, inventory: Path) -> Path | None:
@@ -292,7 +291,7 @@ def _keep_files(prepared: Path, folder: Path, parts: _Parts, grid: Grid) -> None
         open_raster(parts.path) as old,
         create_raster(folder / SPLIT, grid, "uint8", ["part"], None, tags=parts.tags) as new,
     ):
-        for window in tiles(grid.shape, SIDE):
+        for window in tiles(grid.shape, LABEL_SIDE):
             write_window(new, read_stored_window(old, window)[None], window)
 
 

@@ -27,9 +27,9 @@ from landslip.geo.grid import Grid, require_metric, require_same_grid
 from landslip.geo.raster import RasterInfo, read_info, require_probability
 from landslip.geo.vector import layer_names
 from landslip.inventory.measure import LandslidePieces, Measured, fill_map, find, landslide_frame, measure
-from landslip.inventory.previous import Earlier, earlier_inventory, kept_as_read
+from landslip.inventory.previous import Earlier, earlier_inventory, keep_as_read
 from landslip.metrics.confusion import stated_threshold
-from landslip.plots.qgis_style import COLOURS, NOT_VALID, inventory_style, map_style, review_style
+from landslip.plots.qgis_style import MAP_COLOURS, NOT_VALID, inventory_style, map_style, review_style
 from landslip.review.review_tables import LAYER, REVIEWS
 from landslip.runtime.atomic import atomic_write, refuse_existing, scratch_file
 from landslip.runtime.disk import require_name
@@ -64,6 +64,7 @@ def make_inventory(
     out_gpkg: Path | str,
     threshold: float | None = None,
     min_area: float | None = None,
+    *,
     map_path: Path | None = None,
     overwrite: bool = False,
     stack_path: Path | None = None,
@@ -103,7 +104,7 @@ def make_inventory(
         if earlier is not None:
             frames = [*frames]  # Measured before the lock, so that nobody who reviews has to wait for it.
             if earlier.changed is not None:
-                outputs.enter_context(kept_as_read(earlier))
+                outputs.enter_context(keep_as_read(earlier))
         # Each output is entered inside the one before: all get their names once all are whole, or none does.
         aside = outputs.enter_context(atomic_write(out_gpkg, overwrite))
         parquet = outputs.enter_context(atomic_write(out_gpkg.with_suffix(".parquet"), overwrite))
@@ -212,6 +213,7 @@ def _frames(
     threshold: float,
     ids_path: Path,
     measured: Measured,
+    *,
     earlier: Earlier | None,
     simplify: float | None,
 ) -> Iterable[gpd.GeoDataFrame]:
@@ -250,7 +252,7 @@ def _open_map(map_path: Path, grid: Grid, tags: dict[str, str], overwrite: bool)
     with create_raster(
         map_path, grid, "uint8", ["landslide"], NOT_VALID, tags=tags, overwrite=overwrite, overviews="nearest"
     ) as dataset:
-        dataset.write_colormap(1, COLOURS)
+        dataset.write_colormap(1, MAP_COLOURS)
         yield dataset
 
 

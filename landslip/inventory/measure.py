@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from landslip.dataset.channels import StackInfo
 from landslip.geo.geodesy import area_and_perimeter, window_area
-from landslip.geo.geotiff import TILE, create_raster, write_window
+from landslip.geo.geotiff import STORED_TILE, create_raster, write_window
 from landslip.geo.grid import Window, tiles
 from landslip.geo.polygonize import join, outline, place, together
 from landslip.geo.raster import RasterInfo, open_raster, read_stored_window, read_window
@@ -31,7 +31,7 @@ from landslip.plots.qgis_style import NOT_VALID
 from landslip.runtime.progress import track
 from landslip.runtime.text import read_json
 
-SIDE = 4 * TILE  # pixels a side of the tiles that landslides are found and measured in
+MEASURED_SIDE = 4 * STORED_TILE  # pixels a side of the tiles that landslides are found and measured in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,11 @@ def find(info: RasterInfo, threshold: float, min_area: float, ids_path: Path) ->
             write_window(ids_raster, ids[None], window)
 
         components = label_components(
-            landslide, keep, grid.shape, SIDE, lambda windows, count: track(windows, count, "landslides", "tile")
+            landslide,
+            keep,
+            grid.shape,
+            MEASURED_SIDE,
+            lambda windows, count: track(windows, count, "landslides", "tile"),
         )
     # The tolerance keeps a piece of exactly the smallest area, whose product may round to just below it.
     large = components.pixels * grid.pixel_area >= min_area * (1 - 1e-9)
@@ -157,7 +161,7 @@ def measure(
             files.enter_context(open_raster(ids_path)),
             None if measured.stack is None else files.enter_context(open_raster(measured.stack.path)),
         )
-        tiles_in_order = list(tiles(shape, SIDE))
+        tiles_in_order = list(tiles(shape, MEASURED_SIDE))
         reaching_down: list[int] = []  # the lowest number at each tile's lower edge, which the next row may go on with
         followed = zip(tiles_in_order, [*tiles_in_order[1:], None], strict=True)
         for tile, following in track(followed, len(tiles_in_order), "outlines", "tile"):
@@ -189,6 +193,7 @@ def landslide_frame(
     part: slice,
     outlines_in_pixels: list[Any],
     info: RasterInfo,
+    *,
     earlier: Earlier | None = None,
     simplify: float | None = None,
 ) -> gpd.GeoDataFrame:
@@ -248,14 +253,14 @@ def landslide_frame(
 def fill_map(dataset: Any, info: RasterInfo, ids_path: Path, pieces: LandslidePieces) -> None:
     """Write the landslide map into an open raster: 1 landslide, 0 not, NOT_VALID where there is no probability."""
     with open_raster(info.path) as source, open_raster(ids_path) as ids:
-        for window in tiles(info.grid.shape, SIDE):
+        for window in tiles(info.grid.shape, MEASURED_SIDE):
             undefined = np.isnan(read_window(source, window, [1])[0])
             landslide = pieces.final[read_stored_window(ids, window)] > 0
             write_window(dataset, np.where(undefined, NOT_VALID, landslide).astype(np.uint8)[None], window)
 
 
 def _measure_tile(
-    rasters: _Rasters, tile: Window, around: Window, numbers: NDArray[np.int32], measured: Measured, threshold: float
+    rasters: _Rasters, tile: Window, around: Window, numbers: NDArray[np.int32], *, measured: Measured, threshold: float
 ) -> None:
     """Add what a tile holds of each landslide to what is measured.
 

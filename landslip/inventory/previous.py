@@ -59,7 +59,7 @@ def earlier_inventory(out_gpkg: Path, previous: Path | None, grid: Grid) -> Earl
 
 
 @contextmanager
-def kept_as_read(earlier: Earlier) -> Iterator[None]:
+def keep_as_read(earlier: Earlier) -> Iterator[None]:
     """Raise OutputError where an inventory was reviewed since it was read; let nobody write to it until this ends."""
     with lock_geopackage(earlier.path):
         if earlier.path.stat().st_mtime_ns != earlier.changed:

@@ -27,7 +27,7 @@ from landslip.geo.raster import read_info
 from landslip.plots.palette import NO_RELIEF
 from landslip.runtime.atomic import atomic_write
 
-MOST = 1400  # pixels along the longer side of a map that is drawn
+MOST_DRAWN = 1400  # pixels along the longer side of a map that is drawn
 
 
 def map_figure(grid: Grid, right: float = 0.98) -> tuple[Figure, Axes]:
@@ -61,7 +61,7 @@ def stretched(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return out
 
 
-def shade_of(stack: Path, grid: Grid, most: int = MOST) -> NDArray[np.float32] | None:
+def shade_of(stack: Path, grid: Grid, most: int = MOST_DRAWN) -> NDArray[np.float32] | None:
     """Hillshade (H, W) of a stack thinned to `grid`, NaN where undefined; None without elevation."""
     names = list(read_info(stack).names)
     if "elevation" not in names:

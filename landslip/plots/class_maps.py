@@ -32,8 +32,8 @@ from landslip.plots.palette import (
 from landslip.runtime.progress import track
 
 NONE = 255  # the code of no class: undefined, or not judged
-SIDE = 2048  # side of the windows that are read, pixels
-MOST = 250  # classes of a map, which fit a byte beside NONE
+WINDOW_SIDE = 2048  # side of the windows that are read, pixels
+MOST_CLASSES = 250  # classes of a map, which fit a byte beside NONE
 Float = NDArray[np.float32]
 Codes = NDArray[np.uint8]
 Sources = tuple[tuple[Path, tuple[int, ...]], ...]
@@ -68,7 +68,7 @@ def factor_maps(stack: StackInfo) -> Iterator[ClassMap]:
             yield ClassMap(
                 name=factor, title=title, grid=stack.grid, sources=sources, classes=classes, code=_direction_codes
             )
-        elif set(kinds) == {"class"} and len(members) <= MOST:
+        elif set(kinds) == {"class"} and len(members) <= MOST_CLASSES:
             words = [channel.name.removeprefix(f"{factor}_").replace("_", " ") for _, channel in members]
             classes = {i: (word, class_colour(i)) for i, word in enumerate(words)}
             sources = ((stack.path, tuple(band for band, _ in members)),)
@@ -106,7 +106,7 @@ def agreement_map(probability: Path, label: Path, threshold: float) -> ClassMap 
 def write_class_map(one: ClassMap, path: Path) -> None:
     """Write a map of classes as a cloud-optimized GeoTIFF of bytes; tags say what each code is."""
     tags = {f"class_{code}": word for code, (word, _) in one.classes.items()}
-    windows = list(tiles(one.grid.shape, SIDE))
+    windows = list(tiles(one.grid.shape, WINDOW_SIDE))
     with ExitStack() as files:
         rasters = [(files.enter_context(open_raster(source)), bands) for source, bands in one.sources]
         writer = create_raster(path, one.grid, "uint8", [one.title], NONE, tags=tags, overviews="nearest")

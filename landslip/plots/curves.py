@@ -6,7 +6,6 @@ import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,14 +27,16 @@ def draw_curves(histories: Mapping[str, Path], out: Path, title: str, overwrite:
     for name, history in histories.items():
         rows = _rows(history)
         epochs = [row["epoch"] for row in rows]
-        look: dict[str, Any] = {
-            "color": LINES[names.index(name.partition(",")[0]) % len(LINES)],
-            "ls": "--" if name.endswith("bands") else "-",
-            "marker": "o" if len(rows) < 3 else None,
-            "mfc": "white" if name.endswith("bands") else None,
-        }
-        loss.plot(epochs, [row["validation_loss"] for row in rows], label=name, **look)
-        kappa.plot(epochs, [row["validation_kappa"] for row in rows], **look)
+        for axes, column in ((loss, "validation_loss"), (kappa, "validation_kappa")):
+            axes.plot(
+                epochs,
+                [row[column] for row in rows],
+                label=name if axes is loss else None,
+                color=LINES[names.index(name.partition(",")[0]) % len(LINES)],
+                ls="--" if name.endswith("bands") else "-",
+                marker="o" if len(rows) < 3 else None,
+                mfc="white" if name.endswith("bands") else None,
+            )
     loss.set(xlabel="epoch", ylabel="loss on validation ground", yscale="log")
     kappa.set(xlabel="epoch", ylabel="kappa on validation ground", ylim=(min(0, *kappa.get_ylim()), 1))
     for axes in (loss, kappa):
@@ -67,7 +68,7 @@ def draw_history(history: Path, out: Path, overwrite: bool = False) -> None:
     save(figure, out, overwrite)
 
 
-def draw_tail(axes: Axes, tail: Tail, total: float, largest: float, colour: str, name: str) -> None:
+def draw_tail(axes: Axes, tail: Tail, total: float, largest: float, *, colour: str, name: str) -> None:
     """Draw the power-law tail of `total` landslides as a line of frequency density, from its x_min to the largest."""
     if math.isnan(tail.exponent):
         return

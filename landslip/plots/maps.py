@@ -9,7 +9,6 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -22,7 +21,7 @@ from landslip.dataset.split import PARTS
 from landslip.geo.preview import read_decimated
 from landslip.geo.raster import read_info
 from landslip.plots.cartography import (
-    MOST,
+    MOST_DRAWN,
     add_legend,
     add_map_frame,
     centres,
@@ -40,10 +39,10 @@ from landslip.plots.palette import (
     HITS,
     LANDSLIDES,
     MISSES,
+    PART_COLOURS,
     RAMP,
     UNDEFINED,
 )
-from landslip.plots.palette import PARTS as PART_COLOURS
 from landslip.plots.qgis_style import TRUE_COLOUR
 
 
@@ -64,7 +63,7 @@ def draw_input(stack: Path, out: Path, overwrite: bool = False) -> None:
     if len(bands) < 3:
         bands = [n for n in names if n not in ("elevation", "slope", "curvature")][:3]
         bands = bands if len(bands) == 3 else names[:1] * 3
-    values, grid = read_decimated(stack, [names.index(n) + 1 for n in bands], MOST)
+    values, grid = read_decimated(stack, [names.index(n) + 1 for n in bands], MOST_DRAWN)
     figure, axes = map_figure(grid)
     axes.imshow(stretched(values), extent=extent(grid))
     finish(figure, axes, grid, f"Image ({', '.join(dict.fromkeys(bands))})", out=out, overwrite=overwrite)
@@ -72,7 +71,7 @@ def draw_input(stack: Path, out: Path, overwrite: bool = False) -> None:
 
 def draw_label(stack: Path, label: Path, out: Path, overwrite: bool = False) -> None:
     """The mapped landslides over the relief."""
-    values, grid = read_decimated(label, [1], MOST, stored=True)
+    values, grid = read_decimated(label, [1], MOST_DRAWN, stored=True)
     figure, axes = map_figure(grid)
     draw_relief(axes, stack, grid)
     draw_overlay(axes, values[0] == LANDSLIDE, LANDSLIDES, grid)
@@ -83,7 +82,7 @@ def draw_label(stack: Path, label: Path, out: Path, overwrite: bool = False) -> 
 
 def draw_probability(probability: Path, out: Path, overwrite: bool = False) -> None:
     """The probability of landslide, grey where undefined."""
-    values, grid = read_decimated(probability, [1], MOST)
+    values, grid = read_decimated(probability, [1], MOST_DRAWN)
     figure, axes = map_figure(grid, right=0.9)
     axes.set_facecolor(UNDEFINED)
     shown = axes.imshow(values[0], extent=extent(grid), cmap=RAMP, vmin=0, vmax=1)
@@ -93,7 +92,7 @@ def draw_probability(probability: Path, out: Path, overwrite: bool = False) -> N
 
 def draw_uncertainty(probability: Path, out: Path, overwrite: bool = False) -> None:
     """Probability, dissimilarity index and disagreement side by side, hatched outside the area of applicability."""
-    (p, index, area, doubt), grid = read_decimated(probability, [1, 2, 3, 4], MOST // 2)
+    (p, index, area, doubt), grid = read_decimated(probability, [1, 2, 3, 4], MOST_DRAWN // 2)
     rows, columns = (1, 3) if grid.width < 2.5 * grid.height else (3, 1)
     width = 13.0 if columns == 3 else 9.0
     height = rows * (0.78 * width / columns * grid.height / grid.width + 0.5) + 0.5
@@ -106,8 +105,8 @@ def draw_uncertainty(probability: Path, out: Path, overwrite: bool = False) -> N
             axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center")
         else:
             most = float(np.nanpercentile(values, 99)) if most is None else most
-            look: dict[str, Any] = {"cmap": "Greys" if letter == "a" else RAMP, "vmin": 0, "vmax": max(most, 1e-9)}
-            shown = axes.imshow(values, extent=extent(grid), **look)
+            ramp = "Greys" if letter == "a" else RAMP
+            shown = axes.imshow(values, extent=extent(grid), cmap=ramp, vmin=0, vmax=max(most, 1e-9))
             figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02, extend="neither" if letter == "a" else "max")
         if letter == "a" and (area == 0).any():
             x, y = centres(grid)
@@ -122,7 +121,7 @@ def draw_uncertainty(probability: Path, out: Path, overwrite: bool = False) -> N
 
 def draw_split(stack: Path, split: Path, out: Path, overwrite: bool = False) -> None:
     """Training, validation and test ground over the relief."""
-    values, grid = read_decimated(split, [1], MOST, stored=True)
+    values, grid = read_decimated(split, [1], MOST_DRAWN, stored=True)
     kind = read_info(split).tags.get("split", "unknown")
     figure, axes = map_figure(grid)
     draw_relief(axes, stack, grid)
@@ -133,29 +132,19 @@ def draw_split(stack: Path, split: Path, out: Path, overwrite: bool = False) -> 
     finish(figure, axes, grid, f"Split: {kind}", out=out, overwrite=overwrite)
 
 
-def draw_judged(
-    probability: Path,
-    label: Path,
-    stack: Path,
-    threshold: float,
-    out: Path,
-    title: str,
-    split: Path | None = None,
-    overwrite: bool = False,
-) -> None:
+def draw_judged(panel: Panel, label: Path, stack: Path, out: Path, overwrite: bool = False) -> None:
     """The landslide map with hits, misses and false alarms over the relief; the test part framed where given."""
-    _, grid = read_decimated(probability, [1], MOST)
+    _, grid = read_decimated(panel.probability, [1], MOST_DRAWN)
     figure, axes = map_figure(grid)
-    panel = Panel(title, probability, threshold, split)
     add_legend(figure, _draw_judged_map(axes, panel, label, stack))
-    finish(figure, axes, grid, title, out=out, overwrite=overwrite)
+    finish(figure, axes, grid, panel.title, out=out, overwrite=overwrite)
 
 
 def draw_panels(
-    panels: Sequence[Panel], label: Path, stack: Path, out: Path, title: str, overwrite: bool = False
+    panels: Sequence[Panel], label: Path, stack: Path, out: Path, title: str, *, overwrite: bool = False
 ) -> None:
     """Maps of one site side by side, lettered (a), (b) ..., with hits, misses and false alarms (Figs. 7 and 8)."""
-    _, grid = read_decimated(label, [1], MOST, stored=True)
+    _, grid = read_decimated(label, [1], MOST_DRAWN, stored=True)
     columns = 2 if grid.width >= grid.height else 3
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
@@ -176,8 +165,8 @@ def draw_panels(
 
 def _draw_judged_map(axes: Axes, panel: Panel, label: Path, stack: Path) -> list[Patch]:
     """Draw hits, misses and false alarms over the relief, and return what a legend says of their colours."""
-    values, grid = read_decimated(panel.probability, [1], MOST)
-    truth, _ = read_decimated(label, [1], MOST, stored=True)
+    values, grid = read_decimated(panel.probability, [1], MOST_DRAWN)
+    truth, _ = read_decimated(label, [1], MOST_DRAWN, stored=True)
     mapped, judged = values[0] >= panel.threshold, ~np.isnan(values[0]) & (truth[0] != UNKNOWN)
     draw_relief(axes, stack, grid)
     slide = truth[0] == LANDSLIDE
@@ -191,7 +180,7 @@ def _draw_judged_map(axes: Axes, panel: Panel, label: Path, stack: Path) -> list
         Patch(color=FALSE_ALARMS, label="false alarms"),
     ]
     if panel.split is not None:
-        parts, _ = read_decimated(panel.split, [1], MOST, stored=True)
+        parts, _ = read_decimated(panel.split, [1], MOST_DRAWN, stored=True)
         test = (parts[0] == PARTS["test"]).astype(float)
         if test.any():
             axes.contour(*centres(grid), test, [0.5], colors="black", linewidths=1.2)

@@ -11,7 +11,7 @@ LANDSLIDES = "#D55E00"  # as mapped; as drawn too, where nothing mapped is besid
 REFERENCE = "#0072B2"  # as drawn, beside what was mapped
 NO_LANDSLIDE, NOT_KNOWN, UNDEFINED = "#E1E1E1", "#8A8A8A", "#BBBBBB"
 NO_RELIEF, HATCH = "#DDDDDD", "#555555"  # ground without elevation; bars that others stand before
-PARTS = {"train": "#56B4E9", "validation": "#F0E442", "test": "#992266"}
+PART_COLOURS = {"train": "#56B4E9", "validation": "#F0E442", "test": "#992266"}
 # States of a review. They are drawn as lines with a dark one beneath, so that they are seen on any ground.
 REVIEWS = {
     "open": "#F0E442",
@@ -25,7 +25,7 @@ LINES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000
 RIVER, FAULT, OUTLINE = "#0072B2", "#B2182B", "#000000"
 
 # Rocks and other classes that have no order; the first eight are Okabe and Ito's, the rest Tol's (2021).
-CLASSES = (
+CLASS_COLOURS = (
     "#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999",
     "#AA4499", "#44AA99", "#DDCC77", "#332288",
 )  # fmt: skip
@@ -50,7 +50,7 @@ FLAT = "#6E6E6E"  # ground that faces nowhere
 
 def class_colour(position: int) -> str:
     """The colour of a class by its position, from 0; they come round again after twelve."""
-    return CLASSES[position % len(CLASSES)]
+    return CLASS_COLOURS[position % len(CLASS_COLOURS)]
 
 
 def ramp(name: str, count: int) -> list[str]:

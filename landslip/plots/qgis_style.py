@@ -18,7 +18,7 @@ STEPS = 9  # of a ramp, between which QGIS interpolates
 NOT_VALID = 255
 TRUE_COLOUR, FALSE_COLOUR = ("red", "green", "blue"), ("nir", "red", "green")  # in false colour plants are red
 # By value; ground that was not mapped is transparent.
-COLOURS: dict[int, Colour] = {0: rgba(NO_LANDSLIDE), 1: rgba(LANDSLIDES), NOT_VALID: (0, 0, 0, 0)}
+MAP_COLOURS: dict[int, Colour] = {0: rgba(NO_LANDSLIDE), 1: rgba(LANDSLIDES), NOT_VALID: (0, 0, 0, 0)}
 # Of the inventory's landslides, by the state of their review: (outline, opacity of the fill, line).
 REVIEWS: dict[str, tuple[Colour, int, str]] = {
     "open": (rgba(REVIEW_COLOURS["open"]), 70, "solid"),
@@ -118,7 +118,7 @@ def _symbol(name: str, kind: str, parts: Sequence[tuple[str, Mapping[str, str]]]
 
 def map_style() -> str:
     """A landslide map: landslide on light grey, nothing outside valid."""
-    return _document(_pipe(classes_renderer(LABEL_NAMES, COLOURS)))
+    return _document(_pipe(classes_renderer(LABEL_NAMES, MAP_COLOURS)))
 
 
 def probability_style() -> str:

@@ -26,7 +26,7 @@ from landslip.geo.grid import Grid
 from landslip.geo.preview import read_decimated, stretch
 from landslip.metrics.size_distribution import Tail
 from landslip.plots.cartography import (
-    MOST,
+    MOST_DRAWN,
     add_legend,
     add_map_frame,
     centres,
@@ -100,17 +100,17 @@ def draw_study_area(prepared: Path, out: Path, overwrite: bool = False) -> None:
     rows, columns = (count, 1) if wide else (1, count)
     figure, panels, size = map_sheet(stack.grid, rows, columns, 9.0)
     letters = iter(string.ascii_lowercase if count > 1 else [""])
-    edge = thinned_valid(prepared, MOST)
+    edge = thinned_valid(prepared, MOST_DRAWN)
     handles: list[Line2D | Patch] = []
     if bands:
         axes = panels.pop(0)
-        values, grid = read_decimated(stack.path, [names.index(name) + 1 for name in bands], MOST)
+        values, grid = read_decimated(stack.path, [names.index(name) + 1 for name in bands], MOST_DRAWN)
         axes.imshow(stretched(values), extent=extent(grid))
         handles = draw_edge(axes, edge, grid)
         dress_with_degrees(axes, grid, lettered(next(letters), f"image: {', '.join(dict.fromkeys(bands))}"), size)
     if panels:
         axes = panels.pop(0)
-        label, grid = read_decimated(prepared / "label.tif", [1], MOST, stored=True)
+        label, grid = read_decimated(prepared / "label.tif", [1], MOST_DRAWN, stored=True)
         if "elevation" in names:
             _tinted(figure, axes, stack, grid, size)
         else:
@@ -153,11 +153,11 @@ def draw_factors(prepared: Path, out: Path, overwrite: bool = False, each: bool 
     names = factor_names(stack)
     columns = min(len(names), 2 if stack.grid.width > 1.8 * stack.grid.height else 3)
     figure, panels, size = map_sheet(stack.grid, -(-len(names) // columns), columns, 12.0)
-    most = SMALL if len(names) > 2 else MOST
-    edge = thinned_valid(prepared, MOST if each else most)
+    most = SMALL if len(names) > 2 else MOST_DRAWN
+    edge = thinned_valid(prepared, MOST_DRAWN if each else most)
     handles: list[Line2D | Patch] = []
     for i, (axes, name) in enumerate(zip(panels, names, strict=False)):
-        layer, grid = _layer(stack, name, MOST if each else most)
+        layer, grid = _layer(stack, name, MOST_DRAWN if each else most)
         if each:
             _draw_layer(layer, grid, edge, _factor_picture(out, name), overwrite)
             thin = -(-max(layer.values.shape) // most)
@@ -201,7 +201,7 @@ def draw_inventory_areas(areas: ArrayLike, tail: Tail, out: Path, overwrite: boo
         middle, counts[some] / scale, off, color=LANDSLIDES, marker="s", ms=4, lw=0.8, ls="", capsize=2,
         label=f"{len(ordered):,} landslides",
     )  # fmt: skip
-    draw_tail(density, tail, len(ordered), float(ordered[-1]), REFERENCE, name="tail")
+    draw_tail(density, tail, len(ordered), float(ordered[-1]), colour=REFERENCE, name="tail")
     density.set(xscale="log", yscale="log", xlabel="landslide area (m²)", ylabel="frequency density (1/m²)")
     density.legend(fontsize=8)
     larger.step(ordered, len(ordered) - np.arange(len(ordered)), where="pre", color=LANDSLIDES, lw=1.6)
@@ -231,7 +231,7 @@ def _composite(stack: StackInfo) -> list[str]:
 def _tinted(figure: Figure, axes: Axes, stack: StackInfo, grid: Grid, size: tuple[float, float]) -> None:
     """Elevation in tints that darken downwards, shaded; the scale beside it."""
     position = [channel.name for channel in stack.channels].index("elevation")
-    z, _ = read_decimated(stack.path, [position + 1], MOST)
+    z, _ = read_decimated(stack.path, [position + 1], MOST_DRAWN)
     low, high = stretch(z[0])
     tints = ListedColormap(matplotlib.colormaps[RAMPS["elevation"]](np.linspace(0.25, 1, 256)))
     norm = matplotlib.colors.Normalize(low, high)

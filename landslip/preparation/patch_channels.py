@@ -26,7 +26,7 @@ from landslip.config.strict import Strict, validated
 from landslip.dataset.channels import DISPLAY, UNSTATED, Channel, Kind, channels_of, read_stack_info
 from landslip.errors import PatchError
 from landslip.geo.grid import metric_fault
-from landslip.geo.raster import read_band_tags, read_band_units, read_info
+from landslip.geo.raster import read_band_tags, read_info
 from landslip.preparation.patch_files import GEOTIFF, image_shape, in_8_bits, read_image
 from landslip.runtime.progress import plural, say
 from landslip.runtime.text import read_toml
@@ -250,7 +250,7 @@ def geotiff_channels(path: Path) -> tuple[Channel, ...]:
     info = read_info(path)
     if not all(info.names):
         return ()
-    channels, tags, units = channels_of(path, info.names), read_band_tags(path), read_band_units(path)
+    channels, tags, units = channels_of(path, info.names), read_band_tags(path), info.units
     described = []
     for channel, band_tags, unit, dtype in zip(channels, tags, units, info.dtypes, strict=True):
         if not any(key.startswith("landslip_") for key in band_tags):

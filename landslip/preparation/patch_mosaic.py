@@ -15,7 +15,7 @@ from rasterio.crs import CRS
 from landslip.dataset.channels import Channel
 from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
 from landslip.dataset.split import NONE
-from landslip.geo.geotiff import TILE, create_raster, write_window
+from landslip.geo.geotiff import STORED_TILE, create_raster, write_window
 from landslip.geo.grid import Grid, Window
 from landslip.geo.tiling import HALO
 from landslip.preparation.channel_summary import ChannelSummary
@@ -130,7 +130,9 @@ def write_rasters(
         )
         for band, channel in enumerate(channels, start=1):
             stack.update_tags(band, **channel.tags())
-        strips = [Window(row, 0, TILE, grid.width).clip(grid.shape) for row in range(0, grid.height, TILE)]
+        strips = [
+            Window(row, 0, STORED_TILE, grid.width).clip(grid.shape) for row in range(0, grid.height, STORED_TILE)
+        ]
         for strip in track(strips, len(strips), "import", "strip"):
             shape = (strip.height, strip.width)
             values = np.full((count, *shape), np.nan, np.float32)

@@ -21,8 +21,9 @@ from landslip.dataset.channels import Channel
 from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.errors import OutputError, SiteError
 from landslip.geo.archive import own_file
-from landslip.geo.geotiff import TILE, create_blank, create_raster, find_tiles, put_tiles, take_tiles, write_window
+from landslip.geo.geotiff import STORED_TILE, create_blank, create_raster, find_tiles, put_tiles, write_window
 from landslip.geo.grid import Grid, Window, tiles
+from landslip.geo.raster import read
 from landslip.preparation.channel_sources import channel_sources
 from landslip.preparation.channel_summary import Prepared, Totals, write_summaries
 from landslip.preparation.check import check_site
@@ -218,19 +219,19 @@ def _fill_stack(
 
 def _finish(site: Site, grid: Grid, channels: list[Channel], totals: Totals, aside: Path) -> Iterator[None]:
     """Write valid.tif and label.tif and fill the totals; yields after every window."""
-    stack, landslides = find_tiles(aside / "stack.tif"), open_label(site.landslides, grid)
+    landslides = open_label(site.landslides, grid)
     totals.states = {} if landslides.outlines is None else landslides.outlines.states
     inside_at = inside_of(site.outline, grid)
     needed = np.array([channel.decides_valid for channel in channels])
 
     def at(window: Window) -> tuple[Window, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.uint8], Any]:
         inside = inside_at(window)
-        values = take_tiles(stack, window)
+        values = read(aside / "stack.tif", window=window)
         valid = inside & ~np.isnan(values[needed]).any(axis=0)
         label = landslides.at(window)
         label[~inside] = UNKNOWN
-        parts = np.empty((len(values), -(-window.height // TILE) * -(-window.width // TILE), 5))
-        _add_up(values, inside, valid, TILE, parts)
+        parts = np.empty((len(values), -(-window.height // STORED_TILE) * -(-window.width // STORED_TILE), 5))
+        _add_up(values, inside, valid, STORED_TILE, parts)
         return window, inside, valid, label, parts
 
     burnt_to_none = set()  # positions in `landslides.unburnt` that lie inside the outline
@@ -265,8 +266,8 @@ def _put_rows(dataset: Any, strip: NDArray[np.uint8], window: Window) -> None:
 
     Written otherwise, the order of the tiles in the file would depend on when GDAL's cache is full.
     """
-    for row in range(0, window.height, TILE):
-        rows = Window(window.row + row, 0, min(TILE, window.height - row), strip.shape[2])
+    for row in range(0, window.height, STORED_TILE):
+        rows = Window(window.row + row, 0, min(STORED_TILE, window.height - row), strip.shape[2])
         write_window(dataset, strip[:, row : row + rows.height], rows)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,15 +21,14 @@ from landslip.geo.grid import Grid, tiles
 from landslip.geo.raster import open_raster, read_info, read_stored_window
 from landslip.geo.vector import read_vector
 from landslip.inventory.previous import layer_of
-from landslip.plots.cartography import MOST
+from landslip.plots.cartography import MOST_DRAWN
 from landslip.preparation.degrees import degree_text, to_degrees
 from landslip.report.html import Block, Picture, Text, picture
 from landslip.runtime import text
-from landslip.runtime.run_folder import PARTS as FOLDERS
-from landslip.runtime.run_folder import PLACES, RunFolder
+from landslip.runtime.run_folder import FOLDERS, PLACES, RunFolder
 from landslip.runtime.text import parse_json
 
-SIDE = 2048  # pixels a side of what is counted at a time
+COUNTED_SIDE = 2048  # pixels a side of what is counted at a time
 # what a damaged file of the run may end in, whichever library reads it
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, OSError, RuntimeError)
 
@@ -81,7 +80,7 @@ class Workspace:
             blocks += shown(path)
         return blocks
 
-    def tried(self, path: Path, step: Step) -> list[Block]:
+    def attempt(self, path: Path, step: Step) -> list[Block]:
         """The blocks that a step makes of a file.
 
         Where the file is damaged they are those made before the damage, and a line that names the file.
@@ -102,14 +101,14 @@ class Workspace:
             )
         return blocks
 
-    def drawn(self, name: str, step: Callable[[Path], None], alt: str, caption: str, palette: bool = False) -> Picture:
+    def draw(self, name: str, step: Callable[[Path], None], alt: str, caption: str, palette: bool = False) -> Picture:
         """A figure that `step` writes to the path it is given."""
         path = self.scratch / name
         step(path)
         return picture(path, alt, caption, palette)
 
 
-def read_json_table(path: Path) -> dict[str, Any]:
+def read_json_table(path: Path) -> Mapping[str, Any]:
     """A JSON file that holds a table of names; TypeError where it holds anything else."""
     value = parse_json(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
@@ -117,7 +116,7 @@ def read_json_table(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_quietly(path: Path | None) -> dict[str, Any]:
+def read_quietly(path: Path | None) -> Mapping[str, Any]:
     """A JSON file where it can be read; its own section says so where it cannot."""
     try:
         return {} if path is None else read_json_table(path)
@@ -196,7 +195,7 @@ def size_text(grid: Grid) -> str:
     return f"{grid.height:,} rows x {grid.width:,} columns of {grid.x_size:g} x {grid.y_size:g} m"
 
 
-def thinned(grid: Grid, most: int = MOST) -> str:
+def thinned(grid: Grid, most: int = MOST_DRAWN) -> str:
     """How far a map is thinned that shows at most so many pixels a side; "" where it shows all."""
     every = max(1, -(-max(grid.shape) // most))
     return "" if every == 1 else f"Of each {every} x {every} pixels one is shown."
@@ -212,7 +211,7 @@ def _share(run: RunFolder) -> tuple[float, float]:
     info = read_info(run.landslide_map)
     pixels, mapped, area = 0, 0, 0.0
     with open_raster(run.landslide_map) as dataset:
-        for window in tiles((info.height, info.width), SIDE):
+        for window in tiles((info.height, info.width), COUNTED_SIDE):
             classes = read_stored_window(dataset, window)
             inside = int(np.count_nonzero(classes <= LANDSLIDE))
             pixels += int(np.count_nonzero(classes == LANDSLIDE))
@@ -227,8 +226,8 @@ def _counted(run: RunFolder) -> np.ndarray[Any, np.dtype[np.int64]]:
     with open_raster(run.valid) as valid, open_raster(run.label) as label:
         shape = valid.height, valid.width
         counts = np.zeros((4, 3), np.int64)
-        split = None if run.split is None or _shape(run.split) != shape else run.split
-        for window in tiles(shape, SIDE):
+        split = None if run.split is None or read_info(run.split).grid.shape != shape else run.split
+        for window in tiles(shape, COUNTED_SIDE):
             inside, classes = read_stored_window(valid, window) == 1, read_stored_window(label, window)
             masks = [inside, inside & (classes == LANDSLIDE), inside & (classes <= LANDSLIDE)]
             counts[0] += [np.count_nonzero(mask) for mask in masks]
@@ -238,8 +237,3 @@ def _counted(run: RunFolder) -> np.ndarray[Any, np.dtype[np.int64]]:
                 for i, code in enumerate(PARTS.values(), start=1):
                     counts[i] += [np.count_nonzero(mask & (codes == code)) for mask in masks]
         return counts
-
-
-def _shape(path: Path) -> tuple[int, int]:
-    info = read_info(path)
-    return info.height, info.width

@@ -43,7 +43,7 @@ def study_area(workspace: Workspace) -> list[Block]:
     def figure() -> Iterator[Block]:
         info = read_stack_info(stack)
         grid, parts = info.grid, figures.study_area_parts(info, bool(workspace.counts[0, 1]))
-        yield workspace.drawn(
+        yield workspace.draw(
             "area.png",
             lambda path: figures.draw_study_area(prepared, path),
             f"Map of the study area {site_name(workspace)}, {where(grid)}: {', '.join(parts)}.",
@@ -51,7 +51,7 @@ def study_area(workspace: Workspace) -> list[Block]:
             palette=True,
         )
 
-    return workspace.tried(stack, lambda: [_ground_facts(workspace, stack)]) + workspace.tried(stack, figure)
+    return workspace.attempt(stack, lambda: [_ground_facts(workspace, stack)]) + workspace.attempt(stack, figure)
 
 
 def _ticks(grid: Grid) -> str:
@@ -93,7 +93,7 @@ def factors(workspace: Workspace) -> list[Block]:
     def maps() -> Iterator[Block]:
         stack = read_stack_info(path)
         names = [name.replace("_", " ") for name in figures.factor_names(stack)]
-        yield workspace.drawn(
+        yield workspace.draw(
             "factors.png",
             lambda out: figures.draw_factors(path.parent, out),
             f"Maps of {', '.join(names)}, each with a scale.",
@@ -103,11 +103,11 @@ def factors(workspace: Workspace) -> list[Block]:
             palette=True,
         )
 
-    blocks = workspace.tried(path, maps)
+    blocks = workspace.attempt(path, maps)
     if run.channels is None:
         return blocks + workspace.lacks("channels")
     table = run.channels
-    return blocks + workspace.tried(table, lambda: [_table_ii(workspace, read_stack_info(path), table)])
+    return blocks + workspace.attempt(table, lambda: [_table_ii(workspace, read_stack_info(path), table)])
 
 
 def _table_ii(workspace: Workspace, stack: StackInfo, path: Path) -> Block:
@@ -243,14 +243,14 @@ def split(workspace: Workspace) -> list[Block]:
             yield _parts(workspace, grid)
         if run.stack is not None:
             stack = run.stack
-            yield workspace.drawn(
+            yield workspace.draw(
                 "split.png",
                 lambda out: draw_split(stack, path, out),
                 "Map of the training, validation and test parts over the relief.",
                 f"Which ground was trained on, which chose the epoch, and which was kept for the test. {thinned(grid)}",
             )
 
-    return workspace.tried(path, blocks)
+    return workspace.attempt(path, blocks)
 
 
 def _parts(workspace: Workspace, grid: Grid) -> Block:

@@ -19,7 +19,7 @@ from PIL import Image
 from landslip.runtime.text import write_text
 
 Cell = str | tuple[str, int]  # a text, or a text over several columns
-COLOURS = 256  # of a picture stored by a palette
+PALETTE_SIZE = 256  # of a picture stored by a palette
 LONG = 48  # letters of a cell that is broken into lines where the page is narrow
 
 
@@ -131,7 +131,9 @@ def picture(path: Path, alt: str, caption: str, palette: bool = False) -> Pictur
     with Image.open(io.BytesIO(stored)) as image:
         width, height = image.size
         if palette:
-            few = image.convert("RGB").quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG)
+            few = image.convert("RGB").quantize(
+                PALETTE_SIZE, Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG
+            )
             out = io.BytesIO()
             few.save(out, "PNG", optimize=True)
             stored = out.getvalue()
@@ -152,7 +154,7 @@ def render(title: str, subtitle: str, sections: Sequence[Section], foot: str) ->
 
 
 def write_document(
-    out: Path, title: str, subtitle: str, sections: Sequence[Section], foot: str, overwrite: bool = False
+    out: Path, title: str, subtitle: str, sections: Sequence[Section], foot: str, *, overwrite: bool = False
 ) -> None:
     """Write the document aside and rename it. Raises OutputError where `out` exists (unless `overwrite`)."""
     write_text(out, render(title, subtitle, sections, foot), overwrite)

@@ -38,21 +38,21 @@ def provenance(workspace: Workspace) -> list[Block]:
     blocks: list[Block] = []
     if run.manifest is not None:
         manifest = run.manifest
-        blocks += workspace.tried(manifest, lambda: _prepared_from(read_json_table(manifest)))
+        blocks += workspace.attempt(manifest, lambda: _prepared_from(read_json_table(manifest)))
     else:
         blocks += workspace.lacks("manifest")
     for corrected in holding(workspace, "manifest.json", "corrected"):
-        blocks += workspace.tried(corrected, partial(_corrected, workspace, corrected))
+        blocks += workspace.attempt(corrected, partial(_corrected, workspace, corrected))
     if run.model is not None:
         model = run.model
-        blocks += workspace.tried(model, lambda: _trained_from(read_json_table(model)))
-        blocks += workspace.tried(model, lambda: _weights(workspace, model))
+        blocks += workspace.attempt(model, lambda: _trained_from(read_json_table(model)))
+        blocks += workspace.attempt(model, lambda: _weights(workspace, model))
     if run.probability is not None:
         probability = run.probability
-        blocks += workspace.tried(probability, lambda: _tags(workspace, probability))
+        blocks += workspace.attempt(probability, lambda: _tags(workspace, probability))
     for path, what in ((run.site, "The site file"), (run.run, "The run file")):
         if path is not None:
-            blocks += workspace.tried(path, partial(_listed, path, f"{what}, {path.name}."))
+            blocks += workspace.attempt(path, partial(_listed, path, f"{what}, {path.name}."))
     blocks.append(Listing("Commands that make this run again; RUN is its folder.", "\n".join(_commands(workspace))))
     return blocks
 

@@ -75,16 +75,16 @@ def _summary(workspace: Workspace) -> list[Block]:
         scored = [(path, content) for path, content in read if "f1" in content and "split" in content]
         if scored:
             path, scores = min(scored, key=lambda item: (_doubt(item[1]), item[1].get("part") != "test", item[0].name))
-            blocks += workspace.tried(path, lambda: _headline(workspace, path, scores))
+            blocks += workspace.attempt(path, lambda: _headline(workspace, path, scores))
     else:
         blocks.append(
             Text("The map has not been scored: landslip evaluate RUN/map/probability.tif RUN/prepared/label.tif "
                  "--split RUN/model/split.tif --json RUN/scores/test.json", "remedy")
         )  # fmt: skip
     if run.inventory is not None:
-        blocks += workspace.tried(run.inventory, lambda: [_found(workspace)])
+        blocks += workspace.attempt(run.inventory, lambda: [_found(workspace)])
     if run.probability is not None:
-        blocks += workspace.tried(run.probability, lambda: agreement(workspace))
+        blocks += workspace.attempt(run.probability, lambda: agreement(workspace))
     facts = [("Site", site_name(workspace))]
     if run.stack is not None:
         try:

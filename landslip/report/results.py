@@ -13,13 +13,12 @@ import numpy as np
 
 from landslip.dataset.split import PARTS
 from landslip.evaluation.object_scores import area_text
-from landslip.experiments.comparison_tables import cost_sheet
 from landslip.geo.raster import RasterInfo, read_info
 from landslip.metrics.confusion import stated_threshold
 from landslip.metrics.size_distribution import SURE, fit_tail
 from landslip.metrics.training_range import warnings_in
 from landslip.plots import maps
-from landslip.plots.cartography import MOST
+from landslip.plots.cartography import MOST_DRAWN
 from landslip.plots.curves import draw_history
 from landslip.preparation import figures
 from landslip.report.base import (
@@ -59,10 +58,10 @@ def training(workspace: Workspace) -> list[Block]:
     blocks: list[Block] = []
     if workspace.run.model is not None:
         model = workspace.run.model
-        blocks += workspace.tried(model, lambda: [_model_facts(read_json_table(model))])
+        blocks += workspace.attempt(model, lambda: [_model_facts(read_json_table(model))])
     calibrated: list[Block] = []
     for path in holding(workspace, FACTS, "calibration"):
-        calibrated += workspace.tried(path, partial(_calibration, workspace, path))
+        calibrated += workspace.attempt(path, partial(_calibration, workspace, path))
     if workspace.run.history is None:
         return [*blocks, *workspace.lacks("history"), *calibrated]
     history = workspace.run.history
@@ -73,7 +72,7 @@ def training(workspace: Workspace) -> list[Block]:
         if not rows:
             raise ValueError("it holds no epoch")
         best = max((float(row["validation_kappa"] or "nan") for row in rows), default=math.nan)
-        yield workspace.drawn(
+        yield workspace.draw(
             "history.svg",
             lambda out: draw_history(history, out),
             f"Curves of training and validation loss, validation kappa and F1 over {plural(len(rows), 'epoch')}.",
@@ -81,7 +80,7 @@ def training(workspace: Workspace) -> list[Block]:
             "Validation ground chose the epoch and the threshold and is no test.",
         )
 
-    return [*blocks, *workspace.tried(history, curves), *calibrated]
+    return [*blocks, *workspace.attempt(history, curves), *calibrated]
 
 
 def _model_facts(facts: Mapping[str, Any]) -> Block:
@@ -140,12 +139,11 @@ def landslide_map(workspace: Workspace) -> list[Block]:
         yield Facts(_map_facts(info, threshold, source))
         if run.label is not None and run.stack is not None:
             label, stack = run.label, run.stack
+            panel = maps.Panel(f"Landslide map, threshold {threshold:g}", path, threshold, run.split)
             framed = "Only the framed test part was kept from training: what lies elsewhere flatters the map. "
-            yield workspace.drawn(
+            yield workspace.draw(
                 "judged.png",
-                lambda out: maps.draw_judged(
-                    path, label, stack, threshold, out, title=f"Landslide map, threshold {threshold:g}", split=run.split
-                ),
+                lambda out: maps.draw_judged(panel, label, stack, out),
                 "Map of hits, misses and false alarms over the relief.",
                 "The map against the drawn landslides: hits, misses and false alarms. "
                 + (framed if run.split is not None and "test" in _parts_held(run.split) else "")
@@ -153,7 +151,7 @@ def landslide_map(workspace: Workspace) -> list[Block]:
             )
         else:
             yield from workspace.lacks("label", "stack")
-        yield workspace.drawn(
+        yield workspace.draw(
             "probability.png",
             lambda out: maps.draw_probability(path, out),
             "Map of the landslide probability from 0 to 1.",
@@ -161,12 +159,12 @@ def landslide_map(workspace: Workspace) -> list[Block]:
             palette=True,
         )
         if info.count >= 4:
-            yield workspace.drawn(
+            yield workspace.draw(
                 "uncertainty.png",
                 lambda out: maps.draw_uncertainty(path, out),
                 "Maps of probability, dissimilarity index and disagreement; hatched outside the area of applicability.",
                 "Where not to trust the map: probability, how unlike the training ground (dissimilarity index), and "
-                f"how far draws of the network disagree. {thinned(info.grid, MOST // 2)}",
+                f"how far draws of the network disagree. {thinned(info.grid, MOST_DRAWN // 2)}",
                 palette=True,
             )
         else:
@@ -176,7 +174,7 @@ def landslide_map(workspace: Workspace) -> list[Block]:
                 "remedy",
             )
 
-    return workspace.tried(path, figures_of_map)
+    return workspace.attempt(path, figures_of_map)
 
 
 def _parts_held(split: Path) -> list[str]:
@@ -243,7 +241,7 @@ def inventory(workspace: Workspace) -> list[Block]:
                  f"{area_text(tail.x_min)} on ({plural(tail.count, 'landslide')}{rough})")
             )  # fmt: skip
         yield Facts(rows)
-        yield workspace.drawn(
+        yield workspace.draw(
             "inventory.svg",
             lambda out: figures.draw_inventory_areas(areas, tail, out),
             f"Frequency density of {len(areas):,} landslide areas, and how many are as large or larger.",
@@ -252,7 +250,7 @@ def inventory(workspace: Workspace) -> list[Block]:
         )
         yield _largest(workspace, frame)
 
-    return workspace.tried(path, blocks)
+    return workspace.attempt(path, blocks)
 
 
 def _largest(workspace: Workspace, frame: Any) -> Block:
@@ -311,13 +309,15 @@ def complexity(workspace: Workspace) -> list[Block]:
             rows.insert(6, ("Peak GPU memory", f"{number(facts['peak_gpu_mib']):,.0f} MiB"))
         yield Facts(rows)
 
-    blocks = workspace.tried(path, costs)
+    blocks = workspace.attempt(path, costs)
     for path in workspace.run.comparison:
         of = f"of {path.parent.name}/" if len(workspace.run.comparison) > 1 else ""
         title = f"Complexity of all methods {of}".rstrip() + " (Table IX of the paper)."
-        blocks += workspace.tried(path, partial(_costs, path, title))
+        blocks += workspace.attempt(path, partial(_costs, path, title))
     return blocks
 
 
 def _costs(path: Path, title: str) -> list[Block]:
+    from landslip.experiments.comparison_tables import cost_sheet  # torch and scikit-learn come with it
+
     return sheet_table(title, cost_sheet(runs_of(path)))

@@ -14,7 +14,6 @@ import numpy as np
 from landslip.evaluation.object_scores import InventoryScores, SizeClass, area_text
 from landslip.evaluation.plots import draw_areas, draw_reliability
 from landslip.evaluation.result import HEADS, cells, leakage
-from landslip.experiments.comparison_tables import PICTURES, ground, score_sheet, summary, trust_sheet
 from landslip.experiments.trial_result import TrialResult
 from landslip.importance.plots import draw_intervals, draw_ranking
 from landslip.importance.ranking import MEASURES, Score
@@ -58,7 +57,7 @@ def scores(workspace: Workspace) -> list[Block]:
     """Scores with their ground, what they stand on, and those on other sites."""
     elsewhere: list[Block] = []
     for path in holding(workspace, "scores.json", "as_trained"):
-        elsewhere += workspace.tried(path, partial(_transfer, workspace, path))
+        elsewhere += workspace.attempt(path, partial(_transfer, workspace, path))
     if not workspace.run.scores:
         return [
             Text("This run holds no scores. They are made by: landslip evaluate RUN/map/probability.tif "
@@ -68,11 +67,11 @@ def scores(workspace: Workspace) -> list[Block]:
     faults: list[Block] = []
     files: list[_ScoreFile] = []
     for path in workspace.run.scores:
-        faults += workspace.tried(path, partial(_read_scores, path, files))
+        faults += workspace.attempt(path, partial(_read_scores, path, files))
     details: list[Block] = []
     warnings: dict[str, list[str]] = {}
     for file in files:
-        details += workspace.tried(file.path, partial(_score_details, workspace, file.path, file.content))
+        details += workspace.attempt(file.path, partial(_score_details, workspace, file.path, file.content))
         if warning := loud_of(file.content):
             warnings.setdefault(warning, []).append(workspace.name(file.path))
     loud = [Text(f"{', '.join(names)}: {warning}", "warning") for warning, names in warnings.items()]
@@ -176,7 +175,7 @@ def _score_details(workspace: Workspace, path: Path, content: Mapping[str, Any])
         table = [Reliability(**row) for row in rows]  # type: ignore[arg-type]
         error = percent(content.get("expected_calibration_error"))
         where = "all mapped ground" if content["part"] == "all" else f"the {content['part']} part"
-        yield workspace.drawn(
+        yield workspace.draw(
             f"reliability_{path.stem}.svg",
             lambda out: draw_reliability({path.stem: table}, out, f"Reliability on {where}"),
             f"Share of landslide against probability on {where}; expected calibration error {error}.",
@@ -187,7 +186,7 @@ def _score_details(workspace: Workspace, path: Path, content: Mapping[str, Any])
         scores = _inventory_scores(content["inventory"])
         yield _matched(path.stem, scores)
         if scores.classes:
-            yield workspace.drawn(
+            yield workspace.draw(
                 f"areas_{path.stem}.svg",
                 lambda out: draw_areas(scores, out),
                 "Frequency of landslide areas, map beside reference, and the share found by size.",
@@ -198,15 +197,14 @@ def _score_details(workspace: Workspace, path: Path, content: Mapping[str, Any])
 
 def _inventory_scores(stored: Mapping[str, Any]) -> InventoryScores:
     """Scores of an inventory as a scores file holds them: null is NaN, and the single areas are not kept."""
-    values: dict[str, Any] = dict(stored)
-    values["classes"] = [_size_class(row) for row in stored["classes"]]
-    for name in ("reference_tail", "mapped_tail"):
-        values[name] = Tail(**{key: number(value) for key, value in stored[name].items()})  # type: ignore[arg-type]
+    names = {field.name for field in fields(InventoryScores)}
+    values = {key: value for key, value in stored.items() if key in names}
     for name in ("number_bias", "area_bias", "completeness_m2", "reference_area_m2", "mapped_area_m2"):
         values[name] = number(stored[name])
-    values |= {"reference_areas": np.empty(0), "mapped_areas": np.empty(0), "boundary": []}
-    names = {field.name for field in fields(InventoryScores)}
-    return InventoryScores(**{key: value for key, value in values.items() if key in names})
+    for name in ("reference_tail", "mapped_tail"):
+        values[name] = Tail(**{key: number(value) for key, value in stored[name].items()})  # type: ignore[arg-type]
+    values["classes"] = [_size_class(row) for row in stored["classes"]]
+    return InventoryScores(**values | {"reference_areas": np.empty(0), "mapped_areas": np.empty(0), "boundary": []})
 
 
 def _size_class(row: Mapping[str, Any]) -> SizeClass:
@@ -253,6 +251,9 @@ def comparison(workspace: Workspace) -> list[Block]:
 
 
 def _comparison(workspace: Workspace, path: Path) -> list[Block]:
+    # Imported here, with torch and scikit-learn: most runs hold no comparison.
+    from landslip.experiments.comparison_tables import PICTURES, ground, score_sheet, summary, trust_sheet
+
     def tables() -> Iterator[Block]:
         results = runs_of(path)
         every = summary(results)
@@ -269,14 +270,14 @@ def _comparison(workspace: Workspace, path: Path) -> list[Block]:
             yield Text("Some runs failed; the same command tries them again.", "warning")
             yield Notes(failed)
 
-    blocks = workspace.tried(path, tables)
+    blocks = workspace.attempt(path, tables)
     for name in PICTURES:
         for file in sorted(path.parent.glob(f"{name}_*.png")):
             split = file.stem.removeprefix(f"{name}_")
             title = _picture_title(path, name, split) if split in ("apart", "paper", "given") else ""
             if title:
                 large = file.stat().st_size > MOST_BYTES
-                blocks += workspace.tried(file, partial(_picture, file, title, large))
+                blocks += workspace.attempt(file, partial(_picture, file, title, large))
     return blocks
 
 
@@ -315,7 +316,7 @@ def _importance(workspace: Workspace, path: Path) -> list[Block]:
         by_measure = {m: [s for s in every if s.measure == m] for m in MEASURES}
         ranked = {m: scores for m, scores in by_measure.items() if scores}
         shown_measures = "; ".join(MEASURES[m] for m in ranked if not m.endswith("_f1"))
-        yield workspace.drawn(
+        yield workspace.draw(
             f"{path.parent.name}_importance.svg",
             lambda out: draw_ranking(every, out),
             "Bars of the importance of each factor with intervals: " + shown_measures + ".",
@@ -331,7 +332,7 @@ def _importance(workspace: Workspace, path: Path) -> list[Block]:
             yield Table(f"{title}.", ["Factor", "Rank", "Estimate", "95 % interval", "Doubt"], rows, ends=True)
         yield Notes([f"{note}." for note in content["notes"]])
 
-    return workspace.tried(path, shown)
+    return workspace.attempt(path, shown)
 
 
 def _doubts(score: Score) -> str:
@@ -362,7 +363,7 @@ def _intervals(workspace: Workspace, path: Path) -> list[Block]:
                  "undefined" if math.isnan(ratio) else f"{ratio:.2f}"]
             )  # fmt: skip
         mean = number(content["landslides"]) / number(content["pixels"])
-        yield workspace.drawn(
+        yield workspace.draw(
             f"{path.parent.name}_intervals.svg",
             lambda out: draw_intervals(panels, mean, out),
             "Bars of landslide frequency and area share by class of each factor.",
@@ -373,4 +374,4 @@ def _intervals(workspace: Workspace, path: Path) -> list[Block]:
         yield Table("Landslides by class of each factor.", heads, table, left=2)
         yield Notes([f"{note}." for note in content["notes"]])
 
-    return workspace.tried(path, shown)
+    return workspace.attempt(path, shown)

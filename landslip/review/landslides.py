@@ -58,6 +58,7 @@ def read_landslides(
     layer: str | None = None,
     crs: CRS | None = None,
     bounds: Bounds | None = None,
+    *,
     option: str = IN_SITE,
     stated: str | None = None,
 ) -> Landslides:
@@ -97,6 +98,7 @@ def read_mapped(
     layer: str | None = None,
     crs: CRS | None = None,
     bounds: Bounds | None = None,
+    *,
     option: str = OF_INVENTORY,
 ) -> Landslides:
     """The landslides of an inventory as they were mapped, whatever a review made of them; errors as `read_landslides`.
@@ -104,7 +106,7 @@ def read_mapped(
     With layer `review`, those that a review left.
     """
     if layer == REVIEWS:
-        return read_landslides(path, layer, crs, bounds, option)
+        return read_landslides(path, layer, crs, bounds, option=option)
     names = [] if layer is not None or is_geoparquet(path) or not path.exists() else layer_names(path, spatial=True)
     note = ""
     if layer is None and names:

@@ -14,10 +14,10 @@ import shapely
 from shapely import Geometry
 
 from landslip.errors import OutputError, VectorError
+from landslip.geo.geopackage import STYLE_TABLE
 from landslip.plots.qgis_style import review_style
 
 LAYER, REVIEWS, LOG = "inventory", "review", "review_log"
-STYLES = "layer_styles"  # where QGIS keeps the styles of layers; `landslip inventory` makes it
 ENVELOPES = (0, 32, 48, 48, 64)  # bytes, by the indicator in the header's flags
 PATIENCE = 10.0  # seconds to wait for another writer
 
@@ -149,9 +149,9 @@ def _make_tables(connection: sqlite3.Connection) -> None:
         [(REVIEWS, "features", REVIEWS, about[0], now, srs), (LOG, "attributes", LOG, about[1], now, None)],
     )
     connection.execute("INSERT INTO gpkg_geometry_columns VALUES (?, 'geom', 'MULTIPOLYGON', ?, 0, 0)", (REVIEWS, srs))
-    if has_table(connection, STYLES):
+    if has_table(connection, STYLE_TABLE):
         connection.execute(
-            f"INSERT INTO {STYLES} (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, "
+            f"INSERT INTO {STYLE_TABLE} (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, "
             "styleQML, styleSLD, useAsDefault, description, owner, update_time) "
             "VALUES ('', '', ?, 'geom', ?, ?, '', 1, 'landslip', '', ?)",
             (REVIEWS, REVIEWS, review_style(), now),

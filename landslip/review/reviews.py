@@ -66,6 +66,7 @@ from landslip.review.review_tables import (
 MOST_VERTICES = 20_000  # of an outline
 MOST_NOTE = 1000  # characters
 COLUMNS = len(fields(Entry))  # of the log
+Attribute = str | int | float | bytes | None  # what SQLite stores
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Landslide:
     """A row of the inventory: its attributes as they are stored, and its outline in the inventory's CRS."""
 
     id: int
-    attributes: dict[str, Any]
+    attributes: dict[str, Attribute]
     outline: Geometry
 
 
@@ -177,7 +178,7 @@ def last_version(path: Path) -> int:
 
 
 def decide(
-    path: Path, landslide: int | None, state: str, version: int = 0, outline: Geometry | None = None, note: str = ""
+    path: Path, landslide: int | None, state: str, version: int = 0, outline: Geometry | None = None, *, note: str = ""
 ) -> Review:
     """Keep a decision on a landslide; `landslide` is None for one that is drawn, which gets an id below 0.
 

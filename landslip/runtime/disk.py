@@ -6,33 +6,21 @@ import errno
 import hashlib
 import os
 import shutil
-import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
 from landslip.errors import OutputError
 
-LONGEST_NAME = 200  # bytes; most disks take 255, and files beside an output have longer names
-
 
 def require_name(path: Path) -> None:
-    """Raise OutputError for a path that an output, or the files that lie beside it meanwhile, cannot have."""
+    """Raise OutputError for `.`, `..` and `/`, which are folders and no names that an output can have."""
     if path.name in ("", ".."):
         raise OutputError(f"{path} is a folder, and no name that an output can have. Give a name in it.")
-    # Control characters (Cc), and bytes that are not UTF-8 (Cs).
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(path)):
-        raise OutputError(f"{str(path)!a} holds what is no text. Give a name of letters, digits and signs.")
-    # Hidden names are those of the files beside an output, whose own name was found short enough.
-    if (length := len(path.name.encode())) > LONGEST_NAME and not path.name.startswith("."):
-        raise OutputError(
-            f"{path.name} is a name of {length} bytes, and files beside it get longer ones. Give one of {LONGEST_NAME} "
-            "at most."
-        )
 
 
-def require_writable(path: Path, inside: bool = False) -> None:
-    """Raise OutputError where there is no folder, or no right, to make `path` or, with `inside`, a file in it."""
-    parent = existing_parent(path if inside else path.parent)
+def require_writable(path: Path) -> None:
+    """Raise OutputError where there is no folder, or no right, to make `path`."""
+    parent = existing_parent(path.parent)
     if not parent.is_dir():
         raise OutputError(f"{path} cannot be written: {parent} is not a folder. Give another name.")
     if not os.access(parent, os.W_OK):

@@ -11,7 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-MOST = 4  # threads; each holds windows of its own, and memory is not to grow with the machine's cores
+MOST_THREADS = 4  # threads; each holds windows of its own, and memory is not to grow with the machine's cores
 
 
 def parallel_map(function: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> Iterator[R]:
@@ -19,7 +19,7 @@ def parallel_map(function: Callable[[T], R], items: Iterable[T], threads: int | 
 
     The first error ends it all. No more results wait to be taken than there are threads, so that memory stays bounded.
     """
-    count = threads or min(MOST, _available())
+    count = threads or min(MOST_THREADS, _available())
     if count == 1:
         yield from map(function, items)
         return

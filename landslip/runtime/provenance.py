@@ -6,8 +6,9 @@ import math
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypedDict
 
 LIBRARIES = ("landslip", "numpy", "scipy", "numba", "torch", "rasterio", "geopandas", "shapely", "pyflwdir")
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -23,7 +24,17 @@ def software() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
-def machine() -> dict[str, Any]:
+class Machine(TypedDict):
+    """A workstation: `memory_gib` is None where the system does not tell."""
+
+    system: str
+    processor: str
+    threads: int
+    memory_gib: float | None
+    gpu: str
+
+
+def machine() -> Machine:
     """The workstation, as the paper's Table V lists it."""
     import torch
 
@@ -38,7 +49,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def repeated(before: dict[str, Any], now: dict[str, Any]) -> str:
+def repeated(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Whether a training that was repeated from its model.json has the same weights; else what may be the reason."""
     if before.get("weights_sha256") == now["weights_sha256"]:
         return "the same weights as before, bit for bit"

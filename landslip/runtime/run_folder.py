@@ -27,7 +27,7 @@ from landslip.errors import DependencyError, ModelError, OutputError, RasterErro
 
 FIGURES, STUDY_AREA, FACTOR_SHEET = "figures", "study_area.png", "factors.png"  # in prepared/
 RASTERS = ("stack", "valid", "label", "split", "probability", "landslide_map")
-PARTS = ("prepared", "model", "map", "inventory", "scores", "comparison", "importance", "intervals")
+FOLDERS = ("prepared", "model", "map", "inventory", "scores", "comparison", "importance", "intervals")
 ANALYSES = {name: f"{name}.json" for name in ("comparison", "importance", "intervals")}  # in a folder of any name
 MOST_MEANT = 3  # files that a message names where a folder is given for a file
 PLACES = {
@@ -120,19 +120,26 @@ def open_run(root: Path | str) -> RunFolder:
         raise OutputError(
             f"{root} is not a folder. {meant or 'Give a run folder, such as the one `landslip demo` makes.'}"
         )
-    files: dict[str, Any] = {
+    files = {
         name: root / path if (root / path).exists() else None
         for name, (path, _) in PLACES.items()
         if name not in ANALYSES
     }
-    files |= {name: _analyses(root, name) for name in ANALYSES}
+    analyses = {name: _analyses(root, name) for name in ANALYSES}
     scores = tuple(sorted((root / "scores").glob("*.json")))
-    if not any(files.values()) and not scores:
+    if not (any(files.values()) or any(analyses.values()) or scores):
         raise OutputError(
-            f"{root} holds none of a run's folders ({', '.join(PARTS)}). "
+            f"{root} holds none of a run's folders ({', '.join(FOLDERS)}). "
             f"{_run_meant(root) or 'Give the folder that holds them.'}"
         )
-    return RunFolder(root=root, scores=scores, **files)
+    return RunFolder(
+        root=root,
+        scores=scores,
+        comparison=analyses["comparison"],
+        importance=analyses["importance"],
+        intervals=analyses["intervals"],
+        **files,
+    )
 
 
 def prepared_file(prepared: Path, name: str) -> Path:

@@ -16,7 +16,6 @@ from landslip.runtime.atomic import atomic_write
 from landslip.runtime.disk import is_stream
 from landslip.runtime.run_folder import folder_given
 
-LONGEST_NUMBER = 300  # digits
 MOST_SHOWN = 200  # characters of what a file says, in a message
 WIDEST = 1000  # characters of a line of a table on the screen; the terminal wraps longer lines than its own
 
@@ -41,7 +40,7 @@ def read_json(path: Path) -> Any:
 def parse_json(text: str) -> Any:
     """What JSON says. Raises ValueError where it is none, is nested too deeply, or holds half a character."""
     try:
-        value = json.loads(text, parse_int=_integer)
+        value = json.loads(text)
         if "\\u" in text:  # Half of a surrogate pair passes for text here, and no file can be written with it.
             json.dumps(value, ensure_ascii=False).encode()
         return value
@@ -107,12 +106,6 @@ def _text(path: Path) -> str:
     if is_stream(path):
         raise OSError("it is a pipe or a device; write it to a file first")
     return path.read_text(encoding="utf-8-sig")  # Some editors put a byte-order mark first.
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > LONGEST_NUMBER:  # No float holds it, and what reads it takes it for one.
-        raise ValueError(f"it holds a number of {len(digits)} digits")
-    return int(digits)
 
 
 def _plain(value: Any) -> Any:

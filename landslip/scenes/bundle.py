@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from landslip.errors import SiteError
-from landslip.geo.archive import START, UNREADABLE, archive_of, decoded, text_in
+from landslip.geo.archive import START, UNREADABLE, archive_of, text_in
 from landslip.scenes.landsat import landsat
 from landslip.scenes.scene import SURFACE, Band, Scene, corrupt
 from landslip.scenes.scene_files import SENTINEL_METADATA, Folder
@@ -102,7 +102,7 @@ def _text_of(metadata: Path) -> str:
         raise SiteError(f"{metadata} does not exist. {START}")
     try:
         if archive is None:
-            return decoded(metadata.open("rb"))
+            return metadata.read_text(encoding="utf-8-sig")
         return text_in(archive, metadata.relative_to(archive).as_posix())
     except UNREADABLE as error:
         raise corrupt(metadata, str(error)) from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from landslip.errors import SiteError
-from landslip.geo.archive import MEMBERS, START, UNREADABLE, decoded, names, text_in
+from landslip.geo.archive import START, UNREADABLE, names, text_in
 from landslip.scenes.scene import corrupt
 
 SENTINEL_METADATA = "MTD_MSIL2A.xml"
@@ -48,7 +48,9 @@ class Folder:
     def text(self, name: str) -> str:
         """A file's text; SiteError where it cannot be read."""
         try:
-            return decoded((self.origin / name).open("rb")) if self.origin.is_dir() else text_in(self.origin, name)
+            if self.origin.is_dir():
+                return (self.origin / name).read_text(encoding="utf-8-sig")
+            return text_in(self.origin, name)
         except UNREADABLE as error:
             raise corrupt(self.origin / name, str(error)) from error
 
@@ -60,7 +62,7 @@ class Folder:
 
     def _names(self) -> list[str]:
         if self.origin.is_dir():
-            return [path.relative_to(self.origin).as_posix() for path in sorted(self.origin.rglob("*"))[:MEMBERS]]
+            return [path.relative_to(self.origin).as_posix() for path in sorted(self.origin.rglob("*"))]
         if not self.origin.exists():
             raise SiteError(f"{self.origin} does not exist. {START}")
         try:

@@ -25,18 +25,18 @@ from landslip.runtime.run_folder import open_run
 from landslip.serve.guard import Guard, names_of
 from landslip.serve.landslide_routes import add_landslides, add_reviews
 from landslip.serve.routes import add_layers, add_run, add_scores
-from landslip.serve.schemas import REFUSED
+from landslip.serve.schemas import refused
 from landslip.serve.session import Session
 
 SCRIPT = "text/javascript; charset=utf-8"
-STYLES = "text/css; charset=utf-8"
+STYLE_SHEET = "text/css; charset=utf-8"
 MODULES = (  # of the page, each importing those before it
     "state.js", "dom.js", "api.js", "settings.js", "map.js", "outlines.js", "scores.js", "table.js", "review.js",
     "drawing.js", "page.js",
 )  # fmt: skip
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", STYLES),
+    "/page.css": ("page.css", STYLE_SHEET),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
     **{f"/{name}": (name, SCRIPT) for name in MODULES},
 }
@@ -58,7 +58,7 @@ def create_app(session: Session, names: frozenset[str]) -> FastAPI:
         redoc_url=None,
         openapi_url="/api/openapi.json",
         lifespan=alive,
-        responses={status: REFUSED[status] for status in (403, 413)},
+        responses=refused(403, 413),
     )
     app.add_middleware(Guard, names=names)
     add_pages(app)
@@ -107,8 +107,8 @@ def add_pages(app: FastAPI) -> None:
     contents: dict[str, tuple[bytes, str]] = {}
     for path, (name, kind) in FILES.items():
         contents[path] = (files("landslip.serve") / name).read_bytes(), kind
-    contents["/page.css"] = style_sheet().encode() + contents["/page.css"][0], STYLES
-    for name, kind in (("leaflet.js", SCRIPT), ("leaflet.css", STYLES)):
+    contents["/page.css"] = style_sheet().encode() + contents["/page.css"][0], STYLE_SHEET
+    for name, kind in (("leaflet.js", SCRIPT), ("leaflet.css", STYLE_SHEET)):
         contents[f"/{name}"] = (Path(leaflet.BASE_DIR) / name).read_bytes(), kind
 
     def serving(path: str) -> Callable[[], Response]:

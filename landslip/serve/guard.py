@@ -1,4 +1,4 @@
-"""What every request passes before it is answered: who asks, how much is sent, and what a browser may do with it.
+"""Check every request before it is answered: who asks, and how much is sent. Tell browsers what a page may do.
 
 A page of another site can make a browser ask a server on this computer. It cannot choose the Host that the browser
 names, except by pointing a name of its own at this computer (DNS rebinding), and it cannot hide its Origin: both are
@@ -8,15 +8,12 @@ checked. Addresses written as numbers need no name, so they pass.
 from __future__ import annotations
 
 import ipaddress
-import json
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from urllib.parse import urlsplit
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_SENT = 2**20  # bytes of a request's body
 HEADERS = {
@@ -35,79 +32,56 @@ HEADERS = {
 class Guard:
     """ASGI middleware that refuses foreign hosts and origins and bodies that are too large."""
 
-    def __init__(self, app: App, names: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
         self.app, self.names = app, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it: 403 for who asks, 413 for how much is sent."""
         if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         refusal = self._refusal(scope)
-        if refusal is not None:
-            await _refuse(send, *refusal)
-            return
-        # The body is read before the request is handled: one without a stated length must not grow either.
-        body, more = bytearray(), True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > MOST_SENT:
-                await _refuse(send, 413, f"more than {MOST_SENT} bytes were sent. Simplify the outline.")
-                return
-        delivered = False
 
-        async def receive_body() -> MutableMapping[str, Any]:
-            nonlocal delivered
-            if delivered:
-                return await receive()
-            delivered = True
-            return {"type": "http.request", "body": bytes(body), "more_body": False}
-
-        async def with_headers(message: MutableMapping[str, Any]) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                present = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [
-                    *message["headers"],
-                    *((k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in present),
-                ]
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
-        await self.app(scope, receive_body, with_headers)
+        await (self.app if refusal is None else refusal)(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        """Status and words, where a request is refused by its headers alone."""
-        headers: dict[str, list[str]] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-        hosts = headers.get("host", [])
-        if len(hosts) != 1 or not self._is_here(_name(hosts[0])):
-            return 403, "this server answers to its own address only. Open the address that `landslip serve` printed."
-        for origin in headers.get("origin", []):
-            if origin.partition("://")[2].lower() != hosts[0].lower():
-                return 403, "a page of another site asked. Only the page of this server may."
-        if any(site not in ("same-origin", "none") for site in headers.get("sec-fetch-site", [])):
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        """The answer, where a request is refused by its headers alone."""
+        headers = Headers(scope=scope)
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._is_here(hosts[0]):
+            return _refuse(
+                403, "this server answers to its own address only. Open the address that `landslip serve` printed."
+            )
+        another_site = "a page of another site asked. Only the page of this server may."
+        if any(origin.partition("://")[2].lower() != hosts[0].lower() for origin in headers.getlist("origin")):
+            return _refuse(403, another_site)
+        if any(site not in ("same-origin", "none") for site in headers.getlist("sec-fetch-site")):
             # A link on a page of another site may open the page itself, and nothing else.
-            navigates = headers.get("sec-fetch-mode") == ["navigate"] and scope["method"] == "GET"
+            navigates = headers.getlist("sec-fetch-mode") == ["navigate"] and scope["method"] == "GET"
             if not (navigates and scope["path"] == "/"):
-                return 403, "a page of another site asked. Only the page of this server may."
-        length = headers.get("content-length", ["0"])[0]
+                return _refuse(403, another_site)
+        if "transfer-encoding" in headers:
+            return _refuse(413, "what is sent must state its length.")
+        length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > MOST_SENT:
-            return 413, f"{length} bytes were sent, and {MOST_SENT} are taken. Simplify the outline."
+            return _refuse(413, f"{length} bytes were sent, and {MOST_SENT} are taken. Simplify the outline.")
         return None
 
-    def _is_here(self, name: str) -> bool:
-        if name in self.names:
-            return True
+    def _is_here(self, host: str) -> bool:
         try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
+            name = urlsplit(f"//{host.strip()}").hostname or ""
+            if name in self.names:
+                return True
+            return ipaddress.ip_address(name).is_loopback or "*" in self.names
+        except ValueError:  # It is no address written as numbers.
             return False
-        return "*" in self.names or address.is_loopback
 
 
 def names_of(host: str) -> frozenset[str]:
@@ -120,18 +94,5 @@ def names_of(host: str) -> frozenset[str]:
     return frozenset(here) if loopback else frozenset(here | {socket.gethostname().lower(), "*"})
 
 
-def _name(host: str) -> str:
-    """The name in a Host header, without its port and brackets, lower case."""
-    name = host.strip().lower()
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.rpartition(":")[0] if ":" in name else name
-
-
-async def _refuse(send: Send, status: int, error: str) -> None:
-    """Answer without handing the request on."""
-    body = json.dumps({"error": error}).encode()
-    headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close", **HEADERS}
-    coded = [(key.encode(), value.encode()) for key, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": coded})
-    await send({"type": "http.response.body", "body": body})
+def _refuse(status: int, error: str) -> JSONResponse:
+    return JSONResponse({"error": error}, status, {"connection": "close"})

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import shapely
@@ -21,10 +20,10 @@ from landslip.review import reviews as review
 from landslip.review.review_log import DRAWN, OPEN, REJECTED, Review
 from landslip.serve.layers import PageLayer
 from landslip.serve.schemas import (
-    REFUSED,
     Decision,
     Feature,
     Features,
+    GeoJson,
     LandslideOut,
     LandslidesOut,
     Left,
@@ -33,6 +32,7 @@ from landslip.serve.schemas import (
     ReviewsOut,
     Step,
     Threshold,
+    refused,
 )
 from landslip.serve.session import Session
 from landslip.serve.tiles import Tiles
@@ -45,7 +45,7 @@ SMALLEST = 4  # pixels of a view that a candidate has at least
 def add_landslides(app: FastAPI, session: Session) -> None:
     """Answer what landslides there are: /api/landslides, /api/outlines and /api/candidates."""
 
-    @app.get("/api/landslides", responses={503: REFUSED[503]})
+    @app.get("/api/landslides", responses=refused(503))
     def landslides() -> LandslidesOut:
         """All rows of the inventory, without outlines and reviews."""
         inventory, _ = session.landslides()
@@ -57,14 +57,14 @@ def add_landslides(app: FastAPI, session: Session) -> None:
         ]
         return LandslidesOut(columns=list(inventory[0].attributes) if inventory else [], landslides=rows)
 
-    @app.get("/api/outlines", responses={s: REFUSED[s] for s in (422, 503)})
+    @app.get("/api/outlines", responses=refused(422, 503))
     def outlines(
         left: Left, bottom: Left, right: Left, top: Left, tolerance: Annotated[float, Query(ge=0, le=1e6)] = 0.0
     ) -> Features:
         """Outlines as they stand in a view, simplified by `tolerance` metres: the inventory's, redrawn and drawn."""
         return _outlines(session, shapely.box(*_ordered(left, bottom, right, top)), tolerance)
 
-    @app.get("/api/candidates", responses={s: REFUSED[s] for s in (404, 422, 503)})
+    @app.get("/api/candidates", responses=refused(404, 422, 503))
     async def candidates(left: Left, bottom: Left, right: Left, top: Left, threshold: Threshold) -> Features:
         """Outlines of ground at or above a threshold in a view, traced from the raster as coarse as the view is."""
         layer, bounds = session.layer("probability"), _ordered(left, bottom, right, top)
@@ -76,7 +76,7 @@ def add_reviews(app: FastAPI, session: Session) -> None:
     """Answer what was decided, and keep decisions: /api/reviews, its undo and its redo."""
     crs = session.shown.grid.crs
 
-    @app.get("/api/reviews", responses={s: REFUSED[s] for s in (422, 503)})
+    @app.get("/api/reviews", responses=refused(422, 503))
     def reviews(since: Annotated[int, Query(ge=0, le=2**53)] = 0) -> ReviewsOut:
         """What stands of every landslide that was decided on, or only what changed after version `since`."""
         path = session.inventory_file()
@@ -86,7 +86,7 @@ def add_reviews(app: FastAPI, session: Session) -> None:
         version = max([since, *(one.version for one in changed)])
         return ReviewsOut(version=version, reviews=_reviews(changed, crs))
 
-    deciding: dict[int | str, dict[str, Any]] = {s: REFUSED[s] for s in (400, 404, 409, 422, 503)}
+    deciding = refused(400, 404, 409, 422, 503)
 
     @app.post("/api/reviews", responses=deciding)
     def decide(decision: Decision) -> ReviewOut:
@@ -211,13 +211,13 @@ def _ordered(left: float, bottom: float, right: float, top: float) -> tuple[floa
     return left, bottom, right, top
 
 
-def _geojson(geometry: shapely.Geometry, tolerance: float) -> dict[str, Any]:
+def _geojson(geometry: shapely.Geometry, tolerance: float) -> GeoJson:
     if tolerance > 0:
         geometry = shapely.simplify(geometry, tolerance)
-    return dict(json.loads(shapely.to_geojson(geometry)))
+    return GeoJson.model_validate_json(shapely.to_geojson(geometry))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: review.Attribute) -> str | int | float | None:
     """An attribute as JSON has it: no bytes, no NaN."""
     if isinstance(value, float) and not math.isfinite(value):
         return None

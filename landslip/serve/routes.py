@@ -1,8 +1,9 @@
-"""What the page asks of a run as a whole: grid and layers, legends, tiles, and the counts that scores follow from."""
+"""What the page asks of a run as a whole: grid and layers, legends, tiles and scores."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
@@ -11,11 +12,23 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from landslip.geo.grid import Grid, crs_name
+from landslip.metrics.confusion import BINS, Confusion
 from landslip.runtime.run_folder import RunFolder
 from landslip.runtime.text import read_json
-from landslip.serve.schemas import REFUSED, GridOut, Key, LayerOut, LegendOut, Parts, RunOut, ScoresOut, Threshold
+from landslip.serve.schemas import (
+    GridOut,
+    Key,
+    LayerOut,
+    LegendOut,
+    Parts,
+    RunOut,
+    ScoresAt,
+    ScoresOut,
+    Threshold,
+    refused,
+)
 from landslip.serve.session import Session
-from landslip.serve.tiles import SIDE
+from landslip.serve.tiles import TILE_SIDE
 
 PATIENCE = 1.5  # seconds that a request waits for scores before it is told to come again
 
@@ -23,7 +36,7 @@ PATIENCE = 1.5  # seconds that a request waits for scores before it is told to c
 def add_run(app: FastAPI, session: Session) -> None:
     """Answer what the page is made from: /api/run."""
 
-    @app.get("/api/run", responses={503: REFUSED[503]})
+    @app.get("/api/run", responses=refused(503))
     def about() -> RunOut:
         """What the page is made from: grid, layers, threshold."""
         session.threshold, session.source, session.inventory_threshold = session.thresholds()
@@ -56,7 +69,7 @@ def add_layers(app: FastAPI, session: Session) -> None:
     """Answer how layers look: /api/layers/.../legend and /api/tiles/..."""
     tiles = session.tiles
 
-    @app.get("/api/layers/{key}/legend", responses={s: REFUSED[s] for s in (404, 422, 503)})
+    @app.get("/api/layers/{key}/legend", responses=refused(404, 422, 503))
     async def legend(key: Key) -> LegendOut:
         """How to read a layer's colours."""
         layer = session.layer(key)
@@ -68,11 +81,12 @@ def add_layers(app: FastAPI, session: Session) -> None:
         responses={
             200: {"content": {"image/png": {}}, "description": "a tile of 256 x 256 pixels, clear where undefined"},
             304: {"description": "the tile that the browser has is still right"},
-            **{s: REFUSED[s] for s in (404, 422, 503)},
+            **refused(404, 422, 503),
         },
     )
     async def tile(
         request: Request,
+        *,
         key: Key,
         z: Annotated[int, PathParameter(ge=0, le=40)],
         x: Annotated[int, PathParameter(ge=0, le=2**40)],
@@ -99,11 +113,11 @@ def add_layers(app: FastAPI, session: Session) -> None:
 
 
 def add_scores(app: FastAPI, session: Session) -> None:
-    """Answer what scores are computed from in the page: /api/scores."""
+    """Answer how well the map does: /api/scores."""
 
-    @app.get("/api/scores", status_code=200, responses={s: REFUSED[s] for s in (404, 422, 503)})
+    @app.get("/api/scores", status_code=200, responses=refused(404, 422, 503))
     async def scores(part: Parts) -> ScoresOut:
-        """Counts of probability by label over a part, from which the scores of any threshold follow."""
+        """The scores of a part at every threshold, so that the page need not ask while a slider moves."""
         future = asyncio.wrap_future(session.count(part))
         try:
             counted = await asyncio.wait_for(asyncio.shield(future), PATIENCE)
@@ -115,9 +129,13 @@ def add_scores(app: FastAPI, session: Session) -> None:
             split=counted.split,
             leaky=counted.leaky,
             notes=list(counted.notes),
-            landslide=counted.counts.landslide.tolist(),
-            other=counted.counts.other.tolist(),
+            thresholds=[_scores_at(counted.counts.confusion(i / BINS)) for i in range(BINS + 1)],
         )
+
+
+def _scores_at(pixels: Confusion) -> ScoresAt:
+    scores = {name: None if math.isnan(score) else score for name, score in pixels.scores().items()}
+    return ScoresAt(tp=pixels.tp, fp=pixels.fp, fn=pixels.fn, tn=pixels.tn, **scores)
 
 
 def _grid_out(grid: Grid, levels: int) -> GridOut:
@@ -133,7 +151,7 @@ def _grid_out(grid: Grid, levels: int) -> GridOut:
         width=grid.width,
         height=grid.height,
         levels=levels,
-        tile=SIDE,
+        tile=TILE_SIDE,
     )
 
 

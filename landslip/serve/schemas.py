@@ -8,7 +8,6 @@ from fastapi import Path as PathParameter
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from landslip.metrics.confusion import BINS
 from landslip.review import reviews as review
 
 Parts = Literal["train", "validation", "test", "all"]
@@ -74,12 +73,19 @@ class ReviewsOut(BaseModel):
     reviews: list[ReviewOut]
 
 
+class GeoJson(BaseModel):
+    """A geometry as GeoJSON has it, in the CRS of the run's grid."""
+
+    type: str
+    coordinates: list[Any]
+
+
 class Feature(BaseModel):
     """An outline on the map; `id` 0 for a candidate that is in no inventory."""
 
     id: int
     state: str
-    geometry: dict[str, Any]
+    geometry: GeoJson
 
 
 class Features(BaseModel):
@@ -144,7 +150,7 @@ class LandslideOut(BaseModel):
     """A row of the inventory: all its attributes, and its bounds."""
 
     id: int
-    attributes: dict[str, Any]
+    attributes: dict[str, str | int | float | None]
     bounds: tuple[float, float, float, float]
 
 
@@ -155,31 +161,46 @@ class LandslidesOut(BaseModel):
     landslides: list[LandslideOut]
 
 
+class ScoresAt(BaseModel):
+    """Pixels of a part by class at a threshold, and the six scores; null where one is undefined."""
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+    accuracy: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    kappa: float | None
+    miou: float | None
+
+
 class ScoresOut(BaseModel):
-    """Pixels of a part by class of probability (bin i holds i/bins to (i + 1)/bins, the last only 1) and label."""
+    """The scores of a part at evenly spaced thresholds, from 0 to 1."""
 
     counting: bool
     part: str
     split: str | None = None
     leaky: bool | None = None
     notes: list[str] = []
-    bins: int = BINS
-    landslide: list[int] = []
-    other: list[int] = []
+    thresholds: list[ScoresAt] = []
 
 
 Left = Annotated[float, Query(allow_inf_nan=False, ge=-1e9, le=1e9)]
 Key = Annotated[str, PathParameter(pattern="^[a-z0-9-]{1,80}$")]
 Threshold = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
-REFUSED: dict[int | str, dict[str, Any]] = {
-    status: {"model": Refusal, "description": what}
-    for status, what in {
-        400: "what was sent cannot be read",
-        403: "another site, or another host, asked",
-        404: "there is no such thing in the run",
-        409: "another window decided first",
-        413: "too much was sent",
-        422: "what was asked cannot be",
-        503: "a file of the run cannot be used now",
-    }.items()
+REFUSED = {
+    400: "what was sent cannot be read",
+    403: "another site, or another host, asked",
+    404: "there is no such thing in the run",
+    409: "another window decided first",
+    413: "too much was sent",
+    422: "what was asked cannot be",
+    503: "a file of the run cannot be used now",
 }
+
+
+def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the description of the API says of refusals."""
+    return {status: {"model": Refusal, "description": REFUSED[status]} for status in statuses}

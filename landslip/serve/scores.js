@@ -1,4 +1,4 @@
-// The threshold, and the scores of the map at it, computed here from counts of pixels by probability and label.
+// The threshold, and the scores of the map at it: the server sends those of every threshold at once.
 
 import { ask } from "./api.js";
 import { $, element, grouped, later, palette, swatched } from "./dom.js";
@@ -68,43 +68,20 @@ export function recount() {
 function scores() {
   const { counts, threshold } = state;
   if (!counts) { $("scores").replaceChildren(); $("confusion").replaceChildren(); return; }
-  const pixels = confusion(counts, threshold), values = scoresOf(pixels);
+  // What lies between two thresholds that the server sends is taken at the lower.
+  const at = counts.thresholds[Math.floor(threshold * (counts.thresholds.length - 1) + 1e-6)];
   $("scores").replaceChildren(...SCORES.map(([key, name]) => {
-    const box = element("div"), text = Number.isNaN(values[key]) ? "–" : (100 * values[key]).toFixed(2);
+    const box = element("div"), text = at[key] === null ? "–" : (100 * at[key]).toFixed(2);
     box.append(element("dt", name), element("dd", text, { "data-score": key }));
     return box;
   }));
   $("confusion").replaceChildren(
-    swatched(palette("hit"), `${grouped(pixels.tp)} hits`),
-    swatched(palette("miss"), `${grouped(pixels.fn)} misses`),
-    swatched(palette("false-alarm"), `${grouped(pixels.fp)} false alarms`));
+    swatched(palette("hit"), `${grouped(at.tp)} hits`),
+    swatched(palette("miss"), `${grouped(at.fn)} misses`),
+    swatched(palette("false-alarm"), `${grouped(at.fp)} false alarms`));
   $("leaky").hidden = counts.leaky === false;
   $("leaky").textContent = counts.leaky ? "LEAKY" : "SPLIT UNKNOWN";
   const split = counts.split === "unknown" ? "Split: unknown." : `Split: ${counts.split}.`;
   const notes = counts.notes.map((note) => `${note[0].toUpperCase()}${note.slice(1)}.`);
   $("scores-text").textContent = [split, ...notes, ADVICE].join(" ");
-}
-
-// Pixels: true and false positives and negatives.
-function confusion(counts, threshold) {
-  // An edge of the bins is a threshold to the pixel; what lies between two is taken at the lower.
-  const edge = Math.floor(threshold * counts.bins + 1e-6);
-  const sum = (list, from) => {
-    let total = 0;
-    for (let i = from; i < list.length; i++) total += list[i];
-    return total;
-  };
-  const tp = sum(counts.landslide, edge), fp = sum(counts.other, edge);
-  return { tp, fp, fn: sum(counts.landslide, 0) - tp, tn: sum(counts.other, 0) - fp };
-}
-
-// Shares of 1, NaN where one is undefined.
-function scoresOf({ tp, fp, fn, tn }) {
-  const n = tp + fp + fn + tn, over = (a, b) => (b ? a / b : NaN);
-  const chance = over((tp + fp) * (tp + fn) + (fn + tn) * (fp + tn), n * n), accuracy = over(tp + tn, n);
-  return {
-    accuracy, precision: over(tp, tp + fp), recall: over(tp, tp + fn),
-    f1: tp + fp && tp + fn ? over(2 * tp, 2 * tp + fp + fn) : NaN,
-    kappa: over(accuracy - chance, 1 - chance), miou: (over(tp, tp + fp + fn) + over(tn, tn + fp + fn)) / 2,
-  };
 }

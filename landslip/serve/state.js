@@ -19,7 +19,7 @@ export const state = {
   flight: null, // centre and zoom that the map flies to
   // of what is looked at
   threshold: null,
-  counts: null, // pixels by class of probability and label, that scores follow from
+  counts: null, // hits, misses, false alarms and scores of the part that is chosen, at every threshold
   selected: null, // id
   order: [], // ids in the order of the table
   shownRows: 0,

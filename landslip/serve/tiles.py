@@ -10,10 +10,9 @@ in memory. What is held follows the thinned copies (`MOST_HELD`) and the tile, n
 
 from __future__ import annotations
 
-import struct
+import io
 import threading
 import warnings
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
+from PIL import Image
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 from rio_tiler.colormap import cmap
@@ -39,7 +39,7 @@ from landslip.geo.preview import stretch
 from landslip.serve.layers import PageLayer
 from landslip.serve.schemas import LegendOut
 
-SIDE = 256  # of a tile, pixels
+TILE_SIDE = 256  # of a tile, pixels
 THIN_SIDE = 2048  # most pixels a side of a thinned copy
 MOST_HELD = 256 * 2**20  # bytes of thinned copies
 SAMPLE_SIDE = 512  # pixels a side that a stretch is taken from
@@ -59,7 +59,7 @@ class Tiles:
     def __init__(self, layers: tuple[PageLayer, ...], grid: Grid, warn: Callable[[str], None]) -> None:
         self.layers = {layer.key: layer for layer in layers}
         self.grid = grid
-        self.levels = max(0, int(np.ceil(np.log2(max(max(grid.shape), 1) / SIDE))))
+        self.levels = max(0, int(np.ceil(np.log2(max(max(grid.shape), 1) / TILE_SIDE))))
         self.thin = 1  # source pixels a side of one pixel of a thinned copy, a power of two
         while max(grid.shape) / self.thin > THIN_SIDE:
             self.thin *= 2
@@ -79,22 +79,26 @@ class Tiles:
         if not 0 <= z <= self.levels:
             return False
         factor = 1 << (self.levels - z)
-        return x >= 0 and y >= 0 and x * SIDE * factor < self.grid.width and y * SIDE * factor < self.grid.height
+        return (
+            x >= 0 and y >= 0 and x * TILE_SIDE * factor < self.grid.width and y * TILE_SIDE * factor < self.grid.height
+        )
 
     def tile(self, layer: PageLayer, z: int, x: int, y: int, threshold: float) -> bytes:
         """A tile as PNG, clear where undefined. `threshold` is that of hits, misses and false alarms."""
         factor = 1 << (self.levels - z)
-        window = Window(y * SIDE * factor, x * SIDE * factor, SIDE * factor, SIDE * factor).clip(self.grid.shape)
+        window = Window(y * TILE_SIDE * factor, x * TILE_SIDE * factor, TILE_SIDE * factor, TILE_SIDE * factor).clip(
+            self.grid.shape
+        )
         shape = -(-window.height // factor), -(-window.width // factor)
         values = self._pixels(layer.path, layer.bands, window, shape)
         if layer.kind == "image":
-            coloured = np.zeros((4, SIDE, SIDE), np.uint8)
+            coloured = np.zeros((4, TILE_SIDE, TILE_SIDE), np.uint8)
             for target, band, number in zip(coloured, values, layer.bands, strict=False):
                 target[: shape[0], : shape[1]] = _scaled(band, self._stretch(layer, number))
             coloured[3, : shape[0], : shape[1]] = np.where(np.isnan(values).any(0), 0, 255)
             return bytes(render(coloured[:3], coloured[3], "PNG", zlevel=1))
         label = None if layer.beside is None else self._pixels(layer.beside, (1,), window, shape)[0]
-        indices = np.zeros((SIDE, SIDE), np.uint8)  # 0 is clear
+        indices = np.zeros((TILE_SIDE, TILE_SIDE), np.uint8)  # 0 is clear
         indices[: shape[0], : shape[1]], palette = self._indices(layer, values, label, threshold)
         return _paletted_png(indices, palette)
 
@@ -211,7 +215,7 @@ class Tiles:
                 )
             height, width = self.grid.shape
             copy = np.full((-(-height // self.thin), -(-width // self.thin)), np.nan, np.float32)
-            rows = SIDE * self.thin
+            rows = TILE_SIDE * self.thin
             for top in range(0, height, rows):
                 strip = Window(top, 0, rows, width).clip(self.grid.shape)
                 part = copy[top // self.thin : -(-(top + strip.height) // self.thin)]
@@ -301,19 +305,12 @@ def _classes(layer: PageLayer, codes: NDArray[np.int32]) -> tuple[NDArray[np.uin
 
 
 def _paletted_png(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
-    """(h, w) uint8 positions in an (N, 4) uint8 palette as PNG (ISO/IEC 15948, colour type 3).
+    """(h, w) uint8 positions in an (N, 4) uint8 palette as a PNG of colours in a palette.
 
     A quarter of the bytes to compress, and of the time, of a picture in red, green, blue and opacity.
     """
-    height, width = indices.shape
-    rows = np.zeros((height, width + 1), np.uint8)  # each row begins with its filter, 0 for none
-    rows[:, 1:] = indices
-    chunks = (
-        (b"IHDR", struct.pack(">2I5B", width, height, 8, 3, 0, 0, 0)),
-        (b"PLTE", palette[:, :3].tobytes()),
-        (b"tRNS", palette[:, 3].tobytes()),
-        (b"IDAT", zlib.compress(rows.tobytes(), 1)),
-        (b"IEND", b""),
-    )
-    packed = (struct.pack(">I", len(of)) + name + of + struct.pack(">I", zlib.crc32(name + of)) for name, of in chunks)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+    picture = Image.fromarray(indices)
+    picture.putpalette(palette[:, :3].tobytes())
+    file = io.BytesIO()
+    picture.save(file, "PNG", compress_level=1, transparency=palette[:, 3].tobytes())
+    return file.getvalue()

@@ -75,7 +75,7 @@ def kept_state(folder: Path, identity: str, overwrite: bool = False) -> KeptStat
         raise
 
 
-def _difference(before: Identity, now: Identity) -> str:
+def difference(before: Identity, now: Identity) -> str:
     """What tells two runs apart, in words; each holds the choices of a `run` and the hashes of its `inputs`."""
     with suppress(KeyError, TypeError, AttributeError):  # the file that told of the earlier one is damaged
         changed = [name for name in now["inputs"] if before["inputs"].get(name) != now["inputs"][name]]
@@ -107,7 +107,7 @@ def _matching_state(path: Path, identity: str) -> KeptState:
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise ResumeError(f"{path} cannot be read: {str(error)[:200]}. Start anew with --overwrite.") from error
     if before != (now := json.loads(identity)):
-        raise ResumeError(f"{path} belongs to {_difference(before, now)}. Start anew with --overwrite, or undo that.")
+        raise ResumeError(f"{path} belongs to {difference(before, now)}. Start anew with --overwrite, or undo that.")
     return facts
 
 

@@ -52,7 +52,7 @@ from landslip.runtime.provenance import machine, peak_memory, software
 from landslip.runtime.text import write_text
 from landslip.training.checkpoint import Model, load_model, run_table, save_model, sites_of
 from landslip.training.loop import State, new_state, train_network
-from landslip.training.model_facts import MachineTable, SplitTable, TrainingFacts
+from landslip.training.model_facts import SplitTable, TrainingFacts
 from landslip.training.model_files import FACTS, STATE, WEIGHTS
 from landslip.training.state import keep, kept_state, restore
 from landslip.training.threshold import choose_threshold
@@ -316,7 +316,7 @@ def _facts(
         "training_seconds": sum(r["seconds"] for r in state.history),
         "peak_mib": peak_memory(),
         "peak_gpu_mib": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None,
-        "machine": cast(MachineTable, machine()),
+        "machine": machine(),
         "software": software(),
     }
 
@@ -334,7 +334,8 @@ def _write_model(
 ) -> None:
     """Write a model folder, whole or not at all, and complete its `facts`; the kept state goes."""
     # Weights come first: others than those that model.json names do not load.
-    with atomic_files(folder, last=FACTS, first=WEIGHTS, replaces=["history.png"]) as aside:
+    names = [WEIGHTS, "split.tif", "history.csv", "history.png", PIXELS_FILE, FACTS]
+    with atomic_files(folder, names) as aside:
         facts["split_sha256"] = write_split(ground, aside)
         write_text(aside / "history.csv", _history(state))
         if draw is not None:

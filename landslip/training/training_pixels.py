@@ -23,7 +23,7 @@ from landslip.dataset.split import TRAIN, Split
 from landslip.dataset.training_data import read_prepared, read_split
 from landslip.dataset.zscore import ZScore
 from landslip.errors import LabelError, ModelError
-from landslip.geo.geotiff import TILE
+from landslip.geo.geotiff import STORED_TILE
 from landslip.geo.grid import Window, tiles
 from landslip.geo.mapped_array import strips, union_of_windows
 from landslip.geo.raster import open_raster, read_window
@@ -79,7 +79,7 @@ def draw_training_pixels(
     ranks = np.sort(np.random.default_rng(seed).choice(total, min(most, total), replace=False))
     bands = [position + 1 for position in positions]
     values, rows, columns, passed = [], [], [], 0
-    for tile in tiles((ground.shape[0], ground.shape[1]), TILE):
+    for tile in tiles((ground.shape[0], ground.shape[1]), STORED_TILE):
         row, column = np.nonzero(ground[tile.slices])
         first, last = np.searchsorted(ranks, (passed, passed + len(row)))
         chosen = ranks[first:last] - passed

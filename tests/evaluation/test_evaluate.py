@@ -51,10 +51,10 @@ def store(
     window: str | None = None,
 ) -> tuple[Path, Path, Path]:
     paths = folder / "probability.tif", folder / "label.tif", folder / "split.tif"
-    write_raster(paths[0], probability[None], grid, ["probability"], np.nan, tags, overwrite=True)
+    write_raster(paths[0], probability[None], grid, ["probability"], np.nan, tags=tags, overwrite=True)
     write_raster(paths[1], label[None], grid, ["label"], 255, overwrite=True)
     said = {"split": split, "leaky": leaky} | ({} if window is None else {"window": window})
-    write_raster(paths[2], parts[None], grid, ["split"], None, said, overwrite=True)
+    write_raster(paths[2], parts[None], grid, ["split"], None, tags=said, overwrite=True)
     return paths
 
 

@@ -85,7 +85,7 @@ def store(
     parts[:, 90:] = 2
     write_raster(paths[2], probability, GRID, ["probability"], np.nan, overwrite=True)
     write_raster(paths[3], drawn[None], GRID, ["label"], 255, overwrite=True)
-    write_raster(paths[4], parts, GRID, ["part"], None, {"split": "apart", "leaky": "no"}, overwrite=True)
+    write_raster(paths[4], parts, GRID, ["part"], None, tags={"split": "apart", "leaky": "no"}, overwrite=True)
     return paths  # type: ignore[return-value]
 
 

@@ -164,7 +164,7 @@ def test_windows_and_pieces_leave_no_trace(
     baseline = fitted[name]
     x = baseline.zscore.apply(read(ground.stack.path))[:, ground.valid].T
     expected = baseline.estimator.predict_proba(x)[:, 1]
-    monkeypatch.setattr(landslip.experiments.baselines, "TILE", 32)
+    monkeypatch.setattr(landslip.experiments.baselines, "STORED_TILE", 32)
     monkeypatch.setattr(landslip.experiments.baselines, "PIECE", 100)
     done = map_baseline(baseline, ground, tmp_path / "m.tif")
     np.testing.assert_allclose(read(tmp_path / "m.tif")[0][ground.valid], expected, atol=1e-5)

@@ -163,7 +163,7 @@ def site_run(made: TinySite, tmp_path: Path) -> Path:
     p = np.random.default_rng(5).random(label.shape).astype(np.float32)
     p[:3] = np.nan
     tags = {"threshold": "0.6"}
-    write_raster(root / "map" / "probability.tif", p[None], TINY_GRID, [PROBABILITY], np.nan, tags)
+    write_raster(root / "map" / "probability.tif", p[None], TINY_GRID, [PROBABILITY], np.nan, tags=tags)
     make_inventory(root / "map" / "probability.tif", root / "inventory" / "landslides.gpkg")
     return root
 

@@ -74,7 +74,7 @@ def write_run(root: Path) -> Path:
         "precision": "fp32",
     }
     path = root / "map" / "probability.tif"
-    write_raster(path, values[None], GRID, [PROBABILITY], math.nan, tags)
+    write_raster(path, values[None], GRID, [PROBABILITY], math.nan, tags=tags)
     make_inventory(path, root / "inventory" / "landslides.gpkg")
     (root / "site.toml").write_text('name = "Tiny site"\n')
     return root
@@ -233,7 +233,7 @@ def test_the_time_of_a_map(run: Path, tmp_path: Path) -> None:
         else:
             assert item.datetime.strftime("%Y-%m-%d") == day
     values = np.full((1, *GRID.shape), 0.2, np.float32)
-    write_raster(tmp_path / "t.tif", values, GRID, [PROBABILITY], math.nan, {"date": "2020-02-29T10:30:00+02:00"})
+    write_raster(tmp_path / "t.tif", values, GRID, [PROBABILITY], math.nan, tags={"date": "2020-02-29T10:30:00+02:00"})
     assert stac.map_item(tmp_path / "t.tif").datetime == datetime(2020, 2, 29, 8, 30, tzinfo=UTC)
 
 

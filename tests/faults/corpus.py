@@ -328,7 +328,7 @@ def review() -> None:
     review.corrections(path)
     first = landslides[0].id if landslides else 1
     version = standing[first].version if first in standing else 0
-    made = review.decide(path, first, "redrawn", version, box(460_100, 3_429_800, 460_200, 3_429_900), "x")
+    made = review.decide(path, first, "redrawn", version, box(460_100, 3_429_800, 460_200, 3_429_900), note="x")
     review.undo(path, made.decision)
     review.redo(path, made.decision)
 

@@ -137,7 +137,7 @@ def fingerprint(path: Path) -> str:
     """A hash of a file's content; of JSON and GeoPackages, without what says when and how long."""
     content = path.read_bytes()
     if path.suffix == ".gpkg":
-        content = "\n".join(_statements(path)).encode()
+        content = "\n".join(statements(path)).encode()
     if path.name == "history.csv":  # without how long an epoch took, and how fast it was
         rows = list(csv.DictReader(content.decode().splitlines()))
         kept = [
@@ -149,7 +149,7 @@ def fingerprint(path: Path) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _statements(path: Path) -> list[str]:
+def statements(path: Path) -> list[str]:
     """A GeoPackage as SQL, without moments."""
     with closing(sqlite3.connect(path)) as connection:
         return [MOMENT.sub("", line) for line in connection.iterdump()]
@@ -159,7 +159,7 @@ def _first_difference(one: Path, other: Path) -> str:
     """Where two GeoPackages part; nothing of other files."""
     if one.suffix != ".gpkg" or not (one.exists() and other.exists()):
         return ""
-    pairs = zip_longest(_statements(one), _statements(other))
+    pairs = zip_longest(statements(one), statements(other))
     return next((f" ({a} / {b})"[:600] for a, b in pairs if a != b), "")
 
 

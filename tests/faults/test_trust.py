@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pickle
-import resource
 import shutil
 import sqlite3
 import struct
@@ -44,10 +43,7 @@ from landslip.errors import (
     SiteError,
     VectorError,
 )
-from landslip.geo import archive
 from landslip.geo.geopackage import write_vector
-from landslip.geo.geotiff import _begins_with_its_directory, create_raster, write_window
-from landslip.geo.grid import Grid, Window
 from landslip.geo.vector import read_vector
 from landslip.inference.int8 import quantized_graph
 from landslip.inference.tile_store import TileStore
@@ -271,31 +267,6 @@ def test_what_a_zip_cannot_give(tmp_path: Path, outside: tuple[Path, Path]) -> N
         read_bundle(path, ROLES)
 
 
-def test_a_tar_that_claims_more_than_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A header of 8 GiB in a file of 2 KiB, which tarfile would make room for before it reads."""
-    member = tarfile.TarInfo("x")
-    member.type, member.size = tarfile.XHDTYPE, 2**33 - 1
-    (tmp_path / "a.tar").write_bytes(member.tobuf(tarfile.USTAR_FORMAT) + bytes(1536))
-    asked: list[int] = []
-
-    class Watched(archive._Bounded):
-        def read(self, size: int | None = -1, /) -> bytes:
-            found = super().read(size)
-            asked.append(len(found))
-            return found
-
-    monkeypatch.setattr(archive, "_Bounded", Watched)
-    limit = resource.getrlimit(resource.RLIMIT_AS)
-    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (held + 2**30, limit[1]))
-    try:
-        with pytest.raises(SiteError, match=r"cannot be read as an archive|holds neither"):
-            read_bundle(tmp_path / "a.tar", ROLES)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, limit)
-    assert 0 < max(asked) <= 2048
-
-
 # ---- HDF5 ----
 
 
@@ -358,13 +329,6 @@ def test_a_long_value_is_not_repeated_whole(tmp_path: Path) -> None:
     with pytest.raises(RunError) as error:
         read_run(path)
     assert len(str(error.value)) < 1000 and "split.kind" in str(error.value)
-
-
-def test_a_number_that_no_float_holds_is_refused(model: Path) -> None:
-    facts = (model / "model.json").read_text()
-    (model / "model.json").write_text(facts.replace('"threshold": ', f'"threshold": {"9" * 400}, "x": ', 1))
-    outcome = command("info", model)
-    assert outcome.code == 2 and "a number of 400 digits" in outcome.err
 
 
 def test_a_stack_that_does_not_say_of_which_factor_a_band_is(made: TinySite, tmp_path: Path) -> None:
@@ -458,16 +422,6 @@ def test_a_kept_window_that_cannot_be_removed_is_one_error(tmp_path: Path, monke
     monkeypatch.setattr(Path, "unlink", failing)
     with pytest.raises(OutputError, match=r"map\.tif cannot be written: Input/output error"):
         TileStore(tmp_path, tmp_path / "map.tif").left([(1, 4, 5)])
-
-
-def test_a_map_whose_directory_gdal_moved_to_its_end_is_no_cog(tmp_path: Path) -> None:
-    path, grid = tmp_path / "a.tif", Grid(CRS_UTM, Affine(15, 0, 460_000, 0, -15, 3_430_000), 200, 200)
-    with create_raster(path, grid, "float32", ["p"], None, overviews="average") as dataset:
-        write_window(dataset, np.random.default_rng(0).random((1, 200, 200), np.float32), Window(0, 0, 200, 200))
-    assert _begins_with_its_directory(path)
-    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
-        dataset.update_tags(much="x" * 5000)
-    assert not _begins_with_its_directory(path)
 
 
 def test_a_geometry_that_geos_refuses(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_spiral_through_many_tiles_is_one_piece() -> None:
 
 
 def test_more_pieces_than_can_be_counted_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landslip.inventory.components, "MOST", 3)
+    monkeypatch.setattr(landslip.inventory.components, "MOST_IDS", 3)
     mask = np.zeros((9, 9), bool)
     mask[::4, ::4] = True
     with pytest.raises(RasterError, match="raise the threshold"):

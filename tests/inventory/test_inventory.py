@@ -30,7 +30,7 @@ from landslip.geo.raster import read_info, read_stored
 from landslip.geo.rasterize import burn
 from landslip.geo.vector import layer_names, read_vector
 from landslip.inventory.inventory import begin_inventory, make_inventory, stack_of
-from landslip.plots.qgis_style import COLOURS
+from landslip.plots.qgis_style import MAP_COLOURS
 
 SCALE = 0.9996**2  # of areas on the central meridian of UTM (easting 500,000)
 FIRST = ["id", "review", "area_m2", "area_low_m2", "area_high_m2", "perimeter_m", "length_m", "width_m"]
@@ -43,7 +43,9 @@ def grid_of(height: int, width: int) -> Grid:
 
 def store(folder: Path, probability: NDArray[np.float32], tags: dict[str, str] | None = None) -> Path:
     path = folder / "probability.tif"
-    write_raster(path, probability[None], grid_of(*probability.shape), ["probability"], np.nan, tags, overwrite=True)
+    write_raster(
+        path, probability[None], grid_of(*probability.shape), ["probability"], np.nan, tags=tags, overwrite=True
+    )
     return path
 
 
@@ -68,7 +70,7 @@ def pieces(mask: NDArray[np.bool_]) -> list[set[tuple[int, int]]]:
 def test_polygons_and_map_are_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, share: float, least: int, side: int
 ) -> None:
-    monkeypatch.setattr("landslip.inventory.measure.SIDE", side)
+    monkeypatch.setattr("landslip.inventory.measure.MEASURED_SIDE", side)
     rng = np.random.default_rng(seed)
     grid = grid_of(14, 17)
     probability = rng.random(grid.shape).astype(np.float32)
@@ -110,7 +112,7 @@ def test_polygons_and_map_are_one(
 
 def test_no_border_cuts_a_long_landslide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # a diagonal of single pixels, held together by corners only, over every border of the 256-pixel tiles
-    monkeypatch.setattr("landslip.inventory.measure.SIDE", 256)
+    monkeypatch.setattr("landslip.inventory.measure.MEASURED_SIDE", 256)
     probability = np.full((800, 800), 0.1, np.float32)
     np.fill_diagonal(probability, 0.8)
     probability[0, 799] = 0.9  # a speck
@@ -136,7 +138,7 @@ def test_the_map_says_what_it_is(tmp_path: Path) -> None:
     assert float(info.tags["min_area"]) == pytest.approx(summary.min_area, rel=1e-5)
     with rasterio.open(info.path) as dataset:
         colours = dataset.colormap(1)
-    assert all(colours[value][:3] == colour[:3] for value, colour in COLOURS.items())
+    assert all(colours[value][:3] == colour[:3] for value, colour in MAP_COLOURS.items())
     assert layer_names(tmp_path / "out" / "i.gpkg") == ["inventory", "layer_styles"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == BESIDE
     assert sorted(p.name for p in (tmp_path / "map").iterdir()) == ["map.qml", "map.tif"]
@@ -233,7 +235,7 @@ def prepared(folder: Path, shape: tuple[int, int], encoding: str = "planes") -> 
 @pytest.mark.parametrize("encoding", ["planes", "paper"])
 @pytest.mark.parametrize("side", [8, 1024])
 def test_the_ground_of_a_landslide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, side: int) -> None:
-    monkeypatch.setattr("landslip.inventory.measure.SIDE", side)
+    monkeypatch.setattr("landslip.inventory.measure.MEASURED_SIDE", side)
     probability = np.full((20, 40), 0.01, np.float32)
     probability[2:12, 10:26] = 0.7  # 10 x 16 pixels, ten columns of them on soft rock, six on hard
     probability[4, 12] = 0.97
@@ -241,7 +243,12 @@ def test_the_ground_of_a_landslide(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     probability[16:18, 30:33] = 0.96
     path = prepared(tmp_path, probability.shape, encoding)
     write_raster(
-        path, probability[None], grid_of(*probability.shape), ["landslide probability"], np.nan, {"model_sha256": "ab"}
+        path,
+        probability[None],
+        grid_of(*probability.shape),
+        ["landslide probability"],
+        np.nan,
+        tags={"model_sha256": "ab"},
     )
     assert stack_of(path) == tmp_path / "prepared" / "stack.tif"
     made = make_inventory(path, tmp_path / "i.gpkg", 0.5, stack_path=stack_of(path))
@@ -408,7 +415,7 @@ def test_landslides_written_a_few_at_a_time_are_those_written_at_once(
     write_raster(
         path, probability[None], grid_of(*probability.shape), ["landslide probability"], np.nan, overwrite=True
     )
-    monkeypatch.setattr("landslip.inventory.measure.SIDE", 32)
+    monkeypatch.setattr("landslip.inventory.measure.MEASURED_SIDE", 32)
     found = {}
     for name, at_once in (("all", 10**9), ("few", many)):
         monkeypatch.setattr(landslip.inventory.inventory, "MANY", at_once)

@@ -21,6 +21,7 @@ from landslip.plots import curves
 from landslip.plots.cartography import round_length, stretched
 from landslip.plots.curves import draw_curves, draw_history
 from landslip.plots.maps import (
+    Panel,
     draw_input,
     draw_judged,
     draw_label,
@@ -28,8 +29,7 @@ from landslip.plots.maps import (
     draw_split,
     draw_uncertainty,
 )
-from landslip.plots.palette import FALSE_ALARMS, HITS, LANDSLIDES, LINES, MISSES
-from landslip.plots.palette import PARTS as PART_COLOURS
+from landslip.plots.palette import FALSE_ALARMS, HITS, LANDSLIDES, LINES, MISSES, PART_COLOURS
 
 SHAPE = (40, 60)
 GRID = Grid(CRS_UTM, Affine(30, 0, 460_000, 0, -30, 3_430_000), *SHAPE)
@@ -53,7 +53,7 @@ def stack(tmp_path: Path) -> Path:
 
 
 def code(path: Path, values: NDArray[np.uint8], nodata: int | None = None, **tags: str) -> Path:
-    write_raster(path, values[None], GRID, ["code"], nodata, tags)
+    write_raster(path, values[None], GRID, ["code"], nodata, tags=tags)
     return path
 
 
@@ -82,7 +82,7 @@ def test_a_judged_map_shows_hits_misses_and_false_alarms_where_they_are(tmp_path
     p[2:12, 27:37], label[2:12, 27:37] = 0.9, 255  # not known
     write_raster(tmp_path / "p.tif", p[None], GRID, ["p"], np.nan)
     out = tmp_path / "judged.png"
-    draw_judged(tmp_path / "p.tif", code(tmp_path / "l.tif", label), stack, 0.5, out, "A title")
+    draw_judged(Panel("A title", tmp_path / "p.tif", 0.5, None), code(tmp_path / "l.tif", label), stack, out)
     picture = read_picture(out)
     places = {name: where(picture, to_rgb(name)) for name in (HITS, MISSES, FALSE_ALARMS)}
     assert places[HITS][0] < 0.45 and places[HITS][1] < 0.4
@@ -104,7 +104,7 @@ def test_the_test_part_is_framed(tmp_path: Path, stack: Path) -> None:
     split = code(tmp_path / "s.tif", parts, split="apart")
     dark = []
     for name, given in (("without.png", None), ("with.png", split)):
-        draw_judged(tmp_path / "p.tif", label, stack, 0.5, tmp_path / name, "A title", given)
+        draw_judged(Panel("A title", tmp_path / "p.tif", 0.5, given), label, stack, tmp_path / name)
         picture = read_picture(tmp_path / name)
         rows, columns = (np.array([0.3, 0.6]) * picture.shape[0]).astype(int), picture.shape[1]
         middle = picture[rows[0] : rows[1], int(0.25 * columns) : int(0.75 * columns)]

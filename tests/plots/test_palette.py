@@ -64,7 +64,7 @@ def lightness(colour: str) -> float:
 
 
 def test_what_lies_side_by_side_is_told_apart_in_grey() -> None:
-    for colours in ((palette.HITS, palette.MISSES, palette.FALSE_ALARMS), palette.PARTS.values()):
+    for colours in ((palette.HITS, palette.MISSES, palette.FALSE_ALARMS), palette.PART_COLOURS.values()):
         light = sorted(map(lightness, colours))
         assert min(b - a for a, b in pairwise(light)) > 12
 

@@ -37,6 +37,7 @@ from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Grid
 from landslip.geo.raster import PROBABILITY, read_stored
 from landslip.inventory.inventory import make_inventory
+from landslip.metrics.confusion import SCORES, Confusion
 from landslip.plots import palette
 from landslip.review import reviews
 from landslip.runtime.run_folder import open_run
@@ -46,7 +47,7 @@ pytest.importorskip("httpx", reason="FastAPI's test client needs httpx")
 from fastapi.testclient import TestClient
 from made_up import write_run
 
-from landslip.serve import app, guard, tiles
+from landslip.serve import app, guard, routes, tiles
 from landslip.serve.app import MODULES, create_app
 from landslip.serve.session import Session
 
@@ -201,15 +202,16 @@ def test_a_tile_that_the_browser_has_is_not_sent_again(client: TestClient, run: 
     )
 
 
-def test_scores_of_any_threshold_follow_from_the_counts(client: TestClient, run: Path) -> None:
+def test_scores_come_at_every_threshold(client: TestClient, run: Path) -> None:
     found = client.get("/api/scores?part=test").json()
     paths = run / "map" / "probability.tif", run / "prepared" / "label.tif", run / "model" / "split.tif"
     for threshold in (0.1, 0.4, 0.805):
         expected = evaluate(*paths, threshold=threshold)
-        edge = round(1000 * threshold)
-        assert sum(found["landslide"][edge:]) == expected.confusion.tp
-        assert sum(found["other"][edge:]) == expected.confusion.fp
-        assert sum(found["landslide"]) + sum(found["other"]) == expected.pixels
+        at = found["thresholds"][round(1000 * threshold)]
+        assert (at["tp"], at["fp"]) == (expected.confusion.tp, expected.confusion.fp)
+        assert at["tp"] + at["fp"] + at["fn"] + at["tn"] == expected.pixels
+        assert {name: at[name] for name in SCORES} == expected.confusion.scores()
+    assert routes._scores_at(Confusion(0, 0, 1, 1)).precision is None  # nothing is mapped, and JSON has no NaN
     assert (found["part"], found["split"], found["leaky"]) == ("test", expected.split, expected.leaky)
     training = client.get("/api/scores?part=train").json()
     assert training["leaky"] is True and "includes training ground: 100.0 %" in training["notes"][0]
@@ -376,7 +378,7 @@ def test_only_this_computers_own_page_may_ask(client: TestClient, run: Path) -> 
 
 def test_a_server_for_others_answers_to_addresses_and_its_own_name() -> None:
     everyone = guard.Guard(lambda *_: None, guard.names_of("0.0.0.0"))  # type: ignore[arg-type]
-    assert all(everyone._is_here(name) for name in ("192.168.1.5", "localhost", "::1"))
+    assert all(everyone._is_here(name) for name in ("192.168.1.5", "localhost", "[::1]:8008"))
     assert not everyone._is_here("evil.example")
     alone = guard.Guard(lambda *_: None, guard.names_of("127.0.0.1"))  # type: ignore[arg-type]
     assert not alone._is_here("192.168.1.5")

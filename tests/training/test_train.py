@@ -305,18 +305,20 @@ def test_a_given_split_is_used_as_it_is(made: TinySite, tmp_path: Path) -> None:
     run = Run.model_validate({**read_run(made.run).model_dump(), "split": {"kind": "given"}})
     with pytest.raises(ModelError, match=r"split\.tif does not exist"):
         build_training_data(run, prepared)
-    write_raster(prepared / "split.tif", parts[None], stack.grid, ["part"], None, {"leaky": "no"})
+    write_raster(prepared / "split.tif", parts[None], stack.grid, ["part"], None, tags={"leaky": "no"})
     ground = build_training_data(run, prepared)
     assert (ground.split.parts == parts).all() and not ground.split.leaky
     assert ground.windows and all(w.row + w.height <= 64 for w in ground.windows)
     nowhere = np.where(parts == 2, 0, parts).astype(np.uint8)
-    write_raster(prepared / "split.tif", nowhere[None], stack.grid, ["part"], None, {}, overwrite=True)
+    write_raster(prepared / "split.tif", nowhere[None], stack.grid, ["part"], None, tags={}, overwrite=True)
     with pytest.raises(SplitError, match="its validation part holds no landslide"):
         build_training_data(run, prepared)
-    write_raster(prepared / "split.tif", parts[None] + 1, stack.grid, ["part"], None, {}, overwrite=True)
+    write_raster(prepared / "split.tif", parts[None] + 1, stack.grid, ["part"], None, tags={}, overwrite=True)
     with pytest.raises(SplitError, match="holds 4"):
         build_training_data(run, prepared)
-    write_raster(prepared / "split.tif", parts[None], stack.grid, ["part"], None, {"guard": "wide"}, overwrite=True)
+    write_raster(
+        prepared / "split.tif", parts[None], stack.grid, ["part"], None, tags={"guard": "wide"}, overwrite=True
+    )
     with pytest.raises(SplitError, match="its guard is 'wide'"):
         build_training_data(run, prepared)
 
@@ -329,13 +331,15 @@ def test_a_training_on_another_given_split_does_not_go_on(
     stack = read_stack_info(prepared / "stack.tif")
     parts = np.zeros(stack.grid.shape, np.uint8)
     parts[:64], parts[64:96], parts[96:] = 1, 2, 3
-    write_raster(prepared / "split.tif", parts[None], stack.grid, ["part"], None, {"leaky": "no"})
+    write_raster(prepared / "split.tif", parts[None], stack.grid, ["part"], None, tags={"leaky": "no"})
     run = Run.model_validate({**read_run(made.run).model_dump(), "split": {"kind": "given"}})
     with monkeypatch.context() as patch:
         patch.setattr(module, "choose_threshold", stop)
         with pytest.raises(KeyboardInterrupt):
             train(run, prepared, folder)
-    write_raster(prepared / "split.tif", parts[::-1][None], stack.grid, ["part"], None, {"leaky": "no"}, overwrite=True)
+    write_raster(
+        prepared / "split.tif", parts[::-1][None], stack.grid, ["part"], None, tags={"leaky": "no"}, overwrite=True
+    )
     with pytest.raises(ResumeError, match=r"split\.tif changed"):
         train(run, prepared, folder)
 
@@ -399,8 +403,8 @@ def test_training_windows_of_one_class_are_refused(made: TinySite, tmp_path: Pat
     parts[:96] = 0
     parts[:64, :64] = 1
     label[96:, :64] = 1
-    write_raster(prepared / "label.tif", label[None], stack.grid, ["label"], 255, {}, overwrite=True)
-    write_raster(prepared / "split.tif", parts[None], stack.grid, ["part"], None, {"leaky": "no"})
+    write_raster(prepared / "label.tif", label[None], stack.grid, ["label"], 255, tags={}, overwrite=True)
+    write_raster(prepared / "split.tif", parts[None], stack.grid, ["part"], None, tags={"leaky": "no"})
     run = Run.model_validate({**read_run(made.run).model_dump(), "split": {"kind": "given"}})
     with pytest.raises(LabelError, match="hold no pixel of other ground"):
         build_training_data(run, prepared)
@@ -442,7 +446,7 @@ def test_where_nothing_smaller_fits_nothing_is_proposed(made: TinySite, tmp_path
     stack = read_stack_info(prepared / "stack.tif")
     label = np.zeros(stack.grid.shape, np.uint8)
     label[60:62, 60:62] = 1  # one landslide for three parts
-    write_raster(prepared / "label.tif", label[None], stack.grid, ["label"], 255, {}, overwrite=True)
+    write_raster(prepared / "label.tif", label[None], stack.grid, ["label"], 255, tags={}, overwrite=True)
     with pytest.raises(SplitError, match="too small") as told:
         build_training_data(read_run(made.run), prepared)
     assert "work here" not in str(told.value)
