@@ -40,6 +40,7 @@ from landslip.geo.rasterize import burn
 from landslip.geo.vector import read_vector
 from landslip.preparation.channel_sources import channel_sources
 from landslip.preparation.distance_sources import distance_source
+from landslip.preparation.site_inputs import open_site
 from landslip.preparation.source import BLOCK
 from landslip.runtime.parallel import parallel_map
 
@@ -151,7 +152,7 @@ def terrain_to_file(folder: Path, grid: Grid, name: str) -> None:
 
 def layers_to_file(folder: Path, grid: Grid) -> dict[str, float]:
     """Seconds of each layer of the site, from its inputs into a stack."""
-    found = channel_sources(read_site(folder / "site.toml"), grid, "planes")
+    found = channel_sources(open_site(read_site(folder / "site.toml")), grid, "planes")
     names = [channel.name for layer in found for channel in layer.channels]
     create_blank(folder / "layers.tif", grid, names, [{} for _ in names])
     places, first, took = find_tiles(folder / "layers.tif"), 1, {}

@@ -191,6 +191,10 @@ class ImageTable(Strict):
             raise ValueError("give either `metadata` or scale and offset: scaling is applied once")
         return self
 
+    def fills(self, other: ImageTable) -> bool:
+        """Whether this image fills another where that is clouded: both are bundles, and give the same bands."""
+        return self.bundle is not None and other.bundle is not None and self.bands.keys() == other.bands.keys()
+
     @field_validator("bands")
     @classmethod
     def _names(cls, bands: dict[str, int]) -> dict[str, int]:

@@ -28,13 +28,14 @@ from affine import Affine
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from landslip.config.site_tables import DemTable, ImageTable
+from landslip.config.site_tables import DemTable
 from landslip.geo.grid import Grid, Window, metric_fault
 from landslip.geo.raster import read_info
 from landslip.geo.rasterize import burn
 from landslip.geo.warp import default_grid, warp
 from landslip.preparation.ground import Inside
 from landslip.preparation.images import read_images
+from landslip.preparation.site_inputs import SiteImage
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -98,7 +99,7 @@ class _Covariances:
     layer: Float64
 
 
-def relief_shift(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside: Inside) -> Shift | None:
+def relief_shift(images: Sequence[SiteImage], dem: DemTable, grid: Grid, inside: Inside) -> Shift | None:
     """How far the DEM lies from where the image's shading shows it; None where that cannot be told.
 
     At most 16 tiles of 256 pixels are read, spread over the site. Raises what reading the images and the DEM raises.
@@ -111,7 +112,7 @@ def relief_shift(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside
     return shift_of(covariances, grid, smooth)
 
 
-def relief_rank(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside: Inside) -> float | None:
+def relief_rank(images: Sequence[SiteImage], dem: DemTable, grid: Grid, inside: Inside) -> float | None:
     """The share of places around a site, 0 to 1, whose relief the image shows less of than of the site's own.
 
     For sites too small for `relief_shift`. The image of the site's middle, at most 256 pixels a side, is compared with
@@ -149,7 +150,7 @@ def relief_rank(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside:
 
 
 def landslide_shift(
-    images: Sequence[ImageTable],
+    images: Sequence[SiteImage],
     landslides: gpd.GeoDataFrame | None,
     label: Label,
     grid: Grid,
@@ -310,7 +311,7 @@ def _padded(label: Label, window: Window, shape: tuple[int, int]) -> Float32:
     return out
 
 
-def _bands(images: Sequence[ImageTable], grid: Grid, window: Window, inside: Inside, smooth: float) -> Float32:
+def _bands(images: Sequence[SiteImage], grid: Grid, window: Window, inside: Inside, smooth: float) -> Float32:
     """The image's bands of a tile, local, with zeros REACH around it: (B, height + 2 REACH, width + 2 REACH)."""
     bands = list(read_images(images, grid.crop(window)).values())[:MOST_BANDS]
     out = np.zeros((len(bands), window.height + 2 * REACH, window.width + 2 * REACH), np.float32)

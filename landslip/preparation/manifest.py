@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from landslip.config.site import Site
 from landslip.geo.archive import own_file
 from landslip.geo.grid import Grid
 from landslip.preparation.images import describe_images
+from landslip.preparation.site_inputs import SiteInputs
 from landslip.preparation.source import Encoding
 from landslip.runtime.disk import file_hash
 from landslip.runtime.provenance import software
@@ -17,23 +17,23 @@ from landslip.runtime.provenance import software
 SHAPEFILE = (".dbf", ".prj", ".shx", ".cpg")
 
 
-def make_manifest(site: Site, grid: Grid, encoding: Encoding) -> dict[str, object]:
+def make_manifest(inputs: SiteInputs, grid: Grid, encoding: Encoding) -> dict[str, object]:
     """What manifest.json says of a site before its channels are computed."""
     return {
-        "site": site.model_dump(mode="json", exclude_defaults=True),
+        "site": inputs.site.model_dump(mode="json", exclude_defaults=True),
         "grid": grid_json(grid),
         "encoding": encoding,
-        "images": describe_images(site.image),
-        **({"before": describe_images(site.before)} if site.before else {}),
-        "inputs": _inputs_json(site.inputs()),
+        "images": describe_images(inputs.images),
+        **({"before": describe_images(inputs.before)} if inputs.before else {}),
+        "inputs": _inputs_json(inputs.files()),
         "software": software(),
     }
 
 
-def without_folders(texts: Iterable[str], site: Site) -> list[str]:
+def without_folders(texts: Iterable[str], inputs: SiteInputs) -> list[str]:
     """Texts that call the site's files by their names alone: a manifest is passed on, their folders are not."""
-    bundles = [image.bundle for image in (*site.image, *site.before) if image.bundle is not None]
-    paths = sorted({*(path for _, path in site.inputs()), *bundles}, key=lambda path: -len(str(path)))
+    bundles = [image.table.bundle for image in (*inputs.images, *inputs.before) if image.table.bundle is not None]
+    paths = sorted({*(path for _, path in inputs.files()), *bundles}, key=lambda path: -len(str(path)))
     shortened = []
     for text in texts:
         for path in paths:

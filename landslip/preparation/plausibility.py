@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.config.site import Site, one_image
 from landslip.config.site_tables import ROLES, DemTable, ImageTable
 from landslip.errors import SiteError
 from landslip.factors.indices import mndwi, ndvi
@@ -23,6 +22,7 @@ from landslip.preparation.coregistration import evenly
 from landslip.preparation.findings import Finding
 from landslip.preparation.ground import Inside
 from landslip.preparation.images import band_names, read_images, unit_of
+from landslip.preparation.site_inputs import SiteImage, SiteInputs, fill_groups
 from landslip.preparation.terrain_sources import dem_grid, read_dem
 from landslip.runtime.parallel import parallel_map
 
@@ -69,15 +69,15 @@ class _Look:
     sample: Float32
 
 
-def doubts(site: Site, grid: Grid, inside: Inside) -> Iterator[Finding]:
+def doubts(inputs: SiteInputs, grid: Grid, inside: Inside) -> Iterator[Finding]:
     """What is doubtful about the numbers of a site's images and DEM; nothing where all is well.
 
     Raises what reading them raises.
     """
-    for images in (*one_image(site.image), *one_image(site.before)):
+    for images in (*fill_groups(inputs.images), *fill_groups(inputs.before)):
         yield from _of_image(images, grid, inside)
-    if site.dem is not None:
-        yield from _of_relief(site.dem, grid)
+    if inputs.site.dem is not None:
+        yield from _of_relief(inputs.site.dem, grid)
 
 
 def require_metres(dem: DemTable) -> Finding | None:
@@ -103,16 +103,17 @@ def require_metres(dem: DemTable) -> Finding | None:
     return None
 
 
-def _of_image(images: Sequence[ImageTable], grid: Grid, inside: Inside) -> Iterator[Finding]:
+def _of_image(images: Sequence[SiteImage], grid: Grid, inside: Inside) -> Iterator[Finding]:
     """What is doubtful about one image, or about scenes that make one."""
     # Sharpening takes long, and nothing here depends on it.
-    plain = [image.model_copy(update={"pansharpen": False}) if image.bundle else image for image in images]
+    plain = [image.with_table(pansharpen=False) for image in images]
     windows = evenly(list(tiles(grid.shape, SIDE)), MOST_WINDOWS)
     look = _together(list(parallel_map(lambda window: _look(plain, grid, window, inside), windows)))
     names = band_names(plain)
     sample = dict(zip(names, look.sample, strict=True))
     medians = {name: float(np.nanmedian(values)) for name, values in sample.items() if np.isfinite(values).any()}
-    what, image = _called(images[0]), images[0]
+    image = images[0].table
+    what = _called(image)
     if not medians:
         return
     stored = _stored(image, what, medians)
@@ -130,7 +131,7 @@ def _of_image(images: Sequence[ImageTable], grid: Grid, inside: Inside) -> Itera
         yield exchange
 
 
-def _look(images: Sequence[ImageTable], grid: Grid, window: Window, inside: Inside) -> _Look:
+def _look(images: Sequence[SiteImage], grid: Grid, window: Window, inside: Inside) -> _Look:
     """What images show at a window of the grid."""
     bands = read_images(images, grid.crop(window))
     ground = inside(window)

@@ -25,12 +25,13 @@ from landslip.geo.geotiff import TILE, create_blank, create_raster, find_tiles, 
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.preparation.channel_sources import channel_sources
 from landslip.preparation.channel_summary import Prepared, Totals, write_summaries
-from landslip.preparation.check import check_site
+from landslip.preparation.check import check_inputs
 from landslip.preparation.figures import draw_prepared
+from landslip.preparation.findings import Finding
 from landslip.preparation.ground import inside_of
 from landslip.preparation.label_source import open_label, require_landslides
 from landslip.preparation.manifest import make_manifest, without_folders
-from landslip.preparation.site_grid import site_grid
+from landslip.preparation.site_inputs import open_site
 from landslip.preparation.source import ChannelSource, Encoding, Values
 from landslip.runtime.atomic import atomic_folder, refuse_existing
 from landslip.runtime.disk import flush, require_space
@@ -61,12 +62,15 @@ def prepare(
     """
     folder = Path(folder)
     refuse_existing(folder, overwrite, folder=True)
-    refuse_losses(folder, [path for _, path in site.inputs()], WRITTEN)
-    warnings = _require_sound(site)
-    grid = site_grid(site)
-    manifest = make_manifest(site, grid, encoding)
+    findings: list[Finding] = []
+    inputs = open_site(site, findings)
+    refuse_losses(folder, [path for _, path in inputs.files()], WRITTEN)
+    grid = check_inputs(inputs, findings)
+    warnings = _require_sound(site, findings)
+    assert grid is not None  # A site without a grid has a fault.
+    manifest = make_manifest(inputs, grid, encoding)
     with atomic_folder(folder, overwrite, LEDGER) as aside, _saying_what_is_kept(aside):
-        sources = channel_sources(site, grid, encoding)
+        sources = channel_sources(inputs, grid, encoding)
         channels = [channel for source in sources for channel in source.channels]
         _require_own_names(site, channels)
         finished = _start(aside, manifest, grid, channels)
@@ -86,7 +90,7 @@ def prepare(
         summaries = totals.summaries(channels)
         write_summaries(aside, summaries, encoding)
         manifest["resampling"] = {source.name: source.resampling for source in sources}
-        manifest["warnings"] = without_folders(warnings, site)
+        manifest["warnings"] = without_folders(warnings, inputs)
         manifest["landslides_that_burn_to_no_pixel"] = [str(feature) for feature in totals.unburnt]
         if totals.states:
             manifest["landslides_by_review"] = totals.states
@@ -122,9 +126,8 @@ def refuse_losses(folder: Path, inputs: Iterable[Path], written: set[str]) -> No
             raise OutputError(f"{folder} also holds {listed}, which would be lost. Move it, or give another folder.")
 
 
-def _require_sound(site: Site) -> list[str]:
+def _require_sound(site: Site, findings: list[Finding]) -> list[str]:
     """The warnings of a site's inputs, which are said with the notes; SiteError that lists the faults, if any."""
-    findings = check_site(site)
     faults = [finding.text for finding in findings if finding.severity == "fault"]
     if faults:
         listed = "\n  ".join(faults)

@@ -16,6 +16,7 @@ from landslip.geo.raster import read_info
 from landslip.plots.maps import draw_split
 from landslip.preparation import figures
 from landslip.preparation.degrees import to_degrees
+from landslip.preparation.site_inputs import open_site
 from landslip.report.base import (
     Workspace,
     figure_text,
@@ -204,8 +205,8 @@ class _Sources:
     def _resolution(self, path: str) -> str:
         """Pixel size from the header of an input, where the file is still there."""
         site = site_of(self.workspace)
-        files = [] if site is None else [file for _, file in site.inputs() if file.name == Path(path).name]
-        for place in (Path(path), *files):
+        files = [] if site is None else [file for _, file in open_site(site, []).files()]
+        for place in (Path(path), *(file for file in files if file.name == Path(path).name)):
             try:
                 info = read_info(place)
             except (LandslipError, OSError, ValueError):

@@ -55,6 +55,7 @@ from landslip.inference.tile_store import TileStore
 from landslip.preparation.images import read_with_plain
 from landslip.preparation.patch_files import _hdf5
 from landslip.preparation.site_grid import site_grid
+from landslip.preparation.site_inputs import open_image, open_site
 from landslip.runtime.text import read_json
 from landslip.scenes.bundle import read_bundle
 from landslip.training.checkpoint import load_model
@@ -189,7 +190,7 @@ ROLES = ("red", "green")
 
 def pixels_of(bundle: Path) -> None:
     table = ImageTable.model_validate({"bundle": str(bundle), "bands": list(ROLES)})
-    read_with_plain([table], site_grid(Site(name="x", image=(table,))))
+    read_with_plain([open_image(table)], site_grid(open_site(Site(name="x", image=(table,)))))
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from landslip.preparation.check import check_site
 from landslip.preparation.check_terrain import repeated_pixels
 from landslip.preparation.prepare import prepare
 from landslip.preparation.site_grid import site_grid
+from landslip.preparation.site_inputs import open_site
 from landslip.runtime import provenance
 
 
@@ -293,7 +294,7 @@ def test_a_crs_that_the_file_or_its_kind_contradicts_is_refused(tiny: TinySite) 
     with pytest.raises(
         VectorError, match=r"outline\.gpkg carries the CRS WGS 84 / UTM zone 49N, and crs = 'EPSG:4326'"
     ):
-        site_grid(read_site(tiny.site))
+        site_grid(open_site(read_site(tiny.site)))
     tiny.site.write_text(original.replace('outline.gpkg"', 'outline.gpkg"\ncrs = "EPSG:32649"'))
     assert not [f for f in check_site(read_site(tiny.site)) if f.severity == "fault"]
     tiny.site.write_text(original.replace('outline.gpkg"', 'outline.gpkg"\ncrs = "EPSG:nought"'))
@@ -331,7 +332,7 @@ def test_the_zone_that_is_proposed_is_the_sites_own(tiny: TinySite, east: float,
     there = Grid(CRS.from_epsg(4326), Affine(1e-4, 0, east, 0, -1e-4, north), *GRID.shape)
     write_raster(tiny.folder / "image.tif", read(tiny.folder / "image.tif"), there, ["b"] * 7, overwrite=True)
     with pytest.raises(GridError, match=rf'such as crs = "{zone}" where it lies'):
-        site_grid(read_site(tiny.site))
+        site_grid(open_site(read_site(tiny.site)))
 
 
 def test_a_missing_file_says_where_paths_start(tiny: TinySite) -> None:
