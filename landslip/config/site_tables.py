@@ -14,25 +14,12 @@ from pydantic_core import PydanticCustomError
 from rasterio.crs import CRS
 
 from landslip.config.strict import Strict
+from landslip.factors.table import FACTORS
 from landslip.geo.archive import plain
 from landslip.geo.raster import RASTER_SUFFIXES, edit_info
 from landslip.scenes.scene import CLOUDED, Flag
 
 ROLES = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
-FACTORS = (
-    "elevation",
-    "slope",
-    "aspect",
-    "curvature",
-    "plan_curvature",
-    "profile_curvature",
-    "ndvi",
-    "mndwi",
-    "dndvi",
-    "distance_to_river",
-    "distance_to_fault",
-    "lithology",
-)
 LONGEST_NAME = 255  # bytes
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from landslip.config.run import ChannelChoice
 from landslip.errors import ChannelError
+from landslip.factors.table import FACTORS
 from landslip.geo.grid import Grid
 from landslip.geo.raster import read_band_tags, read_info
 
@@ -53,6 +54,11 @@ class Channel:
     def tags(self) -> dict[str, str]:
         """The channel as tags of a raster's band."""
         return {f"landslip_{key}": str(value) for key, value in asdict(self).items() if key != "name"}
+
+
+def factor_channel(name: str) -> Channel:
+    """The channel of a factor that has one alone."""
+    return Channel(name, name, "factor", FACTORS[name].unit)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.config.site_tables import FactorTable
-from landslip.dataset.channels import Channel
+from landslip.dataset.channels import Channel, factor_channel
 from landslip.factors.indices import dndvi, mndwi, ndvi
+from landslip.factors.table import FACTORS
 from landslip.geo.grid import Grid, Window
 from landslip.geo.warp import warp
 from landslip.preparation.class_sources import class_source
@@ -59,12 +60,12 @@ def _band_source(images: Sequence[SiteImage], grid: Grid) -> ChannelSource:
 def _index_source(inputs: SiteInputs, grid: Grid) -> ChannelSource | None:
     """NDVI, MNDWI and dNDVI, as far as the bands allow, from bands that are not sharpened; None where none is."""
     bands = band_names(inputs.images)
-    plants, water = {"red", "nir"} <= set(bands), {"green", "swir1"} <= set(bands)
+    plants, water = ({*FACTORS[name].bands} <= {*bands} for name in ("ndvi", "mndwi"))
     possible = {"ndvi": plants, "mndwi": water, "dndvi": bool(inputs.before)}
     names = [name for name in possible if possible[name]]
     if not names:
         return None
-    needed = (("red", "nir") if plants else ()) + (("green", "swir1") if water else ())
+    needed = [band for name in names for band in FACTORS[name].bands]
     images, before = only(inputs.images, needed), only(inputs.before, ("red", "nir"))
 
     def at(window: Window) -> NDArray[np.float32]:
@@ -80,7 +81,7 @@ def _index_source(inputs: SiteInputs, grid: Grid) -> ChannelSource | None:
             planes.append(dndvi(ndvi(earlier["red"], earlier["nir"]), planes[0]))
         return np.stack(planes)
 
-    channels = tuple(Channel(name, name, "factor") for name in names)
+    channels = tuple(map(factor_channel, names))
     return ChannelSource(
         "indices", channels, lambda _: at, describe_resampling((*images, *before), grid, sharpened=False)
     )

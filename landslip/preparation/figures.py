@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from landslip.dataset.channels import Channel, StackInfo, read_stack_info
 from landslip.dataset.label import LANDSLIDE
+from landslip.factors.table import title_of
 from landslip.geo.grid import Grid
 from landslip.geo.preview import read_decimated, stretch
 from landslip.metrics.size_distribution import Tail
@@ -264,9 +265,7 @@ def _layer(stack: StackInfo, factor: str, most: int) -> tuple[_FactorMap, Grid]:
     positions = [i for i, channel in enumerate(stack.channels) if channel.factor == factor]
     channels: list[Channel] = [stack.channels[i] for i in positions]
     values, grid = read_decimated(stack.path, [i + 1 for i in positions], most)
-    title = (
-        factor.replace("_", " ") if factor not in ("ndvi", "mndwi", "dndvi") else factor.upper().replace("DND", "dND")
-    )
+    title = title_of(factor)
     kinds = {channel.kind for channel in channels}
     if kinds == {"sine", "cosine"} or (factor == "aspect" and channels[0].unit == "degree"):
         order = [[channel.kind for channel in channels].index(kind) for kind in ("sine", "cosine") if kind in kinds]

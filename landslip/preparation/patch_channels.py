@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from landslip.config.site_tables import FACTORS, ImageTable, Nodata
+from landslip.config.site_tables import ImageTable, Nodata
 from landslip.config.strict import Strict, validated
 from landslip.dataset.channels import DISPLAY, UNSTATED, Channel, Kind, channels_of, read_stack_info
 from landslip.errors import PatchError
+from landslip.factors.table import FACTORS
 from landslip.geo.grid import metric_fault
 from landslip.geo.raster import read_band_tags, read_band_units, read_info
 from landslip.preparation.patch_files import GEOTIFF, image_shape, in_8_bits, read_image
@@ -44,15 +45,6 @@ NAMES = {1: ("gray",), 3: ("red", "green", "blue"), 14: LANDSLIDE4SENSE}
 # The makers of Landslide4Sense divided every band by its mean (issues 2 and 4 there), so that 1 is that mean, whatever
 # it was. sites/landslide4sense.toml multiplies by the numbers that they give.
 OF_THE_MEAN = "mean of Landslide4Sense"
-UNITS = {  # as `landslip prepare` has them
-    "elevation": "m",
-    "slope": "degree",
-    "curvature": "1/100 m",
-    "plan_curvature": "1/m",
-    "profile_curvature": "1/m",
-    "distance_to_river": "m",
-    "distance_to_fault": "m",
-}
 KINDS: dict[str, tuple[str, Kind]] = {"aspect_sin": ("aspect", "sine"), "aspect_cos": ("aspect", "cosine")}
 
 
@@ -93,9 +85,9 @@ class PatchFactorTable(Strict):
     @model_validator(mode="after")
     def _known(self) -> PatchFactorTable:
         _require_name(self.name)
-        if not self.unit and self.name in UNITS:
+        if not self.unit and self.name in FACTORS and FACTORS[self.name].unit:
             raise ValueError(
-                f'factor {self.name} has no unit: give it, "{UNITS[self.name]}" as `landslip prepare` does'
+                f'factor {self.name} has no unit: give it, "{FACTORS[self.name].unit}" as `landslip prepare` does'
             )
         return self
 
