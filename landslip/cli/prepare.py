@@ -96,7 +96,7 @@ def import_(
     from landslip.runtime.atomic import refuse_existing
 
     refuse_existing(out, overwrite, folder=True)
-    from landslip.preparation.import_patches import import_patches, table_of_parts
+    from landslip.patches.import_patches import import_patches, table_of_parts
 
     names: list[str] | Path = [name.strip() for name in channels.split(",")] if channels else []
     if Path(channels).suffix.lower() in (".toml", ".tif", ".tiff"):

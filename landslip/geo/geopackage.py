@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pyogrio.errors import DataSourceError
 
 from landslip.errors import OutputError
-from landslip.geo.vector import named, unreadable
+from landslip.geo.vector import name_in_errors, unreadable
 from landslip.runtime.atomic import atomic_write
 
 STYLES = "layer_styles"
@@ -150,7 +150,7 @@ def highest_value(path: Path, layer: str, column: str) -> int:
     """The largest number in a column of a layer, or of a table without geometries; 0 where there is none."""
     import pyogrio
 
-    with named(path):
+    with name_in_errors(path):
         values = pyogrio.read_dataframe(path, layer=layer, columns=[column], read_geometry=False)
         numbers = values[column].dropna() if column in values else ()
         return int(max(numbers, default=0))

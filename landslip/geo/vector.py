@@ -40,7 +40,7 @@ def read_vector(
         raise VectorError(f"{path} does not exist. {START}")
     if is_stream(path):
         raise VectorError(f"{path} is a pipe or a device, not a file. Write it to a file first.")
-    with named(path):
+    with name_in_errors(path):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -57,7 +57,7 @@ def read_vector(
     if not isinstance(frame, gpd.GeoDataFrame):
         raise VectorError(f"{path} holds a table without geometries. Give a layer that has them.")
     frame = _with_crs(frame, path, stated)
-    with named(path):
+    with name_in_errors(path):
         frame = frame[~(frame.geometry.is_empty | frame.geometry.isna())]
         frame = frame.set_geometry(shapely.force_2d(frame.geometry.values))
         return frame if crs is None else frame.to_crs(crs.to_wkt())
@@ -69,7 +69,7 @@ def layer_names(path: Path, spatial: bool = False) -> list[str]:
 
     if is_geoparquet(path):
         return [path.stem]
-    with named(path):
+    with name_in_errors(path):
         layers = pyogrio.list_layers(_source(path))
         return [str(name) for name, geometry in layers if geometry is not None or not spatial]
 
@@ -81,12 +81,12 @@ def layer_facts(path: Path, layer: str | None = None) -> tuple[str, str, CRS | N
     """
     import pyogrio
 
-    with named(path):
+    with name_in_errors(path):
         kinds = {str(name): str(kind) for name, kind in pyogrio.list_layers(_source(path)) if kind is not None}
     name = layer or next(iter(kinds), "")
     if name not in kinds:
         raise VectorError(f"{path} has no layer {name!r} of geometries; its layers are {', '.join(layer_names(path))}.")
-    with named(path):
+    with name_in_errors(path):
         crs = pyogrio.read_info(_source(path), layer=name)["crs"]
         return name, kinds[name].split(" ")[0].removesuffix("Z"), CRS.from_user_input(crs) if crs else None
 
@@ -97,7 +97,7 @@ def is_geoparquet(path: Path) -> bool:
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def name_in_errors(path: Path) -> Iterator[None]:
     """Name the file in whatever error a damaged one raises: GDAL, GEOS, PROJ and pandas have errors of their own."""
     try:
         yield

@@ -69,7 +69,7 @@ def prepare(
     warnings = _require_sound(site, findings)
     assert grid is not None  # A site without a grid has a fault.
     manifest = make_manifest(inputs, grid, encoding)
-    with atomic_folder(folder, overwrite, LEDGER) as aside, _saying_what_is_kept(aside):
+    with atomic_folder(folder, overwrite, LEDGER) as aside, _say_what_is_kept(aside):
         sources = channel_sources(inputs, grid, encoding)
         channels = [channel for source in sources for channel in source.channels]
         _require_own_names(site, channels)
@@ -169,7 +169,7 @@ def _start(aside: Path, manifest: dict[str, object], grid: Grid, channels: list[
 
 
 @contextmanager
-def _saying_what_is_kept(aside: Path) -> Iterator[None]:
+def _say_what_is_kept(aside: Path) -> Iterator[None]:
     """Say what a run that is stopped by Ctrl-C keeps: the stack, where a channel of it is finished; else nothing."""
     try:
         yield

@@ -321,7 +321,7 @@ def bundle(name: str, roles: tuple[str, ...] = ("red", "green")) -> None:
 
 
 def patches(name: str) -> None:
-    from landslip.preparation.import_patches import import_patches
+    from landslip.patches.import_patches import import_patches
 
     import_patches(Path(name), Path("new"))
 

@@ -52,8 +52,8 @@ from landslip.geo.grid import Grid, Window
 from landslip.geo.vector import read_vector
 from landslip.inference.int8 import quantized_graph
 from landslip.inference.tile_store import TileStore
+from landslip.patches.files import _open_hdf5
 from landslip.preparation.images import read_with_plain
-from landslip.preparation.patch_files import _hdf5
 from landslip.preparation.site_grid import site_grid
 from landslip.preparation.site_inputs import open_image, open_site
 from landslip.runtime.text import read_json
@@ -336,7 +336,7 @@ def test_hdf5_of_other_files_and_other_things(tmp_path: Path, what: str) -> None
         file["img"] = np.ones((2, 2, 3))
     with h5py.File(tmp_path / "a.h5", "w") as file:
         make(file, tmp_path)
-    with pytest.raises(LandslipError, match=says), _hdf5(tmp_path / "a.h5", "image"):
+    with pytest.raises(LandslipError, match=says), _open_hdf5(tmp_path / "a.h5", "image"):
         pass
 
 

@@ -28,7 +28,7 @@ from landslip.errors import PatchError
 from landslip.factors.table import FACTORS
 from landslip.geo.grid import metric_fault
 from landslip.geo.raster import read_band_tags, read_band_units, read_info
-from landslip.preparation.patch_files import GEOTIFF, image_shape, in_8_bits, read_image
+from landslip.patches.files import GEOTIFF, image_shape, in_8_bits, read_image
 from landslip.runtime.progress import plural, say
 from landslip.runtime.text import read_toml
 

@@ -32,12 +32,12 @@ from landslip.dataset.split import PARTS, TRAIN, VALIDATION
 from landslip.errors import LabelError, PatchError, RunError
 from landslip.geo.grid import Grid
 from landslip.geo.preview import require_whole_png
+from landslip.patches.content import TABLE, Content, geotiff_channels, read_content
+from landslip.patches.files import PICTURES, image_shape, read_mask
+from landslip.patches.folders import Patch, pairs, part_folders, patch_name
+from landslip.patches.mosaic import NOWHERE, Mosaic, write_rasters
 from landslip.preparation.channel_summary import Prepared, write_summaries
 from landslip.preparation.manifest import grid_json
-from landslip.preparation.patch_channels import TABLE, Content, geotiff_channels, read_content
-from landslip.preparation.patch_files import PICTURES, image_shape, read_mask
-from landslip.preparation.patch_folders import Patch, pairs, part_folders, patch_name
-from landslip.preparation.patch_mosaic import NOWHERE, Mosaic, write_rasters
 from landslip.preparation.prepare import WRITTEN, refuse_losses
 from landslip.runtime.atomic import atomic_folder, refuse_existing
 from landslip.runtime.disk import file_hash
@@ -88,7 +88,7 @@ def import_patches(
     `train`, `test` and `validation` name sub-folders. By default they are the first there is of TRAIN_FOLDERS and of
     TEST_FOLDERS, and `validation_share` of the training patches, drawn from `seed`. `resolution` is the side of a pixel
     in metres; None: as the file of `names` or the patches say, else 10. `names` are the channels' names, or the file
-    that says what they are (`patch_channels.py`).
+    that says what they are (`content.py`).
 
     Raises PatchError for files that are missing, unpaired or unlike the others and for channels that do not fit them,
     LabelError for masks that hold something else or no landslide, DependencyError for HDF5 without h5py, RunError for

@@ -33,7 +33,7 @@ def image_shape(path: Path) -> tuple[int, int, int]:
         return info.count, info.height, info.width
     if _is_raster(path):
         return picture_shape(path)
-    with _hdf5(path, "image") as data:
+    with _open_hdf5(path, "image") as data:
         return _bands_first(path, data) or (data.shape[2], data.shape[0], data.shape[1])
 
 
@@ -41,7 +41,7 @@ def in_8_bits(path: Path) -> bool:
     """Whether an image is stored in 8 bits: values made to be looked at, and of no unit."""
     if _is_raster(path):
         return set(read_info(path).dtypes) == {"uint8"}
-    with _hdf5(path, "image") as data:
+    with _open_hdf5(path, "image") as data:
         return bool(data.dtype == np.uint8)
 
 
@@ -51,7 +51,7 @@ def read_image(path: Path) -> NDArray[np.float32]:
         return read(path)
     if _is_raster(path):
         return read_picture(path)
-    with _hdf5(path, "image") as data:
+    with _open_hdf5(path, "image") as data:
         first = _bands_first(path, data) is not None
         with np.errstate(over="ignore"):  # A float64 beyond float32 becomes infinite, and so undefined.
             values = data[()].astype(np.float32)
@@ -64,7 +64,7 @@ def read_mask(path: Path) -> NDArray[Any]:
     """A mask as it is stored, (H, W): the first band of a raster."""
     if _is_raster(path):
         return read_stored(path)
-    with _hdf5(path, "mask") as data:
+    with _open_hdf5(path, "mask") as data:
         values = data[()]
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values[..., 0] if values.shape[2] == 1 else values[0]
@@ -90,7 +90,7 @@ def _bands_first(path: Path, data: Any) -> tuple[int, int, int] | None:
 
 
 @contextmanager
-def _hdf5(path: Path, what: str) -> Iterator[Any]:
+def _open_hdf5(path: Path, what: str) -> Iterator[Any]:
     """Open the data set of an HDF5 file that is the image or the mask: the one so called, or the only one."""
     try:
         import h5py
