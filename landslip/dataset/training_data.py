@@ -21,7 +21,8 @@ from landslip.config.run import Run, SplitChoice
 from landslip.dataset.blocks import aspect_positions, seeded_windows
 from landslip.dataset.channels import Channel, StackInfo, choose_channels, read_stack_info
 from landslip.dataset.label import LANDSLIDE, OTHER, known_label
-from landslip.dataset.split import NONE, PARTS, TRAIN, VALIDATION, Split, leaky_of, split_apart, split_paper
+from landslip.dataset.spatial_split import split_apart
+from landslip.dataset.split import NONE, PARTS, TRAIN, VALIDATION, Split, leaky_of, split_paper
 from landslip.errors import LabelError, SplitError
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window, require_same_grid, squares
