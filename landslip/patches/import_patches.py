@@ -37,7 +37,7 @@ from landslip.patches.files import PICTURES, image_shape, read_mask
 from landslip.patches.folders import Patch, pairs, part_folders, patch_name
 from landslip.patches.mosaic import NOWHERE, Mosaic, write_rasters
 from landslip.preparation.channel_summary import Prepared, write_summaries
-from landslip.preparation.manifest import grid_json
+from landslip.preparation.manifest import grid_facts
 from landslip.preparation.prepare import WRITTEN, refuse_losses
 from landslip.runtime.atomic import atomic_folder, refuse_existing
 from landslip.runtime.disk import file_hash
@@ -189,7 +189,7 @@ def _manifest(folder: Path, inputs: Sequence[Path], choices: dict[str, object], 
     """What manifest.json says of imported patches: as of a site, but for how they were imported."""
     return {
         "patches": choices,
-        "grid": grid_json(grid),
+        "grid": grid_facts(grid),
         "encoding": "planes",
         "inputs": [{"file": _within(path, folder), "sha256": file_hash(path)} for path in inputs],
         "software": software(),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,26 +104,45 @@ def unit_of(images: Sequence[SiteImage], name: str) -> str:
     return table.unit or ("reflectance" if scaled else "stored")
 
 
-def describe_images(images: Sequence[SiteImage]) -> list[dict[str, object]]:
+class BandFacts(TypedDict):
+    """A band as manifest.json holds it: its number in an image that is one file, or its own file."""
+
+    band: NotRequired[int]
+    file: NotRequired[str]
+    scale: float
+    offset: float
+    unit: str
+
+
+class ImageFacts(TypedDict):
+    """An image as manifest.json holds it; `undefined` says what of a bundle's quality raster is undefined."""
+
+    scene: str
+    date: str | None
+    undefined: NotRequired[list[str]]
+    bands: dict[str, BandFacts]
+
+
+def describe_images(images: Sequence[SiteImage]) -> list[ImageFacts]:
     """What manifest.json says of every image: where it is from, and the scaling that was applied to each band."""
-    rows = []
+    rows: list[ImageFacts] = []
     for image in images:
         table, scene = image.table, image.scene
-        row: dict[str, object] = {"scene": table.scene, "date": str(table.date) if table.date else None}
-        bands: dict[str, dict[str, object]]
+        date, units = str(table.date) if table.date else None, {name: unit_of([image], name) for name in table.bands}
         if scene is None:
-            scaling = {"scale": table.scale, "offset": table.offset}
-            bands = {name: {"band": number, **scaling} for name, number in table.bands.items()}
+            bands = {
+                name: BandFacts(band=number, scale=table.scale, offset=table.offset, unit=units[name])
+                for name, number in table.bands.items()
+            }
+            rows.append(ImageFacts(scene=table.scene, date=date, bands=bands))
         else:
             masks = ["fill", *table.mask, *(["saturated"] if table.saturation else [])]
-            row["undefined"] = masks if table.bundle else []
             bands = {
-                name: {"file": band.path.name, "scale": band.scale, "offset": band.offset}
+                name: BandFacts(file=band.path.name, scale=band.scale, offset=band.offset, unit=units[name])
                 for name, band in scene.bands.items()
             }
-        for name in table.bands:
-            bands[name]["unit"] = unit_of([image], name)
-        rows.append({**row, "bands": bands})
+            undefined = masks if table.bundle else []
+            rows.append(ImageFacts(scene=table.scene, date=date, undefined=undefined, bands=bands))
     return rows
 
 

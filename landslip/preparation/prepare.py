@@ -30,7 +30,7 @@ from landslip.preparation.figures import draw_prepared
 from landslip.preparation.findings import Finding
 from landslip.preparation.ground import inside_of
 from landslip.preparation.label_source import open_label, require_landslides
-from landslip.preparation.manifest import make_manifest, without_folders
+from landslip.preparation.manifest import Manifest, make_manifest, without_folders
 from landslip.preparation.site_inputs import open_site
 from landslip.preparation.source import ChannelSource, Encoding, Values
 from landslip.runtime.atomic import atomic_folder, refuse_existing
@@ -147,7 +147,7 @@ def _require_own_names(site: Site, channels: list[Channel]) -> None:
         )
 
 
-def _start(aside: Path, manifest: dict[str, object], grid: Grid, channels: list[Channel]) -> set[str]:
+def _start(aside: Path, manifest: Manifest, grid: Grid, channels: list[Channel]) -> set[str]:
     """The names of the channels that a killed run of the same site finished, whose stack goes on; else a new stack."""
     ledger = aside / LEDGER
     try:
@@ -183,7 +183,7 @@ def _say_what_is_kept(aside: Path) -> Iterator[None]:
         raise
 
 
-def _fingerprint(manifest: dict[str, object]) -> str:
+def _fingerprint(manifest: Manifest) -> str:
     """What tells whether a stack was begun from the same inputs, site and software."""
     return hashlib.sha256(repr(manifest).encode()).hexdigest()
 
@@ -196,7 +196,7 @@ def _clear(folder: Path, names: set[str]) -> None:
 
 
 def _fill_stack(
-    sources: list[ChannelSource], pending: list[ChannelSource], manifest: dict[str, object], grid: Grid, aside: Path
+    sources: list[ChannelSource], pending: list[ChannelSource], manifest: Manifest, grid: Grid, aside: Path
 ) -> Iterator[None]:
     """Compute the pending channels and put them in their places in the stack; yields after every window."""
     stack = find_tiles(aside / "stack.tif")
