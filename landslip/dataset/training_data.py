@@ -310,6 +310,7 @@ def _what_works(
     run: Run,
     channels: int,
     prepared: Path,
+    *,
     label: NDArray[np.uint8],
     valid: NDArray[np.bool_],
     earlier: Split | None,

@@ -70,6 +70,7 @@ class Imported:
 def import_patches(
     folder: Path,
     out: Path,
+    *,
     train: str | None = None,
     test: str | None = None,
     validation: str | None = None,

@@ -292,6 +292,7 @@ def _show(
     axes: Axes,
     layer: _FactorMap,
     grid: Grid,
+    *,
     height: float,
     latitudes: Sequence[tuple[float, str]] = (),
 ) -> None:

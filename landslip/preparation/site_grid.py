@@ -186,7 +186,13 @@ def _pixels_within(bounds: tuple[float, float, float, float], grid: Grid) -> Win
 
 
 def _cut(
-    raster_grid: Grid, window: Window, what: str, bounds: tuple[float, float, float, float], origin: Path, remedy: str
+    raster_grid: Grid,
+    window: Window,
+    what: str,
+    bounds: tuple[float, float, float, float],
+    *,
+    origin: Path,
+    remedy: str,
 ) -> Grid:
     """The part of the grid of `origin` in a window; GridError, with the bounds of `what`, where they do not meet."""
     inside = window.clip(raster_grid.shape)

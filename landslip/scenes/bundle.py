@@ -35,7 +35,13 @@ def read_bundle(origin: Path, roles: Sequence[str], pan: bool | None = None, sat
 
 
 def listed_scene(
-    files: Mapping[str, Path], scale: float, offset: float, metadata: Path | None, nodata: tuple[float, ...], unit: str
+    files: Mapping[str, Path],
+    *,
+    scale: float,
+    offset: float,
+    metadata: Path | None,
+    nodata: tuple[float, ...],
+    unit: str,
 ) -> Scene:
     """A scene of one file per band, scaled by `scale` and `offset` or as Sentinel-2's `metadata` says.
 
