@@ -41,7 +41,7 @@ from landslip.geo.vector import read_vector
 from landslip.preparation.channel_sources import channel_sources
 from landslip.preparation.distance_sources import distance_source
 from landslip.preparation.site_inputs import open_site
-from landslip.preparation.source import BLOCK
+from landslip.preparation.source import FILL_WINDOW
 from landslip.runtime.parallel import parallel_map
 
 BANDS = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
@@ -146,7 +146,7 @@ def terrain_to_file(folder: Path, grid: Grid, name: str) -> None:
         z = read(folder / "dem.tif", [1], around)[0]
         put_tiles(places, surfaces(z, grid.x_size, grid.y_size, [name])[:, 1:-1, 1:-1], window, [1])
 
-    for _ in parallel_map(fill, tiles(grid.shape, BLOCK)):
+    for _ in parallel_map(fill, tiles(grid.shape, FILL_WINDOW)):
         pass
 
 

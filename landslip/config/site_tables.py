@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import difflib
-import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,13 +19,6 @@ from landslip.geo.raster import RASTER_SUFFIXES, edit_info
 from landslip.scenes.scene import CLOUDED, Flag
 
 ROLES = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
-LONGEST_NAME = 255  # bytes
-
-
-def _nameable(path: Path) -> Path:
-    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
-        raise ValueError(f"no file system has names of more than {LONGEST_NAME} bytes")
-    return path
 
 
 def _plain(value: Any) -> Any:
@@ -61,7 +53,7 @@ _KEYS_OF = {  # keys of [[image]] that not every source takes
     "pansharpen": ("bundle",),
 }
 Code = Annotated[str, AfterValidator(_known_crs)]
-InputPath = Annotated[Path, BeforeValidator(_plain), AfterValidator(_nameable)]
+InputPath = Annotated[Path, BeforeValidator(_plain)]
 Number = Annotated[float, Field(allow_inf_nan=True)]  # files do state nodata = nan
 Nodata = Annotated[tuple[Number, ...], BeforeValidator(partial(_one_or_more, wanted="a number, or a list of numbers"))]
 Marks = Annotated[

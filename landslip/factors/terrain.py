@@ -48,7 +48,6 @@ class Surface(IntEnum):
     """What `surfaces` computes; each is called by its name in lower case."""
 
     SLOPE = auto()
-    SLOPE_ZEVENBERGEN_THORNE = auto()
     ASPECT = auto()
     ASPECT_SIN = auto()
     ASPECT_COS = auto()
@@ -99,14 +98,6 @@ def slope(z: ArrayLike, x_size: float, y_size: float, *, edges: Edges = "undefin
     `edges`.
     """
     return _one(surfaces(z, x_size, y_size, ["slope"], edges=edges))
-
-
-def slope_zevenbergen_thorne(z: ArrayLike, x_size: float, y_size: float, *, edges: Edges = "undefined") -> Float32:
-    """Slope in degrees, 0 to 90, by Zevenbergen & Thorne (1987): from the four direct neighbours only.
-
-    Same arguments and errors as `slope`. This is SAGA's default; Horn's is smoother on noisy elevation.
-    """
-    return _one(surfaces(z, x_size, y_size, ["slope_zevenbergen_thorne"], edges=edges))
 
 
 def aspect(z: ArrayLike, x_size: float, y_size: float, *, edges: Edges = "undefined") -> Float32:
@@ -208,8 +199,8 @@ def _surfaces(z: Any, size: Any, codes: Any, *, one_sided: bool, light: Any, out
         for band in range(len(codes)):
             code = codes[band]
             line = out[band, i]
-            if code in (Surface.SLOPE, Surface.SLOPE_ZEVENBERGEN_THORNE):
-                _slope_line(k, hole, size, code == Surface.SLOPE, line)
+            if code == Surface.SLOPE:
+                _slope_line(k, hole, size, line)
             elif code == Surface.ASPECT:
                 _aspect_line(k, hole, size, line)
             elif code in (Surface.ASPECT_SIN, Surface.ASPECT_COS):
@@ -298,10 +289,10 @@ def _arctangent(t: float) -> float:
 
 
 @jit
-def _slope_line(k: Any, hole: Any, size: Any, by_horn: bool, line: Any) -> None:
-    """Fill a row with slope, degrees, by Horn or else by Zevenbergen & Thorne."""
+def _slope_line(k: Any, hole: Any, size: Any, line: Any) -> None:
+    """Fill a row with slope, degrees."""
     for j in range(len(hole)):
-        z_x, z_y = _horn(k, j, size) if by_horn else _central(k, j, size)
+        z_x, z_y = _horn(k, j, size)
         t2 = z_x * z_x + z_y * z_y
         t = np.sqrt(t2) / (1 + np.sqrt(1 + t2))  # of half the angle, below 1
         line[j] = 2 * DEGREES * _arctangent(t) + hole[j]

@@ -32,11 +32,11 @@ from landslip.dataset.split import PARTS, TRAIN, VALIDATION
 from landslip.errors import LabelError, PatchError, RunError
 from landslip.geo.grid import Grid
 from landslip.geo.preview import require_whole_png
-from landslip.patches.content import TABLE, Content, geotiff_channels, read_content
+from landslip.patches.content import PATCH_TABLE, Content, geotiff_channels, read_content
 from landslip.patches.files import PICTURES, image_shape, read_mask
 from landslip.patches.folders import Patch, pairs, part_folders, patch_name
 from landslip.patches.mosaic import NOWHERE, Mosaic, write_rasters
-from landslip.preparation.channel_summary import Prepared, write_summaries
+from landslip.preparation.channel_summary import Prepared, aligned, write_summaries
 from landslip.preparation.manifest import grid_facts
 from landslip.preparation.prepare import WRITTEN, refuse_losses
 from landslip.runtime.atomic import atomic_folder, refuse_existing
@@ -45,7 +45,7 @@ from landslip.runtime.progress import plural, say
 from landslip.runtime.provenance import software
 from landslip.runtime.text import write_json, write_text
 
-SMALLEST = 16  # pixels a side of a patch: [blocks] window, which is to be as large, takes no less
+SMALLEST_PATCH = 16  # pixels a side of a patch: [blocks] window, which is to be as large, takes no less
 
 
 @dataclass(frozen=True)
@@ -136,16 +136,11 @@ def table_of_parts(imported: Imported) -> str:
     for name, part in imported.parts.items():
         share = f"{100 * part.landslide / part.known:.2f}" if part.known else "-"
         rows.append((name, f"{part.patches}", f"{part.with_landslide}", f"{part.known}", share))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
     side = imported.mosaic.side
-    lines.append(f'\nTo train on whole patches: [blocks] window = {side}, step = {side}, and [split] kind = "given".')
-    return "\n".join(lines)
+    return (
+        f"{aligned(rows, left=1)}\n\n"
+        f'To train on whole patches: [blocks] window = {side}, step = {side}, and [split] kind = "given".'
+    )
 
 
 def _require_possible(validation_share: float, resolution: float | None) -> None:
@@ -223,9 +218,9 @@ def _require_alike(patches: Sequence[Patch]) -> int:
                 "patches of a set are alike. Give all of them the same band names, units and tags, in one order."
             )
     _, height, width = first_shape
-    if height != width or height < SMALLEST:
+    if height != width or height < SMALLEST_PATCH:
         raise PatchError(
-            f"{first} has {height} x {width} pixels: patches are squares of at least {SMALLEST} pixels. Cut "
+            f"{first} has {height} x {width} pixels: patches are squares of at least {SMALLEST_PATCH} pixels. Cut "
             "or resample them."
         )
     return height
@@ -264,7 +259,7 @@ def _read_masks(patches: Sequence[Patch], side: int, content: Content) -> tuple[
             if content.landslide is None and value not in (0, 1, 255) and value != content.unknown:
                 raise LabelError(
                     f"{patch.mask} holds {value:g}; a mask holds 0 (not) and either 1 or 255 (landslide). Recode it, "
-                    f"or say in {TABLE} beside the patches which it is: [landslides], landslide = {value:g}."
+                    f"or say in {PATCH_TABLE} beside the patches which it is: [landslides], landslide = {value:g}."
                 )
             first_with.setdefault(value, patch.mask)
     landslide, unknown = _mask_values(first_with, pixels_by_value, content)
@@ -294,7 +289,7 @@ def _mask_values(
             if not any({1, 255} <= by_value.keys() for by_value in pixels_by_value):
                 raise LabelError(
                     f"{first_with[1]} holds 1 and {first_with[255]} holds 255: landslide is one of them in all masks "
-                    f"of a set. Recode them, or say which it is in {TABLE} beside the patches: [landslides], "
+                    f"of a set. Recode them, or say which it is in {PATCH_TABLE} beside the patches: [landslides], "
                     "landslide = 1, unknown = 255."
                 )
             say("masks hold 0, 1 and 255: 1 is taken for landslide and 255 for unknown, as in a prepared site's label.")
@@ -302,7 +297,7 @@ def _mask_values(
         landslide = 1 if 1 in values else 255
     if landslide == unknown:
         raise LabelError(
-            f"{TABLE} says that {unknown} is unknown, and no other value of the masks can be the landslides. Say "
+            f"{PATCH_TABLE} says that {unknown} is unknown, and no other value of the masks can be the landslides. Say "
             "which is: [landslides], landslide = VALUE."
         )
     if landslide not in first_with:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -97,12 +97,14 @@ def channel_table(prepared: Prepared) -> str:
     for s in prepared.summaries:
         figures = (f"{s.minimum:.4g}", f"{s.maximum:.4g}", f"{s.mean:.4g}", f"{100 * s.undefined:.2f}")
         rows.append((s.channel.name, s.channel.unit or "-", *figures))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return aligned(rows, left=2)
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int) -> str:
+    """Rows of cells as a table in plain text: the first columns aligned `left`, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
+        "  ".join([*map(str.ljust, row[:left], widths), *map(str.rjust, row[left:], widths[left:])]) for row in rows
     )
 
 

@@ -19,13 +19,13 @@ from landslip.geo.warp import covering_window
 from landslip.preparation.findings import Finding, collect_faults
 from landslip.preparation.images import quality_on, require_alike
 from landslip.preparation.site_inputs import SiteImage
-from landslip.preparation.source import BLOCK
+from landslip.preparation.source import FILL_WINDOW
 from landslip.runtime.parallel import parallel_map
 from landslip.runtime.progress import plural
 from landslip.scenes.scene import Scene
 
 ALWAYS_RASTERS = ("image", "dem")  # the inputs that are rasters whatever their suffix
-MARGIN = 16  # pixels read beyond the site
+READ_MARGIN = 16  # pixels read beyond the site
 HALF = 0.5  # of the site's rectangle: less than that defined or clear is worth a warning
 QUALITY_WINDOW = 2048  # pixels a side of the windows that quality is read in
 
@@ -122,7 +122,9 @@ def defined_range(path: Path, band: int, window: Window, nodata: Sequence[float]
         defined = int(np.count_nonzero(~np.isnan(values)))
         return (defined, float(np.nanmin(values)), float(np.nanmax(values))) if defined else (0, np.inf, -np.inf)
 
-    counts, lowest, highest = zip(*parallel_map(range_of, tiles((window.height, window.width), BLOCK)), strict=True)
+    counts, lowest, highest = zip(
+        *parallel_map(range_of, tiles((window.height, window.width), FILL_WINDOW)), strict=True
+    )
     return sum(counts), min(lowest), max(highest)
 
 
@@ -141,7 +143,7 @@ def _require_readable(path: Path, grid: Grid | None) -> RasterInfo:
     """Raise where a raster has no CRS, is rotated, or has blocks on the site that do not decode."""
     info = read_info(path)
     _ = info.grid  # Raises where the raster has no CRS or is rotated.
-    bad = unreadable_blocks(path, covering_window(info, grid, MARGIN)) if grid is not None else []
+    bad = unreadable_blocks(path, covering_window(info, grid, READ_MARGIN)) if grid is not None else []
     if bad:
         where = ", ".join(f"row {w.row} column {w.column}" for w in bad[:3])
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""

@@ -20,7 +20,7 @@ from landslip.preparation.findings import Finding
 from landslip.preparation.ground import Ground
 from landslip.preparation.label_source import LabelSource, open_label, require_landslides
 from landslip.preparation.site_inputs import SiteInputs
-from landslip.preparation.source import BLOCK
+from landslip.preparation.source import FILL_WINDOW
 from landslip.runtime.parallel import parallel_map
 
 MOST_LISTED = 8  # landslides that are named in a warning
@@ -51,7 +51,7 @@ def check_classes(name: str, table: ClassTable, ground: Ground, findings: list[F
         return unmapped(np.where(ground.inside(window), codes(window), -1), {}, nodata=-1)
 
     counts, occurring = dict[int, int](), set[str]()
-    for pixels in parallel_map(pixels_by_code, tiles(ground.grid.shape, BLOCK)):
+    for pixels in parallel_map(pixels_by_code, tiles(ground.grid.shape, FILL_WINDOW)):
         occurring |= {class_of[code] for code in pixels if code in class_of}
         for code, count in pixels.items():
             if code not in class_of:
@@ -88,7 +88,7 @@ def check_landslides(table: LandslidesTable, ground: Ground, findings: list[Find
     def landslide_pixels(window: Window) -> int:
         return int(np.count_nonzero((source.at(window) == LANDSLIDE) & ground.inside(window)))
 
-    require_landslides(table, grid, sum(parallel_map(landslide_pixels, tiles(grid.shape, BLOCK))))
+    require_landslides(table, grid, sum(parallel_map(landslide_pixels, tiles(grid.shape, FILL_WINDOW))))
     features = [feature for row, column, feature in source.unburnt if ground.inside(Window(row, column, 1, 1)).any()]
     if features:
         total = 0 if source.outlines is None else len(source.outlines.outlines)

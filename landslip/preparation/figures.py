@@ -66,7 +66,7 @@ from landslip.preparation.degrees import (
 )
 from landslip.runtime.run_folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 
-SMALL = 700  # pixels a side of one map among many
+SMALL_MAP = 700  # pixels a side of one map among many
 MOST_NAMED, NAMED_HEIGHT = 12, 0.14  # classes that a scale names at most; inches that each name takes
 
 
@@ -154,7 +154,7 @@ def draw_factors(prepared: Path, out: Path, overwrite: bool = False, each: bool 
     names = factor_names(stack)
     columns = min(len(names), 2 if stack.grid.width > 1.8 * stack.grid.height else 3)
     figure, panels, size = map_sheet(stack.grid, -(-len(names) // columns), columns, 12.0)
-    most = SMALL if len(names) > 2 else MOST
+    most = SMALL_MAP if len(names) > 2 else MOST
     edge = thinned_valid(prepared, MOST if each else most)
     handles: list[Line2D | Patch] = []
     for i, (axes, name) in enumerate(zip(panels, names, strict=False)):

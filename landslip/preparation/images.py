@@ -25,8 +25,8 @@ from landslip.scenes.scene import Band, Quality, Scene
 Bands = dict[str, NDArray[np.float32]]
 Masks = dict[Grid, tuple[NDArray[np.bool_], NDArray[np.uint16]]]
 
-HARDLY = 1e-6  # share of undefined ground that rounding alone may put into a pixel
-APART = 1e-3  # of a pixel: band 8 may lie so far from where the other bands put it
+LEAST_UNDEFINED = 1e-6  # share of undefined ground that rounding alone may put into a pixel
+PAN_APART = 1e-3  # of a pixel: band 8 may lie so far from where the other bands put it
 
 
 class ImageBands(NamedTuple):
@@ -292,7 +292,7 @@ def _onto(values: NDArray[np.float32], part: Grid, grid: Grid) -> NDArray[np.flo
     out = warp_array(values[None], part, grid)[0]
     lacking = np.isnan(values)
     if lacking.any() and not lacking.all():
-        out[warp_array(lacking[None].astype(np.float32), part, grid)[0] > HARDLY] = np.nan
+        out[warp_array(lacking[None].astype(np.float32), part, grid)[0] > LEAST_UNDEFINED] = np.nan
     return np.asarray(out)
 
 
@@ -301,7 +301,7 @@ def _sharpening_pan(image: SiteImage, scene: Scene, grid: Grid) -> Band | None:
     if not sharpens(image.table, scene):
         return None
     coarse = image.grid_of(scene.first_raster).x_size
-    return scene.pan if min(grid.x_size, grid.y_size) < coarse * (1 - APART) else None
+    return scene.pan if min(grid.x_size, grid.y_size) < coarse * (1 - PAN_APART) else None
 
 
 def _through_pan(image: SiteImage, scene: Scene, pan: Band, grid: Grid) -> ImageBands:
@@ -353,8 +353,16 @@ def _positions(scene: Scene, fine: Grid, coarse: Grid) -> tuple[int, int]:
     half_x, half_y = coarse.x_size / 2, coarse.y_size / 2
     right = (fine.transform.c + fine.x_size / 2 - coarse.transform.c - coarse.x_size / 2) / half_x
     down = (coarse.transform.f - coarse.y_size / 2 - fine.transform.f + fine.y_size / 2) / half_y
-    fits = abs(fine.x_size / half_x - 1) < APART / fine.width and abs(fine.y_size / half_y - 1) < APART / fine.height
-    if fine.crs != coarse.crs or not fits or abs(right - round(right)) > APART or abs(down - round(down)) > APART:
+    fits = (
+        abs(fine.x_size / half_x - 1) < PAN_APART / fine.width
+        and abs(fine.y_size / half_y - 1) < PAN_APART / fine.height
+    )
+    if (
+        fine.crs != coarse.crs
+        or not fits
+        or abs(right - round(right)) > PAN_APART
+        or abs(down - round(down)) > PAN_APART
+    ):
         raise SiteError(
             f"{scene.origin}: the pixel centres of band 8 ({fine.describe()}) do not lie on and half-way between those "
             f"of the other bands ({coarse.describe()}). pansharpen = false does without."

@@ -42,10 +42,10 @@ from landslip.runtime.run_folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 from landslip.runtime.text import read_json, write_json
 
 LEDGER = "finished.json"  # names the channels that are finished, while the others are being computed
-FINAL = 512  # side of the windows that all channels are read in at once, pixels
+FINISH_WINDOW = 512  # side of the windows that all channels are read in at once, pixels
 # what a prepared folder consists of
 WRITTEN = {"stack.tif", "valid.tif", "label.tif", "channels.json", "manifest.json", "table.csv", FIGURES}
-DRAWN = (STUDY_AREA, FACTOR_SHEET, "factor_*.png")  # what its folder FIGURES consists of
+PICTURES = (STUDY_AREA, FACTOR_SHEET, "factor_*.png")  # what its folder FIGURES consists of
 ALONGSIDE = (".aux.xml", ".ovr")  # what viewers put beside rasters
 
 
@@ -75,7 +75,9 @@ def prepare(
         _require_own_names(site, channels)
         finished = _start(aside, manifest, grid, channels)
         pending = [source for source in sources if not {channel.name for channel in source.channels} <= finished]
-        windows = sum(len(source.windows(grid.shape)) for source in pending) + len(list(tiles(grid.shape, FINAL)))
+        windows = sum(len(source.windows(grid.shape)) for source in pending) + len(
+            list(tiles(grid.shape, FINISH_WINDOW))
+        )
         totals = Totals(parts=[[] for _ in channels])
         fill = _fill_stack(sources, pending, manifest, grid, aside)
         for _ in track(chain(fill, _finish(site, grid, channels, totals, aside)), windows, "prepare", "block"):
@@ -119,7 +121,7 @@ def refuse_losses(folder: Path, inputs: Iterable[Path], written: set[str]) -> No
         others = [p.name for p in folder.iterdir() if not (p.name in written or p.name.endswith(ALONGSIDE))]
         if FIGURES in written and (folder / FIGURES).is_dir():
             pictures = (folder / FIGURES).iterdir()
-            others += [f"{FIGURES}/{p.name}" for p in pictures if not any(p.match(name) for name in DRAWN)]
+            others += [f"{FIGURES}/{p.name}" for p in pictures if not any(p.match(name) for name in PICTURES)]
         others.sort()
         if others:
             listed = ", ".join(others[:5]) + (" ..." if len(others) > 5 else "")
@@ -237,13 +239,13 @@ def _finish(site: Site, grid: Grid, channels: list[Channel], totals: Totals, asi
         return window, inside, valid, label, parts
 
     burnt_to_none = set()  # positions in `landslides.unburnt` that lie inside the outline
-    strip = np.empty((2, FINAL, grid.width), np.uint8)  # label and valid of a row of windows
+    strip = np.empty((2, FINISH_WINDOW, grid.width), np.uint8)  # label and valid of a row of windows
     rule = site.landslides.burn if site.landslides is not None else ""
     with (
         create_raster(aside / "label.tif", grid, "uint8", ["label"], UNKNOWN, tags={"burn": rule}) as label_file,
         create_raster(aside / "valid.tif", grid, "uint8", ["valid"], None) as valid_file,
     ):
-        for window, inside, valid, label, parts in parallel_map(at, tiles(grid.shape, FINAL)):
+        for window, inside, valid, label, parts in parallel_map(at, tiles(grid.shape, FINISH_WINDOW)):
             strip[0, : window.height, window.slices[1]] = label
             strip[1, : window.height, window.slices[1]] = valid
             if window.column + window.width == grid.width:

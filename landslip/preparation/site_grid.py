@@ -24,8 +24,8 @@ from landslip.scenes.scene import Scene
 if TYPE_CHECKING:
     import geopandas as gpd
 
-EARTH = (6.3e6, 6.4e6)  # metres between which its radius at the equator lies
-MOST_PIXELS = 2_000_000_000  # of a grid
+EARTH_RADIUS = (6.3e6, 6.4e6)  # metres between which its radius at the equator lies
+MOST_GRID_PIXELS = 2_000_000_000  # of a grid
 
 
 def site_grid(inputs: SiteInputs) -> Grid:
@@ -54,9 +54,9 @@ def site_grid(inputs: SiteInputs) -> Grid:
 
 
 def require_size(grid: Grid, what: str, remedy: str) -> None:
-    """Raise GridError for a grid of more than MOST_PIXELS."""
-    if grid.height * grid.width > MOST_PIXELS:
-        raise GridError(f"{what} would have {grid.describe()}, more than {MOST_PIXELS:,} in all. {remedy}")
+    """Raise GridError for a grid of more than MOST_GRID_PIXELS."""
+    if grid.height * grid.width > MOST_GRID_PIXELS:
+        raise GridError(f"{what} would have {grid.describe()}, more than {MOST_GRID_PIXELS:,} in all. {remedy}")
 
 
 def read_outline(outline: FileTable, crs: CRS) -> gpd.GeoDataFrame:
@@ -89,7 +89,7 @@ def _image_raster(image: SiteImage, grid: GridTable) -> Path:
 
 def _zone_of(info: RasterInfo) -> str:
     """The UTM zone that a raster lies in, as an example; empty where that cannot be told, or is no place on Earth."""
-    if info.crs is None or info.rotated or not EARTH[0] < ellipsoid(info.crs).a < EARTH[1]:
+    if info.crs is None or info.rotated or not EARTH_RADIUS[0] < ellipsoid(info.crs).a < EARTH_RADIUS[1]:
         return ""
     import geopandas as gpd  # Takes long: not before a fault of the site file is told.
 

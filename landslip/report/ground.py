@@ -101,7 +101,7 @@ def factors(workspace: Workspace) -> list[Block]:
             f"Maps of {', '.join(names)}, each with a scale.",
             "The factors. Scales run from the 2nd to the 98th percentile, evenly about 0 where the sign matters; grey "
             "is undefined, the line the edge of valid ground where not all is valid. Scale bar, north and "
-            f"kilometres of {crs_name(stack.grid.crs)} on each. {thinned(stack.grid, figures.SMALL)}",
+            f"kilometres of {crs_name(stack.grid.crs)} on each. {thinned(stack.grid, figures.SMALL_MAP)}",
             palette=True,
         )
 

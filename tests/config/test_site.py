@@ -44,12 +44,6 @@ def test_paths_start_at_the_site_file_or_where_told(tiny: TinySite, tmp_path: Pa
     assert read_site(tiny.site, tmp_path / "other").image[0].path == tmp_path / "other" / "image.tif"
 
 
-def test_a_name_that_no_file_can_have_is_refused(tiny: TinySite) -> None:
-    tiny.site.write_text(tiny.site.read_text().replace("dem.tif", "x" * 300))
-    with pytest.raises(SiteError, match=r"dem.path: .*255 bytes"):
-        read_site(tiny.site)
-
-
 def test_the_grid_is_the_images_own(tiny: TinySite) -> None:
     assert same_grid(site_grid(open_site(read_site(tiny.site))), GRID)
 

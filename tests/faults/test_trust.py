@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -52,7 +51,6 @@ from landslip.geo.grid import Grid, Window
 from landslip.geo.vector import read_vector
 from landslip.inference.int8 import quantized_graph
 from landslip.inference.tile_store import TileStore
-from landslip.patches.files import _open_hdf5
 from landslip.preparation.images import read_with_plain
 from landslip.preparation.site_grid import site_grid
 from landslip.preparation.site_inputs import open_image, open_site
@@ -305,39 +303,6 @@ def test_what_rasterio_cannot_log_is_no_traceback(capsys: pytest.CaptureFixture[
     facts = {"exc_type": UnicodeDecodeError, "exc_traceback": None, "err_msg": None}
     main._unraisable(SimpleNamespace(exc_value=error, object="rasterio._env.log_error", **facts))  # type: ignore[arg-type]
     assert capsys.readouterr().err == ""
-
-
-# ---- HDF5 ----
-
-
-def damages() -> dict[str, tuple[Callable[[object, Path], object], str]]:
-    h5py = pytest.importorskip("h5py")
-    return {
-        "external storage": (
-            lambda f, at: f.create_dataset("img", (2, 2), "u1", external=[(str(at / "secret"), 0, 4)]), "other files"
-        ),
-        "external link": (
-            lambda f, at: f.__setitem__("img", h5py.ExternalLink(str(at / "o.h5"), "img")), "none called"
-        ),
-        "soft link": (lambda f, _: f.__setitem__("img", h5py.SoftLink("/img")), "none called"),
-        "text": (lambda f, _: f.create_dataset("img", data="text"), "holds numbers"),
-        "claims": (
-            lambda f, _: f.create_dataset("img", (10**6, 10**6, 14), "f8", chunks=(64, 64, 14)), "1000000 x 1000000 x"
-        ),
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("what", ["external storage", "external link", "soft link", "text", "claims"])
-def test_hdf5_of_other_files_and_other_things(tmp_path: Path, what: str) -> None:
-    h5py = pytest.importorskip("h5py")
-    make, says = damages()[what]
-    (tmp_path / "secret").write_bytes(b"\1\2\3\4")
-    with h5py.File(tmp_path / "o.h5", "w") as file:
-        file["img"] = np.ones((2, 2, 3))
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        make(file, tmp_path)
-    with pytest.raises(LandslipError, match=says), _open_hdf5(tmp_path / "a.h5", "image"):
-        pass
 
 
 # ---- what mutation found ----

@@ -190,8 +190,8 @@ def test_scenes_prepared_in_any_blocks_have_the_same_bytes(
     kept = None
     for block, final, threads in ((1024, 512, 1), (256, 256, 3)):
         for name in ("source", "class_sources"):
-            monkeypatch.setattr(f"landslip.preparation.{name}.BLOCK", block)
-        monkeypatch.setattr(prepare_module, "FINAL", final)
+            monkeypatch.setattr(f"landslip.preparation.{name}.FILL_WINDOW", block)
+        monkeypatch.setattr(prepare_module, "FINISH_WINDOW", final)
         monkeypatch.setattr(prepare_module, "parallel_map", lambda f, items, n=threads: parallel_map(f, items, n))
         prepared = prepare(site, tmp_path / "p", overwrite=True)
         found = prepared_bytes(tmp_path / "p")
@@ -281,10 +281,10 @@ def test_any_block_and_any_number_of_threads_prepare_the_same_bytes(
     kept = None
     for block, columns, final, threads in ((1024, 256, 512, 2), (256, 512, 1024, 1), (512, 256, 256, 3)):
         for name in ("source", "class_sources"):
-            monkeypatch.setattr(f"landslip.preparation.{name}.BLOCK", block)
-        monkeypatch.setattr("landslip.preparation.source.COLUMNS", columns)
-        monkeypatch.setattr(prepare_module, "FINAL", final)
-        monkeypatch.setattr("landslip.preparation.distance_sources.COLUMNS", columns)
+            monkeypatch.setattr(f"landslip.preparation.{name}.FILL_WINDOW", block)
+        monkeypatch.setattr("landslip.preparation.source.FILL_COLUMNS", columns)
+        monkeypatch.setattr(prepare_module, "FINISH_WINDOW", final)
+        monkeypatch.setattr("landslip.preparation.distance_sources.FILL_COLUMNS", columns)
         for module in (prepare_module, class_sources, distance_sources):
             monkeypatch.setattr(module, "parallel_map", lambda f, items, n=threads: parallel_map(f, items, n))
         prepare(read_site(tiny.site), tiny.folder / "p", overwrite=True)

@@ -138,11 +138,11 @@ def test_memory_of_rivers_from_a_dem_is_said_before_any_work(tiny: TinySite, mon
     edit(tiny, '[rivers]\npath = "rivers.gpkg"', "[rivers]\nfrom_dem_km2 = 0.5")
     assert found(tiny) == {"fault": "", "warning": ""}
     needs = 84 * 116 * 48  # bytes: all of the DEM, which reaches less than half the site beyond it
-    monkeypatch.setattr("landslip.preparation.check_terrain.MUCH", needs - 1)
+    monkeypatch.setattr("landslip.preparation.check_terrain.MUCH_MEMORY", needs - 1)
     assert (
         "84 x 116 pixels as a whole, which takes about 0.0 GiB of memory. Give [rivers] path" in found(tiny)["warning"]
     )
-    monkeypatch.setattr("landslip.preparation.check_terrain.MUCH", needs)
+    monkeypatch.setattr("landslip.preparation.check_terrain.MUCH_MEMORY", needs)
     assert found(tiny)["warning"] == ""
     monkeypatch.setattr("landslip.preparation.check_terrain.machine_memory", lambda: needs - 1)
     assert "0.0 GiB of memory; there are 0.0. Give [rivers] path" in found(tiny)["fault"]
@@ -189,7 +189,7 @@ def test_shares_of_the_outline_are_counted_in_blocks(
 ) -> None:
     """25 % of the columns are beyond the DEM, 50 % hold a class without an entry; three quarters are in the outline."""
     for name in ("ground", "check_terrain", "check_vectors"):
-        monkeypatch.setattr(f"landslip.preparation.{name}.BLOCK", block)
+        monkeypatch.setattr(f"landslip.preparation.{name}.FILL_WINDOW", block)
     left, bottom, right, top = GRID.bounds
     write_vector(tiny.folder / "outline.gpkg", frame([box(left + 48 * 15, bottom, right, top)]), overwrite=True)
     rocks = [box(left, bottom, left + 96 * 15, top), box(left + 96 * 15, bottom, right, top)]

@@ -142,7 +142,7 @@ def test_only_the_outlines_pixels_are_counted_and_large_sites_are_sampled(
     tiny: TinySite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(tiny, FOREST, red=(192 * 64, -0.01))  # the upper half
-    monkeypatch.setattr(plausibility, "SIDE", 32)
+    monkeypatch.setattr(plausibility, "LOOK_WINDOW", 32)
     assert "below 0 on 12,288 (50 %" in warning(tiny)
     monkeypatch.setattr(plausibility, "MOST_WINDOWS", 6)
     assert "of 6,144 pixels looked at" in warning(tiny) and "(50 %" in warning(tiny)

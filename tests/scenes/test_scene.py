@@ -205,7 +205,7 @@ def test_metadata_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     texts: list[str] = []
     read_mtl = landsat.read_mtl
     monkeypatch.setattr(landsat, "read_mtl", lambda path, text: (texts.append(text), read_mtl(path, text))[1])
-    monkeypatch.setattr("landslip.preparation.source.BLOCK", 16)
+    monkeypatch.setattr("landslip.preparation.source.FILL_WINDOW", 16)
     prepare(site_of(tmp_path, image(bundle)), tmp_path / "prepared")
     assert len(texts) == 1
 
@@ -238,7 +238,6 @@ def test_a_missing_band_is_named(tmp_path: Path) -> None:
         (lambda text: text.replace("2.75e-05", "-2.75e-05"), "REFLECTANCE_MULT_BAND_1.*no reflectance"),
         (lambda text: text.replace("LEVEL2_SURFACE", "LEVEL9_SURFACE"), "no REFLECTANCE_MULT_BAND_1 in a group LEVEL2"),
         (lambda text: text.replace("2014-08-13", "2014-13-08"), "its date is '2014-13-08'"),
-        (lambda text: text.replace("_SR_B1.TIF", "/../x.TIF"), "no file name"),
         (lambda text: "", "cut short|Expecting value"),
         (lambda text: text.replace("LANDSAT_METADATA_FILE", "L1_METADATA_FILE"), "Collection 1"),
     ],
@@ -316,15 +315,6 @@ def test_an_archive_cannot_point_at_other_files(tmp_path: Path) -> None:
         read_info(scene.bands["red"].path)
 
 
-def test_a_band_of_a_folder_cannot_point_at_other_files(tmp_path: Path) -> None:
-    bundle = write_landsat(tmp_path, numbers())
-    band = bundle.path / f"{bundle.product}_SR_B4.TIF"
-    band.rename(tmp_path / "other.tif")
-    rasterio.shutil.copy(tmp_path / "other.tif", band, driver="VRT")  # which GDAL would open, whatever its name
-    (found,) = faults(site_of(tmp_path, image(bundle)))
-    assert "SR_B4.TIF" in found and "neither a GeoTIFF nor a JPEG 2000" in found
-
-
 def zipped_sentinel(folder: Path) -> bytes:
     """A .SAFE folder as the bytes of a .zip, its metadata first."""
     safe = write_sentinel(folder, {"B02": np.full((40, 40), 3000)}, np.full((20, 20), 4), sentinel_metadata())
@@ -379,7 +369,6 @@ def test_a_tar_under_any_name_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "harm, said",
     [
-        (lambda text: text.replace("?>", "?><!DOCTYPE l [<!ENTITY a 'x'>]>", 1), "document type"),
         (lambda text: text.replace(">10000<", ">5e-324<"), "no reflectance"),
         (lambda text: text.replace(">-1000<", ">-1e300<"), "no reflectance"),
         (lambda text: text + " " * LARGEST_METADATA, "over 2,097,152 bytes"),
