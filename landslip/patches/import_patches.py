@@ -91,9 +91,8 @@ def import_patches(
     in metres; None: as the file of `names` or the patches say, else 10. `names` are the channels' names, or the file
     that says what they are (`content.py`).
 
-    Raises PatchError for files that are missing, unpaired or unlike the others and for channels that do not fit them,
-    LabelError for masks that hold something else or no landslide, DependencyError for HDF5 without h5py, RunError for
-    impossible options, OutputError where the output exists; all before anything is written.
+    Raises, before anything is written, PatchError for files that are missing, unpaired or unlike, LabelError for masks
+    of something else, DependencyError for HDF5 without h5py, RunError for options, OutputError where `out` exists.
     """
     refuse_existing(out, overwrite, folder=True)
     _require_possible(validation_share, resolution)
@@ -103,7 +102,7 @@ def import_patches(
     refuse_losses(out, inputs, WRITTEN | {"split.tif", "patches.csv"})
     side = _require_alike(patches)
     content = read_content(folder, patches[0].image, names, resolution)
-    inputs += [] if content.described_in is None else [content.described_in]
+    inputs += filter(None, [content.described_in])
     content, counts = _read_masks(patches, side, content)
     drawing = (validation_share, seed) if validation is None else None
     if drawing is not None:

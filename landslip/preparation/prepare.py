@@ -31,7 +31,7 @@ from landslip.preparation.findings import Finding
 from landslip.preparation.ground import inside_of
 from landslip.preparation.label_source import open_label, require_landslides
 from landslip.preparation.manifest import Manifest, make_manifest, without_folders
-from landslip.preparation.site_inputs import open_site
+from landslip.preparation.site_inputs import SiteInputs, open_site
 from landslip.preparation.source import ChannelSource, Encoding, Values
 from landslip.runtime.atomic import atomic_folder, refuse_existing
 from landslip.runtime.disk import flush, require_space
@@ -65,9 +65,7 @@ def prepare(
     findings: list[Finding] = []
     inputs = open_site(site, findings)
     refuse_losses(folder, [path for _, path in inputs.files()], WRITTEN)
-    grid = check_inputs(inputs, findings)
-    warnings = _require_sound(site, findings)
-    assert grid is not None  # A site without a grid has a fault.
+    grid = _require_sound(inputs, findings)
     manifest = make_manifest(inputs, grid, encoding)
     with atomic_folder(folder, overwrite, LEDGER) as aside, _say_what_is_kept(aside):
         sources = channel_sources(inputs, grid, encoding)
@@ -92,7 +90,7 @@ def prepare(
         summaries = totals.summaries(channels)
         write_summaries(aside, summaries, encoding)
         manifest["resampling"] = {source.name: source.resampling for source in sources}
-        manifest["warnings"] = without_folders(warnings, inputs)
+        manifest["warnings"] = without_folders((f.text for f in findings if f.severity == "warning"), inputs)
         manifest["landslides_that_burn_to_no_pixel"] = [str(feature) for feature in totals.unburnt]
         if totals.states:
             manifest["landslides_by_review"] = totals.states
@@ -128,15 +126,20 @@ def refuse_losses(folder: Path, inputs: Iterable[Path], written: set[str]) -> No
             raise OutputError(f"{folder} also holds {listed}, which would be lost. Move it, or give another folder.")
 
 
-def _require_sound(site: Site, findings: list[Finding]) -> list[str]:
-    """The warnings of a site's inputs, which are said with the notes; SiteError that lists the faults, if any."""
+def _require_sound(inputs: SiteInputs, findings: list[Finding]) -> Grid:
+    """The grid of a site whose inputs have no fault. What is found joins the findings, and is said.
+
+    Raises SiteError that lists the faults, if any.
+    """
+    site, grid = inputs.site, check_inputs(inputs, findings)
     faults = [finding.text for finding in findings if finding.severity == "fault"]
     if faults:
         listed = "\n  ".join(faults)
         raise SiteError(f"site {site.name!r} cannot be prepared:\n  {listed}" if len(faults) > 1 else faults[0])
     for finding in findings:
         say(f"{finding.severity}: {finding.text}")
-    return [finding.text for finding in findings if finding.severity == "warning"]
+    assert grid is not None  # A site without a grid has a fault.
+    return grid
 
 
 def _require_own_names(site: Site, channels: list[Channel]) -> None:
