@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landslip.config.site_tables import FileTable
-from landslip.dataset.channels import factor_channel
+from landslip.dataset.channels import Channel
 from landslip.errors import SiteError, VectorError
 from landslip.factors.distance import distance_down, row_gaps
 from landslip.geo.grid import Grid, Window
@@ -63,7 +63,7 @@ def distance_source(name: str, source: FileTable, grid: Grid) -> ChannelSource:
         return at
 
     resampling = {source.path.name: "none: burnt onto the grid, every pixel that is touched"}
-    return ChannelSource(name, (factor_channel(name),), begin, resampling, columns=True)
+    return ChannelSource(name, (Channel(name, name, "factor", "m"),), begin, resampling, columns=True)
 
 
 def _features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
