@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "landslip"
 POSITIONAL, FILE_LINES, FUNCTION_LINES, PROSE = 5, 400, 60, 120
 TARGETS = {  # the target, and what was reached
-    "rooms": (25, 24),
+    "rooms": (25, 25),
     "files of more than 400 lines": (0, 0),
     "functions of more than 60 lines": (3, 0),
     "own calls with more than 5 positional arguments": (0, 0),

@@ -21,6 +21,7 @@ from landslip.config.site_tables import ImageTable
 from landslip.factors.indices import normalized_difference
 from landslip.geo.raster import read_info
 from landslip.preparation.images import Bands, read_images
+from landslip.preparation.site_inputs import open_image
 
 INDICES = {"NDVI": ("nir", "red"), "MNDWI": ("green", "swir1")}
 SENTINEL = {"green": 2, "red": 3, "nir": 7, "swir1": 9}  # as Sen12Landslides stores them
@@ -76,7 +77,7 @@ def main() -> None:
     rows = [
         {"scene": name, **row}
         for name, image, raster in scenes(given.data)
-        for row in measured(read_images([image], read_info(raster).grid))
+        for row in measured(read_images([open_image(image)], read_info(raster).grid))
     ]
     if given.json:
         print(json.dumps(rows, indent=1))

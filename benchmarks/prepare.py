@@ -40,7 +40,8 @@ from landslip.geo.rasterize import burn
 from landslip.geo.vector import read_vector
 from landslip.preparation.channel_sources import channel_sources
 from landslip.preparation.distance_sources import distance_source
-from landslip.preparation.source import BLOCK
+from landslip.preparation.site_inputs import open_site
+from landslip.preparation.source import FILL_WINDOW
 from landslip.runtime.parallel import parallel_map
 
 BANDS = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
@@ -145,13 +146,13 @@ def terrain_to_file(folder: Path, grid: Grid, name: str) -> None:
         z = read(folder / "dem.tif", [1], around)[0]
         put_tiles(places, surfaces(z, grid.x_size, grid.y_size, [name])[:, 1:-1, 1:-1], window, [1])
 
-    for _ in parallel_map(fill, tiles(grid.shape, BLOCK)):
+    for _ in parallel_map(fill, tiles(grid.shape, FILL_WINDOW)):
         pass
 
 
 def layers_to_file(folder: Path, grid: Grid) -> dict[str, float]:
     """Seconds of each layer of the site, from its inputs into a stack."""
-    found = channel_sources(read_site(folder / "site.toml"), grid, "planes")
+    found = channel_sources(open_site(read_site(folder / "site.toml")), grid, "planes")
     names = [channel.name for layer in found for channel in layer.channels]
     create_blank(folder / "layers.tif", grid, names, [{} for _ in names])
     places, first, took = find_tiles(folder / "layers.tif"), 1, {}

@@ -24,7 +24,7 @@ from landslip.cli import main
 from landslip.config.run import Run
 from landslip.config.site import Site, read_site
 from landslip.config.strict import _model_at
-from landslip.preparation.patch_channels import PatchTable
+from landslip.patches.content import PatchTable
 from landslip.preparation.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[1]

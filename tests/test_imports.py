@@ -19,7 +19,7 @@ FLOORS = [
     ["plots"],
     ["review"],
     ["preparation", "training"],
-    ["inference", "inventory", "evaluation"],
+    ["patches", "inference", "inventory", "evaluation"],
     ["importance", "experiments"],
     ["report", "serve", "export", "demo"],
     ["cli"],

@@ -18,6 +18,7 @@ from landslip.inventory.inventory import make_inventory
 from landslip.preparation.label_source import open_label
 from landslip.preparation.prepare import prepare
 from landslip.preparation.site_grid import site_grid
+from landslip.preparation.site_inputs import open_site
 from landslip.training.checkpoint import load_model
 from landslip.training.train import train
 
@@ -75,7 +76,7 @@ def test_muzaffarabad_has_all_the_factors_its_data_allows(tmp_path: Path) -> Non
 def test_muzaffarabads_landslides_by_how_they_are_burnt() -> None:
     need("muzaffarabad")
     site = read_site(ROOT / "sites" / "muzaffarabad.toml")
-    grid = site_grid(site)
+    grid = site_grid(open_site(site))
     assert site.landslides is not None
     shares = {}
     for how in ("centre", "touched"):

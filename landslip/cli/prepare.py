@@ -96,8 +96,8 @@ def import_command(
     Patches are images and masks. Train on them with [split] kind = "given".
     """
     refuse_outputs(out, overwrite=overwrite, folder=True)
+    from landslip.patches.import_patches import import_patches, table_of_parts
     from landslip.preparation.channel_summary import channel_table
-    from landslip.preparation.import_patches import import_patches, table_of_parts
 
     names: list[str] | Path = [name.strip() for name in channels.split(",")] if channels else []
     if Path(channels).suffix.lower() in (".toml", ".tif", ".tiff"):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from landslip.config.strict import Strict, validated
 from landslip.errors import RunError
 from landslip.models import NETWORKS, NetworkFacts
 from landslip.runtime.text import read_json, read_toml
 
-PAPER_TRAINING: dict[str, Any] = {
+PAPER_TRAINING: dict[str, str | float | bool] = {
     "epochs": 100,
     "batch": 2,
     "learning_rate": 1e-4,
@@ -37,6 +38,7 @@ def _listed(value: Any) -> Any:
 
 
 Listed = BeforeValidator(_listed)
+Options = dict[str, JsonValue]  # of a network, by the name that its builder gives them
 
 
 class ChannelChoice(Strict):
@@ -92,7 +94,7 @@ class NetworkChoice(Strict):
     """[network]: its name, and options that its builder takes."""
 
     name: str = "fc_densenet"
-    options: dict[str, Any] = {}
+    options: Options = {}
 
 
 class TrainingChoice(Strict):
@@ -133,7 +135,7 @@ class CompareChoice(Strict):
     channels: Annotated[tuple[Literal["bands", "bands + factors"], ...], Listed] = ("bands", "bands + factors")
     splits: Annotated[tuple[Literal["apart", "paper", "given"], ...], Listed] = ("apart", "paper")
     seeds: int = Field(1, ge=1)
-    options: dict[str, dict[str, Any]] = {}
+    options: dict[str, Options] = {}
 
 
 class Run(Strict):
@@ -165,7 +167,7 @@ def settled(run: Run) -> Run:
     return run.model_copy(update={"training": run.training.model_copy(update={"learning_rate": rate})})
 
 
-def read_run(path: Path | str, overrides: dict[str, Any] | None = None) -> Run:
+def read_run(path: Path | str, overrides: Mapping[str, object] | None = None) -> Run:
     """Read a run file, or the run of a model from its model.json; `overrides` maps "table.key" to a value that wins.
 
     Raises RunError that lists every fault of the file.
@@ -173,16 +175,15 @@ def read_run(path: Path | str, overrides: dict[str, Any] | None = None) -> Run:
     path = Path(path)
     value = _run_of_facts(path) if path.suffix == ".json" else read_toml(path, RunError)
     for key, override in (overrides or {}).items():
-        table, _, name = key.partition(".")
-        if not isinstance(value.setdefault(table, {}), dict):
-            raise RunError(
-                f"{path}: {table} is {value[table]!r} and not a table; write [{table}] and its keys below it."
-            )
-        value[table][name] = override
+        name, _, choice = key.partition(".")
+        table = value.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise RunError(f"{path}: {name} is {table!r} and not a table; write [{name}] and its keys below it.")
+        table[choice] = override
     return validated(Run, value, path, RunError)
 
 
-def _run_of_facts(path: Path) -> dict[str, Any]:
+def _run_of_facts(path: Path) -> dict[str, object]:
     """The run that a model's model.json holds. Raises RunError where it holds none, or that of a fine-tuned model."""
     try:
         facts = read_json(path)

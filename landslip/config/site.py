@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,9 @@ from landslip.config.site_tables import (
     RiversTable,
 )
 from landslip.config.strict import Strict, validated
-from landslip.errors import LandslipError, SiteError
+from landslip.errors import SiteError
 from landslip.geo.archive import plain
 from landslip.runtime.text import read_toml
-from landslip.scenes.bundle import listed_scene, read_bundle
-from landslip.scenes.scene import Scene
 
 
 class Site(Strict):
@@ -52,7 +49,11 @@ class Site(Strict):
         ]
         twice = sorted({name for name in names if names.count(name) > 1})
         for images in (self.image, self.before):
-            sets = [tuple(group[0].bands) for group in one_image(images)]
+            sets = [
+                image.bands.keys()
+                for i, image in enumerate(images)
+                if not any(image.fills(earlier) for earlier in images[:i])
+            ]
             twice += sorted({name for bands in sets for name in bands if sum(name in other for other in sets) > 1})
         if twice:
             raise ValueError(
@@ -67,12 +68,9 @@ class Site(Strict):
                 raise ValueError(f"[[before]] adds dNDVI, which needs {' and '.join(missing)} before and after")
         return self
 
-    def inputs(self) -> list[tuple[str, Path]]:
-        """(what it is, path) of every input file, in the order of the site file."""
+    def layers(self) -> list[tuple[str, Path]]:
+        """(what it is, path) of every input file but the images, in the order of the site file."""
         files: list[tuple[str, Path]] = []
-        for key, images in (("image", self.image), ("before", self.before)):
-            for i, image in enumerate(images):
-                files.extend((f"{key}[{i}]", path) for path in _files_of(image))
         for what in ("outline", "dem", "rivers", "faults", "lithology", "landslides"):
             table = getattr(self, what)
             if table is not None and table.path is not None:
@@ -97,52 +95,6 @@ def read_site(path: Path | str, data: Path | str | None = None) -> Site:
     return _resolve(site, root if data is None else Path(data))
 
 
-def one_image(images: Sequence[ImageTable]) -> list[list[ImageTable]]:
-    """Images in groups, each of which becomes one image.
-
-    Bundles that give the same bands are a group, and fill each other in the order given; all others stand alone.
-    """
-    groups: list[list[ImageTable]] = []
-    for image in images:
-        alike = [g for g in groups if image.bundle and g[0].bundle and g[0].bands.keys() == image.bands.keys()]
-        if alike:
-            alike[0].append(image)
-        else:
-            groups.append([image])
-    return groups
-
-
-def scene_of(image: ImageTable) -> Scene | None:
-    """The scene that a bundle or `files` make; None for an image that is one file.
-
-    Raises SiteError for missing files and corrupt metadata.
-    """
-    if image.bundle is not None:
-        return read_bundle(image.bundle, tuple(image.bands), image.pansharpen, image.saturation)
-    if image.files:
-        return listed_scene(
-            image.files,
-            scale=image.scale,
-            offset=image.offset,
-            metadata=image.metadata,
-            nodata=image.nodata,
-            unit=image.unit,
-        )
-    return None
-
-
-def _files_of(image: ImageTable) -> tuple[Path, ...]:
-    """The files of an image; of a bundle that cannot be read, the bundle itself, since `check` says what is wrong."""
-    if image.path is not None:
-        return (image.path,)
-    try:
-        scene = scene_of(image)
-    except LandslipError:
-        scene = None
-    paths = tuple(path for path in (image.bundle, *image.files.values(), image.metadata) if path is not None)
-    return paths if scene is None else scene.files
-
-
 def _resolve(site: Site, root: Path) -> Site:
     """The site with its paths from `root`."""
 
@@ -160,16 +112,9 @@ def _resolve(site: Site, root: Path) -> Site:
 
 
 def _resolve_image(image: ImageTable, root: Path) -> ImageTable:
-    """Paths from `root`; the scene's name and date where the site file leaves them to the metadata."""
-    paths: dict[str, Any] = {
+    """The image with its paths from `root`."""
+    paths: dict[str, object] = {
         key: root / value for key in ("path", "bundle", "metadata") if (value := getattr(image, key))
     }
     paths["files"] = {role: root / path for role, path in image.files.items()}
-    image = image.model_copy(update=paths)
-    try:
-        scene = scene_of(image)
-    except LandslipError:  # `landslip check` names the fault, with whatever else is wrong.
-        scene = None
-    if scene is None:
-        return image
-    return image.model_copy(update={"scene": image.scene or scene.name, "date": image.date or scene.date})
+    return image.model_copy(update=paths)

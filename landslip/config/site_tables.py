@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import difflib
-import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,32 +13,12 @@ from pydantic_core import PydanticCustomError
 from rasterio.crs import CRS
 
 from landslip.config.strict import Strict
+from landslip.factors.table import FACTORS
 from landslip.geo.archive import plain
 from landslip.geo.raster import RASTER_SUFFIXES, edit_info
 from landslip.scenes.scene import CLOUDED, Flag
 
 ROLES = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
-FACTORS = (
-    "elevation",
-    "slope",
-    "aspect",
-    "curvature",
-    "plan_curvature",
-    "profile_curvature",
-    "ndvi",
-    "mndwi",
-    "dndvi",
-    "distance_to_river",
-    "distance_to_fault",
-    "lithology",
-)
-LONGEST_NAME = 255  # bytes
-
-
-def _nameable(path: Path) -> Path:
-    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
-        raise ValueError(f"no file system has names of more than {LONGEST_NAME} bytes")
-    return path
 
 
 def _plain(value: Any) -> Any:
@@ -74,7 +53,7 @@ _KEYS_OF = {  # keys of [[image]] that not every source takes
     "pansharpen": ("bundle",),
 }
 Code = Annotated[str, AfterValidator(_known_crs)]
-InputPath = Annotated[Path, BeforeValidator(_plain), AfterValidator(_nameable)]
+InputPath = Annotated[Path, BeforeValidator(_plain)]
 Number = Annotated[float, Field(allow_inf_nan=True)]  # files do state nodata = nan
 Nodata = Annotated[tuple[Number, ...], BeforeValidator(partial(_one_or_more, wanted="a number, or a list of numbers"))]
 Marks = Annotated[
@@ -190,6 +169,10 @@ class ImageTable(Strict):
         if self.metadata is not None and {"scale", "offset"} & keys:
             raise ValueError("give either `metadata` or scale and offset: scaling is applied once")
         return self
+
+    def fills(self, other: ImageTable) -> bool:
+        """Whether this image fills another where that is clouded: both are bundles, and give the same bands."""
+        return self.bundle is not None and other.bundle is not None and self.bands.keys() == other.bands.keys()
 
     @field_validator("bands")
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,7 +42,7 @@ LIMITS = {
 }
 
 
-def validated(model: type[T], value: dict[str, Any], path: Path, error_class: type[LandslipError]) -> T:
+def validated(model: type[T], value: Mapping[str, object], path: Path, error_class: type[LandslipError]) -> T:
     """What a file says, as a `model`. Raises `error_class`, which lists all faults, where it does not fit."""
     try:
         return model.model_validate(value)

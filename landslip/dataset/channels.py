@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from landslip.config.run import ChannelChoice
 from landslip.errors import ChannelError
+from landslip.factors.table import FACTORS
 from landslip.geo.grid import Grid
 from landslip.geo.raster import read_band_tags, read_info
 
 Kind = Literal["continuous", "sine", "cosine", "class"]
-KINDS, GROUPS = ("continuous", "sine", "cosine", "class"), ("band", "factor")
+Group = Literal["band", "factor"]
+KINDS, GROUPS = get_args(Kind), get_args(Group)
 DISPLAY = "display"  # unit of 8-bit values that were made to be looked at, stretched in a way that is not known
 UNSTATED = "-"  # unit of values of which no file says what they are
 
@@ -28,7 +30,7 @@ class Channel:
 
     name: str
     factor: str
-    group: Literal["band", "factor"]
+    group: Group
     unit: str = ""
     kind: Kind = "continuous"
 
@@ -53,6 +55,11 @@ class Channel:
     def tags(self) -> dict[str, str]:
         """The channel as tags of a raster's band."""
         return {f"landslip_{key}": str(value) for key, value in asdict(self).items() if key != "name"}
+
+
+def factor_channel(name: str) -> Channel:
+    """The channel of a factor that has one alone."""
+    return Channel(name, name, "factor", FACTORS[name].unit)
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ def choose_channels(channels: Sequence[Channel], choice: ChannelChoice, origin: 
     A choice names bands and factors (all channels of a factor go together). Raises ChannelError for an unknown name.
     """
     chosen: set[str] = set()
-    groups: tuple[tuple[Literal["band", "factor"], Any], ...] = (("band", choice.bands), ("factor", choice.factors))
+    groups: tuple[tuple[Group, Any], ...] = (("band", choice.bands), ("factor", choice.factors))
     for group, names in groups:
         present = list(dict.fromkeys(c.factor for c in channels if c.group == group))
         if names == "all":
@@ -123,5 +130,10 @@ def _channel(name: str, tags: dict[str, str]) -> Channel:
     """A channel of this name as the tags of its band, without their prefix, describe it."""
     if not tags:  # a stack made elsewhere, whose bands have names alone
         return Channel(name=name, factor=name, group="band")
-    described: dict[str, Any] = {key: tags[key] for key in ("factor", "group", "unit", "kind") if key in tags}
-    return Channel(name=name, **described)
+    return Channel(
+        name=name,
+        factor=tags["factor"],
+        group=cast(Group, tags["group"]),  # Channel refuses what is none.
+        unit=tags.get("unit", ""),
+        kind=cast(Kind, tags.get("kind", "continuous")),
+    )

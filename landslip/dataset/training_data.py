@@ -21,7 +21,8 @@ from landslip.config.run import Run, SplitChoice
 from landslip.dataset.blocks import aspect_positions, seeded_windows
 from landslip.dataset.channels import Channel, StackInfo, choose_channels, read_stack_info
 from landslip.dataset.label import LANDSLIDE, OTHER, known_label
-from landslip.dataset.split import NONE, PARTS, TRAIN, VALIDATION, Split, leaky_of, split_apart, split_paper
+from landslip.dataset.spatial_split import split_apart
+from landslip.dataset.split import NONE, PARTS, TRAIN, VALIDATION, Split, leaky_of, split_paper
 from landslip.errors import LabelError, SplitError
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window, require_same_grid, squares
@@ -36,8 +37,8 @@ CARRIED, CHOICE = (
     "carried_from",
     "split_choice",
 )  # tags of split.tif: the weights whose parts these are, and their [split]
-ENOUGH = 8  # training windows, a batch, that a choice leaves which is proposed where the run's own does not fit
-SMALLEST = 16  # pixels a side of the smallest window or region that a run file takes
+ENOUGH_WINDOWS = 8  # training windows, a batch, that a choice leaves which is proposed where the run's own does not fit
+SMALLEST_WINDOW = 16  # pixels a side of the smallest window or region that a run file takes
 LONGEST_LOOK = 60.0  # seconds that such a choice is looked for
 
 
@@ -309,19 +310,20 @@ def _what_works(
     run: Run,
     channels: int,
     prepared: Path,
+    *,
     label: NDArray[np.uint8],
     valid: NDArray[np.bool_],
     earlier: Split | None,
 ) -> str:
     """Smaller choices that a run which does not fit the site would train with, as the end of its error; "" for none.
 
-    The first that leave ENOUGH training windows, else those that leave the most: larger windows and guards are tried
-    before smaller ones. Nothing is changed for the user: other windows are another training.
+    The first that leave ENOUGH_WINDOWS training windows, else those that leave the most. Larger windows and guards are
+    tried before smaller ones. Nothing is changed for the user: other windows are another training.
     """
     began, best, advice, window = time.monotonic(), 0, "", run.blocks.window
     say("note: the run does not fit the site; looking for smaller windows, regions and guards that do")
     may_draw = earlier is None and run.split.kind == "apart"
-    enough = ENOUGH if may_draw else 1  # where parts are not drawn the largest window is best
+    enough = ENOUGH_WINDOWS if may_draw else 1  # where parts are not drawn the largest window is best
     for choice in _smaller(run, may_draw):
         if best >= enough or time.monotonic() - began > LONGEST_LOOK:
             break
@@ -357,7 +359,7 @@ def _smaller(run: Run, may_draw: bool) -> Iterator[Run]:
 
 def _halves(size: int) -> list[int]:
     """A size in pixels, its half and so on, as far as a run file takes them."""
-    return [size >> n for n in range(size.bit_length()) if size >> n >= SMALLEST]
+    return [size >> n for n in range(size.bit_length()) if size >> n >= SMALLEST_WINDOW]
 
 
 def _changes(run: Run, choice: Run) -> str:

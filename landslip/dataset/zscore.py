@@ -16,7 +16,7 @@ from landslip.geo.mapped_array import bounding_window, union_of_windows
 from landslip.geo.raster import read_window
 from landslip.runtime.progress import say
 
-TILE = 1024  # side of the pieces that statistics are summed over, pixels
+STATISTICS_TILE = 1024  # side of the pieces that statistics are summed over, pixels
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def fit(
     count = np.zeros(len(bands))
     mean = np.zeros(len(bands))
     square = np.zeros(len(bands))
-    for window in tiles(valid.shape, TILE):
+    for window in tiles(valid.shape, STATISTICS_TILE):
         mask = union[window.slices] & valid[window.slices]
         if not mask.any():
             continue

@@ -1,5 +1,5 @@
 """Influencing factors as pure functions: arrays in, arrays out, no file opened.
 
 `terrain` (slope, aspect, curvature, hillshade), `indices` (NDVI, MNDWI), `distance` (metres to a feature),
-`lithology` (one plane per class), `hydrology` (rivers drawn from elevation).
+`lithology` (one plane per class), `hydrology` (rivers drawn from elevation); `table` says what is known of each.
 """

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from landslip.errors import GridError
 from landslip.runtime.jit import jit
 
-NONE = np.iinfo(np.int32).max  # the gap in a row without a feature
-COLUMNS = 256  # columns whose distances are computed at a time
+NO_FEATURE = np.iinfo(np.int32).max  # the gap in a row without a feature
+DISTANCE_COLUMNS = 256  # columns whose distances are computed at a time
 
 
 def distance(features: ArrayLike, x_size: float, y_size: float) -> NDArray[np.float32]:
@@ -33,19 +33,19 @@ def distance(features: ArrayLike, x_size: float, y_size: float) -> NDArray[np.fl
         raise GridError(f"features have shape {burnt.shape}: give one plane (row, column)")
     out = np.empty(burnt.shape, np.float32)
     gaps = row_gaps(burnt)
-    for left in range(0, burnt.shape[1], COLUMNS):
-        part = slice(left, left + COLUMNS)
+    for left in range(0, burnt.shape[1], DISTANCE_COLUMNS):
+        part = slice(left, left + DISTANCE_COLUMNS)
         out[:, part] = distance_down(gaps[:, part], x_size, y_size)
     return out
 
 
 def row_gaps(features: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Pixels from each pixel to the nearest feature of its own row, (row, column) int32; NONE where the row has none.
+    """Pixels from each pixel to the nearest feature of its own row, int32; NO_FEATURE where the row has none.
 
     features: bool (row, column).
     """
     out = np.empty(features.shape, np.int32)
-    _row_gaps(np.ascontiguousarray(features), NONE, out)
+    _row_gaps(np.ascontiguousarray(features), NO_FEATURE, out)
     return out
 
 
@@ -57,7 +57,7 @@ def distance_down(gaps: NDArray[np.int32], x_size: float, y_size: float) -> NDAr
     if not (np.isfinite([x_size, y_size]).all() and x_size > 0 and y_size > 0):
         raise GridError(f"pixel size is {x_size} x {y_size}: give positive metres")
     out = np.empty(gaps.shape[::-1], np.float32)
-    _distance_down(np.ascontiguousarray(gaps.T), NONE, float(x_size / y_size), float(y_size), out)
+    _distance_down(np.ascontiguousarray(gaps.T), NO_FEATURE, float(x_size / y_size), float(y_size), out)
     return np.ascontiguousarray(out.T)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from landslip.errors import DependencyError, GridError
+from landslip.errors import GridError
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -20,15 +20,10 @@ def catchment_area(z: ArrayLike, transform: "Affine") -> NDArray[np.float32]:
 
     z: elevation (row, column) in metres, NaN where undefined (NaN in the result too; water leaves there and
     at the array's edge). transform: the grid's, in metres. Area outside the array is not counted: bring the
-    whole catchment, or a margin, where the figure matters. Raises GridError if z is not (row, column);
-    DependencyError without pyflwdir.
+    whole catchment, or a margin, where the figure matters. Raises GridError if z is not (row, column).
     """
-    try:
-        import pyflwdir
-    except ImportError as error:
-        raise DependencyError(
-            "rivers from elevation need pyflwdir, which is not installed: pip install pyflwdir"
-        ) from error
+    import pyflwdir  # Takes long, and few sites derive their rivers.
+
     elevation = np.array(z, np.float32)  # It is a copy, since undefined values are marked in it.
     if elevation.ndim != 2:
         raise GridError(f"elevation has shape {elevation.shape}: give one plane (row, column)")

@@ -29,6 +29,7 @@ Sources: Horn 1981, Proc. IEEE 69(1), 14-47; Zevenbergen & Thorne 1987, Earth Su
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum, auto
 from typing import Any, Literal
 
 import numpy as np
@@ -41,17 +42,19 @@ Edges = Literal["undefined", "one-sided"]
 Float32 = NDArray[np.float32]
 
 DEGREES = 180 / np.pi  # in a radian
-SURFACES = (
-    "slope",
-    "slope_zevenbergen_thorne",
-    "aspect",
-    "aspect_sin",
-    "aspect_cos",
-    "curvature",
-    "plan_curvature",
-    "profile_curvature",
-    "hillshade",
-)
+
+
+class Surface(IntEnum):
+    """What `surfaces` computes; each is called by its name in lower case."""
+
+    SLOPE = auto()
+    ASPECT = auto()
+    ASPECT_SIN = auto()
+    ASPECT_COS = auto()
+    CURVATURE = auto()
+    PLAN_CURVATURE = auto()
+    PROFILE_CURVATURE = auto()
+    HILLSHADE = auto()
 
 
 def surfaces(
@@ -64,7 +67,7 @@ def surfaces(
     azimuth: float = 315.0,
     altitude: float = 45.0,
 ) -> Float32:
-    """Several of SURFACES in one pass, float32 (len(wanted), row, column): see the functions of those names.
+    """Several surfaces in one pass, float32 (len(wanted), row, column), by the names of `Surface` in lower case.
 
     Raises GridError on a z that is not two-dimensional, a pixel size that is not positive, or an unknown `edges`.
     """
@@ -81,7 +84,7 @@ def surfaces(
     turn, height = np.radians(azimuth), np.radians(altitude)
     light = np.array([np.sin(turn) * np.cos(height), np.cos(turn) * np.cos(height), np.sin(height)])
     out = np.empty((len(wanted), *elevation.shape), np.float32)
-    codes = np.array([SURFACES.index(name) for name in wanted])
+    codes = np.array([Surface[name.upper()] for name in wanted], np.int64)
     size = float(x_size), float(y_size)
     _surfaces(padded, size, codes, one_sided=edges == "one-sided", light=light, out=out)
     return out
@@ -95,14 +98,6 @@ def slope(z: ArrayLike, x_size: float, y_size: float, *, edges: Edges = "undefin
     `edges`.
     """
     return _one(surfaces(z, x_size, y_size, ["slope"], edges=edges))
-
-
-def slope_zevenbergen_thorne(z: ArrayLike, x_size: float, y_size: float, *, edges: Edges = "undefined") -> Float32:
-    """Slope in degrees, 0 to 90, by Zevenbergen & Thorne (1987): from the four direct neighbours only.
-
-    Same arguments and errors as `slope`. This is SAGA's default; Horn's is smoother on noisy elevation.
-    """
-    return _one(surfaces(z, x_size, y_size, ["slope_zevenbergen_thorne"], edges=edges))
 
 
 def aspect(z: ArrayLike, x_size: float, y_size: float, *, edges: Edges = "undefined") -> Float32:
@@ -189,8 +184,8 @@ def _one(planes: Float32) -> Float32:
 
 
 @jit
-def _surfaces(z: Any, size: Any, codes: Any, one_sided: bool, light: Any, out: Any) -> None:
-    """Fill `out` (N, H, W); z (H + 2, W + 2) has a rim of NaN. Codes are positions in SURFACES.
+def _surfaces(z: Any, size: Any, codes: Any, *, one_sided: bool, light: Any, out: Any) -> None:
+    """Fill `out` (N, H, W); z (H + 2, W + 2) has a rim of NaN. Codes are those of `Surface`.
 
     size: width and height of a pixel, metres; light: the direction of the light, a unit vector (east, north, up).
     """
@@ -204,17 +199,17 @@ def _surfaces(z: Any, size: Any, codes: Any, one_sided: bool, light: Any, out: A
         for band in range(len(codes)):
             code = codes[band]
             line = out[band, i]
-            if code <= 1:
-                _slope_line(k, hole, size, code == 0, line)
-            elif code == 2:
+            if code == Surface.SLOPE:
+                _slope_line(k, hole, size, line)
+            elif code == Surface.ASPECT:
                 _aspect_line(k, hole, size, line)
-            elif code <= 4:
-                _aspect_part_line(k, hole, size, code == 3, line)
-            elif code == 5:
+            elif code in (Surface.ASPECT_SIN, Surface.ASPECT_COS):
+                _aspect_part_line(k, hole, size, code == Surface.ASPECT_SIN, line)
+            elif code == Surface.CURVATURE:
                 _curvature_line(k, hole, size, line)
-            elif code <= 7:
-                _bend_line(k, hole, size, code == 6, line)
-            else:
+            elif code in (Surface.PLAN_CURVATURE, Surface.PROFILE_CURVATURE):
+                _bend_line(k, hole, size, code == Surface.PLAN_CURVATURE, line)
+            elif code == Surface.HILLSHADE:
                 _hillshade_line(k, hole, size, light, line)
 
 
@@ -294,10 +289,10 @@ def _arctangent(t: float) -> float:
 
 
 @jit
-def _slope_line(k: Any, hole: Any, size: Any, by_horn: bool, line: Any) -> None:
-    """Fill a row with slope, degrees, by Horn or else by Zevenbergen & Thorne."""
+def _slope_line(k: Any, hole: Any, size: Any, line: Any) -> None:
+    """Fill a row with slope, degrees."""
     for j in range(len(hole)):
-        z_x, z_y = _horn(k, j, size) if by_horn else _central(k, j, size)
+        z_x, z_y = _horn(k, j, size)
         t2 = z_x * z_x + z_y * z_y
         t = np.sqrt(t2) / (1 + np.sqrt(1 + t2))  # of half the angle, below 1
         line[j] = 2 * DEGREES * _arctangent(t) + hole[j]

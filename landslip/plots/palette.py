@@ -6,6 +6,8 @@ differ in lightness too, so that they do in grey. Colours of text and paper are 
 
 from __future__ import annotations
 
+from landslip.factors.table import FACTORS
+
 HITS, MISSES, FALSE_ALARMS = "#009E73", "#E69F00", "#5C1A6E"  # lightness 58, 71, 24
 LANDSLIDES = "#D55E00"  # as mapped; as drawn too, where nothing mapped is beside them
 REFERENCE = "#0072B2"  # as drawn, beside what was mapped
@@ -32,17 +34,8 @@ CLASS_COLOURS = (
 
 # matplotlib's names of the colours of a factor's values. All grow evenly lighter or, away from 0, evenly darker.
 RAMP, DOUBT = "viridis", "inferno"
-RAMPS = {
-    "elevation": "cividis",
-    "slope": "magma",
-    "curvature": "BrBG",
-    "plan_curvature": "BrBG",
-    "profile_curvature": "BrBG",
-    "ndvi": "YlGn",
-    "mndwi": "YlGnBu",
-    "dndvi": "BrBG",
-}
-DIVERGING = {"curvature", "plan_curvature", "profile_curvature", "dndvi"}  # stretched evenly about 0
+RAMPS = {name: factor.ramp for name, factor in FACTORS.items() if factor.ramp}
+DIVERGING = {name for name, factor in FACTORS.items() if factor.diverging}  # stretched evenly about 0
 CYCLE = "twilight"  # of aspect: 359° and 1° look alike
 DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 FLAT = "#6E6E6E"  # ground that faces nowhere

@@ -12,27 +12,29 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.config.site import Site
-from landslip.config.site_tables import FactorTable, ImageTable
-from landslip.dataset.channels import Channel
+from landslip.config.site_tables import FactorTable
+from landslip.dataset.channels import Channel, factor_channel
 from landslip.factors.indices import dndvi, mndwi, ndvi
+from landslip.factors.table import FACTORS
 from landslip.geo.grid import Grid, Window
 from landslip.geo.warp import warp
 from landslip.preparation.class_sources import class_source
 from landslip.preparation.distance_sources import distance_source
 from landslip.preparation.images import band_names, describe_resampling, only, read_images, read_with_plain, unit_of
+from landslip.preparation.site_inputs import SiteImage, SiteInputs
 from landslip.preparation.source import ChannelSource, Encoding, resampling_of
 from landslip.preparation.terrain_sources import river_source, terrain_source
 
 
-def channel_sources(site: Site, grid: Grid, encoding: Encoding) -> list[ChannelSource]:
+def channel_sources(inputs: SiteInputs, grid: Grid, encoding: Encoding) -> list[ChannelSource]:
     """What a site's channels are computed from, in the order of the stack's channels."""
+    site = inputs.site
     sources: list[ChannelSource] = []
-    if site.image:
-        sources.append(_band_source(site.image, grid))
+    if inputs.images:
+        sources.append(_band_source(inputs.images, grid))
     if site.dem is not None:
         sources.append(terrain_source(site.dem, grid, encoding))
-    indices = _index_source(site, grid)
+    indices = _index_source(inputs, grid)
     if indices is not None:
         sources.append(indices)
     if site.rivers is not None:
@@ -45,7 +47,7 @@ def channel_sources(site: Site, grid: Grid, encoding: Encoding) -> list[ChannelS
     return sources
 
 
-def _band_source(images: Sequence[ImageTable], grid: Grid) -> ChannelSource:
+def _band_source(images: Sequence[SiteImage], grid: Grid) -> ChannelSource:
     """The optical bands."""
     channels = tuple(Channel(name, name, "band", unit_of(images, name)) for name in band_names(images))
 
@@ -55,30 +57,31 @@ def _band_source(images: Sequence[ImageTable], grid: Grid) -> ChannelSource:
     return ChannelSource("bands", channels, lambda _: at, describe_resampling(images, grid))
 
 
-def _index_source(site: Site, grid: Grid) -> ChannelSource | None:
+def _index_source(inputs: SiteInputs, grid: Grid) -> ChannelSource | None:
     """NDVI, MNDWI and dNDVI, as far as the bands allow, from bands that are not sharpened; None where none is."""
-    bands = band_names(site.image)
-    plants, water = {"red", "nir"} <= set(bands), {"green", "swir1"} <= set(bands)
-    names = [name for name, possible in (("ndvi", plants), ("mndwi", water), ("dndvi", bool(site.before))) if possible]
+    bands = band_names(inputs.images)
+    plants, water = ({*FACTORS[name].bands} <= {*bands} for name in ("ndvi", "mndwi"))
+    possible = {"ndvi": plants, "mndwi": water, "dndvi": bool(inputs.before)}
+    names = [name for name in possible if possible[name]]
     if not names:
         return None
-    needed = (("red", "nir") if plants else ()) + (("green", "swir1") if water else ())
-    images, before = only(site.image, needed), only(site.before, ("red", "nir"))
+    needed = [band for name in names for band in FACTORS[name].bands]
+    images, before = only(inputs.images, needed), only(inputs.before, ("red", "nir"))
 
     def at(window: Window) -> NDArray[np.float32]:
         part = grid.crop(window)
-        plain = read_with_plain(images, part)[1]
+        plain = read_with_plain(images, part).plain
         planes = []
         if plants:
             planes.append(ndvi(plain["red"], plain["nir"]))
         if water:
             planes.append(mndwi(plain["green"], plain["swir1"]))
         if before:
-            earlier = read_with_plain(before, part)[1]
+            earlier = read_with_plain(before, part).plain
             planes.append(dndvi(ndvi(earlier["red"], earlier["nir"]), planes[0]))
         return np.stack(planes)
 
-    channels = tuple(Channel(name, name, "factor") for name in names)
+    channels = tuple(map(factor_channel, names))
     return ChannelSource(
         "indices", channels, lambda _: at, describe_resampling((*images, *before), grid, sharpened=False)
     )

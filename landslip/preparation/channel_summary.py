@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.dataset.channels import Channel
+from landslip.dataset.channels import Channel, Group, Kind
 from landslip.geo.grid import Grid
 from landslip.preparation.source import Encoding
 from landslip.runtime.text import csv_table, screen_table, write_json, write_text
@@ -74,7 +74,7 @@ class Totals:
 
 def write_summaries(folder: Path, summaries: list[ChannelSummary], encoding: Encoding) -> None:
     """Write channels.json and table.csv into a folder."""
-    write_json(folder / "channels.json", _channels_json(summaries, encoding))
+    write_json(folder / "channels.json", _channels_file(summaries, encoding))
     write_text(folder / "table.csv", table_csv(summaries))
 
 
@@ -98,19 +98,45 @@ def channel_table(prepared: Prepared) -> str:
     return screen_table(["channel", "unit", "minimum", "maximum", "mean", "undefined %"], rows, text_columns=2)
 
 
-def _channels_json(summaries: list[ChannelSummary], encoding: Encoding) -> dict[str, object]:
+class ChannelFacts(TypedDict):
+    """A channel as channels.json holds it."""
+
+    name: str
+    factor: str
+    group: Group
+    unit: str
+    kind: Kind
+    standardised: bool
+    range: tuple[float, float]
+    mean: float
+    undefined_share: float
+
+
+class ChannelsFile(TypedDict):
     """What channels.json holds: a row per channel, and which channels make which band or factor."""
+
+    encoding: Encoding
+    channels: list[ChannelFacts]
+    factors: dict[str, list[str]]
+
+
+def _channels_file(summaries: list[ChannelSummary], encoding: Encoding) -> ChannelsFile:
+    """What channels.json is to hold."""
     factors: dict[str, list[str]] = {}
     for summary in summaries:
         factors.setdefault(summary.channel.factor, []).append(summary.channel.name)
     rows = [
-        {
-            **asdict(summary.channel),
-            "standardised": summary.channel.standardised,
-            "range": [summary.minimum, summary.maximum],
-            "mean": summary.mean,
-            "undefined_share": summary.undefined,
-        }
+        ChannelFacts(
+            name=summary.channel.name,
+            factor=summary.channel.factor,
+            group=summary.channel.group,
+            unit=summary.channel.unit,
+            kind=summary.channel.kind,
+            standardised=summary.channel.standardised,
+            range=(summary.minimum, summary.maximum),
+            mean=summary.mean,
+            undefined_share=summary.undefined,
+        )
         for summary in summaries
     ]
     return {"encoding": encoding, "channels": rows, "factors": factors}

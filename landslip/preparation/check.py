@@ -4,66 +4,73 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from landslip.config.site import Site, one_image
+from landslip.config.site import Site
 from landslip.config.site_tables import FileTable
 from landslip.geo.grid import Grid
-from landslip.preparation.check_images import check_factor, check_image, check_scenes, images_of, readable_inputs
+from landslip.preparation.check_images import check_factor, check_image, check_scenes, readable_inputs
 from landslip.preparation.check_terrain import check_catchment, check_dem, check_dem_cover, check_outline
 from landslip.preparation.check_vectors import check_classes, check_landslides, check_lines, check_shifts
-from landslip.preparation.findings import Finding, collecting
+from landslip.preparation.findings import Finding, collect_faults
 from landslip.preparation.ground import Ground, ground_of
 from landslip.preparation.label_source import LabelSource
 from landslip.preparation.plausibility import doubts
 from landslip.preparation.site_grid import site_grid
+from landslip.preparation.site_inputs import SiteInputs, fill_groups, open_site
 
 
 def check_site(site: Site) -> list[Finding]:
     """Every fault and warning of a site's inputs, and notes; without faults and warnings all is well."""
     findings: list[Finding] = []
+    check_inputs(open_site(site, findings), findings)
+    return findings
+
+
+def check_inputs(inputs: SiteInputs, findings: list[Finding]) -> Grid | None:
+    """Add what is to be said of a site's inputs to the findings. Returns the grid; None where the site has none."""
+    site = inputs.site
     grid: Grid | None = None
-    with collecting(findings):
-        grid = site_grid(site)
-    readable = _readable(site, grid, findings)
-    _check_images(site, readable, grid, findings)
+    if not any(image in inputs.unopened for image in site.image[:1]):  # The first image's pixels are the grid's.
+        with collect_faults(findings):
+            grid = site_grid(inputs)
+    readable = _readable(inputs, grid, findings)
+    _check_images(inputs, readable, grid, findings)
     if site.dem is not None and readable[site.dem.path]:
-        with collecting(findings):
+        with collect_faults(findings):
             check_dem(site.dem, grid, findings)
     if grid is None:
-        return findings
+        return None
     ground = _ground(site, readable, grid, findings)
     _check_terrain(site, readable, ground, findings)
     _check_layers(site, readable, ground, findings)
     label = _check_label(site, readable, ground, findings)
     if not any(finding.severity == "fault" for finding in findings):
-        with collecting(findings):
-            findings.extend(doubts(site, grid, ground.inside))
-        with collecting(findings):
-            check_shifts(site, ground, label, findings)
-    return findings
+        with collect_faults(findings):
+            findings.extend(doubts(inputs, grid, ground.inside))
+        with collect_faults(findings):
+            check_shifts(inputs, ground, label, findings)
+    return grid
 
 
-def _readable(site: Site, grid: Grid | None, findings: list[Finding]) -> dict[Path, bool]:
+def _readable(inputs: SiteInputs, grid: Grid | None, findings: list[Finding]) -> dict[Path, bool]:
     """Whether each input can be read; scenes are left out, whose files are read with their metadata."""
-    scenes = {f"{table}[{i}]" for table, i, image in images_of(site) if image.path is None}
+    files = [("image", image.files[0]) for image in (*inputs.images, *inputs.before) if image.scene is None]
     readable: dict[Path, bool] = {}
-    for what, path in site.inputs():
-        if what in scenes:
-            continue
+    for what, path in files + inputs.site.layers():
         readable[path] = False
-        with collecting(findings):
-            readable_inputs(site, what, path, grid, findings)
+        with collect_faults(findings):
+            readable_inputs(inputs.site, what, path, grid, findings)
             readable[path] = True
     return readable
 
 
-def _check_images(site: Site, readable: dict[Path, bool], grid: Grid | None, findings: list[Finding]) -> None:
+def _check_images(inputs: SiteInputs, readable: dict[Path, bool], grid: Grid | None, findings: list[Finding]) -> None:
     """Images that are single files one by one, then scenes together with those that fill them."""
-    for _, _, image in images_of(site):
-        if image.path is not None and readable[image.path]:
-            with collecting(findings):
-                check_image(image, image.path, grid, findings)
-    for group in (*one_image(site.image), *one_image(site.before)):
-        if group[0].path is None:
+    for image in (*inputs.images, *inputs.before):
+        if image.scene is None and readable[image.files[0]]:
+            with collect_faults(findings):
+                check_image(image.table, image.files[0], grid, findings)
+    for group in (*fill_groups(inputs.images), *fill_groups(inputs.before)):
+        if group[0].scene is not None:
             check_scenes(group, grid, findings)
 
 
@@ -82,10 +89,10 @@ def _check_terrain(site: Site, readable: dict[Path, bool], ground: Ground, findi
     """Whether the DEM covers the ground, and whether rivers can be derived from it where the site asks for them."""
     if site.dem is None or not readable[site.dem.path]:
         return
-    with collecting(findings):
+    with collect_faults(findings):
         check_dem_cover(site.dem, ground, findings)
     if site.rivers is not None and site.rivers.from_dem_km2 is not None:
-        with collecting(findings):
+        with collect_faults(findings):
             check_catchment(site.dem, ground.grid, findings)
 
 
@@ -93,16 +100,16 @@ def _check_layers(site: Site, readable: dict[Path, bool], ground: Ground, findin
     """Rivers, faults, lithology and the factors that the site names itself."""
     for table in (site.rivers, site.faults):
         if table is not None and table.path is not None and readable[table.path]:
-            with collecting(findings):
+            with collect_faults(findings):
                 lines = FileTable(path=table.path, layer=table.layer, crs=table.crs)
                 check_lines(lines, ground.grid, findings)
     if site.lithology is not None and readable[site.lithology.path]:
-        with collecting(findings):
+        with collect_faults(findings):
             check_classes("lithology", site.lithology, ground, findings)
     for factor in site.factor:
         if not readable[factor.path]:
             continue
-        with collecting(findings):
+        with collect_faults(findings):
             if factor.kind == "classes":
                 check_classes(factor.name, factor, ground, findings)
             else:
@@ -114,6 +121,6 @@ def _check_label(site: Site, readable: dict[Path, bool], ground: Ground, finding
     if site.landslides is None:
         findings.append(Finding("warning", "no [landslides]: the site can be prepared and mapped, not trained on."))
     elif readable[site.landslides.path]:
-        with collecting(findings):
+        with collect_faults(findings):
             return check_landslides(site.landslides, ground, findings)
     return None

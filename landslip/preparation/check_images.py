@@ -9,22 +9,23 @@ from typing import Any, Literal
 
 import numpy as np
 
-from landslip.config.site import Site, scene_of
+from landslip.config.site import Site
 from landslip.config.site_tables import FactorTable, ImageTable
 from landslip.errors import RasterError, SiteError
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import RASTER_SUFFIXES, RasterInfo, read, read_info, unreadable_blocks
 from landslip.geo.vector import read_vector
 from landslip.geo.warp import covering_window
-from landslip.preparation.findings import Finding, collecting
+from landslip.preparation.findings import Finding, collect_faults
 from landslip.preparation.images import quality_on, require_alike
-from landslip.preparation.source import BLOCK
+from landslip.preparation.site_inputs import SiteImage
+from landslip.preparation.source import FILL_WINDOW
 from landslip.runtime.parallel import parallel_map
 from landslip.runtime.progress import plural
 from landslip.scenes.scene import Scene
 
-ALWAYS_RASTERS = ("image", "before", "dem")  # how the names of inputs begin that are rasters whatever their suffix
-MARGIN = 16  # pixels read beyond the site
+ALWAYS_RASTERS = ("image", "dem")  # the inputs that are rasters whatever their suffix
+READ_MARGIN = 16  # pixels read beyond the site
 HALF = 0.5  # of the site's rectangle: less than that defined or clear is worth a warning
 QUALITY_WINDOW = 2048  # pixels a side of the windows that quality is read in
 
@@ -42,9 +43,9 @@ def readable_inputs(site: Site, what: str, path: Path, grid: Grid | None, findin
     """Raise where an input cannot be read as a whole: a raster's blocks on the site, or a vector file.
 
     Invalid geometries, and a nodata value that the raster's type cannot hold, are warnings. `what` is the input's name
-    as `Site.inputs` gives it; `grid` is None where the site has no grid, and no block is read then.
+    as `Site.layers` gives it, or "image"; `grid` is None where the site has no grid, and no block is read then.
     """
-    if not what.startswith(ALWAYS_RASTERS) and path.suffix.lower() not in RASTER_SUFFIXES:
+    if what not in ALWAYS_RASTERS and path.suffix.lower() not in RASTER_SUFFIXES:
         table = _table(site, what)
         frame = read_vector(path, table.layer, stated=table.crs)
         broken = int((~frame.geometry.is_valid).sum())
@@ -61,12 +62,6 @@ def readable_inputs(site: Site, what: str, path: Path, grid: Grid | None, findin
                 findings.append(
                     Finding("warning", f"{path} band {band}: declared nodata {nodata:g} cannot occur in {dtype}.")
                 )
-
-
-def images_of(site: Site) -> list[tuple[str, int, ImageTable]]:
-    """(table of the site file, position in it, image) of every image."""
-    tables = (("image", site.image), ("before", site.before))
-    return [(table, i, image) for table, images in tables for i, image in enumerate(images)]
 
 
 def check_factor(factor: FactorTable, grid: Grid, findings: list[Finding]) -> None:
@@ -105,17 +100,18 @@ def check_image(image: ImageTable, path: Path, grid: Grid | None, findings: list
         _check_cover(info, existing, image.nodata, grid, findings)
 
 
-def check_scenes(group: Sequence[ImageTable], grid: Grid | None, findings: list[Finding]) -> None:
+def check_scenes(group: Sequence[SiteImage], grid: Grid | None, findings: list[Finding]) -> None:
     """Whether the scenes of one image are whole, can fill each other, and leave some of the site clear of clouds."""
-    scenes = _scenes_of(group, findings)
-    sound: list[Scene] = []
-    for scene in scenes:
-        with collecting(findings):
-            _check_scene(scene, grid, findings)
-            sound.append(scene)
-    if scenes and len(sound) == len(scenes) and grid is not None:
-        with collecting(findings):
-            _check_clear(group, scenes, grid, findings)
+    scenes = [(image.table, image.scene) for image in group if image.scene is not None]
+    sound = 0
+    with collect_faults(findings):
+        require_alike(group)
+        for _, scene in scenes:
+            with collect_faults(findings):
+                _check_scene(scene, grid, findings)
+                sound += 1
+        if grid is not None and sound == len(scenes):
+            _check_clear(scenes, grid, findings)
 
 
 def defined_range(path: Path, band: int, window: Window, nodata: Sequence[float]) -> tuple[int, float, float]:
@@ -126,7 +122,9 @@ def defined_range(path: Path, band: int, window: Window, nodata: Sequence[float]
         defined = int(np.count_nonzero(~np.isnan(values)))
         return (defined, float(np.nanmin(values)), float(np.nanmax(values))) if defined else (0, np.inf, -np.inf)
 
-    counts, lowest, highest = zip(*parallel_map(range_of, tiles((window.height, window.width), BLOCK)), strict=True)
+    counts, lowest, highest = zip(
+        *parallel_map(range_of, tiles((window.height, window.width), FILL_WINDOW)), strict=True
+    )
     return sum(counts), min(lowest), max(highest)
 
 
@@ -145,7 +143,7 @@ def _require_readable(path: Path, grid: Grid | None) -> RasterInfo:
     """Raise where a raster has no CRS, is rotated, or has blocks on the site that do not decode."""
     info = read_info(path)
     _ = info.grid  # Raises where the raster has no CRS or is rotated.
-    bad = unreadable_blocks(path, covering_window(info, grid, MARGIN)) if grid is not None else []
+    bad = unreadable_blocks(path, covering_window(info, grid, READ_MARGIN)) if grid is not None else []
     if bad:
         where = ", ".join(f"row {w.row} column {w.column}" for w in bad[:3])
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
@@ -154,20 +152,6 @@ def _require_readable(path: Path, grid: Grid | None) -> RasterInfo:
             "again."
         )
     return info
-
-
-def _scenes_of(group: Sequence[ImageTable], findings: list[Finding]) -> list[Scene]:
-    """The scenes of one image; none, and a fault, where one cannot be read or they cannot fill each other."""
-    scenes: list[Scene | None] = []
-    for image in group:
-        with collecting(findings):
-            scenes.append(scene_of(image))
-    if len(scenes) < len(group):
-        return []
-    with collecting(findings):
-        require_alike(scenes)
-        return [scene for scene in scenes if scene is not None]
-    return []
 
 
 def _check_scene(scene: Scene, grid: Grid | None, findings: list[Finding]) -> None:
@@ -186,11 +170,12 @@ def _check_scene(scene: Scene, grid: Grid | None, findings: list[Finding]) -> No
                 raise RasterError(f"{band.path}: {name} has no band {band.number}.")
 
 
-def _check_clear(group: Sequence[ImageTable], scenes: Sequence[Scene], grid: Grid, findings: list[Finding]) -> None:
+def _check_clear(scenes: Sequence[tuple[ImageTable, Scene]], grid: Grid, findings: list[Finding]) -> None:
     """Raise where every pixel of the site is clouded in every scene; warn where a scene or half the site is."""
-    if scenes[0].quality is None:
+    first = scenes[0][1]
+    if first.quality is None:
         return
-    clear = _count_clear(group, scenes, grid)
+    clear = _count_clear(scenes, grid)
     pixels = grid.height * grid.width
     if clear.in_any == 0:
         listed = ", ".join(
@@ -198,24 +183,24 @@ def _check_clear(group: Sequence[ImageTable], scenes: Sequence[Scene], grid: Gri
         )
         others = f", nor in {plural(len(scenes) - 1, 'further scene')}" if len(scenes) > 1 else ""
         raise SiteError(
-            f"{scenes[0].origin}: no pixel of the site is clear ({listed}){others}. Give a clearer scene, or a further "
+            f"{first.origin}: no pixel of the site is clear ({listed}){others}. Give a clearer scene, or a further "
             "[[image]] with the same bands to fill from, or mask less with [[image]] mask."
         )
-    for scene, count in zip(scenes, clear.by_scene, strict=True):
+    for (_, scene), count in zip(scenes, clear.by_scene, strict=True):
         if count == 0:
             findings.append(Finding("warning", f"{scene.origin}: no pixel of the site is clear; it adds nothing."))
     if clear.in_any < HALF * pixels:
         share = 100 * (1 - clear.in_any / pixels)
-        text = f"{scenes[0].origin}: {share:.0f} % of the site's rectangle is fill or masked in every scene given."
+        text = f"{first.origin}: {share:.0f} % of the site's rectangle is fill or masked in every scene given."
         findings.append(Finding("warning", text))
 
 
-def _count_clear(group: Sequence[ImageTable], scenes: Sequence[Scene], grid: Grid) -> _ClearPixels:
+def _count_clear(scenes: Sequence[tuple[ImageTable, Scene]], grid: Grid) -> _ClearPixels:
     """Count clear pixels window by window; a scene without quality counts none, and says nothing of the others."""
     clear = _ClearPixels([0] * len(scenes))
     for window in tiles(grid.shape, QUALITY_WINDOW):
         anywhere = np.zeros((window.height, window.width), bool)
-        for i, (image, scene) in enumerate(zip(group, scenes, strict=True)):
+        for i, (image, scene) in enumerate(scenes):
             if scene.quality is None:
                 continue
             stored = quality_on(scene.quality, grid.crop(window))

@@ -13,15 +13,15 @@ from landslip.preparation.findings import Finding
 from landslip.preparation.ground import Ground
 from landslip.preparation.plausibility import require_metres
 from landslip.preparation.site_grid import read_outline
-from landslip.preparation.source import BLOCK
+from landslip.preparation.source import FILL_WINDOW
 from landslip.preparation.terrain_sources import RIVER_BYTES, catchment_grid
 from landslip.runtime.parallel import parallel_map
 from landslip.runtime.provenance import machine_memory
 
-SPAN = 6  # pixels over which ground is judged steep, for repeated pixels
+STEEP_SPAN = 6  # pixels over which ground is judged steep, for repeated pixels
 MOST_JUDGED = 4096  # pixels a side, around the middle, of a DEM that is judged
-ENOUGH = 100  # steep places it takes to judge
-MUCH = 2 * 2**30  # bytes of memory: a warning from here on
+ENOUGH_STEEP = 100  # steep places it takes to judge
+MUCH_MEMORY = 2 * 2**30  # bytes of memory: a warning from here on
 LEAST_SHARE = 0.001  # of the outline: a warning from here on
 
 
@@ -59,7 +59,7 @@ def check_dem_cover(dem: DemTable, ground: Ground, findings: list[Finding]) -> N
         z = warp(dem.path, ground.grid.crop(window), [1], "nearest", dem.nodata)[0]
         return int(np.count_nonzero(np.isnan(z) & inside))
 
-    share = sum(parallel_map(pixels_without, tiles(ground.grid.shape, BLOCK))) / ground.pixels
+    share = sum(parallel_map(pixels_without, tiles(ground.grid.shape, FILL_WINDOW))) / ground.pixels
     if share == 1:
         findings.append(
             Finding("fault", f"{dem.path} is undefined all over the outline. Give a DEM of the site, or check its CRS.")
@@ -101,7 +101,7 @@ def check_catchment(dem: DemTable, grid: Grid, findings: list[Finding]) -> None:
     remedy = "Give [rivers] path, which takes none, or a coarser [dem] dem_resolution."
     if needs > has:
         findings.append(Finding("fault", f"{text}; there are {has / 2**30:.1f}. {remedy}"))
-    elif needs > MUCH:
+    elif needs > MUCH_MEMORY:
         findings.append(Finding("warning", f"{text}. {remedy}"))
 
 
@@ -159,13 +159,13 @@ def _middle(window: Window, most: int) -> Window:
 
 def _repeats_along_rows(z: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> int:
     """About how many times each pixel of elevation (H, W) is repeated along its row."""
-    rise = np.abs(z[:, SPAN:] - z[:, :-SPAN])
+    rise = np.abs(z[:, STEEP_SPAN:] - z[:, :-STEEP_SPAN])
     defined = rise[~np.isnan(rise)]
     if defined.size == 0:
         return 1
-    steep = rise >= max(float(np.quantile(defined, 0.75)), 1.5 * SPAN)
-    if steep.sum() < ENOUGH:
+    steep = rise >= max(float(np.quantile(defined, 0.75)), 1.5 * STEEP_SPAN)
+    if steep.sum() < ENOUGH_STEEP:
         return 1
-    middle = SPAN // 2
-    level = z[:, middle : z.shape[1] - SPAN + middle] == z[:, middle + 1 : z.shape[1] - SPAN + middle + 1]
+    middle = STEEP_SPAN // 2
+    level = z[:, middle : z.shape[1] - STEEP_SPAN + middle] == z[:, middle + 1 : z.shape[1] - STEEP_SPAN + middle + 1]
     return round(1 / max(1 - float(level[steep].mean()), 0.05))

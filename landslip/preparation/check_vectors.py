@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.config.site import Site
 from landslip.config.site_tables import ClassTable, FileTable, LandslidesTable
 from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.factors.lithology import unmapped
@@ -20,7 +19,8 @@ from landslip.preparation.coregistration import TOLERANCE, Shift, landslide_shif
 from landslip.preparation.findings import Finding
 from landslip.preparation.ground import Ground
 from landslip.preparation.label_source import LabelSource, open_label, require_landslides
-from landslip.preparation.source import BLOCK
+from landslip.preparation.site_inputs import SiteInputs
+from landslip.preparation.source import FILL_WINDOW
 from landslip.runtime.parallel import parallel_map
 
 MOST_LISTED = 8  # landslides that are named in a warning
@@ -51,7 +51,7 @@ def check_classes(name: str, table: ClassTable, ground: Ground, findings: list[F
         return unmapped(np.where(ground.inside(window), codes(window), -1), {}, nodata=-1)
 
     counts, occurring = dict[int, int](), set[str]()
-    for pixels in parallel_map(pixels_by_code, tiles(ground.grid.shape, BLOCK)):
+    for pixels in parallel_map(pixels_by_code, tiles(ground.grid.shape, FILL_WINDOW)):
         occurring |= {class_of[code] for code in pixels if code in class_of}
         for code, count in pixels.items():
             if code not in class_of:
@@ -88,7 +88,7 @@ def check_landslides(table: LandslidesTable, ground: Ground, findings: list[Find
     def landslide_pixels(window: Window) -> int:
         return int(np.count_nonzero((source.at(window) == LANDSLIDE) & ground.inside(window)))
 
-    require_landslides(table, grid, sum(parallel_map(landslide_pixels, tiles(grid.shape, BLOCK))))
+    require_landslides(table, grid, sum(parallel_map(landslide_pixels, tiles(grid.shape, FILL_WINDOW))))
     features = [feature for row, column, feature in source.unburnt if ground.inside(Window(row, column, 1, 1)).any()]
     if features:
         total = 0 if source.outlines is None else len(source.outlines.outlines)
@@ -105,18 +105,19 @@ def check_landslides(table: LandslidesTable, ground: Ground, findings: list[Find
     return source
 
 
-def check_shifts(site: Site, ground: Ground, label: LabelSource | None, findings: list[Finding]) -> None:
+def check_shifts(inputs: SiteInputs, ground: Ground, label: LabelSource | None, findings: list[Finding]) -> None:
     """Whether the DEM and the landslides lie where the image shows them."""
-    if not site.image:
+    site, images = inputs.site, inputs.images
+    if not images:
         return
     grid, inside = ground.grid, ground.inside
     if site.dem is not None:
-        shift = relief_shift(site.image, site.dem, grid, inside)
+        shift = relief_shift(images, site.dem, grid, inside)
         remedy = (
             f"If it is the DEM that is misplaced, move it{_how_to_move(site.dem.path, shift, grid)}; else the image."
         )
         finding = shift_finding(f"{site.dem.path}: the DEM", "its relief", shift, remedy)
-        rank = relief_rank(site.image, site.dem, grid, inside) if shift is None else None
+        rank = relief_rank(images, site.dem, grid, inside) if shift is None else None
         findings.append(finding if rank is None else rank_finding(f"{site.dem.path}: the DEM", rank))
     if site.landslides is not None and label is not None:
         table, label_at = site.landslides, label.at
@@ -125,7 +126,7 @@ def check_shifts(site: Site, ground: Ground, label: LabelSource | None, findings
         def label_inside(window: Window) -> NDArray[np.uint8]:
             return np.where(inside(window), label_at(window), np.uint8(UNKNOWN))
 
-        shift = landslide_shift(site.image, frame, label_inside, grid, inside)
+        shift = landslide_shift(images, frame, label_inside, grid, inside)
         command = _how_to_move(table.path, shift, grid) if table.is_raster else " (QGIS: Translate)"
         remedy = f"If it is they that are misplaced, move them{command}; else the image."
         findings.append(shift_finding(f"{table.path}: the landslides", "them", shift, remedy))

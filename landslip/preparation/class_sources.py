@@ -15,7 +15,7 @@ from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read_categories
 from landslip.geo.rasterize import burn_window, shapes_on
 from landslip.geo.warp import warp
-from landslip.preparation.source import BLOCK, ChannelSource, Encoding, resampling_of
+from landslip.preparation.source import FILL_WINDOW, ChannelSource, Encoding, resampling_of
 from landslip.runtime.parallel import parallel_map
 
 MOST_CLASSES = 100  # more values than this are hardly classes
@@ -43,7 +43,7 @@ def class_reader(table: ClassTable, grid: Grid) -> tuple[Callable[[Window], NDAr
             return set(distinct[: MOST_CLASSES + 1].tolist() + distinct[distinct != np.round(distinct)][:1].tolist())
 
         values: set[float] = set()
-        for distinct in parallel_map(distinct_at, tiles(grid.shape, BLOCK)):
+        for distinct in parallel_map(distinct_at, tiles(grid.shape, FILL_WINDOW)):
             values |= distinct
             _require_classes(table, np.array(sorted(values), np.float32))
         return stored, {int(code): category_names.get(int(code), str(int(code))) for code in sorted(values)}

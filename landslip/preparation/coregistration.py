@@ -28,26 +28,27 @@ from affine import Affine
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from landslip.config.site_tables import DemTable, ImageTable
+from landslip.config.site_tables import DemTable
 from landslip.geo.grid import Grid, Window, metric_fault
 from landslip.geo.raster import read_info
 from landslip.geo.rasterize import burn
 from landslip.geo.warp import default_grid, warp
 from landslip.preparation.ground import Inside
 from landslip.preparation.images import read_images
+from landslip.preparation.site_inputs import SiteImage
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Label = Callable[[Window], NDArray[np.uint8]]  # (h, w) at a window of the grid: 1 landslide, 0 not, 255 unknown
 
-REACH = 24  # pixels: trial shifts in each direction
+SHIFT_REACH = 24  # pixels: trial shifts in each direction
 MOST_TILES = 16  # that are read of a site
-TILE = 256  # pixels a side, at most
+LARGEST_TILE = 256  # pixels a side, at most
 FEWEST_TILES = 4  # below which no standard error is to be had
-TILES_OF_A_SMALL_SITE = 12  # that a site is cut into where that makes them smaller than TILE
+TILES_OF_A_SMALL_SITE = 12  # that a site is cut into where that makes them smaller than LARGEST_TILE
 SMALLEST_TILE = 32  # pixels a side
 MOST_BANDS = 10  # of the image, the first ones
-COVERED = 0.25  # of a tile that lies inside the outline
+TILE_COVERED = 0.25  # of a tile that lies inside the outline
 SMOOTH, MOST_SMOOTH = 1.0, 2.0  # pixels: deviation of the first smoothing, more for a coarse DEM
 SURROUNDINGS = 9  # pixels a side of the box, applied twice, that is a pixel's surroundings, times the smoothing
 BEYOND = 8.0  # smoothings from the peak where another peak is another place
@@ -56,11 +57,11 @@ FLAT = 0.01  # of a unit normal: shading below this (0.6 degrees) is the DEM's o
 FINER = 8  # sub-pixels a side on which the share of a pixel under landslides is counted
 PROMINENT = 2.0  # the peak's shared variance over that of any other place, at least, for a shift that is believed
 PRECISE = 0.25  # pixels: the largest standard error of a shift that is believed
-STEP = 0.02  # pixels: to which the peak is refined
+PEAK_STEP = 0.02  # pixels: to which the peak is refined
 TOLERANCE = 0.5  # pixels: the shift that `check` warns of
 FAR = 300  # pixels: how far places lie from the site, at most, whose relief its own is compared with
-PLACES = 100  # to compare with, at least: fewer say nothing of one in a hundred
-WHOLE = 0.95  # of a place that has elevation, at least, for it to be compared
+FEWEST_PLACES = 100  # to compare with, at least: fewer say nothing of one in a hundred
+PLACE_COVERED = 0.95  # of a place that has elevation, at least, for it to be compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +69,7 @@ class Shift:
     """How far a layer lies from where the image shows it.
 
     `east` and `north` are metres; `columns` (to the right) and `rows` (downwards) are pixels of the grid. `error` is
-    the standard error of the larger of those two, pixels, from chance alone. `prominence` is the variance that image
-    and layer share at this shift, over the largest that they share at any other place. `tiles` is their number.
+    the standard error of the larger of those two, pixels, from chance alone.
     """
 
     east: float
@@ -77,8 +77,6 @@ class Shift:
     columns: float
     rows: float
     error: float
-    prominence: float
-    tiles: int
 
     @property
     def pixels(self) -> float:
@@ -98,7 +96,7 @@ class _Covariances:
     layer: Float64
 
 
-def relief_shift(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside: Inside) -> Shift | None:
+def relief_shift(images: Sequence[SiteImage], dem: DemTable, grid: Grid, inside: Inside) -> Shift | None:
     """How far the DEM lies from where the image's shading shows it; None where that cannot be told.
 
     At most 16 tiles of 256 pixels are read, spread over the site. Raises what reading the images and the DEM raises.
@@ -111,20 +109,20 @@ def relief_shift(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside
     return shift_of(covariances, grid, smooth)
 
 
-def relief_rank(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside: Inside) -> float | None:
+def relief_rank(images: Sequence[SiteImage], dem: DemTable, grid: Grid, inside: Inside) -> float | None:
     """The share of places around a site, 0 to 1, whose relief the image shows less of than of the site's own.
 
     For sites too small for `relief_shift`. The image of the site's middle, at most 256 pixels a side, is compared with
     the DEM's relief there and at places up to FAR pixels away. The share is near 1 for a DEM that lies where the image
-    does, and may be anything for one that does not. None where the DEM reaches too little beyond the site for PLACES of
-    them, or where too little of the middle lies inside the outline.
+    does, and may be anything for one that does not. None with fewer than FEWEST_PLACES of them, or where too little of
+    the middle lies inside the outline.
     """
-    height, width = (min(n, TILE) for n in grid.shape)
+    height, width = (min(n, LARGEST_TILE) for n in grid.shape)
     window = Window((grid.height - height) // 2, (grid.width - width) // 2, height, width)
-    if inside(window).mean() < COVERED:
+    if inside(window).mean() < TILE_COVERED:
         return None
     smooth = _smoothing(dem, grid)
-    image = _bands(images, grid, window, inside, smooth)[:, REACH:-REACH, REACH:-REACH]
+    image = _bands(images, grid, window, inside, smooth)[:, SHIFT_REACH:-SHIFT_REACH, SHIFT_REACH:-SHIFT_REACH]
     relief = np.asarray([local(plane, smooth, FLAT) for plane in _normals(dem, grid.crop(window).pad(FAR))])
     defined = np.isfinite(warp(dem.path, grid.crop(window).pad(FAR), [1], "nearest", dem.nodata)[0])
     white = _whitening(_within(image))
@@ -139,17 +137,17 @@ def relief_rank(images: Sequence[ImageTable], dem: DemTable, grid: Grid, inside:
         (row, column)
         for row in steps
         for column in steps
-        if max(abs(row), abs(column)) >= REACH
-        and defined[FAR + row : FAR + row + height, FAR + column : FAR + column + width].mean() > WHOLE
+        if max(abs(row), abs(column)) >= SHIFT_REACH
+        and defined[FAR + row : FAR + row + height, FAR + column : FAR + column + width].mean() > PLACE_COVERED
     ]
-    if len(places) < PLACES or not image.any():
+    if len(places) < FEWEST_PLACES or not image.any():
         return None
     shared_here = shared(0, 0)
     return float(np.mean([shared(*place) < shared_here for place in places]))
 
 
 def landslide_shift(
-    images: Sequence[ImageTable],
+    images: Sequence[SiteImage],
     landslides: gpd.GeoDataFrame | None,
     label: Label,
     grid: Grid,
@@ -184,14 +182,16 @@ def landslide_shift(
 
 def candidates(shape: tuple[int, int], inside: Inside) -> list[Window]:
     """Tiles of a grid of which a quarter or more lies inside, row by row; smaller ones on a small site."""
-    side = int(np.clip(math.sqrt(shape[0] * shape[1] / TILES_OF_A_SMALL_SITE), SMALLEST_TILE, TILE))
+    side = int(np.clip(math.sqrt(shape[0] * shape[1] / TILES_OF_A_SMALL_SITE), SMALLEST_TILE, LARGEST_TILE))
     rows, columns = max(1, round(shape[0] / side)), max(1, round(shape[1] / side))
     height, width = shape[0] // rows, shape[1] // columns
     windows = []
     for r in range(rows):
-        across = inside(Window(r * height, 0, min(height, TILE), shape[1]))
-        row = (Window(r * height, c * width, min(height, TILE), min(width, TILE)) for c in range(columns))
-        windows += [window for window in row if across[:, window.slices[1]].mean() >= COVERED]
+        across = inside(Window(r * height, 0, min(height, LARGEST_TILE), shape[1]))
+        row = (
+            Window(r * height, c * width, min(height, LARGEST_TILE), min(width, LARGEST_TILE)) for c in range(columns)
+        )
+        windows += [window for window in row if across[:, window.slices[1]].mean() >= TILE_COVERED]
     return windows
 
 
@@ -252,8 +252,7 @@ def shift_of(tiles: Sequence[_Covariances], grid: Grid, smooth: float) -> Shift 
     best = _peak(shared)
     if best is None:
         return None
-    prominence = _prominence(shared, BEYOND * smooth)
-    if prominence < PROMINENT:
+    if _prominence(shared, BEYOND * smooth) < PROMINENT:
         return None
     left_out = [_peak(_shared_variance([*tiles[:i], *tiles[i + 1 :]])) for i in range(len(tiles))]
     if any(peak is None for peak in left_out):
@@ -270,8 +269,6 @@ def shift_of(tiles: Sequence[_Covariances], grid: Grid, smooth: float) -> Shift 
         columns=columns,
         rows=rows,
         error=error,
-        prominence=prominence,
-        tiles=len(tiles),
     )
 
 
@@ -297,43 +294,45 @@ def _dem_pixel(dem: DemTable, grid: Grid) -> float:
 
 def _around(grid: Grid, window: Window) -> Grid:
     """The grid of a window and the trial shifts around it."""
-    return grid.crop(window).pad(REACH)
+    return grid.crop(window).pad(SHIFT_REACH)
 
 
 def _padded(label: Label, window: Window, shape: tuple[int, int]) -> Float32:
-    """Landslide or not at a window and REACH around it, NaN where unknown and beyond a grid of `shape`."""
-    out = np.full((window.height + 2 * REACH, window.width + 2 * REACH), np.nan, np.float32)
-    around = Window(window.row - REACH, window.column - REACH, *out.shape)
+    """Landslide or not at a window and SHIFT_REACH around it, NaN where unknown and beyond a grid of `shape`."""
+    out = np.full((window.height + 2 * SHIFT_REACH, window.width + 2 * SHIFT_REACH), np.nan, np.float32)
+    around = Window(window.row - SHIFT_REACH, window.column - SHIFT_REACH, *out.shape)
     part = around.clip(shape)
     codes = label(part)
     out[part.within(around)] = np.where(codes <= 1, codes, np.nan)
     return out
 
 
-def _bands(images: Sequence[ImageTable], grid: Grid, window: Window, inside: Inside, smooth: float) -> Float32:
-    """The image's bands of a tile, local, with zeros REACH around it: (B, height + 2 REACH, width + 2 REACH)."""
+def _bands(images: Sequence[SiteImage], grid: Grid, window: Window, inside: Inside, smooth: float) -> Float32:
+    """The image's bands of a tile, local, with SHIFT_REACH zeros on every side: (B, h, w)."""
     bands = list(read_images(images, grid.crop(window)).values())[:MOST_BANDS]
-    out = np.zeros((len(bands), window.height + 2 * REACH, window.width + 2 * REACH), np.float32)
+    out = np.zeros((len(bands), window.height + 2 * SHIFT_REACH, window.width + 2 * SHIFT_REACH), np.float32)
     ground = inside(window)
     for plane, band in zip(out, bands, strict=True):
-        plane[REACH:-REACH, REACH:-REACH] = local(np.where(ground, band, np.float32(np.nan)), smooth)
+        plane[SHIFT_REACH:-SHIFT_REACH, SHIFT_REACH:-SHIFT_REACH] = local(
+            np.where(ground, band, np.float32(np.nan)), smooth
+        )
     return out
 
 
 def _covariances(image: Float32, layer: Float32) -> _Covariances:
     """The covariances of image (B, H, W) at x with layer (T, H, W) at x + shift, for every trial shift.
 
-    They come from Fourier transforms, which would wrap around: the image's rim of REACH pixels has to be zero.
+    They come from Fourier transforms, which would wrap around: the image's rim of SHIFT_REACH pixels has to be zero.
     """
     size = [fft.next_fast_len(n, real=True) for n in image.shape[1:]]
     image_spectra, layer_spectra = fft.rfft2(image, size), fft.rfft2(layer, size)
-    trial = np.arange(-REACH, REACH + 1)
+    trial = np.arange(-SHIFT_REACH, SHIFT_REACH + 1)
     places = np.ix_(trial % size[0], trial % size[1])
     between = np.empty((len(image), len(layer), len(trial), len(trial)))
     for b, conjugate in enumerate(np.conj(image_spectra)):
         for t, spectrum in enumerate(layer_spectra):
             between[b, t] = fft.irfft2(conjugate * spectrum, size)[places]
-    inner = layer[:, REACH:-REACH, REACH:-REACH]
+    inner = layer[:, SHIFT_REACH:-SHIFT_REACH, SHIFT_REACH:-SHIFT_REACH]
     return _Covariances(between, _within(image), _within(inner))
 
 
@@ -366,11 +365,11 @@ def _peak(shared: Float64) -> tuple[float, float] | None:
     row, column = (int(i) for i in np.unravel_index(int(shared.argmax()), shared.shape))
     if not (2 <= row < shared.shape[0] - 2 and 2 <= column < shared.shape[1] - 2):
         return None
-    around = np.arange(-1, 1 + STEP / 2, STEP)
+    around = np.arange(-1, 1 + PEAK_STEP / 2, PEAK_STEP)
     rows, columns = np.meshgrid(row + around, column + around, indexing="ij")
     fine = ndimage.map_coordinates(shared, [rows, columns], order=3)
     i, j = np.unravel_index(int(fine.argmax()), fine.shape)
-    return float(row + around[i] - REACH), float(column + around[j] - REACH)
+    return float(row + around[i] - SHIFT_REACH), float(column + around[j] - SHIFT_REACH)
 
 
 def _prominence(shared: Float64, beyond: float) -> float:

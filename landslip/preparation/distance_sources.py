@@ -14,15 +14,15 @@ from landslip.errors import SiteError, VectorError
 from landslip.factors.distance import distance_down, row_gaps
 from landslip.geo.grid import Grid, Window
 from landslip.geo.rasterize import SQUARE, Shapes, burn_window, shapes_on
-from landslip.preparation.source import COLUMNS, ChannelSource, Values
+from landslip.preparation.source import FILL_COLUMNS, ChannelSource, Values
 from landslip.runtime.parallel import parallel_map
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
 FIRST_REACH = 64  # pixels beyond the site where rivers and faults are looked for first
-NODES = 64  # along each side of the grid, from which the farthest place from any feature is judged
-MOST_PIXELS = 4_000_000_000  # of the widened grid that distances are taken on
+JUDGED_NODES = 64  # along each side of the grid, from which the farthest place from any feature is judged
+MOST_WIDENED_PIXELS = 4_000_000_000  # of the widened grid that distances are taken on
 
 
 def distance_source(name: str, source: FileTable, grid: Grid) -> ChannelSource:
@@ -36,27 +36,27 @@ def distance_source(name: str, source: FileTable, grid: Grid) -> ChannelSource:
         shapes, inner = _features_around(source, grid)
         wide = shapes.grid
         strips = [Window(row, 0, SQUARE, wide.width).clip(wide.shape) for row in range(0, wide.height, SQUARE)]
-        places = [slice(left, left + COLUMNS) for left in range(0, grid.width, COLUMNS)]
+        places = [slice(left, left + FILL_COLUMNS) for left in range(0, grid.width, FILL_COLUMNS)]
         path = folder / f"{name}.gaps"
         path.touch()
 
         def fill(strip: Window) -> None:
             gaps = row_gaps(burn_window(shapes, strip))[:, inner.column : inner.column + grid.width]
-            part = np.zeros((strip.height, COLUMNS), np.int32)
+            part = np.zeros((strip.height, FILL_COLUMNS), np.int32)
             with path.open("rb+", buffering=0) as file:
                 for i, place in enumerate(places):
                     part[:, : gaps[:, place].shape[1]] = gaps[:, place]
-                    file.seek((i * wide.height + strip.row) * COLUMNS * part.itemsize)
+                    file.seek((i * wide.height + strip.row) * FILL_COLUMNS * part.itemsize)
                     file.write(part.data)
 
         for _ in parallel_map(fill, strips):
             pass
 
         def at(window: Window) -> NDArray[np.float32]:
-            gaps_file = np.memmap(path, np.int32, "r", shape=(len(places), wide.height, COLUMNS))
-            first, last = window.column // COLUMNS, (window.column + window.width - 1) // COLUMNS
+            gaps_file = np.memmap(path, np.int32, "r", shape=(len(places), wide.height, FILL_COLUMNS))
+            first, last = window.column // FILL_COLUMNS, (window.column + window.width - 1) // FILL_COLUMNS
             gaps = np.concatenate(list(gaps_file[first : last + 1]), axis=1)
-            across = slice(window.column - first * COLUMNS, window.column - first * COLUMNS + window.width)
+            across = slice(window.column - first * FILL_COLUMNS, window.column - first * FILL_COLUMNS + window.width)
             down = slice(inner.row + window.row, inner.row + window.row + window.height)
             return distance_down(gaps[:, across], grid.x_size, grid.y_size)[None, down]
 
@@ -75,7 +75,7 @@ def _features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
 
     reach = FIRST_REACH
     while True:
-        if (grid.height + 2 * reach) * (grid.width + 2 * reach) > MOST_PIXELS:
+        if (grid.height + 2 * reach) * (grid.width + 2 * reach) > MOST_WIDENED_PIXELS:
             raise SiteError(
                 f"{source.path}: the nearest feature is more than {reach // 4 * grid.x_size / 1000:.0f} km from the "
                 "site. Leave the layer out, or give features that are nearer."
@@ -103,16 +103,16 @@ def _features_around(source: FileTable, grid: Grid) -> tuple[Shapes, Window]:
 def _farthest(geometries: gpd.GeoSeries, grid: Grid) -> float:
     """A distance in metres that no pixel of the grid has more than to the nearest feature's pixel.
 
-    The largest at NODES x NODES places, and what a pixel between them can lie farther away.
+    The largest at JUDGED_NODES x JUDGED_NODES places, and what a pixel between them can lie farther away.
     """
     import shapely
 
     left, bottom, right, top = grid.bounds
-    x, y = np.linspace(left, right, NODES), np.linspace(bottom, top, NODES)
+    x, y = np.linspace(left, right, JUDGED_NODES), np.linspace(bottom, top, JUDGED_NODES)
     nodes = shapely.points(*(axis.ravel() for axis in np.meshgrid(x, y)))
     tree = shapely.STRtree(shapely.get_parts(geometries.to_numpy()))
     _, away = tree.query_nearest(nodes, return_distance=True, all_matches=False)
-    between = np.hypot(right - left, top - bottom) / (NODES - 1) / 2
+    between = np.hypot(right - left, top - bottom) / (JUDGED_NODES - 1) / 2
     return float(away.max() + between + np.hypot(grid.x_size, grid.y_size))
 
 

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from landslip.dataset.channels import Channel, StackInfo, read_stack_info
 from landslip.dataset.label import LANDSLIDE
+from landslip.factors.table import title_of
 from landslip.geo.grid import Grid
 from landslip.geo.preview import read_decimated, stretch
 from landslip.metrics.size_distribution import Tail
@@ -65,7 +66,7 @@ from landslip.preparation.degrees import (
 )
 from landslip.runtime.run_folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 
-SMALL = 700  # pixels a side of one map among many
+SMALL_MAP = 700  # pixels a side of one map among many
 MOST_NAMED, NAMED_HEIGHT = 12, 0.14  # classes that a scale names at most; inches that each name takes
 
 
@@ -153,7 +154,7 @@ def draw_factors(prepared: Path, out: Path, overwrite: bool = False, each: bool 
     names = factor_names(stack)
     columns = min(len(names), 2 if stack.grid.width > 1.8 * stack.grid.height else 3)
     figure, panels, size = map_sheet(stack.grid, -(-len(names) // columns), columns, 12.0)
-    most = SMALL if len(names) > 2 else MOST_DRAWN
+    most = SMALL_MAP if len(names) > 2 else MOST_DRAWN
     edge = thinned_valid(prepared, MOST_DRAWN if each else most)
     handles: list[Line2D | Patch] = []
     for i, (axes, name) in enumerate(zip(panels, names, strict=False)):
@@ -264,9 +265,7 @@ def _layer(stack: StackInfo, factor: str, most: int) -> tuple[_FactorMap, Grid]:
     positions = [i for i, channel in enumerate(stack.channels) if channel.factor == factor]
     channels: list[Channel] = [stack.channels[i] for i in positions]
     values, grid = read_decimated(stack.path, [i + 1 for i in positions], most)
-    title = (
-        factor.replace("_", " ") if factor not in ("ndvi", "mndwi", "dndvi") else factor.upper().replace("DND", "dND")
-    )
+    title = title_of(factor)
     kinds = {channel.kind for channel in channels}
     if kinds == {"sine", "cosine"} or (factor == "aspect" and channels[0].unit == "degree"):
         order = [[channel.kind for channel in channels].index(kind) for kind in ("sine", "cosine") if kind in kinds]
@@ -293,6 +292,7 @@ def _show(
     axes: Axes,
     layer: _FactorMap,
     grid: Grid,
+    *,
     height: float,
     latitudes: Sequence[tuple[float, str]] = (),
 ) -> None:

@@ -19,7 +19,7 @@ class Finding:
 
 
 @contextmanager
-def collecting(findings: list[Finding]) -> Iterator[None]:
+def collect_faults(findings: list[Finding]) -> Iterator[None]:
     """Turn a LandslipError that is raised inside into a fault among the findings, so that the next check still runs.
 
     A fault that is among them already is not added again: several checks may trip over one damaged file.

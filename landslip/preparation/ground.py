@@ -13,7 +13,7 @@ from landslip.config.site_tables import FileTable
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.rasterize import burn_window, shapes_on
 from landslip.preparation.site_grid import read_outline
-from landslip.preparation.source import BLOCK
+from landslip.preparation.source import FILL_WINDOW
 from landslip.runtime.parallel import parallel_map
 
 Inside = Callable[[Window], NDArray[np.bool_]]  # the pixels of a window, (h, w), that lie inside the outline
@@ -33,7 +33,7 @@ def ground_of(outline: FileTable | None, grid: Grid) -> Ground:
     inside = inside_of(outline, grid)
     if outline is None:
         return Ground(grid, inside, grid.height * grid.width)
-    counts = parallel_map(lambda window: int(np.count_nonzero(inside(window))), tiles(grid.shape, BLOCK))
+    counts = parallel_map(lambda window: int(np.count_nonzero(inside(window))), tiles(grid.shape, FILL_WINDOW))
     return Ground(grid, inside, sum(counts))
 
 

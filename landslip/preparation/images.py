@@ -6,123 +6,154 @@ The value at a pixel does not depend on which part of the site's grid is asked f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.config.site import one_image, scene_of
 from landslip.config.site_tables import ROLES, ImageTable
 from landslip.errors import SiteError
 from landslip.geo.grid import Grid, Window, crs_name
-from landslip.geo.raster import read, read_info
+from landslip.geo.raster import read
 from landslip.geo.warp import MOST_AT_ONCE, how_resampled, in_quarters, lies_on, needed_window, warp, warp_array
 from landslip.preparation.site_grid import sharpens
+from landslip.preparation.site_inputs import SiteImage, fill_groups
 from landslip.scenes.pansharpen import FINE_REACH, REACH, SHARPENED, sharpen, upsample
 from landslip.scenes.scene import Band, Quality, Scene
 
 Bands = dict[str, NDArray[np.float32]]
 Masks = dict[Grid, tuple[NDArray[np.bool_], NDArray[np.uint16]]]
 
-PLAIN = "plain "  # stands before the name of a band as it was before sharpening
-HARDLY = 1e-6  # share of undefined ground that rounding alone may put into a pixel
-APART = 1e-3  # of a pixel: band 8 may lie so far from where the other bands put it
+LEAST_UNDEFINED = 1e-6  # share of undefined ground that rounding alone may put into a pixel
+PAN_APART = 1e-3  # of a pixel: band 8 may lie so far from where the other bands put it
 
 
-def read_images(images: Sequence[ImageTable], grid: Grid) -> Bands:
+class ImageBands(NamedTuple):
+    """Bands by name, (H, W) float32, NaN where undefined: as the stack has them, and as they were before sharpening.
+
+    Indices are taken from the `plain` ones. A band that is not sharpened is one array in both.
+    """
+
+    sharp: Bands
+    plain: Bands
+
+
+def read_images(images: Sequence[SiteImage], grid: Grid) -> Bands:
     """Bands by name on `grid`, each (H, W) float32 with NaN where undefined.
 
     Roles come first, in order of wavelength. Values are stored x scale + offset. Where bundles give the same bands, a
     pixel is taken whole from the first of them that is defined there in every band. Raises SiteError for bundles of one
     image in different CRSs or units.
     """
-    return read_with_plain(images, grid)[0]
+    return read_with_plain(images, grid).sharp
 
 
-def read_with_plain(images: Sequence[ImageTable], grid: Grid) -> tuple[Bands, Bands]:
-    """The bands, and the same before pan-sharpening, which indices are taken from; one array where nothing differs."""
-    bands: Bands = {}
-    for group in one_image(images):
-        scenes = [scene_of(image) for image in group]
-        require_alike(scenes)
-        of_group: Bands | None = None
-        for image, scene in zip(group, scenes, strict=True):
-            of_image = _of_file(image, grid) if scene is None else _of_scene(image, scene, grid)
-            unsharpened = (name for name in SHARPENED if name in of_image and PLAIN + name not in of_image)
-            of_image |= {PLAIN + name: of_image[name] for name in unsharpened}
-            of_group = of_image if of_group is None else _filled(of_group, of_image)
-        bands |= of_group or {}
+def read_with_plain(images: Sequence[SiteImage], grid: Grid) -> ImageBands:
+    """The bands as `read_images` gives them, and the same before pan-sharpening."""
+    bands = ImageBands({}, {})
+    for group in fill_groups(images):
+        require_alike(group)
+        first, *others = (_of_image(image, grid) for image in group)
+        for other in others:
+            first = _filled(first, other)
+        bands.sharp.update(first.sharp)
+        bands.plain.update(first.plain)
     names = band_names(images)
-    return {name: bands[name] for name in names}, {name: bands.get(PLAIN + name, bands[name]) for name in names}
+    return ImageBands(*({name: values[name] for name in names} for values in bands))
 
 
-def band_names(images: Sequence[ImageTable]) -> list[str]:
+def band_names(images: Sequence[SiteImage]) -> list[str]:
     """The names of all bands in the order that they are read in."""
-    names = list(dict.fromkeys(name for image in images for name in image.bands))
+    names = list(dict.fromkeys(name for image in images for name in image.table.bands))
     return [role for role in ROLES if role in names] + [name for name in names if name not in ROLES]
 
 
-def only(images: Sequence[ImageTable], names: Sequence[str]) -> list[ImageTable]:
+def only(images: Sequence[SiteImage], names: Sequence[str]) -> list[SiteImage]:
     """The images that hold bands of these names, without their other bands, which then need not be read.
 
     Bundles keep all: whether the next scene fills a pixel depends on all bands, so that values would differ else.
     """
     chosen = []
     for image in images:
-        bands = {name: band for name, band in image.bands.items() if name in names}
-        if bands and image.bundle is None:
-            files = {name: path for name, path in image.files.items() if name in names}
-            image = image.model_copy(update={"bands": bands, "files": files})
-        if bands:
-            chosen.append(image)
+        bands = {name: band for name, band in image.table.bands.items() if name in names}
+        if not bands:
+            continue
+        if image.table.bundle is None:
+            image = image.with_table(bands=bands)
+            scene = image.scene
+            if scene is not None:
+                kept = {name: band for name, band in scene.bands.items() if name in names}
+                image = replace(image, scene=replace(scene, bands=kept))
+        chosen.append(image)
     return chosen
 
 
-def unit_of(images: Sequence[ImageTable], name: str) -> str:
+def unit_of(images: Sequence[SiteImage], name: str) -> str:
     """The unit of a band, by which a model refuses values of another scale.
 
     It is what a bundle's metadata makes of the values, or what the site states as `unit`. Else it is "reflectance"
     where the site scales the values or gives both `scale` and `offset`, even as 1 and 0, which says that stored x
     scale + offset is reflectance. Else it is "stored".
     """
-    image = next(image for image in images if name in image.bands)
-    scene = scene_of(image)
-    if scene is not None and scene.unit:
-        return scene.unit
-    scaled = image.scale != 1 or image.offset != 0 or {"scale", "offset"} <= image.model_fields_set
-    return image.unit or ("reflectance" if scaled else "stored")
+    image = next(image for image in images if name in image.table.bands)
+    if image.scene is not None and image.scene.unit:
+        return image.scene.unit
+    table = image.table
+    scaled = table.scale != 1 or table.offset != 0 or {"scale", "offset"} <= table.model_fields_set
+    return table.unit or ("reflectance" if scaled else "stored")
 
 
-def describe_images(images: Sequence[ImageTable]) -> list[dict[str, object]]:
+class BandFacts(TypedDict):
+    """A band as manifest.json holds it: its number in an image that is one file, or its own file."""
+
+    band: NotRequired[int]
+    file: NotRequired[str]
+    scale: float
+    offset: float
+    unit: str
+
+
+class ImageFacts(TypedDict):
+    """An image as manifest.json holds it; `undefined` says what of a bundle's quality raster is undefined."""
+
+    scene: str
+    date: str | None
+    undefined: NotRequired[list[str]]
+    bands: dict[str, BandFacts]
+
+
+def describe_images(images: Sequence[SiteImage]) -> list[ImageFacts]:
     """What manifest.json says of every image: where it is from, and the scaling that was applied to each band."""
-    rows = []
+    rows: list[ImageFacts] = []
     for image in images:
-        scene = scene_of(image)
-        row: dict[str, object] = {"scene": image.scene, "date": str(image.date) if image.date else None}
-        bands: dict[str, dict[str, object]]
+        table, scene = image.table, image.scene
+        date, units = str(table.date) if table.date else None, {name: unit_of([image], name) for name in table.bands}
         if scene is None:
-            scaling = {"scale": image.scale, "offset": image.offset}
-            bands = {name: {"band": number, **scaling} for name, number in image.bands.items()}
-        else:
-            masks = ["fill", *image.mask, *(["saturated"] if image.saturation else [])]
-            row["undefined"] = masks if image.bundle else []
             bands = {
-                name: {"file": band.path.name, "scale": band.scale, "offset": band.offset}
+                name: BandFacts(band=number, scale=table.scale, offset=table.offset, unit=units[name])
+                for name, number in table.bands.items()
+            }
+            rows.append(ImageFacts(scene=table.scene, date=date, bands=bands))
+        else:
+            masks = ["fill", *table.mask, *(["saturated"] if table.saturation else [])]
+            bands = {
+                name: BandFacts(file=band.path.name, scale=band.scale, offset=band.offset, unit=units[name])
                 for name, band in scene.bands.items()
             }
-        for name in image.bands:
-            bands[name]["unit"] = unit_of([image], name)
-        rows.append({**row, "bands": bands})
+            undefined = masks if table.bundle else []
+            rows.append(ImageFacts(scene=table.scene, date=date, undefined=undefined, bands=bands))
     return rows
 
 
-def describe_resampling(images: Sequence[ImageTable], grid: Grid, sharpened: bool = True) -> dict[str, str]:
+def describe_resampling(images: Sequence[SiteImage], grid: Grid, sharpened: bool = True) -> dict[str, str]:
     """How the rasters of images are brought to the grid, by file name; not `sharpened` for indices."""
     resampling: dict[str, str] = {}
     for image in images:
-        scene = scene_of(image)
-        if scene is None and image.path is not None:
-            resampling[image.path.name] = how_resampled(image.path, grid, "bilinear")
+        scene = image.scene
         if scene is None:
+            (path,) = image.files
+            resampling[path.name] = how_resampled(path, grid, "bilinear")
             continue
         pan = _sharpening_pan(image, scene, grid)
         for name, band in scene.bands.items():
@@ -140,17 +171,18 @@ def describe_resampling(images: Sequence[ImageTable], grid: Grid, sharpened: boo
     return resampling
 
 
-def require_alike(scenes: Sequence[Scene | None]) -> None:
+def require_alike(group: Sequence[SiteImage]) -> None:
     """Raise SiteError for scenes that are to fill each other and lie in different UTM zones or differ in unit."""
-    bundles = [scene for scene in scenes if scene is not None]
-    for other in bundles[1:]:
-        first = bundles[0]
+    for image in group[1:]:
+        first, other = group[0].scene, image.scene
+        if first is None or other is None:
+            continue
         if first.unit != other.unit:
             raise SiteError(
                 f"{first.origin} is {first.unit} and {other.origin} {other.unit}: they cannot fill each other. "
                 "Give bundles of one level."
             )
-        zones = [read_info(next(iter(scene.bands.values())).path).crs for scene in (first, other)]
+        zones = [image.grid_of(scene.first_raster).crs for image, scene in ((group[0], first), (image, other))]
         if zones[0] != zones[1]:
             raise SiteError(
                 f"{first.origin} is in {crs_name(zones[0])} and {other.origin} in {crs_name(zones[1])}: scenes of "
@@ -164,37 +196,54 @@ def quality_on(quality: Quality, grid: Grid) -> NDArray[np.float32]:
     return np.asarray(warp(quality.path, grid, [1], "nearest")[0])
 
 
-def _filled(first: Bands, second: Bands) -> Bands:
+def _filled(first: ImageBands, second: ImageBands) -> ImageBands:
     """The bands of a first scene, with all of a second's at pixels where only the second has every band."""
-    lacking = np.any([np.isnan(values) for values in first.values()], axis=0)
-    complete = ~np.any([np.isnan(values) for values in second.values()], axis=0)
-    return {name: np.where(lacking & complete, second[name], values) for name, values in first.items()}
+    taken = _incomplete(first) & ~_incomplete(second)
+    return ImageBands(
+        *(
+            {name: np.where(taken, of_second[name], values) for name, values in of_first.items()}
+            for of_first, of_second in zip(first, second, strict=True)
+        )
+    )
 
 
-def _of_file(image: ImageTable, grid: Grid) -> Bands:
-    """The bands of an image that is one file, on `grid`."""
-    if image.path is None:
-        raise SiteError("an [[image]] needs a path, files or a bundle")
-    values = warp(image.path, grid, list(image.bands.values()), "bilinear", image.nodata)
-    return {
-        name: band * np.float32(image.scale) + np.float32(image.offset)
-        for name, band in zip(image.bands, values, strict=True)
-    }
+def _incomplete(bands: ImageBands) -> NDArray[np.bool_]:
+    """(H, W) bool: where some band is undefined."""
+    sharpened = [name for name in SHARPENED if name in bands.sharp]
+    planes = [*bands.plain.values(), *(bands.sharp[name] for name in sharpened)]
+    return np.asarray(np.any([np.isnan(values) for values in planes], axis=0))
 
 
-def _of_scene(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
+def _of_image(image: SiteImage, grid: Grid) -> ImageBands:
+    """The bands of an image on `grid`."""
+    if image.scene is not None:
+        return _of_scene(image, image.scene, grid)
+    (path,), table = image.files, image.table
+    values = warp(path, grid, list(table.bands.values()), "bilinear", table.nodata)
+    scale, offset = np.float32(table.scale), np.float32(table.offset)
+    bands = {name: band * scale + offset for name, band in zip(table.bands, values, strict=True)}
+    return ImageBands(bands, bands)
+
+
+def _of_scene(image: SiteImage, scene: Scene, grid: Grid) -> ImageBands:
     """The bands of a scene on `grid`; undefined where a pixel that would have had any weight is undefined or masked."""
     pan = _sharpening_pan(image, scene, grid)
     if pan is not None:
         return _through_pan(image, scene, pan, grid)
+    bands = _unsharpened(image, scene, grid)
+    return ImageBands(bands, bands)
+
+
+def _unsharpened(image: SiteImage, scene: Scene, grid: Grid) -> Bands:
+    """The bands of a scene on `grid`, each resampled from its own pixels."""
     parts: dict[str, Grid] = {}
     for name, band in scene.bands.items():
-        native = read_info(band.path).grid
+        native = image.grid_of(band.path)
         parts[name] = native.crop(needed_window(native, grid).clip(native.shape))
     if max(part.height * part.width for part in parts.values()) > MOST_AT_ONCE and max(grid.shape) > 1:
 
         def quarter(window: Window) -> NDArray[np.float32]:
-            return np.stack(list(_of_scene(image, scene, grid.crop(window)).values()))
+            return np.stack(list(_unsharpened(image, scene, grid.crop(window)).values()))
 
         return dict(zip(parts, in_quarters(quarter, grid.shape), strict=True))
     masks: Masks = {}
@@ -204,16 +253,16 @@ def _of_scene(image: ImageTable, scene: Scene, grid: Grid) -> Bands:
     }
 
 
-def _usable(image: ImageTable, scene: Scene, band: Band, part: Grid, masks: Masks) -> NDArray[np.float32]:
+def _usable(image: SiteImage, scene: Scene, band: Band, part: Grid, masks: Masks) -> NDArray[np.float32]:
     """A band, scaled, on a part of its own grid, (H, W), with NaN for fill, masked and saturated pixels.
 
     What is read of quality and saturation on that part goes into `masks`, for the scene's next band.
     """
-    native = read_info(band.path).grid
+    native = image.grid_of(band.path)
     stored = read(band.path, [band.number], _window_of(part, native), band.nodata)[0]
     values: NDArray[np.float32] = stored * np.float32(band.scale) + np.float32(band.offset)
     if part not in masks:
-        masks[part] = _masks(image, scene, part)
+        masks[part] = _masks(image.table, scene, part)
     unusable, saturated = masks[part]
     values[unusable] = np.nan
     if band.saturated is not None:
@@ -221,11 +270,11 @@ def _usable(image: ImageTable, scene: Scene, band: Band, part: Grid, masks: Mask
     return values
 
 
-def _masks(image: ImageTable, scene: Scene, part: Grid) -> tuple[NDArray[np.bool_], NDArray[np.uint16]]:
+def _masks(table: ImageTable, scene: Scene, part: Grid) -> tuple[NDArray[np.bool_], NDArray[np.uint16]]:
     """(unusable, bits of saturation), each (H, W), of a scene on a part of a band's grid."""
     unusable, saturated = np.zeros(part.shape, bool), np.zeros(part.shape, np.uint16)
     if scene.quality is not None:
-        unusable = scene.quality.unusable(quality_on(scene.quality, part), image.mask, image.saturation)
+        unusable = scene.quality.unusable(quality_on(scene.quality, part), table.mask, table.saturation)
     if scene.saturation is not None:
         saturated = np.nan_to_num(warp(scene.saturation, part, [1], "nearest")[0]).astype(np.uint16)
     return unusable, saturated
@@ -243,24 +292,27 @@ def _onto(values: NDArray[np.float32], part: Grid, grid: Grid) -> NDArray[np.flo
     out = warp_array(values[None], part, grid)[0]
     lacking = np.isnan(values)
     if lacking.any() and not lacking.all():
-        out[warp_array(lacking[None].astype(np.float32), part, grid)[0] > HARDLY] = np.nan
+        out[warp_array(lacking[None].astype(np.float32), part, grid)[0] > LEAST_UNDEFINED] = np.nan
     return np.asarray(out)
 
 
-def _sharpening_pan(image: ImageTable, scene: Scene, grid: Grid) -> Band | None:
+def _sharpening_pan(image: SiteImage, scene: Scene, grid: Grid) -> Band | None:
     """Band 8 where it sharpens others on `grid`; None where pixels as large as the bands' own have no use for it."""
-    coarse = read_info(next(iter(scene.bands.values())).path).transform.a
-    return scene.pan if sharpens(image, scene) and min(grid.x_size, grid.y_size) < coarse * (1 - APART) else None
+    if not sharpens(image.table, scene):
+        return None
+    coarse = image.grid_of(scene.first_raster).x_size
+    return scene.pan if min(grid.x_size, grid.y_size) < coarse * (1 - PAN_APART) else None
 
 
-def _through_pan(image: ImageTable, scene: Scene, pan: Band, grid: Grid) -> Bands:
+def _through_pan(image: SiteImage, scene: Scene, pan: Band, grid: Grid) -> ImageBands:
     """All bands on band 8's pixels, green and red sharpened too, and from there on `grid`, mostly band 8's own."""
-    fine = read_info(pan.path).grid
+    fine = image.grid_of(pan.path)
     window = needed_window(fine, grid).clip(fine.shape)
     if window.height == 0 or window.width == 0:
-        return {name: np.full(grid.shape, np.nan, np.float32) for name in scene.bands}
+        bands = {name: np.full(grid.shape, np.nan, np.float32) for name in scene.bands}
+        return ImageBands(bands, bands)
     part = fine.crop(window)
-    coarse = read_info(next(iter(scene.bands.values())).path).grid
+    coarse = image.grid_of(scene.first_raster)
     first_row, first_column = _positions(scene, fine, coarse)
     # Positions are counted in half coarse pixels: the coarse pixel k lies at 2 k. First the window in positions, then
     # the coarse pixels around it, then its place among the positions between those.
@@ -279,16 +331,14 @@ def _through_pan(image: ImageTable, scene: Scene, pan: Band, grid: Grid) -> Band
             2 * width - 1 + 2 * FINE_REACH,
         ),
     )
-    bands: Bands = {}
+    plain: Bands = {}
+    sharp: Bands = {}
     masks: Masks = {}
     for name, band in scene.bands.items():
         values = _usable(image, scene, band, around, masks)
-        plain = _onto(upsample(values[REACH:-REACH, REACH:-REACH])[inner], part, grid)
-        bands[name] = plain
-        if name in SHARPENED:
-            bands[PLAIN + name] = plain
-            bands[name] = _onto(sharpen(values, panchromatic)[inner], part, grid)
-    return bands
+        plain[name] = _onto(upsample(values[REACH:-REACH, REACH:-REACH])[inner], part, grid)
+        sharp[name] = _onto(sharpen(values, panchromatic)[inner], part, grid) if name in SHARPENED else plain[name]
+    return ImageBands(sharp, plain)
 
 
 def _read_pan(pan: Band, window: Window) -> NDArray[np.float32]:
@@ -303,8 +353,16 @@ def _positions(scene: Scene, fine: Grid, coarse: Grid) -> tuple[int, int]:
     half_x, half_y = coarse.x_size / 2, coarse.y_size / 2
     right = (fine.transform.c + fine.x_size / 2 - coarse.transform.c - coarse.x_size / 2) / half_x
     down = (coarse.transform.f - coarse.y_size / 2 - fine.transform.f + fine.y_size / 2) / half_y
-    fits = abs(fine.x_size / half_x - 1) < APART / fine.width and abs(fine.y_size / half_y - 1) < APART / fine.height
-    if fine.crs != coarse.crs or not fits or abs(right - round(right)) > APART or abs(down - round(down)) > APART:
+    fits = (
+        abs(fine.x_size / half_x - 1) < PAN_APART / fine.width
+        and abs(fine.y_size / half_y - 1) < PAN_APART / fine.height
+    )
+    if (
+        fine.crs != coarse.crs
+        or not fits
+        or abs(right - round(right)) > PAN_APART
+        or abs(down - round(down)) > PAN_APART
+    ):
         raise SiteError(
             f"{scene.origin}: the pixel centres of band 8 ({fine.describe()}) do not lie on and half-way between those "
             f"of the other bands ({coarse.describe()}). pansharpen = false does without."

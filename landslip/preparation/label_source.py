@@ -19,8 +19,8 @@ from landslip.geo.warp import warp, warp_stored
 from landslip.review.landslides import Landslides
 from landslip.review.landslides import read_landslides as read_outlines
 
-PART = 2048  # pixels a side of the windows that masks are read in
-MOST_SHOWN = 7  # values of a mask that a message lists
+MASK_WINDOW = 2048  # pixels a side of the windows that masks are read in
+MOST_VALUES_SHOWN = 7  # values of a mask that a message lists
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _meaning(table: LandslidesTable) -> str:
 def _pixels_by_value(table: LandslidesTable, grid: Grid) -> dict[float, int]:
     """The values that a mask holds on the grid, as stored, ascending, each with its number of pixels."""
     counts: dict[float, int] = {}
-    for window in tiles(grid.shape, PART):
+    for window in tiles(grid.shape, MASK_WINDOW):
         stored = warp_stored(table.path, grid.crop(window))
         for value, count in zip(*np.unique(stored[~np.isnan(stored)], return_counts=True), strict=True):
             counts[float(value)] = counts.get(float(value), 0) + int(count)
@@ -131,11 +131,11 @@ def _pixels_by_value(table: LandslidesTable, grid: Grid) -> dict[float, int]:
 
 def _listed(counts: dict[float, int]) -> str:
     """Values with their pixels, in words; the first few of many."""
-    shown = [f"{value:g} ({count:,} px)" for value, count in list(counts.items())[:MOST_SHOWN]]
+    shown = [f"{value:g} ({count:,} px)" for value, count in list(counts.items())[:MOST_VALUES_SHOWN]]
     if not shown:
         return "nothing"
-    if len(counts) > MOST_SHOWN:
-        return ", ".join(shown) + f" and {len(counts) - MOST_SHOWN} more values"
+    if len(counts) > MOST_VALUES_SHOWN:
+        return ", ".join(shown) + f" and {len(counts) - MOST_VALUES_SHOWN} more values"
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
@@ -182,16 +182,16 @@ def _zero_is_declared(table: LandslidesTable) -> bool:
     info = read_info(table.path)
     return 0.0 in info.nodata and all(
         set(np.unique(read_stored(table.path, 1, window)).tolist()) <= {0, *_marks(table)}
-        for window in tiles((info.height, info.width), PART)
+        for window in tiles((info.height, info.width), MASK_WINDOW)
     )
 
 
 def _require_mask(table: LandslidesTable, read: Callable[[Window], NDArray[np.float32]], grid: Grid) -> None:
     """Raise LabelError where a raster holds more than 0 and one other value, `read` at windows of the grid."""
     distinct: set[float] = set()
-    for window in tiles(grid.shape, PART):
+    for window in tiles(grid.shape, MASK_WINDOW):
         mask = read(window)
-        distinct |= set(np.unique(mask[~np.isnan(mask)])[:MOST_SHOWN].tolist())
+        distinct |= set(np.unique(mask[~np.isnan(mask)])[:MOST_VALUES_SHOWN].tolist())
         values = sorted(distinct)
         if len(values) > 2 or (len(values) == 2 and values[0] != 0):
             raise LabelError(

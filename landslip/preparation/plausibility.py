@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.config.site import Site, one_image
 from landslip.config.site_tables import ROLES, DemTable, ImageTable
 from landslip.errors import SiteError
 from landslip.factors.indices import mndwi, ndvi
@@ -23,12 +22,13 @@ from landslip.preparation.coregistration import evenly
 from landslip.preparation.findings import Finding
 from landslip.preparation.ground import Inside
 from landslip.preparation.images import band_names, read_images, unit_of
+from landslip.preparation.site_inputs import SiteImage, SiteInputs, fill_groups
 from landslip.preparation.terrain_sources import dem_grid, read_dem
 from landslip.runtime.parallel import parallel_map
 
 Float32 = NDArray[np.float32]
 
-SIDE, MOST_WINDOWS = 512, 64  # of the windows that are looked at: all of a site up to 16 million pixels
+LOOK_WINDOW, MOST_WINDOWS = 512, 64  # of the windows that are looked at: all of a site up to 16 million pixels
 SAMPLED = 4096  # pixels of each that medians are taken of
 DARKEST = 0.01  # median reflectance of the brightest band; dark forest has 0.2 in the near infrared, clear water 0.02
 BRIGHTEST = 1.2  # median reflectance of any band; snow has 0.99 and thick cloud 1.04 in the coastal band
@@ -36,7 +36,9 @@ LEAST_LAND = 0.1  # of the ground: where less is land, its NDVI says nothing of 
 BRIGHT, DAZZLING = 0.1, 0.5  # reflectance of land where only red and near infrared are there; water less, snow more
 DOUBTFUL_NDVI = -0.05  # median on land; bare rock comes near 0
 DOUBTFUL_WITHOUT_SWIR = -0.1  # where muddy water and snow in shadow may pass for land
-MANY = 0.01  # of the pixels with reflectance below 0 that a warning is worth; above 1 is snow's and does no harm
+MANY_BELOW_0 = (
+    0.01  # of the pixels with reflectance below 0 that a warning is worth; above 1 is snow's and does no harm
+)
 STEEP, STEEP_SHARE = 50.0, 0.1  # degrees; the steepest mountains at hand have 49 where a tenth is steeper
 FINEST_DEM = 5.0  # metres: below that walls and boulders are steep
 DEM_WINDOW, MOST_DEM_WINDOWS = 256, 16
@@ -69,15 +71,15 @@ class _Look:
     sample: Float32
 
 
-def doubts(site: Site, grid: Grid, inside: Inside) -> Iterator[Finding]:
+def doubts(inputs: SiteInputs, grid: Grid, inside: Inside) -> Iterator[Finding]:
     """What is doubtful about the numbers of a site's images and DEM; nothing where all is well.
 
     Raises what reading them raises.
     """
-    for images in (*one_image(site.image), *one_image(site.before)):
+    for images in (*fill_groups(inputs.images), *fill_groups(inputs.before)):
         yield from _of_image(images, grid, inside)
-    if site.dem is not None:
-        yield from _of_relief(site.dem, grid)
+    if inputs.site.dem is not None:
+        yield from _of_relief(inputs.site.dem, grid)
 
 
 def require_metres(dem: DemTable) -> Finding | None:
@@ -103,16 +105,17 @@ def require_metres(dem: DemTable) -> Finding | None:
     return None
 
 
-def _of_image(images: Sequence[ImageTable], grid: Grid, inside: Inside) -> Iterator[Finding]:
+def _of_image(images: Sequence[SiteImage], grid: Grid, inside: Inside) -> Iterator[Finding]:
     """What is doubtful about one image, or about scenes that make one."""
     # Sharpening takes long, and nothing here depends on it.
-    plain = [image.model_copy(update={"pansharpen": False}) if image.bundle else image for image in images]
-    windows = evenly(list(tiles(grid.shape, SIDE)), MOST_WINDOWS)
+    plain = [image.with_table(pansharpen=False) for image in images]
+    windows = evenly(list(tiles(grid.shape, LOOK_WINDOW)), MOST_WINDOWS)
     look = _together(list(parallel_map(lambda window: _look(plain, grid, window, inside), windows)))
     names = band_names(plain)
     sample = dict(zip(names, look.sample, strict=True))
     medians = {name: float(np.nanmedian(values)) for name, values in sample.items() if np.isfinite(values).any()}
-    what, image = _called(images[0]), images[0]
+    image = images[0].table
+    what = _called(image)
     if not medians:
         return
     stored = _stored(image, what, medians)
@@ -130,7 +133,7 @@ def _of_image(images: Sequence[ImageTable], grid: Grid, inside: Inside) -> Itera
         yield exchange
 
 
-def _look(images: Sequence[ImageTable], grid: Grid, window: Window, inside: Inside) -> _Look:
+def _look(images: Sequence[SiteImage], grid: Grid, window: Window, inside: Inside) -> _Look:
     """What images show at a window of the grid."""
     bands = read_images(images, grid.crop(window))
     ground = inside(window)
@@ -223,7 +226,7 @@ def _artefacts(look: _Look, names: Sequence[str], what: str) -> Iterator[Finding
         text += "; NDVI and MNDWI count what is below 0 as 0"
     if look.without_index:
         text += f", and the {look.without_index:,} pixels where neither band is above 0 have none and are not mapped"
-    if look.any_below < MANY * look.ground:
+    if look.any_below < MANY_BELOW_0 * look.ground:
         yield Finding("note", f"{text}.")
     else:
         remedy = "Check scale and offset, cut the outline to the ground you mean, or take another scene."

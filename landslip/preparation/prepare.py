@@ -26,12 +26,13 @@ from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read
 from landslip.preparation.channel_sources import channel_sources
 from landslip.preparation.channel_summary import Prepared, Totals, write_summaries
-from landslip.preparation.check import check_site
+from landslip.preparation.check import check_inputs
 from landslip.preparation.figures import draw_prepared
+from landslip.preparation.findings import Finding
 from landslip.preparation.ground import inside_of
 from landslip.preparation.label_source import open_label, require_landslides
-from landslip.preparation.manifest import make_manifest, without_folders
-from landslip.preparation.site_grid import site_grid
+from landslip.preparation.manifest import Manifest, make_manifest, without_folders
+from landslip.preparation.site_inputs import SiteInputs, open_site
 from landslip.preparation.source import ChannelSource, Encoding, Values
 from landslip.runtime.atomic import atomic_folder, refuse_existing
 from landslip.runtime.disk import flush, require_space
@@ -42,10 +43,10 @@ from landslip.runtime.run_folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 from landslip.runtime.text import read_json, write_json
 
 LEDGER = "finished.json"  # names the channels that are finished, while the others are being computed
-FINAL = 512  # side of the windows that all channels are read in at once, pixels
+FINISH_WINDOW = 512  # side of the windows that all channels are read in at once, pixels
 # what a prepared folder consists of
 WRITTEN = {"stack.tif", "valid.tif", "label.tif", "channels.json", "manifest.json", "table.csv", FIGURES}
-DRAWN = (STUDY_AREA, FACTOR_SHEET, "factor_*.png")  # what its folder FIGURES consists of
+PICTURES = (STUDY_AREA, FACTOR_SHEET, "factor_*.png")  # what its folder FIGURES consists of
 ALONGSIDE = (".aux.xml", ".ovr")  # what viewers put beside rasters
 
 
@@ -62,17 +63,20 @@ def prepare(
     """
     folder = Path(folder)
     refuse_existing(folder, overwrite, folder=True)
-    refuse_losses(folder, [path for _, path in site.inputs()], WRITTEN)
-    warnings = _require_sound(site)
-    grid = site_grid(site)
-    manifest = make_manifest(site, grid, encoding)
-    with atomic_folder(folder, overwrite, LEDGER) as aside, _saying_what_is_kept(aside):
-        sources = channel_sources(site, grid, encoding)
+    findings: list[Finding] = []
+    inputs = open_site(site, findings)
+    refuse_losses(folder, [path for _, path in inputs.files()], WRITTEN)
+    grid = _require_sound(inputs, findings)
+    manifest = make_manifest(inputs, grid, encoding)
+    with atomic_folder(folder, overwrite, LEDGER) as aside, _say_what_is_kept(aside):
+        sources = channel_sources(inputs, grid, encoding)
         channels = [channel for source in sources for channel in source.channels]
         _require_own_names(site, channels)
         finished = _start(aside, manifest, grid, channels)
         pending = [source for source in sources if not {channel.name for channel in source.channels} <= finished]
-        windows = sum(len(source.windows(grid.shape)) for source in pending) + len(list(tiles(grid.shape, FINAL)))
+        windows = sum(len(source.windows(grid.shape)) for source in pending) + len(
+            list(tiles(grid.shape, FINISH_WINDOW))
+        )
         totals = Totals(parts=[[] for _ in channels])
         fill = _fill_stack(sources, pending, manifest, grid, aside)
         for _ in track(chain(fill, _finish(site, grid, channels, totals, aside)), windows, "prepare", "block"):
@@ -87,7 +91,7 @@ def prepare(
         summaries = totals.summaries(channels)
         write_summaries(aside, summaries, encoding)
         manifest["resampling"] = {source.name: source.resampling for source in sources}
-        manifest["warnings"] = without_folders(warnings, site)
+        manifest["warnings"] = without_folders((f.text for f in findings if f.severity == "warning"), inputs)
         manifest["landslides_that_burn_to_no_pixel"] = [str(feature) for feature in totals.unburnt]
         if totals.states:
             manifest["landslides_by_review"] = totals.states
@@ -116,23 +120,27 @@ def refuse_losses(folder: Path, inputs: Iterable[Path], written: set[str]) -> No
         others = [p.name for p in folder.iterdir() if not (p.name in written or p.name.endswith(ALONGSIDE))]
         if FIGURES in written and (folder / FIGURES).is_dir():
             pictures = (folder / FIGURES).iterdir()
-            others += [f"{FIGURES}/{p.name}" for p in pictures if not any(p.match(name) for name in DRAWN)]
+            others += [f"{FIGURES}/{p.name}" for p in pictures if not any(p.match(name) for name in PICTURES)]
         others.sort()
         if others:
             listed = ", ".join(others[:5]) + (" ..." if len(others) > 5 else "")
             raise OutputError(f"{folder} also holds {listed}, which would be lost. Move it, or give another folder.")
 
 
-def _require_sound(site: Site) -> list[str]:
-    """The warnings of a site's inputs, which are said with the notes; SiteError that lists the faults, if any."""
-    findings = check_site(site)
+def _require_sound(inputs: SiteInputs, findings: list[Finding]) -> Grid:
+    """The grid of a site whose inputs have no fault. What is found joins the findings, and is said.
+
+    Raises SiteError that lists the faults, if any.
+    """
+    site, grid = inputs.site, check_inputs(inputs, findings)
     faults = [finding.text for finding in findings if finding.severity == "fault"]
     if faults:
         listed = "\n  ".join(faults)
         raise SiteError(f"site {site.name!r} cannot be prepared:\n  {listed}" if len(faults) > 1 else faults[0])
     for finding in findings:
         say(f"{finding.severity}: {finding.text}")
-    return [finding.text for finding in findings if finding.severity == "warning"]
+    assert grid is not None  # A site without a grid has a fault.
+    return grid
 
 
 def _require_own_names(site: Site, channels: list[Channel]) -> None:
@@ -145,7 +153,7 @@ def _require_own_names(site: Site, channels: list[Channel]) -> None:
         )
 
 
-def _start(aside: Path, manifest: dict[str, object], grid: Grid, channels: list[Channel]) -> set[str]:
+def _start(aside: Path, manifest: Manifest, grid: Grid, channels: list[Channel]) -> set[str]:
     """The names of the channels that a killed run of the same site finished, whose stack goes on; else a new stack."""
     ledger = aside / LEDGER
     try:
@@ -167,7 +175,7 @@ def _start(aside: Path, manifest: dict[str, object], grid: Grid, channels: list[
 
 
 @contextmanager
-def _saying_what_is_kept(aside: Path) -> Iterator[None]:
+def _say_what_is_kept(aside: Path) -> Iterator[None]:
     """Say what a run that is stopped by Ctrl-C keeps: the stack, where a channel of it is finished; else nothing."""
     try:
         yield
@@ -181,7 +189,7 @@ def _saying_what_is_kept(aside: Path) -> Iterator[None]:
         raise
 
 
-def _fingerprint(manifest: dict[str, object]) -> str:
+def _fingerprint(manifest: Manifest) -> str:
     """What tells whether a stack was begun from the same inputs, site and software."""
     return hashlib.sha256(repr(manifest).encode()).hexdigest()
 
@@ -194,7 +202,7 @@ def _clear(folder: Path, names: set[str]) -> None:
 
 
 def _fill_stack(
-    sources: list[ChannelSource], pending: list[ChannelSource], manifest: dict[str, object], grid: Grid, aside: Path
+    sources: list[ChannelSource], pending: list[ChannelSource], manifest: Manifest, grid: Grid, aside: Path
 ) -> Iterator[None]:
     """Compute the pending channels and put them in their places in the stack; yields after every window."""
     stack = find_tiles(aside / "stack.tif")
@@ -235,13 +243,13 @@ def _finish(site: Site, grid: Grid, channels: list[Channel], totals: Totals, asi
         return window, inside, valid, label, parts
 
     burnt_to_none = set()  # positions in `landslides.unburnt` that lie inside the outline
-    strip = np.empty((2, FINAL, grid.width), np.uint8)  # label and valid of a row of windows
+    strip = np.empty((2, FINISH_WINDOW, grid.width), np.uint8)  # label and valid of a row of windows
     rule = site.landslides.burn if site.landslides is not None else ""
     with (
         create_raster(aside / "label.tif", grid, "uint8", ["label"], UNKNOWN, tags={"burn": rule}) as label_file,
         create_raster(aside / "valid.tif", grid, "uint8", ["valid"], None) as valid_file,
     ):
-        for window, inside, valid, label, parts in parallel_map(at, tiles(grid.shape, FINAL)):
+        for window, inside, valid, label, parts in parallel_map(at, tiles(grid.shape, FINISH_WINDOW)):
             strip[0, : window.height, window.slices[1]] = label
             strip[1, : window.height, window.slices[1]] = valid
             if window.column + window.width == grid.width:

@@ -11,30 +11,30 @@ from typing import TYPE_CHECKING
 import shapely
 from rasterio.crs import CRS
 
-from landslip.config.site import Site, one_image, scene_of
 from landslip.config.site_tables import FileTable, GridTable, ImageTable
 from landslip.errors import GridError, LandslipError, SiteError
 from landslip.geo.geodesy import ellipsoid
 from landslip.geo.grid import Grid, Window, metric_fault
 from landslip.geo.raster import FARTHEST, RasterInfo, read_info
 from landslip.geo.warp import default_grid
+from landslip.preparation.site_inputs import SiteImage, SiteInputs, fill_groups
 from landslip.scenes.pansharpen import SHARPENED
 from landslip.scenes.scene import Scene
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
-EARTH = (6.3e6, 6.4e6)  # metres between which its radius at the equator lies
-MOST_PIXELS = 2_000_000_000  # of a grid
+EARTH_RADIUS = (6.3e6, 6.4e6)  # metres between which its radius at the equator lies
+MOST_GRID_PIXELS = 2_000_000_000  # of a grid
 
 
-def site_grid(site: Site) -> Grid:
+def site_grid(inputs: SiteInputs) -> Grid:
     """The grid of a site: [grid] where given, else the first image's (or the DEM's) own, cut to the outline.
 
     Raises GridError where that is not a projected grid in metres, or does not meet the outline.
     """
-    reference = _reference(site)
-    crs = _grid_crs(site, reference)
+    site, reference = inputs.site, _reference(inputs)
+    crs = _grid_crs(site.grid, reference)
     fault = metric_fault(crs)
     if fault is not None:
         origin = "[grid] crs" if site.grid.crs else str(reference.path)
@@ -54,9 +54,9 @@ def site_grid(site: Site) -> Grid:
 
 
 def require_size(grid: Grid, what: str, remedy: str) -> None:
-    """Raise GridError for a grid of more than MOST_PIXELS."""
-    if grid.height * grid.width > MOST_PIXELS:
-        raise GridError(f"{what} would have {grid.describe()}, more than {MOST_PIXELS:,} in all. {remedy}")
+    """Raise GridError for a grid of more than MOST_GRID_PIXELS."""
+    if grid.height * grid.width > MOST_GRID_PIXELS:
+        raise GridError(f"{what} would have {grid.describe()}, more than {MOST_GRID_PIXELS:,} in all. {remedy}")
 
 
 def read_outline(outline: FileTable, crs: CRS) -> gpd.GeoDataFrame:
@@ -75,20 +75,21 @@ def sharpens(image: ImageTable, scene: Scene) -> bool:
     return scene.pan is not None and image.pansharpen is not False and bool(set(SHARPENED) & set(image.bands))
 
 
-def _image_raster(image: ImageTable, grid: GridTable) -> Path:
+def _image_raster(image: SiteImage, grid: GridTable) -> Path:
     """The raster whose pixels are an image's own: the finest of a scene, and band 8 where it sharpens others."""
-    scene = scene_of(image)
+    scene = image.scene
     if scene is None:
-        return Path(str(image.path))
-    finest = min((band.path for band in scene.bands.values()), key=lambda path: read_info(path).transform.a)
-    if sharpens(image, scene) and (grid.resolution is None or grid.resolution < read_info(finest).transform.a):
+        return image.files[0]
+    widths = {band.path: image.grid_of(band.path).x_size for band in scene.bands.values()}
+    finest = min(widths, key=lambda path: widths[path])
+    if sharpens(image.table, scene) and (grid.resolution is None or grid.resolution < widths[finest]):
         return scene.pan.path if scene.pan else finest
     return finest
 
 
 def _zone_of(info: RasterInfo) -> str:
     """The UTM zone that a raster lies in, as an example; empty where that cannot be told, or is no place on Earth."""
-    if info.crs is None or info.rotated or not EARTH[0] < ellipsoid(info.crs).a < EARTH[1]:
+    if info.crs is None or info.rotated or not EARTH_RADIUS[0] < ellipsoid(info.crs).a < EARTH_RADIUS[1]:
         return ""
     import geopandas as gpd  # Takes long: not before a fault of the site file is told.
 
@@ -99,20 +100,21 @@ def _zone_of(info: RasterInfo) -> str:
     return f', such as crs = "{zone.to_string()}" where it lies'
 
 
-def _reference(site: Site) -> RasterInfo:
+def _reference(inputs: SiteInputs) -> RasterInfo:
     """The raster whose pixels the grid takes, as large as all scenes of the first image together."""
-    path = _image_raster(site.image[0], site.grid) if site.image else site.dem.path if site.dem else None
+    site, images = inputs.site, inputs.images
+    path = _image_raster(images[0], site.grid) if images else site.dem.path if site.dem else None
     if path is None:
         rasters = [factor.path for factor in site.factor if factor.is_raster]
         if not rasters:
             raise SiteError(f"site {site.name!r} has no raster to take the grid from. Add an [[image]] or a [dem].")
         path = rasters[0]
     info = read_info(path)
-    scenes = one_image(site.image)[0] if site.image else []
+    scenes = fill_groups(images)[0] if images else []
     return _with_others(info, scenes[1:], site.grid)
 
 
-def _with_others(info: RasterInfo, others: Sequence[ImageTable], grid: GridTable) -> RasterInfo:
+def _with_others(info: RasterInfo, others: Sequence[SiteImage], grid: GridTable) -> RasterInfo:
     """The first scene's raster, made larger by whole pixels so that scenes which fill it lie on it too."""
     if not others or info.crs is None or info.rotated:
         return info
@@ -136,13 +138,13 @@ def _together(a: Window, b: Window) -> Window:
     return Window(row, column, last_row - row, last_column - column)
 
 
-def _grid_crs(site: Site, reference: RasterInfo) -> CRS:
+def _grid_crs(grid: GridTable, reference: RasterInfo) -> CRS:
     """The CRS that the site gives, else that of the raster whose pixels its grid takes."""
-    if site.grid.crs is not None:
+    if grid.crs is not None:
         try:
-            return CRS.from_user_input(site.grid.crs)
+            return CRS.from_user_input(grid.crs)
         except ValueError as error:
-            raise GridError(f"[grid] crs = {site.grid.crs!r} is not a CRS ({error}).") from error
+            raise GridError(f"[grid] crs = {grid.crs!r} is not a CRS ({error}).") from error
     if reference.crs is None:
         return reference.grid.crs  # Raises, and says how the raster is given one.
     return reference.crs
@@ -184,7 +186,13 @@ def _pixels_within(bounds: tuple[float, float, float, float], grid: Grid) -> Win
 
 
 def _cut(
-    raster_grid: Grid, window: Window, what: str, bounds: tuple[float, float, float, float], origin: Path, remedy: str
+    raster_grid: Grid,
+    window: Window,
+    what: str,
+    bounds: tuple[float, float, float, float],
+    *,
+    origin: Path,
+    remedy: str,
 ) -> Grid:
     """The part of the grid of `origin` in a window; GridError, with the bounds of `what`, where they do not meet."""
     inside = window.clip(raster_grid.shape)

@@ -16,8 +16,8 @@ from landslip.geo.warp import how_resampled
 
 Encoding = Literal["planes", "paper"]
 Values = Callable[[Window], NDArray[np.float32]]
-BLOCK = 1024  # side of the windows that a stack is filled by, pixels
-COLUMNS = 256  # of the windows of whole columns that distances are filled by
+FILL_WINDOW = 1024  # side of the windows that a stack is filled by, pixels
+FILL_COLUMNS = 256  # of the windows of whole columns that distances are filled by
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class ChannelSource:
     def windows(self, shape: tuple[int, int]) -> list[Window]:
         """Windows that tile a grid of `shape` (rows, columns), of the form that these channels are computed in."""
         if self.columns:
-            return [Window(0, left, shape[0], COLUMNS).clip(shape) for left in range(0, shape[1], COLUMNS)]
-        return list(tiles(shape, BLOCK))
+            return [Window(0, left, shape[0], FILL_COLUMNS).clip(shape) for left in range(0, shape[1], FILL_COLUMNS)]
+        return list(tiles(shape, FILL_WINDOW))
 
 
 def resampling_of(paths: Sequence[Path], grid: Grid, method: str) -> dict[str, str]:

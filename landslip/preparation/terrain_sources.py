@@ -9,7 +9,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from landslip.config.site_tables import DemTable, FileTable, RiversTable
-from landslip.dataset.channels import Channel
+from landslip.dataset.channels import Channel, factor_channel
 from landslip.errors import SiteError
 from landslip.factors.distance import distance
 from landslip.factors.hydrology import rivers_from_elevation
@@ -64,10 +64,8 @@ def read_dem(dem: DemTable, part: Grid) -> NDArray[np.float32]:
 def terrain_source(dem: DemTable, grid: Grid, encoding: Encoding) -> ChannelSource:
     """Elevation, slope, curvature and aspect, taken at the DEM's resolution and brought to `grid`."""
     channels = [
-        Channel("elevation", "elevation", "factor", "m"),
-        Channel("slope", "slope", "factor", "degree"),
-        Channel("curvature", "curvature", "factor", "1/100 m"),
-        *(Channel(f"{kind}_curvature", f"{kind}_curvature", "factor", "1/m") for kind in dem.curvatures),
+        *map(factor_channel, ("elevation", "slope", "curvature")),
+        *(factor_channel(f"{kind}_curvature") for kind in dem.curvatures),
     ]
     names = [channel.name for channel in channels[1:]] + ["aspect_sin", "aspect_cos"]
     if encoding == "planes":
@@ -134,4 +132,4 @@ def river_source(rivers: RiversTable, dem: DemTable | None, grid: Grid) -> Chann
         return at
 
     resampling = {dem.path.name: "bilinear, after distances"}
-    return ChannelSource(name, (Channel(name, name, "factor", "m"),), begin, resampling)
+    return ChannelSource(name, (factor_channel(name),), begin, resampling)

@@ -11,11 +11,13 @@ from landslip.dataset.channels import StackInfo, read_stack_info
 from landslip.dataset.split import PARTS, leakage_note, leaky_of
 from landslip.errors import LandslipError
 from landslip.evaluation.result import leakage
+from landslip.factors.table import FACTORS
 from landslip.geo.grid import Grid, crs_name
 from landslip.geo.raster import read_info
 from landslip.plots.maps import draw_split
 from landslip.preparation import figures
 from landslip.preparation.degrees import to_degrees
+from landslip.preparation.site_inputs import open_site
 from landslip.report.base import (
     Workspace,
     figure_text,
@@ -99,7 +101,7 @@ def factors(workspace: Workspace) -> list[Block]:
             f"Maps of {', '.join(names)}, each with a scale.",
             "The factors. Scales run from the 2nd to the 98th percentile, evenly about 0 where the sign matters; grey "
             "is undefined, the line the edge of valid ground where not all is valid. Scale bar, north and "
-            f"kilometres of {crs_name(stack.grid.crs)} on each. {thinned(stack.grid, figures.SMALL)}",
+            f"kilometres of {crs_name(stack.grid.crs)} on each. {thinned(stack.grid, figures.SMALL_MAP)}",
             palette=True,
         )
 
@@ -159,16 +161,16 @@ class _Sources:
         for image, _ in images:
             if factor in image.get("bands", {}):
                 return self._of_image(image, factor)
-        terrain = ("elevation", "slope", "curvature", "plan_curvature", "profile_curvature", "aspect")
-        if factor in terrain and self._table("dem"):
+        known = FACTORS.get(factor)
+        if known is not None and known.source == "dem" and self._table("dem"):
             dem = self._table("dem")
             method = "bilinear, or cut" if factor == "elevation" else "at the DEM's resolution, then bilinear"
             if dem.get("dem_resolution"):
                 return _base(dem["path"]), f"{figure_text(dem['dem_resolution'])} m", f"cubic, {method}"
             return _base(dem["path"]), self._resolution(str(dem["path"])), method
-        bands_of = {"ndvi": "red, nir", "mndwi": "green, swir1", "dndvi": "red, nir; before and after"}
-        if factor in bands_of:
-            return f"bands {bands_of[factor]}", "grid", "computed on the grid"
+        if known is not None and known.source == "bands":
+            twice = "; before and after" if factor == "dndvi" else ""
+            return f"bands {', '.join(known.bands)}{twice}", "grid", "computed on the grid"
         if factor == "distance_to_river" and self._table("rivers"):
             rivers = self._table("rivers")
             if rivers.get("from_dem_km2"):
@@ -204,8 +206,8 @@ class _Sources:
     def _resolution(self, path: str) -> str:
         """Pixel size from the header of an input, where the file is still there."""
         site = site_of(self.workspace)
-        files = [] if site is None else [file for _, file in site.inputs() if file.name == Path(path).name]
-        for place in (Path(path), *files):
+        files = [] if site is None else [file for _, file in open_site(site, []).files()]
+        for place in (Path(path), *(file for file in files if file.name == Path(path).name)):
             try:
                 info = read_info(place)
             except (LandslipError, OSError, ValueError):

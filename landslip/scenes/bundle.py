@@ -16,9 +16,6 @@ from landslip.scenes.scene import SURFACE, Band, Scene, corrupt
 from landslip.scenes.scene_files import SENTINEL_METADATA, Folder
 from landslip.scenes.sentinel2 import read_sentinel_metadata, sentinel
 
-# How files of bands begin: GeoTIFF and BigTIFF in both byte orders, JPEG 2000.
-PICTURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  \r\n\x87\n")
-
 
 def read_bundle(origin: Path, roles: Sequence[str], pan: bool | None = None, saturation: bool = True) -> Scene:
     """The scene in a folder or archive, by its metadata; bands as `roles` asks.
@@ -28,14 +25,17 @@ def read_bundle(origin: Path, roles: Sequence[str], pan: bool | None = None, sat
     """
     folder = Folder(origin)
     folder.require_one_scene()
-    scene = _scene_in(folder, roles, pan, saturation)
-    if origin.is_dir():
-        _require_pictures(scene.rasters)
-    return scene
+    return _scene_in(folder, roles, pan, saturation)
 
 
 def listed_scene(
-    files: Mapping[str, Path], scale: float, offset: float, metadata: Path | None, nodata: tuple[float, ...], unit: str
+    files: Mapping[str, Path],
+    *,
+    scale: float,
+    offset: float,
+    metadata: Path | None,
+    nodata: tuple[float, ...],
+    unit: str,
 ) -> Scene:
     """A scene of one file per band, scaled by `scale` and `offset` or as Sentinel-2's `metadata` says.
 
@@ -79,20 +79,6 @@ def _scene_in(folder: Folder, roles: Sequence[str], pan: bool | None, saturation
         "(Sentinel-2 Level-2A): without metadata nobody knows its scaling. Fetch the bundle again, or give its bands "
         "as `files` with scale and offset."
     )
-
-
-def _require_pictures(paths: Sequence[Path]) -> None:
-    """Raise SiteError for a band that is no GeoTIFF or JPEG 2000: a VRT under such a name leads to any other file."""
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                begin = file.read(len(PICTURES[-1]))
-        except OSError as error:
-            raise SiteError(f"{path} cannot be read ({error.strerror or error}). Fetch the bundle again.") from error
-        if not begin.startswith(PICTURES):
-            raise SiteError(
-                f"{path} cannot be read as a band: it is neither a GeoTIFF nor a JPEG 2000. Fetch the bundle again."
-            )
 
 
 def _text_of(metadata: Path) -> str:

@@ -6,10 +6,9 @@ Sources: USGS, LSDS-1822 and LSDS-1328, data format control books.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from landslip.errors import SiteError
 from landslip.runtime.text import parse_json, parse_number
@@ -67,11 +66,7 @@ class _MtlMetadata:
 
     def file(self, key: str) -> str:
         """The file that a key names, which lies beside the MTL, as its name in the folder."""
-        file_name = self.text("PRODUCT_CONTENTS", key)
-        if re.fullmatch(r"[\w.-]+", file_name) is None or file_name.startswith("."):
-            raise corrupt(self.path, f"{key} is {file_name!r}, no file name")
-        prefix = self.name.rpartition("/")[0]
-        return f"{prefix}/{file_name}" if prefix else file_name
+        return (PurePosixPath(self.name).parent / self.text("PRODUCT_CONTENTS", key)).as_posix()
 
 
 def landsat(folder: Folder, roles: Sequence[str], pan: bool | None, saturation: bool) -> Scene:

@@ -94,6 +94,11 @@ class Scene:
     metadata: tuple[Path, ...] = field(default=())
 
     @property
+    def first_raster(self) -> Path:
+        """The raster of the first band, which stands for the pixels of them all."""
+        return next(iter(self.bands.values())).path
+
+    @property
     def rasters(self) -> tuple[Path, ...]:
         """Every raster that is read, bands first."""
         others = (self.pan and self.pan.path, self.quality and self.quality.path, self.saturation)

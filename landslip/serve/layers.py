@@ -11,6 +11,7 @@ from typing import Literal
 from landslip.dataset.channels import Channel, StackInfo, read_stack_info
 from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.errors import RasterError
+from landslip.factors.table import title_of
 from landslip.geo.grid import Grid, same_grid, tiles
 from landslip.geo.raster import RasterInfo, open_raster, read_info, read_stored_window
 from landslip.plots.palette import (
@@ -239,6 +240,5 @@ def _slug(name: str) -> str:
 
 def _words(name: str) -> str:
     """A channel's or a factor's name as words."""
-    text = name.replace("_", " ").strip()
-    abbreviations = {"ndvi": "NDVI", "mndwi": "MNDWI", "dndvi": "dNDVI", "nir": "Near infrared"}
-    return abbreviations.get(text, text[:1].upper() + text[1:])
+    text = "near infrared" if name == "nir" else title_of(name).strip()
+    return text if text in ("NDVI", "MNDWI", "dNDVI") else text[:1].upper() + text[1:]

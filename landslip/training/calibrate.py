@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from landslip.dataset.blocks import Blocks
 from landslip.dataset.channels import StackInfo
 from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
-from landslip.dataset.split import VALIDATION, Split, independent_regions
+from landslip.dataset.spatial_split import independent_regions
+from landslip.dataset.split import VALIDATION, Split
 from landslip.dataset.training_data import read_prepared, read_split
 from landslip.errors import LabelError, ModelError, SplitError
 from landslip.geo.raster import open_raster

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from landslip.dataset.channels import Channel, StackInfo
 from landslip.errors import ChannelError, ModelError
+from landslip.factors.table import FACTORS
 from landslip.geo.grid import Window, metric_size
 from landslip.geo.raster import open_raster, read_around
 from landslip.metrics.applicability import Applicability, fit_applicability
@@ -36,7 +37,6 @@ SAMPLED_PIXELS = 4096  # pixels drawn from a stack
 SAMPLED_CELLS = 32  # cells of the raster that they are drawn from, each of which costs the reading of a stored block
 MOST_TRIED = 8  # where most cells hold nothing valid, so many times SAMPLED_CELLS are looked at
 SAMPLE_SEED = 0  # the same pixels are drawn at every call
-INDICES = ("ndvi", "mndwi", "dndvi")  # factors that follow from the scale of the images, as bands do
 NAMED_CHANNELS = 4  # channels that a message names at most
 
 
@@ -121,7 +121,7 @@ def require_similar_ground(
 
 def follows_scale(channel: Channel) -> bool:
     """Whether a channel is a band or an index: read at another scale its images hold other values."""
-    return channel.group == "band" or channel.factor in INDICES
+    return channel.group == "band" or (channel.factor in FACTORS and FACTORS[channel.factor].source == "bands")
 
 
 def training_range(model: Model, pixels: TrainingPixels | None) -> Ends:

@@ -8,19 +8,9 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from landslip.config.run import SplitChoice
-from landslip.dataset import split as module
-from landslip.dataset.split import (
-    PARTS,
-    TEST,
-    TRAIN,
-    VALIDATION,
-    _squares,
-    independent_regions,
-    keep_apart,
-    split_apart,
-    split_paper,
-    within,
-)
+from landslip.dataset import spatial_split as module
+from landslip.dataset.spatial_split import _squares, independent_regions, keep_apart, split_apart, within
+from landslip.dataset.split import PARTS, TEST, TRAIN, VALIDATION, split_paper
 from landslip.errors import SplitError
 from landslip.geo.grid import Window, lattice
 
@@ -122,7 +112,7 @@ def test_parts_kept_apart_window_by_window_are_those_of_the_whole(guard: int, mo
     for keeper in (TEST, VALIDATION):
         near = ndimage.distance_transform_edt(at_once != keeper) < guard
         at_once[near & (at_once != keeper) & (at_once != TEST)] = 0
-    monkeypatch.setattr(module, "SIDE", 16)
+    monkeypatch.setattr(module, "APART_WINDOW", 16)
     assert np.array_equal(keep_apart(parts.copy(), guard), at_once)
 
 

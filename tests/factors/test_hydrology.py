@@ -1,7 +1,5 @@
 """Rivers from elevation: closed forms of a valley, and real mountains."""
 
-import sys
-
 import numpy as np
 import pytest
 import rasterio
@@ -10,7 +8,7 @@ from numpy.typing import NDArray
 from real_data import DATA
 from scipy.ndimage import uniform_filter
 
-from landslip.errors import DependencyError, GridError
+from landslip.errors import GridError
 from landslip.factors.distance import distance
 from landslip.factors.hydrology import catchment_area, rivers_from_elevation
 
@@ -76,12 +74,6 @@ def test_refuses() -> None:
     for area in (0, -1, float("nan")):
         with pytest.raises(GridError, match=f"min_area_km2 is {area}"):
             rivers_from_elevation(valley(), TRANSFORM, area)
-
-
-def test_without_pyflwdir(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyflwdir", None)
-    with pytest.raises(DependencyError, match="pip install pyflwdir"):
-        catchment_area(valley(), TRANSFORM)
 
 
 def test_muzaffarabad_rivers_run_in_the_valleys() -> None:

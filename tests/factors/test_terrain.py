@@ -21,7 +21,6 @@ from landslip.factors import terrain
 
 FACTORS: list[Callable[..., NDArray[np.float32]]] = [
     terrain.slope,
-    terrain.slope_zevenbergen_thorne,
     terrain.aspect,
     terrain.aspect_sin_cos,
     terrain.curvature,
@@ -95,7 +94,6 @@ def test_plane(steep: float, towards: float, x_size: float, y_size: float, edges
         return factor(z, x_size, y_size, edges=edges)[(..., *here)]
 
     np.testing.assert_allclose(of(terrain.slope), steep, rtol=1e-5)
-    np.testing.assert_allclose(of(terrain.slope_zevenbergen_thorne), steep, rtol=1e-5)
     assert angle_between(of(terrain.aspect), np.array(towards)).max() < 1e-3
     sin, cos = of(terrain.aspect_sin_cos)
     np.testing.assert_allclose(sin, east, atol=1e-6)
@@ -121,8 +119,6 @@ def test_quadratic_surface(k: tuple[float, ...], x_size: float, y_size: float) -
     np.testing.assert_allclose(got, -200 * (a + b), rtol=1e-5, atol=1e-6)
     z_x, z_y = 2 * a * x + c * y + d, 2 * b * y + c * x + e
     steepness = np.hypot(z_x, z_y)
-    got = terrain.slope_zevenbergen_thorne(z, x_size, y_size)[INNER]
-    np.testing.assert_allclose(got, np.degrees(np.arctan(steepness)), rtol=1e-4, atol=1e-5)
     # The contour turns by the second derivative along itself, the slope line by that along itself.
     along = np.array([z_x, z_y]) / np.where(steepness > 1e-3, steepness, np.nan)
     second = np.array([[2 * a, c], [c, 2 * b]])
@@ -341,7 +337,6 @@ def test_kept_gdaldem_values_on_a_made_up_surface() -> None:
     """GDAL 3.6.2 on surface(), written as float32 GeoTIFF in EPSG:32633 with pixels of 30 x 20 m:
 
     gdaldem slope surface.tif slope.tif
-    gdaldem slope surface.tif slope_zt.tif -alg ZevenbergenThorne
     gdaldem aspect surface.tif aspect.tif
     gdaldem hillshade surface.tif shade.tif     (1 + 254 x shade, rounded)
 
@@ -352,11 +347,6 @@ def test_kept_gdaldem_values_on_a_made_up_surface() -> None:
         [15.68083, 19.36852, 25.89017, 23.66858], [20.26772, 25.58196, 29.82380, 26.22154],
         [18.98866, 25.62141, 28.40464, 23.06035], [12.04311, 21.10804, 22.23449, 13.82237],
         [5.96868, 16.99542, 15.37955, 2.06019],
-    ]
-    slope_zt = [
-        [15.25150, 19.83698, 26.77274, 24.44413], [19.98056, 26.18401, 30.70929, 26.87682],
-        [18.90779, 26.35054, 29.29209, 23.58605], [12.20354, 21.90236, 23.07058, 14.18746],
-        [6.15215, 17.49861, 15.83966, 2.12072],
     ]
     aspect = [
         [220.98651, 149.36575, 130.11116, 134.62053], [199.08154, 148.25260, 136.04855, 145.87796],
@@ -369,7 +359,6 @@ def test_kept_gdaldem_values_on_a_made_up_surface() -> None:
     # fmt: on
     z = surface()
     np.testing.assert_allclose(terrain.slope(z, 30, 20)[INNER], slope, atol=1e-4)
-    np.testing.assert_allclose(terrain.slope_zevenbergen_thorne(z, 30, 20)[INNER], slope_zt, atol=1e-4)
     np.testing.assert_allclose(terrain.aspect(z, 20, 20)[INNER], aspect, atol=5e-4)
     np.testing.assert_allclose(1 + 254 * terrain.hillshade(z, 30, 20)[INNER], shade, atol=0.51)
 
@@ -415,9 +404,6 @@ def test_gdaldem_at_muzaffarabad(tmp_path: pathlib.Path) -> None:
     assert np.nanmax(part) < 5e-5
     shade = 1 + 254 * terrain.hillshade(z, x_size, y_size)[INNER].astype(float)
     assert np.abs(shade - gdaldem(tmp_path, z, x_size, y_size, "hillshade")[INNER]).max() < 0.51
-    curved = gdaldem(tmp_path, z, x_size, y_size, "slope", "-alg", "ZevenbergenThorne")
-    got = terrain.slope_zevenbergen_thorne(z, x_size, y_size)
-    np.testing.assert_allclose(got[INNER], curved[INNER], atol=1e-3)
 
 
 @needs_gdaldem
@@ -434,10 +420,9 @@ def test_one_sided_is_gdaldem_compute_edges_but_for_the_corners(tmp_path: pathli
 
 
 def test_saga_values_of_southern_ecuador() -> None:
-    """SAGA, Zevenbergen & Thorne: slope in degrees, plan and profile curvature in 1/m, convex positive."""
-    (slope, plan, profile, z, _), x_size, y_size = read("southern_ecuador", "ta.tif")
+    """SAGA, Zevenbergen & Thorne: plan and profile curvature in 1/m, convex positive."""
+    (_, plan, profile, z, _), x_size, y_size = read("southern_ecuador", "ta.tif")
     for factor, theirs in (
-        (terrain.slope_zevenbergen_thorne, slope),
         (terrain.profile_curvature, profile),
         (terrain.plan_curvature, plan),
     ):

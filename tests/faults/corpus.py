@@ -269,13 +269,14 @@ def site() -> None:
     from landslip.preparation.channel_sources import channel_sources
     from landslip.preparation.label_source import open_label
     from landslip.preparation.site_grid import site_grid
+    from landslip.preparation.site_inputs import open_site
 
     found = read_site(Path("site.toml"))
-    grid = site_grid(found)
+    grid = site_grid(open_site(found))
     window = Window(0, 0, 40, 40).clip(grid.shape)
     scratch = Path("new")
     scratch.mkdir()
-    for source in channel_sources(found, grid.crop(window), "planes"):
+    for source in channel_sources(open_site(found), grid.crop(window), "planes"):
         source.begin(scratch)(Window(0, 0, window.height, window.width))
     if found.landslides is not None:
         open_label(found.landslides, grid)
@@ -302,15 +303,17 @@ def bundle(name: str, roles: tuple[str, ...] = ("red", "green")) -> None:
     from landslip.geo.grid import Window
     from landslip.preparation.images import describe_images, read_with_plain
     from landslip.preparation.site_grid import site_grid
+    from landslip.preparation.site_inputs import open_site
 
     table = ImageTable.model_validate({"bundle": name, "bands": list(roles)})
-    grid = site_grid(Site(name="x", image=(table,)))
-    describe_images([table])
-    read_with_plain([table], grid.crop(Window(0, 0, 40, 40).clip(grid.shape)))
+    inputs = open_site(Site(name="x", image=(table,)))
+    grid = site_grid(inputs)
+    describe_images(inputs.images)
+    read_with_plain(inputs.images, grid.crop(Window(0, 0, 40, 40).clip(grid.shape)))
 
 
 def patches(name: str) -> None:
-    from landslip.preparation.import_patches import import_patches
+    from landslip.patches.import_patches import import_patches
 
     import_patches(Path(name), Path("new"))
 

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -48,8 +47,8 @@ from landslip.geo.vector import read_vector
 from landslip.inference.int8 import quantized_graph
 from landslip.inference.tile_store import TileStore
 from landslip.preparation.images import read_with_plain
-from landslip.preparation.patch_files import _hdf5
 from landslip.preparation.site_grid import site_grid
+from landslip.preparation.site_inputs import open_image, open_site
 from landslip.runtime.text import read_json
 from landslip.scenes.bundle import read_bundle
 from landslip.training.checkpoint import load_model
@@ -184,7 +183,7 @@ ROLES = ("red", "green")
 
 def pixels_of(bundle: Path) -> None:
     table = ImageTable.model_validate({"bundle": str(bundle), "bands": list(ROLES)})
-    read_with_plain([table], site_grid(Site(name="x", image=(table,))))
+    read_with_plain([open_image(table)], site_grid(open_site(Site(name="x", image=(table,)))))
 
 
 @pytest.fixture
@@ -265,39 +264,6 @@ def test_what_a_zip_cannot_give(tmp_path: Path, outside: tuple[Path, Path]) -> N
     path.write_bytes(changed)
     with pytest.raises(SiteError, match=r"no metadata that landslip can use"):
         read_bundle(path, ROLES)
-
-
-# ---- HDF5 ----
-
-
-def damages() -> dict[str, tuple[Callable[[object, Path], object], str]]:
-    h5py = pytest.importorskip("h5py")
-    return {
-        "external storage": (
-            lambda f, at: f.create_dataset("img", (2, 2), "u1", external=[(str(at / "secret"), 0, 4)]), "other files"
-        ),
-        "external link": (
-            lambda f, at: f.__setitem__("img", h5py.ExternalLink(str(at / "o.h5"), "img")), "none called"
-        ),
-        "soft link": (lambda f, _: f.__setitem__("img", h5py.SoftLink("/img")), "none called"),
-        "text": (lambda f, _: f.create_dataset("img", data="text"), "holds numbers"),
-        "claims": (
-            lambda f, _: f.create_dataset("img", (10**6, 10**6, 14), "f8", chunks=(64, 64, 14)), "1000000 x 1000000 x"
-        ),
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("what", ["external storage", "external link", "soft link", "text", "claims"])
-def test_hdf5_of_other_files_and_other_things(tmp_path: Path, what: str) -> None:
-    h5py = pytest.importorskip("h5py")
-    make, says = damages()[what]
-    (tmp_path / "secret").write_bytes(b"\1\2\3\4")
-    with h5py.File(tmp_path / "o.h5", "w") as file:
-        file["img"] = np.ones((2, 2, 3))
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        make(file, tmp_path)
-    with pytest.raises(LandslipError, match=says), _hdf5(tmp_path / "a.h5", "image"):
-        pass
 
 
 # ---- what mutation found ----

@@ -35,6 +35,7 @@ from landslip.preparation.images import read_images, read_with_plain
 from landslip.preparation.manifest import make_manifest
 from landslip.preparation.prepare import prepare
 from landslip.preparation.site_grid import site_grid
+from landslip.preparation.site_inputs import open_site
 from landslip.preparation.source import Encoding
 from landslip.runtime.parallel import parallel_map
 from landslip.scenes.pansharpen import upsample
@@ -44,8 +45,8 @@ PREPARED = ("stack.tif", "valid.tif", "label.tif", "channels.json", "manifest.js
 
 def require_same_in_windows(site: Site, folder: Path, steps: tuple[int, ...], encoding: Encoding) -> set[str]:
     """Compare each layer's windows with the whole, bit for bit; the names of the layers."""
-    grid = site_grid(site)
-    found = channel_sources(site, grid, encoding)
+    grid = site_grid(open_site(site))
+    found = channel_sources(open_site(site), grid, encoding)
     for layer in found:
         values = layer.begin(folder)
         whole = values(Window(0, 0, *grid.shape))
@@ -75,7 +76,7 @@ def test_a_layer_does_not_depend_on_the_window(tiny: TinySite, encoding: Encodin
 
 
 def test_a_dem_in_degrees_and_an_image_in_another_crs(tiny: TinySite) -> None:
-    grid = site_grid(read_site(tiny.site))
+    grid = site_grid(open_site(read_site(tiny.site)))
     for name, size in (("dem", 0.0003), ("image", 0.00011)):
         info = raster.read_info(tiny.folder / f"{name}.tif")
         degrees = warp.default_grid(info, raster.CRS.from_epsg(4326), size)
@@ -89,12 +90,12 @@ def test_a_dem_in_degrees_and_an_image_in_another_crs(tiny: TinySite) -> None:
 
 
 def test_fine_rasters_are_taken_in_quarters(tiny: TinySite, monkeypatch: pytest.MonkeyPatch) -> None:
-    site, grid = read_site(tiny.site), site_grid(read_site(tiny.site))
+    site, grid = read_site(tiny.site), site_grid(open_site(read_site(tiny.site)))
     window = Window(0, 0, *grid.shape)
-    whole = [layer.begin(tiny.folder)(window) for layer in channel_sources(site, grid, "planes")[:2]]
+    whole = [layer.begin(tiny.folder)(window) for layer in channel_sources(open_site(site), grid, "planes")[:2]]
     for module in (warp, terrain_sources):
         monkeypatch.setattr(module, "MOST_AT_ONCE", 3000)
-    for layer, expected in zip(channel_sources(site, grid, "planes")[:2], whole, strict=True):
+    for layer, expected in zip(channel_sources(open_site(site), grid, "planes")[:2], whole, strict=True):
         assert layer.begin(tiny.folder)(window).tobytes() == expected.tobytes()
 
 
@@ -159,16 +160,16 @@ GRIDS = {
 @pytest.mark.parametrize("where", GRIDS)
 def test_scenes_do_not_depend_on_the_window(tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     site = two_scenes(tmp_path, (40, 50), GRIDS[where])
-    grid = site_grid(site)
+    grid = site_grid(open_site(site))
     # both scenes give pixels, and some are left undefined
-    bands, plain = read_with_plain(site.image, grid)
-    first = read_with_plain(site.image[:1], grid)[0]
+    bands, plain = read_with_plain(open_site(site).images, grid)
+    first = read_with_plain(open_site(site).images[:1], grid)[0]
     lacking, left = (np.isnan(found["red"]).mean() for found in (first, bands))
     assert 0.01 < left < lacking - 0.1 < 0.8
     assert np.array_equal(bands["red"], plain["red"], equal_nan=True) == (where in ("the bands' own", "coarser"))
     assert require_same_in_windows(site, tmp_path, (23, 64), "planes") == {"bands", "indices"}
-    indices = channel_sources(site, grid, "planes")[1].begin(tmp_path)(Window(0, 0, *grid.shape))
-    earlier = read_with_plain(site.before, grid)[1]
+    indices = channel_sources(open_site(site), grid, "planes")[1].begin(tmp_path)(Window(0, 0, *grid.shape))
+    earlier = read_with_plain(open_site(site).before, grid)[1]
     expected = (
         ndvi(plain["red"], plain["nir"]),
         mndwi(plain["green"], plain["swir1"]),
@@ -178,7 +179,7 @@ def test_scenes_do_not_depend_on_the_window(tmp_path: Path, where: str, monkeypa
     if where == "the bands' own":
         whole = np.stack(list(bands.values()))
         monkeypatch.setattr(images, "MOST_AT_ONCE", 300)
-        assert np.stack(list(read_images(site.image, grid).values())).tobytes() == whole.tobytes()
+        assert np.stack(list(read_images(open_site(site).images, grid).values())).tobytes() == whole.tobytes()
 
 
 @pytest.mark.parametrize("tar", [False, True])
@@ -189,8 +190,8 @@ def test_scenes_prepared_in_any_blocks_have_the_same_bytes(
     kept = None
     for block, final, threads in ((1024, 512, 1), (256, 256, 3)):
         for name in ("source", "class_sources"):
-            monkeypatch.setattr(f"landslip.preparation.{name}.BLOCK", block)
-        monkeypatch.setattr(prepare_module, "FINAL", final)
+            monkeypatch.setattr(f"landslip.preparation.{name}.FILL_WINDOW", block)
+        monkeypatch.setattr(prepare_module, "FINISH_WINDOW", final)
         monkeypatch.setattr(prepare_module, "parallel_map", lambda f, items, n=threads: parallel_map(f, items, n))
         prepared = prepare(site, tmp_path / "p", overwrite=True)
         found = prepared_bytes(tmp_path / "p")
@@ -217,15 +218,15 @@ def test_indices_read_the_bands_that_they_need(tiny: TinySite, monkeypatch: pyte
     found = {}
     for which in ("path", "files"):
         site = read_site(tiny.folder / f"{which}.toml")
-        needed = images.only(site.image, ("red", "nir", "green", "swir1"))
-        assert [list(image.bands) for image in needed] == [["green", "red", "nir", "swir1"]]
-        indices = channel_sources(site, GRID, "planes")[1]
+        needed = images.only(open_site(site).images, ("red", "nir", "green", "swir1"))
+        assert [list(image.table.bands) for image in needed] == [["green", "red", "nir", "swir1"]]
+        indices = channel_sources(open_site(site), GRID, "planes")[1]
         found[which] = indices.begin(tiny.folder)(Window(5, 6, 70, 80))
         assert len(indices.resampling) == (1 if which == "path" else 4)
     assert found["path"].tobytes() == found["files"].tobytes() and np.isfinite(found["path"]).any()
     bundles = two_scenes(tiny.folder, (40, 50))
-    assert images.only(bundles.image, ("red", "nir")) == list(bundles.image)
-    assert images.only(bundles.image, ("thermal",)) == []
+    assert images.only(open_site(bundles).images, ("red", "nir")) == list(open_site(bundles).images)
+    assert images.only(open_site(bundles).images, ("thermal",)) == []
 
 
 # ---- features outside ----
@@ -280,10 +281,10 @@ def test_any_block_and_any_number_of_threads_prepare_the_same_bytes(
     kept = None
     for block, columns, final, threads in ((1024, 256, 512, 2), (256, 512, 1024, 1), (512, 256, 256, 3)):
         for name in ("source", "class_sources"):
-            monkeypatch.setattr(f"landslip.preparation.{name}.BLOCK", block)
-        monkeypatch.setattr("landslip.preparation.source.COLUMNS", columns)
-        monkeypatch.setattr(prepare_module, "FINAL", final)
-        monkeypatch.setattr("landslip.preparation.distance_sources.COLUMNS", columns)
+            monkeypatch.setattr(f"landslip.preparation.{name}.FILL_WINDOW", block)
+        monkeypatch.setattr("landslip.preparation.source.FILL_COLUMNS", columns)
+        monkeypatch.setattr(prepare_module, "FINISH_WINDOW", final)
+        monkeypatch.setattr("landslip.preparation.distance_sources.FILL_COLUMNS", columns)
         for module in (prepare_module, class_sources, distance_sources):
             monkeypatch.setattr(module, "parallel_map", lambda f, items, n=threads: parallel_map(f, items, n))
         prepare(read_site(tiny.site), tiny.folder / "p", overwrite=True)
@@ -299,7 +300,7 @@ def test_the_manifest_says_how_each_layer_was_resampled(tiny: TinySite) -> None:
     how = manifest["resampling"]
     assert how["bands"] == {"image.tif": "none: its pixels are the grid's"}
     assert how["terrain"] == {"dem.tif": "bilinear, after slopes"}
-    assert list(how) == [layer.name for layer in channel_sources(read_site(tiny.site), GRID, "planes")]
+    assert list(how) == [layer.name for layer in channel_sources(open_site(read_site(tiny.site)), GRID, "planes")]
     assert {row["file"] for row in manifest["inputs"]} >= {"image.tif", "dem.tif", "rivers.gpkg"}
     assert manifest["software"]["numba"]
 
@@ -311,7 +312,7 @@ def test_the_manifest_knows_all_of_a_shapefile_and_what_was_before(tiny: TinySit
     tiny.site.write_text(text + '\n[[before]]\npath = "image.tif"\nbands = { red = 4, nir = 5 }\nscale = 0.0002\n')
 
     def manifest() -> dict:  # type: ignore[type-arg]
-        return make_manifest(read_site(tiny.site), GRID, "planes")
+        return make_manifest(open_site(read_site(tiny.site)), GRID, "planes")
 
     first = manifest()
     assert {"rocks.shp", "rocks.dbf", "rocks.prj", "rocks.shx"} <= {row["file"] for row in first["inputs"]}

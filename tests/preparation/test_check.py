@@ -28,6 +28,7 @@ from landslip.preparation.check import check_site
 from landslip.preparation.check_terrain import repeated_pixels
 from landslip.preparation.prepare import prepare
 from landslip.preparation.site_grid import site_grid
+from landslip.preparation.site_inputs import open_site
 from landslip.runtime import provenance
 
 
@@ -137,11 +138,11 @@ def test_memory_of_rivers_from_a_dem_is_said_before_any_work(tiny: TinySite, mon
     edit(tiny, '[rivers]\npath = "rivers.gpkg"', "[rivers]\nfrom_dem_km2 = 0.5")
     assert found(tiny) == {"fault": "", "warning": ""}
     needs = 84 * 116 * 48  # bytes: all of the DEM, which reaches less than half the site beyond it
-    monkeypatch.setattr("landslip.preparation.check_terrain.MUCH", needs - 1)
+    monkeypatch.setattr("landslip.preparation.check_terrain.MUCH_MEMORY", needs - 1)
     assert (
         "84 x 116 pixels as a whole, which takes about 0.0 GiB of memory. Give [rivers] path" in found(tiny)["warning"]
     )
-    monkeypatch.setattr("landslip.preparation.check_terrain.MUCH", needs)
+    monkeypatch.setattr("landslip.preparation.check_terrain.MUCH_MEMORY", needs)
     assert found(tiny)["warning"] == ""
     monkeypatch.setattr("landslip.preparation.check_terrain.machine_memory", lambda: needs - 1)
     assert "0.0 GiB of memory; there are 0.0. Give [rivers] path" in found(tiny)["fault"]
@@ -188,7 +189,7 @@ def test_shares_of_the_outline_are_counted_in_blocks(
 ) -> None:
     """25 % of the columns are beyond the DEM, 50 % hold a class without an entry; three quarters are in the outline."""
     for name in ("ground", "check_terrain", "check_vectors"):
-        monkeypatch.setattr(f"landslip.preparation.{name}.BLOCK", block)
+        monkeypatch.setattr(f"landslip.preparation.{name}.FILL_WINDOW", block)
     left, bottom, right, top = GRID.bounds
     write_vector(tiny.folder / "outline.gpkg", frame([box(left + 48 * 15, bottom, right, top)]), overwrite=True)
     rocks = [box(left, bottom, left + 96 * 15, top), box(left + 96 * 15, bottom, right, top)]
@@ -293,7 +294,7 @@ def test_a_crs_that_the_file_or_its_kind_contradicts_is_refused(tiny: TinySite) 
     with pytest.raises(
         VectorError, match=r"outline\.gpkg carries the CRS WGS 84 / UTM zone 49N, and crs = 'EPSG:4326'"
     ):
-        site_grid(read_site(tiny.site))
+        site_grid(open_site(read_site(tiny.site)))
     tiny.site.write_text(original.replace('outline.gpkg"', 'outline.gpkg"\ncrs = "EPSG:32649"'))
     assert not [f for f in check_site(read_site(tiny.site)) if f.severity == "fault"]
     tiny.site.write_text(original.replace('outline.gpkg"', 'outline.gpkg"\ncrs = "EPSG:nought"'))
@@ -331,7 +332,7 @@ def test_the_zone_that_is_proposed_is_the_sites_own(tiny: TinySite, east: float,
     there = Grid(CRS.from_epsg(4326), Affine(1e-4, 0, east, 0, -1e-4, north), *GRID.shape)
     write_raster(tiny.folder / "image.tif", read(tiny.folder / "image.tif"), there, ["b"] * 7, overwrite=True)
     with pytest.raises(GridError, match=rf'such as crs = "{zone}" where it lies'):
-        site_grid(read_site(tiny.site))
+        site_grid(open_site(read_site(tiny.site)))
 
 
 def test_a_missing_file_says_where_paths_start(tiny: TinySite) -> None:

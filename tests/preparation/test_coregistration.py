@@ -31,6 +31,7 @@ from landslip.preparation import coregistration as co
 from landslip.preparation.check import check_site
 from landslip.preparation.check_vectors import rank_finding, shift_finding
 from landslip.preparation.site_grid import read_outline, site_grid
+from landslip.preparation.site_inputs import open_site
 
 MOVED = (2.3, -1.6)  # pixels of the site's grid: columns to the right, rows downwards
 
@@ -49,12 +50,12 @@ def at(values: NDArray[Any]) -> Callable[[Window], NDArray[Any]]:
 def shifts(path: Path) -> tuple[co.Shift | None, co.Shift | None]:
     site = read_site(path)
     assert site.dem is not None and site.landslides is not None and site.outline is not None
-    grid = site_grid(site)
+    grid = site_grid(open_site(site))
     inside = burn(read_outline(site.outline, grid.crs).geometry, grid)
     slides = read_vector(site.landslides.path, None, grid.crs)
     label = burn(slides.geometry, grid).astype(np.uint8)
-    return co.relief_shift(site.image, site.dem, grid, at(inside)), co.landslide_shift(
-        site.image, slides, at(label), grid, at(inside)
+    return co.relief_shift(open_site(site).images, site.dem, grid, at(inside)), co.landslide_shift(
+        open_site(site).images, slides, at(label), grid, at(inside)
     )
 
 
@@ -90,9 +91,9 @@ def test_a_site_too_small_for_a_shift_is_compared_with_the_places_around(
     moved_dem(made_up.parent / "dem.tif", tmp_path / "dem.tif", columns, 0)
     site = read_site(with_changes(made_up, tmp_path, dem=tmp_path / "dem.tif"))
     assert site.dem is not None
-    small = site_grid(site).crop(Window(80, 144, 96, 96))
+    small = site_grid(open_site(site)).crop(Window(80, 144, 96, 96))
     everywhere = at(np.ones(small.shape, bool))
-    rank = co.relief_rank(site.image, site.dem, small, everywhere)
+    rank = co.relief_rank(open_site(site).images, site.dem, small, everywhere)
     assert rank is not None and (rank > 0.99) == near
     said = rank_finding("dem.tif: the DEM", rank)
     assert said.severity == ("note" if near else "warning") and ("was not checked" in said.text) != near
@@ -101,7 +102,7 @@ def test_a_site_too_small_for_a_shift_is_compared_with_the_places_around(
     part = covering_window(info, small, 4)
     z = read(site.dem.path, [1], part)
     write_raster(site.dem.path, z, info.grid.crop(part), ["elevation"], nodata=-9999.0, overwrite=True)
-    assert co.relief_rank(site.image, site.dem, small, everywhere) is None
+    assert co.relief_rank(open_site(site).images, site.dem, small, everywhere) is None
 
 
 def test_a_shifted_dem_and_shifted_landslides_are_found(made_up: Path, tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_a_dem_of_another_place_gives_no_number(made_up: Path, tmp_path: Path) -
 
 def test_polygons_of_another_place_and_flat_ground_give_no_number(made_up: Path, tmp_path: Path) -> None:
     polygons = read_vector(made_up.parent / "landslides.gpkg")
-    left, bottom, right, top = site_grid(read_site(made_up)).bounds
+    left, bottom, right, top = site_grid(open_site(read_site(made_up))).bounds
     polygons["geometry"] = polygons.geometry.affine_transform([-1, 0, 0, -1, left + right, bottom + top])
     write_vector(tmp_path / "landslides.gpkg", polygons)
     info = read_info(made_up.parent / "dem.tif")
@@ -147,7 +148,7 @@ def test_polygons_of_another_place_and_flat_ground_give_no_number(made_up: Path,
 
 def test_a_mask_is_registered_by_its_own_pixels(made_up: Path, tmp_path: Path) -> None:
     polygons = read_vector(made_up.parent / "landslides.gpkg")
-    grid = site_grid(read_site(made_up))
+    grid = site_grid(open_site(read_site(made_up)))
     mask = burn(polygons.geometry.translate(4 * grid.x_size, -3 * grid.y_size), grid).astype(np.uint8)
     write_raster(tmp_path / "mask.tif", mask[None], grid, ["mask"])
     changed = with_changes(made_up, tmp_path, landslides=tmp_path / "mask.tif")
@@ -173,7 +174,7 @@ def pieces(image: NDArray[np.float64], layer: NDArray[np.float64]) -> list[co._C
     found = []
     for row in range(30, 240, 70):
         for column in range(30, 240, 70):
-            inner, reach = np.s_[:, row : row + 64, column : column + 64], co.REACH
+            inner, reach = np.s_[:, row : row + 64, column : column + 64], co.SHIFT_REACH
             outer = np.s_[:, row - reach : row + 64 + reach, column - reach : column + 64 + reach]
             core = np.stack([co.local(plane.astype(np.float32), 1.0) for plane in image[inner]])
             rim = [(0, 0), (reach, reach), (reach, reach)]
@@ -197,7 +198,7 @@ def test_a_shift_by_the_fourier_theorem_comes_back(shift: tuple[float, float], s
     image = np.stack([other, sign * common + 2 * other])  # neither band shows it alone
     grid = Grid(CRS_UTM, GRID.transform, size, size)
     found = co.shift_of(pieces(image, moved[None]), grid, 1.0)
-    assert found is not None and found.tiles == 9
+    assert found is not None
     assert (found.columns, found.rows) == pytest.approx(shift, abs=0.05)
 
 
@@ -210,7 +211,7 @@ def test_too_few_tiles_and_a_shift_beyond_reach_give_no_number() -> None:
     common = textures(1, 1)
     assert co.shift_of(pieces(common, common), GRID, 1.0) is not None
     assert co.shift_of(pieces(common, common)[:3], GRID, 1.0) is None
-    far = np.roll(common, co.REACH + 3, 2)
+    far = np.roll(common, co.SHIFT_REACH + 3, 2)
     assert co.shift_of(pieces(common, far), GRID, 1.0) is None
 
 
@@ -252,7 +253,7 @@ def test_tiles_are_few_spread_and_inside() -> None:
     inside = np.zeros((5000, 9000), bool)
     inside[:, 4500:] = True
     every = co.candidates(inside.shape, at(inside))
-    assert all(window.column >= 4500 - co.TILE and window.height <= co.TILE for window in every)
+    assert all(window.column >= 4500 - co.LARGEST_TILE and window.height <= co.LARGEST_TILE for window in every)
     some = co.evenly(every, co.MOST_TILES)
     assert len(some) == co.MOST_TILES == len(set(some))
     assert min(w.row for w in some) < 500 and max(w.row for w in some) > 4000
@@ -260,7 +261,7 @@ def test_tiles_are_few_spread_and_inside() -> None:
 
 
 def test_what_check_says_of_a_shift() -> None:
-    shift = co.Shift(east=-6.0, north=3.0, columns=-0.4, rows=-0.2, error=0.05, prominence=9.0, tiles=12)
+    shift = co.Shift(east=-6.0, north=3.0, columns=-0.4, rows=-0.2, error=0.05)
     note = shift_finding("dem.tif: the DEM", "its relief", shift, "Move it.")
     assert note.severity == "note" and "Move it" not in note.text
     assert "6.0 m west (0.40 pixels) and 3.0 m north (0.20 pixels)" in note.text
@@ -277,7 +278,7 @@ def real(name: str, text: str, folder: Path) -> tuple[Site, Grid, NDArray[np.boo
         pytest.skip(f"needs the real data of ../shared/data/{name}, which is not in the repository")
     (folder / "site.toml").write_text(text)
     site = read_site(folder / "site.toml", DATA / name)
-    grid = site_grid(site)
+    grid = site_grid(open_site(site))
     return site, grid, np.ones(grid.shape, bool)
 
 
@@ -289,7 +290,7 @@ def test_jiuzhaigous_hillshade_lies_on_its_dem(tmp_path: Path) -> None:
     )
     site, grid, inside = real("jiuzhaigou", text, tmp_path)
     assert site.dem is not None
-    found = co.relief_shift(site.image, site.dem, grid, at(inside))
+    found = co.relief_shift(open_site(site).images, site.dem, grid, at(inside))
     assert found is not None and found.pixels < 0.1 and found.error < 0.1
     info, z = read_info(site.dem.path), read(site.dem.path, nodata=(0,))
     there = replace(
@@ -297,7 +298,7 @@ def test_jiuzhaigous_hillshade_lies_on_its_dem(tmp_path: Path) -> None:
     )
     write_raster(tmp_path / "moved.tif", z, there, ["elevation"], nodata=-9999.0)
     moved = site.dem.model_copy(update={"path": tmp_path / "moved.tif"})
-    found = co.relief_shift(site.image, moved, grid, at(inside))
+    found = co.relief_shift(open_site(site).images, moved, grid, at(inside))
     assert found is not None and (found.columns, found.rows) == pytest.approx(MOVED, abs=0.15)
 
 

@@ -23,6 +23,7 @@ from landslip.preparation.findings import Finding
 from landslip.preparation.plausibility import doubts, require_metres
 from landslip.preparation.prepare import prepare
 from landslip.preparation.site_grid import site_grid
+from landslip.preparation.site_inputs import open_site
 from landslip.report.report import report
 from landslip.training.checkpoint import find_channels
 
@@ -53,7 +54,8 @@ def edit(tiny: TinySite, old: str, new: str) -> None:
 def said(tiny: TinySite) -> list[Finding]:
     """What `check` says of the images' and the DEM's numbers alone."""
     site = read_site(tiny.site)
-    return list(doubts(site, site_grid(site), lambda window: np.ones((window.height, window.width), bool)))
+    inputs = open_site(site)
+    return list(doubts(inputs, site_grid(inputs), lambda window: np.ones((window.height, window.width), bool)))
 
 
 def warning(tiny: TinySite) -> str:
@@ -140,7 +142,7 @@ def test_only_the_outlines_pixels_are_counted_and_large_sites_are_sampled(
     tiny: TinySite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(tiny, FOREST, red=(192 * 64, -0.01))  # the upper half
-    monkeypatch.setattr(plausibility, "SIDE", 32)
+    monkeypatch.setattr(plausibility, "LOOK_WINDOW", 32)
     assert "below 0 on 12,288 (50 %" in warning(tiny)
     monkeypatch.setattr(plausibility, "MOST_WINDOWS", 6)
     assert "of 6,144 pixels looked at" in warning(tiny) and "(50 %" in warning(tiny)

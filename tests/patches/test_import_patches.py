@@ -22,9 +22,9 @@ from landslip.geo.raster import read, read_info, read_stored
 from landslip.geo.tiling import HALO
 from landslip.inference.mapping import map_site
 from landslip.inventory.inventory import make_inventory
-from landslip.preparation.import_patches import import_patches
-from landslip.preparation.patch_folders import natural
-from landslip.preparation.patch_mosaic import Mosaic
+from landslip.patches.folders import natural
+from landslip.patches.import_patches import import_patches
+from landslip.patches.mosaic import Mosaic
 from landslip.training.checkpoint import load_model
 from landslip.training.train import train
 

@@ -30,12 +30,12 @@ from landslip.dataset.split import PARTS, TRAIN, VALIDATION
 from landslip.errors import LabelError, PatchError, RunError
 from landslip.geo.grid import Grid
 from landslip.geo.preview import require_whole_png
+from landslip.patches.content import PATCH_TABLE, Content, geotiff_channels, read_content
+from landslip.patches.files import PICTURES, image_shape, read_mask
+from landslip.patches.folders import Patch, pairs, part_folders, patch_name
+from landslip.patches.mosaic import NOWHERE, Mosaic, write_rasters
 from landslip.preparation.channel_summary import Prepared, write_summaries
-from landslip.preparation.manifest import grid_json
-from landslip.preparation.patch_channels import TABLE, Content, geotiff_channels, read_content
-from landslip.preparation.patch_files import PICTURES, image_shape, read_mask
-from landslip.preparation.patch_folders import Patch, pairs, part_folders, patch_name
-from landslip.preparation.patch_mosaic import NOWHERE, Mosaic, write_rasters
+from landslip.preparation.manifest import grid_facts
 from landslip.preparation.prepare import WRITTEN, refuse_losses
 from landslip.runtime.atomic import atomic_folder, refuse_existing
 from landslip.runtime.disk import file_hash
@@ -43,7 +43,7 @@ from landslip.runtime.progress import plural, say
 from landslip.runtime.provenance import software
 from landslip.runtime.text import csv_table, screen_table, write_json, write_text
 
-SMALLEST = 16  # pixels a side of a patch: [blocks] window, which is to be as large, takes no less
+SMALLEST_PATCH = 16  # pixels a side of a patch: [blocks] window, which is to be as large, takes no less
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class Imported:
 def import_patches(
     folder: Path,
     out: Path,
+    *,
     train: str | None = None,
     test: str | None = None,
     validation: str | None = None,
@@ -86,11 +87,10 @@ def import_patches(
     `train`, `test` and `validation` name sub-folders. By default they are the first there is of TRAIN_FOLDERS and of
     TEST_FOLDERS, and `validation_share` of the training patches, drawn from `seed`. `resolution` is the side of a pixel
     in metres; None: as the file of `names` or the patches say, else 10. `names` are the channels' names, or the file
-    that says what they are (`patch_channels.py`).
+    that says what they are (`content.py`).
 
-    Raises PatchError for files that are missing, unpaired or unlike the others and for channels that do not fit them,
-    LabelError for masks that hold something else or no landslide, DependencyError for HDF5 without h5py, RunError for
-    impossible options, OutputError where the output exists; all before anything is written.
+    Raises, before anything is written, PatchError for files that are missing, unpaired or unlike, LabelError for masks
+    of something else, DependencyError for HDF5 without h5py, RunError for options, OutputError where `out` exists.
     """
     refuse_existing(out, overwrite, folder=True)
     _require_possible(validation_share, resolution)
@@ -100,7 +100,7 @@ def import_patches(
     refuse_losses(out, inputs, WRITTEN | {"split.tif", "patches.csv"})
     side = _require_alike(patches)
     content = read_content(folder, patches[0].image, names, resolution)
-    inputs += [] if content.described_in is None else [content.described_in]
+    inputs += filter(None, [content.described_in])
     content, counts = _read_masks(patches, side, content)
     drawing = (validation_share, seed) if validation is None else None
     if drawing is not None:
@@ -181,7 +181,7 @@ def _manifest(folder: Path, inputs: Sequence[Path], choices: dict[str, object], 
     """What manifest.json says of imported patches: as of a site, but for how they were imported."""
     return {
         "patches": choices,
-        "grid": grid_json(grid),
+        "grid": grid_facts(grid),
         "encoding": "planes",
         "inputs": [{"file": _within(path, folder), "sha256": file_hash(path)} for path in inputs],
         "software": software(),
@@ -214,9 +214,9 @@ def _require_alike(patches: Sequence[Patch]) -> int:
                 "patches of a set are alike. Give all of them the same band names, units and tags, in one order."
             )
     _, height, width = first_shape
-    if height != width or height < SMALLEST:
+    if height != width or height < SMALLEST_PATCH:
         raise PatchError(
-            f"{first} has {height} x {width} pixels: patches are squares of at least {SMALLEST} pixels. Cut "
+            f"{first} has {height} x {width} pixels: patches are squares of at least {SMALLEST_PATCH} pixels. Cut "
             "or resample them."
         )
     return height
@@ -255,7 +255,7 @@ def _read_masks(patches: Sequence[Patch], side: int, content: Content) -> tuple[
             if content.landslide is None and value not in (0, 1, 255) and value != content.unknown:
                 raise LabelError(
                     f"{patch.mask} holds {value:g}; a mask holds 0 (not) and either 1 or 255 (landslide). Recode it, "
-                    f"or say in {TABLE} beside the patches which it is: [landslides], landslide = {value:g}."
+                    f"or say in {PATCH_TABLE} beside the patches which it is: [landslides], landslide = {value:g}."
                 )
             first_with.setdefault(value, patch.mask)
     landslide, unknown = _mask_values(first_with, pixels_by_value, content)
@@ -285,7 +285,7 @@ def _mask_values(
             if not any({1, 255} <= by_value.keys() for by_value in pixels_by_value):
                 raise LabelError(
                     f"{first_with[1]} holds 1 and {first_with[255]} holds 255: landslide is one of them in all masks "
-                    f"of a set. Recode them, or say which it is in {TABLE} beside the patches: [landslides], "
+                    f"of a set. Recode them, or say which it is in {PATCH_TABLE} beside the patches: [landslides], "
                     "landslide = 1, unknown = 255."
                 )
             say("masks hold 0, 1 and 255: 1 is taken for landslide and 255 for unknown, as in a prepared site's label.")
@@ -293,7 +293,7 @@ def _mask_values(
         landslide = 1 if 1 in values else 255
     if landslide == unknown:
         raise LabelError(
-            f"{TABLE} says that {unknown} is unknown, and no other value of the masks can be the landslides. Say "
+            f"{PATCH_TABLE} says that {unknown} is unknown, and no other value of the masks can be the landslides. Say "
             "which is: [landslides], landslide = VALUE."
         )
     if landslide not in first_with:

@@ -18,10 +18,10 @@ from landslip.dataset.split import NONE
 from landslip.geo.geotiff import STORED_TILE, create_raster, write_window
 from landslip.geo.grid import Grid, Window
 from landslip.geo.tiling import HALO
+from landslip.patches.content import Content
+from landslip.patches.files import read_mask
+from landslip.patches.folders import Patch
 from landslip.preparation.channel_summary import ChannelSummary
-from landslip.preparation.patch_channels import Content
-from landslip.preparation.patch_files import read_mask
-from landslip.preparation.patch_folders import Patch
 from landslip.runtime.progress import track
 
 NOWHERE = CRS.from_wkt('LOCAL_CS["mosaic of patches, coordinates mean no place",UNIT["metre",1]]')

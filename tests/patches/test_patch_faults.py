@@ -24,9 +24,9 @@ from landslip.errors import (
     RunError,
 )
 from landslip.geo.raster import read, read_stored
-from landslip.preparation.import_patches import _draw_validation, import_patches
-from landslip.preparation.patch_channels import LANDSLIDE4SENSE
-from landslip.preparation.patch_folders import Patch
+from landslip.patches.content import LANDSLIDE4SENSE
+from landslip.patches.folders import Patch
+from landslip.patches.import_patches import _draw_validation, import_patches
 
 pytest_plugins = ["patch_set"]
 

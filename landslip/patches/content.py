@@ -21,39 +21,31 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from landslip.config.site_tables import FACTORS, ImageTable, Nodata
+from landslip.config.site_tables import ImageTable, Nodata
 from landslip.config.strict import Strict, validated
 from landslip.dataset.channels import DISPLAY, UNSTATED, Channel, Kind, channels_of, read_stack_info
 from landslip.errors import PatchError
+from landslip.factors.table import FACTORS
 from landslip.geo.grid import metric_fault
 from landslip.geo.raster import read_band_tags, read_info
-from landslip.preparation.patch_files import GEOTIFF, image_shape, in_8_bits, read_image
+from landslip.patches.files import GEOTIFF, image_shape, in_8_bits, read_image
 from landslip.runtime.progress import plural, say
 from landslip.runtime.text import read_toml
 
-TABLE = "patches.toml"  # in the folder of the patches
-RESOLUTION = 10.0  # metres, where nothing states a pixel's side
-SQUARE = 1e-3  # share by which a pixel's height may differ from its width
+PATCH_TABLE = "patches.toml"  # in the folder of the patches
+DEFAULT_RESOLUTION = 10.0  # metres, where nothing states a pixel's side
+MOST_OBLONG = 1e-3  # share by which a pixel's height may differ from its width
 
 # Sentinel-2's B1 to B12 without B8A (github.com/iarai/Landslide4Sense-2022, issue 3), then slope and DEM of ALOS PALSAR
 LANDSLIDE4SENSE = (
     "coastal", "blue", "green", "red", "red_edge_1", "red_edge_2", "red_edge_3", "nir", "water_vapour", "cirrus",
     "swir1", "swir2", "slope", "elevation",
 )  # fmt: skip
-NAMES = {1: ("gray",), 3: ("red", "green", "blue"), 14: LANDSLIDE4SENSE}
+NAMES_BY_COUNT = {1: ("gray",), 3: ("red", "green", "blue"), 14: LANDSLIDE4SENSE}
 # The makers of Landslide4Sense divided every band by its mean (issues 2 and 4 there), so that 1 is that mean, whatever
 # it was. sites/landslide4sense.toml multiplies by the numbers that they give.
 OF_THE_MEAN = "mean of Landslide4Sense"
-UNITS = {  # as `landslip prepare` has them
-    "elevation": "m",
-    "slope": "degree",
-    "curvature": "1/100 m",
-    "plan_curvature": "1/m",
-    "profile_curvature": "1/m",
-    "distance_to_river": "m",
-    "distance_to_fault": "m",
-}
-KINDS: dict[str, tuple[str, Kind]] = {"aspect_sin": ("aspect", "sine"), "aspect_cos": ("aspect", "cosine")}
+ASPECT_PLANES: dict[str, tuple[str, Kind]] = {"aspect_sin": ("aspect", "sine"), "aspect_cos": ("aspect", "cosine")}
 
 
 class PatchImageTable(Strict):
@@ -93,9 +85,9 @@ class PatchFactorTable(Strict):
     @model_validator(mode="after")
     def _known(self) -> PatchFactorTable:
         _require_name(self.name)
-        if not self.unit and self.name in UNITS:
+        if not self.unit and self.name in FACTORS and FACTORS[self.name].unit:
             raise ValueError(
-                f'factor {self.name} has no unit: give it, "{UNITS[self.name]}" as `landslip prepare` does'
+                f'factor {self.name} has no unit: give it, "{FACTORS[self.name].unit}" as `landslip prepare` does'
             )
         return self
 
@@ -216,7 +208,7 @@ def read_content(
     if told and not isinstance(told, Path):
         bands = _by_name(told, first, count)
         return Content(bands=bands, resolution=resolution or image_size or _default_resolution())
-    path = told if isinstance(told, Path) else folder / TABLE
+    path = told if isinstance(told, Path) else folder / PATCH_TABLE
     if path == told or path.exists():
         table = validated(PatchTable, read_toml(path, PatchError), path, PatchError)
         bands = table.bands() or _undescribed(first, count)
@@ -233,7 +225,7 @@ def read_content(
 
 def _channel_named(name: str, unit: str) -> Channel:
     """A channel by its name alone: a factor where `landslip prepare` has one so called, else a band."""
-    factor, kind = KINDS.get(name, (name, "continuous"))
+    factor, kind = ASPECT_PLANES.get(name, (name, "continuous"))
     if name.startswith("lithology_"):
         factor, kind = "lithology", "class"
     return Channel(name, factor, "factor" if factor in FACTORS else "band", unit, kind)
@@ -282,7 +274,8 @@ def _require_count(stated: int, count: int, first: Path, what: str) -> None:
     if stated != count:
         raise PatchError(
             f"{first} has {plural(count, 'band')}, and {what}. Name them in order (--channels red,green,blue,nir), say "
-            f"which is which in {TABLE} beside them, or give the stack that they were cut from (--channels STACK.tif)."
+            f"which is which in {PATCH_TABLE} beside them, or give the stack that they were cut from (--channels "
+            "STACK.tif)."
         )
 
 
@@ -291,7 +284,7 @@ def _undescribed(first: Path, count: int) -> tuple[PatchBand, ...]:
     channels = geotiff_channels(first)
     if channels:
         return tuple(PatchBand(channel, number) for number, channel in enumerate(channels, 1))
-    names = NAMES.get(count, ())
+    names = NAMES_BY_COUNT.get(count, ())
     if not names:
         _require_count(0, count, first, "it is not known which")
     if count == len(LANDSLIDE4SENSE):
@@ -311,7 +304,7 @@ def _size_of(first: Path) -> float | None:
 
 def _square(width: float, height: float, path: Path) -> float:
     """The side of a square pixel in metres; PatchError where it is none."""
-    if abs(width - height) > SQUARE * width:
+    if abs(width - height) > MOST_OBLONG * width:
         raise PatchError(
             f"{path} has pixels of {width:g} x {height:g} m, and those of patches are squares. Resample the "
             "patches, or say with --resolution what side to take."
@@ -321,5 +314,8 @@ def _square(width: float, height: float, path: Path) -> float:
 
 def _default_resolution() -> float:
     """The side of a pixel in metres where nothing states it, with a warning."""
-    say(f"warning: nothing says how large a pixel is, so {RESOLUTION:g} m are taken; --resolution says otherwise.")
-    return RESOLUTION
+    say(
+        f"warning: nothing says how large a pixel is, so {DEFAULT_RESOLUTION:g} m are taken; --resolution says "
+        "otherwise."
+    )
+    return DEFAULT_RESOLUTION

@@ -22,8 +22,7 @@ from landslip.runtime.progress import plural
 
 PICTURES, GEOTIFF, HDF5 = (".png",), (".tif", ".tiff"), (".h5", ".hdf5")
 SUFFIXES = (*PICTURES, *GEOTIFF, *HDF5)
-KEYS = {"image": "img", "mask": "mask"}  # data sets of Landslide4Sense's HDF5 files
-MOST_VALUES = 2**27  # of a patch: a damaged file may claim any number
+HDF5_KEYS = {"image": "img", "mask": "mask"}  # data sets of Landslide4Sense's HDF5 files
 
 
 def image_shape(path: Path) -> tuple[int, int, int]:
@@ -33,7 +32,7 @@ def image_shape(path: Path) -> tuple[int, int, int]:
         return info.count, info.height, info.width
     if _is_raster(path):
         return picture_shape(path)
-    with _hdf5(path, "image") as data:
+    with _open_hdf5(path, "image") as data:
         return _bands_first(path, data) or (data.shape[2], data.shape[0], data.shape[1])
 
 
@@ -41,7 +40,7 @@ def in_8_bits(path: Path) -> bool:
     """Whether an image is stored in 8 bits: values made to be looked at, and of no unit."""
     if _is_raster(path):
         return set(read_info(path).dtypes) == {"uint8"}
-    with _hdf5(path, "image") as data:
+    with _open_hdf5(path, "image") as data:
         return bool(data.dtype == np.uint8)
 
 
@@ -51,7 +50,7 @@ def read_image(path: Path) -> NDArray[np.float32]:
         return read(path)
     if _is_raster(path):
         return read_picture(path)
-    with _hdf5(path, "image") as data:
+    with _open_hdf5(path, "image") as data:
         first = _bands_first(path, data) is not None
         with np.errstate(over="ignore"):  # A float64 beyond float32 becomes infinite, and so undefined.
             values = data[()].astype(np.float32)
@@ -64,7 +63,7 @@ def read_mask(path: Path) -> NDArray[Any]:
     """A mask as it is stored, (H, W): the first band of a raster."""
     if _is_raster(path):
         return read_stored(path)
-    with _hdf5(path, "mask") as data:
+    with _open_hdf5(path, "mask") as data:
         values = data[()]
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values[..., 0] if values.shape[2] == 1 else values[0]
@@ -90,7 +89,7 @@ def _bands_first(path: Path, data: Any) -> tuple[int, int, int] | None:
 
 
 @contextmanager
-def _hdf5(path: Path, what: str) -> Iterator[Any]:
+def _open_hdf5(path: Path, what: str) -> Iterator[Any]:
     """Open the data set of an HDF5 file that is the image or the mask: the one so called, or the only one."""
     try:
         import h5py
@@ -100,33 +99,16 @@ def _hdf5(path: Path, what: str) -> Iterator[Any]:
         ) from error
     try:
         with h5py.File(path, "r") as file:
-            links = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
-            names = [name for name in links if isinstance(file[name], h5py.Dataset)]
-            name = KEYS[what] if KEYS[what] in names else names[0] if len(names) == 1 else None
+            names = [name for name in file if isinstance(file[name], h5py.Dataset)]
+            name = HDF5_KEYS[what] if HDF5_KEYS[what] in names else names[0] if len(names) == 1 else None
             if name is None:
                 raise PatchError(
-                    f"{path} holds the data sets {', '.join(names) or 'none'} and none called {KEYS[what]}, which is "
-                    f"the {what}. Rename it."
+                    f"{path} holds the data sets {', '.join(names) or 'none'} and none called {HDF5_KEYS[what]}, which "
+                    f"is the {what}. Rename it."
                 )
-            _require_own_numbers(path, file[name])
             yield file[name]
     except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:  # All are raised by h5py.
         raise PatchError(
             f"{path} cannot be read as HDF5 ({' '.join(str(error).split())[:120]}): it is truncated, damaged or "
             "something else. Fetch it again."
         ) from error
-
-
-def _require_own_numbers(path: Path, data: Any) -> None:
-    """Raise PatchError for a data set that lies in other files, holds no numbers, or claims more than a patch holds."""
-    if data.external or data.is_virtual:
-        raise PatchError(f"{path}: {data.name} lies in other files, which are not read. Store it in this file.")
-    if data.dtype.kind not in "biuf" or data.size is None:
-        raise PatchError(
-            f"{path}: {data.name} holds {data.dtype}, and a patch holds numbers. Is it the file you meant?"
-        )
-    if data.size > MOST_VALUES:
-        raise PatchError(
-            f"{path}: {data.name} claims {' x '.join(map(str, data.shape))} values, and a patch has at most "
-            f"{MOST_VALUES:,}. If it is not damaged, cut it into smaller patches."
-        )

@@ -26,8 +26,8 @@ from landslip.errors import (
 from landslip.evaluation.evaluate import evaluate
 from landslip.geo.grid import Window
 from landslip.geo.raster import read, read_stored
-from landslip.preparation.import_patches import import_patches
-from landslip.preparation.patch_channels import LANDSLIDE4SENSE
+from landslip.patches.content import LANDSLIDE4SENSE
+from landslip.patches.import_patches import import_patches
 from landslip.training.train import train
 
 pytest_plugins = ["patch_set"]

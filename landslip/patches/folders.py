@@ -9,7 +9,7 @@ from pathlib import Path
 
 from landslip.dataset.split import PARTS, TEST, TRAIN, VALIDATION
 from landslip.errors import PatchError
-from landslip.preparation.patch_files import SUFFIXES
+from landslip.patches.files import SUFFIXES
 from landslip.runtime.progress import say
 
 IMAGE_FOLDERS = ("images", "image", "img")

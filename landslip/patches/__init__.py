@@ -1,0 +1,1 @@
+"""Patch data sets: pairs of image and mask become a prepared folder."""
