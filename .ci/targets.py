@@ -21,7 +21,7 @@ TARGETS = {  # the target, and what was reached
     "functions of more than 60 lines": (3, 0),
     "own calls with more than 5 positional arguments": (0, 0),
     "classes defined twice": (0, 0),
-    "dict[str, Any]": (40, 67),
+    "dict[str, Any]": (40, 4),
     "type: ignore": (10, 5),
     "public names without a docstring, per cent": (5, 0.1),
     "lines of prose over 120 characters": (0, 0),

@@ -17,8 +17,8 @@ SIZE_MEDIAN, SIZE_SPREAD = 35_000.0, 1.5  # of the lognormal that sizes are draw
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patch:
-    """Pixels of changed ground, (n,) each, and the metres that they were raised or lowered by."""
+class Disturbance:
+    """Pixels of disturbed ground, (n,) each, and the metres that they were raised or lowered by."""
 
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
@@ -26,8 +26,8 @@ class Patch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Body(Patch):
-    """A patch along a path; its relief is that which it leaves as a landslide.
+class Body(Disturbance):
+    """Disturbed ground along a path; its relief is that which it leaves as a landslide.
 
     `along` is how far down the path a pixel lies, from 0 at the crown to 1 at the toe, `across` how far from the path,
     from 0 to 1 at the flank; `width` is that of the body in metres.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from landslip.demo.bodies import Patch
+from landslip.demo.bodies import Disturbance
 from landslip.demo.terrain import Float, Mask, noise
 
 BANDS = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
@@ -56,7 +56,9 @@ def paste(cover: dict[str, Float], share: NDArray[np.floating], mixture: Mapping
         cover[name] = cover[name] * (1 - share) + share * mixture.get(name, 0.0)
 
 
-def lay_bare(rng: np.random.Generator, cover: dict[str, Float], bodies: Sequence[Patch], blur: float = 0.0) -> None:
+def lay_bare(
+    rng: np.random.Generator, cover: dict[str, Float], bodies: Sequence[Disturbance], blur: float = 0.0
+) -> None:
     """Bare soil and rock on each body, with its own degree of regrowth, patchy within; alike for every kind.
 
     With `blur`, in pixels, the pixels at a body's edge are mixed with what lies beside it.

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from scipy import ndimage
 
-from landslip.demo.bodies import Bodies, Body, Patch, body_sizes
+from landslip.demo.bodies import Bodies, Body, Disturbance, body_sizes
 from landslip.demo.land_cover import cast_shadow, illumination, land_cover, lay_bare, lay_roads, paste, reflectance
 from landslip.demo.landscape import Landscape, make_landscape, onto
 from landslip.demo.synthetic_site import EPSG, ORIGIN, SyntheticSite, outlines_of, survey
@@ -44,6 +44,9 @@ POSITION_REACH = 40  # pixels around one that tell whether it lies high or low o
 SUN = (140.0, 34.0)  # azimuth clockwise from north and height, degrees
 MIXED = 0.6  # pixels over which the edge of a body is mixed with what lies beside it
 ROADSIDE = 6  # pixels from a road within which quarries are
+
+Shaped = tuple[NDArray[np.intp], NDArray[np.intp], Float]  # (n,) rows and columns of a shape, and its relief
+Shape = Callable[[int, int, float], Shaped]  # from row and column of the centre and the number of pixels
 
 
 def generate_scars(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: float = 15.0) -> SyntheticSite:
@@ -65,7 +68,7 @@ def generate_scars(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolu
         relief[patch.rows, patch.columns] = patch.relief
     dem = survey(rng, ground.z, relief)
     cover = land_cover(rng, ground.steepness, ground.water)
-    look_alikes = _lay_look_alikes(rng, ground, cover, ids > 0, roads, others)
+    look_alikes = _lay_look_alikes(rng, ground, cover, others, free=ids == 0, roads=roads)
     lay_bare(rng, cover, [*slides, *others["scree"], *others["field"], *others["quarry"]], MIXED)
     surface = onto(dem, ground.dem_grid, grid).astype(np.float64)
     light = illumination(surface, resolution, SUN) * (1 - 0.5 * cast_shadow(surface, resolution, SUN))
@@ -94,7 +97,9 @@ def generate_scars(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolu
     )
 
 
-def _place(rng: np.random.Generator, ground: Landscape, roads: Mask) -> tuple[list[Patch], dict[str, list[Patch]]]:
+def _place(
+    rng: np.random.Generator, ground: Landscape, roads: Mask
+) -> tuple[list[Disturbance], dict[str, list[Disturbance]]]:
     """Landslides, and the look-alikes of each kind that is a patch, none over another."""
     grid, reach = ground.grid, 2 * POSITION_REACH + 1
     steep = (ground.steepness >= MIN_SLOPE) & ground.inside & ~ground.water
@@ -113,31 +118,39 @@ def _place(rng: np.random.Generator, ground: Landscape, roads: Mask) -> tuple[li
         share = LOOK_ALIKE_SHARES[kind]
         return body_sizes(rng, max(2, round(share * count)), share * slid)
 
+    def pit(row: int, column: int, pixels: float) -> Shaped:
+        return _pit(rng, ground.surface, row, column, pixels)
+
+    def rectangle(row: int, column: int, pixels: float) -> Shaped:
+        return _rectangle(rng, bodies, row, column, pixels)
+
     beside = ndimage.distance_transform_edt(~roads) < ROADSIDE
     scars = [_slid(body, hummocks, 0.9) for body in bodies.place(steep, high, sizes("old scar"))]
     return slides, {
         "old scar": scars,
-        "quarry": _shapes(rng, bodies, steep, beside, sizes("quarry"), lambda *at: _pit(rng, ground.surface, *at)),
+        "quarry": _shapes(rng, bodies, sizes("quarry"), pit, where=steep, centres=beside),
         "scree": [_flat(body) for body in bodies.sideways().place(steep, high, sizes("scree"))],
-        "field": _shapes(rng, bodies, steep, steep, sizes("field"), lambda *at: _rectangle(rng, bodies, *at)),
+        "field": _shapes(rng, bodies, sizes("field"), rectangle, where=steep, centres=steep),
     }
 
 
-def _slid(body: Body, hummocks: Float, freshness: float) -> Patch:
+def _slid(body: Body, hummocks: Float, freshness: float) -> Disturbance:
     """A landslide on a body: a steep crown that ends half way down, and a toe over the last two fifths."""
     depth = freshness * float(np.clip(0.07 * body.width, 2.5, 16))  # metres
     along, arch = np.clip(body.along, 0, 1), np.clip(1 - body.across**2, 0, 1)
     crown = np.where(along < 0.12, along / 0.12, np.clip((0.55 - along) / 0.43, 0, 1)) * arch
     toe = np.sin(np.pi * np.clip((along - 0.6) / 0.4, 0, 1)) * np.sqrt(arch) * hummocks[body.rows, body.columns]
-    return Patch(rows=body.rows, columns=body.columns, relief=depth * (0.6 * toe - crown))
+    return Disturbance(rows=body.rows, columns=body.columns, relief=depth * (0.6 * toe - crown))
 
 
-def _flat(patch: Patch) -> Patch:
+def _flat(patch: Disturbance) -> Disturbance:
     """The pixels of a patch, as ground that was neither raised nor lowered."""
-    return Patch(rows=patch.rows, columns=patch.columns, relief=np.zeros(len(patch.rows)))
+    return Disturbance(rows=patch.rows, columns=patch.columns, relief=np.zeros(len(patch.rows)))
 
 
-def _with_tails(rng: np.random.Generator, bodies: Bodies, placed: list[Body], slides: list[Patch]) -> list[Patch]:
+def _with_tails(
+    rng: np.random.Generator, bodies: Bodies, placed: list[Body], slides: list[Disturbance]
+) -> list[Disturbance]:
     """Landslides, some of them with debris that follows the drainage from the toe and stays clear of the others."""
     shape = bodies.taken.shape
     ids = np.zeros(shape, np.int32)
@@ -164,7 +177,7 @@ def _with_tails(rng: np.random.Generator, bodies: Bodies, placed: list[Body], sl
             bodies.taken |= ndimage.binary_dilation(tail, np.ones((3, 3)), iterations=2)
         rows, columns = np.nonzero(tail)
         finished.append(
-            Patch(
+            Disturbance(
                 rows=np.concatenate([slide.rows, rows]),
                 columns=np.concatenate([slide.columns, columns]),
                 relief=np.concatenate([slide.relief, np.zeros(len(rows))]),
@@ -173,13 +186,9 @@ def _with_tails(rng: np.random.Generator, bodies: Bodies, placed: list[Body], sl
     return finished
 
 
-# From row and column of the centre and the number of pixels: (n,) rows and columns of a shape, and its relief.
-Shape = Callable[[int, int, float], tuple[NDArray[np.intp], NDArray[np.intp], Float]]
-
-
 def _shapes(
-    rng: np.random.Generator, bodies: Bodies, where: Mask, centres: Mask, sizes: Float, shape: Shape
-) -> list[Patch]:
+    rng: np.random.Generator, bodies: Bodies, sizes: Float, shape: Shape, *, where: Mask, centres: Mask
+) -> list[Disturbance]:
     """Patches of `sizes` (square metres) with a given shape on free ground, four fifths of it `where`.
 
     Their middle lies on `centres`. What fits nowhere in 400 tries is left out.
@@ -196,14 +205,12 @@ def _shapes(
             mask = np.zeros(where.shape, bool)
             mask[rows, columns] = True
             bodies.taken |= ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=2)
-            patches.append(Patch(rows=rows, columns=columns, relief=relief))
+            patches.append(Disturbance(rows=rows, columns=columns, relief=relief))
             break
     return patches
 
 
-def _pit(
-    rng: np.random.Generator, surface: Float, row: int, column: int, pixels: float
-) -> tuple[NDArray[np.intp], NDArray[np.intp], Float]:
+def _pit(rng: np.random.Generator, surface: Float, row: int, column: int, pixels: float) -> Shaped:
     """A round pit with a level floor, cut into the slope by up to 20 m."""
     ratio, turn = rng.uniform(1.0, 1.5), rng.uniform(0, np.pi)
     radius = float(np.sqrt(pixels / np.pi))
@@ -217,9 +224,7 @@ def _pit(
     return rows, columns, np.clip(np.percentile(height, 25) - height, -20, 0)
 
 
-def _rectangle(
-    rng: np.random.Generator, bodies: Bodies, row: int, column: int, pixels: float
-) -> tuple[NDArray[np.intp], NDArray[np.intp], Float]:
+def _rectangle(rng: np.random.Generator, bodies: Bodies, row: int, column: int, pixels: float) -> Shaped:
     """A rectangle with its long side along the contour."""
     ratio = np.sqrt(rng.uniform(1.0, 2.5))
     half = float(np.sqrt(pixels)) / 2
@@ -232,9 +237,14 @@ def _rectangle(
 
 
 def _lay_look_alikes(
-    rng: np.random.Generator, ground: Landscape, cover: dict[str, Float], label: Mask, roads: Mask,
-    others: dict[str, list[Patch]],
-) -> NDArray[np.uint8]:  # fmt: skip
+    rng: np.random.Generator,
+    ground: Landscape,
+    cover: dict[str, Float],
+    others: dict[str, list[Disturbance]],
+    *,
+    free: Mask,
+    roads: Mask,
+) -> NDArray[np.uint8]:
     """Codes of LOOK_ALIKES, (row, column), once roads, river bars and the little that shows of old scars are laid."""
     codes = np.zeros(ground.grid.shape, np.uint8)
     for kind, patches in others.items():
@@ -242,7 +252,7 @@ def _lay_look_alikes(
             codes[patch.rows, patch.columns] = LOOK_ALIKES[kind]
     regrown = noise(rng, codes.shape, 12, 3)
     paste(cover, np.where(codes == LOOK_ALIKES["old scar"], np.clip(0.1 + 0.08 * regrown, 0, 0.3), 0.0), {"soil": 1.0})
-    free = ~label & (codes == 0) & ground.inside & ~ground.water
+    free = free & (codes == 0) & ground.inside & ~ground.water
     bar = ground.banks & free & (ground.steepness < 10) & (noise(rng, codes.shape, 20, 3) > 0.3)
     paste(cover, 0.6 * (roads & free), {"road": 1.0})
     paste(cover, 0.8 * bar, {"soil": 0.5, "rock": 0.5})

@@ -130,7 +130,7 @@ def copy(run: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figure is drawn, which takes most of the time."""
-    monkeypatch.setattr(Workspace, "drawn", lambda *given, **named: Picture("data:,", 1, 1, "", ""))
+    monkeypatch.setattr(Workspace, "draw", lambda *given, **named: Picture("data:,", 1, 1, "", ""))
 
 
 def stored(path: Path) -> np.ndarray:
