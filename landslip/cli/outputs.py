@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -121,6 +121,10 @@ def demo_command(
     out: OutFolder = Path("demo"),
     quick: Annotated[bool, typer.Option("--quick", help="A smaller site, in at most 90 seconds.")] = False,
     seed: Annotated[int, typer.Option(help="Of the made-up site.", min=0)] = 2021,
+    kind: Annotated[
+        Literal["rule", "scars"],
+        typer.Option(help="Landslides told by a rule on factors, or by shape among bare look-alikes."),
+    ] = "rule",
     without_factors: Annotated[bool, typer.Option("--without-factors", help="Train on the bands alone.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -130,7 +134,7 @@ def demo_command(
     """
     from landslip.demo.demo import demo
 
-    demo(out, quick, seed, not without_factors, overwrite)
+    demo(out, quick, seed, kind=kind, factors=not without_factors, overwrite=overwrite)
 
 
 def info_command(

@@ -6,10 +6,12 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from landslip.config.run import read_run
 from landslip.config.site import read_site
-from landslip.demo.synthetic_site import generate, write_site
+from landslip.demo.scars import generate_scars
+from landslip.demo.synthetic_site import SyntheticSite, generate, write_site
 from landslip.errors import OutputError
 from landslip.evaluation.evaluate import evaluate
 from landslip.evaluation.result import Evaluation, score_table, write_scores
@@ -73,15 +75,26 @@ batch = 4
 """
 
 
+Kind = Literal["rule", "scars"]
+KINDS: dict[Kind, Callable[[int, tuple[int, int]], SyntheticSite]] = {"rule": generate, "scars": generate_scars}
+
+
 def demo(
-    folder: Path, quick: bool = False, seed: int = DEMO_SEED, factors: bool = True, overwrite: bool = False
+    folder: Path,
+    quick: bool = False,
+    seed: int = DEMO_SEED,
+    *,
+    kind: Kind = "rule",
+    factors: bool = True,
+    overwrite: bool = False,
 ) -> Evaluation:
     """Make a site, prepare, train, map, inventory and evaluate it in `folder`, a run folder.
 
-    The same call goes on where an interrupted one stopped; a finished or different one is refused unless `overwrite`.
+    `kind` says how landslides are told: by a rule on factors (synthetic_site.py), or by their shape (scars.py). The
+    same call goes on where an interrupted one stopped; a finished or different one is refused unless `overwrite`.
     """
     began = time.monotonic()
-    _claim(folder, {"quick": quick, "seed": seed, "factors": factors}, overwrite)
+    _claim(folder, {"quick": quick, "seed": seed, "factors": factors, "kind": kind}, overwrite)
     shape, text = (QUICK, QUICK_RUN) if quick else (FULL, FULL_RUN)
     if not factors:
         text += '\n[channels]\nfactors = "none"\n'
@@ -97,8 +110,8 @@ def demo(
 
     unless_there(
         site_file,
-        f"a made-up site, seed {seed}, {shape[0]} x {shape[1]} pixels of 15 m",
-        lambda: write_site(generate(seed, shape), site_file.parent, overwrite=True),
+        f"a made-up site ({kind}), seed {seed}, {shape[0]} x {shape[1]} pixels of 15 m",
+        lambda: write_site(KINDS[kind](seed, shape), site_file.parent, overwrite=True),
     )
     write_text(run_file, text, overwrite=True)
     write_text(folder / "site.toml", _at_root(site_file), overwrite=True)
@@ -125,7 +138,7 @@ def demo(
     say("-- landslip evaluate map/probability.tif prepared/label.tif --split model/split.tif --part test")
     scored = evaluate(probability, label, split, "test")
     say(score_table(scored))
-    _pictures(folder, scored, seed)
+    _pictures(folder, scored, f"Made-up {'site' if kind == 'rule' else kind} {seed}")
     for path in (folder / "scores" / "test.json", folder / "scores.json"):
         write_scores(path, scored, overwrite=True)
     say(f"\nPictures: {folder / 'pictures'}")
@@ -164,7 +177,7 @@ def _read_note(note: Path) -> dict[str, object] | None:
         choices = read_json(note)
     except (OSError, ValueError):
         return None
-    return choices if isinstance(choices, dict) and choices.keys() == {"quick", "seed", "factors"} else None
+    return choices if isinstance(choices, dict) and choices.keys() == {"quick", "seed", "factors", "kind"} else None
 
 
 def _clear(folder: Path) -> None:
@@ -181,7 +194,7 @@ def _at_root(site_file: Path) -> str:
     return f'{head}\ndata = "{site_file.parent.name}"\n{rest}'
 
 
-def _pictures(folder: Path, scored: Evaluation, seed: int) -> None:
+def _pictures(folder: Path, scored: Evaluation, name: str) -> None:
     """Draw input, label, split, training, probability and map into the folder's `pictures`."""
     pictures, prepared = folder / "pictures", folder / "prepared"
     stack, label, split = prepared / "stack.tif", prepared / "label.tif", folder / "model" / "split.tif"
@@ -191,6 +204,6 @@ def _pictures(folder: Path, scored: Evaluation, seed: int) -> None:
     draw_split(stack, split, pictures / "3_split.png", True)
     draw_history(folder / "model" / "history.csv", pictures / "4_training.png", True)
     draw_probability(probability, pictures / "5_probability.png", True)
-    title = f"Made-up site {seed}: kappa {scored.scores['kappa']:.3f} on ground never trained on"
+    title = f"{name}: kappa {scored.scores['kappa']:.3f} on ground never trained on"
     panel = Panel(title, probability, scored.threshold, split)
     draw_judged(panel, label, stack, pictures / "6_map.png", overwrite=True)

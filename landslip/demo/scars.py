@@ -74,7 +74,7 @@ def generate_scars(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolu
     light = illumination(surface, resolution, SUN) * (1 - 0.5 * cast_shadow(surface, resolution, SUN))
     haze = np.clip(0.25 + 0.2 * noise(rng, shape, 250, 4), 0, 0.8)
     return SyntheticSite(
-        seed=seed,
+        name=f"Made-up scars {seed}",
         grid=grid,
         dem_grid=ground.dem_grid,
         bands=reflectance(rng, cover, light, haze),

@@ -92,7 +92,7 @@ class SyntheticSite:
     `id` and `area` (square metres). outline: one polygon.
     """
 
-    seed: int
+    name: str
     grid: Grid
     dem_grid: Grid
     bands: dict[str, NDArray[np.float32]]
@@ -140,7 +140,7 @@ def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: 
     dem_grid = ground.dem_grid
     light = illumination(onto(dem, dem_grid, grid).astype(np.float64), resolution)
     return SyntheticSite(
-        seed=seed,
+        name=f"Made-up site {seed}",
         grid=grid,
         dem_grid=dem_grid,
         bands=reflectance(rng, cover, light),
@@ -219,7 +219,7 @@ def _site_toml(site: SyntheticSite) -> str:
         for name, names in (("image_15m.tif", BANDS[:5]), ("image_30m.tif", BANDS[5:]))
     )
     return (
-        f'name = "Made-up site {site.seed}"\n\n[outline]\npath = "outline.gpkg"\n{images}\n[dem]\npath = "dem.tif"\n\n'
+        f'name = "{site.name}"\n\n[outline]\npath = "outline.gpkg"\n{images}\n[dem]\npath = "dem.tif"\n\n'
         '[rivers]\npath = "rivers.gpkg"\n\n[faults]\npath = "faults.gpkg"\n\n[lithology]\npath = "lithology.gpkg"\n'
         f'field = "rock"\nclasses = {{ {classes} }}\n\n[landslides]\npath = "landslides.gpkg"\n'
     )

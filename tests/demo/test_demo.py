@@ -5,7 +5,7 @@ import pytest
 from conftest import TINY
 
 from landslip.demo import demo as module
-from landslip.demo.demo import _claim, demo
+from landslip.demo.demo import Kind, _claim, demo
 from landslip.errors import OutputError
 
 SMALL_RUN = f"""
@@ -55,6 +55,20 @@ def test_an_interrupted_demo_goes_on_where_it_stopped(tmp_path: Path, monkeypatc
         demo(folder, quick=True, seed=3)
 
 
+@pytest.mark.parametrize("kind, name", [("rule", "Made-up site 3"), ("scars", "Made-up scars 3")])
+def test_a_kind_of_site(kind: Kind, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "QUICK", (128, 160))
+    monkeypatch.setattr(module, "prepare", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        demo(tmp_path / "demo", quick=True, seed=3, kind=kind)
+    assert (tmp_path / "demo" / "site.toml").read_text().startswith(f'name = "{name}"')
+    with pytest.raises(OutputError, match="holds the demo with"):
+        demo(tmp_path / "demo", quick=True, seed=3, kind="scars" if kind == "rule" else "rule")
+
+
 def test_the_site_file_of_the_run_folder_is_the_users_own(tmp_path: Path) -> None:
     from landslip.config.site import read_site
     from landslip.demo.demo import _at_root
@@ -76,7 +90,7 @@ def test_a_demo_takes_a_folder_of_its_own(tmp_path: Path) -> None:
 
 def test_another_demo_is_replaced_only_on_demand(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    one: dict[str, object] = {"quick": True, "seed": 1, "factors": True}
+    one: dict[str, object] = {"quick": True, "seed": 1, "factors": True, "kind": "rule"}
     two: dict[str, object] = {**one, "seed": 2}
     _claim(folder, one, overwrite=False)
     (folder / "model").mkdir()
