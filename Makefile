@@ -25,6 +25,7 @@ faults-%: .venv/installed
 
 check: .venv/installed
 	$(BIN)/ruff check .
+	$(BIN)/ruff check --preview --select PLR0917 landslip
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python docs/figures.py --check

@@ -119,6 +119,7 @@ def stac_command(
 
 def demo_command(
     out: OutFolder = Path("demo"),
+    *,
     quick: Annotated[bool, typer.Option("--quick", help="A smaller site, in at most 90 seconds.")] = False,
     seed: Annotated[int, typer.Option(help="Of the made-up site.", min=0)] = 2021,
     kind: Annotated[
