@@ -123,6 +123,27 @@ class TrainingChoice(Strict):
         return self.learning_rate
 
 
+class AugmentationChoice(Strict):
+    """[augmentation]: how blocks are varied by chance in training, beside turning; 0 leaves a thing as it is.
+
+    `gamma`, `contrast` and `brightness` of each band of a block are drawn from normal distributions of these deviations
+    (of the logarithm for the first two, and in the band's own deviations for the last). `offset` moves elevation and
+    distances of a block by one number of metres, at most so many up or down. `drop` is the chance that all bands, or a
+    factor, are taken away from a block.
+    """
+
+    gamma: float = Field(0.0, ge=0, le=1)
+    contrast: float = Field(0.0, ge=0, le=1)
+    brightness: float = Field(0.0, ge=0, le=2)
+    offset: float = Field(0.0, ge=0, description="metres")
+    drop: float = Field(0.0, ge=0, lt=1)
+
+    @property
+    def varies(self) -> bool:
+        """Whether anything is varied at all."""
+        return any(getattr(self, name) for name in type(self).model_fields)
+
+
 class CompareChoice(Strict):
     """[compare]: the grid of runs; every network is trained on each choice of channels, split and seed.
 
@@ -139,13 +160,14 @@ class CompareChoice(Strict):
 
 
 class Run(Strict):
-    """The choices of a run: channels, blocks, split, network, training; and of a comparison of several."""
+    """The choices of a run: channels, blocks, split, network, training, augmentation; and of a comparison."""
 
     channels: ChannelChoice = ChannelChoice()
     blocks: BlockChoice = BlockChoice()
     split: SplitChoice = SplitChoice()
     network: NetworkChoice = NetworkChoice()
     training: TrainingChoice = TrainingChoice()
+    augmentation: AugmentationChoice = AugmentationChoice()
     compare: CompareChoice = CompareChoice()
 
     @model_validator(mode="before")

@@ -50,6 +50,7 @@ from landslip.runtime.prefetch import prefetch
 from landslip.runtime.progress import duration, pace, plural, say
 from landslip.runtime.provenance import machine, peak_memory, software
 from landslip.runtime.text import write_text
+from landslip.training.augmentation import augmentation
 from landslip.training.checkpoint import Model, load_model, run_table, save_model, sites_of
 from landslip.training.loop import State, new_state, train_network
 from landslip.training.model_facts import SplitTable, TrainingFacts
@@ -85,8 +86,11 @@ class SiteBlocks:
         return len(self.ground.windows)
 
     def training(self, numbers: NDArray[np.int64], rng: np.random.Generator) -> Block:
-        """(B, C, h, w) and (B, h, w) of training windows, each turned and mirrored by chance where the run says so."""
+        """(B, C, h, w) and (B, h, w) of training windows, each varied, turned and mirrored where the run says so."""
         pairs = [self.cut.cut(self.ground.windows[i]) for i in numbers]
+        if self.run.augmentation.varies:
+            varied = augmentation(self.run.augmentation, self.ground.channels, self.cut.zscore)
+            pairs = [(varied.vary(x, rng), y) for x, y in pairs]
         if self.run.training.augment:
             aspect = aspect_positions(self.ground.channels)
             turns = [(int(rng.integers(4)), bool(rng.integers(2))) for _ in pairs]
