@@ -194,6 +194,8 @@ class DemTable(Strict):
     """[dem]: elevation, stored x `scale` in metres. `dem_resolution` (metres) where the file repeats coarser pixels.
 
     `curvatures`: "plan" and "profile" (Zevenbergen & Thorne), taken beside the standard curvature.
+    `relative_elevation`: elevation less its mean within 64 pixels of the DEM. `scales`: windows, in pixels of the DEM,
+    that position on the slope, relief, roughness and the range of aspect are taken in.
     """
 
     path: InputPath
@@ -202,6 +204,14 @@ class DemTable(Strict):
     scale: float = Field(1.0, gt=0)
     edges: Literal["undefined", "one-sided"] = "undefined"
     curvatures: tuple[Literal["plan", "profile"], ...] = ()
+    relative_elevation: bool = False
+    scales: tuple[Literal[5, 15, 31], ...] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> DemTable:
+        if len(set(self.scales)) < len(self.scales):
+            raise ValueError(f"scales {list(self.scales)} name a window twice")
+        return self
 
 
 class RiversTable(Strict):

@@ -22,6 +22,23 @@ class Factor:
     diverging: bool = False
 
 
+SCALES = (5, 15, 31)  # sides of the windows that relief is taken in, pixels of the DEM
+
+
+def _within(side: int) -> dict[str, Factor]:
+    """The factors that are taken within a window of `side` pixels."""
+    window = f"{side} x {side} pixels"
+    return {
+        f"position_{side}": Factor(
+            title=f"topographic position, {window}", source="dem", unit="m", ramp="BrBG", diverging=True
+        ),
+        f"relief_{side}": Factor(title=f"relief, {window}", source="dem", unit="m", ramp="cividis"),
+        f"roughness_{side}": Factor(title=f"roughness, {window}", source="dem", unit="degree", ramp="magma"),
+        f"aspect_sin_range_{side}": Factor(title=f"range of aspect's sine, {window}", source="dem"),
+        f"aspect_cos_range_{side}": Factor(title=f"range of aspect's cosine, {window}", source="dem"),
+    }
+
+
 FACTORS = {
     "elevation": Factor(title="elevation", source="dem", unit="m", ramp="cividis"),
     "slope": Factor(title="slope", source="dem", unit="degree", ramp="magma"),
@@ -29,6 +46,8 @@ FACTORS = {
     "curvature": Factor(title="curvature", source="dem", unit="1/100 m", ramp="BrBG", diverging=True),
     "plan_curvature": Factor(title="plan curvature", source="dem", unit="1/m", ramp="BrBG", diverging=True),
     "profile_curvature": Factor(title="profile curvature", source="dem", unit="1/m", ramp="BrBG", diverging=True),
+    "relative_elevation": Factor(title="relative elevation", source="dem", unit="m", ramp="BrBG", diverging=True),
+    **{name: factor for side in SCALES for name, factor in _within(side).items()},
     "ndvi": Factor(title="NDVI", source="bands", bands=("red", "nir"), ramp="YlGn"),
     "mndwi": Factor(title="MNDWI", source="bands", bands=("green", "swir1"), ramp="YlGnBu"),
     "dndvi": Factor(title="dNDVI", source="bands", bands=("red", "nir"), ramp="BrBG", diverging=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from landslip.dataset.channels import Channel, factor_channel
 from landslip.errors import SiteError
 from landslip.factors.distance import distance
 from landslip.factors.hydrology import rivers_from_elevation
+from landslip.factors.relief import position, relief, roughness
 from landslip.factors.terrain import aspect_from, surfaces
 from landslip.geo.grid import Grid, Window, metric_fault
 from landslip.geo.raster import read_info
@@ -31,6 +33,7 @@ from landslip.preparation.distance_sources import distance_source
 from landslip.preparation.site_grid import require_size
 from landslip.preparation.source import ChannelSource, Encoding, Values
 
+RELATIVE_TO = 64  # pixels of the DEM around one, whose mean elevation its own is taken relative to
 RIVER_BYTES = 48  # of memory for each DEM pixel while rivers are derived
 
 
@@ -75,23 +78,80 @@ def terrain_source(dem: DemTable, grid: Grid, encoding: Encoding) -> ChannelSour
         channels.append(Channel("aspect", "aspect", "factor", "degree"))
     native = dem_grid(dem, grid)
 
+    def planes(z: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.concatenate([z[None], surfaces(z, native.x_size, native.y_size, names, edges=dem.edges)])
+
+    on_dem = _taken_on_dem(dem, native, grid, planes, planes_held=len(names), halo=1)
+
     def at(window: Window) -> NDArray[np.float32]:
-        part = grid.crop(window)
-        place = needed_window(native, part)
-        if place.area > MOST_AT_ONCE // len(names) and window.area > 1:
-            return in_quarters(lambda part: at(part.moved(window.row, window.column)), part.shape)
-        needed = native.crop(place)
-        z = read_dem(dem, needed.pad(1))  # Slopes take one pixel more on each side.
-        planes = surfaces(z, native.x_size, native.y_size, names, edges=dem.edges)
-        values = warp_array(np.concatenate([z[None], planes])[:, 1:-1, 1:-1], needed, part)
+        values = on_dem(window)
         if encoding == "paper":
             values = np.concatenate([values[:-2], aspect_from(values[-2], values[-1])[None]])
         return np.asarray(values)
 
-    resampling = how_resampled(dem.path, grid, "bilinear, after slopes")
-    if not lies_on(dem.path, native):
-        resampling = f"cubic to {native.x_size:g} m before slopes, bilinear after"
-    return ChannelSource("terrain", tuple(channels), lambda _: at, {dem.path.name: resampling})
+    return ChannelSource("terrain", tuple(channels), lambda _: at, {dem.path.name: _resampling(dem, native, grid)})
+
+
+def relief_source(dem: DemTable, grid: Grid) -> ChannelSource:
+    """Relative elevation, and position, relief, roughness and the range of aspect at each scale, as the site asks.
+
+    They are taken from the pixels of the DEM that are there, so that none is undefined where its slope is not.
+    """
+    native = dem_grid(dem, grid)
+    names = ["relative_elevation"] if dem.relative_elevation else []
+    for side in dem.scales:
+        names += [f"position_{side}", f"relief_{side}", f"roughness_{side}"]
+        names += [f"aspect_sin_range_{side}", f"aspect_cos_range_{side}"]
+    halo = max([RELATIVE_TO if dem.relative_elevation else 0, *(side // 2 + 1 for side in dem.scales)])
+
+    def planes(z: NDArray[np.float32]) -> NDArray[np.float32]:
+        made = [position(z, 2 * RELATIVE_TO + 1)] if dem.relative_elevation else []
+        wanted = ["slope", "aspect_sin", "aspect_cos"] if dem.scales else []
+        slopes = surfaces(z, native.x_size, native.y_size, wanted, edges=dem.edges)
+        for side in dem.scales:
+            slope, sine, cosine = slopes
+            made += [position(z, side), relief(z, side), roughness(slope, side), relief(sine, side)]
+            made.append(relief(cosine, side))
+        return np.stack(made)
+
+    at = _taken_on_dem(dem, native, grid, planes, planes_held=len(names) + 6, halo=halo)
+    return ChannelSource(
+        "relief", tuple(map(factor_channel, names)), lambda _: at, {dem.path.name: _resampling(dem, native, grid)}
+    )
+
+
+def _taken_on_dem(
+    dem: DemTable,
+    native: Grid,
+    grid: Grid,
+    planes: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    *,
+    planes_held: int,
+    halo: int,
+) -> Values:
+    """What `planes` makes of elevation on the DEM's own grid, brought to windows of `grid`.
+
+    `planes` is given (H, W) elevation with `halo` pixels more on each side and returns (N, H, W); so many `planes_held`
+    are in memory at once.
+    """
+
+    def at(window: Window) -> NDArray[np.float32]:
+        part = grid.crop(window)
+        place = needed_window(native, part)
+        if place.area > MOST_AT_ONCE // planes_held and window.area > 1:
+            return in_quarters(lambda part: at(part.moved(window.row, window.column)), part.shape)
+        needed = native.crop(place)
+        values = planes(read_dem(dem, needed.pad(halo)))[:, halo:-halo, halo:-halo]
+        return warp_array(values, needed, part)
+
+    return at
+
+
+def _resampling(dem: DemTable, native: Grid, grid: Grid) -> str:
+    """How terrain is brought from the DEM to the grid, in words."""
+    if lies_on(dem.path, native):
+        return how_resampled(dem.path, grid, "bilinear, after slopes")
+    return f"cubic to {native.x_size:g} m before slopes, bilinear after"
 
 
 def catchment_grid(dem: DemTable, grid: Grid) -> Grid:
