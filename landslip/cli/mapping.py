@@ -45,7 +45,7 @@ Cluster = Annotated[
     typer.Option(metavar="ADDRESS", help="compute on a Dask cluster: tcp://host:port, or a number of processes here"),
 ]
 Samples = Annotated[
-    int | None, typer.Option(help="of dropout, each as long as the map, for --uncertainty; default: 8; 0: none", min=0)
+    int | None, typer.Option(help="passes with dropout for --uncertainty, each as long as the map; default: 8; 0: none", min=0)
 ]
 TrainingPixels = Annotated[
     Path | None, typer.Option(metavar="PREPARED/", help="for --uncertainty; default: pixels kept with the model")

@@ -128,7 +128,7 @@ def check_shifts(inputs: SiteInputs, ground: Ground, label: LabelSource | None, 
 
         shift = landslide_shift(images, frame, label_inside, grid, inside)
         command = _how_to_move(table.path, shift, grid) if table.is_raster else " (QGIS: Translate)"
-        remedy = f"If it is they that are misplaced, move them{command}; else the image."
+        remedy = f"If the landslides are misplaced, move them{command}; otherwise move the image."
         findings.append(shift_finding(f"{table.path}: the landslides", "them", shift, remedy))
 
 

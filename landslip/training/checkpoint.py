@@ -140,7 +140,7 @@ def read_facts(folder: Path) -> ModelFacts:
             if not isinstance(table, dict):
                 raise ValueError(f"its {name} is a {type(table).__name__}, and no table")
             if name.endswith("site_inputs") and not {*table} <= {*SITE_INPUTS}:
-                raise ValueError(f"its {name} names {min({*table} - {*SITE_INPUTS})}, which is none")
+                raise ValueError(f"its {name} names {min({*table} - {*SITE_INPUTS})}, which is no input of a site")
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ModelError(
             f"{path} is not a model description ({str(error)[:200]}). Copy the model folder again, or train it again."
