@@ -31,7 +31,7 @@ from landslip.dataset.zscore import fit
 from landslip.errors import LabelError
 from landslip.geo.geotiff import write_raster
 from landslip.geo.raster import open_raster, read_stored
-from landslip.geo.tiling import CELL, cells_holding
+from landslip.geo.tiling import CORE_CELL, cells_holding
 from landslip.metrics.applicability import fit_applicability
 from landslip.metrics.training_range import MOST_OUTSIDE, share_outside
 from landslip.runtime.text import markdown_table
@@ -61,7 +61,7 @@ def drawn(model: Model, stack: StackInfo, valid: NDArray[np.bool_]) -> NDArray[n
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "valid.tif"
         write_raster(path, valid[None].astype(np.uint8), stack.grid, ["valid"], None)
-        return sample_pixels(stack, positions, path, cells_holding(valid, CELL), CELL)
+        return sample_pixels(stack, positions, path, cells_holding(valid, CORE_CELL), CORE_CELL)
 
 
 def looked(model: Model, pixels: TrainingPixels, sample: NDArray[np.float32]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from landslip.config.run import BlockChoice
-from landslip.geo.tiling import CELL, HALO
+from landslip.geo.tiling import CORE_CELL, HALO
 from landslip.models import build_model
 from landslip.models.layers import layer_table
 
@@ -125,7 +125,7 @@ def framework() -> Figure:
 
     panel(axes, 0.44, 2.36, "III  Mapping and evaluation: map, inventory, evaluate")
     arrow(axes, (3.9, 2.92), (3.9, 2.8))
-    mapping = f"F stack.tif\nvalid.tif|S Cores of cells\nof {CELL} px, with a\nhalo of {HALO} px"
+    mapping = f"F stack.tif\nvalid.tif|S Cores of cells\nof {CORE_CELL} px, with a\nhalo of {HALO} px"
     mapping += "|L The model:\nz-score, network,\nsigmoid"
     row(axes, 1.72, mapping + "|F probability.tif|S At or above the\nthreshold; joined;\nspecks dropped", "0123")
     scores = "|F label.tif\nsplit.tif|S Compared on the\ntest part, known\npixels only|F Confusion matrix,\nsix scores"

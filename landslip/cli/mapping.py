@@ -22,7 +22,7 @@ from landslip.runtime.progress import plural
 
 if TYPE_CHECKING:
     from landslip.evaluation.result import Evaluation
-    from landslip.inference.mapping import Mapping
+    from landslip.inference.mapping import MapResult
     from landslip.inference.predict import Uncertainty
     from landslip.training.checkpoint import Model
 
@@ -45,7 +45,8 @@ Cluster = Annotated[
     typer.Option(metavar="ADDRESS", help="compute on a Dask cluster: tcp://host:port, or a number of processes here"),
 ]
 Samples = Annotated[
-    int | None, typer.Option(help="passes with dropout for --uncertainty, each as long as the map; default: 8; 0: none", min=0)
+    int | None,
+    typer.Option(help="passes with dropout for --uncertainty, each as long as the map; default: 8; 0: none", min=0),
 ]
 TrainingPixels = Annotated[
     Path | None, typer.Option(metavar="PREPARED/", help="for --uncertainty; default: pixels kept with the model")
@@ -258,7 +259,7 @@ def _uncertainty(model: Model, training: Path | None, samples: int | None) -> Un
     return Uncertainty(area_of(model, training), 8 if samples is None else samples)
 
 
-def _map_text(mapping: Mapping, uncertainty: Uncertainty | None) -> str:
+def _map_text(mapping: MapResult, uncertainty: Uncertainty | None) -> str:
     """How much was mapped and, with --uncertainty, how much of it lies outside the area of applicability."""
     text = (
         f"{mapping.path}: {plural(mapping.valid_pixels, 'pixel')} mapped in {plural(mapping.windows, 'window')}, "

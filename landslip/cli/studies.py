@@ -55,7 +55,8 @@ def importance_command(
         int | None, typer.Option(metavar="E", help="also train the network anew without each factor, E epochs each")
     ] = None,
     budget: Annotated[
-        float | None, typer.Option(metavar="MINUTES", help="like --epochs, with as many epochs as fit into so many minutes")
+        float | None,
+        typer.Option(metavar="MINUTES", help="like --epochs, with as many epochs as fit into so many minutes"),
     ] = None,
     seed: Annotated[int, typer.Option(help="of all draws", min=0)] = 0,
     overwrite: Overwrite = False,

@@ -76,7 +76,7 @@ batch = 4
 
 
 Kind = Literal["rule", "scars"]
-KINDS: dict[Kind, Callable[[int, tuple[int, int]], SyntheticSite]] = {"rule": generate, "scars": generate_scars}
+SITE_KINDS: dict[Kind, Callable[[int, tuple[int, int]], SyntheticSite]] = {"rule": generate, "scars": generate_scars}
 
 
 def demo(
@@ -111,7 +111,7 @@ def demo(
     unless_there(
         site_file,
         f"a made-up site ({kind}), seed {seed}, {shape[0]} x {shape[1]} pixels of 15 m",
-        lambda: write_site(KINDS[kind](seed, shape), site_file.parent, overwrite=True),
+        lambda: write_site(SITE_KINDS[kind](seed, shape), site_file.parent, overwrite=True),
     )
     write_text(run_file, text, overwrite=True)
     write_text(folder / "site.toml", _at_root(site_file), overwrite=True)

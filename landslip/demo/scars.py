@@ -45,8 +45,8 @@ SUN = (140.0, 34.0)  # azimuth clockwise from north and height, degrees
 MIXED = 0.6  # pixels over which the edge of a body is mixed with what lies beside it
 ROADSIDE = 6  # pixels from a road within which quarries are
 
-Shaped = tuple[NDArray[np.intp], NDArray[np.intp], Float]  # (n,) rows and columns of a shape, and its relief
-Shape = Callable[[int, int, float], Shaped]  # from row and column of the centre and the number of pixels
+ShapePixels = tuple[NDArray[np.intp], NDArray[np.intp], Float]  # (n,) rows and columns of a shape, and its relief
+Shape = Callable[[int, int, float], ShapePixels]  # from row and column of the centre and the number of pixels
 
 
 def generate_scars(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: float = 15.0) -> SyntheticSite:
@@ -118,10 +118,10 @@ def _place(
         share = LOOK_ALIKE_SHARES[kind]
         return body_sizes(rng, max(2, round(share * count)), share * slid)
 
-    def pit(row: int, column: int, pixels: float) -> Shaped:
+    def pit(row: int, column: int, pixels: float) -> ShapePixels:
         return _pit(rng, ground.surface, row, column, pixels)
 
-    def rectangle(row: int, column: int, pixels: float) -> Shaped:
+    def rectangle(row: int, column: int, pixels: float) -> ShapePixels:
         return _rectangle(rng, bodies, row, column, pixels)
 
     beside = ndimage.distance_transform_edt(~roads) < ROADSIDE
@@ -210,7 +210,7 @@ def _shapes(
     return patches
 
 
-def _pit(rng: np.random.Generator, surface: Float, row: int, column: int, pixels: float) -> Shaped:
+def _pit(rng: np.random.Generator, surface: Float, row: int, column: int, pixels: float) -> ShapePixels:
     """A round pit with a level floor, cut into the slope by up to 20 m."""
     ratio, turn = rng.uniform(1.0, 1.5), rng.uniform(0, np.pi)
     radius = float(np.sqrt(pixels / np.pi))
@@ -224,7 +224,7 @@ def _pit(rng: np.random.Generator, surface: Float, row: int, column: int, pixels
     return rows, columns, np.clip(np.percentile(height, 25) - height, -20, 0)
 
 
-def _rectangle(rng: np.random.Generator, bodies: Bodies, row: int, column: int, pixels: float) -> Shaped:
+def _rectangle(rng: np.random.Generator, bodies: Bodies, row: int, column: int, pixels: float) -> ShapePixels:
     """A rectangle with its long side along the contour."""
     ratio = np.sqrt(rng.uniform(1.0, 2.5))
     half = float(np.sqrt(pixels)) / 2

@@ -31,7 +31,7 @@ from landslip.geo.mapped_array import strips
 from landslip.geo.raster import open_raster, read_stored_window
 from landslip.metrics.bootstrap import add_block_sums, empty_sums
 
-CELL = 16  # pixels a side of a cell, whose pixels count together where it is far from training ground
+AUDIT_CELL = 16  # pixels a side of a cell, whose pixels count together where it is far from training ground
 ROUNDING = 1e-9  # share of a distance that its last digits may be wrong by
 
 
@@ -63,7 +63,7 @@ class TrainingDistances:
         self.reach = window * self.pixel  # The guard of a split is counted in the same way.
         self.edge = training_edge(split)
         self.tree = cKDTree(self.edge * self.size)
-        self.radius = (CELL - 1) / 2 * math.hypot(*self.size)  # From a cell's centre to its corners.
+        self.radius = (AUDIT_CELL - 1) / 2 * math.hypot(*self.size)  # From a cell's centre to its corners.
         farthest = math.hypot(grid.height * grid.y_size, grid.width * grid.x_size)
         self.pixels_at = np.zeros(math.ceil(farthest / self.pixel) + 2, np.int64)  # By distance in whole pixels.
         self.inside = self.near = 0
@@ -75,11 +75,11 @@ class TrainingDistances:
         outside = scored & ~train
         if not outside.any() or not self.tree.n:
             return
-        counts = empty_sums(outside.shape, CELL)
-        add_block_sums(counts, outside, 0, 0, CELL)
+        counts = empty_sums(outside.shape, AUDIT_CELL)
+        add_block_sums(counts, outside, 0, 0, AUDIT_CELL)
         cells = np.argwhere(counts)
         corner = np.array([window.row, window.column])
-        centres = self.tree.query((corner + cells * CELL + (CELL - 1) / 2) * self.size)[0]
+        centres = self.tree.query((corner + cells * AUDIT_CELL + (AUDIT_CELL - 1) / 2) * self.size)[0]
         lowest, highest = centres - self.radius, centres + self.radius
         close = lowest < self.reach
         self._count(centres[~close], counts[tuple(cells[~close].T)])
@@ -167,6 +167,6 @@ def training_edge(split: Path) -> NDArray[np.int32]:
 def _pixels_of(cells: NDArray[np.intp], pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Those of (h, w) `pixels` that lie in (N, 2) cells of their window."""
     height, width = pixels.shape
-    chosen = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
+    chosen = np.zeros((-(-height // AUDIT_CELL), -(-width // AUDIT_CELL)), bool)
     chosen[tuple(cells.T)] = True
-    return pixels & chosen.repeat(CELL, 0).repeat(CELL, 1)[:height, :width]
+    return pixels & chosen.repeat(AUDIT_CELL, 0).repeat(AUDIT_CELL, 1)[:height, :width]

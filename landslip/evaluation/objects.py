@@ -33,7 +33,7 @@ from landslip.geo.geotiff import STORED_TILE
 from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read_info
 from landslip.geo.rasterize import burn, burn_alone, burn_window, shapes_on
-from landslip.metrics.size_distribution import SURE, Tail, fit_tail
+from landslip.metrics.size_distribution import SURE_COUNT, Tail, fit_tail
 from landslip.review.landslides import OF_INVENTORY, read_landslides, read_mapped
 from landslip.runtime.progress import plural
 
@@ -223,9 +223,9 @@ def _not_counted(counted: _Counted, true: NDArray[np.bool_], mapped: NDArray[np.
 def _short_tails(reference: Tail, mapped: Tail) -> list[str]:
     """Notes on tails of so few landslides that where they begin is uncertain."""
     return [
-        f"the tail of the {name} holds {tail.count} landslides: below {SURE} its x_min is uncertain"
+        f"the tail of the {name} holds {tail.count} landslides: below {SURE_COUNT} its x_min is uncertain"
         for name, tail in (("reference", reference), ("map", mapped))
-        if 0 < tail.count < SURE
+        if 0 < tail.count < SURE_COUNT
     ]
 
 

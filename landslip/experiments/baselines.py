@@ -36,7 +36,7 @@ from landslip.errors import LabelError
 from landslip.geo.geotiff import STORED_TILE, create_raster, write_window
 from landslip.geo.grid import Window, tiles
 from landslip.geo.raster import open_raster, read_window
-from landslip.inference.mapping import Mapping
+from landslip.inference.mapping import MapResult
 from landslip.metrics.confusion import DEFAULT_THRESHOLD, Histogram
 from landslip.models import refuse_unknown
 from landslip.runtime.atomic import refuse_existing, refuse_input
@@ -135,7 +135,7 @@ def require_baseline(name: str) -> None:
         refuse_unknown("baseline", name, list(BASELINES))
 
 
-def map_baseline(baseline: Baseline, ground: TrainingData, out: Path, overwrite: bool = False) -> Mapping:
+def map_baseline(baseline: Baseline, ground: TrainingData, out: Path, overwrite: bool = False) -> MapResult:
     """Map the whole site into a float32 probability raster, NaN outside valid, holding one window in memory.
 
     `ground` is that of the training. The raster's tags are those of `landslip map` as far as a baseline has them:
@@ -158,7 +158,7 @@ def map_baseline(baseline: Baseline, ground: TrainingData, out: Path, overwrite:
             p = _probability(dataset, ground, baseline.zscore, baseline.estimator, window=window, mask=valid)
             write_window(target, p[None], window)
     skipped = 1 - sum(window.area for window in mapped) / ground.valid.size
-    return Mapping(path=out, valid_pixels=int(ground.valid.sum()), windows=len(mapped), skipped=skipped)
+    return MapResult(path=out, valid_pixels=int(ground.valid.sum()), windows=len(mapped), skipped=skipped)
 
 
 def size(estimator: Any) -> int:

@@ -14,11 +14,11 @@ from typing import Any, TypeVar, cast
 from landslip.errors import TrainingError
 
 NO_MEMORY = ("allocate memory", "out of memory")  # words of torch's errors, on a processor and on a GPU
-SMALLER = "Use a smaller [training] batch or [blocks] window, and run the same command again."
+ADVICE = "Use a smaller [training] batch or [blocks] window, and run the same command again."
 T = TypeVar("T")
 
 
-def apart(step: Callable[..., T], *arguments: Any) -> T:
+def run_in_process(step: Callable[..., T], *arguments: Any) -> T:
     """Run a step in a process of its own, which ends with this one; an error that it raises is raised here.
 
     Raises TrainingError where the process is killed or its memory does not do.
@@ -32,7 +32,7 @@ def apart(step: Callable[..., T], *arguments: Any) -> T:
         result, error = receiver.recv()
     except EOFError as ended:
         raise TrainingError(
-            f"the process that did the work was killed, for want of memory most likely. {SMALLER}"
+            f"the process that did the work was killed, for want of memory most likely. {ADVICE}"
         ) from ended
     except KeyboardInterrupt:
         process.terminate()  # Ctrl-C may have come to this process alone.
@@ -40,7 +40,7 @@ def apart(step: Callable[..., T], *arguments: Any) -> T:
     finally:
         process.join()
     if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
-        raise TrainingError(f"not enough memory. {SMALLER}") from error
+        raise TrainingError(f"not enough memory. {ADVICE}") from error
     if error is not None:
         raise error
     return cast(T, result)

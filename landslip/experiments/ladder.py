@@ -27,7 +27,7 @@ from landslip.evaluation.evaluate import evaluate, nearness
 from landslip.evaluation.leakage import pooled
 from landslip.evaluation.result import HEADS, Evaluation, evaluation_json, leakage, score_cells
 from landslip.experiments.forecast import size_of
-from landslip.experiments.isolated import apart
+from landslip.experiments.isolated import run_in_process
 from landslip.experiments.steps import PROBABILITY
 from landslip.experiments.transfer import AS_TRAINED, SCORED, SPLIT, transfer
 from landslip.experiments.trial_result import TrialResult
@@ -293,7 +293,12 @@ def _pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: boo
             write_window(target, mapped[None], window)
     of_fold = read_info(folders[0] / "model" / "split.tif").tags
     leaks = {True: "yes", False: "no", None: "unknown"}[leaky]
-    tags = {"split": "apart", "leaky": leaks, "guard": of_fold.get("guard", "0"), "window": of_fold.get("window", "")}
+    tags = {
+        "split": "apart",
+        "leaky": leaks,
+        "guard": of_fold.get("guard", "0"),
+        "window": of_fold.get("window", ""),
+    }
     write_raster(
         out / "folds_split.tif", parts[None], info.grid, ["part"], nodata=None, tags=tags, overwrite=True, compress=True
     )
@@ -309,7 +314,7 @@ def _elsewhere(other: Path, trained: TrialResult, trial: Trial, out: Path, accep
     if not _is_scored(folder, load_model(model).facts["weights_sha256"], inputs):
         say(f"-- elsewhere: {ground}")
         try:
-            apart(_transfer, model, other, folder, accept_range)
+            run_in_process(_transfer, model, other, folder, accept_range)
         except LandslipError as error:
             say(f"failed: {error}")
             return Rung(name="elsewhere", ground=ground, failed=str(error))

@@ -20,7 +20,7 @@ from landslip.errors import LandslipError, OutputError, ResumeError
 from landslip.evaluation.evaluate import evaluate
 from landslip.evaluation.result import trust
 from landslip.experiments.forecast import Size, forecast_table, paces, seconds_of
-from landslip.experiments.isolated import apart
+from landslip.experiments.isolated import run_in_process
 from landslip.experiments.steps import PROBABILITY, RESULT, baseline_step, map_step, train_step
 from landslip.experiments.trial_result import TrialResult
 from landslip.runtime.atomic import refuse_existing
@@ -252,9 +252,12 @@ def _make(trial: Trial, run: Run, prepared: Path, out: Path, *, identity: Identi
     }
     try:
         if trial.network:
-            costs = {**apart(train_step, choices, prepared, folder, overwrite), **apart(map_step, prepared, folder)}
+            costs = {
+                **run_in_process(train_step, choices, prepared, folder, overwrite),
+                **run_in_process(map_step, prepared, folder),
+            }
         else:
-            costs = apart(baseline_step, trial.method, choices, prepared, folder)
+            costs = run_in_process(baseline_step, trial.method, choices, prepared, folder)
     except (ResumeError, OutputError):
         raise
     except LandslipError as error:
@@ -298,7 +301,7 @@ def _forecast(todo: Sequence[Trial], run: Run, prepared: Path, sizes: Sizes) -> 
     say(f"timing a few batches of {', '.join(widest)}")
     began = time.monotonic()
     try:
-        pace_of, timing = apart(paces, [trial.run(run) for trial in widest.values()], prepared)
+        pace_of, timing = run_in_process(paces, [trial.run(run) for trial in widest.values()], prepared)
     except Exception as error:  # Torch and the system raise many kinds. Ctrl-C is no Exception.
         say(f"no forecast could be made of how long they take: {str(error) or type(error).__name__}")
         return {}

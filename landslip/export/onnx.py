@@ -46,7 +46,7 @@ from landslip.runtime.disk import file_hash
 from landslip.runtime.extras import require_extra
 from landslip.runtime.progress import say
 from landslip.runtime.text import write_json
-from landslip.training.checkpoint import BEYOND, Model, load_model, require_portable, split_of
+from landslip.training.checkpoint import FLOAT32_MAX, Model, load_model, require_portable, split_of
 from landslip.training.model_files import SPLIT
 
 ONNX, DEEPNESS, ITEM, MANIFEST = "model.onnx", "deepness.onnx", "item.json", "manifest.json"
@@ -161,7 +161,7 @@ def _require_sound(model: Model, window: int, resolution: float | None, nodata: 
         )
     if resolution is not None and not (math.isfinite(resolution) and resolution > 0):
         raise RunError(f"--resolution {resolution:g} is not the size of a pixel in metres. Give a number above 0.")
-    if nodata is not None and not abs(nodata) <= BEYOND:
+    if nodata is not None and not abs(nodata) <= FLOAT32_MAX:
         raise RunError(f"--nodata {nodata:g} is no float32 value. NaN and infinity are undefined without it.")
     planes = [channel.name for channel in model.channels if not channel.standardised]
     if nodata is not None and abs(nodata) <= 1 and planes:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from landslip.errors import ModelError
 from landslip.runtime.provenance import software
-from landslip.training.checkpoint import BEYOND, Model
+from landslip.training.checkpoint import FLOAT32_MAX, Model
 
 OPSET = 17  # onnxruntime 1.12 (2022) and later; all that the five networks need
 RANDOM_SIDE = 64  # of the random blocks, at least
@@ -49,12 +49,12 @@ class RawToProbability(nn.Module):
         self.register_buffer("needed", torch.tensor(needed, dtype=torch.int64))
 
     def forward(self, raw: Tensor) -> Tensor:
-        defined = raw.abs() <= BEYOND  # neither NaN nor infinite
+        defined = raw.abs() <= FLOAT32_MAX  # neither NaN nor infinite
         if self.nodata is not None:
             # Deepness's x / 255 / (1 / 255) moves the last digits of a value, so that equality would miss it.
             defined = defined & ((raw - self.nodata).abs() > 1e-6 * abs(self.nodata))
         x = (raw - self.mean) / self.std
-        x = torch.where(defined & (x.abs() <= BEYOND), x, self.zero)
+        x = torch.where(defined & (x.abs() <= FLOAT32_MAX), x, self.zero)
         p = torch.sigmoid(self.network(x) / self.temperature)
         if len(self.needed):
             valid = torch.amin(defined.index_select(1, self.needed).float(), 1, keepdim=True) > 0.5

@@ -53,13 +53,13 @@ from landslip.plots.qgis_style import (
     ramp_renderer,
     review_renderer,
 )
-from landslip.review.review_tables import LAYER, REVIEWS
+from landslip.review.review_tables import LAYER, REVIEW_LAYER
 from landslip.runtime.atomic import atomic_folder, refuse_existing
 from landslip.runtime.disk import file_hash
 from landslip.runtime.run_folder import RunFolder, open_run
 from landslip.runtime.text import read_json, write_json, write_text
 
-SEEN = 512  # pixels a side that a stretch is taken from
+STRETCH_SIDE = 512  # pixels a side that a stretch is taken from
 LABEL_COLOURS = {0: rgba(NO_LANDSLIDE), 1: rgba(REFERENCE)}
 PART_NAMES = {TRAIN: "training", VALIDATION: "validation", TEST: "test"}
 SPLIT_COLOURS = dict(zip((TRAIN, VALIDATION, TEST), map(rgba, PART_COLOURS.values()), strict=True))
@@ -175,7 +175,7 @@ def _inventory_layers(run: RunFolder, files: _ProjectFiles) -> Iterator[ProjectL
     if run.inventory is None:
         return
     tables = layer_names(run.inventory)
-    renderers = {REVIEWS: ("review", review_renderer()), LAYER: ("inventory", inventory_renderer())}
+    renderers = {REVIEW_LAYER: ("review", review_renderer()), LAYER: ("inventory", inventory_renderer())}
     for table, (name, renderer) in renderers.items():
         if table in tables:
             yield ProjectLayer(
@@ -203,8 +203,8 @@ def _vectors(run: RunFolder, files: _ProjectFiles) -> Iterator[ProjectLayer]:
     for what, (title, colour) in VECTORS.items():
         for path, layer in _places(run, manifest, what):
             try:
-                reviewed = what == "landslides" and layer is None and REVIEWS in layer_names(path, spatial=True)
-                name, shape, crs = layer_facts(path, REVIEWS if reviewed else layer)
+                reviewed = what == "landslides" and layer is None and REVIEW_LAYER in layer_names(path, spatial=True)
+                name, shape, crs = layer_facts(path, REVIEW_LAYER if reviewed else layer)
                 changed = file_hash(own_file(path)) not in _hashes(manifest, what, path)
             except (LandslipError, OSError):
                 continue  # The file is gone, or is no vector file: a mask of landslides, say, which the label shows.
@@ -289,4 +289,4 @@ def _title(channel: Channel) -> str:
 
 def _stretch(path: Path, band: int) -> tuple[float, float]:
     """The range that a band is stretched over, from a thinned one."""
-    return stretch(read_decimated(path, [band], SEEN)[0])
+    return stretch(read_decimated(path, [band], STRETCH_SIDE)[0])

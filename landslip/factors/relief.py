@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-STEP = 1e-3  # units that values are rounded to before they are summed
+ROUNDING = 1e-3  # units that values are rounded to before they are summed
 
 Float32 = NDArray[np.float32]
 
@@ -23,7 +23,7 @@ def position(values: Float32, side: int) -> Float32:
     """
     count, total, _ = _sums(values, side)
     with np.errstate(invalid="ignore"):
-        return np.asarray(values - STEP * total / count, np.float32)
+        return np.asarray(values - ROUNDING * total / count, np.float32)
 
 
 def relief(values: Float32, side: int) -> Float32:
@@ -43,7 +43,7 @@ def roughness(values: Float32, side: int) -> Float32:
     """
     count, total, squares = _sums(values, side)
     with np.errstate(invalid="ignore", divide="ignore"):
-        deviation = STEP * np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0))
+        deviation = ROUNDING * np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0))
     return np.asarray(np.where(np.isnan(values), np.nan, deviation), np.float32)
 
 
@@ -54,7 +54,7 @@ def _sums(values: Float32, side: int) -> tuple[NDArray[np.int64], NDArray[np.int
     """
     _require_odd(side)
     defined = ~np.isnan(values)
-    steps = np.rint(np.where(defined, values, 0).astype(np.float64) / STEP).astype(np.int64)
+    steps = np.rint(np.where(defined, values, 0).astype(np.float64) / ROUNDING).astype(np.int64)
     count, total, squares = (_window_sum(of, side) for of in (defined.astype(np.int64), steps, steps * steps))
     return count, total, squares
 

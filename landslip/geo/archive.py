@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ARCHIVES = {".zip": "/vsizip/", ".tar": "/vsitar/", ".tar.gz": "/vsitar/", ".tgz": "/vsitar/"}
-KINDS = ".zip, .tar, .tar.gz or .tgz"
+ARCHIVE_KINDS = ".zip, .tar, .tar.gz or .tgz"
 NETWORK = (
     *("http", "https", "ftp", "sftp", "s3", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "swift", "hdfs"),
     *("webhdfs", "curl"),
@@ -83,12 +83,14 @@ def plain(text: str) -> str:
         return text
     match = re.fullmatch(r"/vsi(?:zip|tar)/(?:\{(?P<braced>.*)\}/*(?P<member>.*)|(?P<whole>.*))", text)
     if match is None:
-        raise ValueError(f"{text} is a way of GDAL's that is not taken here. Give a file, or a path into a {KINDS}")
+        raise ValueError(
+            f"{text} is a way of GDAL's that is not taken here. Give a file, or a path into a {ARCHIVE_KINDS}"
+        )
     inner = match["whole"] if match["braced"] is None else f"{match['braced']}/{match['member']}".rstrip("/")
     if re.match(r"/?vsi\w+/", inner):
         raise ValueError(f"{text} is an archive within an archive. Unpack the outer one, and give the inner one's path")
     if not any(_is_archive(part) for part in (Path(inner), *Path(inner).parents)):
-        raise ValueError(f"{text} names no archive that is read here: its name ends in {KINDS}")
+        raise ValueError(f"{text} names no archive that is read here: its name ends in {ARCHIVE_KINDS}")
     return inner
 
 

@@ -18,7 +18,7 @@ from landslip.geo.grid import Grid, Window
 BURN = ("centre", "majority", "touched")
 FINER = 5  # sub-pixels per side where a majority is counted
 SQUARE = 512  # side of what is burnt at a time, pixels
-MARGIN = 16  # pixels burnt around it, so that GDAL does not cut lines of that length at its border
+BURN_MARGIN = 16  # pixels burnt around it, so that GDAL does not cut lines of that length at its border
 MANY = 1000  # corners; a geometry of more is cut to the square before it is burnt
 
 
@@ -114,14 +114,14 @@ def _near(shapes: Shapes, square: Window) -> NDArray[np.int64]:
     """The parts that may touch a square, in the order they were given in."""
     if shapes.parts.size == 0:
         return np.zeros(0, np.int64)
-    return np.sort(shapes.tree.query(shapely.box(*shapes.grid.crop(square).pad(MARGIN).bounds)))
+    return np.sort(shapes.tree.query(shapely.box(*shapes.grid.crop(square).pad(BURN_MARGIN).bounds)))
 
 
 def _burn_square(
     shapes: Shapes, near: NDArray[np.int64], square: Window, values: NDArray[np.int32]
 ) -> NDArray[np.int32]:
     """(h, w) int32 of a square: the value of the last part that a pixel belongs to, 0 where there is none."""
-    around = shapes.grid.crop(square).pad(MARGIN)
+    around = shapes.grid.crop(square).pad(BURN_MARGIN)
     parts = shapes.parts[near]
     large = shapes.large[near]
     parts[large] = shapely.clip_by_rect(parts[large], *around.pad(1).bounds)
@@ -132,12 +132,12 @@ def _burn_square(
         burnt = rasterize(
             pairs, around.shape, transform=around.transform, all_touched=shapes.how == "touched", dtype="int32"
         )
-        return np.asarray(burnt)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+        return np.asarray(burnt)[BURN_MARGIN:-BURN_MARGIN, BURN_MARGIN:-BURN_MARGIN]
     corner, shape = around.transform, (around.height * FINER, around.width * FINER)
     transform = Affine(corner.a / FINER, 0, corner.c, 0, corner.e / FINER, corner.f)
     fine = rasterize([part for part, _ in pairs], shape, transform=transform, dtype="uint8")
     share = fine.reshape(around.height, FINER, around.width, FINER).sum((1, 3))
-    return np.asarray(share * 2 >= FINER * FINER, np.int32)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    return np.asarray(share * 2 >= FINER * FINER, np.int32)[BURN_MARGIN:-BURN_MARGIN, BURN_MARGIN:-BURN_MARGIN]
 
 
 def _copy_common(source: NDArray[Any], at: Window, target: NDArray[Any], window: Window) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from landslip.geo.grid import Window, tiles
 from landslip.geo.raster import open_raster, read_around
 
-CELL = 64  # pixels a side of what cores are made of
+CORE_CELL = 64  # pixels a side of what cores are made of
 HALO = 96  # pixels read around a core: with 64, windows of other sizes moved single probabilities by up to 0.003
 STRIP = 2048  # rows and columns of valid.tif that are read at once
 
@@ -103,7 +103,7 @@ def cells_holding(held: NDArray[np.bool_], cell: int) -> NDArray[np.bool_]:
 
 def cell_size(multiple: int) -> int:
     """Side of a cell in pixels: CELL, or more where a network's poolings need it."""
-    return math.lcm(CELL, multiple)
+    return math.lcm(CORE_CELL, multiple)
 
 
 def _measures(shape: tuple[int, int], multiple: int) -> tuple[int, int, tuple[int, int]]:

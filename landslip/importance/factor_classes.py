@@ -15,7 +15,7 @@ from landslip.geo.grid import tiles
 from landslip.importance.sampling import SAMPLING_SIDE, Sample, open_prepared, positions_of
 from landslip.plots.class_maps import direction_of, eighth
 
-DIRECTIONS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
+DIRECTION_NAMES = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
 Cut = Literal["natural breaks", "directions", "classes"]
 
 
@@ -77,7 +77,7 @@ def make_classes(stack: StackInfo, factor: str, drawn: Sample, classes: int) -> 
     of_factor = partial(FactorClasses, factor=factor, unit=unit, positions=positions)
     if factor == "aspect" and ({channel.kind for channel in channels} == {"sine", "cosine"} or unit == "degree"):
         by_kind = sorted(positions, key=lambda i: stack.channels[i].kind != "sine")
-        return of_factor(cut="directions", positions=tuple(by_kind), names=("flat", *DIRECTIONS))
+        return of_factor(cut="directions", positions=tuple(by_kind), names=("flat", *DIRECTION_NAMES))
     if channels[0].kind == "class":
         names = tuple(channel.name.removeprefix(f"{factor}_") for channel in channels)
         return of_factor(cut="classes", names=names)

@@ -38,7 +38,7 @@ from landslip.training.checkpoint import Model
 AHEAD = 2  # windows that a worker has at once, so that one is read while another is computed
 CONNECT = 10.0  # seconds that a scheduler has to answer
 WORKERS = 60.0  # seconds for the first worker to come, and for another where all have gone
-SEEN = 120.0  # seconds after which the last windows must be seen here, as a network file system shows them late
+SEEN_WITHIN = 120.0  # seconds after which the last windows must be seen here, as a network file system shows them late
 ROUND = 2.0  # seconds after which workers that have come are given windows
 
 
@@ -217,7 +217,7 @@ def _result(future: Any, what: str) -> Any:
 
 def _wait_until_seen(store: TileStore, left: list[int]) -> None:
     """Wait until the windows that workers have kept are seen here too; RunError where they never are."""
-    until = time.monotonic() + SEEN
+    until = time.monotonic() + SEEN_WITHIN
     while missing := [index for index in left if not store.finished(index)]:
         if time.monotonic() > until:
             count = plural(len(missing), "window")

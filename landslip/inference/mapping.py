@@ -51,7 +51,7 @@ PAPER_CORE = 512  # pixels a side of what the paper's method computes at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mapping:
+class MapResult:
     """What mapping made: the probability raster, valid pixels in it, windows run, the share of the raster skipped.
 
     `damaged` lists what of the inputs could not be read and is undefined in the map. `outside` counts the valid pixels
@@ -83,7 +83,7 @@ def map_site(
     strict: bool = False,
     cluster: str | None = None,
     accept_range: bool = False,
-) -> Mapping:
+) -> MapResult:
     """Map a whole stack into a float32 probability raster, NaN outside valid; go on where a killed run stopped.
 
     `uncertainty` adds three bands: the dissimilarity index (0 or more), the area of applicability (1 inside, 0 outside)
@@ -246,7 +246,7 @@ def _plan(
 
 def _carry_out(
     order: _Order, *, cluster: str | None, warnings: dict[str, str], strict: bool, overwrite: bool
-) -> Mapping:
+) -> MapResult:
     """Compute the windows that no earlier run has finished, and put the map together."""
     with open_tile_store(order.out, _facts(order), overwrite) as store:
         left = store.left([(order.job.bands, task.core.height, task.core.width) for task in order.plan.tasks])
@@ -323,7 +323,7 @@ def _run_here(order: _Order, left: list[int], store: TileStore, strict: bool) ->
             storing.result()
 
 
-def _assemble(order: _Order, store: TileStore, tags: dict[str, str], overwrite: bool) -> Mapping:
+def _assemble(order: _Order, store: TileStore, tags: dict[str, str], overwrite: bool) -> MapResult:
     """Put the finished windows together under the map's own name; RasterError where none of them holds a pixel."""
     plan, out, uncertainty = order.plan, order.out, order.job.uncertainty
     names = [PROBABILITY, *(DOUBT if uncertainty is not None else ())]
@@ -350,7 +350,7 @@ def _assemble(order: _Order, store: TileStore, tags: dict[str, str], overwrite: 
     for text in damaged:
         say(f"warning: {text} cannot be read: undefined in {out}.")
     tells_outside = uncertainty is not None and not np.isnan(uncertainty.area.threshold)
-    return Mapping(
+    return MapResult(
         path=out,
         valid_pixels=valid,
         windows=len(plan.tasks),

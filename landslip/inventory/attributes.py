@@ -13,11 +13,11 @@ from scipy import ndimage
 
 from landslip.dataset.channels import Channel
 
-REACH = 16  # pixels beyond its outline that a landslide may grow by in the range of its area
+GROWTH_REACH = 16  # pixels beyond its outline that a landslide may grow by in the range of its area
 MOST_RANKS = 20  # most classes of rock in the paper's encoding, one channel of ranks
 CONFIDENCE = 0.9  # of the range of areas
 # factors of the stack that an inventory has columns of
-FACTORS = ("slope", "elevation", "distance_to_river", "distance_to_fault")
+ATTRIBUTE_FACTORS = ("slope", "elevation", "distance_to_river", "distance_to_fault")
 
 
 @dataclass
@@ -117,7 +117,7 @@ def area_range(
         sure, possible = values >= np.float32(upper), values >= np.float32(lower)
     low += np.bincount(inner[sure & (inner > 0)], minlength=len(low) + 1)[1:]
     distances, nearest = ndimage.distance_transform_edt(ids == 0, return_indices=True)
-    owner = np.where(distances <= REACH, ids[tuple(nearest)], 0)[core]
+    owner = np.where(distances <= GROWTH_REACH, ids[tuple(nearest)], 0)[core]
     high += np.bincount(owner[possible & (owner > 0)], minlength=len(high) + 1)[1:]
 
 

@@ -32,7 +32,7 @@ from landslip.geo.rasterize import burn
 from landslip.geo.vector import read_vector
 from landslip.preparation.prepare import WRITTEN, refuse_losses
 from landslip.review.review_log import REJECTED, Review
-from landslip.review.review_tables import LAYER, REVIEWS
+from landslip.review.review_tables import LAYER, REVIEW_LAYER
 from landslip.review.reviews import corrections, crs_of
 from landslip.runtime.atomic import atomic_folder, refuse_existing
 from landslip.runtime.disk import file_hash
@@ -125,7 +125,7 @@ def correct(
         manifest["corrected"] = {
             "inventory": inventory.name,
             "inventory_sha256": file_hash(inventory),
-            "layer": REVIEWS,
+            "layer": REVIEW_LAYER,
             "label_before_sha256": file_hash(label.path),
             "label_after_sha256": file_hash(aside / "label.tif"),
             "landslides": states,

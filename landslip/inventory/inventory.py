@@ -30,7 +30,7 @@ from landslip.inventory.measure import LandslidePieces, Measured, fill_map, find
 from landslip.inventory.previous import Earlier, earlier_inventory, keep_as_read
 from landslip.metrics.confusion import stated_threshold
 from landslip.plots.qgis_style import MAP_COLOURS, NOT_VALID, inventory_style, map_style, review_style
-from landslip.review.review_tables import LAYER, REVIEWS
+from landslip.review.review_tables import LAYER, REVIEW_LAYER
 from landslip.runtime.atomic import atomic_write, refuse_existing, scratch_file
 from landslip.runtime.disk import require_name
 from landslip.runtime.locks import exclusive_lock
@@ -241,8 +241,8 @@ def _write_polygons(
             add_to_parquet(frame)
             count, area = count + len(frame), area + float(frame["area_m2"].sum())
             with_earlier_ids += 0 if earlier is None else int(frame["id"].isin(earlier.ids).sum())
-    reviewed = base is not None and REVIEWS in layer_names(base)
-    fill_styles(aside, out_gpkg, {LAYER: inventory_style()} | ({REVIEWS: review_style()} if reviewed else {}))
+    reviewed = base is not None and REVIEW_LAYER in layer_names(base)
+    fill_styles(aside, out_gpkg, {LAYER: inventory_style()} | ({REVIEW_LAYER: review_style()} if reviewed else {}))
     return count, area, with_earlier_ids
 
 

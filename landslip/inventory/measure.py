@@ -22,7 +22,15 @@ from landslip.geo.geotiff import STORED_TILE, create_raster, write_window
 from landslip.geo.grid import Window, tiles
 from landslip.geo.polygonize import join, outline, place, together
 from landslip.geo.raster import RasterInfo, open_raster, read_stored_window, read_window
-from landslip.inventory.attributes import FACTORS, REACH, ClassCodes, Statistics, area_range, dominant, sides
+from landslip.inventory.attributes import (
+    ATTRIBUTE_FACTORS,
+    GROWTH_REACH,
+    ClassCodes,
+    Statistics,
+    area_range,
+    dominant,
+    sides,
+)
 from landslip.inventory.components import label_components
 from landslip.inventory.persistent_ids import keep_ids
 from landslip.inventory.previous import Earlier
@@ -74,7 +82,9 @@ class Measured:
         """Nothing measured yet of these pieces, on the ground that a stack describes where there is one."""
         count = len(pieces.pixels)
         channels = () if stack is None else stack.channels
-        bands = {channel.name: band for band, channel in enumerate(channels, start=1) if channel.name in FACTORS}
+        bands = {
+            channel.name: band for band, channel in enumerate(channels, start=1) if channel.name in ATTRIBUTE_FACTORS
+        }
         classes = ClassCodes(channels)
         return cls(
             pieces=pieces,
@@ -165,7 +175,12 @@ def measure(
         reaching_down: list[int] = []  # the lowest number at each tile's lower edge, which the next row may go on with
         followed = zip(tiles_in_order, [*tiles_in_order[1:], None], strict=True)
         for tile, following in track(followed, len(tiles_in_order), "outlines", "tile"):
-            around = Window(tile.row - REACH, tile.column - REACH, tile.height + 2 * REACH, tile.width + 2 * REACH)
+            around = Window(
+                tile.row - GROWTH_REACH,
+                tile.column - GROWTH_REACH,
+                tile.height + 2 * GROWTH_REACH,
+                tile.width + 2 * GROWTH_REACH,
+            )
             around = around.clip(shape)
             numbers = pieces.final[read_stored_window(rasters.ids, around)]
             if numbers.any():
@@ -174,7 +189,7 @@ def measure(
                 for number, of_tile in outline(core, tile).items():
                     polygons.setdefault(number, []).append(of_tile)
                 met = max(met, int(core.max(initial=0)))
-                edge = core[-REACH:]
+                edge = core[-GROWTH_REACH:]
                 reaching_down.append(int(edge[edge > 0].min(initial=len(pieces.pixels) + 1)))
             if following is not None and following.row == tile.row:
                 continue
@@ -210,7 +225,7 @@ def landslide_frame(
     length, width = (side * to_metres for side in sides(outlines))
     statistics = {name: of_all.part(part) for name, of_all in measured.statistics.items()}
     probability = statistics["probability"]
-    ground = {name: statistics.get(name, Statistics(count)) for name in FACTORS}
+    ground = {name: statistics.get(name, Statistics(count)) for name in ATTRIBUTE_FACTORS}
     scene, date = (None, None) if measured.stack is None else _scene(measured.stack.path.with_name("manifest.json"))
     ids = np.arange(part.start + 1, part.stop + 1)
     states = ["open"] * count

@@ -17,7 +17,7 @@ from landslip.errors import OutputError, VectorError
 from landslip.geo.geopackage import highest_value, lock_geopackage
 from landslip.geo.grid import Grid
 from landslip.geo.vector import layer_names, read_vector
-from landslip.review.review_tables import LAYER, LOG, REVIEWS
+from landslip.review.review_tables import LAYER, LOG, REVIEW_LAYER
 
 MOST_ID = 2**53  # what every program that reads an id can count to
 
@@ -74,7 +74,7 @@ def _read_earlier(path: Path, grid: Grid, replaced: bool) -> Earlier | None:
     if replaced:
         try:
             layers = layer_names(path) if path.exists() else []
-            if LAYER not in layers and not {REVIEWS, LOG} & set(layers):
+            if LAYER not in layers and not {REVIEW_LAYER, LOG} & set(layers):
                 return None
             if LAYER not in layers:
                 raise VectorError(f"{path} has reviews and no layer {LAYER}")
@@ -92,10 +92,12 @@ def _read_earlier(path: Path, grid: Grid, replaced: bool) -> Earlier | None:
     ids = frame["id"].to_numpy(np.int64)
     states = dict(zip(ids.tolist(), frame["review"], strict=True)) if "review" in frame.columns else {}
     names = layer_names(path)
-    highest_id = max((highest_value(path, name, "landslide") for name in (REVIEWS, LOG) if name in names), default=0)
+    highest_id = max(
+        (highest_value(path, name, "landslide") for name in (REVIEW_LAYER, LOG) if name in names), default=0
+    )
     # All that is in the file that is replaced stays, reviews and notes drawn in QGIS; of another file, only if it has
     # reviews, which would be lost otherwise.
-    base = path if replaced or REVIEWS in names else None
+    base = path if replaced or REVIEW_LAYER in names else None
     return Earlier(
         path=path,
         outlines=frame.geometry.to_numpy(),

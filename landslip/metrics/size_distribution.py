@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 FEWEST = 10  # landslides of a tail that is fitted at all
-SURE = 50  # landslides of a tail whose x_min can be found well (Clauset et al., section 3.3)
+SURE_COUNT = 50  # landslides of a tail whose x_min can be found well (Clauset et al., section 3.3)
 TRIED = 1000  # areas tried as x_min
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-TAIL = 0.01  # share of the training pixels beyond each end of the range
+RANGE_TAIL = 0.01  # share of the training pixels beyond each end of the range
 DEVIATIONS = 3.0  # from the mean to each end, where nothing but mean and deviation is known
 MOST_OUTSIDE = 0.5  # share of the pixels; more are most of the ground
 MOST_LARGER = 1.25  # of two pixels' sides: beyond it shapes and textures are others
@@ -25,7 +25,7 @@ Ends = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 def range_of_pixels(values: NDArray[np.floating[Any]]) -> Ends:
     """Lower and upper end, (C,) each, of the middle 98 % of pixels (N, C), N at least 1; each is one of the values."""
-    ends = np.quantile(values.astype(np.float64), (TAIL, 1 - TAIL), axis=0, method="inverted_cdf")
+    ends = np.quantile(values.astype(np.float64), (RANGE_TAIL, 1 - RANGE_TAIL), axis=0, method="inverted_cdf")
     return ends[0], ends[1]
 
 

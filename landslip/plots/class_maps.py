@@ -23,7 +23,7 @@ from landslip.geo.raster import open_raster, read_info, read_window
 from landslip.plots.palette import (
     DIRECTIONS,
     FALSE_ALARMS,
-    FLAT,
+    FLAT_COLOUR,
     HITS,
     MISSES,
     class_colour,
@@ -62,7 +62,7 @@ def factor_maps(stack: StackInfo) -> Iterator[ClassMap]:
         kinds = {channel.kind: band for band, channel in members}
         title = factor.replace("_", " ")
         if {"sine", "cosine"} <= kinds.keys():
-            looks = zip(("flat", *DIRECTIONS), (FLAT, *directions()), strict=True)
+            looks = zip(("flat", *DIRECTIONS), (FLAT_COLOUR, *directions()), strict=True)
             sources: Sources = ((stack.path, (kinds["sine"], kinds["cosine"])),)
             classes = dict(enumerate(looks))
             yield ClassMap(

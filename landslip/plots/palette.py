@@ -15,7 +15,7 @@ NO_LANDSLIDE, NOT_KNOWN, UNDEFINED = "#E1E1E1", "#8A8A8A", "#BBBBBB"
 NO_RELIEF, HATCH = "#DDDDDD", "#555555"  # ground without elevation; bars that others stand before
 PART_COLOURS = {"train": "#56B4E9", "validation": "#F0E442", "test": "#992266"}
 # States of a review. They are drawn as lines with a dark one beneath, so that they are seen on any ground.
-REVIEWS = {
+REVIEW_COLOURS = {
     "open": "#F0E442",
     "accepted": "#56B4E9",
     "redrawn": "#CC79A7",
@@ -38,7 +38,7 @@ RAMPS = {name: factor.ramp for name, factor in FACTORS.items() if factor.ramp}
 DIVERGING = {name for name, factor in FACTORS.items() if factor.diverging}  # stretched evenly about 0
 CYCLE = "twilight"  # of aspect: 359° and 1° look alike
 DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
-FLAT = "#6E6E6E"  # ground that faces nowhere
+FLAT_COLOUR = "#6E6E6E"  # ground that faces nowhere
 
 
 def class_colour(position: int) -> str:
@@ -69,5 +69,5 @@ def rgba(colour: str, opacity: int = 255) -> tuple[int, int, int, int]:
 def style_sheet() -> str:
     """The colours that a page needs, as variables of CSS named hit, miss, false-alarm, candidate and review-STATE."""
     colours = {"hit": HITS, "miss": MISSES, "false-alarm": FALSE_ALARMS, "candidate": CANDIDATE}
-    colours |= {f"review-{state}": colour for state, colour in REVIEWS.items()}
+    colours |= {f"review-{state}": colour for state, colour in REVIEW_COLOURS.items()}
     return ":root {\n" + "".join(f"  --{name}: {colour};\n" for name, colour in colours.items()) + "}\n"

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import quoteattr
 
 from landslip.dataset.label import LABEL_NAMES
-from landslip.plots.palette import LANDSLIDES, NO_LANDSLIDE, RAMP, ramp, rgba
-from landslip.plots.palette import REVIEWS as REVIEW_COLOURS
+from landslip.plots.palette import LANDSLIDES, NO_LANDSLIDE, RAMP, REVIEW_COLOURS, ramp, rgba
 
 Colour = tuple[int, int, int, int]
 STEPS = 9  # of a ramp, between which QGIS interpolates
@@ -20,7 +19,7 @@ TRUE_COLOUR, FALSE_COLOUR = ("red", "green", "blue"), ("nir", "red", "green")  #
 # By value; ground that was not mapped is transparent.
 MAP_COLOURS: dict[int, Colour] = {0: rgba(NO_LANDSLIDE), 1: rgba(LANDSLIDES), NOT_VALID: (0, 0, 0, 0)}
 # Of the inventory's landslides, by the state of their review: (outline, opacity of the fill, line).
-REVIEWS: dict[str, tuple[Colour, int, str]] = {
+REVIEW_STYLES: dict[str, tuple[Colour, int, str]] = {
     "open": (rgba(REVIEW_COLOURS["open"]), 70, "solid"),
     "accepted": (rgba(REVIEW_COLOURS["accepted"]), 70, "solid"),
     "redrawn": (rgba(REVIEW_COLOURS["redrawn"]), 0, "dot"),  # The outline as mapped: what counts is in layer review.
@@ -28,10 +27,10 @@ REVIEWS: dict[str, tuple[Colour, int, str]] = {
 }
 # The same for layer review, which alone holds drawn landslides.
 DECIDED: dict[str, tuple[Colour, int, str]] = {
-    "accepted": REVIEWS["accepted"],
+    "accepted": REVIEW_STYLES["accepted"],
     "redrawn": (rgba(REVIEW_COLOURS["redrawn"]), 70, "solid"),
     "drawn": (rgba(REVIEW_COLOURS["drawn"]), 70, "dash"),
-    "rejected": REVIEWS["rejected"],
+    "rejected": REVIEW_STYLES["rejected"],
 }
 CASING: Colour = (0, 0, 0, 140)  # beneath a line, so that it is seen on any ground
 TIP = (
@@ -49,7 +48,7 @@ def inventory_style() -> str:
 
 def inventory_renderer() -> str:
     """The <renderer-v2> of an inventory."""
-    return _states_renderer("review", REVIEWS, {"redrawn": "redrawn: as it was mapped"})
+    return _states_renderer("review", REVIEW_STYLES, {"redrawn": "redrawn: as it was mapped"})
 
 
 def review_style() -> str:

@@ -24,7 +24,7 @@ from landslip.preparation.source import FILL_WINDOW
 from landslip.runtime.parallel import parallel_map
 
 MOST_LISTED = 8  # landslides that are named in a warning
-SURE = 0.99  # of the places around: where that many show less of the relief than the site does, the DEM lies well
+SURE_RANK = 0.99  # of the places around: where that many show less of the relief than the site does, the DEM lies well
 
 
 def check_lines(lines: FileTable, grid: Grid, findings: list[Finding]) -> None:
@@ -138,7 +138,7 @@ def rank_finding(what: str, rank: float) -> Finding:
     `rank` is the share of the places around whose relief the image shows less of, 0 to 1 (`relief_rank`).
     """
     text = f"{what} and the image have too little in common to tell how far they lie apart"
-    if rank >= SURE:
+    if rank >= SURE_RANK:
         return Finding(
             "note",
             f"{text}, but the image shows its relief better here than at {100 * rank:.0f} % of the places around.",

@@ -51,9 +51,9 @@ MOST_BANDS = 10  # of the image, the first ones
 TILE_COVERED = 0.25  # of a tile that lies inside the outline
 SMOOTH, MOST_SMOOTH = 1.0, 2.0  # pixels: deviation of the first smoothing, more for a coarse DEM
 SURROUNDINGS = 9  # pixels a side of the box, applied twice, that is a pixel's surroundings, times the smoothing
-BEYOND = 8.0  # smoothings from the peak where another peak is another place
+PEAK_APART = 8.0  # smoothings from the peak where another peak is another place
 MOST_DEVIATIONS = 3.0  # a single bright roof counts no more than this
-FLAT = 0.01  # of a unit normal: shading below this (0.6 degrees) is the DEM's own noise
+FLAT_SHADING = 0.01  # of a unit normal: shading below this (0.6 degrees) is the DEM's own noise
 FINER = 8  # sub-pixels a side on which the share of a pixel under landslides is counted
 PROMINENT = 2.0  # the peak's shared variance over that of any other place, at least, for a shift that is believed
 PRECISE = 0.25  # pixels: the largest standard error of a shift that is believed
@@ -104,7 +104,7 @@ def relief_shift(images: Sequence[SiteImage], dem: DemTable, grid: Grid, inside:
     smooth = _smoothing(dem, grid)
     covariances = []
     for window in evenly(candidates(grid.shape, inside), MOST_TILES):
-        layer = np.asarray([local(plane, smooth, FLAT) for plane in _normals(dem, _around(grid, window))])
+        layer = np.asarray([local(plane, smooth, FLAT_SHADING) for plane in _normals(dem, _around(grid, window))])
         covariances.append(_covariances(_bands(images, grid, window, inside, smooth), layer))
     return shift_of(covariances, grid, smooth)
 
@@ -123,7 +123,7 @@ def relief_rank(images: Sequence[SiteImage], dem: DemTable, grid: Grid, inside: 
         return None
     smooth = _smoothing(dem, grid)
     image = _bands(images, grid, window, inside, smooth)[:, SHIFT_REACH:-SHIFT_REACH, SHIFT_REACH:-SHIFT_REACH]
-    relief = np.asarray([local(plane, smooth, FLAT) for plane in _normals(dem, grid.crop(window).pad(FAR))])
+    relief = np.asarray([local(plane, smooth, FLAT_SHADING) for plane in _normals(dem, grid.crop(window).pad(FAR))])
     defined = np.isfinite(warp(dem.path, grid.crop(window).pad(FAR), [1], "nearest", dem.nodata)[0])
     white = _whitening(_within(image))
 
@@ -252,7 +252,7 @@ def shift_of(tiles: Sequence[_Covariances], grid: Grid, smooth: float) -> Shift 
     best = _peak(shared)
     if best is None:
         return None
-    if _prominence(shared, BEYOND * smooth) < PROMINENT:
+    if _prominence(shared, PEAK_APART * smooth) < PROMINENT:
         return None
     left_out = [_peak(_shared_variance([*tiles[:i], *tiles[i + 1 :]])) for i in range(len(tiles))]
     if any(peak is None for peak in left_out):

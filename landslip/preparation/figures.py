@@ -44,7 +44,7 @@ from landslip.plots.curves import draw_tail
 from landslip.plots.palette import (
     DIRECTIONS,
     DIVERGING,
-    FLAT,
+    FLAT_COLOUR,
     LANDSLIDES,
     RAMP,
     RAMPS,
@@ -270,7 +270,7 @@ def _layer(stack: StackInfo, factor: str, most: int) -> tuple[_FactorMap, Grid]:
     if kinds == {"sine", "cosine"} or (factor == "aspect" and channels[0].unit == "degree"):
         order = [[channel.kind for channel in channels].index(kind) for kind in ("sine", "cosine") if kind in kinds]
         sector = direction_of(values[order]) if order else eighth(values[0])
-        sectors, sector_colours = ("flat", *DIRECTIONS), (FLAT, *directions())
+        sectors, sector_colours = ("flat", *DIRECTIONS), (FLAT_COLOUR, *directions())
         return _FactorMap(title=title, values=sector, classes=sectors, colours=sector_colours), grid
     if kinds == {"class"}:
         classes = tuple(channel.name.removeprefix(f"{factor}_").replace("_", " ") for channel in channels)

@@ -19,7 +19,7 @@ from landslip.geo.raster import read
 from landslip.geo.warp import MOST_AT_ONCE, how_resampled, in_quarters, lies_on, needed_window, warp, warp_array
 from landslip.preparation.site_grid import sharpens
 from landslip.preparation.site_inputs import SiteImage, fill_groups
-from landslip.scenes.pansharpen import FINE_REACH, REACH, SHARPENED, sharpen, upsample
+from landslip.scenes.pansharpen import FINE_REACH, GAIN_REACH, SHARPENED, sharpen, upsample
 from landslip.scenes.scene import Band, Quality, Scene
 
 Bands = dict[str, NDArray[np.float32]]
@@ -321,7 +321,7 @@ def _through_pan(image: SiteImage, scene: Scene, pan: Band, grid: Grid) -> Image
     height = -(-(top + window.height - 1) // 2) - row + 1
     width = -(-(left + window.width - 1) // 2) - column + 1
     inner = np.s_[top - 2 * row : top - 2 * row + window.height, left - 2 * column : left - 2 * column + window.width]
-    around = coarse.crop(Window(row - REACH, column - REACH, height + 2 * REACH, width + 2 * REACH))
+    around = coarse.crop(Window(row - GAIN_REACH, column - GAIN_REACH, height + 2 * GAIN_REACH, width + 2 * GAIN_REACH))
     panchromatic = _read_pan(
         pan,
         Window(
@@ -336,7 +336,7 @@ def _through_pan(image: SiteImage, scene: Scene, pan: Band, grid: Grid) -> Image
     masks: Masks = {}
     for name, band in scene.bands.items():
         values = _usable(image, scene, band, around, masks)
-        plain[name] = _onto(upsample(values[REACH:-REACH, REACH:-REACH])[inner], part, grid)
+        plain[name] = _onto(upsample(values[GAIN_REACH:-GAIN_REACH, GAIN_REACH:-GAIN_REACH])[inner], part, grid)
         sharp[name] = _onto(sharpen(values, panchromatic)[inner], part, grid) if name in SHARPENED else plain[name]
     return ImageBands(sharp, plain)
 

@@ -15,7 +15,7 @@ from landslip.dataset.split import PARTS
 from landslip.evaluation.object_scores import area_text
 from landslip.geo.raster import RasterInfo, read_info
 from landslip.metrics.confusion import stated_threshold
-from landslip.metrics.size_distribution import SURE, fit_tail
+from landslip.metrics.size_distribution import SURE_COUNT, fit_tail
 from landslip.metrics.training_range import warnings_in
 from landslip.plots import maps
 from landslip.plots.cartography import MOST_DRAWN
@@ -235,7 +235,7 @@ def inventory(workspace: Workspace) -> list[Block]:
         )))  # fmt: skip
         tail = fit_tail(areas)
         if not math.isnan(tail.exponent):
-            rough = f"; fewer than {SURE}: rough" if tail.count < SURE else ""
+            rough = f"; fewer than {SURE_COUNT}: rough" if tail.count < SURE_COUNT else ""
             rows.append(
                 ("Power-law tail", f"exponent {tail.exponent:.2f} ± {tail.standard_error:.2f} from "
                  f"{area_text(tail.x_min)} on ({plural(tail.count, 'landslide')}{rough})")

@@ -24,7 +24,7 @@ from landslip.errors import LabelError, VectorError
 from landslip.geo.archive import archive_of
 from landslip.geo.vector import is_geoparquet, layer_names, read_vector
 from landslip.review.review_log import OPEN, REJECTED, STATES
-from landslip.review.review_tables import LAYER, REVIEWS
+from landslip.review.review_tables import LAYER, REVIEW_LAYER
 from landslip.review.reviews import corrections, crs_of
 
 Bounds = tuple[float, float, float, float]
@@ -71,15 +71,15 @@ def read_landslides(
     in_archive = archive_of(path) is not None
     if layer is None and not is_geoparquet(path) and (in_archive or path.exists()):
         names = layer_names(path, spatial=True)
-        if in_archive and REVIEWS in names:
+        if in_archive and REVIEW_LAYER in names:
             raise LabelError(f"{path} lies in an archive, where its review cannot be read. Unpack it first.")
         if LAYER in names and not in_archive:
             rows = read_vector(path, LAYER, crs)
-            if "id" in rows and (REVIEWS in names or _is_review(path, rows, "review")):
+            if "id" in rows and (REVIEW_LAYER in names or _is_review(path, rows, "review")):
                 return _after_review(path, rows, crs, bounds)
         layer = LAYER if in_archive and LAYER in names else _only(path, names, option)
     frame = read_vector(path, layer, crs, bounds, stated)
-    column = "state" if layer == REVIEWS else "review"
+    column = "state" if layer == REVIEW_LAYER else "review"
     if column not in frame:
         return Landslides(frame, frame.iloc[:0])
     # A column is judged by the whole file, since there may be other words beyond the bounds.
@@ -87,7 +87,7 @@ def read_landslides(
     if not _is_review(path, rows, column):
         return Landslides(frame, frame.iloc[:0], note=_foreign_note(rows, column))
     landslides = _by_state(path, rows.assign(review=_states(path, rows[column])), bounds)
-    if layer != REVIEWS and landslides.reviewed:
+    if layer != REVIEW_LAYER and landslides.reviewed:
         limits = f"redrawn ones by the outline that was mapped, and drawn ones are not in it: {IN_PACKAGE}"
         return replace(landslides, note=f"{landslides.note}; {limits}")
     return landslides
@@ -105,14 +105,14 @@ def read_mapped(
 
     With layer `review`, those that a review left.
     """
-    if layer == REVIEWS:
+    if layer == REVIEW_LAYER:
         return read_landslides(path, layer, crs, bounds, option=option)
     names = [] if layer is not None or is_geoparquet(path) or not path.exists() else layer_names(path, spatial=True)
     note = ""
     if layer is None and names:
         layer = LAYER if LAYER in names else _only(path, names, option)
-        if layer == LAYER and REVIEWS in names:
-            what = option.replace("NAME", REVIEWS)
+        if layer == LAYER and REVIEW_LAYER in names:
+            what = option.replace("NAME", REVIEW_LAYER)
             note = f"{path.name} is scored as it was mapped; {what} scores what its review left of it"
     frame = read_vector(path, layer, crs, bounds)
     return Landslides(frame, frame.iloc[:0], note=note)
@@ -174,7 +174,7 @@ def _words(column: Any) -> set[str]:
 def _is_ours(path: Path, frame: gpd.GeoDataFrame) -> bool:
     """Whether landslip wrote a file: it holds both of its layers, or the columns of its inventories."""
     layers = [] if is_geoparquet(path) else layer_names(path)
-    return {LAYER, REVIEWS} <= set(layers) or set(frame.columns) >= OWN_COLUMNS
+    return {LAYER, REVIEW_LAYER} <= set(layers) or set(frame.columns) >= OWN_COLUMNS
 
 
 def _foreign_note(frame: gpd.GeoDataFrame, column: str) -> str:

@@ -14,7 +14,7 @@ from landslip.errors import ConflictError, ReviewError, VectorError
 from landslip.review.review_tables import (
     LAYER,
     LOG,
-    REVIEWS,
+    REVIEW_LAYER,
     decode,
     encode,
     geometry_column,
@@ -104,11 +104,11 @@ def settle(connection: sqlite3.Connection, last: Entry) -> Review:
     """Bring layer `review` and the inventory's column `review` in step with the last row of a landslide's log."""
     review = standing_review(connection, last)
     if review.outline is None:
-        connection.execute(f"DELETE FROM {REVIEWS} WHERE landslide = ?", (last.landslide,))
+        connection.execute(f"DELETE FROM {REVIEW_LAYER} WHERE landslide = ?", (last.landslide,))
     else:
         stored = encode(review.outline, connection)
         connection.execute(
-            f"INSERT INTO {REVIEWS} (geom, landslide, state, note, decided, version) VALUES (?, ?, ?, ?, ?, ?) "
+            f"INSERT INTO {REVIEW_LAYER} (geom, landslide, state, note, decided, version) VALUES (?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (landslide) DO UPDATE SET geom = excluded.geom, state = excluded.state, "
             "note = excluded.note, decided = excluded.decided, version = excluded.version",
             (stored, last.landslide, review.state, review.note, review.decided, review.version),
@@ -117,10 +117,10 @@ def settle(connection: sqlite3.Connection, last: Entry) -> Review:
         connection.execute(
             "UPDATE gpkg_contents SET min_x = min(coalesce(min_x, ?1), ?1), min_y = min(coalesce(min_y, ?2), ?2), "
             "max_x = max(coalesce(max_x, ?3), ?3), max_y = max(coalesce(max_y, ?4), ?4) WHERE table_name = ?5",
-            (left, bottom, right, top, REVIEWS),
+            (left, bottom, right, top, REVIEW_LAYER),
         )
     connection.execute(
-        "UPDATE gpkg_contents SET last_change = ? WHERE table_name IN (?, ?)", (last.decided, REVIEWS, LOG)
+        "UPDATE gpkg_contents SET last_change = ? WHERE table_name IN (?, ?)", (last.decided, REVIEW_LAYER, LOG)
     )
     if has_state(connection):
         connection.execute(f"UPDATE {LAYER} SET review = ? WHERE id = ?", (review.state, last.landslide))

@@ -17,7 +17,7 @@ from landslip.errors import OutputError, VectorError
 from landslip.geo.geopackage import STYLE_TABLE
 from landslip.plots.qgis_style import review_style
 
-LAYER, REVIEWS, LOG = "inventory", "review", "review_log"
+LAYER, REVIEW_LAYER, LOG = "inventory", "review", "review_log"
 ENVELOPES = (0, 32, 48, 48, 64)  # bytes, by the indicator in the header's flags
 PATIENCE = 10.0  # seconds to wait for another writer
 
@@ -128,12 +128,12 @@ def encode(geometry: Geometry, connection: sqlite3.Connection) -> bytes:
 
 def _make_tables(connection: sqlite3.Connection) -> None:
     """Make the layer `review` and the log where they are not there yet, with their style for QGIS."""
-    if has_table(connection, LOG) and has_table(connection, REVIEWS):
+    if has_table(connection, LOG) and has_table(connection, REVIEW_LAYER):
         return
     (srs,) = connection.execute("SELECT srs_id FROM gpkg_contents WHERE table_name = ?", (LAYER,)).fetchone()
     now = time_now()
     connection.execute(
-        f"CREATE TABLE {REVIEWS} (fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, geom MULTIPOLYGON, "
+        f"CREATE TABLE {REVIEW_LAYER} (fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, geom MULTIPOLYGON, "
         "landslide INTEGER NOT NULL UNIQUE, state TEXT NOT NULL, note TEXT, decided DATETIME, version INTEGER NOT NULL)"
     )
     connection.execute(
@@ -146,15 +146,17 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     connection.executemany(
         "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change, srs_id) "
         "VALUES (?, ?, ?, ?, ?, ?)",
-        [(REVIEWS, "features", REVIEWS, about[0], now, srs), (LOG, "attributes", LOG, about[1], now, None)],
+        [(REVIEW_LAYER, "features", REVIEW_LAYER, about[0], now, srs), (LOG, "attributes", LOG, about[1], now, None)],
     )
-    connection.execute("INSERT INTO gpkg_geometry_columns VALUES (?, 'geom', 'MULTIPOLYGON', ?, 0, 0)", (REVIEWS, srs))
+    connection.execute(
+        "INSERT INTO gpkg_geometry_columns VALUES (?, 'geom', 'MULTIPOLYGON', ?, 0, 0)", (REVIEW_LAYER, srs)
+    )
     if has_table(connection, STYLE_TABLE):
         connection.execute(
             f"INSERT INTO {STYLE_TABLE} (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, "
             "styleQML, styleSLD, useAsDefault, description, owner, update_time) "
             "VALUES ('', '', ?, 'geom', ?, ?, '', 1, 'landslip', '', ?)",
-            (REVIEWS, REVIEWS, review_style(), now),
+            (REVIEW_LAYER, REVIEW_LAYER, review_style(), now),
         )
 
 

@@ -51,7 +51,7 @@ from landslip.review.review_log import (
 from landslip.review.review_tables import (
     LAYER,
     LOG,
-    REVIEWS,
+    REVIEW_LAYER,
     decode,
     encode,
     geometry_column,
@@ -134,9 +134,9 @@ def corrections(path: Path) -> list[Review]:
     """
     with open_package(path) as connection:
         reviews = reviews_in_column(connection, path)
-        if has_table(connection, REVIEWS):
+        if has_table(connection, REVIEW_LAYER):
             rows = connection.execute(
-                f"SELECT landslide, state, geom, note, decided, version FROM {REVIEWS}"
+                f"SELECT landslide, state, geom, note, decided, version FROM {REVIEW_LAYER}"
             ).fetchall()
             if has_table(connection, LOG):  # A landslide whose decision was undone is open, whatever the column says.
                 for (landslide,) in connection.execute(f"SELECT DISTINCT landslide FROM {LOG}").fetchall():
@@ -144,7 +144,7 @@ def corrections(path: Path) -> list[Review]:
             for landslide, state, stored, note, decided, version in rows:
                 if state not in STATES[1:] or stored is None:
                     raise VectorError(
-                        f"{path}: landslide {landslide} of layer {REVIEWS} has the state {state!r} or no outline; "
+                        f"{path}: landslide {landslide} of layer {REVIEW_LAYER} has the state {state!r} or no outline; "
                         f"states are {', '.join(STATES[1:])}. Mend that row."
                     )
                 reviews[landslide] = Review(

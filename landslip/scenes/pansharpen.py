@@ -20,8 +20,8 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 SHARPENED = ("green", "red")  # within band 8's 0.50 to 0.68 um; the others share hardly any light with it
-REACH = 2  # coarse pixels around one that its gain is taken from
-FINE_REACH = 2 * REACH + 1  # the same, and what the outermost sees, in fine pixels
+GAIN_REACH = 2  # coarse pixels around one that its gain is taken from
+FINE_REACH = 2 * GAIN_REACH + 1  # the same, and what the outermost sees, in fine pixels
 NOISE = 0.005  # reflectance: where band 8 varies less than this, a regression on it says little
 WEIGHTS = (1.0, 2.0, 1.0)  # of three fine pixels in a coarse one: half, whole, half
 
@@ -43,7 +43,7 @@ def sharpen(band: NDArray[np.floating], pan: NDArray[np.floating]) -> Float32:
     FINE_REACH pixels around, (2 m - 1 + 2 FINE_REACH, 2 n - 1 + 2 FINE_REACH). Undefined is NaN, and stays so.
     """
     smooth = degrade(pan)
-    inner = slice(REACH, -REACH)
+    inner = slice(GAIN_REACH, -GAIN_REACH)
     fine = pan[FINE_REACH:-FINE_REACH, FINE_REACH:-FINE_REACH].astype(np.float32)
     beyond = fine - upsample(smooth[inner, inner])
     return np.asarray(upsample(band[inner, inner]) + upsample(gain(band.astype(np.float64), smooth)) * beyond)
@@ -89,8 +89,8 @@ def gain(band: Float64, smooth: Float64) -> Float64:
 
 def _around(values: Float64) -> Float64:
     """Sums over 2 REACH + 1 squared pixels, each by the same additions in the same order."""
-    size = 2 * REACH + 1
-    height, width = values.shape[0] - 2 * REACH, values.shape[1] - 2 * REACH
+    size = 2 * GAIN_REACH + 1
+    height, width = values.shape[0] - 2 * GAIN_REACH, values.shape[1] - 2 * GAIN_REACH
     rows = np.zeros((height, values.shape[1]))
     for i in range(size):
         rows += values[i : i + height]

@@ -20,7 +20,7 @@ from landslip.dataset.split import VALIDATION, Split
 from landslip.dataset.training_data import read_prepared, read_split
 from landslip.errors import LabelError, ModelError, SplitError
 from landslip.geo.raster import open_raster
-from landslip.geo.tiling import CELL, cells_holding
+from landslip.geo.tiling import CORE_CELL, cells_holding
 from landslip.metrics.calibration import (
     RELIABILITY_CLASSES,
     Reliability,
@@ -97,7 +97,12 @@ def calibrate(
     match_channels(model, stack)  # another site is told by its channels before its split is read
     split = read_split(path, stack)
     warnings = require_similar_ground(
-        model, stack, stack.valid_path, needed=cells_holding(valid, CELL), cell=CELL, accept_range=accept_range
+        model,
+        stack,
+        stack.valid_path,
+        needed=cells_holding(valid, CORE_CELL),
+        cell=CORE_CELL,
+        accept_range=accept_range,
     )
     scored = _validation_ground(path, split, label, valid)
     regions = np.zeros(label.shape, np.int32)

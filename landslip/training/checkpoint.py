@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SITE_INPUTS = ("stack.tif", "valid.tif", "label.tif", "split.tif")  # files by whose hashes a prepared site is known
 TABLES = ("run", "site_inputs", "split", "validation", "machine", "software")  # of model.json, where it has them
 FORMAT = 1  # of model.json
-BEYOND = float(np.finfo(np.float32).max)  # means and deviations lie below it, since the network takes float32
+FLOAT32_MAX = float(np.finfo(np.float32).max)  # means and deviations lie below it, since the network takes float32
 
 
 class _Shape(BaseModel):
@@ -356,7 +356,7 @@ def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: flo
         raise ValueError("two of its channels have one name")
     if not zscore.mean.shape == zscore.std.shape == (len(names),):
         raise ValueError(f"{len(names)} channels, {zscore.mean.size} means and {zscore.std.size} deviations")
-    if not ((np.abs(zscore.mean) < BEYOND).all() and ((zscore.std > 0) & (zscore.std < BEYOND)).all()):
+    if not ((np.abs(zscore.mean) < FLOAT32_MAX).all() and ((zscore.std > 0) & (zscore.std < FLOAT32_MAX)).all()):
         raise ValueError("its means and deviations are not all numbers, or a deviation is not above 0")
     if not 0 <= threshold <= 1:
         raise ValueError(f"its threshold {threshold} is not between 0 and 1")

@@ -89,7 +89,7 @@ def compared(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         options={"fc_densenet": TINY},
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("landslip.experiments.trials.apart", here)
+        patch.setattr("landslip.experiments.trials.run_in_process", here)
         results = compare(run, made.folder / "prepared", out)
     write_comparison(results, made.folder / "prepared", out)
     return run, out, results
@@ -293,7 +293,7 @@ def test_a_stopped_comparison_goes_on(made: TinySite, tmp_path: Path, monkeypatc
         return real(cell, *given, **named)
 
     monkeypatch.setattr("landslip.experiments.trials._make", stops)
-    monkeypatch.setattr("landslip.experiments.trials.apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.run_in_process", here)
     with pytest.raises(KeyboardInterrupt):
         compare(run, made.folder / "prepared", tmp_path / "out")
     first = tmp_path / "out" / "runs" / "apart" / "fc_densenet" / "bands" / "0" / "model" / "model.safetensors"
@@ -328,7 +328,7 @@ def test_a_half_done_run_of_other_choices_is_refused_before_any_run(
 def test_a_stopped_comparison_of_other_choices_is_refused_and_the_original_goes_on(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("landslip.experiments.trials.apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.run_in_process", here)
     run = chosen(made, channels=["bands"], options={"fc_densenet": TINY})
     prepared, out, (cell,) = made.folder / "prepared", tmp_path / "out", plan(run)
     keep = training.keep
@@ -362,7 +362,7 @@ def test_scores_do_not_outlive_the_map_they_are_of(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, baseline: bool
 ) -> None:
     """A comparison of other choices that replaces one, is stopped between a map and its scores, and given up."""
-    monkeypatch.setattr("landslip.experiments.trials.apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.run_in_process", here)
     choices = {"networks": [], "baselines": ["random_forest"]} if baseline else {"options": {"fc_densenet": TINY}}
     run, prepared, out = chosen(made, channels=["bands"], **choices), made.folder / "prepared", tmp_path / "out"
     (first,) = compare(run, prepared, out)
@@ -386,7 +386,7 @@ def test_scores_do_not_outlive_the_map_they_are_of(
 def test_a_baseline_whose_fit_is_given_up_keeps_its_scores(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("landslip.experiments.trials.apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.run_in_process", here)
     run = chosen(made, channels=["bands"], networks=[], baselines=["random_forest"])
     prepared, out = made.folder / "prepared", tmp_path / "out"
     first = compare(run, prepared, out)
@@ -405,7 +405,7 @@ def test_a_baseline_whose_fit_is_given_up_keeps_its_scores(
 def test_a_failed_run_lets_only_the_same_comparison_be_written_again(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("landslip.experiments.trials.apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.run_in_process", here)
     both = chosen(made, channels=["bands"], baselines=["random_forest"])
     both = both.model_copy(update={"training": both.training.model_copy(update={"learning_rate": 1e30, "epochs": 2})})
     prepared, out = made.folder / "prepared", tmp_path / "out"
@@ -427,7 +427,7 @@ def test_what_lies_in_a_folder_is_no_failure_of_a_run(
     def refuses(*_: object) -> dict:
         raise error("made to refuse")
 
-    monkeypatch.setattr("landslip.experiments.trials.apart", refuses)
+    monkeypatch.setattr("landslip.experiments.trials.run_in_process", refuses)
     run = chosen(made, channels=["bands"])
     with pytest.raises(error, match="made to refuse"):
         compare(run, made.folder / "prepared", tmp_path / "out")
@@ -465,7 +465,7 @@ def test_a_map_that_was_stopped_and_gone_on_with_has_no_time(
     def pull(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("landslip.experiments.trials.apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.run_in_process", here)
     run, out = chosen(made, channels=["bands"], options={"fc_densenet": TINY}), tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(mapping, "_assemble", pull)  # all windows are finished and the map is not
@@ -531,7 +531,7 @@ def test_pictures_say_what_was_scored_and_whether_it_leaks(
 def test_one_failed_run_does_not_stop_the_others(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("landslip.experiments.trials.apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.run_in_process", here)
     run = chosen(made, channels=["bands"], baselines=["random_forest"])
     run = run.model_copy(update={"training": run.training.model_copy(update={"learning_rate": 1e30, "epochs": 2})})
     results = compare(run, made.folder / "prepared", tmp_path / "out")
@@ -550,7 +550,7 @@ def test_one_failed_run_does_not_stop_the_others(
 def test_an_earlier_comparison_stays_until_all_of_the_new_one_is_made(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("landslip.experiments.trials.apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.run_in_process", here)
     prepared, out = made.folder / "prepared", tmp_path / "out"
     results = compare(chosen(made, channels=["bands"]), prepared, out)
     write_comparison(results, prepared, out)
@@ -619,7 +619,7 @@ def test_a_mean_over_fewer_seeds_says_so_and_is_not_the_best() -> None:
 def test_a_finished_model_of_another_run_is_not_replaced_unasked(
     made: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("landslip.experiments.trials.apart", here)
+    monkeypatch.setattr("landslip.experiments.trials.run_in_process", here)
     run, out = chosen(made, channels=["bands"]), tmp_path / "out"
     (first,) = compare(run, made.folder / "prepared", out)
     folder = plan(run)[0].folder(out)
@@ -675,7 +675,7 @@ def test_a_step_ends_with_the_comparison_that_was_stopped(tmp_path: Path, name: 
     script = tmp_path / "script.py"
     script.write_text(
         "import os, pathlib, signal, time\n"
-        "from landslip.experiments.isolated import apart\n"
+        "from landslip.experiments.isolated import run_in_process\n"
         "def step():\n"
         "    pathlib.Path('pid').write_text(str(os.getpid()))\n"
         "    time.sleep(120)\n"
@@ -704,7 +704,7 @@ def test_a_comparison_and_its_step_that_are_stopped_together_leave_nothing(
     script.write_text(
         "import pathlib, signal, time\n"
         "from landslip.cli import main as cli\n"
-        "from landslip.experiments.isolated import apart\n"
+        "from landslip.experiments.isolated import run_in_process\n"
         "from landslip.runtime.atomic import atomic_folder\n"
         "def step():\n"
         "    with atomic_folder(pathlib.Path('new')):\n"

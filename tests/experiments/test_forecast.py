@@ -66,7 +66,7 @@ def test_the_plan_says_hours_by_network_and_leaves_no_file(
 ) -> None:
     given: list[tuple] = []
     paces = {"fc_densenet": Pace(2.0, 0.0), "resunet": Pace(4.0, 0.0)}
-    monkeypatch.setattr("landslip.experiments.trials.apart", lambda *asked: given.append(asked) or (paces, 1e9))
+    monkeypatch.setattr("landslip.experiments.trials.run_in_process", lambda *asked: given.append(asked) or (paces, 1e9))
     prepared, out = made.folder / "prepared", tmp_path / "out"
     before = contents(prepared)
     outcome = command("compare", run_file, prepared, out, "--plan")
@@ -112,7 +112,7 @@ def test_a_run_is_forecast_until_one_like_it_is_made() -> None:
 def test_a_timing_that_fails_stops_nothing(
     made: TinySite, run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("landslip.experiments.trials.apart", lambda step, *given: step(*given))
+    monkeypatch.setattr("landslip.experiments.trials.run_in_process", lambda step, *given: step(*given))
     outcome = command(
         "compare",
         run_file,
@@ -147,7 +147,7 @@ def test_whatever_fails_in_a_timing_is_said_in_a_line_and_the_runs_are_made(
         raise error
 
     tried: list[Trial] = []
-    monkeypatch.setattr("landslip.experiments.trials.apart", fails)
+    monkeypatch.setattr("landslip.experiments.trials.run_in_process", fails)
     monkeypatch.setattr("landslip.experiments.trials._make", lambda trial, *_, **__: tried.append(trial) or FAILED)
     monkeypatch.setattr("landslip.runtime.progress._console", lambda: Console(stderr=True, highlight=False))
     compare(read_run(run_file), made.folder / "prepared", tmp_path / "out")
@@ -159,7 +159,7 @@ def test_ctrl_c_ends_a_timing(made: TinySite, run_file: Path, tmp_path: Path, mo
     def stopped(*_: object) -> dict[str, object]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("landslip.experiments.trials.apart", stopped)
+    monkeypatch.setattr("landslip.experiments.trials.run_in_process", stopped)
     monkeypatch.setattr("landslip.experiments.trials._make", lambda *_, **__: pytest.fail("a run was made"))
     with pytest.raises(KeyboardInterrupt):
         compare(read_run(run_file), made.folder / "prepared", tmp_path / "out")

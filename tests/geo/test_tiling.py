@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window
-from landslip.geo.tiling import CELL, HALO, cell_size, cells_holding, needed_cells, plan_tiles, smallest
+from landslip.geo.tiling import CORE_CELL, HALO, cell_size, cells_holding, needed_cells, plan_tiles, smallest
 
 
 @settings(max_examples=60, deadline=None)
@@ -26,7 +26,7 @@ def test_cores_cover_what_is_needed_once_and_keep_their_halo(
     height: int, width: int, multiple: int, most: int, share: float, seed: int
 ) -> None:
     shape = (height, width)
-    counts = -(-height // CELL), -(-width // CELL)
+    counts = -(-height // CORE_CELL), -(-width // CORE_CELL)
     needed = np.random.default_rng(seed).random(counts) < share
     plan = plan_tiles(shape, needed, multiple, most)
     seen = np.zeros(shape, np.uint8)
@@ -42,7 +42,7 @@ def test_cores_cover_what_is_needed_once_and_keep_their_halo(
             assert first <= max(at - HALO, 0) and first + extent >= min(at + of + HALO, length)
             assert first >= 0 and first + extent <= length + multiple - 1
     assert seen.max(initial=0) <= 1
-    assert seen[np.kron(needed, np.ones((CELL, CELL), bool))[:height, :width]].all()
+    assert seen[np.kron(needed, np.ones((CORE_CELL, CORE_CELL), bool))[:height, :width]].all()
     assert plan.skipped == pytest.approx(1 - seen.mean())
 
 
@@ -74,7 +74,7 @@ def test_empty_ground_between_valid_ground_is_left_out() -> None:
 def test_the_smallest_window_can_be_planned_with(shape: tuple[int, int]) -> None:
     most = smallest(shape, 32)
     assert most == min(256, -(-shape[0] // 32) * 32) * min(256, -(-shape[1] // 32) * 32)
-    needed = np.ones((-(-shape[0] // CELL), -(-shape[1] // CELL)), bool)
+    needed = np.ones((-(-shape[0] // CORE_CELL), -(-shape[1] // CORE_CELL)), bool)
     assert {task.read.area for task in plan_tiles(shape, needed, 32, most).tasks} == {most}
 
 

@@ -46,13 +46,15 @@ def test_the_page_gets_every_colour_that_it_asks_for() -> None:
     script = "".join(client.TestClient(app).get(f"/{name}").text for name in MODULES)
     served = dict(re.findall(r"^\s*--([a-z-]+): (#[0-9A-Fa-f]{6});", sheet, re.M))
     asked = set(re.findall(r'palette\("([a-z-]+)"\)', script)) | set(re.findall(r"var\(--(review-[a-z]+)", sheet))
-    assert {"hit", "miss", "false-alarm", "candidate"} | {f"review-{state}" for state in palette.REVIEWS} == asked
+    assert {"hit", "miss", "false-alarm", "candidate"} | {
+        f"review-{state}" for state in palette.REVIEW_COLOURS
+    } == asked
     assert {name: served[name] for name in asked} == {
         "hit": palette.HITS,
         "miss": palette.MISSES,
         "false-alarm": palette.FALSE_ALARMS,
         "candidate": palette.CANDIDATE,
-        **{f"review-{state}": colour for state, colour in palette.REVIEWS.items()},
+        **{f"review-{state}": colour for state, colour in palette.REVIEW_COLOURS.items()},
     }
 
 
@@ -71,13 +73,13 @@ def test_what_lies_side_by_side_is_told_apart_in_grey() -> None:
 
 def test_aspect_goes_round_and_its_directions_differ() -> None:
     colours = palette.directions()
-    assert len(set(colours)) == len(palette.DIRECTIONS) == 8 and palette.FLAT.lower() not in colours
+    assert len(set(colours)) == len(palette.DIRECTIONS) == 8 and palette.FLAT_COLOUR.lower() not in colours
     ends = [matplotlib.colormaps[palette.CYCLE](x) for x in (0.0, 1.0)]
     assert max(abs(a - b) for a, b in zip(*ends, strict=True)) < 0.02
 
 
 def test_styles_of_qgis_are_of_the_palette() -> None:
-    red, green, blue, _ = palette.rgba(palette.REVIEWS["accepted"])
+    red, green, blue, _ = palette.rgba(palette.REVIEW_COLOURS["accepted"])
     assert f"{red},{green},{blue},255" in inventory_style()
     assert f'color="{palette.LANDSLIDES.lower()}"' in map_style()
     assert all(f'color="{colour}"' in probability_style() for colour in palette.ramp(palette.RAMP, 9))

@@ -22,7 +22,7 @@ from landslip.evaluation.plots import draw_areas
 from landslip.geo.geotiff import create_raster, write_raster, write_window
 from landslip.geo.grid import Grid, Window
 from landslip.metrics.size_distribution import fit_tail
-from landslip.plots.palette import CLASS_COLOURS, DIRECTIONS, FLAT, LANDSLIDES, directions
+from landslip.plots.palette import CLASS_COLOURS, DIRECTIONS, FLAT_COLOUR, LANDSLIDES, directions
 from landslip.preparation import figures
 
 # Emilia-Romagna, where seconds of longitude ran into each other; and sites of other sizes and shapes there
@@ -132,7 +132,7 @@ def test_aspect_goes_round_rocks_have_their_own_colours_and_the_outline_is_there
         for name, axes in maps.items()
         if name != "elevation"
     }
-    assert colours["aspect"] == [FLAT.upper(), *(colour.upper() for colour in directions())]
+    assert colours["aspect"] == [FLAT_COLOUR.upper(), *(colour.upper() for colour in directions())]
     assert colours["lithology"] == [to_hex(to_rgb(colour)).upper() for colour in CLASS_COLOURS[:2]]
     north = maps["aspect"].images[0].get_array()
     assert north[0, 0] == DIRECTIONS.index("N") + 1 and north[0, 30] == DIRECTIONS.index("E") + 1

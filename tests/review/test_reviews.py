@@ -436,7 +436,7 @@ def test_a_layer_whose_landslide_is_no_number_is_told(gpkg: Path) -> None:
     with closing(sqlite3.connect(gpkg)) as connection:
         for trigger in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             connection.execute(f'DROP TRIGGER "{trigger[0]}"')
-        connection.execute(f"UPDATE {reviews.REVIEWS} SET landslide = ?", (b"1",))
+        connection.execute(f"UPDATE {reviews.REVIEW_LAYER} SET landslide = ?", (b"1",))
         connection.commit()
     with pytest.raises(VectorError, match="as landslide, which cannot be"):
         reviews.corrections(gpkg)

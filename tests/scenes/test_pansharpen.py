@@ -8,7 +8,7 @@ from scipy import ndimage
 from landslip.demo.synthetic_site import generate
 from landslip.geo.grid import Window
 from landslip.geo.raster import read
-from landslip.scenes.pansharpen import FINE_REACH, REACH, degrade, sharpen, upsample
+from landslip.scenes.pansharpen import FINE_REACH, GAIN_REACH, degrade, sharpen, upsample
 
 REAL = DATA / "emilia_romagna" / "sentinel2_post_2023-05-23.tif"
 MTF = 0.74  # sigma in fine pixels of a Gaussian that lets 0.3 through at the coarse pixels' Nyquist frequency
@@ -33,14 +33,14 @@ def degraded(values: np.ndarray) -> np.ndarray:
 def both(true: np.ndarray, pan: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(bilinear, sharpened) from the degraded bands, without the rim that has no surroundings."""
     coarse = np.stack([degraded(band) for band in true])
-    inner = slice(REACH, -REACH)
+    inner = slice(GAIN_REACH, -GAIN_REACH)
     plain = np.stack([upsample(band[inner, inner]) for band in coarse])
     around = np.pad(pan, 1, constant_values=np.nan)
     return plain, np.stack([sharpen(band, around) for band in coarse])
 
 
 def inside(values: np.ndarray) -> np.ndarray:
-    return values[:, 2 * REACH : -2 * REACH, 2 * REACH : -2 * REACH]
+    return values[:, 2 * GAIN_REACH : -2 * GAIN_REACH, 2 * GAIN_REACH : -2 * GAIN_REACH]
 
 
 def test_wald_on_a_made_up_scene() -> None:
@@ -73,7 +73,7 @@ def test_a_sharpened_band_averages_to_what_it_was() -> None:
     pan = 0.45 * bands["green"] + 0.45 * bands["red"] + 0.1 * bands["nir"]
     coarse = degrade(np.pad(bands["green"], 1, constant_values=np.nan))
     sharp = sharpen(coarse, np.pad(pan, 1, constant_values=np.nan))
-    again, was = degrade(sharp[1:-1, 1:-1]), coarse[REACH + 1 : -REACH - 1, REACH + 1 : -REACH - 1]
+    again, was = degrade(sharp[1:-1, 1:-1]), coarse[GAIN_REACH + 1 : -GAIN_REACH - 1, GAIN_REACH + 1 : -GAIN_REACH - 1]
     assert np.sqrt(np.mean((again - was) ** 2)) < 0.01 * was.mean()
 
 
@@ -87,7 +87,7 @@ def test_a_band_that_band_8_repeats_is_given_back_exactly() -> None:
     found = sharpen(band, pan)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=5e-3)
-    plain = upsample(band[REACH:-REACH, REACH:-REACH])
+    plain = upsample(band[GAIN_REACH:-GAIN_REACH, GAIN_REACH:-GAIN_REACH])
     assert np.abs(found - expected).max() < 0.1 * np.abs(plain - expected).max()
 
 
