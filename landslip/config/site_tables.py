@@ -284,5 +284,5 @@ class FactorTable(ClassTable):
         if not self.name.isidentifier() or self.name != self.name.lower():
             raise ValueError(f"factor name {self.name!r} must be lower-case letters, digits and underscores")
         if self.name in FACTORS or self.name in ROLES:
-            raise ValueError(f"factor name {self.name!r} is taken by landslip itself; give it another")
+            raise ValueError(f"factor name {self.name!r} is one that landslip derives itself; give yours another")
         return self

@@ -100,7 +100,6 @@ def demo(
         text += '\n[channels]\nfactors = "none"\n'
     site_file, run_file = folder / "inputs" / "site.toml", folder / "run.toml"
     stack = folder / "prepared" / "stack.tif"
-    label, split = folder / "prepared" / "label.tif", folder / "model" / "split.tif"
     probability, gpkg = folder / "map" / "probability.tif", folder / "inventory" / "landslides.gpkg"
 
     def unless_there(result: Path, what: str, step: Callable[[], object]) -> None:
@@ -135,16 +134,23 @@ def demo(
         "landslip inventory map/probability.tif inventory/landslides.gpkg",
         lambda: make_inventory(probability, gpkg, overwrite=True, stack_path=stack),
     )
+    scored = _score(folder, f"Made-up {'site' if kind == 'rule' else kind} {seed}")
+    say(f"Done in {duration(time.monotonic() - began)}.")
+    return scored
+
+
+def _score(folder: Path, name: str) -> Evaluation:
+    """Score the map of the demo on ground never trained on, draw its pictures and say where all of it lies."""
     say("-- landslip evaluate map/probability.tif prepared/label.tif --split model/split.tif --part test")
-    scored = evaluate(probability, label, split, "test")
+    probability, label = folder / "map" / "probability.tif", folder / "prepared" / "label.tif"
+    scored = evaluate(probability, label, folder / "model" / "split.tif", "test")
     say(score_table(scored))
-    _pictures(folder, scored, f"Made-up {'site' if kind == 'rule' else kind} {seed}")
+    _pictures(folder, scored, name)
     for path in (folder / "scores" / "test.json", folder / "scores.json"):
         write_scores(path, scored, overwrite=True)
     say(f"\nPictures: {folder / 'pictures'}")
     say(f"Scores on ground never trained on: {folder / 'scores.json'} (kappa {scored.scores['kappa']:.4f})")
     say(f"See it: landslip report {folder} {folder}/report.html; landslip serve {folder}; landslip qgis {folder}")
-    say(f"Done in {duration(time.monotonic() - began)}.")
     return scored
 
 

@@ -12,6 +12,7 @@ class Factor:
 
     `unit` is that of its channel, "" where it has none. `bands` are the roles that an index takes. `ramp` is
     matplotlib's name of the colours of its values, "" for the usual ones; with `diverging` they run evenly about 0.
+    `names_place` is True where a value tells the place it is from, as an elevation does: augmentation may move it.
     """
 
     title: str
@@ -20,6 +21,7 @@ class Factor:
     bands: tuple[str, ...] = ()
     ramp: str = ""
     diverging: bool = False
+    names_place: bool = False
 
 
 SCALES = (5, 15, 31)  # sides of the windows that relief is taken in, pixels of the DEM
@@ -40,7 +42,7 @@ def _within(side: int) -> dict[str, Factor]:
 
 
 FACTORS = {
-    "elevation": Factor(title="elevation", source="dem", unit="m", ramp="cividis"),
+    "elevation": Factor(title="elevation", source="dem", unit="m", ramp="cividis", names_place=True),
     "slope": Factor(title="slope", source="dem", unit="degree", ramp="magma"),
     "aspect": Factor(title="aspect", source="dem"),
     "curvature": Factor(title="curvature", source="dem", unit="1/100 m", ramp="BrBG", diverging=True),
@@ -51,8 +53,8 @@ FACTORS = {
     "ndvi": Factor(title="NDVI", source="bands", bands=("red", "nir"), ramp="YlGn"),
     "mndwi": Factor(title="MNDWI", source="bands", bands=("green", "swir1"), ramp="YlGnBu"),
     "dndvi": Factor(title="dNDVI", source="bands", bands=("red", "nir"), ramp="BrBG", diverging=True),
-    "distance_to_river": Factor(title="distance to river", source="lines", unit="m"),
-    "distance_to_fault": Factor(title="distance to fault", source="lines", unit="m"),
+    "distance_to_river": Factor(title="distance to river", source="lines", unit="m", names_place=True),
+    "distance_to_fault": Factor(title="distance to fault", source="lines", unit="m", names_place=True),
     "lithology": Factor(title="lithology", source="classes"),
 }
 

@@ -83,7 +83,7 @@ def surfaces(
     padded[1:-1, 1:-1] = elevation
     turn, height = np.radians(azimuth), np.radians(altitude)
     light = np.array([np.sin(turn) * np.cos(height), np.cos(turn) * np.cos(height), np.sin(height)])
-    out = np.empty((len(wanted), *elevation.shape), np.float32)
+    out = np.full((len(wanted), *elevation.shape), np.nan, np.float32)  # a surface that is not computed is undefined
     codes = np.array([Surface[name.upper()] for name in wanted], np.int64)
     size = float(x_size), float(y_size)
     _surfaces(padded, size, codes, one_sided=edges == "one-sided", light=light, out=out)

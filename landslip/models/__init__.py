@@ -3,12 +3,14 @@
 What a network must be, so that training, mapping, importance and export work with it:
 
 - its class takes `in_channels`, all else by keyword with a default, and has an int attribute `multiple`, of which H and
-  W must be multiples (two to the number of its poolings);
+  W must be multiples (two to the number of its poolings). `forward` calls `check_input` first, and every part;
+- an option that it cannot be built with is a RunError of its own where torch would say nothing or build for hours;
 - its weights are those of Conv2d, Linear and BatchNorm2d layers, which one seed fills alike on every machine; others
   are refused by `initialization.py`;
-- the last bias of a single number that it registers is that of its output, which is set to the share of landslide;
-- a pixel of its output depends on no more than 96 pixels around it, the halo that maps are read with: it pools nothing
-  over the whole window.
+- its output layer is called `head`, and the last bias of a single number that it registers is that of its output, which
+  is set to the share of landslide;
+- a pixel of its output depends on no more than 96 pixels around it, the halo that maps are read with, and not on the
+  window's size or place: it pools nothing over the whole window, and interpolates without `align_corners`.
 
 NETWORKS has a row for each. Nothing here imports torch until a network is built, so that `landslip --help` stays quick.
 """
@@ -82,8 +84,19 @@ def build_model(name: str, in_channels: int, **options: Any) -> torch.nn.Module:
         values = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(number, int | float) and number > WIDEST for number in values):
             raise RunError(f"{name}: {key} is {value!r}, and no network is built of more than {WIDEST}. Give less.")
-    model: torch.nn.Module = build(in_channels, **options)
+    try:
+        model: torch.nn.Module = build(in_channels, **options)
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
+        given = ", ".join(f"{key} = {value!r}" for key, value in options.items())
+        raise RunError(
+            f"network {name} cannot be built with {given or 'its own options'} ({str(error)[:200]}). Mend its options."
+        ) from error
     return model
+
+
+def network_title(name: str) -> str:
+    """A network's name for people; its own name where landslip does not know it."""
+    return NETWORKS[name].title if name in NETWORKS else str(name)
 
 
 def refuse_unknown(what: str, given: str, known: list[str]) -> NoReturn:

@@ -68,8 +68,9 @@ class LayerRow:
 def layer_table(model: nn.Module, in_channels: int, size: int = 64) -> list[LayerRow]:
     """List the parts of a network in the order the data meets them (Tables III and IV).
 
-    A part is a child of the network, or a member of a child that is a ModuleList. A window of `size` x `size` pixels
-    passes once on torch's meta device, which computes shapes only; `model` is left as it is.
+    A part is a child of the network, or a member of a ModuleList or ModuleDict, however deep. A window of `size` x
+    `size` pixels passes once on torch's meta device, which computes shapes only; `model` is left as it is. Raises
+    ModelError where parameters lie in no part that the window passes, since its sums would be too small.
     """
     shadow = copy.deepcopy(model).to("meta").eval()
     parts = dict(_parts(shadow))
@@ -110,6 +111,12 @@ def layer_table(model: nn.Module, in_channels: int, size: int = 64) -> list[Laye
                 macs=sum(work.get(m, 0) for m in parts[name].modules()),
             )
         )
+    listed, held = sum(row.parameters for row in table), parameter_count(model)[0]
+    if listed != held:
+        raise ModelError(
+            f"{type(model).__name__} has {held:,} parameters, and {listed:,} of them lie in parts that its forward pass "
+            "calls. Make every part a module that forward calls, itself or from a ModuleList or ModuleDict."
+        )
     return table
 
 
@@ -126,9 +133,10 @@ def macs(model: nn.Module, in_channels: int, size: int = 64) -> int:
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The parts of a network by their paths in it; lists and dictionaries of modules, never called, are looked into."""
     for name, child in model.named_children():
-        if isinstance(child, nn.ModuleList):
-            for index, member in enumerate(child):
-                yield f"{name}.{index}", member
+        if isinstance(child, nn.ModuleList | nn.ModuleDict):
+            for path, part in _parts(child):
+                yield f"{name}.{path}", part
         else:
             yield name, child

@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 
 from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.dataset.split import PARTS
+from landslip.factors.table import FACTORS
 from landslip.geo.preview import read_decimated
 from landslip.geo.raster import read_info
 from landslip.plots.cartography import (
@@ -61,7 +62,7 @@ def draw_input(stack: Path, out: Path, overwrite: bool = False) -> None:
     names = [str(name) for name in read_info(stack).names]
     bands = [n for n in TRUE_COLOUR if n in names]
     if len(bands) < 3:
-        bands = [n for n in names if n not in ("elevation", "slope", "curvature")][:3]
+        bands = [n for n in names if n not in FACTORS][:3]
         bands = bands if len(bands) == 3 else names[:1] * 3
     values, grid = read_decimated(stack, [names.index(n) + 1 for n in bands], MOST_DRAWN)
     figure, axes = map_figure(grid)

@@ -23,7 +23,7 @@ from landslip.preparation.distance_sources import distance_source
 from landslip.preparation.images import band_names, describe_resampling, only, read_images, read_with_plain, unit_of
 from landslip.preparation.site_inputs import SiteImage, SiteInputs
 from landslip.preparation.source import ChannelSource, Encoding, resampling_of
-from landslip.preparation.terrain_sources import relief_source, river_source, terrain_source
+from landslip.preparation.terrain_sources import relief_factors, relief_source, river_source, terrain_source
 
 
 def channel_sources(inputs: SiteInputs, grid: Grid, encoding: Encoding) -> list[ChannelSource]:
@@ -34,7 +34,7 @@ def channel_sources(inputs: SiteInputs, grid: Grid, encoding: Encoding) -> list[
         sources.append(_band_source(inputs.images, grid))
     if site.dem is not None:
         sources.append(terrain_source(site.dem, grid, encoding))
-        if site.dem.relative_elevation or site.dem.scales:
+        if relief_factors(site.dem):
             sources.append(relief_source(site.dem, grid))
     indices = _index_source(inputs, grid)
     if indices is not None:

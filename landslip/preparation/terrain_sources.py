@@ -92,16 +92,21 @@ def terrain_source(dem: DemTable, grid: Grid, encoding: Encoding) -> ChannelSour
     return ChannelSource("terrain", tuple(channels), lambda _: at, {dem.path.name: _resampling(dem, native, grid)})
 
 
+def relief_factors(dem: DemTable) -> list[str]:
+    """The factors of `relief_source` that a site asks for, in the order of its planes."""
+    names = ["relative_elevation"] if dem.relative_elevation else []
+    for side in dem.scales:
+        names += [f"position_{side}", f"relief_{side}", f"roughness_{side}"]
+        names += [f"aspect_sin_range_{side}", f"aspect_cos_range_{side}"]
+    return names
+
+
 def relief_source(dem: DemTable, grid: Grid) -> ChannelSource:
     """Relative elevation, and position, relief, roughness and the range of aspect at each scale, as the site asks.
 
     They are taken from the pixels of the DEM that are there, so that none is undefined where its slope is not.
     """
-    native = dem_grid(dem, grid)
-    names = ["relative_elevation"] if dem.relative_elevation else []
-    for side in dem.scales:
-        names += [f"position_{side}", f"relief_{side}", f"roughness_{side}"]
-        names += [f"aspect_sin_range_{side}", f"aspect_cos_range_{side}"]
+    native, names = dem_grid(dem, grid), relief_factors(dem)
     halo = max([RELATIVE_TO if dem.relative_elevation else 0, *(side // 2 + 1 for side in dem.scales)])
 
     def planes(z: NDArray[np.float32]) -> NDArray[np.float32]:

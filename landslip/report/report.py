@@ -18,6 +18,7 @@ from landslip.geo.grid import crs_name
 from landslip.geo.raster import read_info
 from landslip.metrics.bootstrap import LEVEL
 from landslip.metrics.confusion import SCORES
+from landslip.models import network_title
 from landslip.report.base import Workspace, km2, number, read_quietly, site_name, size_text, where
 from landslip.report.ground import factors, split, study_area
 from landslip.report.html import Block, Facts, Section, Text, write_document
@@ -62,7 +63,7 @@ def _subtitle(workspace: Workspace) -> str:
             parts = []
     network = read_quietly(workspace.run.model).get("run", {})
     if isinstance(network, dict) and isinstance(network.get("network"), dict):
-        parts.append(str(network["network"].get("name", "")))
+        parts.append(network_title(network["network"].get("name", "")))
     return "; ".join(part for part in parts if part)
 
 

@@ -17,6 +17,7 @@ from landslip.geo.raster import RasterInfo, read_info
 from landslip.metrics.confusion import stated_threshold
 from landslip.metrics.size_distribution import SURE_COUNT, fit_tail
 from landslip.metrics.training_range import warnings_in
+from landslip.models import network_title
 from landslip.plots import maps
 from landslip.plots.cartography import MOST_DRAWN
 from landslip.plots.curves import draw_history
@@ -89,7 +90,7 @@ def _model_facts(facts: Mapping[str, Any]) -> Block:
     scores = [f"{k.removeprefix('validation_')} {figure_text(v)}" for k, v in validation.items()]
     names = [channel["name"] for channel in facts["channels"]]
     rows = [
-        ("Network", str(run["network"]["name"])),
+        ("Network", network_title(run["network"]["name"])),
         ("Channels", f"{len(names)}: {', '.join(map(str, names))}"),
         ("Windows", f"{figure_text(facts['training_windows'], 9)} of {run['blocks']['window']} pixels a side"),
         ("Loss, epochs, batch", f"{choices['loss']}, {plural(choices['epochs'], 'epoch')}, "
@@ -294,7 +295,7 @@ def complexity(workspace: Workspace) -> list[Block]:
         machine = facts["machine"]
         weights = path.with_name(WEIGHTS)
         rows = [
-            ("Network", f"{network['name']}, {plural(channels, 'channel')}"),
+            ("Network", f"{network_title(network['name'])}, {plural(channels, 'channel')}"),
             ("Parameters", f"{learnt:,} learnt and {statistics:,} running statistics, {both:,} together"),
             (
                 "Model file",

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from landslip.config.run import AugmentationChoice
 from landslip.dataset.channels import Channel
 from landslip.dataset.zscore import ZScore
+from landslip.factors.table import FACTORS
 
-PLACED = ("elevation", "distance_to_river", "distance_to_fault")  # factors whose absolute value names the place
 DARKEST = 1e-4  # band value below which gamma is not applied, in its units
 
 
@@ -65,12 +65,13 @@ class Augmentation:
 def augmentation(choice: AugmentationChoice, channels: Sequence[Channel], zscore: ZScore) -> Augmentation:
     """The variation of blocks with these channels, as a run chooses it."""
     bands = tuple(i for i, channel in enumerate(channels) if channel.group == "band")
+    placed = {name for name, factor in FACTORS.items() if factor.names_place}
     factors = dict.fromkeys(channel.factor for channel in channels if channel.group == "factor")
     parts = [tuple(i for i, channel in enumerate(channels) if channel.factor == name) for name in factors]
     return Augmentation(
         choice=choice,
         bands=bands,
-        placed=tuple(i for i, channel in enumerate(channels) if channel.factor in PLACED),
+        placed=tuple(i for i, channel in enumerate(channels) if channel.factor in placed),
         parts=tuple(part for part in (bands, *parts) if part),
         mean=zscore.mean,
         std=zscore.std,

@@ -96,13 +96,9 @@ def calibrate(
     stack, label, valid = read_prepared(prepared)
     match_channels(model, stack)  # another site is told by its channels before its split is read
     split = read_split(path, stack)
+    cells = cells_holding(valid, CORE_CELL)
     warnings = require_similar_ground(
-        model,
-        stack,
-        stack.valid_path,
-        needed=cells_holding(valid, CORE_CELL),
-        cell=CORE_CELL,
-        accept_range=accept_range,
+        model, stack, stack.valid_path, needed=cells, cell=CORE_CELL, accept_range=accept_range
     )
     scored = _validation_ground(path, split, label, valid)
     regions = np.zeros(label.shape, np.int32)

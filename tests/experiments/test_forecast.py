@@ -66,7 +66,8 @@ def test_the_plan_says_hours_by_network_and_leaves_no_file(
 ) -> None:
     given: list[tuple] = []
     paces = {"fc_densenet": Pace(2.0, 0.0), "resunet": Pace(4.0, 0.0)}
-    monkeypatch.setattr("landslip.experiments.trials.run_in_process", lambda *asked: given.append(asked) or (paces, 1e9))
+    target = "landslip.experiments.trials.run_in_process"
+    monkeypatch.setattr(target, lambda *asked: given.append(asked) or (paces, 1e9))
     prepared, out = made.folder / "prepared", tmp_path / "out"
     before = contents(prepared)
     outcome = command("compare", run_file, prepared, out, "--plan")

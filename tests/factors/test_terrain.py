@@ -28,6 +28,14 @@ FACTORS: list[Callable[..., NDArray[np.float32]]] = [
     terrain.profile_curvature,
     terrain.hillshade,
 ]
+
+
+def test_every_surface_is_computed() -> None:
+    z = (50 * np.random.default_rng(2).random((9, 11))).astype(np.float32)
+    names = [surface.name.lower() for surface in terrain.Surface]
+    assert np.isfinite(terrain.surfaces(z, 15, 15, names)[:, 1:-1, 1:-1]).all()
+
+
 INNER = (slice(1, -1), slice(1, -1))
 needs_gdaldem = pytest.mark.skipif(shutil.which("gdaldem") is None, reason="gdaldem is not on PATH")
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from landslip.errors import ModelError
-from landslip.models import build_model
+from landslip.models import NETWORKS, build_model
 from landslip.models.layers import Pointwise, check_input, layer_table, macs, parameter_count
 
 
@@ -54,12 +54,39 @@ def test_table_follows_the_data() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["fcn8s", "segnet", "resunet", "fc_densenet"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_table_adds_up_to_the_network(name: str) -> None:
     model = build_model(name, 5)
     rows = layer_table(model, 5, 32)
     assert sum(row.parameters for row in rows) == sum(p.numel() for p in model.parameters())
     assert sum(row.parameters + row.statistics for row in rows) == parameter_count(model)[2]
+
+
+class Nested(nn.Module):
+    """Convolutions in a list of lists and in a dictionary, as U-Net++ has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.ModuleList([nn.ModuleList([nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1)])])
+        self.named = nn.ModuleDict({"head": nn.Conv2d(2, 1, 3, padding=1)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.rows[0]:
+            x = layer(x)
+        return self.named["head"](x)
+
+
+def test_parts_in_lists_of_lists_and_dictionaries_count() -> None:
+    rows = layer_table(Nested(), 2, 8)
+    assert [row.name for row in rows] == ["rows.0.0", "rows.0.1", "named.head"]
+    assert sum(row.macs for row in rows) == 8 * 8 * (2 * 2 + 2 * 2 + 2 * 9)
+
+
+def test_parameters_in_no_part_are_an_error() -> None:
+    model = Nested()
+    model.scale = nn.Parameter(torch.ones(3))
+    with pytest.raises(ModelError, match="has 34 parameters, and 31 of them"):
+        layer_table(model, 2, 8)
 
 
 def test_table_leaves_the_network_alone() -> None:
