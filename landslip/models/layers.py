@@ -114,8 +114,8 @@ def layer_table(model: nn.Module, in_channels: int, size: int = 64) -> list[Laye
     listed, held = sum(row.parameters for row in table), parameter_count(model)[0]
     if listed != held:
         raise ModelError(
-            f"{type(model).__name__} has {held:,} parameters, and {listed:,} of them lie in parts that its forward pass "
-            "calls. Make every part a module that forward calls, itself or from a ModuleList or ModuleDict."
+            f"{type(model).__name__} has {held:,} parameters, and {listed:,} of them lie in parts that its forward "
+            "pass calls. Make every part a module that forward calls, itself or from a ModuleList or ModuleDict."
         )
     return table
 
