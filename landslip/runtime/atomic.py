@@ -14,6 +14,7 @@ from pathlib import Path
 from landslip.errors import OutputError
 from landslip.runtime.disk import flush, give_up, is_stream, remove, require_name, require_writable, write_failure
 from landslip.runtime.locks import exclusive_lock
+from landslip.runtime.progress import say
 
 
 def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
@@ -104,7 +105,15 @@ def atomic_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
             if (aside / name).exists():
                 (aside / name).replace(folder / name)
             else:
-                give_up(folder / name)
+                _remove_earlier(folder / name)
+
+
+def _remove_earlier(path: Path) -> None:
+    """Remove a file of earlier results; where that cannot be, say so, since it would be taken for one of the new."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        say(f"warning: {path} is of earlier results and cannot be removed ({error.strerror or error}). Remove it.")
 
 
 @contextmanager

@@ -681,7 +681,7 @@ def test_a_step_ends_with_the_comparison_that_was_stopped(tmp_path: Path, name: 
         "    time.sleep(120)\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "    apart(step)\n"
+        "    run_in_process(step)\n"
     )
     stopped = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, stderr=subprocess.DEVNULL)
     try:
@@ -712,7 +712,7 @@ def test_a_comparison_and_its_step_that_are_stopped_together_leave_nothing(
         "        time.sleep(120)\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "    cli.app = lambda: apart(step)\n"
+        "    cli.app = lambda: run_in_process(step)\n"
         "    cli.main()\n"
     )
     words = [sys.executable, str(script)]

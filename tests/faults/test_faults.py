@@ -469,7 +469,7 @@ TOGETHER: dict[str, tuple[str, Change, str]] = {
     "map into a file": ("map model prepared/stack.tif p.tif/a.tif", removed("run.toml"), r"p\.tif is not a folder"),
     "map as a folder": ("map model prepared/stack.tif sub --overwrite", lambda f: (f / "sub").mkdir(), r"sub"),
     "prepare over inputs": ("prepare site.toml . --overwrite", removed("run.toml"), r"\. is a folder, and no name"),
-    "map of a long name": (f"map model prepared/stack.tif {'n' * 251}.tif", removed("run.toml"), r"File name too long"),
+    "map of a long name": (f"map model prepared/stack.tif {'n' * 251}.tif", removed("run.toml"), r"no name so l"),
     "map of too long a name": (f"map model prepared/stack.tif {'n' * 300}.tif", removed("run.toml"), r"no name so l"),
     "map in too long a name": (f"map model prepared/stack.tif {'n' * 300}/a.tif", removed("run.toml"), r"no name so l"),
     "folder of a long name": (f"prepare site.toml {'n' * 300}", removed("run.toml"), r"no name so l"),
