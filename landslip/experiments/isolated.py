@@ -50,9 +50,10 @@ def _run(sender: Connection, step: Callable[..., Any], arguments: tuple[Any, ...
     """In the process of a step: send what it returns and None, or None and the error that it raises."""
 
     def stop(*_: object) -> None:
-        # A second signal would end the tidying up of what is half written.
+        # A second signal would end the tidying up of what is half written. It is not ignored by SIG_IGN, of which Python
+        # would print a traceback where the signal has come already.
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, lambda *_: None)
         raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -67,6 +68,8 @@ def _run(sender: Connection, step: Callable[..., Any], arguments: tuple[Any, ...
 
 def _end_with_parent() -> None:
     """End this process when the one that started it is gone: the same command given again writes the same files."""
+    # A signal that this thread took would not wake the other one, which must hear of it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     parent = parent_process()
     if parent is not None:
         parent.join()
