@@ -50,8 +50,8 @@ def _run(sender: Connection, step: Callable[..., Any], arguments: tuple[Any, ...
     """In the process of a step: send what it returns and None, or None and the error that it raises."""
 
     def stop(*_: object) -> None:
-        # A second signal would end the tidying up of what is half written. It is not ignored by SIG_IGN, of which Python
-        # would print a traceback where the signal has come already.
+        # A second signal would end the tidying up of what is half written. SIG_IGN would not do: where the signal has
+        # come already, Python prints a traceback.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         raise KeyboardInterrupt
