@@ -40,7 +40,7 @@ def test_is_that_of_the_whole_raster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, train: float, share: float, x: float, y: float,
     window: int, side: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(module, "CELL", 4)
+    monkeypatch.setattr(module, "AUDIT_CELL", 4)
     rng = np.random.default_rng(seed)
     shape = int(rng.integers(5, 90)), int(rng.integers(5, 90))
     parts = np.where(rng.random(shape) < train, 1, rng.integers(0, 4, shape) // 2 * 2).astype(np.uint8)

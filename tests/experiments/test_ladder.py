@@ -50,7 +50,7 @@ def here(step: Callable[..., dict], *given: object) -> dict:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for where in (runs, module):
-        monkeypatch.setattr(where, "apart", here)
+        monkeypatch.setattr(where, "run_in_process", here)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def climbed(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     out, other = tmp_path_factory.mktemp("ladder") / "out", other_site(made, tmp_path_factory.mktemp("b") / "prepared")
     with pytest.MonkeyPatch.context() as patch:
         for where in (runs, module):
-            patch.setattr(where, "apart", here)
+            patch.setattr(where, "run_in_process", here)
         rungs = ladder(chosen(made, folds=FOLDS), made.folder / "prepared", out, elsewhere=[other])
     return out, other, rungs
 
