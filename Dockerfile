@@ -10,7 +10,7 @@ WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY landslip landslip
 # PyTorch's CPU build first: pip's own brings several gigabytes of CUDA libraries.
-RUN pip install --no-cache-dir torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu \
+RUN pip install --no-cache-dir "$(grep '^torch==' constraints.txt)" --index-url https://download.pytorch.org/whl/cpu \
     && pip install --no-cache-dir -c constraints.txt ".[hdf5,serve,fast,int8,export]"
 
 # Files are written as this user: run with --user "$(id -u):$(id -g)" where yours is another.

@@ -20,19 +20,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from scipy import ndimage
 
 from landslip.demo.bodies import Bodies, Body, Disturbance, body_sizes
 from landslip.demo.land_cover import cast_shadow, illumination, land_cover, lay_bare, lay_roads, paste, reflectance
 from landslip.demo.landscape import Landscape, make_landscape, onto
-from landslip.demo.synthetic_site import EPSG, ORIGIN, SyntheticSite, outlines_of, survey
+from landslip.demo.synthetic_site import SyntheticSite, finished_site, site_grid, survey
 from landslip.demo.terrain import Float, Mask, noise
-from landslip.errors import GridError
-from landslip.factors.terrain import slope
-from landslip.geo.grid import Grid
 
 MIN_SLOPE = 14.0  # degrees
 LANDSLIDES_PER_KM2 = 1.6
@@ -54,18 +49,16 @@ def generate_scars(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolu
 
     Raises GridError for an odd or small shape.
     """
-    if min(shape) < 128 or shape[0] % 2 or shape[1] % 2:
-        raise GridError(f"a made-up site cannot have {shape[0]} x {shape[1]} pixels. Give even numbers from 128 up.")
+    grid = site_grid(shape, resolution)
     rng = np.random.default_rng([seed, len(LOOK_ALIKES)])  # other numbers than those of the other kind of site
-    grid = Grid(CRS.from_epsg(EPSG), Affine(resolution, 0, ORIGIN[0], 0, -resolution, ORIGIN[1]), *shape)
     ground = make_landscape(rng, grid)
     roads = lay_roads(ground.surface) & ground.inside & ~ground.water
     slides, others = _place(rng, ground, roads)
     ids, relief = np.zeros(shape, np.int32), np.zeros(shape)
-    for number, patch in enumerate(slides, start=1):
-        ids[patch.rows, patch.columns] = number
-    for patch in (*slides, *others["quarry"], *others["old scar"]):
-        relief[patch.rows, patch.columns] = patch.relief
+    for number, disturbance in enumerate(slides, start=1):
+        ids[disturbance.rows, disturbance.columns] = number
+    for disturbance in (*slides, *others["quarry"], *others["old scar"]):
+        relief[disturbance.rows, disturbance.columns] = disturbance.relief
     dem = survey(rng, ground.z, relief)
     cover = land_cover(rng, ground.steepness, ground.water)
     look_alikes = _lay_look_alikes(rng, ground, cover, others, free=ids == 0, roads=roads)
@@ -73,34 +66,14 @@ def generate_scars(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolu
     surface = onto(dem, ground.dem_grid, grid).astype(np.float64)
     light = illumination(surface, resolution, SUN) * (1 - 0.5 * cast_shadow(surface, resolution, SUN))
     haze = np.clip(0.25 + 0.2 * noise(rng, shape, 250, 4), 0, 0.8)
-    return SyntheticSite(
-        name=f"Made-up scars {seed}",
-        grid=grid,
-        dem_grid=ground.dem_grid,
-        bands=reflectance(rng, cover, light, haze),
-        dem=dem,
-        elevation=onto(dem, ground.dem_grid, grid),
-        slope=onto(
-            slope(dem, ground.dem_grid.x_size, ground.dem_grid.y_size, edges="one-sided"), ground.dem_grid, grid
-        ),
-        distance_to_river=ground.to_river,
-        distance_to_fault=ground.to_fault,
-        lithology=ground.lithology,
-        label=ids > 0,
-        look_alikes=look_alikes,
-        inside=ground.inside,
-        rivers=ground.rivers,
-        faults=ground.faults,
-        rocks=ground.rocks,
-        landslides=outlines_of(ids, grid),
-        outline=ground.outline,
-    )
+    bands = reflectance(rng, cover, light, haze)
+    return finished_site(f"Made-up scars {seed}", ground, bands=bands, dem=dem, ids=ids, look_alikes=look_alikes)
 
 
 def _place(
     rng: np.random.Generator, ground: Landscape, roads: Mask
 ) -> tuple[list[Disturbance], dict[str, list[Disturbance]]]:
-    """Landslides, and the look-alikes of each kind that is a patch, none over another."""
+    """Landslides, and the look-alikes of each kind that is a body or a shape, none over another."""
     grid, reach = ground.grid, 2 * POSITION_REACH + 1
     steep = (ground.steepness >= MIN_SLOPE) & ground.inside & ~ground.water
     above = ground.surface - ndimage.uniform_filter(ground.surface, reach)
@@ -112,7 +85,7 @@ def _place(
     area = LANDSLIDE_SHARE * ground.inside.sum() * grid.pixel_area
     placed = bodies.place(steep, high, body_sizes(rng, count, area))
     slides = _with_tails(rng, bodies, placed, [_slid(body, hummocks, 1.0) for body in placed])
-    slid = sum(len(patch.rows) for patch in slides) * grid.pixel_area
+    slid = sum(len(disturbance.rows) for disturbance in slides) * grid.pixel_area
 
     def sizes(kind: str) -> Float:
         share = LOOK_ALIKE_SHARES[kind]
@@ -143,9 +116,9 @@ def _slid(body: Body, hummocks: Float, freshness: float) -> Disturbance:
     return Disturbance(rows=body.rows, columns=body.columns, relief=depth * (0.6 * toe - crown))
 
 
-def _flat(patch: Disturbance) -> Disturbance:
-    """The pixels of a patch, as ground that was neither raised nor lowered."""
-    return Disturbance(rows=patch.rows, columns=patch.columns, relief=np.zeros(len(patch.rows)))
+def _flat(disturbance: Disturbance) -> Disturbance:
+    """The pixels of a disturbance, neither raised nor lowered."""
+    return Disturbance(rows=disturbance.rows, columns=disturbance.columns, relief=np.zeros(len(disturbance.rows)))
 
 
 def _with_tails(
@@ -189,11 +162,11 @@ def _with_tails(
 def _shapes(
     rng: np.random.Generator, bodies: Bodies, sizes: Float, shape: Shape, *, where: Mask, centres: Mask
 ) -> list[Disturbance]:
-    """Patches of `sizes` (square metres) with a given shape on free ground, four fifths of it `where`.
+    """Disturbances of `sizes` (square metres) with a given shape on free ground, four fifths of it `where`.
 
     Their middle lies on `centres`. What fits nowhere in 400 tries is left out.
     """
-    patches = []
+    disturbances = []
     for size in sizes:
         starts = np.flatnonzero(where & centres & ~bodies.taken)
         for _ in range(400 if len(starts) else 0):
@@ -205,9 +178,9 @@ def _shapes(
             mask = np.zeros(where.shape, bool)
             mask[rows, columns] = True
             bodies.taken |= ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=2)
-            patches.append(Disturbance(rows=rows, columns=columns, relief=relief))
+            disturbances.append(Disturbance(rows=rows, columns=columns, relief=relief))
             break
-    return patches
+    return disturbances
 
 
 def _pit(rng: np.random.Generator, surface: Float, row: int, column: int, pixels: float) -> ShapePixels:
@@ -247,9 +220,9 @@ def _lay_look_alikes(
 ) -> NDArray[np.uint8]:
     """Codes of LOOK_ALIKES, (row, column), once roads, river bars and the little that shows of old scars are laid."""
     codes = np.zeros(ground.grid.shape, np.uint8)
-    for kind, patches in others.items():
-        for patch in patches:
-            codes[patch.rows, patch.columns] = LOOK_ALIKES[kind]
+    for kind, disturbances in others.items():
+        for disturbance in disturbances:
+            codes[disturbance.rows, disturbance.columns] = LOOK_ALIKES[kind]
     regrown = noise(rng, codes.shape, 12, 3)
     paste(cover, np.where(codes == LOOK_ALIKES["old scar"], np.clip(0.1 + 0.08 * regrown, 0, 0.3), 0.0), {"soil": 1.0})
     free = free & (codes == 0) & ground.inside & ~ground.water

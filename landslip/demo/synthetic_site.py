@@ -118,11 +118,9 @@ def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: 
     The defaults are the size of the paper's Site 1 (Gao et al. 2021, Table I), and so are the number of landslides
     per area and their share of it. Raises GridError for an odd or small shape.
     """
-    if min(shape) < 128 or shape[0] % 2 or shape[1] % 2:
-        raise GridError(f"a made-up site cannot have {shape[0]} x {shape[1]} pixels. Give even numbers from 128 up.")
+    grid = site_grid(shape, resolution)
     # One generator goes through all steps: their order is part of what a seed means.
     rng = np.random.default_rng(seed)
-    grid = Grid(CRS.from_epsg(EPSG), Affine(resolution, 0, ORIGIN[0], 0, -resolution, ORIGIN[1]), *shape)
     ground = make_landscape(rng, grid)
     slides, others = _place_bodies(rng, ground)
     ids, relief = np.zeros(shape, np.int32), np.zeros(shape)
@@ -137,13 +135,34 @@ def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: 
     cover = land_cover(rng, ground.steepness, ground.water)
     _lay_roads_and_bars(rng, ground, cover, ids > 0, look_alikes)
     lay_bare(rng, cover, [*slides, *(body for bodies in others.values() for body in bodies)])
-    dem_grid = ground.dem_grid
-    light = illumination(onto(dem, dem_grid, grid).astype(np.float64), resolution)
+    light = illumination(onto(dem, ground.dem_grid, grid).astype(np.float64), resolution)
+    bands = reflectance(rng, cover, light)
+    return finished_site(f"Made-up site {seed}", ground, bands=bands, dem=dem, ids=ids, look_alikes=look_alikes)
+
+
+def site_grid(shape: tuple[int, int], resolution: float) -> Grid:
+    """The grid of a made-up site. Raises GridError for an odd or small shape."""
+    if min(shape) < 128 or shape[0] % 2 or shape[1] % 2:
+        raise GridError(f"a made-up site cannot have {shape[0]} x {shape[1]} pixels. Give even numbers from 128 up.")
+    return Grid(CRS.from_epsg(EPSG), Affine(resolution, 0, ORIGIN[0], 0, -resolution, ORIGIN[1]), *shape)
+
+
+def finished_site(
+    name: str,
+    ground: Landscape,
+    *,
+    bands: dict[str, NDArray[np.float32]],
+    dem: NDArray[np.float32],
+    ids: NDArray[np.int32],
+    look_alikes: NDArray[np.uint8],
+) -> SyntheticSite:
+    """A site on a landscape; `ids` are the numbers of its landslides on the grid, 0 elsewhere, the rest as there."""
+    grid, dem_grid = ground.grid, ground.dem_grid
     return SyntheticSite(
-        name=f"Made-up site {seed}",
+        name=name,
         grid=grid,
         dem_grid=dem_grid,
-        bands=reflectance(rng, cover, light),
+        bands=bands,
         dem=dem,
         elevation=onto(dem, dem_grid, grid),
         slope=onto(slope(dem, dem_grid.x_size, dem_grid.y_size, edges="one-sided"), dem_grid, grid),
@@ -156,7 +175,7 @@ def generate(seed: int = 2021, shape: tuple[int, int] = (616, 976), resolution: 
         rivers=ground.rivers,
         faults=ground.faults,
         rocks=ground.rocks,
-        landslides=outlines_of(ids, grid),
+        landslides=_outlines_of(ids, grid),
         outline=ground.outline,
     )
 
@@ -270,7 +289,7 @@ def _lay_roads_and_bars(
     paste(cover, 0.8 * bar, {"soil": 0.5, "rock": 0.5})
 
 
-def outlines_of(ids: NDArray[np.int32], grid: Grid) -> gpd.GeoDataFrame:
+def _outlines_of(ids: NDArray[np.int32], grid: Grid) -> gpd.GeoDataFrame:
     """Outlines of landslides numbered in `ids`, (row, column), with `area`.
 
     Corners are cut by half a pixel, which no pixel's centre crosses.

@@ -6,6 +6,8 @@ is undefined where its own pixel is. All give the same number for a pixel whatev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -21,7 +23,7 @@ def position(values: Float32, side: int) -> Float32:
     `values` is (row, column), `side` an odd number of pixels. Of a large window it is the relative elevation: what is
     left of the elevation when that of the surroundings is taken away.
     """
-    count, total, _ = _sums(values, side)
+    count, total = _sums(values, side, powers=(0, 1))
     with np.errstate(invalid="ignore"):
         return np.asarray(values - ROUNDING * total / count, np.float32)
 
@@ -41,22 +43,21 @@ def roughness(values: Float32, side: int) -> Float32:
 
     Of slope it is the roughness that Grohmann, Smith and Riccomini (2011) find to hold best over scales.
     """
-    count, total, squares = _sums(values, side)
+    count, total, squares = _sums(values, side, powers=(0, 1, 2))
     with np.errstate(invalid="ignore", divide="ignore"):
         deviation = ROUNDING * np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0))
     return np.asarray(np.where(np.isnan(values), np.nan, deviation), np.float32)
 
 
-def _sums(values: Float32, side: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Number, sum and sum of squares of the defined values in each pixel's window, in steps of STEP.
+def _sums(values: Float32, side: int, powers: Sequence[int]) -> list[NDArray[np.int64]]:
+    """Sums of powers of the defined values in each pixel's window, in steps of ROUNDING; power 0 gives their number.
 
     They are whole numbers: a running sum of fractions would depend on where a block begins.
     """
     _require_odd(side)
     defined = ~np.isnan(values)
     steps = np.rint(np.where(defined, values, 0).astype(np.float64) / ROUNDING).astype(np.int64)
-    count, total, squares = (_window_sum(of, side) for of in (defined.astype(np.int64), steps, steps * steps))
-    return count, total, squares
+    return [_window_sum(np.where(defined, steps**power, 0), side) for power in powers]
 
 
 def _window_sum(values: NDArray[np.int64], side: int) -> NDArray[np.int64]:

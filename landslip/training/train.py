@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,7 +50,7 @@ from landslip.runtime.prefetch import prefetch
 from landslip.runtime.progress import duration, pace, plural, say
 from landslip.runtime.provenance import machine, peak_memory, software
 from landslip.runtime.text import write_text
-from landslip.training.augmentation import augmentation
+from landslip.training.augmentation import Augmentation, augmentation
 from landslip.training.checkpoint import Model, load_model, run_table, save_model, sites_of
 from landslip.training.loop import State, new_state, train_network
 from landslip.training.model_facts import SplitTable, TrainingFacts
@@ -80,6 +80,11 @@ class SiteBlocks:
     cut: Blocks
     run: Run
 
+    @cached_property
+    def augmentation(self) -> Augmentation:
+        """How training blocks are varied, as the run chooses it."""
+        return augmentation(self.run.augmentation, self.ground.channels, self.cut.zscore)
+
     @property
     def count(self) -> int:
         """How many training windows there are."""
@@ -89,8 +94,7 @@ class SiteBlocks:
         """(B, C, h, w) and (B, h, w) of training windows, each varied, turned and mirrored where the run says so."""
         pairs = [self.cut.cut(self.ground.windows[i]) for i in numbers]
         if self.run.augmentation.varies:
-            varied = augmentation(self.run.augmentation, self.ground.channels, self.cut.zscore)
-            pairs = [(varied.vary(x, rng), y) for x, y in pairs]
+            pairs = [(self.augmentation.vary(x, rng), y) for x, y in pairs]
         if self.run.training.augment:
             aspect = aspect_positions(self.ground.channels)
             turns = [(int(rng.integers(4)), bool(rng.integers(2))) for _ in pairs]

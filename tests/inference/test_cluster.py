@@ -268,6 +268,17 @@ def test_a_scheduler_that_is_not_there_is_one_error(
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_machine_too_busy_to_ask_the_scheduler_is_one_error(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*_: object, **__: object) -> None:
+        raise AssertionError  # as Dask does where its own thread has not begun after ten seconds
+
+    monkeypatch.setattr(distributed, "Client", late)
+    said = refused(ground, "tcp://127.0.0.1:9", tmp_path / "p.tif")
+    assert said.startswith("RunError: the scheduler at tcp://127.0.0.1:9 cannot be reached (")
+
+
 def test_a_scheduler_without_workers_is_one_error(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -422,3 +422,15 @@ def test_a_head_of_two_maps_starts_alive_everywhere(name: str) -> None:
         with torch.no_grad():
             model(x)
         assert alive[0].float().mean() > 0.999
+
+
+def test_options_that_torch_cannot_build_are_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def build(in_channels: int, *, width: object = 8) -> torch.nn.Module:
+        return torch.nn.Conv2d(in_channels, width, 1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("landslip.models.unet.UNet", build)
+    assert build_model("unet", 3, width=4).out_channels == 4
+    with pytest.raises(RunError, match=r"network unet cannot be built with width = '16' \(.*Mend its options"):
+        build_model("unet", 3, width="16")
