@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import TinySite
 
-from landslip.config.run import AugmentationChoice
+from landslip.config.run import AugmentationChoice, read_run
+from landslip.dataset.blocks import Blocks
 from landslip.dataset.channels import Channel
-from landslip.dataset.zscore import ZScore
+from landslip.dataset.training_data import build_training_data
+from landslip.dataset.zscore import ZScore, fit
+from landslip.geo.raster import open_raster
 from landslip.training.augmentation import Augmentation, augmentation
+from landslip.training.train import SiteBlocks
 
 CHANNELS = [
     Channel("red", "red", "band", "reflectance"),
@@ -64,6 +69,25 @@ def test_gamma_keeps_the_mean_and_the_order_of_a_band() -> None:
     expected = (0.1 * (stored / 0.1) ** gamma - 0.1) / 0.02
     inside = x[0] != 0
     np.testing.assert_allclose(varied[0][inside], expected[inside], atol=1e-4)
+
+
+def test_gamma_is_as_often_above_1_as_below() -> None:
+    rng, x = np.random.default_rng(8), np.full((7, 1, 1), 1.0, np.float32)
+    stored = [0.02 * of(gamma=0.5).vary(x, rng)[0, 0, 0] + 0.1 for _ in range(2000)]
+    logarithms = np.log(np.log(np.array(stored) / 0.1) / np.log(0.12 / 0.1))
+    assert logarithms.mean() == pytest.approx(0, abs=0.04) and logarithms.std() == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_training_varies_its_blocks_as_the_run_says(made: TinySite) -> None:
+    run = read_run(made.run, {"training.augment": False, "augmentation.offset": 200})
+    ground = build_training_data(run, made.folder / "prepared")
+    with open_raster(ground.stack.path) as dataset:
+        zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
+        blocks = SiteBlocks(ground, Blocks(dataset, ground.positions, zscore, ground.valid, ground.label), run)
+        as_cut = np.stack([blocks.cut.cut(ground.windows[i])[0] for i in (0, 1)])
+        varied, _ = blocks.training(np.array([0, 1]), np.random.default_rng(0))
+    moved = {channel.name for i, channel in enumerate(ground.channels) if (varied[:, i] != as_cut[:, i]).any()}
+    assert moved == {"elevation", "distance_to_river", "distance_to_fault"}
 
 
 def test_elevation_and_distances_move_by_one_number_of_metres() -> None:
