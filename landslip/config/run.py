@@ -98,7 +98,11 @@ class NetworkChoice(Strict):
 
 
 class TrainingChoice(Strict):
-    """[training]: how the weights are found. `recipe = "paper"` sets the paper's IV.A for what is not given."""
+    """[training]: how the weights are found. `recipe = "paper"` sets the paper's IV.A for what is not given.
+
+    With `patience` training ends before `epochs` where the mean validation score of so many epochs is no higher than
+    that of as many before. A one-cycle schedule is cut short by it, before its small steps: it goes with "constant".
+    """
 
     recipe: Literal["best", "paper"] = "best"
     epochs: int = Field(40, ge=1)
@@ -112,6 +116,7 @@ class TrainingChoice(Strict):
     augment: bool = True
     average: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of the weights; 0: none")
     choose: Literal["best", "last"] = "best"
+    patience: int = Field(0, ge=0, description="epochs without gain after which training ends; 0: it never does")
     threshold: Literal["f1", "kappa"] | Annotated[float, Field(ge=0, le=1)] = "kappa"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = Field(0, ge=0, lt=2**63)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -76,11 +76,13 @@ def new_state(network: torch.nn.Module, choice: TrainingChoice, fine: bool = Fal
 def train_network(state: State, blocks: TrainingBlocks, choice: TrainingChoice, precision: Precision) -> Iterator[None]:
     """Train from the epoch that `state` has reached to the last; yields after each, when `state` can be kept.
 
+    The last is `epochs`, or an earlier one after which validation no longer gains (`no_longer_gains`).
+
     All randomness of an epoch follows from (seed, epoch), so that a training gone on with ends with the same weights.
     Raises TrainingError where the loss or the weights are no longer finite.
     """
     where = device()
-    while state.epoch < choice.epochs:
+    while state.epoch < choice.epochs and not no_longer_gains(state.history, choice):
         rng = np.random.default_rng((choice.seed, state.epoch))
         torch.manual_seed(int(rng.integers(2**62)))  # dropout
         order = rng.permutation(blocks.count)
@@ -206,9 +208,26 @@ def validate(
     return histogram, loss
 
 
+def score_of(choice: TrainingChoice) -> str:
+    """The score that epochs are compared by: that of the threshold, F1 where the threshold is given."""
+    return choice.threshold if isinstance(choice.threshold, str) else "f1"
+
+
+def no_longer_gains(history: Sequence[Mapping[str, float]], choice: TrainingChoice) -> bool:
+    """Whether the mean validation score of the last `patience` epochs is no higher than of as many before.
+
+    Means are compared, since one epoch's score may be high or low by chance. It follows from the history alone, so
+    that a training gone on with ends where an undisturbed one does. A score that is not defined ends nothing.
+    """
+    if not choice.patience or len(history) < 2 * choice.patience:
+        return False
+    scores = [row[f"validation_{score_of(choice)}"] for row in history[-2 * choice.patience :]]
+    return sum(scores[choice.patience :]) <= sum(scores[: choice.patience])
+
+
 def choose(state: State, histogram: Histogram, choice: TrainingChoice) -> tuple[float, dict[str, float]]:
     """Keep the averaged weights where they are the best so far; returns their threshold, and F1 and kappa at it."""
-    by = choice.threshold if isinstance(choice.threshold, str) else "f1"
+    by = score_of(choice)
     threshold, scores = threshold_of(histogram, choice)
     score = scores[by]
     if choice.choose == "last" or not math.isfinite(score) or score > state.best_score:

@@ -283,6 +283,9 @@ def _run_epochs(
             if not replacing:
                 write_text(folder / "history.csv", _history(state), overwrite=True)
             say(_line(state, choice))
+        if state.epoch < choice.epochs:
+            gain = f"the last {choice.patience} gained nothing on the {choice.patience} before"
+            say(f"training ends after epoch {state.epoch} of {choice.epochs}: {gain} ([training] patience)")
     except TrainingError as error:
         if not state.history:
             raise
