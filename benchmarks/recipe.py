@@ -57,6 +57,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "constant rate 1e-3": {"schedule": "constant", "learning_rate": 1e-3},
     "BCE + Dice": {"loss": "bce+dice"},
     "focal loss": {"loss": "focal"},
+    "boundary loss": {"loss": "boundary"},
     "batch 4": {"batch": 4},
     "no weight decay": {"weight_decay": 0.0},
     "weight decay 1e-2": {"weight_decay": 1e-2},

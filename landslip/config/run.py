@@ -112,7 +112,7 @@ class TrainingChoice(Strict):
     weight_decay: float = Field(1e-4, ge=0)
     initial: Literal["he", "positive-unit-ball"] = "he"
     prior_bias: bool = Field(True, description="start from the share of landslide pixels, not from one half")
-    loss: Literal["bce", "bce+dice", "focal"] = "bce"
+    loss: Literal["bce", "bce+dice", "focal", "boundary"] = "bce"
     augment: bool = True
     average: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of the weights; 0: none")
     choose: Literal["best", "last"] = "best"

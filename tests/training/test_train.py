@@ -14,6 +14,7 @@ import torch
 from command import command
 from conftest import TinySite
 from safetensors.torch import load_file
+from scipy import ndimage
 
 from landslip.config.run import Run, TrainingChoice, read_run
 from landslip.config.site import read_site
@@ -275,6 +276,24 @@ def test_the_loss_is_the_cross_entropy_of_known_pixels() -> None:
     own = [p[0], 1 - p[1], 1 - p[2]]  # -(1 - p)^2 log p (Lin et al. 2017), p that of each pixel's class
     focal = -sum((1 - q) ** 2 * math.log(q) for q in own) / 3
     assert masked_loss(logits, label, "focal").item() == pytest.approx(focal, rel=1e-5)
+
+
+def test_the_boundary_loss_counts_pixels_near_outlines_three_times() -> None:
+    # A label with a gap of unknown ground in it; what is near both classes is found by scipy's dilation.
+    rng = np.random.default_rng(0)
+    label = np.zeros((2, 24, 20), np.uint8)
+    label[0, 5:14, 4:12], label[1, 15:, 10:], label[:, 8:16, 6:14] = 1, 1, 255
+    logits = rng.normal(size=label.shape).astype(np.float32)
+    square = np.ones((5, 5), bool)
+    near = [np.stack([ndimage.binary_dilation(x == of, square) for x in label]) for of in (0, 1)]
+    weight = np.where(near[0] & near[1], 3.0, 1.0) * (label != 255)
+    p = 1 / (1 + np.exp(-logits.astype(float)))
+    entropy = -np.log(np.where(label == 1, p, 1 - p))
+    landslide, known = label == 1, label != 255
+    dice = (2 * p[landslide].sum() + 1) / (p[known].sum() + landslide.sum() + 1)
+    expected = (weight * entropy).sum() / weight.sum() + 0.2 * (1 - dice)
+    measured = masked_loss(torch.from_numpy(logits), torch.from_numpy(label), "boundary")
+    assert measured.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_schedule_rises_then_falls_and_the_papers_is_constant() -> None:
