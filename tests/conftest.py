@@ -22,12 +22,17 @@ import pytest
 import shapely
 from affine import Affine
 from command import command
+from hypothesis import settings
 from rasterio.crs import CRS
 
 from landslip.geo import geotiff
 from landslip.geo.geopackage import write_vector
 from landslip.geo.grid import Grid
 from landslip.runtime.disk import file_hash
+
+# On a shared machine one example may take long and be right all the same.
+settings.register_profile("landslip", deadline=None)
+settings.load_profile("landslip")
 
 SHAPE = (128, 192)
 CRS_UTM = CRS.from_epsg(32649)

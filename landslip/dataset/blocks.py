@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from landslip.geo.grid import Window, lattice
 from landslip.geo.mapped_array import from_windows, strips
 from landslip.geo.raster import read_window
 
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
 Block = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
@@ -25,7 +28,7 @@ Block = tuple[NDArray[np.float32], NDArray[np.uint8]]
 class Blocks:
     """Blocks cut from an open stack: standardised channels and the label with 255 where nothing is scored."""
 
-    dataset: Any
+    dataset: DatasetReader
     positions: tuple[int, ...]
     zscore: ZScore
     valid: NDArray[np.bool_]

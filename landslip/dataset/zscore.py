@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from landslip.geo.grid import Window, tiles
 from landslip.geo.mapped_array import bounding_window, union_of_windows
 from landslip.geo.raster import read_window
 from landslip.runtime.progress import say
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
 
 STATISTICS_TILE = 1024  # side of the pieces that statistics are summed over, pixels
 
@@ -33,7 +36,7 @@ class ZScore:
 
 
 def fit(
-    dataset: Any,
+    dataset: DatasetReader,
     positions: Sequence[int],
     channels: Sequence[Channel],
     windows: Iterable[Window],

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,9 @@ from landslip.models import refuse_unknown
 from landslip.runtime.atomic import refuse_existing, refuse_input
 from landslip.runtime.progress import say, track
 from landslip.training.training_pixels import training_ground
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
 
 BASELINE_SAMPLE = 40_000  # training pixels drawn at most
 FEWEST = 10  # pixels of a class at least, since calibration and early stopping divide the sample once more
@@ -197,7 +200,7 @@ def _require_both_classes(sample: NDArray[np.bool_], ground: TrainingData) -> in
 
 
 def _samples(
-    dataset: Any, ground: TrainingData, zscore: ZScore, sample: NDArray[np.bool_]
+    dataset: DatasetReader, ground: TrainingData, zscore: ZScore, sample: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """(N, C) standardised channels and (N,) labels of the pixels of the (H, W) sample, window by window."""
     x, y = [], []
@@ -210,7 +213,7 @@ def _samples(
 
 
 def _standardised(
-    dataset: Any, ground: TrainingData, zscore: ZScore, window: Window, mask: NDArray[np.bool_]
+    dataset: DatasetReader, ground: TrainingData, zscore: ZScore, window: Window, mask: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """(N, C) standardised channels of the pixels of (h, w) `mask` at a window."""
     values = zscore.apply(read_window(dataset, window, [position + 1 for position in ground.positions]))
@@ -218,7 +221,13 @@ def _standardised(
 
 
 def _probability(
-    dataset: Any, ground: TrainingData, zscore: ZScore, estimator: Any, *, window: Window, mask: NDArray[np.bool_]
+    dataset: DatasetReader,
+    ground: TrainingData,
+    zscore: ZScore,
+    estimator: Any,
+    *,
+    window: Window,
+    mask: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """(h, w) probability of landslide at a window, NaN outside `mask`."""
     probability = np.full(mask.shape, np.nan, np.float32)
@@ -230,7 +239,7 @@ def _probability(
 
 
 def _choose_threshold(
-    run: Run, ground: TrainingData, dataset: Any, zscore: ZScore, estimator: Any
+    run: Run, ground: TrainingData, dataset: DatasetReader, zscore: ZScore, estimator: Any
 ) -> tuple[float, dict[str, float]]:
     """The threshold that the run's criterion chooses on the validation part, and kappa and F1 at it."""
     by = run.training.threshold

@@ -15,6 +15,7 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.profiles import Profile
 from rasterio.windows import Window as RasterioWindow
 
@@ -93,7 +94,9 @@ def create_raster(
             ) from error
 
 
-def write_window(dataset: Any, values: NDArray[Any], window: Window, bands: Sequence[int] | None = None) -> None:
+def write_window(
+    dataset: DatasetWriter, values: NDArray[Any], window: Window, bands: Sequence[int] | None = None
+) -> None:
     """Write (B, h, w) values at a window of a raster opened by `create_raster`."""
     if values.shape[1:] != (window.height, window.width):  # GDAL would stretch them to fit.
         raise GridError(f"values of {values.shape[1:]} pixels do not fit a window of {window.height} x {window.width}")
@@ -221,7 +224,7 @@ def _to_cog(plain: Path, aside: Path, overviews: str, dtype: str) -> None:
         raise RasterioError(str(error)) from error
 
 
-def _header(dataset: Any) -> list[Any]:
+def _header(dataset: DatasetReader) -> list[Any]:
     """The descriptions and tags of a raster and of its bands, without those that GDAL adds."""
     tags = [dataset.tags(), *(dataset.tags(band) for band in dataset.indexes)]
     tags[0].pop("AREA_OR_POINT", None)  # GDAL adds it by itself.

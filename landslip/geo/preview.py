@@ -12,6 +12,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
 
 from landslip.errors import RasterError
 from landslip.geo.grid import Grid, Window
@@ -76,6 +77,6 @@ def stretch(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1)
 
 
-def _but_alpha(dataset: Any) -> list[int]:
+def _but_alpha(dataset: DatasetReader) -> list[int]:
     """The bands of a picture without the one that says how opaque it is."""
     return [band for band, what in zip(dataset.indexes, dataset.colorinterp, strict=True) if what != ColorInterp.alpha]

@@ -23,7 +23,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
-from rasterio.io import MemoryFile
+from rasterio.io import DatasetReader, MemoryFile
 from rasterio.transform import array_bounds
 from rasterio.windows import Window as RasterioWindow
 
@@ -97,7 +97,7 @@ class RasterInfo:
 
 
 @contextmanager
-def open_raster(path: Path) -> Iterator[Any]:
+def open_raster(path: Path) -> Iterator[DatasetReader]:
     """Open a raster for reading; RasterError names a missing, unreadable or truncated file.
 
     `path` may lead into an archive, `scene.tar/band.TIF`, which is read where it lies, or be GDAL's own (/vsis3/...).
@@ -122,7 +122,7 @@ def read_info(path: Path) -> RasterInfo:
         return info_of(dataset, path)
 
 
-def info_of(dataset: Any, path: Path) -> RasterInfo:
+def info_of(dataset: DatasetReader, path: Path) -> RasterInfo:
     """What the header of the open raster at `path` says."""
     transform = dataset.transform
     return RasterInfo(
@@ -210,7 +210,7 @@ def read(
 
 
 def read_window(
-    dataset: Any,
+    dataset: DatasetReader,
     window: Window,
     bands: Sequence[int] | None = None,
     nodata: Sequence[float] = (),
@@ -247,7 +247,7 @@ def read_window(
 
 
 def read_around(
-    dataset: Any, window: Window, bands: Sequence[int] | None = None
+    dataset: DatasetReader, window: Window, bands: Sequence[int] | None = None
 ) -> tuple[NDArray[np.float32], list[Window]]:
     """As `read_window`, but what is stored damaged is NaN in all bands; the blocks that cannot be read are listed."""
     try:
@@ -272,7 +272,7 @@ def read_stored(path: Path, band: int = 1, window: Window | None = None) -> NDAr
         return read_stored_window(dataset, window or Window(0, 0, dataset.height, dataset.width), band)
 
 
-def read_stored_window(dataset: Any, window: Window, band: int = 1) -> NDArray[Any]:
+def read_stored_window(dataset: DatasetReader, window: Window, band: int = 1) -> NDArray[Any]:
     """One band of an open raster at a window inside it, (height, width), as it is stored: nothing turned into NaN."""
     box = RasterioWindow(window.column, window.row, window.width, window.height)
     return np.asarray(_decode(dataset, band, box))
@@ -347,7 +347,7 @@ def _without_crs(info: RasterInfo) -> str:
     return f"{info.path} has no CRS.{looks} Assign one: {edit_info(info.path, 'EPSG:...')}."
 
 
-def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
+def _require_plausible(dataset: DatasetReader, path: Path, size: int | None) -> None:
     """Raise RasterError for a small file that claims to be a huge raster, before any of it is read.
 
     `size`: bytes on the disk; None for what lies elsewhere, which does not say.
@@ -379,7 +379,7 @@ def _require_plausible(dataset: Any, path: Path, size: int | None) -> None:
             )
 
 
-def _stored_blocks(dataset: Any, part: Window) -> Iterator[Window]:
+def _stored_blocks(dataset: DatasetReader, part: Window) -> Iterator[Window]:
     """The stored blocks that meet a part of a raster."""
     part = part.clip(dataset.shape)
     height, width = dataset.block_shapes[0]
@@ -389,7 +389,7 @@ def _stored_blocks(dataset: Any, part: Window) -> Iterator[Window]:
         yield Window(row * height, column * width, height, width).clip(dataset.shape)
 
 
-def _decode(dataset: Any, bands: Any, box: RasterioWindow) -> NDArray[Any]:
+def _decode(dataset: DatasetReader, bands: Any, box: RasterioWindow) -> NDArray[Any]:
     # The file is named here and not in `open_raster`, which names the innermost where several rasters are open at once.
     try:
         return np.asarray(dataset.read(bands, window=box))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
@@ -38,6 +38,9 @@ from landslip.metrics.confusion import require_probabilities
 from landslip.plots.qgis_style import NOT_VALID
 from landslip.runtime.progress import track
 from landslip.runtime.text import read_json
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
 
 MEASURED_SIDE = 4 * STORED_TILE  # pixels a side of the tiles that landslides are found and measured in
 
@@ -265,7 +268,7 @@ def landslide_frame(
     )
 
 
-def fill_map(dataset: Any, info: RasterInfo, ids_path: Path, pieces: LandslidePieces) -> None:
+def fill_map(dataset: DatasetReader, info: RasterInfo, ids_path: Path, pieces: LandslidePieces) -> None:
     """Write the landslide map into an open raster: 1 landslide, 0 not, NOT_VALID where there is no probability."""
     with open_raster(info.path) as source, open_raster(ids_path) as ids:
         for window in tiles(info.grid.shape, MEASURED_SIDE):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,9 @@ from landslip.runtime.parallel import parallel_map
 from landslip.runtime.progress import plural, say, track
 from landslip.runtime.run_folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 from landslip.runtime.text import read_json, write_json
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetWriter
 
 LEDGER = "finished.json"  # names the channels that are finished, while the others are being computed
 FINISH_WINDOW = 512  # side of the windows that all channels are read in at once, pixels
@@ -269,7 +272,7 @@ def _finish(site: Site, grid: Grid, channels: list[Channel], totals: Totals, asi
     totals.unburnt = [feature for i, (_, _, feature) in enumerate(landslides.unburnt) if i in burnt_to_none]
 
 
-def _put_rows(dataset: Any, strip: NDArray[np.uint8], window: Window) -> None:
+def _put_rows(dataset: DatasetWriter, strip: NDArray[np.uint8], window: Window) -> None:
     """Write whole rows (1, h, W) of a raster, one row of its tiles at a time.
 
     Written otherwise, the order of the tiles in the file would depend on when GDAL's cache is full.

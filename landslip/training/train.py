@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -66,6 +66,9 @@ from landslip.training.training_pixels import (
     training_ground,
     write_training_pixels,
 )
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
 
 STOPPED = "stopped"  # folder in a model's, with the best weights of a training whose loss was no longer finite
 
@@ -251,7 +254,7 @@ def _refuse_others(folder: Path, overwrite: bool) -> None:
             refuse_existing(folder / name, overwrite)
 
 
-def _zscore(dataset: Any, ground: TrainingData, begin: Model | None) -> ZScore:
+def _zscore(dataset: DatasetReader, ground: TrainingData, begin: Model | None) -> ZScore:
     """The z-score of the model to begin with, or one fitted on the training windows."""
     if begin is not None:
         return begin.zscore
@@ -297,7 +300,7 @@ def _run_epochs(
 
 
 def _training_pixels(
-    dataset: Any, ground: TrainingData, zscore: ZScore, run: Run, earlier: TrainingPixels | None
+    dataset: DatasetReader, ground: TrainingData, zscore: ZScore, run: Run, earlier: TrainingPixels | None
 ) -> TrainingPixels:
     """Pixels of the training ground that travel with the model, with those of the model that it began as."""
     trained_on = training_ground(ground.windows, ground.label, ground.valid)

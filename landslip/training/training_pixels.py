@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ from landslip.training.checkpoint import Model, match_channels, run_of, split_of
 from landslip.training.model_facts import PixelTable
 from landslip.training.model_files import FACTS, SPLIT
 
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
 PIXELS_FILE = "training_pixels.safetensors"
 MOST_PIXELS = 5000  # training pixels that are drawn
 FOLD_WINDOWS = 4  # training windows along a side of the squares of ground, where there is ground enough
@@ -58,7 +61,7 @@ def training_ground(windows: Iterable[Window], label: NDArray[np.uint8], valid: 
 
 
 def draw_training_pixels(
-    dataset: Any,
+    dataset: DatasetReader,
     positions: Sequence[int],
     zscore: ZScore,
     ground: NDArray[np.bool_],

@@ -26,7 +26,7 @@ def nearest(a: np.ndarray, b: np.ndarray) -> float:
     return float(cKDTree(np.argwhere(a)).query(np.argwhere(b))[0].min())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 1000), guard=st.sampled_from([0, 4, 16]), side=st.sampled_from([24, 40]))
 def test_parts_lie_a_guard_apart(seed: int, guard: int, side: int) -> None:
     label, valid = ground((120, 160), seed)
@@ -88,7 +88,7 @@ def test_keep_apart_takes_ground_from_training_not_from_the_test() -> None:
     assert kept.tolist() == [[TEST] * 5 + [0] * 3 + [TRAIN] * 7]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 1000),
     shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -154,7 +154,7 @@ def folds_of(choice: SplitChoice, label: np.ndarray, valid: np.ndarray, seed: in
         return [split_apart(one, 16, label, valid, np.random.default_rng(seed)).parts for one in every]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     seed=st.integers(0, 1000),
     guard=st.sampled_from([0, 4, 12]),

@@ -223,7 +223,7 @@ def test_nothing_mapped_leaves_precision_undefined(tmp_path: Path) -> None:
     assert "nothing was mapped as landslide: precision undefined" in found.notes
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), side=st.sampled_from([1, 7, 16, 1024]))
 def test_windows_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, side: int) -> None:
     rng = np.random.default_rng(seed)

@@ -31,7 +31,7 @@ def run(
     return distances.audit()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.integers(0, 10**6), st.sampled_from([0.001, 0.02, 0.5]), st.sampled_from([0.05, 1.0]),
     st.sampled_from([15.0, 14.93]), st.sampled_from([15.0, 31.7]), st.integers(1, 40), st.sampled_from([7, 32, 1024]),

@@ -21,7 +21,7 @@ def test_one_feature_is_pythagoras() -> None:
     assert got[3, 3] == 50  # 30 m east, 40 m south
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_is_the_brute_force_minimum(data: st.DataObject) -> None:
     rows, columns = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
@@ -38,7 +38,7 @@ def test_is_the_brute_force_minimum(data: st.DataObject) -> None:
     np.testing.assert_allclose(got, apart.min(axis=2), rtol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.floats(0.5, 90), st.floats(0.5, 90), st.sampled_from([0.0003, 0.003, 0.05, 0.5]))
 def test_is_scipys_distance(seed: int, x_size: float, y_size: float, share: float) -> None:
     random = np.random.default_rng(seed)

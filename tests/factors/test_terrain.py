@@ -84,7 +84,7 @@ def angle_between(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
 # Closed forms
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     steep=st.floats(0.5, 85),
     towards=st.floats(0, 359.9),
@@ -111,7 +111,7 @@ def test_plane(steep: float, towards: float, x_size: float, y_size: float, edges
     np.testing.assert_allclose(of(terrain.hillshade), max(0, light / math.sqrt(2)), atol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     k=st.tuples(*[st.integers(-100, 100).map(lambda n: n / 1e4)] * 3, *[st.floats(-1, 1)] * 2),
     x_size=st.floats(5, 60),
@@ -227,7 +227,7 @@ def test_one_sided_leaves_only_the_holes(factor: Callable[..., NDArray[np.float3
     np.testing.assert_array_equal(factor(z, 30, 20, edges="one-sided")[defined], inside[defined])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_one_sided_is_exact_on_planes_with_holes(data: st.DataObject) -> None:
     """Wherever a pixel still has a neighbour on either axis, the plane's slope comes out."""
@@ -256,7 +256,7 @@ def test_one_sided_with_nothing_around() -> None:
 # Strips, types, symmetry, refusals
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     rows=st.integers(3, 14),
     columns=st.integers(3, 40),

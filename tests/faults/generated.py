@@ -244,7 +244,7 @@ def tried(name: str, good: Path, place: Path, examples: int, drawn: int) -> dict
 
     # no database: what failed once is a test of its own then
     @settings(
-        max_examples=examples, deadline=None, database=None, phases=(Phase.generate, Phase.shrink),
+        max_examples=examples, database=None, phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @seed(drawn)

@@ -65,7 +65,6 @@ def test_paper_lattice_of_site_1() -> None:
     assert found[1].row == 0 and found[1].column == 32
 
 
-@settings(deadline=None)
 @given(shape=shapes, size=st.integers(1, 40))
 def test_tiles_tile_exactly_once(shape: tuple[int, int], size: int) -> None:
     seen = np.zeros(shape, int)

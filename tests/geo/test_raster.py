@@ -152,7 +152,7 @@ def test_dataset_mask_is_nan(tmp_path: Path) -> None:
     assert np.nanmin(found) == np.nanmax(found) == 5
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     row=st.integers(-8, 12), column=st.integers(-8, 14), height=st.integers(1, 20), width=st.integers(1, 20)
 )  # fmt: skip

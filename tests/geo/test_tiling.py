@@ -13,7 +13,7 @@ from landslip.geo.grid import Window
 from landslip.geo.tiling import CORE_CELL, HALO, cell_size, cells_holding, needed_cells, plan_tiles, smallest
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=st.integers(1, 1200),
     width=st.integers(1, 1200),

@@ -71,7 +71,7 @@ def test_burning_by_hand(name: str, how: str, at: int) -> None:
     assert unburnt([geometry], GRID, how) == ([] if expected else [0])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(*[st.floats(-1, 9) for _ in range(4)]), min_size=1, max_size=5))
 def test_by_centre_is_the_centre_inside(corners: list[tuple[float, float, float, float]]) -> None:
     # shapely's own test of a point in a polygon is the other program; edges on a centre are left out
@@ -87,7 +87,7 @@ def test_by_centre_is_the_centre_inside(corners: list[tuple[float, float, float,
     assert not (found & ~burn(boxes, GRID, "touched")).any()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), how=st.sampled_from(["centre", "majority", "touched"]))
 def test_unburnt_is_burning_each_by_itself(seed: int, how: str) -> None:
     rng = np.random.default_rng(seed)
@@ -145,7 +145,7 @@ def test_an_unknown_way_to_burn_is_refused() -> None:
             attempt([box(1, 1, 2, 2)], GRID, "center")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), share=st.floats(0.2, 0.8), eight=st.booleans())
 def test_traced_polygons_burn_back(seed: int, share: float, eight: bool) -> None:
     mask = np.random.default_rng(seed).random((12, 15)) < share

@@ -24,7 +24,7 @@ def pieces_of(mask: NDArray[np.bool_], side: int) -> tuple[NDArray[np.int64], ND
     return found.piece[ids], found.pixels
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 10**6),
     share=st.floats(0.05, 0.95),

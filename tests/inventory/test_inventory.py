@@ -65,7 +65,7 @@ def pieces(mask: NDArray[np.bool_]) -> list[set[tuple[int, int]]]:
     return sorted(found, key=min)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), share=st.floats(0.1, 0.7), least=st.integers(0, 6), side=st.sampled_from([5, 1024]))
 def test_polygons_and_map_are_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, share: float, least: int, side: int

@@ -13,7 +13,7 @@ from landslip.metrics.bootstrap import add_block_sums, block_shape, confidence_i
 from landslip.metrics.confusion import SCORES
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 12), st.integers(1, 17), st.integers(0, 10**6))
 def test_windows_fall_into_blocks_pixel_by_pixel(height: int, width: int, side: int, window: int, seed: int) -> None:
     mask = np.random.default_rng(seed).random((height, width)) < 0.5

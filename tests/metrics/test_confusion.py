@@ -125,7 +125,7 @@ def test_histogram_on_and_beside_every_edge(bins: int, beside: int) -> None:
         assert found.confusion(edge / bins) == expected
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), edge=st.integers(0, 1000), cut=st.integers(0, 900))
 def test_histogram_is_thresholding(seed: int, edge: int, cut: int) -> None:
     rng = np.random.default_rng(seed)
@@ -146,7 +146,7 @@ def test_threshold_off_the_edges_is_refused() -> None:
             Histogram.empty().confusion(threshold)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), by=st.sampled_from(["f1", "kappa"]))
 def test_best_threshold_beats_every_other(seed: int, by: str) -> None:
     rng = np.random.default_rng(seed)

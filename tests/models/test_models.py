@@ -247,7 +247,7 @@ def _closed_form(c: int, k: int, layers: list[int], first: int, theta: float) ->
     return widths, total + conv(w, 1, 1) + 4
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     c=st.integers(1, 9),
     k=st.integers(1, 5),

@@ -587,7 +587,7 @@ def test_schemathesis_finds_no_server_error(run: Path) -> None:
     for operation in schema.get_all_operations():
 
         @given(case=operation.ok().as_strategy())
-        @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=15, derandomize=True, suppress_health_check=list(HealthCheck))
         def every(case: object) -> None:
             answer = case.call(headers={"host": "127.0.0.1:8008"})  # type: ignore[attr-defined]
             assert answer.status_code < 500, answer.text
