@@ -29,7 +29,7 @@ from landslip.dataset.training_data import TrainingData, build_training_data
 from landslip.geo.grid import Window
 from landslip.geo.raster import open_raster
 from landslip.geo.tiling import cell_size, cells_holding, plan_tiles
-from landslip.metrics.confusion import Histogram
+from landslip.metrics.confusion import Confusion, Histogram
 from landslip.models.forward import probabilities
 from landslip.runtime.progress import say
 from landslip.runtime.text import write_json
@@ -37,6 +37,9 @@ from landslip.training.checkpoint import load_model
 from landslip.training.model_files import FACTS
 from landslip.training.threshold import AT_ONCE
 from landslip.training.train import train
+
+Training = tuple[int, int]  # seed and fold
+Measured = dict[str, Confusion]  # by part
 
 BASE: dict[str, Any] = {
     "blocks": {"window": 128, "step": 128, "background": 0.1},
@@ -48,6 +51,8 @@ BASE: dict[str, Any] = {
     "training": {"epochs": 30, "batch": 8, "threshold": "f1"},
 }
 WHOLE = "whole recipe"
+VIEWS = ", 8 views"
+SCORED = ("validation", "test")
 LIGHT = {"gamma": 0.2, "contrast": 0.2, "brightness": 0.2}
 # What each variant changes of which tables; of [training] where a key names no table.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -86,8 +91,11 @@ def run_of(name: str, seed: int, fold: int, folds: int, epochs: int) -> Run:
     return Run.model_validate(tables)
 
 
-def scores(folder: Path, ground: TrainingData, part: str, turns: int = 1) -> dict[str, float]:
-    """F1 and kappa of a part at the model's threshold, mapped with a halo; the mean over `turns` of 1 or 8 views."""
+def scores(folder: Path, ground: TrainingData, part: str, turns: int = 1) -> Confusion:
+    """Pixels of a part by class, mapped with a halo; the mean over `turns` of 1 or 8 views.
+
+    The test part is scored at the model's threshold, the validation part at the best one of its map.
+    """
     model = load_model(folder)
     aspect = aspect_positions(model.channels)
     views = [(q, m) for m in (False, True) for q in range(4)][:turns]
@@ -108,39 +116,51 @@ def scores(folder: Path, ground: TrainingData, part: str, turns: int = 1) -> dic
                 (p / np.float32(len(views)))[core.within(window)], ground.label[core.slices], scored[core.slices]
             )
     at = found.best_threshold("f1") if part == "validation" else model.threshold
-    counts = found.confusion(round(at, 3))
-    made = counts.scores()
-    return {"f1": made["f1"], "kappa": made["kappa"], **asdict(counts)}
+    return found.confusion(round(at, 3))
 
 
-def measure(run: Run, prepared: Path, folder: Path, views: bool) -> dict[str, Any]:
-    """Train one variant on one fold with one seed, or read what an earlier call measured."""
+def measure(run: Run, prepared: Path, folder: Path, views: bool) -> Measured:
+    """Train one variant on one fold with one seed, or read what an earlier call measured; a confusion for each part."""
     result = folder / "scores.json"
-    if result.exists():
-        return dict(json.loads(result.read_text(encoding="utf-8")))
-    ground = build_training_data(run, prepared)
-    if not (folder / FACTS).exists():
-        train(run, prepared, folder)
-    measured: dict[str, Any] = {part: scores(folder, ground, part) for part in ("validation", "test")}
-    if views:
-        measured |= {f"{part}, 8 views": scores(folder, ground, part, 8) for part in ("validation", "test")}
-    measured["training_windows"] = len(ground.windows)
-    write_json(result, measured, overwrite=True)
-    return measured
+    if not result.exists():
+        ground = build_training_data(run, prepared)
+        if not (folder / FACTS).exists():
+            train(run, prepared, folder)
+        measured = {part: scores(folder, ground, part) for part in SCORED}
+        if views:
+            measured |= {part + VIEWS: scores(folder, ground, part, 8) for part in SCORED}
+        write_json(result, {part: asdict(counts) for part, counts in measured.items()}, overwrite=True)
+    return {part: Confusion(**counts) for part, counts in json.loads(result.read_text(encoding="utf-8")).items()}
 
 
-def pooled_f1(results: list[dict[str, Any]], part: str) -> float:
-    """F1 of the pixels of all trainings together, per cent, each at its own threshold."""
-    tp, fp, fn = (sum(r[part][key] for r in results) for key in ("tp", "fp", "fn"))
-    return float(200 * tp / (2 * tp + fp + fn))
+def table(results: dict[str, dict[Training, Measured]]) -> list[str]:
+    """The Markdown table of what each variant reached in each of its trainings."""
+    head = " | ".join(f"{part} F1, pooled | kappa | each F1 | difference" for part in SCORED)
+    lines = [f"| recipe | {head} |", "|---" * (1 + 4 * len(SCORED)) + "|"]
+    whole = results.get(WHOLE, {})
+    for name, trainings in results.items():
+        for suffix in ("", VIEWS):
+            seen = {key: measured for key, measured in trainings.items() if SCORED[0] + suffix in measured}
+            if seen:
+                cells = [_cells(seen, whole, part, suffix, of_whole=trainings is whole) for part in SCORED]
+                lines.append(f"| {name}{suffix} | " + " | ".join(cells) + " |")
+    return lines
 
 
-def row(name: str, part: str, results: list[dict[str, Any]], whole: list[dict[str, Any]]) -> str:
-    """A variant's cells of one part: F1 pooled, in each training, and its difference from the whole recipe there."""
-    each = [100 * r[part]["f1"] for r in results]
-    base = [100 * r[part.removesuffix(", 8 views")]["f1"] for r in whole]
-    apart = [] if name == WHOLE and part in PARTS else [f"{a - b:+.1f}" for a, b in zip(each, base, strict=False)]
-    return f"{pooled_f1(results, part):.2f} | {', '.join(f'{v:.1f}' for v in each)} | {', '.join(apart)}"
+def _cells(
+    trainings: dict[Training, Measured], whole: dict[Training, Measured], part: str, suffix: str, *, of_whole: bool
+) -> str:
+    """A variant's cells of one part: F1 and kappa of all pixels, and F1 and its difference in each training.
+
+    A difference is to the whole recipe in the same fold with the same seed, and - where that is not trained.
+    """
+    counts = {key: measured[part + suffix] for key, measured in trainings.items()}
+    pooled = sum(counts.values(), start=Confusion(0, 0, 0, 0)).scores()
+    each = [f"{100 * c.f1:.1f}" for c in counts.values()]
+    apart = [f"{100 * (c.f1 - whole[key][part].f1):+.1f}" if key in whole else "-" for key, c in counts.items()]
+    if of_whole and not suffix:
+        apart = []
+    return f"{100 * pooled['f1']:.2f} | {100 * pooled['kappa']:.2f} | {', '.join(each)} | {', '.join(apart)}"
 
 
 def main() -> None:
@@ -155,20 +175,17 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the finished trainings only")
     parser.add_argument("--views", action="store_true", help="map the whole recipe by the mean of 8 views too")
     given = parser.parse_args()
-    results: dict[str, list[dict[str, Any]]] = {}
+    results: dict[str, dict[Training, Measured]] = {}
     for seed, fold, name in product(range(given.seeds), range(given.folds), given.only):
-        folder = given.out / name.replace(" ", "_").replace("+", "and") / f"{seed}_{fold}_of_{given.folds}"
+        training = f"seed_{seed}_fold_{fold}_of_{given.folds}_epochs_{given.epochs}"
+        folder = given.out / name.replace(" ", "_").replace("+", "and") / training
         if given.table and not (folder / "scores.json").exists():
             continue
         say(f"-- {name}, seed {seed}, fold {fold + 1} of {given.folds}")
         run = run_of(name, seed, fold, given.folds, given.epochs)
-        results.setdefault(name, []).append(measure(run, given.prepared, folder, given.views and name == WHOLE))
-    head = "| recipe | validation F1, pooled | each | difference | test F1, pooled | each | difference |"
-    print(f"{head}\n|---|---|---|---|---|---|---|")
-    for name, measured in results.items():
-        for suffix in ("", ", 8 views") if "test, 8 views" in measured[0] else ("",):
-            cells = [row(name, part + suffix, measured, results.get(WHOLE, [])) for part in ("validation", "test")]
-            print(f"| {name}{suffix} | " + " | ".join(cells) + " |")
+        measured = measure(run, given.prepared, folder, given.views and name == WHOLE)
+        results.setdefault(name, {})[seed, fold] = measured
+    print("\n".join(table(results)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import mapping_ways
 import numpy as np
 import process
 import pytest
+import recipe
 import virtual
 from conftest import TinySite
 
@@ -22,6 +23,7 @@ from landslip.geo.grid import Window
 from landslip.geo.raster import read, read_info, read_stored
 from landslip.inference import mapping as inference
 from landslip.inference.engines import HELD_INPUTS, SHARE_HELD
+from landslip.metrics.confusion import Confusion
 from landslip.models import build_model
 from landslip.training.checkpoint import load_model
 
@@ -193,3 +195,25 @@ def test_a_process_is_measured_within_a_limit_of_memory() -> None:
     assert not free.failed and 300 < free.private_mib <= free.peak_mib + 1
     bound = process.measured_command([sys.executable, "-c", took], 200 << 20)
     assert bound.failed and "MemoryError" in bound.said
+
+
+def test_a_variant_is_compared_with_the_whole_recipe_in_its_own_fold() -> None:
+    # F1 is 2 tp / (2 tp + fp + fn): 0.8, 0.5; 0.6. Only fold 1 of the variant is trained.
+    first, second, variant = Confusion(4, 1, 1, 9), Confusion(2, 2, 2, 9), Confusion(3, 2, 2, 9)
+    parts = {(0, 0): first, (0, 1): second}
+    whole = {key: dict.fromkeys(recipe.SCORED, counts) for key, counts in parts.items()}
+    results = {recipe.WHOLE: whole, "batch 4": {(0, 1): dict.fromkeys(recipe.SCORED, variant)}}
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in recipe.table(results)]
+    # Pooled: 12 / (12 + 3 + 3) = 0.6667.
+    assert rows[2][:2] == ["whole recipe", "66.67"] and rows[2][3:5] == ["80.0, 50.0", ""]
+    assert rows[3][:2] == ["batch 4", "60.00"] and rows[3][3:5] == ["60.0", "+10.0"]
+    alone = recipe.table({"batch 4": results["batch 4"]})
+    assert [cell.strip() for cell in alone[2].split("|")][4:6] == ["60.0", "-"]
+    assert {len(row) for row in rows} == {9}
+
+
+def test_every_variant_of_the_recipe_is_a_run_of_its_own() -> None:
+    runs = [recipe.run_of(name, 0, 1, 3, 7).model_dump_json() for name in recipe.VARIANTS]
+    assert len(set(runs)) == len(recipe.VARIANTS)
+    run = recipe.run_of("ResU-Net", 2, 1, 3, 7)
+    assert (run.network.name, run.training.epochs, run.training.seed, run.split.fold) == ("resunet", 7, 2, 1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.io import DatasetReader
 
 from landslip.config.run import BlockChoice
 from landslip.dataset.channels import Channel
@@ -17,9 +17,6 @@ from landslip.errors import LabelError
 from landslip.geo.grid import Window, lattice
 from landslip.geo.mapped_array import from_windows, strips
 from landslip.geo.raster import read_window
-
-if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
 
 Block = tuple[NDArray[np.float32], NDArray[np.uint8]]
 

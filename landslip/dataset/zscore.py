@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.io import DatasetReader
 
 from landslip.dataset.channels import Channel
 from landslip.errors import LabelError
@@ -15,9 +15,6 @@ from landslip.geo.grid import Window, tiles
 from landslip.geo.mapped_array import bounding_window, union_of_windows
 from landslip.geo.raster import read_window
 from landslip.runtime.progress import say
-
-if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
 
 STATISTICS_TILE = 1024  # side of the pieces that statistics are summed over, pixels
 

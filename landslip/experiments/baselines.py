@@ -16,10 +16,11 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.io import DatasetReader
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.kernel_approximation import Nystroem
@@ -42,9 +43,6 @@ from landslip.models import refuse_unknown
 from landslip.runtime.atomic import refuse_existing, refuse_input
 from landslip.runtime.progress import say, track
 from landslip.training.training_pixels import training_ground
-
-if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
 
 BASELINE_SAMPLE = 40_000  # training pixels drawn at most
 FEWEST = 10  # pixels of a class at least, since calibration and early stopping divide the sample once more

@@ -62,7 +62,7 @@ def create_raster(
     compress: bool = True,
     overwrite: bool = False,
     overviews: Literal["average", "nearest"] | None = None,
-) -> Iterator[Any]:
+) -> Iterator[DatasetWriter]:
     """Yield an open, tiled GeoTIFF to be written window by window; it gets its name when the `with` ends well.
 
     With `overviews`, made by that resampling, the file is a cloud-optimized GeoTIFF (which takes its size on the disk
@@ -224,7 +224,7 @@ def _to_cog(plain: Path, aside: Path, overviews: str, dtype: str) -> None:
         raise RasterioError(str(error)) from error
 
 
-def _header(dataset: DatasetReader) -> list[Any]:
+def _header(dataset: DatasetReader | DatasetWriter) -> list[Any]:
     """The descriptions and tags of a raster and of its bands, without those that GDAL adds."""
     tags = [dataset.tags(), *(dataset.tags(band) for band in dataset.indexes)]
     tags[0].pop("AREA_OR_POINT", None)  # GDAL adds it by itself.

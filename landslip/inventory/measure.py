@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from rasterio.io import DatasetWriter
 
 from landslip.dataset.channels import StackInfo
 from landslip.geo.geodesy import area_and_perimeter, window_area
@@ -38,9 +39,6 @@ from landslip.metrics.confusion import require_probabilities
 from landslip.plots.qgis_style import NOT_VALID
 from landslip.runtime.progress import track
 from landslip.runtime.text import read_json
-
-if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
 
 MEASURED_SIDE = 4 * STORED_TILE  # pixels a side of the tiles that landslides are found and measured in
 
@@ -268,7 +266,7 @@ def landslide_frame(
     )
 
 
-def fill_map(dataset: DatasetReader, info: RasterInfo, ids_path: Path, pieces: LandslidePieces) -> None:
+def fill_map(dataset: DatasetWriter, info: RasterInfo, ids_path: Path, pieces: LandslidePieces) -> None:
     """Write the landslide map into an open raster: 1 landslide, 0 not, NOT_VALID where there is no probability."""
     with open_raster(info.path) as source, open_raster(ids_path) as ids:
         for window in tiles(info.grid.shape, MEASURED_SIDE):

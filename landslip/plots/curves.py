@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from landslip.metrics.size_distribution import Tail
 from landslip.plots.cartography import save
@@ -41,10 +42,7 @@ def draw_curves(histories: Mapping[str, Path], out: Path, title: str, overwrite:
     kappa.set(xlabel="epoch", ylabel="kappa on validation ground", ylim=(min(0, *kappa.get_ylim()), 1))
     for axes in (loss, kappa):
         axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        low, high = axes.get_xlim()
-        if high - low < 1:  # The tenths of a single epoch would be ticks.
-            axes.set_xlim(low - 1, high + 1)
+        _tick_epochs(axes)
     figure.suptitle(title, fontsize=11)
     figure.legend(loc="outside lower center", ncols=min(4, len(histories)), fontsize=8, frameon=False)
     save(figure, out, overwrite)
@@ -64,8 +62,17 @@ def draw_history(history: Path, out: Path, overwrite: bool = False) -> None:
     scores.set(xlabel="epoch", ylabel="on validation ground", ylim=(min(0, *scores.get_ylim()), 1))
     for axes in (loss, scores):
         axes.grid(alpha=0.3)
+        _tick_epochs(axes)
         axes.legend(fontsize=8)
     save(figure, out, overwrite)
+
+
+def _tick_epochs(axes: Axes) -> None:
+    """Ticks at whole epochs, since there is nothing between two of them."""
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    low, high = axes.get_xlim()
+    if high - low < 1:  # The tenths of a single epoch would be ticks.
+        axes.set_xlim(low - 1, high + 1)
 
 
 def draw_tail(axes: Axes, tail: Tail, total: float, largest: float, *, colour: str, name: str) -> None:

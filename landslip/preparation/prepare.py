@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.io import DatasetWriter
 
 from landslip.config.site import Site
 from landslip.dataset.channels import Channel
@@ -41,9 +42,6 @@ from landslip.runtime.parallel import parallel_map
 from landslip.runtime.progress import plural, say, track
 from landslip.runtime.run_folder import FACTOR_SHEET, FIGURES, STUDY_AREA
 from landslip.runtime.text import read_json, write_json
-
-if TYPE_CHECKING:
-    from rasterio.io import DatasetWriter
 
 LEDGER = "finished.json"  # names the channels that are finished, while the others are being computed
 FINISH_WINDOW = 512  # side of the windows that all channels are read in at once, pixels

@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rasterio.io import DatasetReader
 
 from landslip.config.run import Run, TrainingChoice, settled
 from landslip.dataset.blocks import Block, Blocks, aspect_positions, turn
@@ -66,9 +67,6 @@ from landslip.training.training_pixels import (
     training_ground,
     write_training_pixels,
 )
-
-if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
 
 STOPPED = "stopped"  # folder in a model's, with the best weights of a training whose loss was no longer finite
 
@@ -287,8 +285,8 @@ def _run_epochs(
                 write_text(folder / "history.csv", _history(state), overwrite=True)
             say(_line(state, choice))
         if state.epoch < choice.epochs:
-            gain = f"the last {choice.patience} gained nothing on the {choice.patience} before"
-            say(f"training ends after epoch {state.epoch} of {choice.epochs}: {gain} ([training] patience)")
+            why = f"scores on validation ground no longer gain ([training] patience = {choice.patience})"
+            say(f"training ends after epoch {state.epoch} of {choice.epochs}: {why}")
     except TrainingError as error:
         if not state.history:
             raise

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.io import DatasetReader
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
@@ -34,9 +34,6 @@ from landslip.runtime.progress import say
 from landslip.training.checkpoint import Model, match_channels, run_of, split_of
 from landslip.training.model_facts import PixelTable
 from landslip.training.model_files import FACTS, SPLIT
-
-if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
 
 PIXELS_FILE = "training_pixels.safetensors"
 MOST_PIXELS = 5000  # training pixels that are drawn

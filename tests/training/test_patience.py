@@ -36,8 +36,7 @@ def test_no_patience_and_undefined_scores_end_nothing() -> None:
 
 
 def test_epochs_are_compared_by_the_score_of_the_threshold() -> None:
-    rising, falling = {"validation_f1": 0.5}, {"validation_f1": 0.6}
-    rows = [{**rising, "validation_kappa": 0.4}, {**falling, "validation_kappa": 0.3}]
+    rows = [{"validation_f1": 0.5, "validation_kappa": 0.4}, {"validation_f1": 0.6, "validation_kappa": 0.3}]
     assert no_longer_gains(rows, TrainingChoice(threshold="kappa", patience=1))
     assert not no_longer_gains(rows, TrainingChoice(threshold="f1", patience=1))
     assert not no_longer_gains(rows, TrainingChoice(threshold=0.5, patience=1))
@@ -67,4 +66,6 @@ def test_a_training_ends_early_and_a_kill_after_its_last_epoch_does_not_lengthen
     train(run, made.folder / "prepared", tmp_path / "model")
     with (tmp_path / "model" / "history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
-    assert "training ends after epoch 3 of 9: the last 1 gained nothing" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "training ends after epoch 3 of 9: scores on validation ground no longer gain" in said
+    assert "([training] patience = 1)" in said
