@@ -91,7 +91,7 @@ def run_of(name: str, seed: int, fold: int, folds: int, epochs: int) -> Run:
     return Run.model_validate(tables)
 
 
-def scores(folder: Path, ground: TrainingData, part: str, turns: int = 1) -> Confusion:
+def scores(folder: Path, data: TrainingData, part: str, turns: int = 1) -> Confusion:
     """Pixels of a part by class, mapped with a halo; the mean over `turns` of 1 or 8 views.
 
     The test part is scored at the model's threshold, the validation part at the best one of its map.
@@ -100,11 +100,11 @@ def scores(folder: Path, ground: TrainingData, part: str, turns: int = 1) -> Con
     aspect = aspect_positions(model.channels)
     views = [(q, m) for m in (False, True) for q in range(4)][:turns]
     found = Histogram.empty()
-    with open_raster(ground.stack.path) as dataset:
-        blocks = Blocks(dataset, ground.positions, model.zscore, ground.valid, ground.label)
-        scored = (ground.split.parts == PARTS[part]) & ground.valid
+    with open_raster(data.stack.path) as dataset:
+        blocks = Blocks(dataset, data.positions, model.zscore, data.valid, data.label)
+        scored = (data.split.parts == PARTS[part]) & data.valid
         needed = cells_holding(scored, cell_size(model.multiple))
-        for task in plan_tiles(ground.label.shape, needed, model.multiple, AT_ONCE).tasks:
+        for task in plan_tiles(data.label.shape, needed, model.multiple, AT_ONCE).tasks:
             core, window, side = task.core, task.read, max(task.read.height, task.read.width)
             x, y = blocks.cut(Window(window.row, window.column, side, side))
             p: NDArray[np.float32] = np.zeros((side, side), np.float32)
@@ -113,7 +113,7 @@ def scores(folder: Path, ground: TrainingData, part: str, turns: int = 1) -> Con
                 seen = probabilities(model.network, turned[None], "fp32")[0]
                 p += np.rot90(seen[:, ::-1] if mirror else seen, -quarter)
             found += Histogram.from_arrays(
-                (p / np.float32(len(views)))[core.within(window)], ground.label[core.slices], scored[core.slices]
+                (p / np.float32(len(views)))[core.within(window)], data.label[core.slices], scored[core.slices]
             )
     at = found.best_threshold("f1") if part == "validation" else model.threshold
     return found.confusion(round(at, 3))
@@ -123,12 +123,12 @@ def measure(run: Run, prepared: Path, folder: Path, views: bool) -> Measured:
     """Train one variant on one fold with one seed, or read what an earlier call measured; a confusion for each part."""
     result = folder / "scores.json"
     if not result.exists():
-        ground = build_training_data(run, prepared)
+        data = build_training_data(run, prepared)
         if not (folder / FACTS).exists():
             train(run, prepared, folder)
-        measured = {part: scores(folder, ground, part) for part in SCORED}
+        measured = {part: scores(folder, data, part) for part in SCORED}
         if views:
-            measured |= {part + VIEWS: scores(folder, ground, part, 8) for part in SCORED}
+            measured |= {part + VIEWS: scores(folder, data, part, 8) for part in SCORED}
         write_json(result, {part: asdict(counts) for part, counts in measured.items()}, overwrite=True)
     return {part: Confusion(**counts) for part, counts in json.loads(result.read_text(encoding="utf-8")).items()}
 

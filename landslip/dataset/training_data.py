@@ -150,14 +150,14 @@ def read_split(path: Path, stack: StackInfo) -> Split:
     )
 
 
-def write_split(ground: TrainingData, folder: Path) -> str:
+def write_split(data: TrainingData, folder: Path) -> str:
     """Write the ground's parts to split.tif in a folder; returns the file's SHA-256."""
-    tags = ground.split.tags() | {"window": str(ground.windows[0].height)}
+    tags = data.split.tags() | {"window": str(data.windows[0].height)}
     path = folder / "split.tif"
     write_raster(
         path,
-        ground.split.parts[None],
-        ground.stack.grid,
+        data.split.parts[None],
+        data.stack.grid,
         ["part"],
         nodata=None,
         tags=tags,

@@ -91,24 +91,24 @@ class Baseline:
     validation: dict[str, float]
 
 
-def fit_baseline(name: str, run: Run, ground: TrainingData) -> Baseline:
+def fit_baseline(name: str, run: Run, data: TrainingData) -> Baseline:
     """Train a baseline on the ground of a run; everything follows from the run's training seed.
 
     Raises RunError for an unknown name and LabelError where the pixels drawn hold fewer than FEWEST of a class.
     """
     require_baseline(name)
     rng = np.random.default_rng(run.training.seed)
-    candidates = training_ground(ground.windows, ground.label, ground.valid)
+    candidates = training_ground(data.windows, data.label, data.valid)
     sample = _draw(candidates, rng)
-    landslides = _require_both_classes(sample, ground)
-    with open_raster(ground.stack.path) as dataset:
-        zscore = fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
+    landslides = _require_both_classes(sample, data)
+    with open_raster(data.stack.path) as dataset:
+        zscore = fit(dataset, data.positions, data.channels, data.windows, data.valid)
         pixels = int(sample.sum())
         say(
-            f"{name} on {len(ground.channels)} channels: {pixels:,} of {int(candidates.sum()):,} training pixels, "
+            f"{name} on {len(data.channels)} channels: {pixels:,} of {int(candidates.sum()):,} training pixels, "
             f"{100 * landslides / pixels:.1f} % landslide"
         )
-        x, y = _samples(dataset, ground, zscore, sample)
+        x, y = _samples(dataset, data, zscore, sample)
         estimator = BASELINES[name](int(rng.integers(2**32)))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -118,7 +118,7 @@ def fit_baseline(name: str, run: Run, ground: TrainingData) -> Baseline:
         # Threads would add up the trees' votes in any order, and change the last digits.
         if "n_jobs" in estimator.get_params():
             estimator.set_params(n_jobs=1)
-        threshold, scores = _choose_threshold(run, ground, dataset, zscore, estimator)
+        threshold, scores = _choose_threshold(run, data, dataset, zscore, estimator)
     return Baseline(
         name=name,
         estimator=estimator,
@@ -136,30 +136,30 @@ def require_baseline(name: str) -> None:
         refuse_unknown("baseline", name, list(BASELINES))
 
 
-def map_baseline(baseline: Baseline, ground: TrainingData, out: Path, overwrite: bool = False) -> MapResult:
+def map_baseline(baseline: Baseline, data: TrainingData, out: Path, overwrite: bool = False) -> MapResult:
     """Map the whole site into a float32 probability raster, NaN outside valid, holding one window in memory.
 
-    `ground` is that of the training. The raster's tags are those of `landslip map` as far as a baseline has them:
+    `data` are those of the training. The raster's tags are those of `landslip map` as far as a baseline has them:
     threshold, and method, which is the baseline's name.
     """
     refuse_existing(out, overwrite)
-    refuse_input(out, [ground.stack.path, ground.stack.valid_path])
+    refuse_input(out, [data.stack.path, data.stack.valid_path])
     tags = {"threshold": repr(baseline.threshold), "method": baseline.name}
-    grid = ground.stack.grid
+    grid = data.stack.grid
     windows = list(tiles(grid.shape, STORED_TILE))
-    mapped = [window for window in windows if ground.valid[window.slices].any()]
+    mapped = [window for window in windows if data.valid[window.slices].any()]
     with (
-        open_raster(ground.stack.path) as dataset,
+        open_raster(data.stack.path) as dataset,
         create_raster(
             out, grid, "float32", ["landslide probability"], nodata=float("nan"), tags=tags, overwrite=overwrite
         ) as target,
     ):
         for window in track(windows, len(windows), f"map {baseline.name}", "window"):
-            valid = ground.valid[window.slices]
-            p = _probability(dataset, ground, baseline.zscore, baseline.estimator, window=window, mask=valid)
+            valid = data.valid[window.slices]
+            p = _probability(dataset, data, baseline.zscore, baseline.estimator, window=window, mask=valid)
             write_window(target, p[None], window)
-    skipped = 1 - sum(window.area for window in mapped) / ground.valid.size
-    return MapResult(path=out, valid_pixels=int(ground.valid.sum()), windows=len(mapped), skipped=skipped)
+    skipped = 1 - sum(window.area for window in mapped) / data.valid.size
+    return MapResult(path=out, valid_pixels=int(data.valid.sum()), windows=len(mapped), skipped=skipped)
 
 
 def size(estimator: Any) -> int:
@@ -185,12 +185,12 @@ def _draw(candidates: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np
     return sample
 
 
-def _require_both_classes(sample: NDArray[np.bool_], ground: TrainingData) -> int:
+def _require_both_classes(sample: NDArray[np.bool_], data: TrainingData) -> int:
     """How many pixels of the sample are landslide; LabelError where it holds fewer than FEWEST of a class."""
-    counts = {code: int((ground.label[sample] == code).sum()) for code in (LANDSLIDE, OTHER)}
+    counts = {code: int((data.label[sample] == code).sum()) for code in (LANDSLIDE, OTHER)}
     if min(counts.values()) < FEWEST:
         raise LabelError(
-            f"{ground.stack.path.with_name('label.tif')}: the training pixels drawn hold {counts[LANDSLIDE]} of "
+            f"{data.stack.path.with_name('label.tif')}: the training pixels drawn hold {counts[LANDSLIDE]} of "
             f"landslide and {counts[OTHER]} of other ground, and a baseline needs {FEWEST} of each. Use another "
             "[split] seed or region, or map more ground."
         )
@@ -198,29 +198,29 @@ def _require_both_classes(sample: NDArray[np.bool_], ground: TrainingData) -> in
 
 
 def _samples(
-    dataset: DatasetReader, ground: TrainingData, zscore: ZScore, sample: NDArray[np.bool_]
+    dataset: DatasetReader, data: TrainingData, zscore: ZScore, sample: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """(N, C) standardised channels and (N,) labels of the pixels of the (H, W) sample, window by window."""
     x, y = [], []
     for window in tiles(sample.shape, STORED_TILE):
         here = sample[window.slices]
         if here.any():
-            x.append(_standardised(dataset, ground, zscore, window, here))
-            y.append(ground.label[window.slices][here])
+            x.append(_standardised(dataset, data, zscore, window, here))
+            y.append(data.label[window.slices][here])
     return np.concatenate(x), np.concatenate(y)
 
 
 def _standardised(
-    dataset: DatasetReader, ground: TrainingData, zscore: ZScore, window: Window, mask: NDArray[np.bool_]
+    dataset: DatasetReader, data: TrainingData, zscore: ZScore, window: Window, mask: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """(N, C) standardised channels of the pixels of (h, w) `mask` at a window."""
-    values = zscore.apply(read_window(dataset, window, [position + 1 for position in ground.positions]))
+    values = zscore.apply(read_window(dataset, window, [position + 1 for position in data.positions]))
     return np.ascontiguousarray(values[:, mask].T)
 
 
 def _probability(
     dataset: DatasetReader,
-    ground: TrainingData,
+    data: TrainingData,
     zscore: ZScore,
     estimator: Any,
     *,
@@ -230,24 +230,24 @@ def _probability(
     """(h, w) probability of landslide at a window, NaN outside `mask`."""
     probability = np.full(mask.shape, np.nan, np.float32)
     if mask.any():
-        x = _standardised(dataset, ground, zscore, window, mask)
+        x = _standardised(dataset, data, zscore, window, mask)
         pieces = [estimator.predict_proba(x[i : i + PIECE])[:, 1] for i in range(0, len(x), PIECE)]
         probability[mask] = np.concatenate(pieces)
     return probability
 
 
 def _choose_threshold(
-    run: Run, ground: TrainingData, dataset: DatasetReader, zscore: ZScore, estimator: Any
+    run: Run, data: TrainingData, dataset: DatasetReader, zscore: ZScore, estimator: Any
 ) -> tuple[float, dict[str, float]]:
     """The threshold that the run's criterion chooses on the validation part, and kappa and F1 at it."""
     by = run.training.threshold
-    scored = (ground.split.parts == VALIDATION) & ground.valid & (ground.label != UNKNOWN)
+    scored = (data.split.parts == VALIDATION) & data.valid & (data.label != UNKNOWN)
     windows = [window for window in tiles(scored.shape, STORED_TILE) if scored[window.slices].any()]
     counts = Histogram.empty()
     for window in track(windows, len(windows), "validation", "window"):
         part = scored[window.slices]
-        p = _probability(dataset, ground, zscore, estimator, window=window, mask=part)
-        counts += Histogram.from_arrays(p, ground.label[window.slices], part)
+        p = _probability(dataset, data, zscore, estimator, window=window, mask=part)
+        counts += Histogram.from_arrays(p, data.label[window.slices], part)
     threshold = counts.best_threshold(by) if isinstance(by, str) else by
     if not math.isfinite(threshold):
         say(f"warning: the validation part holds one class only, so the threshold is {DEFAULT_THRESHOLD}.")

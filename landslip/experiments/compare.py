@@ -81,13 +81,13 @@ def _require_runnable(run: Run, trials: Sequence[Trial], prepared: Path) -> Size
     for trial in trials:
         choices = trial.run(run)
         if trial.ground not in sizes or trial.channels not in channels:
-            ground = build_training_data(choices, prepared)
-            sizes[trial.ground], channels[trial.channels] = size_of(ground), len(ground.channels)
-            _require_scored_landslide(ground, trial.split)
-            factors = any(channel.group == "factor" for channel in ground.channels)
+            data = build_training_data(choices, prepared)
+            sizes[trial.ground], channels[trial.channels] = size_of(data), len(data.channels)
+            _require_scored_landslide(data, trial.split)
+            factors = any(channel.group == "factor" for channel in data.channels)
             if trial.channels != "bands" and not factors:
                 raise ChannelError(
-                    f"{ground.stack.path} holds no factor that the run chooses, so that there is nothing to compare "
+                    f"{data.stack.path} holds no factor that the run chooses, so that there is nothing to compare "
                     "bands with. Add a DEM or other factors to the site or to [channels] factors, or set [compare] "
                     'channels = ["bands"].'
                 )
@@ -103,11 +103,11 @@ def _require_runnable(run: Run, trials: Sequence[Trial], prepared: Path) -> Size
     return sizes
 
 
-def _require_scored_landslide(ground: TrainingData, split: str) -> None:
+def _require_scored_landslide(data: TrainingData, split: str) -> None:
     """Raise SplitError where the ground that a split scores holds no landslide."""
-    if split != "paper" and not ((ground.split.parts == TEST) & (ground.label == LANDSLIDE) & ground.valid).any():
-        remedy = "Remove that file to have it drawn anew" if ground.split.carried_from else "Give such ground to part 3"
+    if split != "paper" and not ((data.split.parts == TEST) & (data.label == LANDSLIDE) & data.valid).any():
+        remedy = "Remove that file to have it drawn anew" if data.split.carried_from else "Give such ground to part 3"
         raise SplitError(
-            f"{ground.stack.path.with_name('split.tif')}: its test part holds no landslide, so that nothing can be "
+            f"{data.stack.path.with_name('split.tif')}: its test part holds no landslide, so that nothing can be "
             f"scored. {remedy}."
         )

@@ -50,14 +50,14 @@ class Pace:
     look: float
 
 
-def size_of(ground: TrainingData) -> Size:
+def size_of(data: TrainingData) -> Size:
     """How much ground a run goes over; its pixels are those of both maps, of the validation part and of all ground."""
     cell = cell_size(1)
     read = 0
-    for mask in (ground.scored(), ground.valid):
+    for mask in (data.scored(), data.valid):
         plan = plan_tiles(mask.shape, cells_holding(mask, cell), 1, AT_ONCE)
         read += len(plan.tasks) * math.prod(plan.read)
-    return Size(len(ground.windows), len(ground.validation), read)
+    return Size(len(data.windows), len(data.validation), read)
 
 
 def paces(runs: Sequence[Run], prepared: Path) -> tuple[dict[str, Pace], float]:
@@ -67,14 +67,14 @@ def paces(runs: Sequence[Run], prepared: Path) -> tuple[dict[str, Pace], float]:
     single step of a network takes longer than its share of them.
     """
     began = time.monotonic()
-    ground = build_training_data(runs[0], prepared)
+    data = build_training_data(runs[0], prepared)
     by_network = {}
-    with open_raster(ground.stack.path) as dataset:
-        count = len(ground.positions)
+    with open_raster(data.stack.path) as dataset:
+        count = len(data.positions)
         zscore = ZScore(np.zeros(count), np.full(count, SCALED))
-        blocks = Blocks(dataset, ground.positions, zscore, ground.valid, ground.label)
+        blocks = Blocks(dataset, data.positions, zscore, data.valid, data.label)
         for run in runs:
-            by_network[run.network.name] = _measure_pace(settled(run), ground, blocks, TIMING / len(runs))
+            by_network[run.network.name] = _measure_pace(settled(run), data, blocks, TIMING / len(runs))
     return by_network, time.monotonic() - began
 
 
@@ -102,15 +102,15 @@ def forecast_table(seconds: Sequence[tuple[str, float]], unmeasured: Sequence[st
     return "\n".join([*lines, f"{total}, and {untimed}" if unmeasured else total])
 
 
-def _measure_pace(run: Run, ground: TrainingData, blocks: Blocks, most: float) -> Pace:
+def _measure_pace(run: Run, data: TrainingData, blocks: Blocks, most: float) -> Pace:
     """Time a few batches of a run's network; nothing is kept.
 
     The first batch counts only where it alone takes `most` seconds.
     """
     keep_memory()
     arithmetic, batch = precision(run.training.precision), run.training.batch
-    few = replace(ground, windows=ground.windows[:batch], validation=ground.validation[:batch])
-    state, began = start(run, ground, None), time.monotonic()
+    few = replace(data, windows=data.windows[:batch], validation=data.validation[:batch])
+    state, began = start(run, data, None), time.monotonic()
     timed = run.training.model_copy(update={"epochs": 1 + TIMED})
     epochs = train_network(state, SiteBlocks(few, blocks, run), timed, arithmetic)
     seconds: list[tuple[float, float]] = []  # Of a step and of a look, for one window.

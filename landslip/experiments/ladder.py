@@ -211,15 +211,15 @@ def _require_runnable(run: Run, planned: Sequence[Trial], prepared: Path, elsewh
             '[split] kind is "given", and a ladder divides the site by itself. Set [split] kind = "apart", or train '
             "and score with the given split alone."
         )
-    ground: TrainingData | None = None
+    data: TrainingData | None = None
     sizes: Sizes = {}
     for trial in planned:
-        ground = build_training_data(trial.run(run), prepared)
-        sizes[trial.ground] = size_of(ground)
+        data = build_training_data(trial.run(run), prepared)
+        sizes[trial.ground] = size_of(data)
     for other in elsewhere:
         stack, label, valid = read_prepared(other)
-        if ground is not None:
-            find_channels(ground.channels, f"the network of {prepared}", stack)
+        if data is not None:
+            find_channels(data.channels, f"the network of {prepared}", stack)
         if not ((label == LANDSLIDE) & valid).any():
             raise LabelError(
                 f"{other / 'label.tif'} holds no landslide on valid ground, so that nothing can be scored."

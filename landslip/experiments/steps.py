@@ -59,18 +59,18 @@ def map_step(prepared: Path, folder: Path) -> Costs:
 
 def baseline_step(name: str, run: Run, prepared: Path, folder: Path) -> Costs:
     """Fit a pixel baseline and map the site with it; returns what result.json says of it and its costs."""
-    ground = build_training_data(run, prepared)
+    data = build_training_data(run, prepared)
     began = time.monotonic()
-    baseline = fit_baseline(name, run, ground)
+    baseline = fit_baseline(name, run, data)
     trained = time.monotonic()
     training_peak = peak_memory()
     # Not before the fit is made: one that is given up leaves scores, split and map together.
     remove_file(folder / RESULT, folder)
-    write_split(ground, folder / "model")
-    map_baseline(baseline, ground, folder / PROBABILITY, overwrite=True)
+    write_split(data, folder / "model")
+    map_baseline(baseline, data, folder / PROBABILITY, overwrite=True)
     return {
         "validation": baseline.validation,
-        "training_windows": len(ground.windows),
+        "training_windows": len(data.windows),
         "training_pixels": baseline.pixels,
         "training_seconds": trained - began,
         "training_peak_mib": training_peak,

@@ -97,17 +97,17 @@ def transfer(
     run = _gentle_run(model, epochs)
     warnings = _map(model, stack, out / AS_TRAINED, overwrite, accept_range)
     window = run.blocks.window
-    ground = _lay_out(model, stack, label, valid=valid, probability=out / AS_TRAINED, blocks=blocks, window=window)
-    _write_split(out / SPLIT, ground, window, reason)
+    data = _lay_out(model, stack, label, valid=valid, probability=out / AS_TRAINED, blocks=blocks, window=window)
+    _write_split(out / SPLIT, data, window, reason)
     before = evaluate(out / AS_TRAINED, prepared / "label.tif", out / SPLIT, "test")
     after = None
     if blocks:
-        _tune_and_map(model, run, ground, out, overwrite)
+        _tune_and_map(model, run, data, out, overwrite)
         after = evaluate(out / FINE_TUNED, prepared / "label.tif", out / SPLIT, "test")
     done = Transfer(
         as_trained=before,
         fine_tuned=after,
-        blocks=(*ground.windows, *ground.validation),
+        blocks=(*data.windows, *data.validation),
         overlap=overlap,
         leaky_reason=reason,
         warnings=warnings,
@@ -310,24 +310,24 @@ def _require_scored(
         )
 
 
-def _write_split(path: Path, ground: TrainingData, window: int, reason: str) -> None:
+def _write_split(path: Path, data: TrainingData, window: int, reason: str) -> None:
     """Write split.tif, which says what was scored and, with a reason, that the scores may be leaky."""
-    tags = ground.split.tags() | {"window": str(window)}
+    tags = data.split.tags() | {"window": str(window)}
     if reason:
         tags |= {"leaky": "unknown", "leaky_reason": reason}
-    parts = ground.split.parts[None]
-    write_raster(path, parts, ground.stack.grid, ["part"], nodata=None, tags=tags, overwrite=True, compress=True)
+    parts = data.split.parts[None]
+    write_raster(path, parts, data.stack.grid, ["part"], nodata=None, tags=tags, overwrite=True, compress=True)
 
 
-def _tune_and_map(model: Model, run: Run, ground: TrainingData, out: Path, overwrite: bool) -> None:
+def _tune_and_map(model: Model, run: Run, data: TrainingData, out: Path, overwrite: bool) -> None:
     """Fine-tune the model on the chosen blocks, unless an earlier call has, and map the site with it."""
-    if not _tuned_so(out / "model", model, run, ground):
-        fine_tune(model, run, ground, out / "model", overwrite)
+    if not _tuned_so(out / "model", model, run, data):
+        fine_tune(model, run, data, out / "model", overwrite)
     # The model as trained has been held against the site's range already.
-    _map(load_model(out / "model"), ground.stack, out / FINE_TUNED, overwrite, accept_range=True)
+    _map(load_model(out / "model"), data.stack, out / FINE_TUNED, overwrite, accept_range=True)
 
 
-def _tuned_so(folder: Path, model: Model, run: Run, ground: TrainingData) -> bool:
+def _tuned_so(folder: Path, model: Model, run: Run, data: TrainingData) -> bool:
     """Whether a finished model there is this one, tuned so on these blocks: then only what follows was lost."""
     if not (folder / FACTS).exists():
         return False
@@ -335,8 +335,8 @@ def _tuned_so(folder: Path, model: Model, run: Run, ground: TrainingData) -> boo
         facts = load_model(folder).facts
     except ModelError:  # A kill came between its two files.
         return False
-    expected = origin_of(model, ground) | {"run": run.model_dump(mode="json", exclude={"compare"})}
-    same_site = facts["site_inputs"] == site_hashes(ground.stack.path.parent)
+    expected = origin_of(model, data) | {"run": run.model_dump(mode="json", exclude={"compare"})}
+    same_site = facts["site_inputs"] == site_hashes(data.stack.path.parent)
     return same_site and all(facts.get(key) == value for key, value in expected.items())
 
 

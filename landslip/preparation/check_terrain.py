@@ -10,10 +10,10 @@ from landslip.geo.raster import RasterInfo, read, read_info
 from landslip.geo.warp import covering_window, warp
 from landslip.preparation.check_images import defined_range, overlaps
 from landslip.preparation.findings import Finding
-from landslip.preparation.ground import Ground
 from landslip.preparation.plausibility import require_metres
 from landslip.preparation.site_grid import read_outline
 from landslip.preparation.source import FILL_WINDOW
+from landslip.preparation.study_area import StudyArea
 from landslip.preparation.terrain_sources import RIVER_BYTES, catchment_grid
 from landslip.runtime.parallel import parallel_map
 from landslip.runtime.provenance import machine_memory
@@ -47,19 +47,19 @@ def check_dem(dem: DemTable, grid: Grid | None, findings: list[Finding]) -> None
     _check_elevation(dem, info, window, findings)
 
 
-def check_dem_cover(dem: DemTable, ground: Ground, findings: list[Finding]) -> None:
+def check_dem_cover(dem: DemTable, study_area: StudyArea, findings: list[Finding]) -> None:
     """How much of the ground inside the outline has no elevation."""
-    if not ground.pixels or _is_faulty(dem, findings):
+    if not study_area.pixels or _is_faulty(dem, findings):
         return
 
     def pixels_without(window: Window) -> int:
-        inside = ground.inside(window)
+        inside = study_area.inside(window)
         if not inside.any():
             return 0
-        z = warp(dem.path, ground.grid.crop(window), [1], "nearest", dem.nodata)[0]
+        z = warp(dem.path, study_area.grid.crop(window), [1], "nearest", dem.nodata)[0]
         return int(np.count_nonzero(np.isnan(z) & inside))
 
-    share = sum(parallel_map(pixels_without, tiles(ground.grid.shape, FILL_WINDOW))) / ground.pixels
+    share = sum(parallel_map(pixels_without, tiles(study_area.grid.shape, FILL_WINDOW))) / study_area.pixels
     if share == 1:
         findings.append(
             Finding("fault", f"{dem.path} is undefined all over the outline. Give a DEM of the site, or check its CRS.")

@@ -17,10 +17,10 @@ from landslip.geo.vector import read_vector
 from landslip.preparation.class_sources import class_reader, class_table
 from landslip.preparation.coregistration import TOLERANCE, Shift, landslide_shift, relief_rank, relief_shift
 from landslip.preparation.findings import Finding
-from landslip.preparation.ground import Ground
 from landslip.preparation.label_source import LabelSource, open_label, require_landslides
 from landslip.preparation.site_inputs import SiteInputs
 from landslip.preparation.source import FILL_WINDOW
+from landslip.preparation.study_area import StudyArea
 from landslip.runtime.parallel import parallel_map
 
 MOST_LISTED = 8  # landslides that are named in a warning
@@ -42,23 +42,23 @@ def check_lines(lines: FileTable, grid: Grid, findings: list[Finding]) -> None:
         )
 
 
-def check_classes(name: str, table: ClassTable, ground: Ground, findings: list[Finding]) -> None:
+def check_classes(name: str, table: ClassTable, study_area: StudyArea, findings: list[Finding]) -> None:
     """Which classes of a layer the site file leaves out, on how much ground, and which lie nowhere on the site."""
-    codes, meaning = class_reader(table, ground.grid)
+    codes, meaning = class_reader(table, study_area.grid)
     class_of, classes = class_table(table, meaning)
 
     def pixels_by_code(window: Window) -> dict[int, int]:
-        return unmapped(np.where(ground.inside(window), codes(window), -1), {}, nodata=-1)
+        return unmapped(np.where(study_area.inside(window), codes(window), -1), {}, nodata=-1)
 
     counts, occurring = dict[int, int](), set[str]()
-    for pixels in parallel_map(pixels_by_code, tiles(ground.grid.shape, FILL_WINDOW)):
+    for pixels in parallel_map(pixels_by_code, tiles(study_area.grid.shape, FILL_WINDOW)):
         occurring |= {class_of[code] for code in pixels if code in class_of}
         for code, count in pixels.items():
             if code not in class_of:
                 counts[code] = counts.get(code, 0) + count
     if counts:
         listed = ", ".join(
-            f"{meaning.get(code, code)!r} ({counts[code]} pixels, {100 * counts[code] / ground.pixels:.2g} %)"
+            f"{meaning.get(code, code)!r} ({counts[code]} pixels, {100 * counts[code] / study_area.pixels:.2g} %)"
             for code in sorted(counts)
         )
         text = (
@@ -77,19 +77,21 @@ def check_classes(name: str, table: ClassTable, ground: Ground, findings: list[F
         findings.append(Finding("warning", text))
 
 
-def check_landslides(table: LandslidesTable, ground: Ground, findings: list[Finding]) -> LabelSource:
+def check_landslides(table: LandslidesTable, study_area: StudyArea, findings: list[Finding]) -> LabelSource:
     """The label of a site's landslides; a warning where some are too small to cover a pixel.
 
     Raises LabelError where none lies inside the outline.
     """
-    grid = ground.grid
+    grid = study_area.grid
     source = open_label(table, grid)
 
     def landslide_pixels(window: Window) -> int:
-        return int(np.count_nonzero((source.at(window) == LANDSLIDE) & ground.inside(window)))
+        return int(np.count_nonzero((source.at(window) == LANDSLIDE) & study_area.inside(window)))
 
     require_landslides(table, grid, sum(parallel_map(landslide_pixels, tiles(grid.shape, FILL_WINDOW))))
-    features = [feature for row, column, feature in source.unburnt if ground.inside(Window(row, column, 1, 1)).any()]
+    features = [
+        feature for row, column, feature in source.unburnt if study_area.inside(Window(row, column, 1, 1)).any()
+    ]
     if features:
         total = 0 if source.outlines is None else len(source.outlines.outlines)
         more = " ..." if len(features) > MOST_LISTED else ""
@@ -105,12 +107,12 @@ def check_landslides(table: LandslidesTable, ground: Ground, findings: list[Find
     return source
 
 
-def check_shifts(inputs: SiteInputs, ground: Ground, label: LabelSource | None, findings: list[Finding]) -> None:
+def check_shifts(inputs: SiteInputs, study_area: StudyArea, label: LabelSource | None, findings: list[Finding]) -> None:
     """Whether the DEM and the landslides lie where the image shows them."""
     site, images = inputs.site, inputs.images
     if not images:
         return
-    grid, inside = ground.grid, ground.inside
+    grid, inside = study_area.grid, study_area.inside
     if site.dem is not None:
         shift = relief_shift(images, site.dem, grid, inside)
         remedy = (

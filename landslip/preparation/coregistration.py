@@ -33,9 +33,9 @@ from landslip.geo.grid import Grid, Window, metric_fault
 from landslip.geo.raster import read_info
 from landslip.geo.rasterize import burn
 from landslip.geo.warp import default_grid, warp
-from landslip.preparation.ground import Inside
 from landslip.preparation.images import read_images
 from landslip.preparation.site_inputs import SiteImage
+from landslip.preparation.study_area import Inside
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -20,9 +20,9 @@ from landslip.geo.grid import Grid, Window, tiles
 from landslip.geo.raster import read_info
 from landslip.preparation.coregistration import evenly
 from landslip.preparation.findings import Finding
-from landslip.preparation.ground import Inside
 from landslip.preparation.images import band_names, read_images, unit_of
 from landslip.preparation.site_inputs import SiteImage, SiteInputs, fill_groups
+from landslip.preparation.study_area import Inside
 from landslip.preparation.terrain_sources import dem_grid, read_dem
 from landslip.runtime.parallel import parallel_map
 

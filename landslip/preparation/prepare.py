@@ -30,11 +30,11 @@ from landslip.preparation.channel_summary import Prepared, Totals, write_summari
 from landslip.preparation.check import check_inputs
 from landslip.preparation.figures import draw_prepared
 from landslip.preparation.findings import Finding
-from landslip.preparation.ground import inside_of
 from landslip.preparation.label_source import open_label, require_landslides
 from landslip.preparation.manifest import Manifest, make_manifest, without_folders
 from landslip.preparation.site_inputs import SiteInputs, open_site
 from landslip.preparation.source import ChannelSource, Encoding, Values
+from landslip.preparation.study_area import inside_of
 from landslip.runtime.atomic import atomic_folder, refuse_existing
 from landslip.runtime.disk import flush, require_space
 from landslip.runtime.jit import jit

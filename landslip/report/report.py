@@ -20,11 +20,11 @@ from landslip.metrics.bootstrap import LEVEL
 from landslip.metrics.confusion import SCORES
 from landslip.models import network_title
 from landslip.report.base import Workspace, km2, number, read_quietly, site_name, size_text, where
-from landslip.report.ground import factors, split, study_area
 from landslip.report.html import Block, Facts, Section, Text, write_document
 from landslip.report.provenance import agreement, provenance
 from landslip.report.results import complexity, inventory, landslide_map, training
 from landslip.report.scores import between, comparison, importance, intervals, loud_of, scores
+from landslip.report.site import factors, split, study_area
 from landslip.runtime.atomic import refuse_existing, refuse_input
 from landslip.runtime.progress import plural, track
 from landslip.runtime.provenance import software

@@ -23,7 +23,7 @@ AT_ONCE = 448 * 448  # pixels of validation ground that are mapped at once
 
 
 def choose_threshold(
-    choice: TrainingChoice, ground: TrainingData, blocks: Blocks, state: State, precision: Precision
+    choice: TrainingChoice, data: TrainingData, blocks: Blocks, state: State, precision: Precision
 ) -> dict[str, float]:
     """Choose the threshold anew for the weights that were chosen, on validation ground mapped as `landslip map` does.
 
@@ -32,10 +32,10 @@ def choose_threshold(
     """
     state.network.load_state_dict(state.best)
     state.network.eval()
-    histogram, scored = Histogram.empty(), ground.scored()
+    histogram, scored = Histogram.empty(), data.scored()
     for core, x, inside in mapped_cores(blocks, scored, cast(int, state.network.multiple)):
         p = probabilities(state.network, x, precision)[0][inside]
-        histogram += Histogram.from_arrays(p, ground.label[core.slices], scored[core.slices])
+        histogram += Histogram.from_arrays(p, data.label[core.slices], scored[core.slices])
     threshold, scores = threshold_of(histogram, choice)
     state.threshold = threshold if math.isfinite(threshold) else state.threshold
     return {"validation_f1": scores["f1"], "validation_kappa": scores["kappa"], "threshold": state.threshold}

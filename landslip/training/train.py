@@ -77,37 +77,37 @@ Drawing = Callable[[Path, Path], None]  # from history.csv to history.png
 class SiteBlocks:
     """The training and validation blocks of a prepared site, as the loop asks for them."""
 
-    ground: TrainingData
+    data: TrainingData
     cut: Blocks
     run: Run
 
     @cached_property
     def augmentation(self) -> Augmentation:
         """How training blocks are varied, as the run chooses it."""
-        return augmentation(self.run.augmentation, self.ground.channels, self.cut.zscore)
+        return augmentation(self.run.augmentation, self.data.channels, self.cut.zscore)
 
     @property
     def count(self) -> int:
         """How many training windows there are."""
-        return len(self.ground.windows)
+        return len(self.data.windows)
 
     def training(self, numbers: NDArray[np.int64], rng: np.random.Generator) -> Block:
         """(B, C, h, w) and (B, h, w) of training windows, each varied, turned and mirrored where the run says so."""
-        pairs = [self.cut.cut(self.ground.windows[i]) for i in numbers]
+        pairs = [self.cut.cut(self.data.windows[i]) for i in numbers]
         if self.run.augmentation.varies:
             pairs = [(self.augmentation.vary(x, rng), y) for x, y in pairs]
         if self.run.training.augment:
-            aspect = aspect_positions(self.ground.channels)
+            aspect = aspect_positions(self.data.channels)
             turns = [(int(rng.integers(4)), bool(rng.integers(2))) for _ in pairs]
             pairs = [turn(x, y, *turned, aspect) for (x, y), turned in zip(pairs, turns, strict=True)]
         return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
 
     def validation(self, batch: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]]:
         """Batches of validation windows: (B, C, h, w) channels, (B, h, w) label, and which pixels are of that part."""
-        windows = self.ground.validation
+        windows = self.data.validation
         batches = [windows[i : i + batch] for i in range(0, len(windows), batch)]
         for chosen, (x, y) in prefetch(self.cut.batch, batches):
-            yield x, y, np.stack([self.ground.split.at(window) == VALIDATION for window in chosen])
+            yield x, y, np.stack([self.data.split.at(window) == VALIDATION for window in chosen])
 
 
 def train(
@@ -135,24 +135,24 @@ def train(
         return _train(settled(run), lay_out, hash_inputs, folder, overwrite=overwrite, half=half, draw=draw)
 
 
-def fine_tune(model: Model, run: Run, ground: TrainingData, folder: Path, overwrite: bool = False) -> TrainingFacts:
+def fine_tune(model: Model, run: Run, data: TrainingData, folder: Path, overwrite: bool = False) -> TrainingFacts:
     """Go on training a model's weights on the ground of another site and write a model folder of its own.
 
     `run` has the model's network; the model's z-score and the statistics of its batch normalisation are kept, since
     its weights were found with them and a few blocks have others than a site. Channels are the model's, found in the
-    stack of `ground`. Returns and raises as `train`.
+    stack of `data`. Returns and raises as `train`.
     """
-    site, origin = ground.stack.path.parent, origin_of(model, ground)
+    site, origin = data.stack.path.parent, origin_of(model, data)
     with exclusive_lock(folder, inside=True):
         return _train(
-            settled(run), lambda: ground, lambda: site_hashes(site), folder,
+            settled(run), lambda: data, lambda: site_hashes(site), folder,
             overwrite=overwrite, begin=model, origin=origin,
         )  # fmt: skip
 
 
-def origin_of(model: Model, ground: TrainingData) -> dict[str, str]:
+def origin_of(model: Model, data: TrainingData) -> dict[str, str]:
     """What a fine-tuned model's facts say of the model it began as and of the parts it was tuned and chosen on."""
-    parts = hashlib.sha256(ground.split.parts.data).hexdigest()
+    parts = hashlib.sha256(data.split.parts.data).hexdigest()
     return {"fine_tuned_from": str(model.facts["weights_sha256"]), "parts_sha256": parts}
 
 
@@ -173,16 +173,16 @@ def is_trained(folder: Path, run: Run, hashes: dict[str, str]) -> bool:
     return facts["run"] == run_table(run) and facts["site_inputs"] == hashes
 
 
-def start(run: Run, ground: TrainingData, begin: Model | None) -> State:
+def start(run: Run, data: TrainingData, begin: Model | None) -> State:
     """The state of a training before its first epoch: new weights, or those of the model to `begin` with."""
-    network = build_model(run.network.name, len(ground.channels), **run.network.options)
+    network = build_model(run.network.name, len(data.channels), **run.network.options)
     if begin is not None:
         network.load_state_dict(begin.network.state_dict())
     else:
         generator = torch.Generator().manual_seed(run.training.seed)
         (positive_unit_ball_ if run.training.initial == "positive-unit-ball" else he_)(network, generator)
         if run.training.prior_bias:
-            prior_bias_(network, _landslide_share(ground))
+            prior_bias_(network, _landslide_share(data))
     return new_state(network, run.training, fine=begin is not None)
 
 
@@ -200,7 +200,7 @@ def _train(
 ) -> TrainingFacts:
     """Train from new weights, or from those of the model to `begin` with, and write the model folder.
 
-    `lay_out` and `hash_inputs` give the ground and the hashes of its files, and are called when they are needed.
+    `lay_out` and `hash_inputs` give the data and the hashes of their files, and are called when they are needed.
     `origin` is what model.json says of the model to begin with. Returns and raises as `train`.
     """
     if not overwrite and (folder / STATE).exists() and is_trained(folder, run, hash_inputs()):
@@ -212,32 +212,32 @@ def _train(
     inputs, origin = hash_inputs(), origin or {}
     identity = identity_of(run, inputs | origin)
     earlier_state = kept_state(folder, identity, overwrite)
-    ground = lay_out()
+    data = lay_out()
     keep_memory()
-    say(_headline(run, ground, arithmetic))
+    say(_headline(run, data, arithmetic))
     if earlier_state is None:
         remove_file(folder / STATE, folder / STATE)
     # An earlier model stays whole, with the split and the history that belong to it, until the new one is finished.
     replacing = (folder / FACTS).exists()
     if not replacing:
-        write_split(ground, folder)
-    with open_raster(ground.stack.path) as dataset:
-        zscore = _zscore(dataset, ground, begin)
-        blocks = SiteBlocks(ground, Blocks(dataset, ground.positions, zscore, ground.valid, ground.label), run)
-        state = start(run, ground, begin)
+        write_split(data, folder)
+    with open_raster(data.stack.path) as dataset:
+        zscore = _zscore(dataset, data, begin)
+        blocks = SiteBlocks(data, Blocks(dataset, data.positions, zscore, data.valid, data.label), run)
+        state = start(run, data, begin)
         if earlier_state is not None:
             restore(state, folder / STATE, earlier_state)
             say(f"going on after epoch {state.epoch} of {run.training.epochs}")
         shutil.rmtree(folder / STOPPED, ignore_errors=True)
         stopped = _run_epochs(state, blocks, arithmetic, identity, folder, replacing=replacing)
-        scores = choose_threshold(run.training, ground, blocks.cut, state, arithmetic)
-        pixels = _training_pixels(dataset, ground, zscore, run, earlier_pixels)
-    facts = cast(TrainingFacts, {**_facts(run, ground, state, scores, arithmetic), "site_inputs": inputs, **origin})
+        scores = choose_threshold(run.training, data, blocks.cut, state, arithmetic)
+        pixels = _training_pixels(dataset, data, zscore, run, earlier_pixels)
+    facts = cast(TrainingFacts, {**_facts(run, data, state, scores, arithmetic), "site_inputs": inputs, **origin})
     if begin is not None:
         facts["earlier_site_inputs"] = sites_of(begin)
     if stopped is not None:
         folder, facts["stopped"] = folder / STOPPED, str(stopped)
-    _write_model(folder, ground, zscore, pixels, state, facts=facts, half=half, draw=draw)
+    _write_model(folder, data, zscore, pixels, state, facts=facts, half=half, draw=draw)
     say(f"chose epoch {state.best_epoch} of {state.epoch}; it took {duration(time.monotonic() - began)}")
     if stopped is not None:
         raise stopped
@@ -252,21 +252,21 @@ def _refuse_others(folder: Path, overwrite: bool) -> None:
             refuse_existing(folder / name, overwrite)
 
 
-def _zscore(dataset: DatasetReader, ground: TrainingData, begin: Model | None) -> ZScore:
+def _zscore(dataset: DatasetReader, data: TrainingData, begin: Model | None) -> ZScore:
     """The z-score of the model to begin with, or one fitted on the training windows."""
     if begin is not None:
         return begin.zscore
-    return fit(dataset, ground.positions, ground.channels, ground.windows, ground.valid)
+    return fit(dataset, data.positions, data.channels, data.windows, data.valid)
 
 
-def _landslide_share(ground: TrainingData) -> float:
+def _landslide_share(data: TrainingData) -> float:
     """Share of landslide among the known pixels of the training windows, kept off 0 and 1."""
     landslide = known = 0
-    for window in ground.windows:
-        inside = window.clip(ground.label.shape).slices
-        scored = ground.valid[inside] & (ground.label[inside] != UNKNOWN)
+    for window in data.windows:
+        inside = window.clip(data.label.shape).slices
+        scored = data.valid[inside] & (data.label[inside] != UNKNOWN)
         known += int(scored.sum())
-        landslide += int((scored & (ground.label[inside] == LANDSLIDE)).sum())
+        landslide += int((scored & (data.label[inside] == LANDSLIDE)).sum())
     return min(max(landslide / known, 1e-4), 1 - 1e-4)
 
 
@@ -298,29 +298,29 @@ def _run_epochs(
 
 
 def _training_pixels(
-    dataset: DatasetReader, ground: TrainingData, zscore: ZScore, run: Run, earlier: TrainingPixels | None
+    dataset: DatasetReader, data: TrainingData, zscore: ZScore, run: Run, earlier: TrainingPixels | None
 ) -> TrainingPixels:
     """Pixels of the training ground that travel with the model, with those of the model that it began as."""
-    trained_on = training_ground(ground.windows, ground.label, ground.valid)
+    trained_on = training_ground(data.windows, data.label, data.valid)
     pixels = draw_training_pixels(
-        dataset, ground.positions, zscore, ground=trained_on, window=run.blocks.window, seed=run.split.seed
+        dataset, data.positions, zscore, ground=trained_on, window=run.blocks.window, seed=run.split.seed
     )
     return pixels if earlier is None else joined(earlier, pixels)
 
 
 def _facts(
-    run: Run, ground: TrainingData, state: State, scores: dict[str, float], arithmetic: Precision
+    run: Run, data: TrainingData, state: State, scores: dict[str, float], arithmetic: Precision
 ) -> TrainingFacts:
     """What model.json says of a training, but for its inputs, its origin and its files."""
     row = state.history[state.best_epoch - 1]
-    split: SplitTable = {"kind": ground.split.kind, "leaky": ground.split.leaky, "guard": ground.split.guard}
-    if ground.split.carried_from:
-        split["carried_from"] = ground.split.carried_from
+    split: SplitTable = {"kind": data.split.kind, "leaky": data.split.leaky, "guard": data.split.guard}
+    if data.split.carried_from:
+        split["carried_from"] = data.split.carried_from
     return {
         "run": run_table(run),
         "split": split,
-        "pixel_size": metric_size(ground.stack.grid),
-        "training_windows": len(ground.windows),
+        "pixel_size": metric_size(data.stack.grid),
+        "training_windows": len(data.windows),
         "chosen_epoch": state.best_epoch,
         "validation": {"validation_loss": row["validation_loss"], **scores},
         "precision": arithmetic,
@@ -335,7 +335,7 @@ def _facts(
 
 def _write_model(
     folder: Path,
-    ground: TrainingData,
+    data: TrainingData,
     zscore: ZScore,
     pixels: TrainingPixels,
     state: State,
@@ -348,20 +348,20 @@ def _write_model(
     # Weights come first: others than those that model.json names do not load.
     names = [WEIGHTS, "split.tif", "history.csv", "history.png", PIXELS_FILE, FACTS]
     with atomic_files(folder, names) as aside:
-        facts["split_sha256"] = write_split(ground, aside)
+        facts["split_sha256"] = write_split(data, aside)
         write_text(aside / "history.csv", _history(state))
         if draw is not None:
             draw(aside / "history.csv", aside / "history.png")
         facts["training_pixels"] = write_training_pixels(pixels, aside)
-        save_model(aside, state.best, ground.channels, zscore=zscore, threshold=state.threshold, facts=facts, half=half)
+        save_model(aside, state.best, data.channels, zscore=zscore, threshold=state.threshold, facts=facts, half=half)
     remove_file(folder / STATE, folder / STATE)
 
 
-def _headline(run: Run, ground: TrainingData, arithmetic: Precision) -> str:
+def _headline(run: Run, data: TrainingData, arithmetic: Precision) -> str:
     """What is trained on what, as the first line of a training."""
     return (
-        f"{run.network.name} on {plural(len(ground.channels), 'channel')}, split {ground.split.kind}: "
-        f"{plural(len(ground.windows), 'training window')} of {run.blocks.window} px, {arithmetic} on {device().type}"
+        f"{run.network.name} on {plural(len(data.channels), 'channel')}, split {data.split.kind}: "
+        f"{plural(len(data.windows), 'training window')} of {run.blocks.window} px, {arithmetic} on {device().type}"
     )
 
 

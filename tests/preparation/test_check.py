@@ -188,7 +188,7 @@ def test_shares_of_the_outline_are_counted_in_blocks(
     tiny: TinySite, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     """25 % of the columns are beyond the DEM, 50 % hold a class without an entry; three quarters are in the outline."""
-    for name in ("ground", "check_terrain", "check_vectors"):
+    for name in ("study_area", "check_terrain", "check_vectors"):
         monkeypatch.setattr(f"landslip.preparation.{name}.FILL_WINDOW", block)
     left, bottom, right, top = GRID.bounds
     write_vector(tiny.folder / "outline.gpkg", frame([box(left + 48 * 15, bottom, right, top)]), overwrite=True)

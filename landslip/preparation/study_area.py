@@ -1,4 +1,4 @@
-"""The ground of a site: which pixels of its grid lie inside the outline, and how many they are."""
+"""The study area of a site: which pixels of its grid lie inside the outline, and how many they are."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Inside = Callable[[Window], NDArray[np.bool_]]  # the pixels of a window, (h, w)
 
 
 @dataclass(frozen=True)
-class Ground:
+class StudyArea:
     """A site's grid, a function that says which of its pixels lie inside the outline, and the number of those."""
 
     grid: Grid
@@ -28,13 +28,13 @@ class Ground:
     pixels: int
 
 
-def ground_of(outline: FileTable | None, grid: Grid) -> Ground:
-    """The ground of a grid that lies inside an outline; all of it without one. Raises what reading the outline does."""
+def study_area_of(outline: FileTable | None, grid: Grid) -> StudyArea:
+    """The part of a grid that lies inside an outline; all of it without one. Raises what reading the outline does."""
     inside = inside_of(outline, grid)
     if outline is None:
-        return Ground(grid, inside, grid.height * grid.width)
+        return StudyArea(grid, inside, grid.height * grid.width)
     counts = parallel_map(lambda window: int(np.count_nonzero(inside(window))), tiles(grid.shape, FILL_WINDOW))
-    return Ground(grid, inside, sum(counts))
+    return StudyArea(grid, inside, sum(counts))
 
 
 def inside_of(outline: FileTable | None, grid: Grid) -> Inside:
