@@ -14,6 +14,7 @@ from landslip.models import NETWORKS, build_model
 from landslip.runtime.progress import duration, plural
 from landslip.runtime.text import read_json, screen_table
 from landslip.training.checkpoint import Model, load_model, pixel_size
+from landslip.training.model_facts import ModelFacts
 from landslip.training.model_files import FACTS, WEIGHTS
 
 VECTORS = (".gpkg", ".shp", ".geojson", ".json", ".fgb")
@@ -110,21 +111,43 @@ def _model_facts(path: Path, model: Model) -> str:
     leaky = {True: " (leaky)", False: "", None: " (leaky or not: unknown)"}[split["leaky"]]
     rows = [
         f"{path}: a model",
-        f"network     {facts['run']['network']['name']}, seed {facts['seed']}",
+        *_networks(facts),
         f"channels    {', '.join(channel.name for channel in model.channels)}",
         f"split       {split['kind']}{leaky}, guard {split['guard']} px",
         f"windows     {facts['training_windows']} of {facts['run']['blocks']['window']} px",
         *([] if size is None else [f"pixels      {size[0]:g} x {size[1]:g} m"]),
-        f"trained     {duration(facts['training_seconds'])}, epoch {facts['chosen_epoch']} chosen",
+        *([] if "members" in facts else [f"trained     {_trained(facts)}"]),
         *([f"stopped     {facts['stopped']}"] if "stopped" in facts else []),
         *([] if model.temperature == 1 else [f"temperature {model.temperature:g}"]),
         f"threshold   {model.threshold:g}",
-        f"validation  {', '.join(_score(name, value) for name, value in facts['validation'].items())}",
+        *([] if "validation" not in facts else [f"validation  {_scores(facts['validation'])}"]),
         f"machine     {machine['processor']}, {plural(machine['threads'], 'thread')}, GPU {machine['gpu']}",
         f"weights     SHA-256 {facts['weights_sha256']}",
         *_int8(model),
     ]
     return "\n".join(rows)
+
+
+def _networks(facts: ModelFacts) -> list[str]:
+    """The network of a model, or a row for each member of an ensemble."""
+    if "members" not in facts:
+        return [f"network     {facts['run']['network']['name']}, seed {facts['seed']}"]
+    each = [
+        f"member      {member['network']}, seed {member['seed']}, epoch {member['chosen_epoch']}, threshold "
+        f"{member['threshold']:g}; {_scores(member['validation'])} on its validation ground"
+        for member in facts["members"]
+    ]
+    return [f"network     ensemble of {len(each)}, trained {duration(facts['training_seconds'])} together", *each]
+
+
+def _trained(facts: ModelFacts) -> str:
+    """How long a network was trained, and the epoch that was chosen."""
+    return f"{duration(facts['training_seconds'])}, epoch {facts['chosen_epoch']} chosen"
+
+
+def _scores(validation: dict[str, float]) -> str:
+    """The scores on validation ground, in words."""
+    return ", ".join(_score(name, value) for name, value in validation.items())
 
 
 def _int8(model: Model) -> list[str]:

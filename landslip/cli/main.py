@@ -22,7 +22,12 @@ from landslip.errors import LandslipError
 # The commands in the order of the pipeline, under the groups that `landslip --help` lists them in.
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Site": {"check": prepare.check_command, "prepare": prepare.prepare_command, "import": prepare.import_command},
-    "Train": {"train": model.train_command, "calibrate": model.calibrate_command, "quantize": model.quantize_command},
+    "Train": {
+        "train": model.train_command,
+        "ensemble": model.ensemble_command,
+        "calibrate": model.calibrate_command,
+        "quantize": model.quantize_command,
+    },
     "Map": {"map": mapping.map_command, "inventory": mapping.inventory_command},
     "Judge": {
         "evaluate": mapping.evaluate_command,

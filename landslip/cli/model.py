@@ -59,6 +59,26 @@ def train_command(
         typer.echo(repeated(facts_before, read_json(model / FACTS)))
 
 
+def ensemble_command(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL/ MODEL/ ...", help="two or more of one site")],
+    out: Annotated[Path, typer.Argument(metavar="OUT_MODEL/")],
+    *,
+    half: Annotated[bool, typer.Option("--half", help="Keep the weights in half precision: half the file.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Put several trained models together as one.
+
+    Its map is the mean of theirs, taken of the logits. Choose its threshold by `landslip calibrate`.
+    """
+    from landslip.training.ensemble import make_ensemble
+
+    ensemble = make_ensemble(models, out, overwrite, half=half)
+    typer.echo(
+        f"{out}: {len(models)} members, threshold {ensemble.threshold:.3f}, the mean of theirs. To choose it on "
+        f"validation ground: landslip calibrate {out} PREPARED/ OUT_MODEL/"
+    )
+
+
 def calibrate_command(
     model: ModelFolder,
     prepared: PreparedFolder,

@@ -23,12 +23,12 @@ from landslip.dataset.channels import Channel, StackInfo, choose_channels, read_
 from landslip.dataset.label import LANDSLIDE, OTHER, known_label
 from landslip.dataset.spatial_split import split_apart
 from landslip.dataset.split import NONE, PARTS, TRAIN, VALIDATION, Split, leaky_of, split_paper
-from landslip.errors import LabelError, SplitError
+from landslip.errors import LabelError, RunError, SplitError
 from landslip.geo.geotiff import write_raster
 from landslip.geo.grid import Window, require_same_grid, squares
 from landslip.geo.mapped_array import from_windows, strips, union_of_windows
 from landslip.geo.raster import open_raster, read_info, read_stored_window, require_one_band
-from landslip.models import build_model
+from landslip.models import ENSEMBLE, build_model
 from landslip.runtime.disk import file_hash
 from landslip.runtime.progress import say
 from landslip.runtime.run_folder import prepared_file
@@ -70,6 +70,11 @@ def build_training_data(run: Run, prepared: Path) -> TrainingData:
     Raises ChannelError, LabelError, SplitError or RunError where the run cannot be trained on the site. Where smaller
     windows, regions or guards would fit, the error names them.
     """
+    if run.network.name == ENSEMBLE:
+        raise RunError(
+            '[network] name is "ensemble", which is put together of trained models. Train those, then give '
+            "`landslip ensemble MODEL_1/ MODEL_2/ OUT_MODEL/`."
+        )
     stack, label, valid = read_prepared(prepared)
     positions = choose_channels(stack.channels, run.channels, stack.path)
     if not any((valid[w.slices] & (label[w.slices] == LANDSLIDE)).any() for w in strips(label.shape)):

@@ -26,7 +26,7 @@ from landslip.geo.grid import Grid, require_same_grid
 from landslip.geo.raster import RasterInfo, open_raster, read_info, require_one_band, require_probability
 from landslip.geo.vector import read_vector
 from landslip.inventory.previous import layer_of
-from landslip.models import NETWORKS
+from landslip.models import network_title
 from landslip.plots.qgis_style import MAP_COLOURS, NOT_VALID
 from landslip.runtime.disk import file_hash
 from landslip.runtime.extras import require_extra
@@ -164,7 +164,7 @@ def _model_properties(model: Model, sides: list[int], *, raw: bool, nodata: floa
     """What a model is, takes and gives; `sides` are the rows and columns of a block that it takes, -1 for any."""
     facts = model.facts
     name = model.network_name
-    title = NETWORKS[name].title
+    title = network_title(name, model.network_options)
     versions = facts.get("software", {})
     return {
         "title": f"{title} that recognises landslides",

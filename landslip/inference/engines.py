@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from landslip.errors import RunError
 from landslip.inference.int8 import QUANTIZED, quantized_graph
-from landslip.models import NETWORKS
+from landslip.models import torch_only
+from landslip.models.ensemble import Ensemble
 from landslip.models.forward import device, keep_memory, logits, precision
 from landslip.runtime.disk import file_hash
 from landslip.runtime.extras import require_extra
@@ -171,23 +172,35 @@ def openvino_graph(network: torch.nn.Module, channels: int) -> Any:
 
 @torch.inference_mode()
 def bytes_of_a_pixel(model: Model, engine: str) -> float:
-    """Bytes that one pixel of a block takes at most while `engine` runs it; the same on every machine."""
+    """Bytes that one pixel of a block takes at most while `engine` runs it; the same on every machine.
+
+    The members of an ensemble run one after another, so that the heaviest of them counts.
+    """
+    if isinstance(model.network, Ensemble):
+        heaviest = max(_outputs_of_a_pixel(member, model) for member in model.network.members)
+    else:
+        heaviest = _outputs_of_a_pixel(model.network, model)
+    return SHARE_HELD[engine] * heaviest + HELD_INPUTS * FLOAT * len(model.channels)
+
+
+def _outputs_of_a_pixel(network: torch.nn.Module, model: Model) -> float:
+    """Bytes of all that the layers of a network give out for a pixel."""
     outputs = 0
 
     def count(_: torch.nn.Module, __: Any, output: Any) -> None:
         nonlocal outputs
         outputs += (output[0] if isinstance(output, tuple) else output).numel() * FLOAT
 
-    leaves = [layer for layer in model.network.modules() if not list(layer.children())]
+    leaves = [layer for layer in network.modules() if not list(layer.children())]
     hooks = [layer.register_forward_hook(count) for layer in leaves]
     side = model.multiple
     try:
-        here = next(model.network.parameters()).device
-        model.network(torch.zeros(1, len(model.channels), side, side, device=here))
+        here = next(network.parameters()).device
+        network(torch.zeros(1, len(model.channels), side, side, device=here))
     finally:
         for hook in hooks:
             hook.remove()
-    return SHARE_HELD[engine] * outputs / side**2 + HELD_INPUTS * FLOAT * len(model.channels)
+    return outputs / side**2
 
 
 def most_pixels(engine: str, of_a_pixel: float, memory: float | None, least: int) -> int:
@@ -227,7 +240,7 @@ def size_in_bytes(text: str) -> float:
 def _suits(model: Model) -> bool:
     """Whether OpenVINO is installed and runs the model's network on what this machine computes with."""
     installed = find_spec("openvino") is not None
-    return installed and device().type == "cpu" and not NETWORKS[model.network_name].torch_only
+    return installed and device().type == "cpu" and not any(torch_only(model.network_name, model.network_options))
 
 
 def _graph_of(network: torch.nn.Module, channels: int) -> Any:

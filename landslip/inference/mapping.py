@@ -35,6 +35,7 @@ from landslip.inference.predict import (
     require_whole,
 )
 from landslip.inference.tile_store import TileStore, open_tile_store, refuse_existing_map
+from landslip.models.ensemble import Ensemble
 from landslip.models.forward import dropout_layers
 from landslip.plots.qgis_style import probability_style
 from landslip.runtime.atomic import refuse_existing, refuse_input
@@ -193,7 +194,7 @@ def _say_what_is_unknown(model: Model, uncertainty: Uncertainty) -> None:
             "warning: the training pixels lie in one block of ground, which does not tell how unlike other ground may "
             "be: the area of applicability is NaN all over."
         )
-    if uncertainty.samples and not dropout_layers(model.network):
+    if uncertainty.samples and not isinstance(model.network, Ensemble) and not dropout_layers(model.network):
         say(
             f"warning: {model.network_name} was trained without dropout, so no samples can be drawn "
             "from it: the disagreement is NaN all over, which does not mean that it is sure."

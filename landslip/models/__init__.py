@@ -20,6 +20,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -57,6 +59,10 @@ NETWORKS: dict[str, NetworkFacts] = {
     ),
 }
 
+# Not trained by itself, but put together of trained networks (`landslip ensemble`).
+ENSEMBLE = "ensemble"
+_ENSEMBLE = NetworkFacts(title="Ensemble", module="ensemble", builder="Ensemble")
+
 CHANNELS = 65_535  # bands that a GeoTIFF can have
 WIDEST = 4096  # maps or layers; beyond it a network is not refused by torch, but built for hours
 
@@ -70,12 +76,12 @@ def build_model(name: str, in_channels: int, **options: Any) -> torch.nn.Module:
 
     Raises RunError for an unknown name, an unknown option or a value the network cannot be built with.
     """
-    if name not in NETWORKS:
+    if name not in NETWORKS and name != ENSEMBLE:
         refuse_unknown("network", name, list(NETWORKS))
     if isinstance(in_channels, bool) or not isinstance(in_channels, int) or not 1 <= in_channels <= CHANNELS:
         channels = f"1 channel or more and at most {CHANNELS}"
         raise RunError(f"network {name} needs {channels}, not {in_channels!r}; check the run's channels")
-    facts = NETWORKS[name]
+    facts = NETWORKS.get(name, _ENSEMBLE)
     build = getattr(importlib.import_module(f"landslip.models.{facts.module}"), facts.builder)
     options_of_network = [key for key in inspect.signature(build).parameters if key != "in_channels"]
     for key, value in options.items():
@@ -94,9 +100,25 @@ def build_model(name: str, in_channels: int, **options: Any) -> torch.nn.Module:
     return model
 
 
-def network_title(name: str) -> str:
-    """A network's name for people; its own name where landslip does not know it."""
-    return NETWORKS[name].title if name in NETWORKS else str(name)
+def network_title(name: str, options: Mapping[str, Any] | None = None) -> str:
+    """A network's name for people, an ensemble's with its members; its own where landslip does not know it."""
+    if name != ENSEMBLE:
+        return NETWORKS[name].title if name in NETWORKS else str(name)
+    counts = Counter(network_title(member) for member in _member_names(options))
+    each = [f"{count} x {title}" if count > 1 else title for title, count in counts.items()]
+    return f"{_ENSEMBLE.title} ({', '.join(each)})"
+
+
+def torch_only(name: str, options: Mapping[str, Any] | None = None) -> tuple[str, str]:
+    """The title of a network that PyTorch alone can run and what of it, be it a member of an ensemble; else "", ""."""
+    for one in _member_names(options) if name == ENSEMBLE else [name]:
+        if NETWORKS[one].torch_only:
+            return NETWORKS[one].title, NETWORKS[one].torch_only
+    return "", ""
+
+
+def _member_names(options: Mapping[str, Any] | None) -> list[str]:
+    return [str(member["name"]) for member in (options or {}).get("members", [])]
 
 
 def refuse_unknown(what: str, given: str, known: list[str]) -> NoReturn:

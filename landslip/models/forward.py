@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from landslip.models.ensemble import Ensemble
 
 Precision = Literal["fp32", "bf16"]
 # glibc's numbers for mallopt: keep freed memory (trim), get it in large steps (top pad), map only giants by themselves.
@@ -98,10 +101,13 @@ def disagreement(
 ) -> NDArray[np.float32]:
     """Standard deviation (B, H, W) of the probability over `samples` (0, or 2 or more) networks drawn by dropout.
 
-    Monte Carlo dropout (Gal and Ghahramani 2016, "Dropout as a Bayesian approximation"): dropout as in training, batch
+    Of an ensemble it is that over its members, however many samples are asked for. Of another network it is by Monte
+    Carlo dropout (Gal and Ghahramani 2016, "Dropout as a Bayesian approximation"): dropout as in training, batch
     normalisation as in mapping. All follows from `seed`; the stream that others draw from is left as it was. NaN where
     the network has no dropout, which is not the same as agreement, and where no sample is asked for.
     """
+    if isinstance(network, Ensemble) and samples:
+        return _spread(_member_probabilities(network, x, precision, temperature))
     layers = dropout_layers(network)
     if not layers or not samples:
         return np.full((len(x), *x.shape[2:]), np.nan, np.float32)
@@ -115,13 +121,29 @@ def disagreement(
         finally:
             for layer in layers:
                 layer.eval()
-    return np.asarray(np.std(samples_drawn, axis=0, ddof=1, dtype=np.float64), np.float32)
+    return _spread(samples_drawn)
 
 
 def dropout_layers(network: torch.nn.Module) -> list[torch.nn.Module]:
     """The layers of a network that drop values in training; none where its dropout is 0."""
     kinds = (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d)
     return [layer for layer in network.modules() if isinstance(layer, kinds) and layer.p > 0]
+
+
+@torch.inference_mode()
+def _member_probabilities(
+    ensemble: Ensemble, x: NDArray[np.float32], precision: Precision, temperature: float
+) -> list[NDArray[np.float32]]:
+    """The probability (B, H, W) by each member of an ensemble alone."""
+    device = next(ensemble.parameters()).device
+    with autocast(precision, device):
+        each = ensemble.each(to_network(x, device))
+    return [torch.sigmoid(logits[:, 0].float() / temperature).cpu().numpy() for logits in each]
+
+
+def _spread(probabilities: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The standard deviation of probabilities that several networks give, pixel by pixel."""
+    return np.asarray(np.std(probabilities, axis=0, ddof=1, dtype=np.float64), np.float32)
 
 
 def _logits(network: torch.nn.Module, x: NDArray[np.float32], precision: Precision) -> torch.Tensor:

@@ -115,13 +115,23 @@ def _items(inputs: Any) -> list[Mapping[str, Any]]:
     return list(inputs)
 
 
+def _made_of(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How a model's weights came to be: arithmetic and seed, or of an ensemble the weights of each member."""
+    if "members" not in facts:
+        return [("Precision, seed", f"{facts['precision']}, {facts['seed']}")]
+    return [
+        (f"Member {count}, {member['network']}, seed {member['seed']}", f"SHA-256 {member['weights_sha256']}")
+        for count, member in enumerate(facts["members"], 1)
+    ]
+
+
 def _trained_from(facts: Mapping[str, Any]) -> Iterator[Block]:
     machine = facts["machine"]
     rows = [
         ("Trained with", _versions(facts["software"])),
         ("On", f"{machine['system']}, {machine['processor']}, {plural(machine['threads'], 'thread')}, "
          f"{machine['memory_gib']} GiB, GPU {machine['gpu']}"),
-        ("Precision, seed", f"{facts['precision']}, {facts['seed']}"),
+        *_made_of(facts),
         *((f"{name}, when trained", f"SHA-256 {value}") for name, value in facts["site_inputs"].items()),
         ("Model", f"SHA-256 {facts['weights_sha256']}"),
     ]  # fmt: skip

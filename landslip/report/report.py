@@ -63,7 +63,7 @@ def _subtitle(workspace: Workspace) -> str:
             parts = []
     network = read_quietly(workspace.run.model).get("run", {})
     if isinstance(network, dict) and isinstance(network.get("network"), dict):
-        parts.append(network_title(network["network"].get("name", "")))
+        parts.append(network_title(network["network"].get("name", ""), network["network"].get("options")))
     return "; ".join(part for part in parts if part)
 
 

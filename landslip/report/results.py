@@ -30,6 +30,7 @@ from landslip.report.base import (
     number,
     percent,
     read_json_table,
+    read_quietly,
     thinned,
 )
 from landslip.report.html import Block, Cell, Facts, Notes, Table, Text
@@ -64,7 +65,8 @@ def training(workspace: Workspace) -> list[Block]:
     for path in holding(workspace, FACTS, "calibration"):
         calibrated += workspace.attempt(path, partial(_calibration, workspace, path))
     if workspace.run.history is None:
-        return [*blocks, *workspace.lacks("history"), *calibrated]
+        missing = [] if "members" in read_quietly(workspace.run.model) else workspace.lacks("history")
+        return [*blocks, *missing, *calibrated]
     history = workspace.run.history
 
     def curves() -> Iterator[Block]:
@@ -86,8 +88,9 @@ def training(workspace: Workspace) -> list[Block]:
 
 def _model_facts(facts: Mapping[str, Any]) -> Block:
     run = facts["run"]
-    choices, validation = run["training"], facts["validation"]
-    scores = [f"{k.removeprefix('validation_')} {figure_text(v)}" for k, v in validation.items()]
+    if "members" in facts:
+        return _ensemble_facts(facts)
+    choices, scores = run["training"], _validation_text(facts["validation"])
     names = [channel["name"] for channel in facts["channels"]]
     rows = [
         ("Network", network_title(run["network"]["name"])),
@@ -96,10 +99,29 @@ def _model_facts(facts: Mapping[str, Any]) -> Block:
         ("Loss, epochs, batch", f"{choices['loss']}, {plural(choices['epochs'], 'epoch')}, "
          f"batches of {choices['batch']}"),
         ("Epoch kept", f"{facts['chosen_epoch']} (choose: {choices['choose']})"),
-        ("Validation ground", ", ".join(scores)),
+        ("Validation ground", scores),
         ("Threshold", f"{figure_text(facts['threshold'])}, by {choices['threshold']} on validation ground"),
     ]  # fmt: skip
     return Facts(rows)
+
+
+def _ensemble_facts(facts: Mapping[str, Any]) -> Block:
+    """What an ensemble is made of, a row for each member."""
+    names = [channel["name"] for channel in facts["channels"]]
+    rows = [
+        ("Network", f"ensemble of {len(facts['members'])}, whose logits are averaged"),
+        ("Channels", f"{len(names)}: {', '.join(map(str, names))}"),
+    ]
+    for count, member in enumerate(facts["members"], 1):
+        validation = _validation_text(member["validation"])
+        text = f"{member['network']}, seed {member['seed']}, epoch {member['chosen_epoch']}"
+        rows.append((f"Member {count}", f"{text}; on its validation ground {validation}"))
+    rows.append(("Threshold", f"{figure_text(facts['threshold'])}"))
+    return Facts(rows)
+
+
+def _validation_text(validation: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.removeprefix('validation_')} {figure_text(value)}" for name, value in validation.items())
 
 
 def _calibration(workspace: Workspace, path: Path) -> Iterator[Block]:
@@ -295,7 +317,7 @@ def complexity(workspace: Workspace) -> list[Block]:
         machine = facts["machine"]
         weights = path.with_name(WEIGHTS)
         rows = [
-            ("Network", f"{network_title(network['name'])}, {plural(channels, 'channel')}"),
+            ("Network", f"{network_title(network['name'], network.get('options'))}, {plural(channels, 'channel')}"),
             ("Parameters", f"{learnt:,} learnt and {statistics:,} running statistics, {both:,} together"),
             (
                 "Model file",

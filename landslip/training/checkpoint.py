@@ -23,7 +23,7 @@ from landslip.dataset.zscore import ZScore
 from landslip.errors import ChannelError, LandslipError, ModelError, RunError
 from landslip.geo.grid import metric_size
 from landslip.geo.raster import read_info
-from landslip.models import NETWORKS, build_model
+from landslip.models import ENSEMBLE, build_model, torch_only
 from landslip.runtime.atomic import atomic_write, refuse_existing
 from landslip.runtime.disk import file_hash
 from landslip.runtime.run_folder import part_meant
@@ -70,8 +70,13 @@ class Model:
 
     @property
     def network_name(self) -> str:
-        """The name of the network, as run files have it: a key of NETWORKS."""
+        """The name of the network, as run files have it: a key of NETWORKS, or ENSEMBLE."""
         return self.facts["run"]["network"]["name"]
+
+    @property
+    def network_options(self) -> dict[str, object]:
+        """The options that the network was built with."""
+        return self.facts["run"]["network"].get("options") or {}
 
 
 def load_model(folder: Path | str) -> Model:
@@ -215,11 +220,12 @@ def run_of(model: Model) -> Run:
 
 def require_portable(model: Model) -> None:
     """Raise RunError where no other program than PyTorch can run a model's network."""
-    network = NETWORKS[model.network_name]
-    if network.torch_only:
+    title, what = torch_only(model.network_name, model.network_options)
+    if what:
+        is_a = "has a member" if model.network_name == ENSEMBLE else "is a"
         raise RunError(
-            f"{model.folder} is a {network.title}, whose {network.torch_only} only PyTorch has: there is no ONNX, "
-            "OpenVINO or int8 form of it. Map it with `landslip map --engine torch`, or train another network."
+            f"{model.folder} {is_a} {title}, whose {what} only PyTorch has: there is no ONNX, OpenVINO or int8 form of "
+            "it. Map it with `landslip map --engine torch`, or train another network."
         )
 
 

@@ -20,7 +20,7 @@ class ChannelTable(TypedDict):
 
 
 class NetworkTable(TypedDict):
-    """The network of a run: a name of NETWORKS, and the options that its builder was given."""
+    """The network of a run: a name of NETWORKS or "ensemble", and the options that its builder was given."""
 
     name: str
     options: dict[str, object]
@@ -100,15 +100,28 @@ class MachineTable(TypedDict):
     gpu: str
 
 
+class MemberTable(TypedDict):
+    """A member of an ensemble: its network, what made it, its threshold and its scores on its own validation ground."""
+
+    network: str
+    weights_sha256: str
+    threshold: float
+    seed: int
+    chosen_epoch: int
+    validation: dict[str, float]
+
+
 class TrainingFacts(TypedDict, total=False):
     """What a training adds to a model's own entries; earlier versions wrote fewer keys.
 
-    `pixel_size` is width and height in metres, None where the grid has none. Of inputs and files the SHA-256 is given,
-    and `earlier_site_inputs` are those of the sites of the model that a fine-tuned one began as.
+    `members` are those of an ensemble, which has no seed, epoch or validation scores of its own. `pixel_size` is width
+    and height in metres, None where the grid has none. Of inputs and files the SHA-256 is given, and
+    `earlier_site_inputs` are those of the sites of the model that a fine-tuned one began as.
     """
 
     run: RunTable
     split: SplitTable
+    members: list[MemberTable]
     pixel_size: tuple[float, float] | None
     training_windows: int
     chosen_epoch: int
