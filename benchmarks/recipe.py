@@ -54,6 +54,8 @@ WHOLE = "whole recipe"
 VIEWS = ", 8 views"
 SCORED = ("validation", "test")
 LIGHT = {"gamma": 0.2, "contrast": 0.2, "brightness": 0.2}
+ALL_THREE = {**LIGHT, "offset": 200.0, "drop": 0.1}
+RESUNET: dict[str, Any] = {"network": {"name": "resunet"}}
 # What each variant changes of which tables; of [training] where a key names no table.
 VARIANTS: dict[str, dict[str, Any]] = {
     WHOLE: {},
@@ -71,10 +73,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "light varied": {"augmentation": LIGHT},
     "offset varied": {"augmentation": {"offset": 200.0}},
     "parts dropped": {"augmentation": {"drop": 0.1}},
-    "all three": {"augmentation": {**LIGHT, "offset": 200.0, "drop": 0.1}},
+    "all three": {"augmentation": ALL_THREE},
     "no bands": {"channels": {"bands": "none"}},
     "bands alone": {"channels": {"factors": "none"}},
-    "ResU-Net": {"network": {"name": "resunet"}},
+    "ResU-Net": RESUNET,
+    "ResU-Net, light varied": RESUNET | {"augmentation": LIGHT},
+    "ResU-Net, offset varied": RESUNET | {"augmentation": {"offset": 200.0}},
+    "ResU-Net, parts dropped": RESUNET | {"augmentation": {"drop": 0.1}},
+    "ResU-Net, all three": RESUNET | {"augmentation": ALL_THREE},
+    "ResU-Net, boundary loss": RESUNET | {"loss": "boundary"},
+    "ResU-Net, no bands": RESUNET | {"channels": {"bands": "none"}},
+    "ResU-Net, windows of 256": RESUNET | {"blocks": {"window": 256}, "split": {"guard": 128}, "batch": 2},
 }
 
 
@@ -84,7 +93,9 @@ def run_of(name: str, seed: int, fold: int, folds: int, epochs: int) -> Run:
     tables["training"] |= {"epochs": epochs, "seed": seed}
     tables["split"] |= {"folds": folds, "fold": fold}
     for key, value in VARIANTS[name].items():
-        if key in Run.model_fields:
+        if key in ("blocks", "split"):
+            tables[key] |= value
+        elif key in Run.model_fields:
             tables[key] = value
         else:
             tables["training"][key] = value
@@ -178,7 +189,7 @@ def main() -> None:
     results: dict[str, dict[Training, Measured]] = {}
     for seed, fold, name in product(range(given.seeds), range(given.folds), given.only):
         training = f"seed_{seed}_fold_{fold}_of_{given.folds}_epochs_{given.epochs}"
-        folder = given.out / name.replace(" ", "_").replace("+", "and") / training
+        folder = given.out / name.replace(" ", "_").replace(",", "").replace("+", "and") / training
         if given.table and not (folder / "scores.json").exists():
             continue
         say(f"-- {name}, seed {seed}, fold {fold + 1} of {given.folds}")
