@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from landslip.dataset.channels import StackInfo, read_stack_info
@@ -120,7 +121,7 @@ def _model_facts(path: Path, model: Model) -> str:
         *([f"stopped     {facts['stopped']}"] if "stopped" in facts else []),
         *([] if model.temperature == 1 else [f"temperature {model.temperature:g}"]),
         f"threshold   {model.threshold:g}",
-        *([] if "validation" not in facts else [f"validation  {_scores(facts['validation'])}"]),
+        *_apart(facts),
         f"machine     {machine['processor']}, {plural(machine['threads'], 'thread')}, GPU {machine['gpu']}",
         f"weights     SHA-256 {facts['weights_sha256']}",
         *_int8(model),
@@ -140,12 +141,22 @@ def _networks(facts: ModelFacts) -> list[str]:
     return [f"network     ensemble of {len(each)}, trained {duration(facts['training_seconds'])} together", *each]
 
 
+def _apart(facts: ModelFacts) -> list[str]:
+    """The scores on validation ground, or those of the folds that stand for them; nothing where there are neither."""
+    if "folds" in facts:
+        scores = {name: value for name, value in facts["folds"]["scores"].items() if name in ("f1", "kappa")}
+        return [f"folds       {len(facts['folds']['thresholds'])}, pooled: {_scores(scores)}"]
+    if "validation" not in facts or facts["split"]["kind"] == "all":
+        return []
+    return [f"validation  {_scores(facts['validation'])}"]
+
+
 def _trained(facts: ModelFacts) -> str:
     """How long a network was trained, and the epoch that was chosen."""
     return f"{duration(facts['training_seconds'])}, epoch {facts['chosen_epoch']} chosen"
 
 
-def _scores(validation: dict[str, float]) -> str:
+def _scores(validation: Mapping[str, float | None]) -> str:
     """The scores on validation ground, in words."""
     return ", ".join(_score(name, value) for name, value in validation.items())
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,6 +21,10 @@ from landslip.cli.options import (
     require_inputs,
 )
 from landslip.errors import RunError
+from landslip.runtime.progress import plural
+
+if TYPE_CHECKING:
+    from landslip.training.model_facts import TrainingFacts
 
 
 def train_command(
@@ -28,6 +33,10 @@ def train_command(
     model: ModelFolder,
     *,
     change: Change = None,
+    folds: Annotated[
+        Path | None,
+        typer.Option(metavar="LADDER/", help="train on all ground, with epochs and threshold of these folds"),
+    ] = None,
     half: Annotated[bool, typer.Option("--half", help="Keep the weights in half precision: half the file.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -50,11 +59,9 @@ def train_command(
     from landslip.runtime.provenance import repeated
     from landslip.training.train import train
 
-    facts = train(choices, prepared, model, overwrite=overwrite, half=half, draw=partial(draw_history, overwrite=True))
-    typer.echo(
-        f"{model}: kappa {_figure(facts['validation']['validation_kappa'])}, F1 "
-        f"{_figure(facts['validation']['validation_f1'])} on validation ground, epoch {facts['chosen_epoch']}"
-    )
+    draw = partial(draw_history, overwrite=True)
+    facts = train(choices, prepared, model, overwrite=overwrite, half=half, draw=draw, folds=folds)
+    typer.echo(f"{model}: {_reached(facts)}")
     if facts_before is not None:
         typer.echo(repeated(facts_before, read_json(model / FACTS)))
 
@@ -160,6 +167,20 @@ def transfer_command(
         model, prepared, out, blocks=blocks, epochs=epochs, overwrite=overwrite, accept_range=accept_range
     )
     typer.echo(transfer_table(result))
+
+
+def _reached(facts: TrainingFacts) -> str:
+    """What a training reached: on its validation ground, or on the folds that stand for it."""
+    if "folds" in facts:
+        scores, count = facts["folds"]["scores"], len(facts["folds"]["thresholds"])
+        kappa, f1 = (_figure(math.nan if (value := scores[name]) is None else value) for name in ("kappa", "f1"))
+        epochs = plural(facts["chosen_epoch"], "epoch")
+        return f"trained on all ground for {epochs}; on ground apart its {count} folds have kappa {kappa}, F1 {f1}"
+    if facts["split"]["kind"] == "all":
+        return f"trained on all ground for {plural(facts['chosen_epoch'], 'epoch')}; its scores are not known"
+    validation = facts["validation"]
+    kappa, f1 = (_figure(validation[f"validation_{name}"]) for name in ("kappa", "f1"))
+    return f"kappa {kappa}, F1 {f1} on validation ground, epoch {facts['chosen_epoch']}"
 
 
 def _figure(value: float) -> str:

@@ -65,11 +65,14 @@ class SplitChoice(Strict):
     """[split]: how the ground is divided; drawn from its own seed, so that trainings of several seeds share it.
 
     `apart`: parts are unions of regions, `guard` pixels apart. `paper`: random windows, leaky. `given`: split.tif in
-    the prepared folder. `folds` of an `apart` split: whole regions in so many groups, of which group `fold` (from 0)
-    is the test part; `train` and `validation` then share the rest in their proportion.
+    the prepared folder. `all`: no validation and no test part; epochs and threshold must be given, or come from the
+    folds of a ladder (`landslip train --folds`).
+
+    `folds` of an `apart` split: whole regions in so many groups, of which group `fold` (from 0) is the test part;
+    `train` and `validation` then share the rest in their proportion.
     """
 
-    kind: Literal["apart", "paper", "given"] = "apart"
+    kind: Literal["apart", "paper", "given", "all"] = "apart"
     regions: Literal["squares", "pieces"] = "squares"
     region: int = Field(128, ge=16, description="side of a square, pixels")
     guard: int | None = Field(None, ge=0, description="pixels; default: the window")
@@ -106,6 +109,7 @@ class TrainingChoice(Strict):
 
     recipe: Literal["best", "paper"] = "best"
     epochs: int = Field(40, ge=1)
+    end: int | None = Field(None, ge=1, description="epoch after which training ends, of a schedule of `epochs`")
     batch: int = Field(8, ge=1, le=2**16)
     learning_rate: float | None = Field(None, gt=0, description="None: as `settled` chooses it for the network")
     schedule: Literal["constant", "one-cycle"] = "one-cycle"
@@ -120,6 +124,11 @@ class TrainingChoice(Strict):
     threshold: Literal["f1", "kappa"] | Annotated[float, Field(ge=0, le=1)] = "kappa"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = Field(0, ge=0, lt=2**63)
+
+    @property
+    def last(self) -> int:
+        """The epoch after which training ends."""
+        return min(self.end or self.epochs, self.epochs)
 
     @property
     def rate(self) -> float:

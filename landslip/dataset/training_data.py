@@ -75,6 +75,12 @@ def build_training_data(run: Run, prepared: Path) -> TrainingData:
             '[network] name is "ensemble", which is put together of trained models. Train those, then give '
             "`landslip ensemble MODEL_1/ MODEL_2/ OUT_MODEL/`."
         )
+    if run.split.kind == "all" and (run.training.choose != "last" or isinstance(run.training.threshold, str)):
+        raise RunError(
+            f'[split] kind = "all" leaves no validation ground for [training] choose = "{run.training.choose}" and '
+            f"threshold = {run.training.threshold!r}. Give the folds that chose them (`--folds LADDER/`), "
+            'or choose = "last" and a number as threshold.'
+        )
     stack, label, valid = read_prepared(prepared)
     positions = choose_channels(stack.channels, run.channels, stack.path)
     if not any((valid[w.slices] & (label[w.slices] == LANDSLIDE)).any() for w in strips(label.shape)):
@@ -214,7 +220,7 @@ def carried_tags(run: Run, sha256: str) -> dict[str, str]:
 
 def carried_note(run: Run, prepared: Path) -> str:
     """What becomes of the parts that a prepared site carries from a model before a correction; "" where it has none."""
-    if run.split.kind == "given" or _carried(prepared) is None:
+    if run.split.kind in ("given", "all") or _carried(prepared) is None:
         return ""
     path = prepared / "split.tif"
     if _carries_split(run, prepared):
@@ -252,7 +258,7 @@ def _carries_split(run: Run, prepared: Path) -> bool:
     """Whether the split.tif of a prepared site holds the parts that a run asks for, of a model before a correction."""
     tags = _carried(prepared)
     # Folds are drawn together, and one of an earlier drawing would overlap the others.
-    if tags is None or run.split.folds > 1:
+    if tags is None or run.split.folds > 1 or run.split.kind == "all":
         return False
     guard = run.blocks.window if run.split.guard is None else run.split.guard
     try:
@@ -283,6 +289,9 @@ def _lay_out(
         split, windows = earlier, earlier.inside(windows, TRAIN)
     elif run.split.kind == "paper":
         split, windows = split_paper(windows, label.shape, rng)
+    elif run.split.kind == "all":
+        everywhere = from_windows(label.shape, np.uint8, lambda w: np.full((w.height, w.width), TRAIN, np.uint8))
+        split = Split(kind="all", leaky=False, guard=0, parts=everywhere)
     else:
         split = split_apart(run.split, run.blocks.window, label, valid, rng)
         windows = split.inside(windows, TRAIN)

@@ -83,7 +83,7 @@ def seconds_of(run: Run, size: Size, pace: Pace, start: float) -> float:
     pixel = pace.look / run.blocks.window**2
     return (
         STARTS * start
-        + run.training.epochs * (size.windows * pace.step + size.validation * pace.look)
+        + run.training.last * (size.windows * pace.step + size.validation * pace.look)
         + size.mapped * pixel
     )
 

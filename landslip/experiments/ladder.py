@@ -38,10 +38,10 @@ from landslip.geo.raster import open_raster, read_info, read_stored_window, read
 from landslip.metrics.confusion import SCORES
 from landslip.runtime.atomic import atomic_files, refuse_existing
 from landslip.runtime.progress import plural, say
+from landslip.runtime.run_folder import LADDER
 from landslip.runtime.text import csv_table, markdown_table, read_json, write_json, write_text
 from landslip.training.checkpoint import find_channels, load_model
 
-LADDER = "ladder.json"
 CHANNELS = "chosen"  # what a trial's channels are called here: those that the run file chooses
 POOLED = "folds.tif"  # all folds as one map
 COLUMNS = ("rung", "ground", "leaky", "pixels", "threshold")
@@ -206,10 +206,10 @@ def _require_runnable(run: Run, planned: Sequence[Trial], prepared: Path, elsewh
 
     Returns how much ground each run goes over.
     """
-    if run.split.kind == "given":
+    if run.split.kind in ("given", "all"):
         raise RunError(
-            '[split] kind is "given", and a ladder divides the site by itself. Set [split] kind = "apart", or train '
-            "and score with the given split alone."
+            f'[split] kind is "{run.split.kind}", and a ladder divides the site by itself. Set [split] kind = "apart", '
+            "or train and score by that split alone."
         )
     data: TrainingData | None = None
     sizes: Sizes = {}

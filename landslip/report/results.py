@@ -90,7 +90,7 @@ def _model_facts(facts: Mapping[str, Any]) -> Block:
     run = facts["run"]
     if "members" in facts:
         return _ensemble_facts(facts)
-    choices, scores = run["training"], _validation_text(facts["validation"])
+    choices, (ground, scores) = run["training"], _scores_apart(facts)
     names = [channel["name"] for channel in facts["channels"]]
     rows = [
         ("Network", network_title(run["network"]["name"])),
@@ -99,8 +99,8 @@ def _model_facts(facts: Mapping[str, Any]) -> Block:
         ("Loss, epochs, batch", f"{choices['loss']}, {plural(choices['epochs'], 'epoch')}, "
          f"batches of {choices['batch']}"),
         ("Epoch kept", f"{facts['chosen_epoch']} (choose: {choices['choose']})"),
-        ("Validation ground", scores),
-        ("Threshold", f"{figure_text(facts['threshold'])}, by {choices['threshold']} on validation ground"),
+        (ground, scores),
+        ("Threshold", f"{figure_text(facts['threshold'])}" + _chosen_by(facts)),
     ]  # fmt: skip
     return Facts(rows)
 
@@ -118,6 +118,23 @@ def _ensemble_facts(facts: Mapping[str, Any]) -> Block:
         rows.append((f"Member {count}", f"{text}; on its validation ground {validation}"))
     rows.append(("Threshold", f"{figure_text(facts['threshold'])}"))
     return Facts(rows)
+
+
+def _scores_apart(facts: Mapping[str, Any]) -> tuple[str, str]:
+    """On what ground a model was judged while it was made, and its scores there."""
+    if "folds" in facts:
+        return f"{len(facts['folds']['thresholds'])} folds, pooled", _validation_text(facts["folds"]["scores"])
+    if facts["split"]["kind"] == "all":
+        return "Validation ground", "none: all ground was trained on"
+    return "Validation ground", _validation_text(facts["validation"])
+
+
+def _chosen_by(facts: Mapping[str, Any]) -> str:
+    """What a model's threshold was chosen by, in words."""
+    by = facts["run"]["training"]["threshold"]
+    if "folds" in facts:
+        return ", the median of the folds'"
+    return f", by {by} on validation ground" if isinstance(by, str) else ", as the run file says"
 
 
 def _validation_text(validation: Mapping[str, Any]) -> str:

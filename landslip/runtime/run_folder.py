@@ -29,6 +29,7 @@ FIGURES, STUDY_AREA, FACTOR_SHEET = "figures", "study_area.png", "factors.png"  
 RASTERS = ("stack", "valid", "label", "split", "probability", "landslide_map")
 FOLDERS = ("prepared", "model", "map", "inventory", "scores", "comparison", "importance", "intervals")
 ANALYSES = {name: f"{name}.json" for name in ("comparison", "importance", "intervals")}  # in a folder of any name
+LADDER = "ladder.json"  # in the folder of a ladder
 MOST_MEANT = 3  # files that a message names where a folder is given for a file
 PLACES = {
     "site": ("site.toml", "an editor: see sites/ for examples"),

@@ -79,13 +79,13 @@ def new_state(network: torch.nn.Module, choice: TrainingChoice, fine: bool = Fal
 def train_network(state: State, blocks: TrainingBlocks, choice: TrainingChoice, precision: Precision) -> Iterator[None]:
     """Train from the epoch that `state` has reached to the last; yields after each, when `state` can be kept.
 
-    The last is `epochs`, or an earlier one after which validation no longer gains (`no_longer_gains`).
+    The last is `epochs`, `end`, or an earlier one after which validation no longer gains (`no_longer_gains`).
 
     All randomness of an epoch follows from (seed, epoch), so that a training gone on with ends with the same weights.
     Raises TrainingError where the loss or the weights are no longer finite.
     """
     where = device()
-    while state.epoch < choice.epochs and not no_longer_gains(state.history, choice):
+    while state.epoch < choice.last and not no_longer_gains(state.history, choice):
         rng = np.random.default_rng((choice.seed, state.epoch))
         torch.manual_seed(int(rng.integers(2**62)))  # dropout
         order = rng.permutation(blocks.count)
@@ -95,7 +95,7 @@ def train_network(state: State, blocks: TrainingBlocks, choice: TrainingChoice, 
 
         # The next batch is read while the network learns from this one.
         coming = prefetch(partial(blocks.training, rng=rng), batches)
-        for batch, (x, y) in track(coming, len(batches), f"epoch {state.epoch + 1}/{choice.epochs}", "batch"):
+        for batch, (x, y) in track(coming, len(batches), f"epoch {state.epoch + 1}/{choice.last}", "batch"):
             rate = learning_rate(choice, state.step, len(batches) * choice.epochs)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
@@ -216,8 +216,9 @@ def validate(
         loss_sum -= float(np.log(np.maximum(of_class, 1e-7), dtype=np.float64).sum())
         pixels += of_class.size
     state.network.load_state_dict(own)
-    loss = loss_sum / max(pixels, 1)
-    if not math.isfinite(loss):
+    loss = loss_sum / pixels if pixels else math.nan  # a run on all ground has no validation part
+    weights_are_sound = all(bool(tensor.isfinite().all()) for tensor in state.averaged.values())
+    if (pixels and not math.isfinite(loss)) or not weights_are_sound:
         raise TrainingError(
             f"the weights are no longer finite at the end of epoch {state.epoch}. Lower [training] learning_rate (now "
             f"{choice.rate:g}) and start again with --overwrite."

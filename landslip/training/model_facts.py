@@ -111,9 +111,23 @@ class MemberTable(TypedDict):
     validation: dict[str, float]
 
 
+class FoldsTable(TypedDict):
+    """The folds that a model on all ground was trained after: what each chose, and their pooled scores and intervals.
+
+    `weights_sha256` are those of the folds' models.
+    """
+
+    chosen_epochs: list[int]
+    thresholds: list[float]
+    weights_sha256: list[str]
+    scores: dict[str, float | None]
+    intervals: dict[str, list[float]]
+
+
 class TrainingFacts(TypedDict, total=False):
     """What a training adds to a model's own entries; earlier versions wrote fewer keys.
 
+    `folds` are those whose scores stand for a model on all ground, which has no validation scores of its own.
     `members` are those of an ensemble, which has no seed, epoch or validation scores of its own. `pixel_size` is width
     and height in metres, None where the grid has none. Of inputs and files the SHA-256 is given, and
     `earlier_site_inputs` are those of the sites of the model that a fine-tuned one began as.
@@ -122,6 +136,7 @@ class TrainingFacts(TypedDict, total=False):
     run: RunTable
     split: SplitTable
     members: list[MemberTable]
+    folds: FoldsTable
     pixel_size: tuple[float, float] | None
     training_windows: int
     chosen_epoch: int

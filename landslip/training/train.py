@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -53,8 +54,9 @@ from landslip.runtime.provenance import machine, peak_memory, software
 from landslip.runtime.text import write_text
 from landslip.training.augmentation import Augmentation, augmentation
 from landslip.training.checkpoint import Model, load_model, run_table, save_model, sites_of
+from landslip.training.folds import read_folds, run_on_all_ground
 from landslip.training.loop import State, new_state, train_network
-from landslip.training.model_facts import SplitTable, TrainingFacts
+from landslip.training.model_facts import FoldsTable, SplitTable, TrainingFacts
 from landslip.training.model_files import FACTS, STATE, WEIGHTS
 from landslip.training.state import keep, kept_state, restore
 from landslip.training.threshold import choose_threshold
@@ -118,8 +120,12 @@ def train(
     *,
     half: bool = False,
     draw: Drawing | None = None,
+    folds: Path | None = None,
 ) -> TrainingFacts:
     """Train a network on a prepared site and write its model folder; returns the facts in model.json.
+
+    `folds` is the folder of a ladder: then all ground is trained on, for the epochs and at the threshold that its folds
+    chose, and their scores are the model's.
 
     Writes split.tif first and history.csv after each epoch (not beside an earlier model, which stays), and at the end
     all files of the model together: these, history.png where `draw` is given, training_pixels.safetensors,
@@ -128,11 +134,17 @@ def train(
     inputs.
     """
     prepared, folder = Path(prepared), Path(folder)
+    after: FoldsTable | None = None
+    if folds is not None:
+        read = read_folds(folds)
+        run, after = run_on_all_ground(run, read, site_hashes(prepared)), read.table()
     lay_out, hash_inputs = partial(build_training_data, run, prepared), partial(input_hashes, run, prepared)
     with exclusive_lock(folder, inside=True):
         if note := carried_note(run, prepared):
             say(note)
-        return _train(settled(run), lay_out, hash_inputs, folder, overwrite=overwrite, half=half, draw=draw)
+        return _train(
+            settled(run), lay_out, hash_inputs, folder, overwrite=overwrite, half=half, draw=draw, after=after
+        )
 
 
 def fine_tune(model: Model, run: Run, data: TrainingData, folder: Path, overwrite: bool = False) -> TrainingFacts:
@@ -197,11 +209,13 @@ def _train(
     begin: Model | None = None,
     origin: dict[str, str] | None = None,
     draw: Drawing | None = None,
+    after: FoldsTable | None = None,
 ) -> TrainingFacts:
     """Train from new weights, or from those of the model to `begin` with, and write the model folder.
 
     `lay_out` and `hash_inputs` give the data and the hashes of their files, and are called when they are needed.
-    `origin` is what model.json says of the model to begin with. Returns and raises as `train`.
+    `origin` is what model.json says of the model to begin with, `after` of the folds that chose for it. Returns and
+    raises as `train`.
     """
     if not overwrite and (folder / STATE).exists() and is_trained(folder, run, hash_inputs()):
         remove_file(folder / STATE, folder / STATE)  # an earlier call was killed when the model was whole already
@@ -227,7 +241,7 @@ def _train(
         state = start(run, data, begin)
         if earlier_state is not None:
             restore(state, folder / STATE, earlier_state)
-            say(f"going on after epoch {state.epoch} of {run.training.epochs}")
+            say(f"going on after epoch {state.epoch} of {run.training.last}")
         shutil.rmtree(folder / STOPPED, ignore_errors=True)
         stopped = _run_epochs(state, blocks, arithmetic, identity, folder, replacing=replacing)
         scores = choose_threshold(run.training, data, blocks.cut, state, arithmetic)
@@ -235,6 +249,8 @@ def _train(
     facts = cast(TrainingFacts, {**_facts(run, data, state, scores, arithmetic), "site_inputs": inputs, **origin})
     if begin is not None:
         facts["earlier_site_inputs"] = sites_of(begin)
+    if after is not None:
+        facts["folds"] = after
     if stopped is not None:
         folder, facts["stopped"] = folder / STOPPED, str(stopped)
     _write_model(folder, data, zscore, pixels, state, facts=facts, half=half, draw=draw)
@@ -284,9 +300,9 @@ def _run_epochs(
             if not replacing:
                 write_text(folder / "history.csv", _history(state), overwrite=True)
             say(_line(state, choice))
-        if state.epoch < choice.epochs:
+        if state.epoch < choice.last:
             why = f"scores on validation ground no longer gain ([training] patience = {choice.patience})"
-            say(f"training ends after epoch {state.epoch} of {choice.epochs}: {why}")
+            say(f"training ends after epoch {state.epoch} of {choice.last}: {why}")
     except TrainingError as error:
         if not state.history:
             raise
@@ -368,10 +384,14 @@ def _headline(run: Run, data: TrainingData, arithmetic: Precision) -> str:
 def _line(state: State, choice: TrainingChoice) -> str:
     """What the last epoch gave and how long the others will take, in words."""
     row = state.history[-1]
-    left = (choice.epochs - state.epoch) * (row["seconds"] + 1)
+    left = (choice.last - state.epoch) * (row["seconds"] + 1)
+    validation = (
+        f", validation loss {row['validation_loss']:.4f}, kappa {row['validation_kappa']:.4f}, F1 "
+        f"{row['validation_f1']:.4f}"
+    )
     return (
-        f"epoch {state.epoch}/{choice.epochs}: loss {row['loss']:.4f}, validation loss {row['validation_loss']:.4f}, "
-        f"kappa {row['validation_kappa']:.4f}, F1 {row['validation_f1']:.4f}; "
+        f"epoch {state.epoch}/{choice.last}: loss {row['loss']:.4f}"
+        f"{'' if math.isnan(row['validation_loss']) else validation}; "
         f"{pace(row['blocks_per_second'], 1, 'block')}" + (f", about {duration(left)} left" if left else "")
     )
 
