@@ -83,7 +83,7 @@ def naive(model: str, stack: str, valid: str, out: str, batch: int = 1) -> dict[
         for first in range(0, len(windows), batch):
             some = windows[first : first + batch]
             block = torch.from_numpy(np.stack([x[:, w.slices[0], w.slices[1]] for w in some])).to(device())
-            found = torch.sigmoid(network(block)[:, 0] / loaded.temperature).cpu().numpy()
+            found = torch.sigmoid(network(block)[:, 0] / loaded.scaling.temperature + loaded.scaling.bias).cpu().numpy()
             for window, p in zip(some, found, strict=True):
                 sums[window.slices] += p
                 counts[window.slices] += 1
@@ -102,7 +102,7 @@ def monai(model: str, stack: str, valid: str, out: str, side: int = SIZE, blend:
     network = loaded.network.to(device())
 
     def predict(block: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(network(block) / loaded.temperature)
+        return torch.sigmoid(network(block) / loaded.scaling.temperature + loaded.scaling.bias)
 
     with torch.inference_mode():
         image = torch.from_numpy(x[None]).to(device())
@@ -182,7 +182,7 @@ def reference(model: str, stack: str, valid: str, out: str, share: float = 0.5) 
             around = Window(core.row - MARGIN, core.column - MARGIN, core.height + 2 * MARGIN, core.width + 2 * MARGIN)
             window = _to_multiple(around, step).clip(shape)
             x = loaded.zscore.apply(read_window(dataset, window, bands))
-            p = probabilities(network, x[None], "fp32", loaded.temperature)[0][core.within(window)]
+            p = probabilities(network, x[None], "fp32", loaded.scaling)[0][core.within(window)]
             write_window(target, np.where(known[core.slices], p, np.nan)[None].astype(np.float32), core)
     named = "whole raster" if whole else f"windows of {REFERENCE} px, halo {MARGIN}"
     return {"seconds": time.perf_counter() - began, "peak_mb": peak_memory(), "reference": f"PyTorch fp32, {named}"}

@@ -12,10 +12,11 @@ from landslip.geo.raster import RasterInfo, read_info
 from landslip.inference.int8 import QUANTIZED, quantized_facts
 from landslip.metrics.training_range import warnings_in
 from landslip.models import NETWORKS, build_model
+from landslip.models.scaling import AS_LEARNT
 from landslip.runtime.progress import duration, plural
 from landslip.runtime.text import read_json, screen_table
 from landslip.training.checkpoint import Model, load_model, pixel_size
-from landslip.training.model_facts import ModelFacts
+from landslip.training.model_facts import FoldsTable, MemberTable, ModelFacts
 from landslip.training.model_files import FACTS, WEIGHTS
 
 VECTORS = (".gpkg", ".shp", ".geojson", ".json", ".fgb")
@@ -119,7 +120,11 @@ def _model_facts(path: Path, model: Model) -> str:
         *([] if size is None else [f"pixels      {size[0]:g} x {size[1]:g} m"]),
         *([] if "members" in facts else [f"trained     {_trained(facts)}"]),
         *([f"stopped     {facts['stopped']}"] if "stopped" in facts else []),
-        *([] if model.temperature == 1 else [f"temperature {model.temperature:g}"]),
+        *(
+            []
+            if model.scaling == AS_LEARNT
+            else [f"temperature {model.scaling.temperature:g}, bias {model.scaling.bias:g}"]
+        ),
         f"threshold   {model.threshold:g}",
         *_apart(facts),
         f"machine     {machine['processor']}, {plural(machine['threads'], 'thread')}, GPU {machine['gpu']}",
@@ -135,7 +140,7 @@ def _networks(facts: ModelFacts) -> list[str]:
         return [f"network     {facts['run']['network']['name']}, seed {facts['seed']}"]
     each = [
         f"member      {member['network']}, seed {member['seed']}, epoch {member['chosen_epoch']}, threshold "
-        f"{member['threshold']:g}; {_scores(member['validation'])} on its validation ground"
+        f"{member['threshold']:g}; {_member_scores(member)}"
         for member in facts["members"]
     ]
     return [f"network     ensemble of {len(each)}, trained {duration(facts['training_seconds'])} together", *each]
@@ -144,11 +149,22 @@ def _networks(facts: ModelFacts) -> list[str]:
 def _apart(facts: ModelFacts) -> list[str]:
     """The scores on validation ground, or those of the folds that stand for them; nothing where there are neither."""
     if "folds" in facts:
-        scores = {name: value for name, value in facts["folds"]["scores"].items() if name in ("f1", "kappa")}
-        return [f"folds       {len(facts['folds']['thresholds'])}, pooled: {_scores(scores)}"]
+        return [f"folds       {len(facts['folds']['thresholds'])}, pooled: {_folds(facts['folds'])}"]
     if "validation" not in facts or facts["split"]["kind"] == "all":
         return []
     return [f"validation  {_scores(facts['validation'])}"]
+
+
+def _member_scores(member: MemberTable) -> str:
+    """What is known of a member's scores on ground apart, in words."""
+    if "folds" in member:
+        return f"{_folds(member['folds'])} in its folds"
+    return f"{_scores(member['validation'])} on its validation ground"
+
+
+def _folds(folds: FoldsTable) -> str:
+    """The pooled scores of folds, in words."""
+    return _scores({name: value for name, value in folds["scores"].items() if name in ("f1", "kappa")})
 
 
 def _trained(facts: ModelFacts) -> str:

@@ -99,6 +99,12 @@ def calibrate_command(
         float | None,
         typer.Option(help="share of a region's landslide pixels that may be missed in expectation, default 0.1"),
     ] = None,
+    folds: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="LADDER/", help="of a model on all ground: the folds it was trained after; may be repeated"
+        ),
+    ] = None,
     picture: Annotated[Path | None, typer.Option(metavar="OUT.png", help="reliability before and after")] = None,
     accept_range: AcceptRange = False,
     overwrite: Overwrite = False,
@@ -119,6 +125,7 @@ def calibrate_command(
         out,
         by=threshold,
         most=0.1 if miss is None else miss,
+        folds=folds or [],
         overwrite=overwrite,
         accept_range=accept_range,
     )
@@ -126,7 +133,7 @@ def calibrate_command(
     if picture is not None:
         from landslip.evaluation.plots import draw_reliability
 
-        tables = {"before": calibrated.before, f"temperature {calibrated.temperature:.3g}": calibrated.after}
+        tables = {"before": calibrated.before, f"temperature {calibrated.scaling.temperature:.3g}": calibrated.after}
         draw_reliability(tables, picture, "Reliability on the validation part", overwrite)
 
 

@@ -38,7 +38,7 @@ from landslip.geo.raster import open_raster, read_info, read_stored_window, read
 from landslip.metrics.confusion import SCORES
 from landslip.runtime.atomic import atomic_files, refuse_existing
 from landslip.runtime.progress import plural, say
-from landslip.runtime.run_folder import LADDER
+from landslip.runtime.run_folder import FOLDS_SPLIT, LADDER
 from landslip.runtime.text import csv_table, markdown_table, read_json, write_json, write_text
 from landslip.training.checkpoint import find_channels, load_model
 
@@ -247,7 +247,7 @@ def _pooled(results: Sequence[TrialResult], tested: Sequence[Trial], prepared: P
     leaky = worst_leak(result.leaky for result in results)
     _pool_folds(folders, [result.number("threshold") for result in results], leaky, out)
     label = prepared / "label.tif"
-    scored = evaluate(out / POOLED, label, out / "folds_split.tif", "test")
+    scored = evaluate(out / POOLED, label, out / FOLDS_SPLIT, "test")
     each = [evaluate(folder / PROBABILITY, label, folder / "model" / "split.tif", "test") for folder in folders]
     # Training ground and threshold are those of each fold: folds_split.tif and folds.tif have none.
     distances = pooled([fold.audit for fold in each if fold.audit], [fold.pixels for fold in each])
@@ -300,7 +300,7 @@ def _pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: boo
         "window": of_fold.get("window", ""),
     }
     write_raster(
-        out / "folds_split.tif", parts[None], info.grid, ["part"], nodata=None, tags=tags, overwrite=True, compress=True
+        out / FOLDS_SPLIT, parts[None], info.grid, ["part"], nodata=None, tags=tags, overwrite=True, compress=True
     )
 
 

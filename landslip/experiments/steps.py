@@ -17,11 +17,12 @@ from landslip.models import build_model
 from landslip.models.layers import macs, parameter_count
 from landslip.runtime.disk import remove_file
 from landslip.runtime.provenance import peak_memory
+from landslip.runtime.run_folder import PROBABILITY_FILE
 from landslip.training.checkpoint import load_model
 from landslip.training.model_files import FACTS, WEIGHTS
 from landslip.training.train import is_trained, train
 
-RESULT, PROBABILITY = "result.json", "probability.tif"
+RESULT, PROBABILITY = "result.json", PROBABILITY_FILE
 Costs = dict[str, object]  # what a step adds to result.json: fields of TrialResult
 MACS_BLOCK = 64  # pixels a side of the block whose multiply-adds are compared, whatever the window
 

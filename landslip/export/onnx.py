@@ -4,7 +4,7 @@ OUT/ holds `model.onnx` (any number of blocks of any size that the poolings allo
 for the QGIS plugin Deepness, which takes square blocks of one size), `item.json` (STAC, machine-learning-model
 extension) and `manifest.json`. Both graphs take raw values in the channels' own units, (N, C, H, W) float32 with NaN,
 infinity or a stated nodata value where undefined, and give the probability of landslide, (N, 1, H, W) float32. Inside
-are the z-score, zeros for undefined values after it, the network, the temperature and the sigmoid.
+are the z-score, zeros for undefined values after it, the network, the scaling and the sigmoid.
 
 A pixel with an undefined channel has no probability, as in landslip's own maps: NaN in `model.onnx`, and 0 in
 `deepness.onnx`, since Deepness takes NaN for landslide. Aspect in degrees, undefined on flat ground, is exempt.
@@ -192,7 +192,8 @@ def _metadata(
         "options": model.facts["run"]["network"].get("options", {}),
         "multiple": model.multiple,
         "threshold": model.threshold,
-        "temperature": model.temperature,
+        "temperature": model.scaling.temperature,
+        "bias": model.scaling.bias,
         "nodata": nodata,
         "resolution_m": resolution,
         "opset": OPSET,

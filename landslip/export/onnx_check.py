@@ -98,7 +98,7 @@ def largest_difference(
         defined = np.isfinite(raw) if nodata is None else np.isfinite(raw) & (raw != np.float32(nodata))
         x = np.stack([model.zscore.apply(block) for block in np.where(defined, raw, np.float32(np.nan))])
         valid = np.asarray(defined[:, needed].all(1))
-        expected = probabilities(model.network, x, "fp32", model.temperature)
+        expected = probabilities(model.network, x, "fp32", model.scaling)
         with np.errstate(invalid="ignore", over="ignore"):
             channels = raw if altered is None else altered(raw)
         probability = session.run(None, {"channels": channels})[0][:, 0]

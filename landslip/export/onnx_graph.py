@@ -31,6 +31,7 @@ class RawToProbability(nn.Module):
     mean: Tensor
     std: Tensor
     temperature: Tensor
+    bias: Tensor
     undefined: Tensor
     zero: Tensor
     needed: Tensor
@@ -42,7 +43,8 @@ class RawToProbability(nn.Module):
         self.nodata = nodata
         self.register_buffer("mean", torch.tensor(model.zscore.mean, dtype=torch.float32).reshape(shape))
         self.register_buffer("std", torch.tensor(model.zscore.std, dtype=torch.float32).reshape(shape))
-        self.register_buffer("temperature", torch.tensor(model.temperature, dtype=torch.float32))
+        self.register_buffer("temperature", torch.tensor(model.scaling.temperature, dtype=torch.float32))
+        self.register_buffer("bias", torch.tensor(model.scaling.bias, dtype=torch.float32))
         self.register_buffer("undefined", torch.tensor(undefined, dtype=torch.float32))
         self.register_buffer("zero", torch.tensor(0.0))
         needed = [i for i, channel in enumerate(model.channels) if channel.decides_valid]
@@ -55,7 +57,7 @@ class RawToProbability(nn.Module):
             defined = defined & ((raw - self.nodata).abs() > 1e-6 * abs(self.nodata))
         x = (raw - self.mean) / self.std
         x = torch.where(defined & (x.abs() <= FLOAT32_MAX), x, self.zero)
-        p = torch.sigmoid(self.network(x) / self.temperature)
+        p = torch.sigmoid(self.network(x) / self.temperature + self.bias)
         if len(self.needed):
             valid = torch.amin(defined.index_select(1, self.needed).float(), 1, keepdim=True) > 0.5
             p = torch.where(valid, p, self.undefined)

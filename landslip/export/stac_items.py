@@ -27,6 +27,7 @@ from landslip.geo.raster import RasterInfo, open_raster, read_info, require_one_
 from landslip.geo.vector import read_vector
 from landslip.inventory.previous import layer_of
 from landslip.models import network_title
+from landslip.models.scaling import AS_LEARNT
 from landslip.plots.qgis_style import MAP_COLOURS, NOT_VALID
 from landslip.runtime.disk import file_hash
 from landslip.runtime.extras import require_extra
@@ -182,7 +183,8 @@ def _model_properties(model: Model, sides: list[int], *, raw: bool, nodata: floa
         "mlm:output": [_model_output(facts, sides, raw=raw)],
         "mlm:hyperparameters": {
             "threshold": model.threshold,
-            "temperature": model.temperature,
+            "temperature": model.scaling.temperature,
+            "bias": model.scaling.bias,
             "multiple": model.multiple,
             **({} if nodata is None else {"nodata": nodata}),
         },
@@ -213,7 +215,7 @@ def _model_input(model: Model, sides: list[int], *, raw: bool) -> Properties:
 
 
 def _model_output(facts: Mapping[str, Any], sides: list[int], *, raw: bool) -> Properties:
-    calibrated = ", calibrated" if facts.get("temperature", 1) != 1 else ""
+    calibrated = ", calibrated" if (facts.get("temperature", 1), facts.get("bias", 0)) != AS_LEARNT else ""
     undefined = ", NaN where a channel is undefined (0 in the file for Deepness)" if raw else " after the sigmoid"
     return {
         "name": "probability",

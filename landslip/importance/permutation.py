@@ -191,7 +191,7 @@ def _mapped(model: Model, x: NDArray[np.float32], arithmetic: Precision) -> NDAr
     height, width = x.shape[2:]
     margin = ((0, 0), (0, 0), (0, -height % model.multiple), (0, -width % model.multiple))
     batches = (np.pad(x[i : i + BATCH], margin) for i in range(0, len(x), BATCH))
-    p = np.concatenate([probabilities(model.network, batch, arithmetic, model.temperature) for batch in batches])
+    p = np.concatenate([probabilities(model.network, batch, arithmetic, model.scaling) for batch in batches])
     return np.asarray(p[:, :height, :width] >= model.threshold)
 
 

@@ -37,6 +37,7 @@ from landslip.inference.predict import (
 from landslip.inference.tile_store import TileStore, open_tile_store, refuse_existing_map
 from landslip.models.ensemble import Ensemble
 from landslip.models.forward import dropout_layers
+from landslip.models.scaling import AS_LEARNT
 from landslip.plots.qgis_style import probability_style
 from landslip.runtime.atomic import refuse_existing, refuse_input
 from landslip.runtime.disk import require_space
@@ -374,8 +375,8 @@ def _tags(order: _Order) -> dict[str, str]:
         "window": f"{order.plan.read[0]} x {order.plan.read[1]}",
         "landslip": own_version(),
     }
-    if model.temperature != 1:  # the weights alone no longer say what made the map
-        tags["temperature"] = repr(model.temperature)
+    if model.scaling != AS_LEARNT:  # the weights alone no longer say what made the map
+        tags |= {"temperature": repr(model.scaling.temperature), "bias": repr(model.scaling.bias)}
     if job.uncertainty is not None:
         tags |= {
             "applicability_threshold": repr(job.uncertainty.area.threshold),

@@ -25,7 +25,7 @@ from landslip.geo.raster import file_facts, open_raster, read_around
 from landslip.geo.tiling import Tile
 from landslip.inference.engines import Engine, choose_engine
 from landslip.metrics.applicability import Applicability
-from landslip.models.forward import Precision, at_temperature, disagreement, kind_of_machine
+from landslip.models.forward import Precision, disagreement, kind_of_machine, scaled
 from landslip.runtime.provenance import own_version
 from landslip.training.checkpoint import Model, load_model, match_channels
 
@@ -119,7 +119,7 @@ def job_facts(job: Job, model: Model, engine: Engine) -> JobFacts:
     """What all processes that compute a map must agree in, so that they give the same bytes."""
     run = model.facts["run"]
     described = [[asdict(c) for c in model.channels], model.zscore.mean.tolist(), model.zscore.std.tolist()]
-    described += [run["network"], run["blocks"]["window"], model.temperature]
+    described += [run["network"], run["blocks"]["window"], *model.scaling]
     return {
         "weights": job.weights,
         "model.json": hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12],
@@ -203,7 +203,7 @@ def predict_tile(source: TileReader, task: Tile, read: TileInput) -> NDArray[np.
     else:
         at = task.core.within(read.window)
         block = read.values[None]
-        out[0] = at_temperature(source.engine.logits(block)[0][at], source.model.temperature)
+        out[0] = scaled(source.engine.logits(block)[0][at], source.model.scaling)
         if source.job.uncertainty is not None:
             out[1:] = _doubt(source, source.job.uncertainty, block, at=at, valid=read.valid, core=task.core)
     out[:, ~read.valid] = NAN
@@ -242,7 +242,7 @@ def _doubt(
     arithmetic: Precision = "bf16" if source.engine.precision == "bf16" else "fp32"
     model = source.model
     out[2] = disagreement(
-        model.network, block, arithmetic, samples=uncertainty.samples, seed=seed, temperature=model.temperature
+        model.network, block, arithmetic, samples=uncertainty.samples, seed=seed, scaling=model.scaling
     )[0][at]
     return out
 
@@ -269,7 +269,7 @@ def _mean_of_windows(source: TileReader, core: Window, read: TileInput) -> NDArr
         for block, (window, _) in zip(batch, in_batch, strict=False):
             rows, columns = Window(window.row, window.column, side, side).within(read.window)
             block[:] = read.values[:, rows, columns]
-        probabilities = at_temperature(source.engine.logits(batch), source.model.temperature)
+        probabilities = scaled(source.engine.logits(batch), source.model.scaling)
         for p, (window, part) in zip(probabilities, in_batch, strict=False):
             sums[part.within(core)] += p[part.within(window)]
             counts[part.within(core)] += 1

@@ -31,7 +31,7 @@ from landslip.geo.raster import open_raster
 from landslip.inference.engines import Engine, graph_engine, openvino_graph
 from landslip.inference.int8 import GRAPH, GRAPH_WEIGHTS, QUANTIZED, Comparison, QuantizedFacts, read_graph
 from landslip.metrics.confusion import Confusion
-from landslip.models.forward import at_temperature
+from landslip.models.forward import scaled
 from landslip.runtime.atomic import atomic_write, refuse_existing
 from landslip.runtime.disk import file_hash, require_space
 from landslip.runtime.extras import require_extra
@@ -192,7 +192,7 @@ def _mapped(
     for core, x, inside in mapped_cores(blocks, scored, model.multiple):
         here = scored[core.slices]
         for engine, values in zip(engines, by_engine, strict=True):
-            values.append(at_temperature(engine.logits(x)[0][inside][here], model.temperature))
+            values.append(scaled(engine.logits(x)[0][inside][here], model.scaling))
         labels.append(blocks.label[core.slices][here])
     fp32, int8, label = map(np.concatenate, (*by_engine, labels))
     if not np.isfinite(fp32).all() or not np.isfinite(int8).all():

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import expit
 
 from landslip.errors import LabelError, RunError
@@ -22,6 +21,7 @@ from landslip.runtime.progress import plural
 
 RELIABILITY_CLASSES = 10  # of a reliability table: 0.1 wide
 SHARPEST, FLATTEST = 0.05, 20.0  # temperatures looked at
+MOST_STEPS, CLOSE = 100, 1e-9  # of Newton's method: how many, and how small the last is
 CHUNK = 1 << 20  # pixels that are summed at a time
 
 
@@ -116,46 +116,64 @@ def expected_calibration_error(table: list[Reliability]) -> float:
     return sum(gaps) / total if total else math.nan
 
 
-def log_loss(logits: NDArray[np.float32], landslide: NDArray[np.bool_], temperature: float = 1.0) -> float:
-    """Mean negative log-likelihood of (n,) logits divided by the temperature, nats."""
-    total = 0.0
-    for i in range(0, len(logits), CHUNK):
-        z = logits[i : i + CHUNK].astype(np.float64) / temperature
-        total += float(np.logaddexp(0, np.where(landslide[i : i + CHUNK], -z, z)).sum())
-    return total / len(logits) if len(logits) else math.nan
+def log_loss(
+    logits: NDArray[np.float32], landslide: NDArray[np.bool_], temperature: float = 1.0, bias: float = 0.0
+) -> float:
+    """Mean negative log-likelihood of (n,) logits / temperature + bias, nats."""
+    return _loss(logits, landslide, 1 / temperature, bias)[0] if len(logits) else math.nan
 
 
-def fit_temperature(logits: NDArray[np.float32], landslide: NDArray[np.bool_]) -> float:
-    """The temperature T above 0 that minimises the negative log-likelihood of (n,) logits / T.
+def fit_platt(logits: NDArray[np.float32], landslide: NDArray[np.bool_]) -> tuple[float, float]:
+    """The temperature T above 0 and the bias b that minimise the negative log-likelihood of (n,) logits / T + b.
 
-    Exact: no logit is binned, and the loss is convex in 1 / T, so that its one minimum is where its derivative is
-    zero, found to 1e-9. Raises LabelError where one class is missing or the minimum lies outside 0.05 to 20.
+    Platt 1999. Exact: no logit is binned, and the loss is convex in 1 / T and b, so that Newton's steps, halved where
+    they would go too far, end at its one minimum. Raises LabelError where one class is missing or T would lie outside
+    0.05 to 20.
     """
     if landslide.all() or not landslide.any():
         raise LabelError(
             f"a temperature is fitted on landslides and on other ground, and of {len(logits)} pixels "
             f"{int(np.count_nonzero(landslide))} are landslide. Fit it on ground that holds both."
         )
-
-    def slope(inverse: float) -> float:
-        total = 0.0
-        for i in range(0, len(logits), CHUNK):
-            z = logits[i : i + CHUNK].astype(np.float64)
-            total += float(((expit(inverse * z) - landslide[i : i + CHUNK]) * z).sum())
-        return total / len(logits)
-
-    flat, sharp = 1 / FLATTEST, 1 / SHARPEST
-    if slope(flat) >= 0:
+    at = np.array([1.0, 0.0])
+    loss, slope, curvature = _loss(logits, landslide, *at)
+    for _ in range(MOST_STEPS):
+        step = np.linalg.lstsq(curvature, slope, rcond=None)[0]
+        while True:
+            tried = _loss(logits, landslide, *(at - step))
+            if tried[0] <= loss or np.abs(step).max() < CLOSE:
+                break
+            step /= 2
+        at, (loss, slope, curvature) = at - step, tried
+        if np.abs(step).max() < CLOSE:
+            break
+    if at[0] <= 1 / FLATTEST:
         raise LabelError(
             f"no temperature up to {FLATTEST:g} flattens these probabilities enough: they say little of where "
             "landslides are. Train the model further before calibrating it."
         )
-    if slope(sharp) <= 0:
+    if at[0] >= 1 / SHARPEST:
         raise LabelError(
             f"no temperature down to {SHARPEST:g} sharpens these probabilities enough: landslides and other ground are "
             "told apart all but without error. The model needs no calibration here; validate it on more ground."
         )
-    return 1 / float(brentq(slope, flat, sharp, xtol=1e-12, rtol=1e-9))
+    return 1 / float(at[0]), float(at[1])
+
+
+def _loss(
+    logits: NDArray[np.float32], landslide: NDArray[np.bool_], factor: float, bias: float
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """The mean negative log-likelihood of (n,) factor * logits + bias; its gradient (2,) and its Hessian (2, 2)."""
+    loss, slope, curvature = 0.0, np.zeros(2), np.zeros((2, 2))
+    for i in range(0, len(logits), CHUNK):
+        z, y = logits[i : i + CHUNK].astype(np.float64), landslide[i : i + CHUNK]
+        scaled = factor * z + bias
+        loss += float(np.logaddexp(0, np.where(y, -scaled, scaled)).sum())
+        p = expit(scaled)
+        by = np.stack([z, np.ones_like(z)])
+        slope += by @ (p - y)
+        curvature += (by * (p * (1 - p))) @ by.T
+    return loss / len(logits), slope / len(logits), curvature / len(logits)
 
 
 def missed_shares(landslide: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -195,8 +213,8 @@ def conformal_threshold(missed: NDArray[np.float64], most: float, name: str) -> 
     `missed` is (n, bins + 1), each region's missed share at the thresholds i / bins, as `missed_shares` gives it.
     Taken is the largest with n / (n + 1) mean + 1 / (n + 1) <= most: conformal risk control, Angelopoulos, Bates,
     Fisch, Lei & Schuster 2024 (ICLR), theorem 1, with 1 as the largest loss. The promise is on the average over
-    regions like these (exchangeable with them), not on each one. It stands however a temperature was fitted, since
-    a temperature moves thresholds and not what they can miss.
+    regions like these (exchangeable with them), not on each one. It stands however probabilities were scaled, since
+    a scaling moves thresholds and not what they can miss.
 
     Raises as `require_regions`, for `name`.
     """

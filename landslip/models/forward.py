@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from landslip.models.ensemble import Ensemble
+from landslip.models.scaling import AS_LEARNT, Scaling
 
 Precision = Literal["fp32", "bf16"]
 # glibc's numbers for mallopt: keep freed memory (trim), get it in large steps (top pad), map only giants by themselves.
@@ -69,13 +70,13 @@ def to_network(x: NDArray[np.float32], device: torch.device) -> torch.Tensor:
 
 @torch.inference_mode()
 def probabilities(
-    network: torch.nn.Module, x: NDArray[np.float32], precision: Precision, temperature: float = 1.0
+    network: torch.nn.Module, x: NDArray[np.float32], precision: Precision, scaling: Scaling = AS_LEARNT
 ) -> NDArray[np.float32]:
     """Probability of landslide (B, H, W) for standardised blocks (B, C, H, W), H and W multiples of the poolings.
 
-    The logits are divided by the temperature; by 1 they stay what they are, to the bit.
+    Logits that are not scaled stay what they are, to the bit.
     """
-    return torch.sigmoid(_logits(network, x, precision) / temperature).cpu().numpy()
+    return _sigmoid(_logits(network, x, precision), scaling)
 
 
 @torch.inference_mode()
@@ -85,9 +86,9 @@ def logits(network: torch.nn.Module, x: NDArray[np.float32], precision: Precisio
 
 
 @torch.inference_mode()
-def at_temperature(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+def scaled(logits: NDArray[np.float32], scaling: Scaling) -> NDArray[np.float32]:
     """The probabilities of logits of any shape, as `probabilities` makes them."""
-    return torch.sigmoid(torch.from_numpy(logits).to(device()) / temperature).cpu().numpy()
+    return _sigmoid(torch.from_numpy(logits).to(device()), scaling)
 
 
 def disagreement(
@@ -97,7 +98,7 @@ def disagreement(
     samples: int,
     seed: int,
     *,
-    temperature: float = 1.0,
+    scaling: Scaling = AS_LEARNT,
 ) -> NDArray[np.float32]:
     """Standard deviation (B, H, W) of the probability over `samples` (0, or 2 or more) networks drawn by dropout.
 
@@ -107,7 +108,7 @@ def disagreement(
     the network has no dropout, which is not the same as agreement, and where no sample is asked for.
     """
     if isinstance(network, Ensemble) and samples:
-        return _spread(_member_probabilities(network, x, precision, temperature))
+        return _spread(_member_probabilities(network, x, precision, scaling))
     layers = dropout_layers(network)
     if not layers or not samples:
         return np.full((len(x), *x.shape[2:]), np.nan, np.float32)
@@ -117,7 +118,7 @@ def disagreement(
         try:
             for layer in layers:
                 layer.train()
-            samples_drawn = [probabilities(network, x, precision, temperature) for _ in range(samples)]
+            samples_drawn = [probabilities(network, x, precision, scaling) for _ in range(samples)]
         finally:
             for layer in layers:
                 layer.eval()
@@ -132,18 +133,23 @@ def dropout_layers(network: torch.nn.Module) -> list[torch.nn.Module]:
 
 @torch.inference_mode()
 def _member_probabilities(
-    ensemble: Ensemble, x: NDArray[np.float32], precision: Precision, temperature: float
+    ensemble: Ensemble, x: NDArray[np.float32], precision: Precision, scaling: Scaling
 ) -> list[NDArray[np.float32]]:
     """The probability (B, H, W) by each member of an ensemble alone."""
     device = next(ensemble.parameters()).device
     with autocast(precision, device):
         each = ensemble.each(to_network(x, device))
-    return [torch.sigmoid(logits[:, 0].float() / temperature).cpu().numpy() for logits in each]
+    return [_sigmoid(logits[:, 0].float(), scaling) for logits in each]
 
 
 def _spread(probabilities: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """The standard deviation of probabilities that several networks give, pixel by pixel."""
     return np.asarray(np.std(probabilities, axis=0, ddof=1, dtype=np.float64), np.float32)
+
+
+def _sigmoid(logits: torch.Tensor, scaling: Scaling) -> NDArray[np.float32]:
+    logits = logits / scaling.temperature
+    return torch.sigmoid(logits + scaling.bias if scaling.bias else logits).cpu().numpy()
 
 
 def _logits(network: torch.nn.Module, x: NDArray[np.float32], precision: Precision) -> torch.Tensor:

@@ -113,9 +113,9 @@ def _ensemble_facts(facts: Mapping[str, Any]) -> Block:
         ("Channels", f"{len(names)}: {', '.join(map(str, names))}"),
     ]
     for count, member in enumerate(facts["members"], 1):
-        validation = _validation_text(member["validation"])
+        ground, validation = _scores_apart({"split": facts["split"], **member})
         text = f"{member['network']}, seed {member['seed']}, epoch {member['chosen_epoch']}"
-        rows.append((f"Member {count}", f"{text}; on its validation ground {validation}"))
+        rows.append((f"Member {count}", f"{text}; {ground.lower()}: {validation}"))
     rows.append(("Threshold", f"{figure_text(facts['threshold'])}"))
     return Facts(rows)
 
@@ -148,10 +148,17 @@ def _calibration(workspace: Workspace, path: Path) -> Iterator[Block]:
     before, after = calibration["expected_calibration_error"]
     yield Text(f"Calibrated model: {workspace.name(path.parent)}/", "head")
     rows = [
-        ("Fitted on", f"the validation part, {int(number(calibration['pixels'])):,} pixels"),
+        (
+            "Fitted on",
+            f"{calibration.get('part', 'the validation part')}, {int(number(calibration['pixels'])):,} pixels",
+        ),
         (
             "Temperature",
             f"{figure_text(facts['temperature'])} (before: {figure_text(calibration['temperature_before'])})",
+        ),
+        (
+            "Bias",
+            f"{figure_text(facts.get('bias', 0))} (before: {figure_text(calibration.get('bias_before', 0))})",
         ),
         (
             "Threshold",
@@ -229,7 +236,7 @@ def _map_facts(info: RasterInfo, threshold: float, source: str) -> list[tuple[st
         ("Mapped by", f"{tags.get('method', 'unknown')}, {tags.get('precision', 'unknown precision')}"),
     ]
     if "temperature" in tags:
-        rows.append(("Temperature", tags["temperature"]))
+        rows.append(("Temperature, bias", f"{tags['temperature']}, {tags.get('bias', 0)}"))
     if "applicability_threshold" in tags:
         rows.append(
             (

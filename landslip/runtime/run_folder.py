@@ -29,7 +29,8 @@ FIGURES, STUDY_AREA, FACTOR_SHEET = "figures", "study_area.png", "factors.png"  
 RASTERS = ("stack", "valid", "label", "split", "probability", "landslide_map")
 FOLDERS = ("prepared", "model", "map", "inventory", "scores", "comparison", "importance", "intervals")
 ANALYSES = {name: f"{name}.json" for name in ("comparison", "importance", "intervals")}  # in a folder of any name
-LADDER = "ladder.json"  # in the folder of a ladder
+LADDER, FOLDS_SPLIT = "ladder.json", "folds_split.tif"  # in the folder of a ladder
+PROBABILITY_FILE = "probability.tif"  # in the folder of each of its trainings
 MOST_MEANT = 3  # files that a message names where a folder is given for a file
 PLACES = {
     "site": ("site.toml", "an editor: see sites/ for examples"),

@@ -1,48 +1,52 @@
 """`landslip calibrate`: a model whose probabilities can be taken at their word, and a threshold chosen on them.
 
-The validation part of the model's own split is mapped as `landslip map` maps it; the test part is never looked at. The
-weights stay as they are: the new model folder differs in its temperature and its threshold.
+The validation part of the model's own split is mapped as `landslip map` maps it; the test part is never looked at. A
+model on all ground has no such part: there each pixel is taken from the map of the fold that never saw it. The weights
+stay as they are: the new model folder differs in its scaling (Platt's temperature and bias) and its threshold.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.dataset.blocks import Blocks
-from landslip.dataset.channels import StackInfo
-from landslip.dataset.label import LANDSLIDE, OTHER, UNKNOWN
+from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.dataset.spatial_split import independent_regions
-from landslip.dataset.split import VALIDATION, Split
-from landslip.dataset.training_data import read_prepared, read_split
-from landslip.errors import LabelError, ModelError, SplitError
-from landslip.geo.raster import open_raster
+from landslip.dataset.split import TEST, VALIDATION, Split
+from landslip.dataset.training_data import read_prepared, read_split, site_hashes
+from landslip.errors import LabelError, RunError, SplitError
 from landslip.geo.tiling import CORE_CELL, cells_holding
 from landslip.metrics.calibration import (
     RELIABILITY_CLASSES,
     Reliability,
     conformal_threshold,
     expected_calibration_error,
-    fit_temperature,
+    fit_platt,
     log_loss,
     missed_shares,
     reliability,
     require_regions,
 )
-from landslip.metrics.confusion import BINS, Histogram
-from landslip.models.forward import at_temperature, device, keep_memory, logits, precision
+from landslip.metrics.confusion import BINS
+from landslip.models import ENSEMBLE
+from landslip.models.forward import precision, scaled
+from landslip.models.scaling import Scaling
 from landslip.runtime.atomic import atomic_write, refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
+from landslip.runtime.progress import plural
 from landslip.runtime.provenance import software
+from landslip.runtime.run_folder import FOLDS_SPLIT
 from landslip.runtime.text import screen_table
 from landslip.training.checkpoint import Model, load_model, match_channels, save_changed_model, split_of
 from landslip.training.domain_check import require_similar_ground
+from landslip.training.folds import Folds, ladders_of, read_folds, require_site
 from landslip.training.model_facts import CalibrationTable, Choice, Chosen, ModelFacts
 from landslip.training.model_files import FACTS, SPLIT, STATE
-from landslip.training.threshold import mapped_cores
+from landslip.training.scored_pixels import ScoredPixels, map_pixels, pixels_of_folds
 from landslip.training.training_pixels import PIXELS_FILE, read_training_pixels
 
 COPIED = (SPLIT, "history.csv", PIXELS_FILE)
@@ -53,7 +57,7 @@ class Calibrated:
     """A calibrated model: its folder, what model.json says of it under `calibration`, reliability before and after."""
 
     folder: Path
-    temperature: float
+    scaling: Scaling
     threshold: float
     facts: CalibrationTable
     before: list[Reliability]
@@ -67,22 +71,25 @@ def calibrate(
     by: Choice | None = None,
     most: float = 0.1,
     *,
+    folds: Sequence[Path] = (),
     overwrite: bool = False,
     accept_range: bool = False,
 ) -> Calibrated:
-    """Fit a temperature on the validation part and choose a threshold on the calibrated probabilities.
+    """Fit a temperature and a bias on the validation part and choose a threshold on the calibrated probabilities.
 
     `by` is "f1", "kappa" (by default whichever the model was trained by, else "f1") or "miss": the largest threshold
     that misses at most the share `most` of a region's landslide pixels in expectation. Its regions are the pieces of
     the validation part that lie about the split's guard apart, never the squares of a split: neighbouring squares share
-    landslides. Writes the model folder `out`: weights byte for byte, split.tif, history.csv and training pixels where
-    there are any, and model.json last.
+    landslides. `folds` are the ladders that a model on all ground, or each member of an ensemble of such, was trained
+    after: their maps are what is fitted on, averaged as the members are. Writes the model folder `out`: weights byte
+    for byte, split.tif, history.csv and training pixels where there are any, and model.json last.
 
     Raises ModelError where split.tif or the training pixels are missing or another model's, SplitError where the
     validation part holds no landslide (or, by "miss", is leaky, may be, or has no guard), LabelError where it holds too
-    few regions for `most` or, but by "miss", no temperature fits, ChannelError where bands or indices of the site lie
-    outside the training range (unless `accept_range`), and OutputError where `out` holds a model (unless `overwrite`)
-    or is one of the folders that are read.
+    few regions for `most` or, but by "miss", no scaling fits, RunError where `folds` are not those of the model or
+    "miss" is to be promised from them, ChannelError where bands or indices of the site lie outside the training range
+    (unless `accept_range`), and OutputError where `out` holds a model (unless `overwrite`) or is one of the folders
+    that are read.
     """
     refuse_input(out, [folder, prepared])
     # Either file is of a finished model or of one in training; what a killed calibration left has neither, and goes.
@@ -90,23 +97,39 @@ def calibrate(
         refuse_existing(out / name, overwrite)
     model = load_model(folder)
     by = _own_choice(model) if by is None else by
+    ladders = ladders_of(model, [read_folds(ladder) for ladder in folds]) if folds else {}
+    if folds and by == "miss":
+        raise RunError(
+            "--threshold miss promises a missed share from pieces of a validation part, which lie a guard apart, and "
+            "the folds cover all ground without one. Choose by f1 or kappa."
+        )
     path = split_of(model)
     if "training_pixels" in model.facts:
         read_training_pixels(model)  # refused before any work where they are missing or altered
     stack, label, valid = read_prepared(prepared)
     match_channels(model, stack)  # another site is told by its channels before its split is read
     split = read_split(path, stack)
+    if ladders:
+        require_site(ladders, site_hashes(prepared))
+        path = folds[0] / FOLDS_SPLIT
+        split = read_split(path, stack)
+    part, where = (TEST, "the test parts of the folds") if ladders else (VALIDATION, "the validation part")
     cells = cells_holding(valid, CORE_CELL)
     warnings = require_similar_ground(
         model, stack, stack.valid_path, needed=cells, cell=CORE_CELL, accept_range=accept_range
     )
-    scored = _validation_ground(path, split, label, valid)
+    scored = _scored_ground(path, split, label, valid=valid, part=part)
     regions = np.zeros(label.shape, np.int32)
     if by == "miss":
         regions = _regions(path, split, scored & (label == LANDSLIDE), most)
-    pixels = _map(model, stack, label, valid=valid, scored=scored, regions=regions)
+    if ladders:
+        pixels = pixels_of_folds(ladders, label, scored)
+    else:
+        pixels = map_pixels(model, stack, label, valid=valid, scored=scored, regions=regions)
     fit = _fit(model, pixels, by, most=most, split=split, path=path)
-    facts = _facts(model, pixels, fit, [*_notes(model, prepared, split), *warnings.values(), *fit.notes])
+    facts = _facts(
+        model, pixels, fit, [*_notes(model, prepared, split, ladders), *warnings.values(), *fit.notes], part=where
+    )
     for name in COPIED:
         if (folder / name).exists():
             with atomic_write(out / name, overwrite=True) as aside:
@@ -114,7 +137,7 @@ def calibrate(
     _save(model, out, fit, facts, overwrite)
     return Calibrated(
         folder=out,
-        temperature=fit.temperature,
+        scaling=fit.scaling,
         threshold=fit.threshold,
         facts=facts,
         before=fit.before,
@@ -145,8 +168,9 @@ def calibration_table(done: Calibrated) -> str:
         ],
     ]
     rows = [
-        f"Fitted on the validation part: {facts['pixels']:,} pixels",
-        f"Temperature {done.temperature:.4f} (before: {facts['temperature_before']:g})",
+        f"Fitted on {facts['part']}: {facts['pixels']:,} pixels",
+        f"Temperature {done.scaling.temperature:.4f} (before: {facts['temperature_before']:g}), bias "
+        f"{done.scaling.bias:+.4f} (before: {facts['bias_before']:g})",
         "",
         screen_table(["", "before", "after"], figures),
         "",
@@ -162,28 +186,14 @@ def calibration_table(done: Calibrated) -> str:
     return "\n".join(rows)
 
 
-@dataclass(frozen=True)
-class _Pixels:
-    """The validation pixels with a known label: (n,) logits, whether each is landslide, and its region (0: none)."""
-
-    logits: NDArray[np.float32]
-    landslide: NDArray[np.bool_]
-    region: NDArray[np.int32]
-
-    def counted(self, probability: NDArray[np.float32], chosen: NDArray[np.bool_] | None = None) -> Histogram:
-        """(n,) probabilities of the pixels, of all or of the chosen ones, counted by label."""
-        label = np.where(self.landslide, np.uint8(LANDSLIDE), np.uint8(OTHER))
-        return Histogram.from_arrays(probability, label, np.ones(len(label), bool) if chosen is None else chosen)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Fit:
-    """What the validation pixels say: temperature and threshold, by what it was chosen, and the scores at it.
+    """What the pixels say: scaling and threshold, by what it was chosen, and the scores at it.
 
-    `before` and `after` are the reliability at the model's own temperature and at the fitted one.
+    `before` and `after` are the reliability by the model's own scaling and by the fitted one.
     """
 
-    temperature: float
+    scaling: Scaling
     threshold: float
     chosen: Chosen
     scores: dict[str, float]
@@ -192,17 +202,17 @@ class _Fit:
     notes: list[str]
 
 
-def _fit(model: Model, pixels: _Pixels, by: Choice, *, most: float, split: Split, path: Path) -> _Fit:
-    """Fit the temperature and choose the threshold at it; LabelError as `calibrate` says."""
-    temperature, notes = model.temperature, []
+def _fit(model: Model, pixels: ScoredPixels, by: Choice, *, most: float, split: Split, path: Path) -> _Fit:
+    """Fit the scaling and choose the threshold at it; LabelError as `calibrate` says."""
+    scaling, notes = model.scaling, []
     try:
-        temperature = fit_temperature(pixels.logits, pixels.landslide)
+        scaling = Scaling(*fit_platt(pixels.logits, pixels.landslide))
     except LabelError as error:
         if by != "miss":
             raise
-        # A temperature moves thresholds and not what they can miss, so that the promise holds without one.
-        notes.append(f"the temperature stays {temperature:g}, since none fits: {str(error).rstrip('.')}")
-    probability = at_temperature(pixels.logits, temperature)
+        # A scaling moves thresholds and not what they can miss, so that the promise holds without one.
+        notes.append(f"the temperature stays {scaling.temperature:g}, since none fits: {str(error).rstrip('.')}")
+    probability = scaled(pixels.logits, scaling)
     counts = pixels.counted(probability)
     chosen: Chosen = {"by": by}
     if by == "miss":
@@ -217,11 +227,11 @@ def _fit(model: Model, pixels: _Pixels, by: Choice, *, most: float, split: Split
     if threshold == 0:
         notes.append("a threshold of 0 maps all ground as landslide: nothing above it keeps the promise")
     return _Fit(
-        temperature=temperature,
+        scaling=scaling,
         threshold=threshold,
         chosen=chosen,
         scores=counts.confusion(round(threshold, 3)).scores(),
-        before=reliability(pixels.counted(at_temperature(pixels.logits, model.temperature))),
+        before=reliability(pixels.counted(scaled(pixels.logits, model.scaling))),
         after=reliability(counts),
         notes=notes,
     )
@@ -234,20 +244,27 @@ def _own_choice(model: Model) -> Choice:
     return "kappa" if chosen_by == "kappa" else "f1"
 
 
-def _validation_ground(
-    path: Path, split: Split, label: NDArray[np.uint8], valid: NDArray[np.bool_]
+def _scored_ground(
+    path: Path, split: Split, label: NDArray[np.uint8], *, valid: NDArray[np.bool_], part: int
 ) -> NDArray[np.bool_]:
-    """(H, W) valid pixels of known label in the validation part; SplitError where they are of one class alone."""
-    scored: NDArray[np.bool_] = (split.parts == VALIDATION) & valid & (label != UNKNOWN)
+    """(H, W) valid pixels of known label in a part; SplitError where they are of one class alone."""
+    scored: NDArray[np.bool_] = (split.parts == part) & valid & (label != UNKNOWN)
     landslides = int(np.count_nonzero(scored & (label == LANDSLIDE)))
     pixels = int(np.count_nonzero(scored))
     if landslides in (0, pixels):
         missing = "other ground" if landslides else "landslide"
         raise SplitError(
-            f"{path}: its validation part holds {pixels} known pixels and none of {missing}, so nothing can "
-            "be fitted there. Train with another split."
+            f"{path}: its {'test' if part == TEST else 'validation'} part holds {pixels} known pixels and none of "
+            f"{missing}, so nothing can be fitted there. {_remedy(split)}"
         )
     return scored
+
+
+def _remedy(split: Split) -> str:
+    """What to do about a split that holds nothing to fit on."""
+    if split.kind in ("all", ENSEMBLE):
+        return "Give the ladders that the model was trained after: --folds LADDER/."
+    return "Train with another split."
 
 
 def _regions(path: Path, split: Split, landslide: NDArray[np.bool_], most: float) -> NDArray[np.int32]:
@@ -272,47 +289,16 @@ def _regions(path: Path, split: Split, landslide: NDArray[np.bool_], most: float
     return regions
 
 
-def _map(
-    model: Model,
-    stack: StackInfo,
-    label: NDArray[np.uint8],
-    *,
-    valid: NDArray[np.bool_],
-    scored: NDArray[np.bool_],
-    regions: NDArray[np.int32],
-) -> _Pixels:
-    """The network's logits over the scored pixels, mapped as `landslip map` maps them.
-
-    All rasters are (H, W). Raises ModelError where a logit is not finite.
-    """
-    arithmetic = precision("auto")
-    keep_memory()
-    model.network.to(device()).eval()
-    count = int(np.count_nonzero(scored))
-    pixels = _Pixels(np.empty(count, np.float32), np.empty(count, bool), np.empty(count, np.int32))
-    done = 0
-    with open_raster(stack.path) as dataset:
-        blocks = Blocks(dataset, tuple(match_channels(model, stack)), model.zscore, valid, label)
-        for core, x, inside in mapped_cores(blocks, scored, model.multiple):
-            here = scored[core.slices]
-            at = slice(done, done + int(np.count_nonzero(here)))
-            pixels.logits[at] = logits(model.network, x, arithmetic)[0][inside][here]
-            pixels.landslide[at] = label[core.slices][here] == LANDSLIDE
-            pixels.region[at] = regions[core.slices][here]
-            done = at.stop
-    if not np.isfinite(pixels.logits).all():
-        raise ModelError(f"{model.folder} gives logits that are not finite on {stack.path}. Train the model again.")
-    return pixels
-
-
-def _facts(model: Model, pixels: _Pixels, fit: _Fit, notes: list[str]) -> CalibrationTable:
+def _facts(model: Model, pixels: ScoredPixels, fit: _Fit, notes: list[str], *, part: str) -> CalibrationTable:
     """What model.json says of a calibration."""
     facts: CalibrationTable = {
         "pixels": len(pixels.logits),
-        "temperature_before": model.temperature,
+        "part": part,
+        "temperature_before": model.scaling.temperature,
+        "bias_before": model.scaling.bias,
         "threshold_before": model.threshold,
         "threshold_chosen": fit.chosen,
-        "log_loss": [log_loss(pixels.logits, pixels.landslide, t) for t in (model.temperature, fit.temperature)],
+        "log_loss": [log_loss(pixels.logits, pixels.landslide, *one) for one in (model.scaling, fit.scaling)],
         "expected_calibration_error": [expected_calibration_error(table) for table in (fit.before, fit.after)],
         "scores": fit.scores,
         "precision": precision("auto"),
@@ -325,7 +311,7 @@ def _facts(model: Model, pixels: _Pixels, fit: _Fit, notes: list[str]) -> Calibr
 
 
 def _save(model: Model, out: Path, fit: _Fit, facts: CalibrationTable, overwrite: bool) -> None:
-    """Write the model's weights and model.json into `out`, with the new temperature and threshold."""
+    """Write the model's weights and model.json into `out`, with the new scaling and threshold."""
     validation = {
         "validation_f1": fit.scores["f1"],
         "validation_kappa": fit.scores["kappa"],
@@ -333,16 +319,24 @@ def _save(model: Model, out: Path, fit: _Fit, facts: CalibrationTable, overwrite
     }
     changed: ModelFacts = {
         **model.facts,
-        "temperature": fit.temperature,
+        "temperature": fit.scaling.temperature,
+        "bias": fit.scaling.bias,
         "threshold": fit.threshold,
-        "validation": {**model.facts.get("validation", {}), **validation},
         "calibration": facts,
     }
+    if "validation" in model.facts and model.facts["split"]["kind"] != "all":
+        changed["validation"] = {**model.facts["validation"], **validation}
     save_changed_model(model, out, changed, overwrite)
 
 
-def _notes(model: Model, prepared: Path, split: Split) -> list[str]:
+def _notes(model: Model, prepared: Path, split: Split, ladders: Mapping[Folds, int]) -> list[str]:
     """What a reader of the calibration must know of the ground that it was fitted on."""
+    if ladders:
+        count, one_or_more = sum(ladders.values()), "network" if len(ladders) == 1 else "networks"
+        return [
+            f"fitted on the maps of {len(ladders)} {one_or_more} a pixel that never saw it, where the model averages "
+            f"{plural(count, 'network')} that saw all ground: it is a little surer than these were"
+        ]
     notes = ["the same ground chose the epoch, so that new ground is a little harder than these figures"]
     if split.leaky:
         notes.append(f"leaky: windows of the {split.kind} split share pixels between training and the rest")

@@ -24,6 +24,7 @@ from landslip.errors import ChannelError, LandslipError, ModelError, RunError
 from landslip.geo.grid import metric_size
 from landslip.geo.raster import read_info
 from landslip.models import ENSEMBLE, build_model, torch_only
+from landslip.models.scaling import AS_LEARNT, Scaling, require_sound
 from landslip.runtime.atomic import atomic_write, refuse_existing
 from landslip.runtime.disk import file_hash
 from landslip.runtime.run_folder import part_meant
@@ -51,8 +52,8 @@ class _Shape(BaseModel):
 class Model:
     """A trained network with the channels and statistics it was trained on.
 
-    `facts` is all of model.json: run, split, threshold, seed, scores, versions, machine, input hashes. Logits are
-    divided by `temperature` before they become probabilities: 1 until `landslip calibrate` has fitted another.
+    `facts` is all of model.json: run, split, threshold, seed, scores, versions, machine, input hashes. `scaling`
+    makes probabilities of logits: as learnt until `landslip calibrate` has fitted another.
     """
 
     folder: Path
@@ -61,7 +62,7 @@ class Model:
     zscore: ZScore
     threshold: float
     facts: ModelFacts
-    temperature: float = 1.0
+    scaling: Scaling = AS_LEARNT
 
     @property
     def multiple(self) -> int:
@@ -101,8 +102,10 @@ def load_model(folder: Path | str) -> Model:
         channels = _channels(facts)
         zscore = ZScore(np.array(facts["mean"], float), np.array(facts["std"], float))
         chosen = _Shape.model_validate(facts["run"]).network
-        threshold, temperature = float(facts["threshold"]), float(facts.get("temperature", 1))
-        _require_sound(channels, zscore, threshold, temperature)
+        threshold = float(facts["threshold"])
+        scaling = Scaling(float(facts.get("temperature", 1)), float(facts.get("bias", 0)))
+        _require_sound(channels, zscore, threshold)
+        require_sound(scaling, "its")
         with torch.device("meta"):  # where a network takes no memory, whatever sizes the description claims
             network = build_model(chosen.name, len(channels), **chosen.options)
         tensors = load_tensors(weights.read_bytes())
@@ -125,7 +128,7 @@ def load_model(folder: Path | str) -> Model:
         zscore=zscore,
         threshold=threshold,
         facts=facts,
-        temperature=temperature,
+        scaling=scaling,
     )
 
 
@@ -355,7 +358,7 @@ def _way_to(unit: str) -> str:
     )
 
 
-def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: float, temperature: float) -> None:
+def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: float) -> None:
     """Raise ValueError where model.json holds numbers that no training writes."""
     names = [channel.name for channel in channels]
     if len(set(names)) < len(names):
@@ -366,5 +369,3 @@ def _require_sound(channels: tuple[Channel, ...], zscore: ZScore, threshold: flo
         raise ValueError("its means and deviations are not all numbers, or a deviation is not above 0")
     if not 0 <= threshold <= 1:
         raise ValueError(f"its threshold {threshold} is not between 0 and 1")
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"its temperature {temperature} is not a number above 0")

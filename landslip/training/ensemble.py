@@ -140,8 +140,10 @@ def _facts(models: Sequence[Model], splits: Sequence[Path]) -> TrainingFacts:
 def _member(first: Model, model: Model) -> dict[str, Any]:
     """What an `Ensemble` builds a member of, in the z-score of the first one."""
     table: dict[str, Any] = {"name": model.network_name, "options": model.network_options}
-    if model.temperature != 1:
-        table["temperature"] = model.temperature
+    if model.scaling.temperature != 1:
+        table["temperature"] = model.scaling.temperature
+    if model.scaling.bias:
+        table["bias"] = model.scaling.bias
     scale = first.zscore.std / model.zscore.std
     shift = (first.zscore.mean - model.zscore.mean) / model.zscore.std
     if (scale != 1).any() or shift.any():
@@ -150,9 +152,9 @@ def _member(first: Model, model: Model) -> dict[str, Any]:
 
 
 def _provenance(model: Model) -> MemberTable:
-    """What made a member, and what it reached on its own validation ground."""
+    """What made a member, and what it reached on its own validation ground or in its folds."""
     facts = model.facts
-    return {
+    table: MemberTable = {
         "network": network_title(model.network_name),
         "weights_sha256": str(facts["weights_sha256"]),
         "threshold": model.threshold,
@@ -160,6 +162,9 @@ def _provenance(model: Model) -> MemberTable:
         "chosen_epoch": facts.get("chosen_epoch", 0),
         "validation": facts.get("validation", {}),
     }
+    if "folds" in facts:
+        table["folds"] = facts["folds"]
+    return table
 
 
 def _split_table(models: Sequence[Model], splits: Sequence[Path]) -> SplitTable:

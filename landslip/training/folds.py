@@ -6,27 +6,36 @@ on ground of its own, and their pooled scores say what new ground may expect of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from landslip.config.run import Run, settled
-from landslip.errors import RunError
-from landslip.runtime.progress import plural
-from landslip.runtime.run_folder import LADDER
-from landslip.runtime.text import read_json
-from landslip.training.model_facts import FoldsTable
-from landslip.training.model_files import FACTS
+import numpy as np
+from numpy.typing import NDArray
 
-MODELS = f"runs/apart/*/*/*/fold_*/model/{FACTS}"  # where a ladder keeps the models of its folds
+from landslip.config.run import Run, settled
+from landslip.dataset.split import TEST
+from landslip.errors import RunError
+from landslip.geo.grid import Window
+from landslip.geo.raster import open_raster, read_stored_window, read_window
+from landslip.runtime.progress import plural
+from landslip.runtime.run_folder import LADDER, PROBABILITY_FILE
+from landslip.runtime.text import read_json
+from landslip.training.checkpoint import Model
+from landslip.training.model_facts import FoldsTable
+from landslip.training.model_files import FACTS, SPLIT
+
+FOLDERS = "runs/apart/*/*/*/fold_*"  # where a ladder keeps its folds
+SUREST = 1e-7  # probabilities lie this far from 0 and 1 at least, since their logits are taken
 # What the folds were trained with and a model on all ground must be, too; the seed may be another.
 ALIKE = ("channels", "blocks", "network", "augmentation", "training")
 OF_THE_FOLD = ("seed", "end", "choose", "threshold", "patience")  # of [training]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Folds:
     """The finished folds of a ladder: what they were trained by and on, what they chose, and their pooled scores.
 
@@ -41,6 +50,22 @@ class Folds:
     weights: list[str]
     scores: dict[str, float | None]
     intervals: dict[str, list[float]]
+
+    @property
+    def models(self) -> list[Path]:
+        """The folder of each fold, in order, with its model and its map."""
+        return _folders(self.folder)
+
+    def logits(self, window: Window) -> NDArray[np.float32]:
+        """(h, w) logits at a window, each pixel's by the fold that tested it; NaN where none did."""
+        out = np.full((window.height, window.width), np.nan, np.float32)
+        for folder in self.models:
+            with open_raster(folder / "model" / SPLIT) as split, open_raster(folder / PROBABILITY_FILE) as probability:
+                tested = read_stored_window(split, window) == TEST
+                if tested.any():
+                    p = np.clip(read_window(probability, window, [1])[0].astype(np.float64), SUREST, 1 - SUREST)
+                    out[tested] = np.log(p / (1 - p))[tested]
+        return out
 
     def table(self) -> FoldsTable:
         """What model.json says of them."""
@@ -72,7 +97,7 @@ def read_folds(folder: Path) -> Folds:
             f"{path} holds no finished folds ({str(error)[:100]}). Give the folder of a ladder with [split] folds of 2 "
             "or more, none of which failed."
         ) from error
-    models = [read_json(at) for at in sorted(folder.glob(MODELS), key=lambda at: at.parts[-3])]
+    models = [read_json(at / "model" / FACTS) for at in _folders(folder)]
     if len(models) != count:
         raise RunError(
             f"{folder} holds the models of {plural(len(models), 'fold')}, and {LADDER} names {count}. Give the same "
@@ -103,13 +128,8 @@ def run_on_all_ground(run: Run, folds: Folds, site: Mapping[str, str]) -> Run:
     than those of `run`.
     """
     run = settled(run)
-    for of_fold, site_of_fold in zip(folds.runs, folds.sites, strict=True):
-        for name, sha256 in site.items():
-            if site_of_fold.get(name) != sha256:
-                raise RunError(
-                    f"the folds of {folds.folder} were trained on another {name} (SHA-256 "
-                    f"{str(site_of_fold.get(name))[:12]}, here {sha256[:12]}). Give the ladder of this prepared site."
-                )
+    require_site([folds], site)
+    for of_fold in folds.runs:
         _require_alike(run, of_fold, folds.folder)
     training = {
         "end": max(1, round(median(folds.epochs))),
@@ -121,6 +141,50 @@ def run_on_all_ground(run: Run, folds: Folds, site: Mapping[str, str]) -> Run:
     return run.model_copy(
         update={"training": run.training.model_copy(update=training), "split": run.split.model_copy(update=split)}
     )
+
+
+def ladders_of(model: Model, ladders: Sequence[Folds]) -> dict[Folds, int]:
+    """The ladders that a model, or the members of an ensemble, were trained after, and how many members each.
+
+    Raises RunError where a member was trained after other folds than those given, or a ladder is nobody's.
+    """
+    tables = [member.get("folds") for member in model.facts.get("members", [])] or [model.facts.get("folds")]
+    counts = dict.fromkeys(ladders, 0)
+    for number, table in enumerate(tables, 1):
+        of = f"member {number} of {model.folder}" if len(tables) > 1 else str(model.folder)
+        if table is None:
+            raise RunError(
+                f"{of} was trained after no folds ({FACTS} names none), so that no map of theirs stands for it. Train "
+                "it by `landslip train --folds LADDER/`, or leave --folds out."
+            )
+        ladder = next((ladder for ladder in ladders if ladder.weights == table["weights_sha256"]), None)
+        if ladder is None:
+            given = ", ".join(str(ladder.folder) for ladder in ladders)
+            raise RunError(
+                f"{of} was trained after other folds than those of {given}. Give its own ladder with --folds."
+            )
+        counts[ladder] += 1
+    for ladder, count in counts.items():
+        if not count:
+            raise RunError(f"nothing in {model.folder} was trained after the folds of {ladder.folder}. Leave it out.")
+    return counts
+
+
+def require_site(ladders: Iterable[Folds], site: Mapping[str, str]) -> None:
+    """Raise RunError where folds were trained on another prepared site than that with these hashes."""
+    for folds in ladders:
+        for of_fold, (name, sha256) in product(folds.sites, site.items()):
+            if of_fold.get(name) != sha256:
+                raise RunError(
+                    f"the folds of {folds.folder} were trained on another {name} (SHA-256 "
+                    f"{str(of_fold.get(name))[:12]}, here {sha256[:12]}). Give the ladder of this prepared site."
+                )
+
+
+def _folders(ladder: Path) -> list[Path]:
+    """The folders of a ladder's folds that hold a model, in the order of the folds."""
+    folders = [at for at in ladder.glob(FOLDERS) if (at / "model" / FACTS).exists()]
+    return sorted(folders, key=lambda at: int(at.name.rpartition("_")[2]))
 
 
 def _require_alike(run: Run, of_fold: Run, folder: Path) -> None:

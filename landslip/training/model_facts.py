@@ -78,7 +78,9 @@ class CalibrationTable(TypedDict):
     """A calibration; pairs of figures are those before and after it, and `pixels` are those it was fitted on."""
 
     pixels: int
+    part: str
     temperature_before: float
+    bias_before: float
     threshold_before: float
     threshold_chosen: Chosen
     log_loss: list[float]
@@ -109,6 +111,7 @@ class MemberTable(TypedDict):
     seed: int
     chosen_epoch: int
     validation: dict[str, float]
+    folds: NotRequired[FoldsTable]
 
 
 class FoldsTable(TypedDict):
@@ -156,6 +159,7 @@ class TrainingFacts(TypedDict, total=False):
     split_sha256: str
     training_pixels: PixelTable
     temperature: float
+    bias: float
     calibration: CalibrationTable
 
 

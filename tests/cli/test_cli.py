@@ -305,7 +305,7 @@ def test_an_interrupted_map_has_no_name(folder: Path, stop: signal.Signals) -> N
     before = contents(folder)
     words = ("map", folder / "model", folder / "prepared" / "stack.tif", folder / "new.tif", "--method", "paper")
     assert command(*words[:-3], folder / "whole.tif", *words[-2:]).code == 0
-    with paused("landslip.inference.predict", "at_temperature", 1, *words) as process:
+    with paused("landslip.inference.predict", "scaled", 1, *words) as process:
         assert (folder / ".new.tif.windows").exists() and not (folder / "new.tif").exists()
         if stop != signal.SIGKILL:
             interrupt(process, stop)

@@ -63,7 +63,11 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_model(
-    folder: Path, name: str = "fc_densenet", channels: tuple[Channel, ...] = PLANES, temperature: float = 1.0
+    folder: Path,
+    name: str = "fc_densenet",
+    channels: tuple[Channel, ...] = PLANES,
+    temperature: float = 1.0,
+    bias: float = 0.0,
 ) -> Path:
     """A model that nobody trained, but whose logits spread over some units, as a trained one's do."""
     torch.manual_seed(1)
@@ -87,6 +91,7 @@ def write_model(
         "split": {"kind": "apart", "leaky": False, "guard": 32},
         "software": {"torch": torch.__version__},
         "temperature": temperature,
+        "bias": bias,
     }
     save_model(folder, network.state_dict(), channels, zscore, 0.345, facts=facts)
     return folder
@@ -107,7 +112,7 @@ def by_hand(folder: Path, raw: NDArray[np.float32]) -> NDArray[np.float64]:
     x = np.where(np.isfinite(x), x, 0).astype(np.float32)
     with torch.inference_mode():
         logits = model.network(torch.from_numpy(x)).numpy()[:, 0].astype(np.float64)
-    return 1 / (1 + np.exp(-logits / model.temperature))
+    return 1 / (1 + np.exp(-logits / model.scaling.temperature - model.scaling.bias))
 
 
 def run_onnx(path: Path, raw: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -123,7 +128,7 @@ def metadata(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", PORTABLE)
 def test_every_network_says_what_pytorch_says(tmp_path: Path, name: str) -> None:
-    folder = write_model(tmp_path / "model", name, temperature=2.5)
+    folder = write_model(tmp_path / "model", name, temperature=2.5, bias=-0.7)
     done = export.export_model(folder, tmp_path / "out", window=64)
     raw = raw_block(PLANES, (2, 96, 32))  # another batch and another shape than those that were exported
     raw[0, 1, 3:9, 4:20] = math.nan

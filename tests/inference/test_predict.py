@@ -18,6 +18,7 @@ from landslip.inference.predict import Uncertainty
 from landslip.inventory.inventory import make_inventory
 from landslip.models import build_model
 from landslip.models.forward import disagreement, probabilities
+from landslip.models.scaling import Scaling
 from landslip.training.checkpoint import load_model
 from landslip.training.training_pixels import area_of
 
@@ -230,7 +231,7 @@ def test_disagreement_depends_on_place_and_on_nothing_else(
     assert torch.equal(torch.get_rng_state(), stream) and not any(m.training for m in model.network.modules())
     seeds: list[int] = []
 
-    def note(network: object, x: np.ndarray, how: str, samples: int, seed: int, temperature: float) -> np.ndarray:
+    def note(network: object, x: np.ndarray, how: str, samples: int, seed: int, scaling: Scaling) -> np.ndarray:
         seeds.append(seed)
         return np.zeros((1, *x.shape[2:]), np.float32)
 

@@ -12,7 +12,7 @@ from landslip.metrics.calibration import (
     add_class_sums,
     conformal_threshold,
     expected_calibration_error,
-    fit_temperature,
+    fit_platt,
     log_loss,
     missed_shares,
     observed_intervals,
@@ -65,17 +65,18 @@ def test_a_shifted_predictor_has_the_error_of_its_shift() -> None:
     )
 
 
-@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
-def test_the_temperature_of_scaled_logits_is_the_scale(scale: float) -> None:
-    # shares k / 20 with k landslides of 20 pixels: calibrated exactly, so that the loss is least at temperature 1
+@pytest.mark.parametrize(("scale", "shift"), [(0.5, 0.0), (1.0, 0.0), (2.0, 3.0), (1.0, -1.5), (15.0, 8.0)])
+def test_scaled_and_shifted_logits_are_brought_back(scale: float, shift: float) -> None:
+    # shares k / 20 with k landslides of 20 pixels: calibrated exactly, so that the loss is least unscaled
     shares = np.arange(1, 20) / 20
     logits = np.repeat(logit(shares), 20)
     landslide = np.concatenate([np.arange(20) < k for k in range(1, 20)])
-    scaled = (scale * logits).astype(np.float32)
-    found = fit_temperature(scaled, landslide)
-    assert found == pytest.approx(scale, rel=1e-6)
-    best = log_loss(scaled, landslide, found)
-    assert best < min(log_loss(scaled, landslide, found * by) for by in (0.99, 1.01))
+    scaled = (scale * logits + shift).astype(np.float32)
+    temperature, bias = fit_platt(scaled, landslide)
+    assert (temperature, bias) == pytest.approx((scale, -shift / scale), rel=1e-6, abs=1e-6)
+    best = log_loss(scaled, landslide, temperature, bias)
+    assert best < min(log_loss(scaled, landslide, temperature * by, bias) for by in (0.99, 1.01))
+    assert best < min(log_loss(scaled, landslide, temperature, bias + by) for by in (-0.01, 0.01))
     # entropy of the shares: the loss of a calibrated predictor
     assert best == pytest.approx(-(shares * np.log(shares) + (1 - shares) * np.log1p(-shares)).mean(), rel=1e-6)
 
@@ -84,22 +85,33 @@ def test_pixels_are_summed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     logits = rng.normal(0, 2, 1000).astype(np.float32)
     landslide = rng.random(1000) < expit(logits / 1.5)
-    whole = fit_temperature(logits, landslide), log_loss(logits, landslide)
+    whole = *fit_platt(logits, landslide), log_loss(logits, landslide)
     monkeypatch.setattr("landslip.metrics.calibration.CHUNK", 77)
-    assert (fit_temperature(logits, landslide), log_loss(logits, landslide)) == pytest.approx(whole, rel=1e-9)
+    assert (*fit_platt(logits, landslide), log_loss(logits, landslide)) == pytest.approx(whole, rel=1e-9)
     assert log_loss(np.array([800, -800], np.float32), np.array([False, True])) == 800  # no overflow
+
+
+def test_platt_is_logistic_regression_on_the_logits() -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(4)
+    logits = rng.normal(1, 3, 5000).astype(np.float32)
+    landslide = rng.random(5000) < expit(logits / 2.5 - 0.8)
+    fitted = linear_model.LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
+    fitted.fit(logits[:, None].astype(float), landslide)
+    temperature, bias = fit_platt(logits, landslide)
+    assert (1 / temperature, bias) == pytest.approx((fitted.coef_[0, 0], fitted.intercept_[0]), rel=1e-5)
 
 
 def test_where_no_temperature_fits() -> None:
     logits = np.array([-2, -1, 1, 2], np.float32)
     with pytest.raises(LabelError, match="of 4 pixels 4 are landslide"):
-        fit_temperature(logits, np.ones(4, bool))
+        fit_platt(logits, np.ones(4, bool))
     with pytest.raises(LabelError, match="of 4 pixels 0 are landslide"):
-        fit_temperature(logits, np.zeros(4, bool))
+        fit_platt(logits, np.zeros(4, bool))
     with pytest.raises(LabelError, match=r"no temperature down to 0\.05"):
-        fit_temperature(logits, logits > 0)
+        fit_platt(logits, logits > 0)
     with pytest.raises(LabelError, match="no temperature up to 20"):
-        fit_temperature(logits, logits < 0)
+        fit_platt(logits, logits < 0)
 
 
 def test_missed_shares_by_hand() -> None:

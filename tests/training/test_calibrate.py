@@ -20,7 +20,8 @@ from landslip.importance.permutation import held_out
 from landslip.importance.sampling import read_prepared_info
 from landslip.inference.mapping import map_site
 from landslip.metrics.confusion import Histogram
-from landslip.models.forward import at_temperature, logits, probabilities
+from landslip.models.forward import logits, probabilities, scaled
+from landslip.models.scaling import AS_LEARNT, Scaling
 from landslip.runtime.disk import file_hash
 from landslip.training.calibrate import calibrate, calibration_table
 from landslip.training.checkpoint import load_model, split_of
@@ -60,10 +61,12 @@ def test_the_map_of_a_calibrated_model(made: TinySite, model: Path, tmp_path: Pa
     done = calibrate(model, prepared, out, "kappa")
     before, after = mapped(model, made, tmp_path / "p.tif"), mapped(out, made, tmp_path / "q.tif")
     clear = (before > 1e-4) & (before < 1 - 1e-4)  # beyond, float32 has lost the logit
-    np.testing.assert_allclose(after[clear], expit(logit(before[clear].astype(float)) / done.temperature), atol=1e-4)
-    assert done.temperature != 1
-    assert "temperature" not in read_info(tmp_path / "p.tif").tags
-    assert float(read_info(tmp_path / "q.tif").tags["temperature"]) == done.temperature
+    temperature, bias = done.scaling
+    np.testing.assert_allclose(after[clear], expit(logit(before[clear].astype(float)) / temperature + bias), atol=1e-4)
+    assert temperature != 1 and abs(bias) > 0.05
+    assert not {"temperature", "bias"} & set(read_info(tmp_path / "p.tif").tags)
+    tags = read_info(tmp_path / "q.tif").tags
+    assert Scaling(float(tags["temperature"]), float(tags["bias"])) == done.scaling
 
     part = (pieces() == 2) & (read_stored(prepared / "valid.tif") == 1)
     found = Histogram.from_arrays(after, read_stored(prepared / "label.tif"), part)
@@ -80,14 +83,17 @@ def test_what_is_written(made: TinySite, model: Path, tmp_path: Path) -> None:
     for name in ("model.safetensors", "split.tif", "history.csv"):
         assert (out / name).read_bytes() == (model / name).read_bytes()
     old, new = (json.loads((folder / "model.json").read_text()) for folder in (model, out))
-    assert new["temperature"] == done.temperature == load_model(out).temperature
-    assert new["calibration"]["threshold_chosen"] == {"by": "kappa"} and new["calibration"]["temperature_before"] == 1
+    assert (new["temperature"], new["bias"]) == done.scaling == load_model(out).scaling
+    said = new["calibration"]
+    assert said["threshold_chosen"] == {"by": "kappa"} and said["part"] == "the validation part"
+    assert (said["temperature_before"], said["bias_before"]) == (1, 0)
     assert new["validation"]["validation_f1"] == new["calibration"]["scores"]["f1"]
-    changed = {"temperature", "threshold", "validation", "calibration"}
+    changed = {"temperature", "bias", "threshold", "validation", "calibration"}
     assert {k: v for k, v in new.items() if k not in changed} == {k: v for k, v in old.items() if k not in changed}
     # once more: from the logits, whatever temperature the model had
     again = calibrate(out, made.folder / "prepared", tmp_path / "again")
-    assert again.temperature == done.temperature and again.facts["temperature_before"] == done.temperature
+    assert again.scaling == done.scaling
+    assert (again.facts["temperature_before"], again.facts["bias_before"]) == done.scaling
     assert again.facts["log_loss"][0] == again.facts["log_loss"][1]
     for target in (model, out):
         with pytest.raises(OutputError):
@@ -108,7 +114,7 @@ def test_a_killed_calibration_is_made_again_by_the_same_command(
     }  # fmt: skip
     (out / "history.csv").write_text("half")
     done = calibrate(model, prepared, out)
-    assert load_model(out).temperature == done.temperature
+    assert load_model(out).scaling == done.scaling
     assert (out / "history.csv").read_bytes() == (model / "history.csv").read_bytes()
     with pytest.raises(OutputError, match="cannot be its output"):
         calibrate(model, prepared, prepared)
@@ -174,11 +180,11 @@ def test_a_promise_takes_no_temperature(
     def refuse(*_: object) -> float:
         raise LabelError("no temperature down to 0.05 sharpens these probabilities enough.")
 
-    monkeypatch.setattr(landslip.training.calibrate, "fit_temperature", refuse)
+    monkeypatch.setattr(landslip.training.calibrate, "fit_platt", refuse)
     facts = json.loads((model / "model.json").read_text())
-    (model / "model.json").write_text(json.dumps({**facts, "temperature": 1.5}))
+    (model / "model.json").write_text(json.dumps({**facts, "temperature": 1.5, "bias": 0.25}))
     done = calibrate(model, made.folder / "prepared", tmp_path / "out", "miss", 0.3)
-    assert done.temperature == load_model(tmp_path / "out").temperature == 1.5
+    assert done.scaling == load_model(tmp_path / "out").scaling == (1.5, 0.25)
     assert any("the temperature stays 1.5, since none fits: no temperature down" in n for n in done.facts["notes"])
     assert done.before == done.after
     with pytest.raises(LabelError, match="no temperature down"):
@@ -195,7 +201,7 @@ def test_what_cannot_be_calibrated_is_refused_before_any_work(
     made: TinySite, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared, out = made.folder / "prepared", tmp_path / "out"
-    monkeypatch.setattr(landslip.training.calibrate, "_map", lambda *_, **__: pytest.fail("mapped"))
+    monkeypatch.setattr(landslip.training.calibrate, "map_pixels", lambda *_, **__: pytest.fail("mapped"))
     with pytest.raises(LabelError, match=r"holds \d+ independent region.*to miss at most 1 % takes 99"):
         calibrate(model, prepared, out, "miss", 0.01)
     with pytest.raises(RunError, match="--miss between 0 and 1"):
@@ -250,23 +256,29 @@ def test_the_split_of_another_model_is_refused(made: TinySite, tmp_path: Path) -
     assert split_of(loaded) == model / "split.tif"
 
 
-@pytest.mark.parametrize("temperature", [0, -1, "NaN", "Infinity", "warm", None])
-def test_an_impossible_temperature_is_refused(model: Path, temperature: object) -> None:
+@pytest.mark.parametrize(
+    "scaling",
+    [{"temperature": value} for value in (0, -1, "NaN", "Infinity", "warm", None)]
+    + [{"bias": value} for value in ("NaN", "-Infinity", None)],
+)
+def test_an_impossible_scaling_is_refused(model: Path, scaling: dict[str, object]) -> None:
     facts = json.loads((model / "model.json").read_text())
-    (model / "model.json").write_text(json.dumps({**facts, "temperature": temperature}))
+    (model / "model.json").write_text(json.dumps({**facts, **scaling}))
     with pytest.raises(ModelError, match="does not hold a model that this version can read"):
         load_model(model)
 
 
-def test_a_temperature_of_one_changes_no_bit(made: TinySite) -> None:
+def test_logits_that_are_not_scaled_keep_every_bit(made: TinySite) -> None:
     network = load_model(made.folder / "model").network
     x = np.random.default_rng(0).normal(size=(2, 18, 32, 48)).astype(np.float32)
     with torch.inference_mode():
         plain = torch.sigmoid(network(torch.from_numpy(x)))[:, 0].numpy()
     z = logits(network, x, "fp32")
-    assert np.array_equal(probabilities(network, x, "fp32"), at_temperature(z, 1.0))
+    assert np.array_equal(probabilities(network, x, "fp32"), scaled(z, AS_LEARNT))
     np.testing.assert_allclose(plain, probabilities(network, x, "fp32"), atol=1e-6)
-    assert np.array_equal(probabilities(network, x, "fp32", 1.7), at_temperature(z, 1.7))
+    warm = Scaling(1.7, -0.4)
+    assert np.array_equal(probabilities(network, x, "fp32", warm), scaled(z, warm))
+    np.testing.assert_allclose(scaled(z, warm), expit(z.astype(float) / 1.7 - 0.4), atol=1e-6)
 
 
 def test_the_command(made: TinySite, model: Path, tmp_path: Path) -> None:

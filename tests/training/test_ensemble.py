@@ -30,12 +30,12 @@ QUICK = {"training.epochs": 1}
 
 @pytest.fixture(scope="module")
 def members(made: TinySite, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The tiny model; another trained on other ground, at a temperature of 2; and one of another seed."""
+    """The tiny model; another trained on other ground and calibrated; and one of another seed."""
     folder = tmp_path_factory.mktemp("members")
     for name, overrides in {"other": {"split.seed": 1, **QUICK}, "seed": {"training.seed": 1, **QUICK}}.items():
         train(read_run(made.run, overrides), made.folder / "prepared", folder / name)
     warm = load_model(folder / "other")
-    save_changed_model(warm, folder / "warm", {**warm.facts, "temperature": 2.0})
+    save_changed_model(warm, folder / "warm", {**warm.facts, "temperature": 2.0, "bias": 0.5})
     for name in ("split.tif", "training_pixels.safetensors"):
         shutil.copy(folder / "other" / name, folder / "warm")
     return [made.folder / "model", folder / "warm", folder / "seed"]
@@ -140,12 +140,12 @@ def test_a_threshold_is_chosen_on_the_validation_part_that_members_share(
     make_ensemble([members[0], members[2]], tmp_path / "e")
     done = calibrate(tmp_path / "e", made.folder / "prepared", tmp_path / "c", "kappa")
     ensemble = load_model(tmp_path / "c")
-    assert (ensemble.threshold, ensemble.temperature) == (done.threshold, done.temperature) != (0.5, 1)
+    assert (ensemble.threshold, ensemble.scaling) == (done.threshold, done.scaling) != (0.5, (1, 0))
     assert ensemble.facts["members"] == load_model(tmp_path / "e").facts["members"]
     p = mapped(tmp_path / "c", made, tmp_path / "c.tif")
     plain = mapped(tmp_path / "e", made, tmp_path / "e.tif")
     valid = ~np.isnan(p)
-    assert np.abs(p - expit(logit(plain) / done.temperature))[valid].max() < 1e-5
+    assert np.abs(p - expit(logit(plain) / done.scaling.temperature + done.scaling.bias))[valid].max() < 1e-5
 
 
 def test_the_command(made: TinySite, members: list[Path], tmp_path: Path) -> None:
@@ -201,7 +201,8 @@ def test_an_ensemble_is_not_trained_by_a_run_file(made: TinySite, tmp_path: Path
         ([{"name": "unet"}, {"name": "none"}], "'none' is no network"),
         ([{"name": "unet"}, {"name": "unet", "scale": [0, 1]}], "not all above 0"),
         ([{"name": "unet"}, {"name": "unet", "scale": [1]}], "1 scales and 2 shifts for 2 channels"),
-        ([{"name": "unet"}, {"name": "unet", "temperature": 0}], "temperature 0.0"),
+        ([{"name": "unet"}, {"name": "unet", "temperature": 0}], "a member's temperature 0.0"),
+        ([{"name": "unet"}, {"name": "unet", "bias": float("nan")}], "a member's bias nan"),
     ],
 )
 def test_descriptions_of_no_ensemble(members: list[dict[str, object]], why: str) -> None:

@@ -9,15 +9,21 @@ import numpy as np
 import pytest
 import torch
 from command import command
-from conftest import TinySite
+from conftest import SHAPE, TinySite
+from scipy.special import expit, logit
 
 from landslip.config.run import Run, read_run
 from landslip.errors import LandslipError, RunError
 from landslip.experiments.ladder import ladder
+from landslip.geo.grid import Window
 from landslip.geo.raster import read_stored
+from landslip.metrics.calibration import fit_platt
+from landslip.metrics.confusion import Histogram
 from landslip.runtime.text import read_json
+from landslip.training.calibrate import calibrate
 from landslip.training.checkpoint import load_model
-from landslip.training.folds import read_folds
+from landslip.training.ensemble import make_ensemble
+from landslip.training.folds import ladders_of, read_folds
 from landslip.training.train import train
 
 CHOICES = {"split.folds": 2, "training.epochs": 4}
@@ -140,3 +146,75 @@ def test_weights_that_are_no_longer_finite_are_seen_without_validation(
     with pytest.raises(LandslipError, match="no longer finite"):
         train(read_run(made.run, STATED), made.folder / "prepared", tmp_path / "m")
     assert np.all([not (tmp_path / "m" / name).exists() for name in ("model.json", "model.safetensors")])
+
+
+@pytest.fixture(scope="module")
+def on_all_ground(made: TinySite, folds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model on all ground, after the folds."""
+    out = tmp_path_factory.mktemp("all") / "model"
+    train(run_of(made, training__seed=5), made.folder / "prepared", out, folds=folds)
+    return out
+
+
+def test_calibration_by_the_maps_of_the_folds(made: TinySite, folds: Path, on_all_ground: Path, tmp_path: Path) -> None:
+    prepared = made.folder / "prepared"
+    done = calibrate(on_all_ground, prepared, tmp_path / "c", "f1", folds=[folds])
+    # By hand: each pixel from the fold whose test part it lies in.
+    label, valid = read_stored(prepared / "label.tif"), read_stored(prepared / "valid.tif") == 1
+    p = np.full(label.shape, np.nan)
+    for folder in folds.glob("runs/apart/*/*/*/fold_*"):
+        tested = read_stored(folder / "model" / "split.tif") == 3
+        p[tested] = read_stored(folder / "probability.tif").astype(float)[tested]
+    scored = ~np.isnan(p) & valid & (label != 255)
+    z = logit(np.clip(p[scored], 1e-7, 1 - 1e-7)).astype(np.float32)
+    assert done.scaling == pytest.approx(fit_platt(z, label[scored] == 1), rel=1e-6)
+    assert done.facts["pixels"] == scored.sum() and done.facts["part"] == "the test parts of the folds"
+    model = load_model(tmp_path / "c")
+    assert (model.scaling, model.threshold) == (done.scaling, done.threshold)
+    assert model.facts["folds"] == load_model(on_all_ground).facts["folds"]
+    counted = Histogram.from_arrays(
+        expit(z / done.scaling.temperature + done.scaling.bias).astype(np.float32), label[scored], np.ones(len(z), bool)
+    )
+    assert done.threshold == pytest.approx(counted.best_threshold("f1"), abs=0.002)
+    assert "saw all ground" in done.facts["notes"][0]
+
+
+def test_members_of_an_ensemble_are_calibrated_by_their_own_folds(
+    made: TinySite, folds: Path, on_all_ground: Path, tmp_path: Path
+) -> None:
+    prepared, other = made.folder / "prepared", tmp_path / "ladder"
+    narrow = run_of(made, network__options={"layers": [1, 1, 1], "first_width": 4, "growth_rate": 4})
+    ladder(narrow, prepared, other)
+    train(narrow, prepared, tmp_path / "narrow", folds=other)
+    train(run_of(made, training__seed=6), prepared, tmp_path / "again", folds=folds)
+    make_ensemble([on_all_ground, tmp_path / "again", tmp_path / "narrow"], tmp_path / "e")
+    ensemble = load_model(tmp_path / "e")
+    read = [read_folds(folds), read_folds(other)]
+    assert ladders_of(ensemble, read) == {read[0]: 2, read[1]: 1}
+    done = calibrate(tmp_path / "e", prepared, tmp_path / "c", folds=[folds, other])
+    everywhere = Window(0, 0, *SHAPE)
+    z = (2 * read[0].logits(everywhere) + read[1].logits(everywhere)) / 3
+    label = read_stored(prepared / "label.tif")
+    scored = (read_stored(folds / "folds_split.tif") == 3) & (read_stored(prepared / "valid.tif") == 1)
+    assert done.scaling == pytest.approx(fit_platt(z[scored], label[scored] == 1), rel=1e-5)
+    said = refused(lambda: calibrate(tmp_path / "e", prepared, tmp_path / "x", folds=[folds]))
+    assert "member 3 of" in said and "other folds than those of" in said
+    said = refused(lambda: calibrate(on_all_ground, prepared, tmp_path / "x", folds=[folds, other]))
+    assert "Leave it out" in said and str(other) in said
+    assert "in its folds" in command("info", tmp_path / "e").out
+
+
+def test_calibrations_that_folds_cannot_give(made: TinySite, folds: Path, on_all_ground: Path, tmp_path: Path) -> None:
+    prepared = made.folder / "prepared"
+    said = refused(lambda: calibrate(made.folder / "model", prepared, tmp_path / "x", folds=[folds]))
+    assert "was trained after no folds" in said
+    said = refused(lambda: calibrate(on_all_ground, prepared, tmp_path / "x", "miss", folds=[folds]))
+    assert "Choose by f1 or kappa" in said
+    done = command("calibrate", on_all_ground, prepared, tmp_path / "x")
+    assert done.code == 2 and "--folds LADDER/" in done.err
+    shutil.copytree(prepared, tmp_path / "prepared")
+    label = tmp_path / "prepared" / "label.tif"
+    label.write_bytes(label.read_bytes() + b"\0")
+    said = refused(lambda: calibrate(on_all_ground, tmp_path / "prepared", tmp_path / "x", folds=[folds]))
+    assert "another label.tif" in said
+    assert not (tmp_path / "x").exists()
