@@ -24,8 +24,9 @@ from landslip.geo.tiling import cell_size, cells_holding, plan_tiles
 from landslip.models.forward import keep_memory, precision
 from landslip.runtime.progress import duration, plural
 from landslip.training.loop import train_network
+from landslip.training.site_blocks import SiteBlocks
 from landslip.training.threshold import AT_ONCE
-from landslip.training.train import SiteBlocks, start
+from landslip.training.train import start
 
 STARTS = 2  # processes of a run, of which one trains and one maps
 TIMING = 20.0  # seconds of timing in all; a network whose single step takes longer than its share is timed by that step

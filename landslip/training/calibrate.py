@@ -97,12 +97,7 @@ def calibrate(
         refuse_existing(out / name, overwrite)
     model = load_model(folder)
     by = _own_choice(model) if by is None else by
-    ladders = ladders_of(model, [read_folds(ladder) for ladder in folds]) if folds else {}
-    if folds and by == "miss":
-        raise RunError(
-            "--threshold miss promises a missed share from pieces of a validation part, which lie a guard apart, and "
-            "the folds cover all ground without one. Choose by f1 or kappa."
-        )
+    ladders = _ladders(model, folds, by)
     path = split_of(model)
     if "training_pixels" in model.facts:
         read_training_pixels(model)  # refused before any work where they are missing or altered
@@ -127,13 +122,8 @@ def calibrate(
     else:
         pixels = map_pixels(model, stack, label, valid=valid, scored=scored, regions=regions)
     fit = _fit(model, pixels, by, most=most, split=split, path=path)
-    facts = _facts(
-        model, pixels, fit, [*_notes(model, prepared, split, ladders), *warnings.values(), *fit.notes], part=where
-    )
-    for name in COPIED:
-        if (folder / name).exists():
-            with atomic_write(out / name, overwrite=True) as aside:
-                aside.write_bytes((folder / name).read_bytes())
+    notes = [*_notes(model, prepared, split, ladders), *warnings.values(), *fit.notes]
+    facts = _facts(model, pixels, fit, notes, part=where)
     _save(model, out, fit, facts, overwrite)
     return Calibrated(
         folder=out,
@@ -143,6 +133,16 @@ def calibrate(
         before=fit.before,
         after=fit.after,
     )
+
+
+def _ladders(model: Model, folds: Sequence[Path], by: Choice) -> dict[Folds, int]:
+    """The ladders in these folders, and how many members of the model were trained after each; RunError as said."""
+    if folds and by == "miss":
+        raise RunError(
+            "--threshold miss promises a missed share from pieces of a validation part, which lie a guard apart, and "
+            "the folds cover all ground without one. Choose by f1 or kappa."
+        )
+    return ladders_of(model, [read_folds(folder) for folder in folds]) if folds else {}
 
 
 def promise(chosen: Chosen) -> str:
@@ -311,7 +311,11 @@ def _facts(model: Model, pixels: ScoredPixels, fit: _Fit, notes: list[str], *, p
 
 
 def _save(model: Model, out: Path, fit: _Fit, facts: CalibrationTable, overwrite: bool) -> None:
-    """Write the model's weights and model.json into `out`, with the new scaling and threshold."""
+    """Write the model's files into `out`, with the new scaling and threshold; model.json last."""
+    for name in COPIED:
+        if (model.folder / name).exists():
+            with atomic_write(out / name, overwrite=True) as aside:
+                aside.write_bytes((model.folder / name).read_bytes())
     validation = {
         "validation_f1": fit.scores["f1"],
         "validation_kappa": fit.scores["kappa"],

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from landslip.runtime.atomic import atomic_files, refuse_existing, refuse_input
 from landslip.runtime.disk import file_hash
 from landslip.runtime.provenance import software
 from landslip.training.checkpoint import Model, load_model, pixel_size, save_model, sites_of, split_of
-from landslip.training.model_facts import MemberTable, SplitTable, TrainingFacts
+from landslip.training.model_facts import MemberTable, NetworkTable, SplitTable, TrainingFacts
 from landslip.training.model_files import FACTS, SPLIT, WEIGHTS
 from landslip.training.training_pixels import PIXELS_FILE
 
@@ -115,12 +114,11 @@ def _threshold(models: Sequence[Model]) -> float:
 def _facts(models: Sequence[Model], splits: Sequence[Path]) -> TrainingFacts:
     """What model.json says of an ensemble: what its members share, and of each what made it."""
     first = models[0]
-    run: dict[str, Any] = dict(first.facts["run"])
-    run["network"] = {"name": ENSEMBLE, "options": {"members": [_member(first, model) for model in models]}}
+    network: NetworkTable = {"name": ENSEMBLE, "options": {"members": [_member(first, model) for model in models]}}
     sites = [site for model in models for site in sites_of(model) if site]
     different = [site for i, site in enumerate(sites) if site not in sites[:i]]
     facts: TrainingFacts = {
-        "run": cast(Any, run),
+        "run": {**first.facts["run"], "network": network},
         "split": _split_table(models, splits),
         "pixel_size": pixel_size(first),
         "members": [_provenance(model) for model in models],
@@ -137,9 +135,9 @@ def _facts(models: Sequence[Model], splits: Sequence[Path]) -> TrainingFacts:
     return facts
 
 
-def _member(first: Model, model: Model) -> dict[str, Any]:
+def _member(first: Model, model: Model) -> dict[str, object]:
     """What an `Ensemble` builds a member of, in the z-score of the first one."""
-    table: dict[str, Any] = {"name": model.network_name, "options": model.network_options}
+    table: dict[str, object] = {"name": model.network_name, "options": model.network_options}
     if model.scaling.temperature != 1:
         table["temperature"] = model.scaling.temperature
     if model.scaling.bias:

@@ -15,21 +15,17 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
 from landslip.config.run import Run, TrainingChoice, settled
-from landslip.dataset.blocks import Block, Blocks, aspect_positions, turn
+from landslip.dataset.blocks import Blocks
 from landslip.dataset.label import LANDSLIDE, UNKNOWN
-from landslip.dataset.split import VALIDATION
 from landslip.dataset.training_data import (
     TrainingData,
     build_training_data,
@@ -48,16 +44,15 @@ from landslip.models.initialization import he_, positive_unit_ball_, prior_bias_
 from landslip.runtime.atomic import atomic_files, refuse_existing
 from landslip.runtime.disk import remove_file
 from landslip.runtime.locks import exclusive_lock
-from landslip.runtime.prefetch import prefetch
 from landslip.runtime.progress import duration, pace, plural, say
 from landslip.runtime.provenance import machine, peak_memory, software
 from landslip.runtime.text import write_text
-from landslip.training.augmentation import Augmentation, augmentation
 from landslip.training.checkpoint import Model, load_model, run_table, save_model, sites_of
 from landslip.training.folds import read_folds, run_on_all_ground
 from landslip.training.loop import State, new_state, train_network
 from landslip.training.model_facts import FoldsTable, SplitTable, TrainingFacts
 from landslip.training.model_files import FACTS, STATE, WEIGHTS
+from landslip.training.site_blocks import SiteBlocks
 from landslip.training.state import keep, kept_state, restore
 from landslip.training.threshold import choose_threshold
 from landslip.training.training_pixels import (
@@ -73,43 +68,6 @@ from landslip.training.training_pixels import (
 STOPPED = "stopped"  # folder in a model's, with the best weights of a training whose loss was no longer finite
 
 Drawing = Callable[[Path, Path], None]  # from history.csv to history.png
-
-
-@dataclass(frozen=True)
-class SiteBlocks:
-    """The training and validation blocks of a prepared site, as the loop asks for them."""
-
-    data: TrainingData
-    cut: Blocks
-    run: Run
-
-    @cached_property
-    def augmentation(self) -> Augmentation:
-        """How training blocks are varied, as the run chooses it."""
-        return augmentation(self.run.augmentation, self.data.channels, self.cut.zscore)
-
-    @property
-    def count(self) -> int:
-        """How many training windows there are."""
-        return len(self.data.windows)
-
-    def training(self, numbers: NDArray[np.int64], rng: np.random.Generator) -> Block:
-        """(B, C, h, w) and (B, h, w) of training windows, each varied, turned and mirrored where the run says so."""
-        pairs = [self.cut.cut(self.data.windows[i]) for i in numbers]
-        if self.run.augmentation.varies:
-            pairs = [(self.augmentation.vary(x, rng), y) for x, y in pairs]
-        if self.run.training.augment:
-            aspect = aspect_positions(self.data.channels)
-            turns = [(int(rng.integers(4)), bool(rng.integers(2))) for _ in pairs]
-            pairs = [turn(x, y, *turned, aspect) for (x, y), turned in zip(pairs, turns, strict=True)]
-        return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
-
-    def validation(self, batch: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]]:
-        """Batches of validation windows: (B, C, h, w) channels, (B, h, w) label, and which pixels are of that part."""
-        windows = self.data.validation
-        batches = [windows[i : i + batch] for i in range(0, len(windows), batch)]
-        for chosen, (x, y) in prefetch(self.cut.batch, batches):
-            yield x, y, np.stack([self.data.split.at(window) == VALIDATION for window in chosen])
 
 
 def train(

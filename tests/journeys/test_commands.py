@@ -82,6 +82,23 @@ def test_calibrate(run: Path) -> None:
     assert (run / "calibrated.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_ensemble(run: Path) -> None:
+    landslip("train", "run.toml", "prepared/", "second/", *SHORT, "--set", "training.seed=1", at=run)
+    landslip("ensemble", "model/", "second/", "both/", at=run)
+    weights = load_file(run / "both" / "model.safetensors")
+    for i, member in enumerate(("model", "second")):
+        for name, tensor in load_file(run / member / "model.safetensors").items():
+            assert np.array_equal(weights[f"members.{i}.network.{name}"], tensor)
+    landslip("map", "both/", "prepared/stack.tif", "map/both.tif", "--uncertainty", at=run)
+    landslip("inventory", "map/both.tif", "inventory_both/landslides.gpkg", at=run)
+    assert gpd.read_file(run / "inventory_both" / "landslides.gpkg", layer="inventory").crs is not None
+    probability, disagreement = (values(run / "map" / "both.tif", band) for band in (1, 4))
+    assert np.nanmax(disagreement) > 0 and np.array_equal(
+        np.isnan(disagreement), np.isnan(values(run / "map/both.tif"))
+    )
+    assert "member      FC-DenseNet, seed 1" in landslip("info", "both/", at=run).out
+
+
 def test_quantize(run: Path) -> None:
     pytest.importorskip("nncf", reason="int8 needs landslip[int8]")
     landslip("quantize", "calibrated/", "prepared/", "--tolerance", 0.1, at=run)

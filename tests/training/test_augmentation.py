@@ -13,7 +13,7 @@ from landslip.dataset.training_data import build_training_data
 from landslip.dataset.zscore import ZScore, fit
 from landslip.geo.raster import open_raster
 from landslip.training.augmentation import Augmentation, augmentation
-from landslip.training.train import SiteBlocks
+from landslip.training.site_blocks import SiteBlocks
 
 CHANNELS = [
     Channel("red", "red", "band", "reflectance"),
