@@ -103,35 +103,27 @@ def calibrate(
         read_training_pixels(model)  # refused before any work where they are missing or altered
     stack, label, valid = read_prepared(prepared)
     match_channels(model, stack)  # another site is told by its channels before its split is read
-    split = read_split(path, stack)
+    part, where = VALIDATION, "the validation part"
     if ladders:
         require_site(ladders, site_hashes(prepared))
-        path = folds[0] / FOLDS_SPLIT
-        split = read_split(path, stack)
-    part, where = (TEST, "the test parts of the folds") if ladders else (VALIDATION, "the validation part")
+        path, part, where = folds[0] / FOLDS_SPLIT, TEST, "the test parts of the folds"
+    split = read_split(path, stack)
     cells = cells_holding(valid, CORE_CELL)
     warnings = require_similar_ground(
         model, stack, stack.valid_path, needed=cells, cell=CORE_CELL, accept_range=accept_range
     )
     scored = _scored_ground(path, split, label, valid=valid, part=part)
-    regions = np.zeros(label.shape, np.int32)
-    if by == "miss":
-        regions = _regions(path, split, scored & (label == LANDSLIDE), most)
     if ladders:
         pixels = pixels_of_folds(ladders, label, scored)
     else:
+        regions = _regions(path, split, scored & (label == LANDSLIDE), most) if by == "miss" else None
         pixels = map_pixels(model, stack, label, valid=valid, scored=scored, regions=regions)
     fit = _fit(model, pixels, by, most=most, split=split, path=path)
     notes = [*_notes(model, prepared, split, ladders), *warnings.values(), *fit.notes]
     facts = _facts(model, pixels, fit, notes, part=where)
     _save(model, out, fit, facts, overwrite)
     return Calibrated(
-        folder=out,
-        scaling=fit.scaling,
-        threshold=fit.threshold,
-        facts=facts,
-        before=fit.before,
-        after=fit.after,
+        folder=out, scaling=fit.scaling, threshold=fit.threshold, facts=facts, before=fit.before, after=fit.after
     )
 
 

@@ -45,7 +45,7 @@ def map_pixels(
     *,
     valid: NDArray[np.bool_],
     scored: NDArray[np.bool_],
-    regions: NDArray[np.int32],
+    regions: NDArray[np.int32] | None,
 ) -> ScoredPixels:
     """The network's logits over the scored pixels, mapped as `landslip map` maps them.
 
@@ -55,7 +55,7 @@ def map_pixels(
     keep_memory()
     model.network.to(device()).eval()
     count = int(np.count_nonzero(scored))
-    pixels = ScoredPixels(np.empty(count, np.float32), np.empty(count, bool), np.empty(count, np.int32))
+    pixels = ScoredPixels(np.empty(count, np.float32), np.empty(count, bool), np.zeros(count, np.int32))
     done = 0
     with open_raster(stack.path) as dataset:
         blocks = Blocks(dataset, tuple(match_channels(model, stack)), model.zscore, valid, label)
@@ -64,7 +64,8 @@ def map_pixels(
             at = slice(done, done + int(np.count_nonzero(here)))
             pixels.logits[at] = logits(model.network, x, arithmetic)[0][inside][here]
             pixels.landslide[at] = label[core.slices][here] == LANDSLIDE
-            pixels.region[at] = regions[core.slices][here]
+            if regions is not None:
+                pixels.region[at] = regions[core.slices][here]
             done = at.stop
     if not np.isfinite(pixels.logits).all():
         raise ModelError(f"{model.folder} gives logits that are not finite on {stack.path}. Train the model again.")
