@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from landslip.dataset.channels import StackInfo
 from landslip.dataset.label import LANDSLIDE, UNKNOWN
 from landslip.dataset.spatial_split import independent_regions
 from landslip.dataset.split import TEST, VALIDATION, Split
@@ -108,10 +109,7 @@ def calibrate(
         require_site(ladders, site_hashes(prepared))
         path, part, where = folds[0] / FOLDS_SPLIT, TEST, "the test parts of the folds"
     split = read_split(path, stack)
-    cells = cells_holding(valid, CORE_CELL)
-    warnings = require_similar_ground(
-        model, stack, stack.valid_path, needed=cells, cell=CORE_CELL, accept_range=accept_range
-    )
+    warnings = _warnings(model, stack, valid, accept_range)
     scored = _scored_ground(path, split, label, valid=valid, part=part)
     if ladders:
         pixels = pixels_of_folds(ladders, label, scored)
@@ -124,6 +122,14 @@ def calibrate(
     _save(model, out, fit, facts, overwrite)
     return Calibrated(
         folder=out, scaling=fit.scaling, threshold=fit.threshold, facts=facts, before=fit.before, after=fit.after
+    )
+
+
+def _warnings(model: Model, stack: StackInfo, valid: NDArray[np.bool_], accept_range: bool) -> dict[str, str]:
+    """What makes the ground unlike that of the training, by tag; ChannelError as `calibrate` says."""
+    needed = cells_holding(valid, CORE_CELL)
+    return require_similar_ground(
+        model, stack, stack.valid_path, needed=needed, cell=CORE_CELL, accept_range=accept_range
     )
 
 

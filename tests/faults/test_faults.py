@@ -272,7 +272,7 @@ WRONG_RUNS = {
     "[blocks]\nwindow = 32\nstep = 64": r"leave gaps. Give a step from 1 to 32",
     "[blocks]\nseeds = -1": r"blocks\.seeds.*not -1",
     "[blocks]\nbackground = inf": r"blocks\.background: .*finite number, not inf",
-    "[split]\nkind = 3": r"split\.kind: .*'apart', 'paper' or 'given', not 3",
+    "[split]\nkind = 3": r"split\.kind: .*'apart', 'paper', 'given' or 'all', not 3",
     "[split]\ntrain = 0.9\nvalidation = 0.2": r"leave nothing to test on",
     "[network]\noptions = []": r"network\.options: .*not \[\]",
     '[network]\nname = "unett"': r"'unett' is no network: did you mean unet\?",

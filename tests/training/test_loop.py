@@ -32,8 +32,8 @@ class Arrays:
     def validation(self, batch):
         yield x[8:], y[8:], np.ones_like(y[8:], bool)
 
-choice = SimpleNamespace(epochs=6, batch=4, seed=0, rate=1e-2, weight_decay=0.0, schedule="constant", loss="bce",
-                         average=0.0, threshold="f1", choose="best", patience=0)
+choice = SimpleNamespace(epochs=6, last=6, batch=4, seed=0, rate=1e-2, weight_decay=0.0, schedule="constant",
+                         loss="bce", average=0.0, threshold="f1", choose="best", patience=0)
 
 def begun():
     network = build_model("fc_densenet", 2, layers=[2, 2, 2], first_width=8, growth_rate=4)
