@@ -134,7 +134,7 @@ def calibrate_command(
         from landslip.evaluation.plots import draw_reliability
 
         tables = {"before": calibrated.before, f"temperature {calibrated.scaling.temperature:.3g}": calibrated.after}
-        draw_reliability(tables, picture, "Reliability on the validation part", overwrite)
+        draw_reliability(tables, picture, f"Reliability on {calibrated.facts['part']}", overwrite)
 
 
 def quantize_command(

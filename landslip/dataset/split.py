@@ -52,8 +52,7 @@ class Split:
 
     def tags(self) -> dict[str, str]:
         """What split.tif says of itself."""
-        leaky = {True: "yes", False: "no", None: "unknown"}[self.leaky]
-        tags = {"split": self.kind, "leaky": leaky, "guard": str(self.guard)}
+        tags = {"split": self.kind, "leaky": leaky_tag(self.leaky), "guard": str(self.guard)}
         further = {"fold": self.fold, "carried_from": self.carried_from}
         return tags | {key: value for key, value in further.items() if value}
 
@@ -62,6 +61,11 @@ def worst_leak(leaks: Iterable[bool | None]) -> bool | None:
     """Of several scores: leaky where one is, else unknown where one is unknown."""
     kinds = set(leaks)
     return True if True in kinds else None if None in kinds else False
+
+
+def leaky_tag(leaky: bool | None) -> str:
+    """What the tag `leaky` of a split.tif says, as `leaky_of` reads it."""
+    return {True: "yes", False: "no", None: "unknown"}[leaky]
 
 
 def leaky_of(tags: Mapping[str, str]) -> bool | None:

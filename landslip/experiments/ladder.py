@@ -19,7 +19,7 @@ import numpy as np
 
 from landslip.config.run import CompareChoice, Run
 from landslip.dataset.label import LANDSLIDE
-from landslip.dataset.split import TEST, worst_leak
+from landslip.dataset.split import TEST, leaky_tag, worst_leak
 from landslip.dataset.training_data import TrainingData, build_training_data, read_prepared, site_hashes
 from landslip.errors import LabelError, LandslipError, RunError
 from landslip.evaluation.counts import COUNTING_SIDE, MAPPED, VALUES
@@ -292,10 +292,9 @@ def _pool_folds(folders: Sequence[Path], thresholds: Sequence[float], leaky: boo
                 parts[window.slices][tested] = TEST
             write_window(target, mapped[None], window)
     of_fold = read_info(folders[0] / "model" / "split.tif").tags
-    leaks = {True: "yes", False: "no", None: "unknown"}[leaky]
     tags = {
         "split": "apart",
-        "leaky": leaks,
+        "leaky": leaky_tag(leaky),
         "guard": of_fold.get("guard", "0"),
         "window": of_fold.get("window", ""),
     }

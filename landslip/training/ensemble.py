@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from landslip.dataset.split import NONE, TEST, TRAIN, VALIDATION, leaky_of, worst_leak
+from landslip.dataset.split import NONE, TEST, TRAIN, VALIDATION, leaky_of, leaky_tag, worst_leak
 from landslip.errors import ModelError
 from landslip.geo.geotiff import STORED_TILE, create_raster, write_window
 from landslip.geo.grid import require_same_grid, tiles
@@ -59,7 +59,8 @@ def make_ensemble(folders: Sequence[Path], out: Path, overwrite: bool = False, *
     splits = [split_of(model) for model in models]
     for path in splits[1:]:
         require_same_grid(read_info(splits[0]).grid, str(splits[0]), read_info(path).grid, str(path))
-    facts = _facts(models, splits)
+    shared = len({file_hash(path) for path in splits}) == 1
+    facts = _facts(models, splits, shared=shared)
     weights_of = {
         f"members.{i}.network.{name}": tensor
         for i, model in enumerate(models)
@@ -67,7 +68,7 @@ def make_ensemble(folders: Sequence[Path], out: Path, overwrite: bool = False, *
     }
     names = [WEIGHTS, SPLIT, PIXELS_FILE, FACTS] if "training_pixels" in first.facts else [WEIGHTS, SPLIT, FACTS]
     with atomic_files(out, names) as aside:
-        facts["split_sha256"] = _write_split(splits, facts["split"], aside)
+        facts["split_sha256"] = _write_split(splits, facts["split"], aside, shared=shared)
         if PIXELS_FILE in names:
             shutil.copyfile(first.folder / PIXELS_FILE, aside / PIXELS_FILE)
         save_model(aside, weights_of, first.channels, first.zscore, _threshold(models), facts=facts, half=half)
@@ -111,15 +112,18 @@ def _threshold(models: Sequence[Model]) -> float:
     return float(1 / (1 + np.exp(-mean)))
 
 
-def _facts(models: Sequence[Model], splits: Sequence[Path]) -> TrainingFacts:
-    """What model.json says of an ensemble: what its members share, and of each what made it."""
+def _facts(models: Sequence[Model], splits: Sequence[Path], *, shared: bool) -> TrainingFacts:
+    """What model.json says of an ensemble: what its members share, and of each what made it.
+
+    `shared`: the members have one split.
+    """
     first = models[0]
     network: NetworkTable = {"name": ENSEMBLE, "options": {"members": [_member(first, model) for model in models]}}
     sites = [site for model in models for site in sites_of(model) if site]
     different = [site for i, site in enumerate(sites) if site not in sites[:i]]
     facts: TrainingFacts = {
         "run": {**first.facts["run"], "network": network},
-        "split": _split_table(models, splits),
+        "split": first.facts["split"] if shared else _split_table(models, splits),
         "pixel_size": pixel_size(first),
         "members": [_provenance(model) for model in models],
         "training_windows": max(model.facts.get("training_windows", 0) for model in models),
@@ -166,23 +170,24 @@ def _provenance(model: Model) -> MemberTable:
 
 
 def _split_table(models: Sequence[Model], splits: Sequence[Path]) -> SplitTable:
-    """What model.json says of the split: the members' where they share one, else of all of them together."""
-    tables = [model.facts["split"] for model in models]
-    if len({file_hash(path) for path in splits}) == 1:
-        return tables[0]
+    """What model.json says of the members' several splits together."""
     leaky = worst_leak(leaky_of(read_info(path).tags) for path in splits)
-    return {"kind": ENSEMBLE, "leaky": leaky, "guard": min(table["guard"] for table in tables)}
+    return {"kind": ENSEMBLE, "leaky": leaky, "guard": min(model.facts["split"]["guard"] for model in models)}
 
 
-def _write_split(splits: Sequence[Path], table: SplitTable, folder: Path) -> str:
+def _write_split(splits: Sequence[Path], table: SplitTable, folder: Path, *, shared: bool) -> str:
     """Write split.tif: the members' where they share one, else all they saw together; returns its SHA-256."""
     path = folder / SPLIT
-    if len({file_hash(split) for split in splits}) == 1:
+    if shared:
         shutil.copyfile(splits[0], path)
         return file_hash(path)
     info = read_info(splits[0])
-    leaky = {True: "yes", False: "no", None: "unknown"}[table["leaky"]]
-    tags = {"split": table["kind"], "leaky": leaky, "guard": str(table["guard"]), "window": info.tags.get("window", "")}
+    tags = {
+        "split": table["kind"],
+        "leaky": leaky_tag(table["leaky"]),
+        "guard": str(table["guard"]),
+        "window": info.tags.get("window", ""),
+    }
     with (
         ExitStack() as open_files,
         create_raster(path, info.grid, "uint8", ["part"], nodata=None, tags=tags, compress=True) as target,
